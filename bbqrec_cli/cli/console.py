@@ -1,0 +1,109 @@
+"""The one way to talk to people: progress and notes on stderr, results on stdout, JSON and nothing else when asked."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bbqrec_cli.errors import BBQRecError
+
+
+class _Task:
+    def __init__(self, bar: Progress, task_id: Any) -> None:
+        self._bar, self._id = bar, task_id
+
+    def advance(self, steps: int = 1, **figures: float | str) -> None:
+        shown = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items())
+        self._bar.update(self._id, advance=steps, **({"figures": shown} if shown else {}))
+
+
+class _NoTask:
+    def advance(self, steps: int = 1, **figures: float | str) -> None:
+        pass
+
+
+class Console:
+    """Implements `bbqrec_cli.progress.Progress` for a terminal.
+
+    Args:
+        json_output: results as one JSON object on stdout.
+        quiet: no progress and no notes; warnings and errors still show.
+        verbose: tracebacks of bugs.
+    """
+
+    def __init__(self, *, json_output: bool = False, quiet: bool = False, verbose: bool = False) -> None:
+        self.json_output, self.quiet, self.verbose = json_output, quiet, verbose
+        self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        self._out = RichConsole(highlight=False)
+
+    def log(self, message: str) -> None:
+        if not self.quiet:
+            self._err.print(message, markup=False)
+
+    def warn(self, message: str) -> None:
+        self._err.print(f"warning: {message}", style="bold yellow", markup=False)
+
+    @contextmanager
+    def task(self, description: str, total: int | None) -> Iterator[Any]:
+        if self.quiet or not self._err.is_terminal:
+            yield _NoTask()
+            return
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=self._err, transient=True) as bar:
+            yield _Task(bar, bar.add_task(description, total=total, figures=""))
+
+    def result(self, values: dict[str, Any], *renderables: Any) -> None:
+        """The command's result: `values` as JSON with --json, else `renderables` (rich tables or plain text)."""
+        if self.json_output:
+            self.line(values)
+            return
+        for each in renderables:
+            self._out.print(each, markup=False) if isinstance(each, str) else self._out.print(each)
+
+    def line(self, values: dict[str, Any]) -> None:
+        """One JSON object on one line of stdout. NaN and infinities become null."""
+        sys.stdout.write(json.dumps(_finite(values), ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+    def error(self, error: BBQRecError) -> None:
+        """An error, for people or (with --json) for programs, on stderr."""
+        if self.json_output:
+            text = json.dumps({"error": error.code, "message": error.message, "hint": error.hint}, ensure_ascii=False)
+            sys.stderr.write(text + "\n")
+            return
+        self._err.print(f"error: {error.message}", style="bold red", markup=False)
+        if error.hint:
+            self._err.print(f"  try: {error.hint}", markup=False)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, left: int = 1) -> Table:
+    """A table whose first `left` columns are left-aligned and the rest (numbers) right-aligned."""
+    from rich.text import Text
+
+    made = Table(title=title or None, title_justify="left", title_style="bold")
+    for number, column in enumerate(columns):
+        made.add_column(column, justify="left" if number < left else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(f"{v:.4f}" if isinstance(v, float) else "" if v is None else str(v)) for v in row))
+    return made
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,69 @@
+"""Where and how exactly torch computes: device, threads, autocast. torch is imported only when asked."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+from bbqrec_cli.errors import LackingError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` (cuda, else mps, else cpu) or a device's own name.
+
+    Raises:
+        LackingError: the device is not there.
+        UsageError: torch does not know the name.
+    """
+    import torch
+
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device is {name!r}; allowed: auto, cpu, cuda, cuda:N, mps") from None
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, False) or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise LackingError(f"--device {name}: this machine (or this build of torch) has none", "use --device cpu")
+    return device
+
+
+def set_threads(threads: int) -> None:
+    """Limit torch (and faiss, if it is installed) to `threads` CPU threads; 0 leaves them alone."""
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+        try:
+            import faiss
+        except ImportError:
+            return
+        faiss.omp_set_num_threads(threads)
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """'fp32' or 'bf16'. `auto` takes bf16 where the hardware multiplies it (about 3 times faster on such CPUs)."""
+    import torch
+
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if device.type == "cpu":
+        fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        return "bf16" if fast else "fp32"
+    return "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """A context in which matrix products run in `precision` ('fp32' or 'bf16'); parameters stay float32."""
+    import torch
+
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()

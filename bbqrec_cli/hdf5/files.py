@@ -1,0 +1,276 @@
+"""One read and one write function a kind: records in memory <-> datasets in a file, with the checks that need the values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bbqrec_cli.errors import BrokenFileError, DataError
+from bbqrec_cli.hdf5.schema import RESERVED_ATTRIBUTES
+from bbqrec_cli.hdf5.store import File, Value, open_file, write
+from bbqrec_cli.records import (
+    Catalogue,
+    Codes,
+    Dataset,
+    Feature,
+    Features,
+    Metrics,
+    Sequences,
+    Tokens,
+    TrainedModel,
+)
+
+CATALOGUE_KINDS = ("dataset", "features", "tokens", "model")
+
+
+def write_dataset(path: Path, dataset: Dataset, **provenance: Any) -> None:
+    """`provenance`: config, parents, force, as in `store.write`."""
+    datasets = _catalogue_out(dataset.catalogue) | {"items/text": dataset.texts}
+    datasets["items/image"] = dataset.images if any(dataset.images) else [b""] * dataset.catalogue.items
+    attributes, features = _features_out(dataset.features)
+    write(path, "dataset", datasets | features, attributes=attributes, **provenance)
+
+
+def read_dataset(path: Path) -> Dataset:
+    """Raises: the errors of `open_file`; DataError for NaN in ready features."""
+    with open_file(path, "dataset") as file:
+        catalogue = _catalogue_in(file)
+        return Dataset(
+            catalogue=catalogue,
+            texts=file.strings("items/text"),
+            images=file.blobs("items/image"),
+            features=_features_in(file, catalogue),
+        )
+
+
+def write_features(path: Path, features: Features, **provenance: Any) -> None:
+    """`provenance`: config, parents, force, as in `store.write`."""
+    attributes, datasets = _features_out(features.features)
+    write(path, "features", _catalogue_out(features.catalogue) | datasets, attributes=attributes, **provenance)
+
+
+def read_features(path: Path) -> Features:
+    """Raises: the errors of `open_file`; DataError for NaN."""
+    with open_file(path, "features") as file:
+        catalogue = _catalogue_in(file)
+        return Features(catalogue=catalogue, features=_features_in(file, catalogue))
+
+
+def write_tokens(path: Path, tokens: Tokens, **provenance: Any) -> None:
+    """`provenance`: config, parents, force, as in `store.write`."""
+    attributes, datasets = _codes_out(tokens.codes)
+    attributes["history"] = tokens.history
+    write(path, "tokens", _catalogue_out(tokens.catalogue) | datasets, attributes=attributes, **provenance)
+
+
+def read_tokens(path: Path) -> Tokens:
+    """Raises: the errors of `open_file`."""
+    with open_file(path, "tokens") as file:
+        codes = _codes_in(file)
+        assert codes is not None  # the schema requires them
+        return Tokens(catalogue=_catalogue_in(file), codes=codes, history=file.attribute("history"))
+
+
+def write_model(path: Path, model: TrainedModel, **provenance: Any) -> None:
+    """`provenance`: config, parents, force, as in `store.write`."""
+    attributes: dict[str, Any] = {"model": model.name, "settings": model.settings, "history": model.history}
+    datasets = _catalogue_out(model.catalogue) | {f"weights/{name}": value for name, value in model.weights.items()}
+    if model.codes is not None:
+        code_attributes, code_datasets = _codes_out(model.codes)
+        attributes, datasets = attributes | code_attributes, datasets | code_datasets
+    write(path, "model", datasets, attributes=attributes, **provenance)
+
+
+def read_model(path: Path) -> TrainedModel:
+    """Raises: the errors of `open_file`."""
+    with open_file(path, "model") as file:
+        return TrainedModel(
+            catalogue=_catalogue_in(file),
+            name=str(file.attribute("model")),
+            settings=file.attribute("settings"),
+            weights={name: file.array(f"weights/{name}") for name in file.names("weights")},
+            codes=_codes_in(file),
+            history=file.attribute("history"),
+        )
+
+
+def write_metrics(path: Path, metrics: Metrics, **provenance: Any) -> None:
+    """`provenance`: config, parents, force, as in `store.write`."""
+    datasets: dict[str, Value] = {"users/id": metrics.user_ids, "rank": metrics.ranks.astype(np.int64)}
+    for name, values in (("recall", metrics.recall), ("ndcg", metrics.ndcg)):
+        datasets |= {f"{name}/{k}": v.astype(np.float32) for k, v in values.items()}
+    attributes = {"model": metrics.model, "split": metrics.split, "aggregates": metrics.aggregates}
+    attributes["confidence"] = {key: list(limits) for key, limits in metrics.confidence.items()}
+    write(path, "metrics", datasets, attributes=attributes, **provenance)
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Raises: the errors of `open_file`."""
+    with open_file(path, "metrics") as file:
+        return Metrics(
+            user_ids=file.strings("users/id"),
+            ranks=file.array("rank"),
+            recall={int(k): file.array(f"recall/{k}") for k in file.names("recall")},
+            ndcg={int(k): file.array(f"ndcg/{k}") for k in file.names("ndcg")},
+            aggregates=file.attribute("aggregates"),
+            confidence={k: tuple(v) for k, v in file.attribute("confidence").items()},
+            model=str(file.attribute("model")),
+            split=str(file.attribute("split")),
+        )
+
+
+def write_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], *, config: Mapping[str, Any]) -> None:
+    """An interrupted stage's state: arrays by name and a JSON object. Overwrites, atomically."""
+    datasets = {f"state/{name.replace('/', '|')}": value for name, value in arrays.items()}
+    write(path, "checkpoint", datasets, attributes={"meta": dict(meta)}, config=config, force=True)
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
+    """(arrays, meta, config) of `write_checkpoint`."""
+    with open_file(path, "checkpoint") as file:
+        arrays = {name.replace("|", "/"): file.array(f"state/{name}") for name in file.names("state")}
+        return arrays, file.attribute("meta"), file.attribute("config")
+
+
+def read_catalogue(path: Path) -> Catalogue:
+    """The catalogue of any file that carries one."""
+    with open_file(path, *CATALOGUE_KINDS) as file:
+        return _catalogue_in(file)
+
+
+def read_codes(path: Path) -> tuple[Catalogue, Codes]:
+    """The semantic IDs of a tokens or model file.
+
+    Raises:
+        DataError: a model that was trained without semantic IDs.
+    """
+    with open_file(path, "tokens", "model") as file:
+        codes = _codes_in(file)
+        if codes is None:
+            raise DataError(f"{path}: the model {file.attribute('model')} has no semantic IDs", "give a tokens file")
+        return _catalogue_in(file), codes
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Kind, version, configuration, parents and datasets of any bbqrec file."""
+    with open_file(path) as file:
+        return {
+            "path": str(path),
+            "kind": file.kind,
+            "schema_version": file.attribute("schema_version"),
+            "bbqrec_version": str(file.attribute("bbqrec_version")),
+            "created": file.attribute("created"),
+            "config": file.attribute("config"),
+            "parents": file.attribute("parents"),
+            "datasets": file.tree(),
+        }
+
+
+def _catalogue_out(catalogue: Catalogue) -> dict[str, Value]:
+    sequences = catalogue.sequences
+    datasets: dict[str, Value] = {
+        "users/id": catalogue.user_ids,
+        "items/id": catalogue.item_ids,
+        "items/title": catalogue.titles,
+        "sequences/indptr": sequences.indptr.astype(np.int64),
+        "sequences/items": sequences.items.astype(np.int32),
+    }
+    if sequences.timestamps is not None:
+        datasets["sequences/timestamps"] = sequences.timestamps.astype(np.int64)
+    return datasets | {f"items/{name}": values for name, values in catalogue.attributes.items()}
+
+
+def _catalogue_in(file: File) -> Catalogue:
+    times = file.array("sequences/timestamps") if "sequences/timestamps" in file else None
+    sequences = Sequences(indptr=file.array("sequences/indptr"), items=file.array("sequences/items"), timestamps=times)
+    catalogue = Catalogue(
+        user_ids=file.strings("users/id"),
+        item_ids=file.strings("items/id"),
+        titles=file.strings("items/title"),
+        sequences=sequences,
+        attributes={n: file.strings(f"items/{n}") for n in file.names("items") if n not in RESERVED_ATTRIBUTES},
+    )
+    pointer, items = sequences.indptr, sequences.items
+    if pointer[0] != 0 or pointer[-1] != len(items) or (np.diff(pointer) < 0).any():
+        raise BrokenFileError(f"{file.path}: /sequences/indptr does not fit /sequences/items")
+    if len(items) and (items.min() < 0 or items.max() >= catalogue.items):
+        raise BrokenFileError(f"{file.path}: /sequences/items names an item row outside 0…{catalogue.items - 1}")
+    return catalogue
+
+
+def _features_out(features: Mapping[str, Feature]) -> tuple[dict[str, Any], dict[str, Value]]:
+    about = {name: {"encoder": f.encoder, "normalized": f.normalized} for name, f in features.items()}
+    datasets: dict[str, Value] = {}
+    for name, f in features.items():
+        datasets[f"features/{name}/values"] = f.values.astype(np.float32, copy=False)
+        datasets[f"features/{name}/present"] = f.present.astype(bool, copy=False)
+    return {"features": about}, datasets
+
+
+def _features_in(file: File, catalogue: Catalogue) -> dict[str, Feature]:
+    about = file.attribute("features") if file.has_attribute("features") else {}
+    found = {}
+    for name in file.names("features"):
+        values, present = file.array(f"features/{name}/values"), file.array(f"features/{name}/present")
+        check_finite(values, catalogue.item_ids, f"{file.path}: /features/{name}/values")
+        found[name] = Feature(values=values, present=present, **about.get(name, {}))
+    return found
+
+
+def check_finite(values: np.ndarray, item_ids: Sequence[str], where: str) -> None:
+    """Raises: DataError naming the first item whose feature holds NaN or infinity. values (I, d)."""
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        raise DataError(
+            f"{where}: NaN or infinity in {len(bad)} of {len(values)} items, first in item {item_ids[bad[0]]!r} (row {bad[0]})",
+            "mend the feature, or mark the item as missing",
+        )
+
+
+def _codes_out(codes: Codes) -> tuple[dict[str, Any], dict[str, Value]]:
+    token_of_item, sharing = group_codes(codes.codes)
+    datasets: dict[str, Value] = {
+        "codes": codes.codes.astype(np.uint16, copy=False),
+        "token_of_item": token_of_item,
+        "collision": sharing[token_of_item] - 1,
+    }
+    if codes.codebooks is not None:
+        datasets["codebooks"] = codes.codebooks.astype(np.float32, copy=False)
+    if codes.item_vectors is not None:
+        datasets["item_vectors"] = codes.item_vectors.astype(np.float32, copy=False)
+    attributes = {"method": codes.method, "levels": codes.levels, "codebook_size": codes.codebook_size}
+    return attributes | {"modalities": list(codes.modalities)}, datasets
+
+
+def group_codes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct semantic IDs, in lexicographic order.
+
+    Args:
+        codes: (I, ...) integers.
+
+    Returns:
+        token_of_item (I,) int64, the row of each item's ID; counts (distinct,) int64, the items that share it.
+    """
+    flat = codes.reshape(len(codes), -1)
+    order = np.lexsort(flat.T[::-1])
+    fresh = np.ones(len(flat), dtype=bool)
+    fresh[1:] = (flat[order[1:]] != flat[order[:-1]]).any(axis=1)
+    token = np.empty(len(flat), dtype=np.int64)
+    token[order] = np.cumsum(fresh) - 1
+    return token, np.bincount(token)
+
+
+def _codes_in(file: File) -> Codes | None:
+    if "codes" not in file:
+        return None
+    return Codes(
+        codes=file.array("codes"),
+        modalities=tuple(file.attribute("modalities")),
+        method=str(file.attribute("method")),
+        codebook_size=int(file.attribute("codebook_size")),
+        codebooks=file.array("codebooks") if "codebooks" in file else None,
+        item_vectors=file.array("item_vectors") if "item_vectors" in file else None,
+    )

@@ -1,0 +1,105 @@
+"""The file kinds: which datasets each holds, of which type and shape. docs/file-formats.md says the same in prose.
+
+A shape names its dimensions; the same name must mean the same number everywhere in one file. 'U+1' is one more than U,
+'*' is free. `{name}` in a path stands for any one name (a modality, an attribute, a parameter).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FORMAT = "bbqrec"
+RESERVED_ATTRIBUTES = ("id", "title", "text", "image")
+"""Names under items/ that are not attributes."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A dataset: HDF5 path, NumPy kind ('str', 'bytes' or a dtype name), dimension names, whether it must be there."""
+
+    path: str
+    type: str
+    shape: tuple[str, ...]
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A file kind: its schema version, the command that makes it and its datasets."""
+
+    version: int
+    made_by: str
+    fields: tuple[Field, ...]
+    attributes: tuple[str, ...] = ()
+
+
+_CATALOGUE = (
+    Field("users/id", "str", ("U",)),
+    Field("items/id", "str", ("I",)),
+    Field("items/title", "str", ("I",)),
+    Field("items/{attribute}", "str", ("I",), required=False),
+    Field("sequences/indptr", "int64", ("U+1",)),
+    Field("sequences/items", "int32", ("E",)),
+    Field("sequences/timestamps", "int64", ("E",), required=False),
+)
+_FEATURES = (
+    Field("features/{modality}/values", "float32", ("I", "*"), required=False),
+    Field("features/{modality}/present", "bool", ("I",), required=False),
+)
+
+
+def _codes(required: bool) -> tuple[Field, ...]:
+    return (
+        Field("codes", "uint16", ("I", "L", "M"), required=required),
+        Field("codebooks", "float32", ("*", "*", "*", "D"), required=False),
+        Field("item_vectors", "float32", ("I", "*"), required=False),
+        Field("token_of_item", "int64", ("I",), required=required),
+        Field("collision", "int64", ("I",), required=required),
+    )
+
+
+KINDS: dict[str, Kind] = {
+    "dataset": Kind(
+        1,
+        "bbqrec prepare",
+        (Field("items/text", "str", ("I",)), Field("items/image", "bytes", ("I",)), *_CATALOGUE, *_FEATURES),
+    ),
+    "features": Kind(1, "bbqrec embed", (*_CATALOGUE, *_FEATURES)),
+    "tokens": Kind(
+        1,
+        "bbqrec tokenize",
+        (*_CATALOGUE, *_codes(required=True)),
+        ("method", "levels", "codebook_size", "modalities", "history"),
+    ),
+    "model": Kind(
+        1,
+        "bbqrec train",
+        (*_CATALOGUE, *_codes(required=False), Field("weights/{parameter}", "*", ("...",), required=False)),
+        ("model", "settings", "history"),
+    ),
+    "metrics": Kind(
+        1,
+        "bbqrec evaluate",
+        (
+            Field("users/id", "str", ("U",)),
+            Field("rank", "int64", ("U",)),
+            Field("recall/{k}", "float32", ("U",)),
+            Field("ndcg/{k}", "float32", ("U",)),
+        ),
+        ("model", "split", "aggregates", "confidence"),
+    ),
+    "checkpoint": Kind(1, "an interrupted stage", (Field("state/{name}", "*", ("...",), required=False),), ("meta",)),
+    "benchmark": Kind(
+        1, "bbqrec benchmark", (Field("cells/{name}", "*", ("...",), required=False),), ("results",)
+    ),
+}
+
+
+def field_of(kind: Kind, path: str) -> Field | None:
+    """The field that `path` belongs to, or None for one that the schema does not know (readers leave it alone)."""
+    parts = path.split("/")
+    for f in kind.fields:
+        pattern = f.path.split("/")
+        if len(pattern) == len(parts) and all(p.startswith("{") or p == q for p, q in zip(pattern, parts, strict=True)):
+            return f
+    return None

@@ -1,0 +1,308 @@
+"""HDF5 itself: atomic writes, provenance, and checks on opening. The only module that imports h5py."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+import bbqrec_cli
+from bbqrec_cli.errors import (
+    BrokenFileError,
+    DataError,
+    DiskFullError,
+    LackingError,
+    MissingFileError,
+    NewerVersionError,
+    OutputExistsError,
+    WrongKindError,
+)
+from bbqrec_cli.hdf5.schema import FORMAT, KINDS, Field, field_of
+
+Value = np.ndarray | Sequence[str] | Sequence[bytes]
+
+
+def check_output(path: Path, *, force: bool) -> None:
+    """Refuse to start work whose output could not be written.
+
+    Raises:
+        OutputExistsError: `path` exists and `force` is off.
+        DataError: its folder does not exist, or it is a folder.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; a file name is needed")
+    if path.exists() and not force:
+        raise OutputExistsError(f"{path}: exists already", "give --force to overwrite it, or -o for another name")
+    if not path.parent.is_dir():
+        raise DataError(f"{path}: the folder {path.parent} does not exist", f"mkdir -p {path.parent}")
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
+
+
+def _digest(stream) -> str:  # Python 3.10
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def write(
+    path: Path,
+    kind: str,
+    datasets: Mapping[str, Value],
+    *,
+    attributes: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    parents: Sequence[Path] = (),
+    force: bool = False,
+) -> None:
+    """Write a whole file or nothing: a temporary file beside `path` is filled, synced and renamed over it.
+
+    Args:
+        path: the output.
+        kind: a key of KINDS.
+        datasets: HDF5 path -> array, list of str, or list of bytes.
+        attributes: the kind's own root attributes; anything that JSON can hold.
+        config: the resolved configuration, seed included.
+        parents: the input files, recorded with their kind and SHA-256.
+        force: overwrite an existing file.
+
+    Raises:
+        OutputExistsError, DiskFullError, LackingError, BrokenFileError (the datasets contradict the schema: a bug).
+    """
+    check_output(path, force=force)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with h5py.File(partial, "w") as file:
+            for name, value in datasets.items():
+                _write_dataset(file, name, value)
+            root = {"format": FORMAT, "kind": kind, "schema_version": KINDS[kind].version}
+            root |= {"bbqrec_version": bbqrec_cli.__version__, "created": datetime.now(timezone.utc).isoformat()}
+            root |= {"config": json.dumps(config or {}), "parents": json.dumps([describe_parent(p) for p in parents])}
+            root |= {k: v if isinstance(v, (str, int, float)) else json.dumps(v) for k, v in (attributes or {}).items()}
+            for key, text in root.items():
+                _write_attribute(file, key, text)
+            _check(file, partial, kind)
+        with open(partial, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        raise _write_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+_LARGEST_ATTRIBUTE = 60_000
+
+
+def _write_attribute(file: h5py.File, key: str, value: Any) -> None:
+    """An attribute; a text beyond HDF5's 64 KiB limit becomes the dataset `attributes/<key>`."""
+    if isinstance(value, str) and len(value.encode()) > _LARGEST_ATTRIBUTE:
+        file.create_dataset(f"attributes/{key}", data=value, dtype=h5py.string_dtype())
+    else:
+        file.attrs[key] = value
+
+
+def _write_dataset(file: h5py.File, name: str, value: Value) -> None:
+    if isinstance(value, np.ndarray):
+        large = value.nbytes > 1 << 16 and value.ndim > 0
+        file.create_dataset(name, data=value, chunks=True if large else None, shuffle=large, compression="lzf" if large else None)
+    elif len(value) and isinstance(value[0], bytes):
+        data = file.create_dataset(name, (len(value),), dtype=h5py.vlen_dtype(np.uint8))
+        for row, blob in enumerate(value):
+            if blob:
+                data[row] = np.frombuffer(blob, np.uint8)
+    else:
+        file.create_dataset(name, data=np.array(value, dtype=object), dtype=h5py.string_dtype(), shape=(len(value),))
+
+
+def _write_error(path: Path, error: Exception) -> Exception:
+    """A full disk and a forbidden folder are the environment's; anything else is ours and goes on as it is."""
+    number = getattr(error, "errno", None)
+    text = str(error).lower()
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "no space left" in text or "file too large" in text:
+        return DiskFullError(f"{path}: the disk is full; nothing was written", "free some space, or give -o elsewhere")
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS) or "permission denied" in text:
+        return LackingError(f"{path}: cannot be written: {error}")
+    return error
+
+
+def describe_parent(path: Path) -> dict[str, str]:
+    """{'path': name, 'kind', 'sha256'} of an input; kind 'raw' for what is not a bbqrec file."""
+    kind = "raw"
+    if h5py.is_hdf5(path):
+        with suppress(OSError), h5py.File(path, "r") as file:
+            kind = _text(file.attrs.get("kind", kind))
+    return {"path": path.name, "kind": kind, "sha256": sha256(path)}
+
+
+class File:
+    """An opened bbqrec file whose structure has been checked."""
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self.path = path
+        self._file = file
+        self.kind = _text(file.attrs["kind"])
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._file
+
+    def names(self, group: str) -> list[str]:
+        """Names inside a group, [] if it is not there."""
+        return sorted(self._file[group]) if group in self._file else []
+
+    def array(self, name: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """A numeric dataset (or some rows of it).
+
+        Raises:
+            BrokenFileError: its bytes cannot be read.
+        """
+        try:
+            return self._file[name][rows]
+        except (OSError, RuntimeError, KeyError) as error:
+            raise BrokenFileError(f"{self.path}: /{name} cannot be read ({error})", _remake(self.kind)) from error
+
+    def strings(self, name: str) -> list[str]:
+        """A dataset of strings."""
+        return [_text(v) for v in self.array(name)]
+
+    def blobs(self, name: str) -> list[bytes]:
+        """A dataset of byte strings."""
+        return [v.tobytes() for v in self.array(name)]
+
+    def attribute(self, key: str) -> Any:
+        """A root attribute, JSON decoded where it is JSON."""
+        if key not in self._file.attrs and f"attributes/{key}" in self._file:
+            return _decode(self._file[f"attributes/{key}"][()])
+        return _decode(self._file.attrs[key])
+
+    def has_attribute(self, key: str) -> bool:
+        """Whether a root attribute is there."""
+        return key in self._file.attrs or f"attributes/{key}" in self._file
+
+    def tree(self) -> dict[str, dict[str, Any]]:
+        """Every dataset's shape and type."""
+        found: dict[str, dict[str, Any]] = {}
+
+        def visit(name: str, node: Any) -> None:
+            if isinstance(node, h5py.Dataset):
+                found[name] = {"shape": list(node.shape), "type": _type(node)}
+
+        self._file.visititems(visit)
+        return found
+
+
+@contextmanager
+def open_file(path: Path, *kinds: str) -> Iterator[File]:
+    """Open `path` for reading after checking that it is one of `kinds` (any, if none is given), whole and known.
+
+    Raises:
+        MissingFileError, BrokenFileError, WrongKindError, NewerVersionError: with the path and the command that helps.
+    """
+    hint = f"make it with `{KINDS[kinds[0]].made_by}`" if kinds else ""
+    if not path.exists():
+        raise MissingFileError(f"{path}: no such file", hint)
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            raise LackingError(f"{path}: may not be read") from error
+        what = "a truncated or damaged HDF5 file" if _starts_like_hdf5(path) else "not an HDF5 file"
+        raise BrokenFileError(f"{path}: {what}", hint) from error
+    with file:
+        _check_header(file, path, kinds, hint)
+        _check(file, path, _text(file.attrs["kind"]))
+        yield File(path, file)
+
+
+def _check_header(file: h5py.File, path: Path, kinds: Sequence[str], hint: str) -> None:
+    if _text(file.attrs.get("format", "")) != FORMAT:
+        raise WrongKindError(f"{path}: an HDF5 file, but not one of bbqrec's (no attribute format = {FORMAT!r})", hint)
+    kind = _text(file.attrs.get("kind", ""))
+    if kind not in KINDS:
+        raise WrongKindError(f"{path}: kind {kind!r} is unknown to bbqrec {bbqrec_cli.__version__}", hint)
+    if kinds and kind not in kinds:
+        raise WrongKindError(f"{path}: is a {kind} file; a {' or '.join(kinds)} file is needed", hint)
+    version = int(file.attrs.get("schema_version", 0))
+    if version > KINDS[kind].version:
+        made = _text(file.attrs.get("bbqrec_version", "?"))
+        raise NewerVersionError(
+            f"{path}: schema version {version} of a {kind} file, written by bbqrec {made}; this is bbqrec "
+            f"{bbqrec_cli.__version__}, which reads versions up to {KINDS[kind].version}",
+            "pip install --upgrade bbqrec",
+        )
+
+
+def _check(file: h5py.File, path: Path, kind: str) -> None:
+    """Every required dataset and attribute is there, every known one has its type, and the dimensions agree."""
+    schema = KINDS[kind]
+    for f in schema.fields:
+        if f.required and "{" not in f.path and f.path not in file:
+            raise BrokenFileError(f"{path}: /{f.path} is missing", _remake(kind))
+    for key in ("config", "parents", *schema.attributes):
+        if key not in file.attrs and f"attributes/{key}" not in file:
+            raise BrokenFileError(f"{path}: the attribute {key} is missing", _remake(kind))
+    sizes: dict[str, tuple[int, str]] = {}
+
+    def visit(name: str, node: Any) -> None:
+        f = field_of(schema, name) if isinstance(node, h5py.Dataset) else None
+        if f is not None:
+            _check_dataset(path, kind, name, node, f, sizes)
+
+    file.visititems(visit)
+
+
+def _check_dataset(path: Path, kind: str, name: str, node: h5py.Dataset, f: Field, sizes: dict[str, tuple[int, str]]) -> None:
+    if f.type != "*" and _type(node) != f.type:
+        raise BrokenFileError(f"{path}: /{name} holds {_type(node)}; {f.type} is needed", _remake(kind))
+    if f.shape == ("...",):
+        return
+    if node.ndim != len(f.shape):
+        raise BrokenFileError(f"{path}: /{name} has {node.ndim} dimensions; ({', '.join(f.shape)}) is needed", _remake(kind))
+    for symbol, size in zip(f.shape, node.shape, strict=True):
+        symbol, size = (symbol[:-2], size - 1) if symbol.endswith("+1") else (symbol, size)
+        known, where = sizes.setdefault(symbol, (size, name))
+        if symbol != "*" and known != size:
+            raise BrokenFileError(f"{path}: /{name} says {symbol} = {size}, but /{where} says {known}", _remake(kind))
+
+
+def _type(node: h5py.Dataset) -> str:
+    if h5py.check_string_dtype(node.dtype):
+        return "str"
+    return "bytes" if h5py.check_vlen_dtype(node.dtype) is not None else str(node.dtype)
+
+
+def _remake(kind: str) -> str:
+    return f"make it again with `{KINDS[kind].made_by}`"
+
+
+def _starts_like_hdf5(path: Path) -> bool:
+    with open(path, "rb") as stream:
+        return stream.read(8) == b"\x89HDF\r\n\x1a\n"
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, (str, bytes)):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError:
+            return _text(value)
+    return value.item() if hasattr(value, "item") else value
