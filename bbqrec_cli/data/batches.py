@@ -1,0 +1,134 @@
+"""Training batches: windows of users' training sequences, of like length together so that little is padding.
+
+B users, T items of history. Every training item but a user's first is a target exactly once an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bbqrec_cli.data.splits import HISTORY, PAD, HeldOut
+from bbqrec_cli.records import Sequences
+from bbqrec_cli.seeds import numpy_generator
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """items (B, T) int64, PAD on the right; targets (B, T) int64: what follows each position, PAD where nothing is asked."""
+
+    items: torch.Tensor
+    targets: torch.Tensor
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """(B, T) bool, True where there is an item."""
+        return self.items != PAD
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """(B,) int64."""
+        return self.mask.sum(1)
+
+    def to(self, device: torch.device) -> Batch:
+        """On another device."""
+        return Batch(self.items.to(device), self.targets.to(device))
+
+
+class WindowBatches:
+    """Batches in which every position of a user's window is trained on (causal models).
+
+    A sequence longer than `history` + 1 is cut into windows that meet at a random place each epoch, so that over the
+    epochs every item is predicted from short and from long histories.
+    """
+
+    def __init__(self, train: Sequences, *, batch_size: int, seed: int, history: int = HISTORY) -> None:
+        self.train, self.batch_size, self.seed, self.history = train, batch_size, seed, history
+        self.users = np.flatnonzero(train.lengths >= 2)
+
+    @property
+    def targets(self) -> int:
+        """Targets an epoch."""
+        return int((self.train.lengths[self.users] - 1).sum())
+
+    def epoch(self, number: int) -> list[Batch]:
+        """The batches of epoch `number`, the same whenever asked."""
+        rng = numpy_generator(self.seed, "batches", number)
+        starts, stops = self._windows(rng)
+        return [self._batch(starts[rows], stops[rows]) for rows in _groups(stops - starts, self.batch_size, rng)]
+
+    def _windows(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Start and stop of each window in train.items; a window of n items has n - 1 targets."""
+        first, last = self.train.indptr[self.users], self.train.indptr[self.users + 1]
+        targets = last - first - 1
+        offset = np.where(targets > self.history, rng.integers(1, self.history + 1, len(first)), targets)
+        count = 1 + np.ceil((targets - offset) / self.history).astype(np.int64)
+        owner = np.repeat(np.arange(len(first)), count)
+        order = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+        stop = np.minimum(first[owner] + 1 + offset[owner] + order * self.history, last[owner])
+        # The first window holds `offset` targets; each later one starts at the last item of the one before it.
+        start = np.where(order == 0, first[owner], first[owner] + offset[owner] + (order - 1) * self.history)
+        return start, stop
+
+    def _batch(self, starts: np.ndarray, stops: np.ndarray) -> Batch:
+        columns = np.arange(int((stops - starts).max()))[None, :]
+        at = np.minimum(starts[:, None] + columns, len(self.train.items) - 1)
+        window = torch.from_numpy(np.where(columns < (stops - starts)[:, None], self.train.items[at], PAD).astype(np.int64))
+        items, targets = window[:, :-1].clone(), window[:, 1:]
+        items[targets == PAD] = PAD
+        return Batch(items, targets)
+
+
+class PrefixBatches:
+    """One sample a prefix, as the field's generative models train (bidirectional encoders): the last position is asked."""
+
+    def __init__(self, train: Sequences, *, batch_size: int, seed: int, history: int = HISTORY) -> None:
+        self.train, self.batch_size, self.seed, self.history = train, batch_size, seed, history
+        position = np.arange(len(train.items)) - np.repeat(train.indptr[:-1], train.lengths)
+        self._targets = np.flatnonzero(position > 0)
+        self._lengths = np.minimum(position[self._targets], history)
+
+    @property
+    def targets(self) -> int:
+        """Targets an epoch."""
+        return len(self._targets)
+
+    def epoch(self, number: int) -> list[Batch]:
+        """The batches of epoch `number`, the same whenever asked."""
+        rng = numpy_generator(self.seed, "batches", number)
+        return [self._batch(rows) for rows in _groups(self._lengths, self.batch_size, rng)]
+
+    def _batch(self, rows: np.ndarray) -> Batch:
+        length, target = self._lengths[rows], self._targets[rows]
+        columns = np.arange(int(length.max()))[None, :]
+        at = np.minimum((target - length)[:, None] + columns, len(self.train.items) - 1)
+        items = np.where(columns < length[:, None], self.train.items[at], PAD).astype(np.int64)
+        targets = np.full_like(items, PAD)
+        targets[np.arange(len(rows)), length - 1] = self.train.items[target]
+        return Batch(torch.from_numpy(items), torch.from_numpy(targets))
+
+
+def held_out_batches(held: HeldOut, batch_size: int) -> Iterator[tuple[np.ndarray, Batch]]:
+    """(rows of `held`, batch) with histories of like length together; the target stands at the last item's position."""
+    lengths = (held.histories != PAD).sum(1)
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        items = held.histories[rows, : lengths[rows].max()]
+        targets = np.full_like(items, PAD)
+        targets[np.arange(len(rows)), lengths[rows] - 1] = held.targets[rows]
+        yield rows, Batch(torch.from_numpy(items.copy()), torch.from_numpy(targets))
+
+
+def _groups(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Rows in batches of like length: shuffled, sorted inside pools of 32 batches, batches shuffled again."""
+    order = rng.permutation(len(lengths))
+    pool = 32 * batch_size
+    for start in range(0, len(order), pool):
+        part = order[start : start + pool]
+        order[start : start + pool] = part[np.argsort(lengths[part], kind="stable")]
+    groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return [groups[i] for i in rng.permutation(len(groups))]

@@ -1,0 +1,76 @@
+"""The protocol's split: last item = test, second last = validation, the rest = training (contract, section 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bbqrec_cli.records import Sequences
+
+PAD = -1
+"""Fills the short rows of a batch; never a row of items, never in a file."""
+HISTORY = 20
+"""Items of history that a model sees (paper, section 5.1)."""
+SPLITS = ("validation", "test")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HeldOut:
+    """One target a user.
+
+    users (n,) rows of users; histories (n, T) rows of items, oldest first, filled with PAD on the right; targets (n,).
+    """
+
+    users: np.ndarray
+    histories: np.ndarray
+    targets: np.ndarray
+
+    def every(self, step: int) -> HeldOut:
+        """Every `step`-th user only."""
+        return HeldOut(users=self.users[::step], histories=self.histories[::step], targets=self.targets[::step])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Split:
+    """train: what may be fitted on. Users with fewer than 3 items are in train with all they have, and not evaluated."""
+
+    train: Sequences
+    validation: HeldOut
+    test: HeldOut
+
+
+def leave_last_out(sequences: Sequences, *, history: int = HISTORY) -> Split:
+    """The leave-last-out split; histories are cut to the last `history` items."""
+    evaluated = sequences.lengths >= 3
+    held = np.where(evaluated, 2, 0)
+    lengths = sequences.lengths - held
+    position = np.arange(len(sequences.items)) - np.repeat(sequences.indptr[:-1], sequences.lengths)
+    keep = position < np.repeat(lengths, sequences.lengths)
+    times = None if sequences.timestamps is None else sequences.timestamps[keep]
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    users = np.flatnonzero(evaluated)
+    return Split(
+        train=Sequences(indptr=indptr, items=sequences.items[keep], timestamps=times),
+        validation=_held_out(sequences, users, back=2, history=history),
+        test=_held_out(sequences, users, back=1, history=history),
+    )
+
+
+def _held_out(sequences: Sequences, users: np.ndarray, *, back: int, history: int) -> HeldOut:
+    """The item `back` places from the end of each user and the `history` items before it."""
+    target = sequences.indptr[users + 1] - back
+    length = np.minimum(target - sequences.indptr[users], history)
+    columns = np.arange(history)[None, :]
+    at = np.minimum((target - length)[:, None] + columns, len(sequences.items) - 1)
+    histories = np.where(columns < length[:, None], sequences.items[at], PAD)
+    return HeldOut(users=users, histories=histories.astype(np.int64), targets=sequences.items[target].astype(np.int64))
+
+
+def pad(rows: list[np.ndarray] | list[list[int]], *, history: int = HISTORY) -> np.ndarray:
+    """(n, T) of the last `history` items of each row, filled with PAD on the right; T is the longest that is left."""
+    cut = [np.asarray(row, dtype=np.int64)[-history:] for row in rows]
+    filled = np.full((len(cut), max((len(row) for row in cut), default=1)), PAD, dtype=np.int64)
+    for number, row in enumerate(cut):
+        filled[number, : len(row)] = row
+    return filled
