@@ -124,11 +124,16 @@ def held_out_batches(held: HeldOut, batch_size: int) -> Iterator[tuple[np.ndarra
 
 
 def _groups(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Rows in batches of like length: shuffled, sorted inside pools of 32 batches, batches shuffled again."""
+    """Rows in batches of like length and like total length, so that every target weighs the same in the mean loss.
+
+    Shuffled, sorted inside pools of about 32 batches, cut where the total passes `batch_size` mean lengths, shuffled again.
+    """
     order = rng.permutation(len(lengths))
     pool = 32 * batch_size
     for start in range(0, len(order), pool):
         part = order[start : start + pool]
         order[start : start + pool] = part[np.argsort(lengths[part], kind="stable")]
-    groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    return [groups[i] for i in rng.permutation(len(groups))]
+    total = np.cumsum(lengths[order])
+    count = max(1, round(len(order) / batch_size))
+    groups = np.split(order, np.searchsorted(total, total[-1] * np.arange(1, count) / count)) if len(order) else []
+    return [groups[i] for i in rng.permutation(len(groups)) if len(groups[i])]
