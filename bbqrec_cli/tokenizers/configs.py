@@ -1,0 +1,65 @@
+"""The options of every tokenizer (no torch here: the command line reads this file to make its flags)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bbqrec_cli.config import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class BBQRecConfig:
+    """Paper, sections 4.1 and 5.1. Loss: L_recon + Σ L_RQ + β L_Rec + γ L_MIM (eq. 13)."""
+
+    method: ClassVar[str] = "bbqrec"
+
+    levels: int = option(3, "Levels L of the semantic ID.", minimum=1, maximum=8)
+    codebook_size: int = option(256, "Codes N of a codebook.", minimum=2, maximum=65536)
+    dim: int = option(128, "Width D of a code.", minimum=2)
+    signals: tuple[str, ...] = option((), "Signals to quantise, any of id,text,image; empty: id and every feature there is.")
+    epochs: int = option(40, "Epochs, warm-up included.", minimum=1)
+    warmup_epochs: int = option(20, "Epochs without quantisation before k-means.", minimum=0)
+    batch_size: int = option(256, "Users (bbqrec) or items (rqvae) a step.", minimum=2)
+    learning_rate: float = option(1e-3, "Highest learning rate of AdamW.", minimum=0)
+    beta: float = option(1.0, "β, weight of the sequence-to-item loss (eq. 13).", minimum=0)
+    gamma: float = option(1.0, "γ, weight of the mutual information (eq. 13).", minimum=0)
+    tau: float = option(0.1, "τ, temperature of the contrastive loss (eq. 12).", minimum=1e-3)
+    alpha: float = option(0.25, "α, weight of the commitment term (eq. 9).", minimum=0)
+    reconstruction: float = option(1.0, "Weight of the reconstruction (1 in the paper).", minimum=0)
+    hidden: int = option(256, "Width of the encoders' and decoders' hidden layer.", minimum=1)
+    sequence_layers: int = option(2, "Layers of the sequence encoder.", minimum=1)
+    sequence_heads: int = option(4, "Heads of the sequence encoder.", minimum=1)
+    dropout: float = option(0.3, "Dropout of the sequence encoder.", minimum=0, maximum=0.9)
+    negatives: str = option("batch", "Negatives of the contrastive loss: batch (the paper's) or all items.", choices=("batch", "all"))
+    mim: bool = option(True, "Split off a modality-specific part and push CLUB down (off: the paper's ¬MIM).")
+    rec: bool = option(True, "Train the sequence-to-item task (off: the paper's ¬Rec; leaves the ID signal out).")
+    shared_codebook: bool = option(True, "One codebook a level for all signals (off: the paper's ¬U).")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RQVAEConfig:
+    """TIGER's RQ-VAE (Rajput et al. 2023): one modality, or several concatenated, reconstructed from residual codes."""
+
+    method: ClassVar[str] = "rqvae"
+
+    levels: int = option(3, "Levels L of the semantic ID.", minimum=1, maximum=8)
+    codebook_size: int = option(256, "Codes N of a codebook.", minimum=2, maximum=65536)
+    dim: int = option(32, "Width D of a code.", minimum=2)
+    signals: tuple[str, ...] = option((), "Features to concatenate; empty: text, or what there is.")
+    epochs: int = option(300, "Epochs over the items, warm-up included.", minimum=1)
+    warmup_epochs: int = option(50, "Epochs without quantisation before k-means.", minimum=0)
+    batch_size: int = option(1024, "Users (bbqrec) or items (rqvae) a step.", minimum=2)
+    learning_rate: float = option(1e-3, "Highest learning rate of AdamW.", minimum=0)
+    alpha: float = option(0.25, "α, weight of the commitment term (eq. 9).", minimum=0)
+    hidden: int = option(512, "Width of the encoders' and decoders' hidden layer.", minimum=1)
+    restart_dead_codes: bool = option(True, "Move unused codes onto random residuals after an epoch.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedConfig:
+    """Somebody else's semantic IDs, read from an index.json."""
+
+    method: ClassVar[str] = "published"
+
+    index: str = option("", "An index.json (LETTER's format: item id -> [\"<a_1>\", …]).")

@@ -1,0 +1,59 @@
+"""k-means with faiss, level after level on residuals. n vectors, L levels, N codes, D width."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bbqrec_cli.errors import import_faiss
+from bbqrec_cli.seeds import derive
+
+SAMPLE_PER_CODE = 256
+"""Vectors a centroid that k-means looks at; more are sampled (faiss's own default)."""
+
+
+def kmeans(vectors: np.ndarray, *, codes: int, seed: int, iterations: int = 25) -> np.ndarray:
+    """Centroids (N, D) of vectors (n, D); with fewer distinct vectors than codes, the rest are slightly moved copies.
+
+    Raises:
+        MissingPackageError: faiss is not installed.
+    """
+    faiss = import_faiss()
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    distinct = np.unique(vectors, axis=0) if len(vectors) <= 4 * codes else vectors
+    if len(distinct) <= codes:
+        return _few(distinct, codes, seed)
+    trainer = faiss.Kmeans(
+        vectors.shape[1],
+        codes,
+        niter=iterations,
+        seed=derive(seed, "kmeans") % (1 << 31),
+        min_points_per_centroid=1,
+        max_points_per_centroid=SAMPLE_PER_CODE,
+    )
+    trainer.train(vectors)
+    return trainer.centroids.copy()
+
+
+def _few(distinct: np.ndarray, codes: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(derive(seed, "kmeans"))
+    again = distinct[rng.integers(0, len(distinct), codes - len(distinct))]
+    spread = distinct.std() + 1e-3
+    return np.concatenate([distinct, again + rng.normal(0, 1e-2 * spread, again.shape)]).astype(np.float32)
+
+
+def residual_kmeans(vectors: np.ndarray, *, levels: int, codes: int, seed: int) -> np.ndarray:
+    """Codebooks (L, N, D): each level's k-means runs on what the levels above leave over (eq. 6)."""
+    residual, books = vectors.astype(np.float32, copy=True), []
+    for level in range(levels):
+        books.append(kmeans(residual, codes=codes, seed=derive(seed, "level", level)))
+        residual -= books[-1][nearest(residual, books[-1])]
+    return np.stack(books)
+
+
+def nearest(vectors: np.ndarray, centroids: np.ndarray, *, block: int = 1 << 16) -> np.ndarray:
+    """Row of the closest centroid of each vector (n,), in blocks so that memory stays bounded."""
+    faiss = import_faiss()
+    index = faiss.IndexFlatL2(centroids.shape[1])
+    index.add(np.ascontiguousarray(centroids, dtype=np.float32))
+    found = [index.search(np.ascontiguousarray(vectors[s : s + block]), 1)[1][:, 0] for s in range(0, len(vectors), block)]
+    return np.concatenate(found) if found else np.empty(0, np.int64)

@@ -1,0 +1,80 @@
+"""The residual quantiser of eq. 5–7 and 9, shared by all signals or one a signal.
+
+n items, M signals, L levels, N codes, D width, C codebooks (1: shared, or M).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bbqrec_cli.seeds import derive
+from bbqrec_cli.tokenizers.kmeans import residual_kmeans
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """vectors (n, M, D), straight-through; codes (n, L, M) int64; loss (n, M), eq. 9's L_RQ an item and signal."""
+
+    vectors: Tensor
+    codes: Tensor
+    loss: Tensor
+
+
+class ResidualQuantizer(nn.Module):
+    """L codebooks of N codes of width D, learnt by gradient.
+
+    Args:
+        signals: M.
+        shared: one codebook a level for all signals (the paper's), or one a signal (its variant ¬U).
+        commitment: α of eq. 9.
+    """
+
+    initialised: Tensor
+
+    def __init__(self, *, signals: int, levels: int, codebook_size: int, dim: int, shared: bool, commitment: float) -> None:
+        super().__init__()
+        self.commitment, self.levels = commitment, levels
+        self.codebooks = nn.Parameter(torch.randn(1 if shared else signals, levels, codebook_size, dim) * 0.01)
+        # A buffer, not an attribute: a resumed run must not initialise again.
+        self.register_buffer("initialised", torch.tensor(False))
+
+    def initialise(self, z: Tensor, present: Tensor, *, seed: int) -> None:
+        """Residual k-means (faiss) on all items' outputs. z (I, M, D), present (I, M) bool."""
+        vectors, here = z.float().cpu().numpy(), present.cpu().numpy()
+        _, levels, size, _ = self.codebooks.shape
+        groups: list[np.ndarray] = [vectors[here]]
+        if len(self.codebooks) > 1:
+            groups = [vectors[:, m][here[:, m]] for m in range(vectors.shape[1])]
+        books = [
+            residual_kmeans(group, levels=levels, codes=size, seed=derive(seed, "codebook", number))
+            for number, group in enumerate(groups)
+        ]
+        with torch.no_grad():
+            self.codebooks.copy_(torch.from_numpy(np.stack(books)))
+            self.initialised.fill_(True)
+
+    def forward(self, z: Tensor) -> Quantized:
+        """z (n, M, D) -> its quantisation."""
+        residual, loss, codes = z.float(), z.new_zeros(z.shape[:2], dtype=torch.float32), []
+        for level in range(self.levels):
+            books = self.codebooks[:, level].expand(z.shape[1], -1, -1)
+            code = nearest_code(residual.detach(), books.detach())
+            chosen = books.gather(1, code.T.unsqueeze(2).expand(-1, -1, books.shape[2])).transpose(0, 1)
+            pull = (residual.detach() - chosen).square().sum(2)
+            commit = (residual - chosen.detach()).square().sum(2)
+            loss = loss + pull + self.commitment * commit
+            residual = residual - chosen.detach()
+            codes.append(code)
+        quantized = z.float() + (-residual).detach()
+        return Quantized(quantized, torch.stack(codes, dim=1), loss)
+
+
+def nearest_code(vectors: Tensor, books: Tensor) -> Tensor:
+    """Eq. 5. vectors (n, M, D), books (M, N, D) -> (n, M) int64. Computed in float32 whatever autocast says."""
+    with torch.autocast(vectors.device.type, enabled=False):
+        product = torch.einsum("nmd,mkd->nmk", vectors.float(), books.float())
+        return (books.float().square().sum(2) - 2 * product).argmin(2)

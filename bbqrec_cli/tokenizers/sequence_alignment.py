@@ -1,0 +1,58 @@
+"""The sequence-to-item contrastive task, eq. 10–12. B users, T items of history, P asked positions, I items, V width of v."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+from bbqrec_cli.data.batches import Batch
+from bbqrec_cli.data.splits import PAD
+from bbqrec_cli.models.layers import CausalEncoder
+
+
+class SequenceAlignment(nn.Module):
+    """f of eq. 11 (a SASRec over item vectors) and the InfoNCE loss on cosines of eq. 12.
+
+    Args:
+        width: V = M·D, the width of v_i.
+        temperature: τ.
+    """
+
+    def __init__(self, width: int, *, layers: int, heads: int, dropout: float, history: int, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.encoder = CausalEncoder(width, layers=layers, heads=heads, dropout=dropout, history=history, inner=width)
+
+    def states(self, vectors: Tensor, batch: Batch) -> Tensor:
+        """h_t at every asked position, (P, V). vectors (B, T, V) of the batch's items."""
+        return self.encoder(vectors)[batch.targets != PAD]
+
+    def loss(self, states: Tensor, candidates: Tensor, target: Tensor) -> Tensor:
+        """Eq. 12. states (P, V); candidates (n, V), distinct items; target (P,), each state's row among the candidates.
+
+        The candidates being distinct, no negative equals the positive.
+        """
+        return cross_entropy(self.scores(states, candidates).float() / self.temperature, target)
+
+    @staticmethod
+    def scores(states: Tensor, candidates: Tensor) -> Tensor:
+        """Cosines (P, n)."""
+        return normalize(states.float(), dim=1) @ normalize(candidates.float(), dim=1).T
+
+
+def distinct_rows(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The distinct items of a batch, targets first.
+
+    Returns:
+        rows (n,) of items; position (B, T) of each history item in rows (0 where padded); target (P,) of each asked
+        position in rows; count () of the leading rows that are targets.
+    """
+    asked = batch.targets[batch.targets != PAD]
+    distinct_targets, target = torch.unique(asked, return_inverse=True)
+    others = torch.unique(batch.items[batch.items != PAD])
+    others = others[~torch.isin(others, distinct_targets)]
+    rows = torch.cat([distinct_targets, others])
+    order = rows.argsort()
+    position = order[torch.searchsorted(rows[order], batch.items.clamp(min=rows.min()))]
+    return rows, torch.where(batch.mask, position, 0), target, torch.tensor(len(distinct_targets))
