@@ -109,7 +109,9 @@ def check_value(f: dataclasses.Field, hint: Any, value: Any, *, where: str) -> A
     choices, low, high = (f.metadata.get(k) for k in ("choices", "minimum", "maximum"))
     for each in value if isinstance(value, tuple) else (value,):
         if choices and each not in choices:
-            raise UsageError(f"{where}: {flag(f.name)} is {each!r}; allowed: {', '.join(choices)}{nearest(str(each), choices)}")
+            raise UsageError(
+                f"{where}: {flag(f.name)} is {each!r}; allowed: {', '.join(choices)}{nearest(str(each), choices)}"
+            )
         if (low is not None and each < low) or (high is not None and each > high):
             limits = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
             raise UsageError(f"{where}: {flag(f.name)} is {each}; it must be {limits}")

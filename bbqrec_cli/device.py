@@ -30,7 +30,9 @@ def resolve_device(name: str) -> torch.device:
     except RuntimeError:
         raise UsageError(f"--device is {name!r}; allowed: auto, cpu, cuda, cuda:N, mps") from None
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device.type, False) or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+    if not there.get(device.type, False) or (
+        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    ):
         raise LackingError(f"--device {name}: this machine (or this build of torch) has none", "use --device cpu")
     return device
 

@@ -46,7 +46,9 @@ class Sequences:
         """From one list of item rows a user."""
         indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)]).astype(np.int64)
         flat = np.fromiter((i for row in rows for i in row), np.int32, indptr[-1])
-        times = None if timestamps is None else np.fromiter((t for row in timestamps for t in row), np.int64, indptr[-1])
+        times = (
+            None if timestamps is None else np.fromiter((t for row in timestamps for t in row), np.int64, indptr[-1])
+        )
         return cls(indptr=indptr, items=flat, timestamps=times)
 
     def without_last(self, count: int) -> Sequences:

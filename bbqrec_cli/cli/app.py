@@ -40,7 +40,8 @@ def _root(
 
 
 for _name in COMMANDS:
-    if __import__("importlib.util").util.find_spec(f"bbqrec_cli.cli.{_name}"): import_module(f"bbqrec_cli.cli.{_name}").add_to(app)
+    if __import__("importlib.util").util.find_spec(f"bbqrec_cli.cli.{_name}"):
+        import_module(f"bbqrec_cli.cli.{_name}").add_to(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -79,7 +80,9 @@ def _run(arguments: list[str]) -> int:
 def _interrupted() -> BBQRecError:
     from bbqrec_cli.errors import InterruptedRunError
 
-    return InterruptedRunError("interrupted; no output was changed", "stages with --resume go on from their last checkpoint")
+    return InterruptedRunError(
+        "interrupted; no output was changed", "stages with --resume go on from their last checkpoint"
+    )
 
 
 def _say(error: BBQRecError) -> int:

@@ -76,7 +76,9 @@ class WindowBatches:
     def _batch(self, starts: np.ndarray, stops: np.ndarray) -> Batch:
         columns = np.arange(int((stops - starts).max()))[None, :]
         at = np.minimum(starts[:, None] + columns, len(self.train.items) - 1)
-        window = torch.from_numpy(np.where(columns < (stops - starts)[:, None], self.train.items[at], PAD).astype(np.int64))
+        window = torch.from_numpy(
+            np.where(columns < (stops - starts)[:, None], self.train.items[at], PAD).astype(np.int64)
+        )
         items, targets = window[:, :-1].clone(), window[:, 1:]
         items[targets == PAD] = PAD
         return Batch(items, targets)

@@ -122,7 +122,9 @@ def read_metrics(path: Path) -> Metrics:
         )
 
 
-def write_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], *, config: Mapping[str, Any]) -> None:
+def write_checkpoint(
+    path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], *, config: Mapping[str, Any]
+) -> None:
     """An interrupted stage's state: arrays by name and a JSON object. Overwrites, atomically."""
     datasets = {f"state/{name.replace('/', '|')}": value for name, value in arrays.items()}
     write(path, "checkpoint", datasets, attributes={"meta": dict(meta)}, config=config, force=True)

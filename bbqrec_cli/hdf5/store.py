@@ -120,7 +120,9 @@ def _write_attribute(file: h5py.File, key: str, value: Any) -> None:
 def _write_dataset(file: h5py.File, name: str, value: Value) -> None:
     if isinstance(value, np.ndarray):
         large = value.nbytes > 1 << 16 and value.ndim > 0
-        file.create_dataset(name, data=value, chunks=True if large else None, shuffle=large, compression="lzf" if large else None)
+        file.create_dataset(
+            name, data=value, chunks=True if large else None, shuffle=large, compression="lzf" if large else None
+        )
     elif len(value) and isinstance(value[0], bytes):
         data = file.create_dataset(name, (len(value),), dtype=h5py.vlen_dtype(np.uint8))
         for row, blob in enumerate(value):
@@ -266,13 +268,17 @@ def _check(file: h5py.File, path: Path, kind: str) -> None:
     file.visititems(visit)
 
 
-def _check_dataset(path: Path, kind: str, name: str, node: h5py.Dataset, f: Field, sizes: dict[str, tuple[int, str]]) -> None:
+def _check_dataset(
+    path: Path, kind: str, name: str, node: h5py.Dataset, f: Field, sizes: dict[str, tuple[int, str]]
+) -> None:
     if f.type != "*" and _type(node) != f.type:
         raise BrokenFileError(f"{path}: /{name} holds {_type(node)}; {f.type} is needed", _remake(kind))
     if f.shape == ("...",):
         return
     if node.ndim != len(f.shape):
-        raise BrokenFileError(f"{path}: /{name} has {node.ndim} dimensions; ({', '.join(f.shape)}) is needed", _remake(kind))
+        raise BrokenFileError(
+            f"{path}: /{name} has {node.ndim} dimensions; ({', '.join(f.shape)}) is needed", _remake(kind)
+        )
     for symbol, size in zip(f.shape, node.shape, strict=True):
         symbol, size = (symbol[:-2], size - 1) if symbol.endswith("+1") else (symbol, size)
         known, where = sizes.setdefault(symbol, (size, name))

@@ -65,36 +65,30 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    """Pre-norm transformer layer: self-attention, optional cross-attention, feed-forward."""
+    """Pre-norm transformer layer: self-attention and feed-forward."""
 
     def __init__(
-        self, width: int, *, heads: int, dropout: float, inner: int, attention: Attention | None = None, cross: bool = False
+        self, width: int, *, heads: int, dropout: float, inner: int, attention: Attention | None = None
     ) -> None:
         super().__init__()
         self.attention = attention or Attention(width, heads=heads, dropout=dropout)
-        self.cross = Attention(width, heads=heads, dropout=dropout) if cross else None
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3 if cross else 2))
-        self.feed_forward = nn.Sequential(
-            nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width)
-        )
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.feed_forward = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
         self.dropout = Dropout(dropout)
 
-    def forward(
-        self, x: Tensor, mask: Tensor, memory: Tensor | None = None, memory_mask: Tensor | None = None, **extra: Tensor
-    ) -> Tensor:
-        """x (B, Q, D), mask broadcastable to (B, Q, Q); memory (B, K, D) with memory_mask to (B, Q, K)."""
+    def forward(self, x: Tensor, mask: Tensor, **extra: Tensor) -> Tensor:
+        """x (B, Q, D), mask broadcastable to (B, Q, Q); extra goes to the attention."""
         normed = self.norms[0](x)
         x = x + self.dropout(self.attention(normed, normed, mask, **extra))
-        if self.cross is not None:
-            assert memory is not None and memory_mask is not None
-            x = x + self.dropout(self.cross(self.norms[2](x), memory, memory_mask))
         return x + self.dropout(self.feed_forward(self.norms[1](x)))
 
 
 class CausalEncoder(nn.Module):
     """SASRec's backbone (Kang and McAuley 2018, pre-norm): positions, causal layers, a final norm."""
 
-    def __init__(self, width: int, *, layers: int, heads: int, dropout: float, history: int, inner: int | None = None) -> None:
+    def __init__(
+        self, width: int, *, layers: int, heads: int, dropout: float, history: int, inner: int | None = None
+    ) -> None:
         super().__init__()
         self.positions = embedding(history, width)
         self.dropout = Dropout(dropout)

@@ -1,4 +1,7 @@
-"""What every tokenizer gets and gives. I items, d width of a feature, L levels, M signals, N codes, D width of a code."""
+"""What every tokenizer gets and gives.
+
+I items, d width of a feature, L levels, M signals, N codes, D width of a code.
+"""
 
 from __future__ import annotations
 

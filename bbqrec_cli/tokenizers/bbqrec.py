@@ -1,7 +1,7 @@
 """BBQRec's tokenizer (paper, section 4.1): disentangled encoders, one shared residual codebook, a behavioural task.
 
-n items of a batch, M signals, D width of a code, d width of a feature, L levels. docs/tokenizer.md says where the paper's
-equations alone do not train, and what is done about it.
+n items of a batch, M signals, D width of a code, d width of a feature, L levels. docs/tokenizer.md says where the
+paper's equations alone do not train, and what is done about it.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ SIGNALS = ("id", "text", "image")
 class Modality(nn.Module):
     """One modality's encoders (eq. 2) and decoder (eq. 8).
 
-    The behaviour-aligned output ends in a batch norm without gain and lies on the unit sphere, the specific one in a layer
-    norm without gain: neither can shrink to nothing to please CLUB, and all signals meet the codebook on one scale.
+    The behaviour-aligned output ends in a batch norm without gain and lies on the unit sphere, the specific one in a
+    layer norm without gain: neither can shrink to nothing to please CLUB, and all signals meet the codebook on one scale.
     """
 
     features: Tensor
@@ -55,7 +55,9 @@ class Modality(nn.Module):
 
     def encode_specific(self, x: Tensor) -> Tensor | None:
         """z̄, (n, D) of length √D, or None in the variant ¬MIM."""
-        return None if self.specific is None else layer_norm(self.specific(x).float(), (self.specific[-1].out_features,))
+        return (
+            None if self.specific is None else layer_norm(self.specific(x).float(), (self.specific[-1].out_features,))
+        )
 
     def decode(self, q: Tensor, specific: Tensor | None) -> Tensor:
         """x̂ of q ⊕ z̄ (both scaled to components of about 1), (n, d)."""
@@ -66,14 +68,22 @@ class Modality(nn.Module):
 class BBQRecQuantizer(nn.Module):
     """All parameters of section 4.1 but θ's optimiser; `loss` is eq. 13 on one batch of users."""
 
-    def __init__(self, config: BBQRecConfig, *, items: int, features: dict[str, Feature], signals: tuple[str, ...], history: int) -> None:
+    def __init__(
+        self, config: BBQRecConfig, *, items: int, features: dict[str, Feature], signals: tuple[str, ...], history: int
+    ) -> None:
         super().__init__()
         self.config, self.signals = config, signals
         self.ids = embedding(items, config.dim) if "id" in signals else None
         self.modalities = nn.ModuleDict(
-            {name: Modality(features[name], dim=config.dim, hidden=config.hidden, specific=config.mim) for name in signals if name != "id"}
+            {
+                name: Modality(features[name], dim=config.dim, hidden=config.hidden, specific=config.mim)
+                for name in signals
+                if name != "id"
+            }
         )
-        self.clubs = nn.ModuleDict({name: CLUB(config.dim, hidden=config.hidden) for name in self.modalities if config.mim})
+        self.clubs = nn.ModuleDict(
+            {name: CLUB(config.dim, hidden=config.hidden) for name in self.modalities if config.mim}
+        )
         self.quantizer = ResidualQuantizer(
             signals=len(signals), levels=config.levels, codebook_size=config.codebook_size, dim=config.dim,
             shared=config.shared_codebook, commitment=config.alpha,
@@ -104,7 +114,7 @@ class BBQRecQuantizer(nn.Module):
         return torch.stack(parts, dim=1)
 
     def vectors(self, z: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """(q (n, M, D), L_RQ (n, M), codes (n, L, M)); q = z, loss 0 and no codes before the codebooks are initialised."""
+        """q (n, M, D), L_RQ (n, M) and codes (n, L, M); before the codebooks are initialised q = z, 0 and None."""
         if not self.quantizer.initialised:
             return z, z.new_zeros(z.shape[:2]), None
         found = self.quantizer(z)
@@ -124,7 +134,11 @@ class BBQRecQuantizer(nn.Module):
             if self.config.negatives == "all":
                 candidates, answer = self.all_vectors(), rows[target]
             parts["recommendation"] = self.alignment.loss(states, candidates, answer)
-        weights = {"reconstruction": self.config.reconstruction, "recommendation": self.config.beta, "information": self.config.gamma}
+        weights = {
+            "reconstruction": self.config.reconstruction,
+            "recommendation": self.config.beta,
+            "information": self.config.gamma,
+        }
         # No gradient below zero: an "upper bound" under zero is the estimator's failure, and CLUB would run to -∞.
         charged = {k: v.clamp(min=0) if k == "information" else v for k, v in parts.items()}
         return parts | {"loss": torch.stack([weights.get(k, 1.0) * v for k, v in charged.items()]).sum()}
@@ -143,7 +157,11 @@ class BBQRecQuantizer(nn.Module):
             reconstruction = reconstruction + error.square().sum() / len(rows)
             if specific is not None:
                 information = information + self.clubs[name].bound(specific, z[here, signal])
-        return {"reconstruction": reconstruction, "information": information} if self.clubs else {"reconstruction": reconstruction}
+        return (
+            {"reconstruction": reconstruction, "information": information}
+            if self.clubs
+            else {"reconstruction": reconstruction}
+        )
 
     def likelihood(self, batch: Batch) -> Tensor:
         """-log q_θ(z̄ | z) on detached inputs: the loss of θ's own optimiser, before each main step."""
@@ -171,7 +189,7 @@ class BBQRecQuantizer(nn.Module):
 
     @torch.no_grad()
     def settle(self, *, block: int = 8192) -> None:
-        """Set the batch norms' statistics to those of the whole catalogue, so that codes do not depend on the last batches."""
+        """Give the batch norms the whole catalogue's statistics, so that codes do not depend on the last batches."""
         for modality in self.modalities.values():
             x = modality.features[modality.present]
             outputs = torch.cat([modality.aligned[:-1](part).float() for part in x.split(block)]) if len(x) else x
@@ -202,7 +220,7 @@ class BBQRec:
         signals = choose_signals(self.config, inputs)
         train = WindowBatches(inputs.train, batch_size=self.config.batch_size, seed=run.seed)
         if self.config.rec and not train.targets:
-            raise DataError("no user has two training items, so the sequence-to-item task has nothing to learn", "--no-rec")
+            raise DataError("no user has two training items: nothing for the sequence-to-item task", "--no-rec")
 
         def make() -> BBQRecQuantizer:
             return BBQRecQuantizer(
@@ -242,10 +260,10 @@ def choose_signals(config: BBQRecConfig, inputs: TokenizerInput) -> tuple[str, .
     asked = config.signals or known
     for name in asked:
         if name not in known:
-            raise DataError(f"--signals names {name!r}; the features file has {', '.join(known)}", "embed it, or leave it out")
+            raise DataError(f"--signals names {name!r}; the file has {', '.join(known)}", "embed it, or leave it out")
     chosen = tuple(s for s in known if s in asked and (s != "id" or config.rec))
     if not chosen:
-        raise DataError("no signal is left to quantise: without the sequence-to-item task the ID learns nothing", "--rec")
+        raise DataError("no signal is left: without the sequence-to-item task the ID learns nothing", "--rec")
     return chosen
 
 

@@ -17,7 +17,7 @@ class BBQRecConfig:
     levels: int = option(3, "Levels L of the semantic ID.", minimum=1, maximum=8)
     codebook_size: int = option(256, "Codes N of a codebook.", minimum=2, maximum=65536)
     dim: int = option(128, "Width D of a code.", minimum=2)
-    signals: tuple[str, ...] = option((), "Signals to quantise, any of id,text,image; empty: id and every feature there is.")
+    signals: tuple[str, ...] = option((), "Signals, any of id,text,image; empty: id and every feature there is.")
     epochs: int = option(40, "Epochs, warm-up included.", minimum=1)
     warmup_epochs: int = option(20, "Epochs without quantisation before k-means.", minimum=0)
     batch_size: int = option(256, "Users (bbqrec) or items (rqvae) a step.", minimum=2)
@@ -31,7 +31,7 @@ class BBQRecConfig:
     sequence_layers: int = option(2, "Layers of the sequence encoder.", minimum=1)
     sequence_heads: int = option(4, "Heads of the sequence encoder.", minimum=1)
     dropout: float = option(0.3, "Dropout of the sequence encoder.", minimum=0, maximum=0.9)
-    negatives: str = option("batch", "Negatives of the contrastive loss: batch (the paper's) or all items.", choices=("batch", "all"))
+    negatives: str = option("batch", "Negatives: batch (the paper's) or all items.", choices=("batch", "all"))
     mim: bool = option(True, "Split off a modality-specific part and push CLUB down (off: the paper's ¬MIM).")
     rec: bool = option(True, "Train the sequence-to-item task (off: the paper's ¬Rec; leaves the ID signal out).")
     shared_codebook: bool = option(True, "One codebook a level for all signals (off: the paper's ¬U).")
@@ -62,4 +62,4 @@ class PublishedConfig:
 
     method: ClassVar[str] = "published"
 
-    index: str = option("", "An index.json (LETTER's format: item id -> [\"<a_1>\", …]).")
+    index: str = option("", 'An index.json (LETTER\'s format: item id -> ["<a_1>", …]).')

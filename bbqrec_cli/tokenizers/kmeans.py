@@ -55,5 +55,7 @@ def nearest(vectors: np.ndarray, centroids: np.ndarray, *, block: int = 1 << 16)
     faiss = import_faiss()
     index = faiss.IndexFlatL2(centroids.shape[1])
     index.add(np.ascontiguousarray(centroids, dtype=np.float32))
-    found = [index.search(np.ascontiguousarray(vectors[s : s + block]), 1)[1][:, 0] for s in range(0, len(vectors), block)]
+    found = [
+        index.search(np.ascontiguousarray(vectors[s : s + block]), 1)[1][:, 0] for s in range(0, len(vectors), block)
+    ]
     return np.concatenate(found) if found else np.empty(0, np.int64)

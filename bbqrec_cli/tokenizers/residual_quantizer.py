@@ -35,7 +35,9 @@ class ResidualQuantizer(nn.Module):
 
     initialised: Tensor
 
-    def __init__(self, *, signals: int, levels: int, codebook_size: int, dim: int, shared: bool, commitment: float) -> None:
+    def __init__(
+        self, *, signals: int, levels: int, codebook_size: int, dim: int, shared: bool, commitment: float
+    ) -> None:
         super().__init__()
         self.commitment, self.levels = commitment, levels
         self.codebooks = nn.Parameter(torch.randn(1 if shared else signals, levels, codebook_size, dim) * 0.01)

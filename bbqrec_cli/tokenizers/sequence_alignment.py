@@ -1,4 +1,7 @@
-"""The sequence-to-item contrastive task, eq. 10–12. B users, T items of history, P asked positions, I items, V width of v."""
+"""The sequence-to-item contrastive task, eq. 10–12.
+
+B users, T items of history, P asked positions, I items, V width of v.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ class SequenceAlignment(nn.Module):
         temperature: τ.
     """
 
-    def __init__(self, width: int, *, layers: int, heads: int, dropout: float, history: int, temperature: float) -> None:
+    def __init__(
+        self, width: int, *, layers: int, heads: int, dropout: float, history: int, temperature: float
+    ) -> None:
         super().__init__()
         self.temperature = temperature
         self.encoder = CausalEncoder(width, layers=layers, heads=heads, dropout=dropout, history=history, inner=width)

@@ -45,7 +45,7 @@ def fit_tokenizer(
     """Train a tokenizer's network.
 
     Args:
-        make: builds it (called after seeding). It has `loss(batch) -> {'loss', …}`; with `clubs` also `likelihood(batch)`.
+        make: builds it (called after seeding). It has `loss(batch) -> {'loss', …}`, with `clubs` also `likelihood`.
         start: called before each epoch (k-means when the time has come).
         report: figures after each epoch.
 
@@ -76,7 +76,9 @@ def fit_tokenizer(
         seed_torch(run.seed, "tokenizer", epoch)
         start(model, epoch)
         model.train()
-        means = _epoch(model, batches.epoch(epoch), optimisers, run, epoch, learning_rate, epochs * steps, epoch * steps)
+        means = _epoch(
+            model, batches.epoch(epoch), optimisers, run, epoch, learning_rate, epochs * steps, epoch * steps
+        )
         history.append({"epoch": epoch + 1} | means | report(model, epoch) | {"seconds": time.perf_counter() - began})
         run.progress.log(_line(history[-1], epochs))
         if run.checkpoint is not None:
@@ -100,7 +102,8 @@ def _epoch(
             with autocast(run.device, run.precision):
                 parts = model.loss(batch)
             if not torch.isfinite(parts["loss"]):
-                raise DataError(f"epoch {epoch + 1}, step {number + 1}: the loss is {parts['loss'].item()}", "a lower --learning-rate")
+                what = f"epoch {epoch + 1}, step {number + 1}: the loss is {parts['loss'].item()}"
+                raise DataError(what, "a lower --learning-rate")
             _step(optimisers["main"], parts["loss"], rate)
             for key, value in parts.items():
                 sums[key] = sums.get(key, torch.zeros((), device=run.device)) + value.detach()

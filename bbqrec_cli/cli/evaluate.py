@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import typer
+
+from bbqrec_cli.cli.console import Console, table
+from bbqrec_cli.cli.options import command
+from bbqrec_cli.stages.evaluate import EvaluateConfig, run
+
+
+def add_to(app: typer.Typer) -> None:
+    @command(app, "evaluate", EvaluateConfig)
+    def evaluate(config: EvaluateConfig, console: Console) -> None:
+        """Recall and NDCG under full ranking; every user's result is kept in the metrics file."""
+        result = run(config, console)
+        rows = []
+        for name, value in result.aggregates.items():
+            low, high = result.confidence[name]
+            tests = result.significance.get(name, {})
+            rows.append((name, value, f"{low:.4f} … {high:.4f}", *(f"{p:.2g}" for p in tests.values())))
+        head = f"{result.output}: {result.model}, {result.split}, {result.users} users, {result.seconds:.0f} s"
+        if result.unevaluated:
+            console.log(f"{result.unevaluated} users have fewer than 3 items and are not evaluated")
+        tests = ("p (t-test)", "p (Wilcoxon)") if result.significance else ()
+        console.result(result.to_json(), head, table("", ("metric", "mean", "95% interval", *tests), rows))

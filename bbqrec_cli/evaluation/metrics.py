@@ -1,0 +1,50 @@
+"""Recall@k and NDCG@k with one target a user (contract, section 3). B users, K recommendations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from bbqrec_cli.seeds import numpy_generator
+
+
+def rank_of_target(items: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Rank of each target (B,) in items (B, K), from 1; 0 where it is not among them. (B,) int64."""
+    hit = items == targets[:, None]
+    return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, 0)
+
+
+def recall_at_k(ranks: np.ndarray, k: int) -> np.ndarray:
+    """1 where the target is among the first k, (B,) float32. ranks as from `rank_of_target`."""
+    return ((ranks > 0) & (ranks <= k)).astype(np.float32)
+
+
+def ndcg_at_k(ranks: np.ndarray, k: int) -> np.ndarray:
+    """1 / log2(1 + rank) where the target is among the first k, else 0 (the ideal gain is 1), (B,) float32."""
+    return np.where((ranks > 0) & (ranks <= k), 1 / np.log2(1 + np.maximum(ranks, 1)), 0).astype(np.float32)
+
+
+def aggregate(ranks: np.ndarray, ks: Iterable[int]) -> dict[str, float]:
+    """{'recall@5': mean over users, 'ndcg@5': …} for each k; 0 without users."""
+    found = {}
+    for k in ks:
+        for name, values in (("recall", recall_at_k(ranks, k)), ("ndcg", ndcg_at_k(ranks, k))):
+            found[f"{name}@{k}"] = float(values.mean()) if len(values) else 0.0
+    return found
+
+
+def bootstrap_interval(
+    values: np.ndarray, *, seed: int, level: float = 0.95, samples: int = 1000
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean over users. values (U,); (0, 0) without users.
+
+    Per-user metrics take few distinct values, so a resample is a multinomial draw over those: exact and small.
+    """
+    if not len(values):
+        return 0.0, 0.0
+    distinct, counts = np.unique(values, return_counts=True)
+    drawn = numpy_generator(seed, "bootstrap").multinomial(len(values), counts / counts.sum(), size=samples)
+    means = drawn @ distinct / len(values)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,35 @@
+"""Full ranking over all items for held-out targets. U users, T items of history, K the depth that is ranked."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from bbqrec_cli.data.batches import held_out_batches
+from bbqrec_cli.data.splits import HeldOut
+from bbqrec_cli.device import autocast
+from bbqrec_cli.evaluation.metrics import rank_of_target
+from bbqrec_cli.models.base import Recommender, Wanted
+from bbqrec_cli.progress import SILENT, Progress
+
+
+@torch.no_grad()
+def target_ranks(
+    model: Recommender,
+    held: HeldOut,
+    *,
+    depth: int,
+    beam: int,
+    device: torch.device,
+    precision: str = "fp32",
+    batch_size: int = 256,
+    progress: Progress = SILENT,
+) -> np.ndarray:
+    """Rank of each user's target among the first `depth` items, from 1; 0 below. (U,) int64, in the order of `held`."""
+    ranks = np.zeros(len(held.users), dtype=np.int64)
+    with progress.task("ranking", len(held.users)) as task, autocast(device, precision):
+        for rows, batch in held_out_batches(held, batch_size):
+            items, _ = model.recommend(batch.to(device), Wanted(k=depth, beam=beam))
+            ranks[rows] = rank_of_target(items.cpu().numpy(), held.targets[rows])
+            task.advance(len(rows))
+    return ranks

@@ -1,0 +1,42 @@
+"""Are two systems different on the same users? n users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bbqrec_cli.errors import DataError
+
+
+def aligned(
+    users_a: Sequence[str], a: np.ndarray, users_b: Sequence[str], b: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both systems' values (n,) in the order of the first one's users.
+
+    Raises:
+        DataError: they were not measured on the same users.
+    """
+    if list(users_a) == list(users_b):
+        return a, b
+    place = {user: row for row, user in enumerate(users_b)}
+    missing = [user for user in users_a if user not in place]
+    if missing or len(users_a) != len(users_b):
+        what = f"{len(users_a)} and {len(users_b)} users"
+        what += f"; user {missing[0]!r} is in one only" if missing else ""
+        raise DataError(f"the two metrics files are not of the same users: {what}", "evaluate both on the same split")
+    return a, b[[place[user] for user in users_a]]
+
+
+def paired_t_test(a: np.ndarray, b: np.ndarray) -> float:
+    """Two-sided p-value of the paired t-test; 1 where nobody differs. a, b (n,)."""
+    from scipy.stats import ttest_rel
+
+    return 1.0 if np.array_equal(a, b) or len(a) < 2 else float(ttest_rel(a, b).pvalue)
+
+
+def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
+    """Two-sided p-value of Wilcoxon's signed-rank test; 1 where nobody differs. a, b (n,)."""
+    from scipy.stats import wilcoxon as test
+
+    return 1.0 if np.array_equal(a, b) else float(test(a, b, method="asymptotic").pvalue)

@@ -1,0 +1,76 @@
+"""Name -> model and its configuration, imported only when asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from bbqrec_cli.config import from_mapping, nearest
+from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.models.configs import BBQRecConfig, PopularityConfig, SASRecConfig, TIGERConfig, TrainingConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from bbqrec_cli.models.base import Recommender
+    from bbqrec_cli.records import Codes, TrainedModel
+
+MODELS: dict[str, tuple[str, type]] = {
+    "bbqrec": ("bbqrec_cli.models.semantic_id_generator:SemanticIDGenerator", BBQRecConfig),
+    "tiger": ("bbqrec_cli.models.semantic_id_generator:SemanticIDGenerator", TIGERConfig),
+    "sasrec": ("bbqrec_cli.models.sasrec:SASRec", SASRecConfig),
+    "popularity": ("bbqrec_cli.models.popularity:Popularity", PopularityConfig),
+}
+CONFIGS = tuple(config for _, config in MODELS.values())
+_ONLY_TRAINING = {"epochs", "batch_size", "learning_rate", "weight_decay", "warmup", "patience"}
+
+
+def model_config(name: str, options: Mapping[str, Any]) -> Any:
+    """The checked configuration of a model.
+
+    Raises:
+        UsageError: an unknown model, or an option that this model does not have.
+    """
+    if name not in MODELS:
+        raise UsageError(f"--model is {name!r}; known: {', '.join(MODELS)}{nearest(name, MODELS)}")
+    return from_mapping(MODELS[name][1], options, where=f"--model {name}")
+
+
+def model_settings(config: Any) -> dict[str, Any]:
+    """The part of a model's configuration that its constructor takes (the rest says how to train)."""
+    values = dataclasses.asdict(config)
+    return {k: v for k, v in values.items() if not (isinstance(config, TrainingConfig) and k in _ONLY_TRAINING)}
+
+
+def build_model(name: str, settings: Mapping[str, Any], *, items: int, codes: Codes | None) -> Recommender:
+    """A model with fresh weights.
+
+    Raises:
+        DataError: the model needs semantic IDs and there are none.
+    """
+    module, attribute = MODELS[name][0].split(":")
+    cls = getattr(import_module(module), attribute)
+    if not cls.needs_codes:
+        return cls(items=items, **settings)
+    if codes is None:
+        raise DataError(f"the model {name} needs semantic IDs, and the input has none", "bbqrec tokenize")
+    return cls(items=items, codes=codes, **settings)
+
+
+def load_model(trained: TrainedModel, device: torch.device) -> Recommender:
+    """The model of a model file, ready to recommend.
+
+    Raises:
+        DataError: its weights do not fit its settings.
+    """
+    import torch
+
+    settings = model_settings(model_config(trained.name, trained.settings))
+    model = build_model(trained.name, settings, items=trained.catalogue.items, codes=trained.codes)
+    try:
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in trained.weights.items()})
+    except RuntimeError as error:
+        raise DataError(f"the model file's weights do not fit its settings: {error}", "bbqrec train") from error
+    return model.to(device).eval()

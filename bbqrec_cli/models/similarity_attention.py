@@ -1,0 +1,40 @@
+"""Similarity-enhanced self-attention, eq. 14–17. B users, T items, L tokens an item, H heads, D width, V width of v."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bbqrec_cli.models.layers import Attention
+
+
+def similarity_buckets(vectors: Tensor, buckets: int) -> Tensor:
+    """Eq. 14–15: round((cos + 1) / 2 · K) of every pair. vectors (B, T, V) of unit length -> (B, T, T) int64 in [0, K]."""
+    with torch.autocast(vectors.device.type, enabled=False):
+        cosine = (vectors @ vectors.transpose(1, 2)).clamp(-1, 1)
+    return ((cosine + 1) / 2 * buckets).round().long()
+
+
+class SimilarityAttention(Attention):
+    """Eq. 16–17: each value is multiplied, channel by channel, by the vector e^sim of the similarity of the two *items*.
+
+    The K + 1 vectors start at one, so that the layer starts as plain attention.
+    """
+
+    def __init__(self, width: int, *, heads: int, dropout: float, buckets: int, tokens: int) -> None:
+        super().__init__(width, heads=heads, dropout=dropout)
+        self.tokens = tokens
+        self.similarity = nn.Parameter(torch.ones(buckets + 1, width))
+
+    def mix(self, weights: Tensor, value: Tensor, *, buckets: Tensor) -> Tensor:
+        """weights (B, H, T·L, T·L), value (B, H, T·L, D/H), buckets (B, T, T) -> (B, H, T·L, D/H).
+
+        The values are reweighted once for each query *item*, (B, H, T, T·L, D/H), never for each query token.
+        """
+        users, heads, _, width = value.shape
+        items = buckets.shape[1]
+        factor = nn.functional.embedding(buckets, self.similarity).to(value.dtype)
+        factor = factor.view(users, items, items, 1, heads, width).permute(0, 4, 1, 2, 3, 5)
+        reweighted = value.view(users, heads, 1, items, self.tokens, width) * factor
+        weights = weights.view(users, heads, items, self.tokens, items * self.tokens)
+        return (weights @ reweighted.flatten(3, 4)).flatten(2, 3)

@@ -1,0 +1,109 @@
+"""evaluate: a trained model -> Recall and NDCG under full ranking, every user's result kept."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bbqrec_cli.config import StageConfig, option, stored
+from bbqrec_cli.device import PRECISIONS
+from bbqrec_cli.errors import UsageError
+from bbqrec_cli.progress import SILENT, Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(StageConfig):
+    """Options of `bbqrec evaluate`."""
+
+    model: Path = option(Path("model.h5"), "Model file.", positional=True)
+    output: Path = option(Path("metrics.h5"), "Metrics file to write.", short="-o", stored=False)
+    split: str = option("test", "test or validation.", choices=("test", "validation"))
+    k: tuple[int, ...] = option((5, 10), "Depths of Recall and NDCG.", minimum=1)
+    beam: int = option(50, "Beams of a generative model.", minimum=1)
+    batch_size: int = option(256, "Users at once.", minimum=1)
+    precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
+    against: Path | None = option(None, "Another metrics file: paired t-test and Wilcoxon against it.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateResult:
+    """What `bbqrec evaluate --json` prints."""
+
+    output: Path
+    model: str
+    split: str
+    users: int
+    unevaluated: int
+    aggregates: dict[str, float]
+    confidence: dict[str, tuple[float, float]]
+    significance: dict[str, dict[str, float]]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's keys."""
+        head = {"output": str(self.output), "model": self.model, "split": self.split, "users": self.users}
+        tail = {"unevaluated": self.unevaluated, "significance": self.significance, "seconds": self.seconds}
+        return head | self.aggregates | {"confidence": self.confidence} | tail
+
+
+def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
+    """Rank all items for every evaluated user of the split (contract, section 3).
+
+    Raises:
+        UsageError, DataError, LackingError and the errors of reading and writing files.
+    """
+    from bbqrec_cli.data.splits import leave_last_out
+    from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
+    from bbqrec_cli.evaluation.metrics import aggregate, bootstrap_interval, ndcg_at_k, recall_at_k
+    from bbqrec_cli.evaluation.protocol import target_ranks
+    from bbqrec_cli.hdf5 import check_output, read_metrics, read_model, write_metrics
+    from bbqrec_cli.models.registry import load_model
+    from bbqrec_cli.records import Metrics
+
+    if not config.k:
+        raise UsageError("--k names no depth", "--k 5,10")
+    check_output(config.output, force=config.force)
+    set_threads(config.threads)
+    other = read_metrics(config.against) if config.against else None
+    device = resolve_device(config.device)
+    trained, began = read_model(config.model), time.perf_counter()
+    catalogue = trained.catalogue
+    held = getattr(leave_last_out(catalogue.sequences), config.split)
+    ranks = target_ranks(
+        load_model(trained, device), held, depth=max(config.k), beam=config.beam, device=device,
+        precision=resolve_precision(config.precision, device), batch_size=config.batch_size, progress=progress,
+    )  # fmt: skip
+    seconds = time.perf_counter() - began
+    recall = {k: recall_at_k(ranks, k) for k in config.k}
+    ndcg = {k: ndcg_at_k(ranks, k) for k in config.k}
+    confidence = {
+        f"{name}@{k}": bootstrap_interval(values, seed=config.seed)
+        for name, each in (("recall", recall), ("ndcg", ndcg))
+        for k, values in each.items()
+    }
+    metrics = Metrics(
+        user_ids=[catalogue.user_ids[user] for user in held.users], ranks=ranks, recall=recall, ndcg=ndcg,
+        aggregates=aggregate(ranks, config.k), confidence=confidence, model=trained.name, split=config.split,
+    )  # fmt: skip
+    provenance = stored(config) | {"seconds": seconds}
+    write_metrics(config.output, metrics, config=provenance, parents=[config.model], force=config.force)
+    return EvaluateResult(
+        output=config.output, model=trained.name, split=config.split, users=len(ranks),
+        unevaluated=catalogue.users - len(ranks), aggregates=metrics.aggregates, confidence=confidence,
+        significance=compare(metrics, other) if other else {}, seconds=seconds,
+    )  # fmt: skip
+
+
+def compare(metrics: Any, other: Any) -> dict[str, dict[str, float]]:
+    """Paired tests on every metric that both files have: {'recall@10': {'t_test': p, 'wilcoxon': p}}."""
+    from bbqrec_cli.evaluation.significance import aligned, paired_t_test, wilcoxon
+
+    found = {}
+    for name in ("recall", "ndcg"):
+        mine, theirs = getattr(metrics, name), getattr(other, name)
+        for k in sorted(set(mine) & set(theirs)):
+            a, b = aligned(metrics.user_ids, mine[k], other.user_ids, theirs[k])
+            found[f"{name}@{k}"] = {"t_test": paired_t_test(a, b), "wilcoxon": wilcoxon(a, b)}
+    return found

@@ -1,0 +1,119 @@
+"""tokenize: features and training sequences -> semantic IDs."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bbqrec_cli.config import StageConfig, option, stored
+from bbqrec_cli.device import PRECISIONS
+from bbqrec_cli.errors import CollapseError
+from bbqrec_cli.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from bbqrec_cli.records import Codes, Features
+
+ON_COLLISION = ("share", "suffix")
+CURE = "more --warmup-epochs, a smaller --codebook-size or other --signals"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeConfig(StageConfig):
+    """Options of `bbqrec tokenize`; those of the method are in `options`."""
+
+    features: Path = option(Path("features.h5"), "Features file.", positional=True)
+    output: Path = option(Path("tokens.h5"), "Tokens file to write.", short="-o", stored=False)
+    method: str = option("bbqrec", "Tokenizer: bbqrec, rqvae or published.")
+    on_collision: str = option(
+        "share", "Items with equal IDs share it, or get one more level (suffix).", choices=ON_COLLISION
+    )
+    fail_on_collapse: bool = option(False, "Exit with an error when a codebook has collapsed.")
+    precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
+    resume: bool = option(False, "Go on from the last checkpoint.", stored=False)
+    options: dict = option({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeResult:
+    """What `bbqrec tokenize --json` prints, and the last epoch's figures."""
+
+    output: Path
+    method: str
+    levels: int
+    codebook_size: int
+    signals: tuple[str, ...]
+    items: int
+    colliding_items: int
+    epochs: int
+    seconds: float
+    figures: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's keys."""
+        return dataclasses.asdict(self) | {"output": str(self.output), "signals": list(self.signals)}
+
+
+def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
+    """Fit the tokenizer on the training part of the sequences and write the tokens file.
+
+    Raises:
+        UsageError, DataError, CollapseError, LackingError and the errors of reading and writing files.
+    """
+    from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
+    from bbqrec_cli.hdf5 import check_output, read_features, sha256, write_tokens
+    from bbqrec_cli.records import Tokens
+    from bbqrec_cli.tokenizers.base import RunSettings, code_figures, collapsed
+    from bbqrec_cli.tokenizers.registry import build_tokenizer, tokenizer_config
+    from bbqrec_cli.tokenizers.resolution import resolve
+
+    method = tokenizer_config(config.method, config.options)
+    check_output(config.output, force=config.force)
+    set_threads(config.threads)
+    device = resolve_device(config.device)
+    features, began = read_features(config.features), time.perf_counter()
+    resolved = stored(config) | {"options": stored(method)}
+    checkpoint = config.output.with_name(config.output.name + ".checkpoint")
+    settings = RunSettings(
+        seed=config.seed, device=device, precision=resolve_precision(config.precision, device), progress=progress,
+        checkpoint=checkpoint, resume=config.resume,
+        identity={"config": resolved, "parents": {str(config.features.name): sha256(config.features)}},
+    )  # fmt: skip
+    made = build_tokenizer(config.method, method).fit(tokenizer_input(features), settings)
+    figures = code_figures(made.codes.codes, made.codes.modalities, made.codes.codebook_size)
+    trouble = collapsed(figures, made.codes.codebook_size, features.catalogue.items) if made.history else []
+    for sentence in trouble:
+        progress.warn(f"codebook collapse: {sentence}. Try {CURE}.")
+    if trouble and config.fail_on_collapse:
+        raise CollapseError(f"{len(trouble)} codebooks collapsed: {trouble[0]}", CURE)
+    codes = resolve(made.codes, config.on_collision)
+    resolved["colliding_items"] = {"before": figures["colliding_items"], "after": colliding(codes)}
+    tokens = Tokens(catalogue=features.catalogue, codes=codes, history=made.history)
+    write_tokens(config.output, tokens, config=resolved, parents=[config.features], force=config.force)
+    checkpoint.unlink(missing_ok=True)
+    return TokenizeResult(
+        output=config.output, method=config.method, levels=codes.levels, codebook_size=codes.codebook_size,
+        signals=codes.modalities, items=features.catalogue.items, colliding_items=colliding(codes),
+        epochs=len(made.history), seconds=time.perf_counter() - began, figures=figures,
+    )  # fmt: skip
+
+
+def tokenizer_input(features: Features) -> Any:
+    """What the tokenizer may see: the features and the training part of the sequences; validation for the figures."""
+    from bbqrec_cli.data.splits import leave_last_out
+    from bbqrec_cli.tokenizers.base import TokenizerInput
+
+    split = leave_last_out(features.catalogue.sequences)
+    return TokenizerInput(
+        item_ids=features.catalogue.item_ids, features=features.features, train=split.train, validation=split.validation
+    )
+
+
+def colliding(codes: Codes) -> int:
+    """Items that share their whole ID with another one."""
+    from bbqrec_cli.hdf5 import group_codes
+
+    token, sharing = group_codes(codes.codes)
+    return int((sharing[token] > 1).sum())

@@ -1,0 +1,67 @@
+"""Checkpoints in HDF5: nested dicts and lists of tensors, numbers and strings. Nothing in them is code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bbqrec_cli.errors import DataError
+from bbqrec_cli.hdf5 import read_checkpoint, write_checkpoint
+
+_TENSOR = "__tensor__"
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Write `state` atomically over the last checkpoint; `identity` is what a resumed run must agree with."""
+    arrays: dict[str, np.ndarray] = {}
+    meta = _split(state, arrays)
+    write_checkpoint(path, arrays, {"state": meta}, config=identity)
+
+
+def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Any:
+    """The state of `save_checkpoint`.
+
+    Raises:
+        DataError: the checkpoint belongs to other options or inputs; the first difference is named.
+    """
+    arrays, meta, found = read_checkpoint(path)
+    for key in (*identity, *(set(found) - set(identity))):
+        difference = _difference(key, found.get(key), identity.get(key))
+        if difference:
+            raise DataError(
+                f"{path}: the checkpoint is of another run: {difference}",
+                "give the options it was made with, or start anew without --resume",
+            )
+    return _join(meta["state"], arrays)
+
+
+def _difference(name: str, found: Any, wanted: Any) -> str:
+    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
+        return next(filter(None, (_difference(k, found.get(k), wanted.get(k)) for k in {**found, **wanted})), "")
+    return "" if found == wanted else f"{name} was {found!r} and is {wanted!r}"
+
+
+def _split(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, torch.Tensor):
+        arrays[str(len(arrays))] = value.detach().cpu().numpy()
+        return {_TENSOR: str(len(arrays) - 1)}
+    if isinstance(value, Mapping):
+        # Pairs, since JSON would turn the optimisers' integer keys into strings.
+        return {"pairs": [[key, _split(each, arrays)] for key, each in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return [_split(each, arrays) for each in value]
+    return value
+
+
+def _join(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    if isinstance(value, dict) and _TENSOR in value:
+        return torch.from_numpy(np.array(arrays[value[_TENSOR]]))
+    if isinstance(value, dict):
+        return {key: _join(each, arrays) for key, each in value["pairs"]}
+    if isinstance(value, list):
+        return [_join(each, arrays) for each in value]
+    return value
