@@ -1,0 +1,109 @@
+"""What every encoder is, and how pretrained models are loaded: from a folder, the local cache or the model hub."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from bbqrec_cli.errors import DataError, LackingError
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+
+class Encoder(ABC):
+    """n inputs (texts, or encoded pictures as bytes) -> n feature rows of width d.
+
+    name: what the file says the features were made with; weights: digest of the parameters, '' where there are none.
+    """
+
+    name: str
+    weights: str = ""
+
+    @abstractmethod
+    def encode(self, inputs: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """values (n, d) float32 and readable (n,) bool; rows that can not be read are zero and False."""
+
+
+def load_pretrained(flag: str, name: str, load: Callable[[bool], T]) -> T:
+    """A pretrained model: `load(local_only)` is tried without the network first, so that a cached model needs none.
+
+    Args:
+        flag: the option that named it, for the errors.
+        name: a folder or a name on the Hugging Face hub.
+        load: takes whether only local files may be used; raises OSError or ValueError where it fails.
+
+    Raises:
+        DataError: a folder without such a model.
+        LackingError: a name that is neither in the cache nor can be downloaded.
+    """
+    quiet_libraries()
+    looks_like_path = name.startswith((".", "~", os.sep)) or Path(name).is_dir()
+    try:
+        return load(True)
+    except (OSError, ValueError) as error:
+        if looks_like_path:
+            what = "is not a model that can be loaded" if Path(name).is_dir() else "no such folder"
+            raise DataError(f"{flag} {name}: {what} ({_first_line(error)})", _folder_hint(flag)) from error
+    try:
+        _probe(name)
+        return load(False)
+    except (OSError, ValueError) as error:
+        raise LackingError(
+            f"{flag} {name}: not in the local cache, and it can not be downloaded ({_first_line(error)})",
+            _folder_hint(flag),
+        ) from error
+
+
+def _probe(name: str) -> None:
+    """Ask the hub for the model once, with a short limit: without a network the libraries retry for over a minute.
+
+    Raises:
+        OSError: no network, no such model or no access.
+    """
+    import huggingface_hub
+
+    try:
+        huggingface_hub.model_info(name, timeout=10)
+    except Exception as error:  # the HTTP library beneath differs between versions and so do its errors
+        raise OSError(_first_line(error)) from error
+
+
+def quiet_libraries() -> None:
+    """No progress bars or advice of transformers on stderr: bbqrec has its own."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """16 hex digits of the SHA-256 of all parameters: which weights made a feature, wherever they lay."""
+    import torch
+
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def short_name(model: str) -> str:
+    """The model's name as a file may carry it: of a folder only its last part."""
+    return Path(model).expanduser().resolve().name if Path(model).expanduser().is_dir() else model
+
+
+def _folder_hint(flag: str) -> str:
+    return f"download the model where there is a network, and give its folder: {flag} FOLDER"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

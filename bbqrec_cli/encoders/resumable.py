@@ -1,0 +1,136 @@
+"""Encoding a catalogue in batches that can be interrupted; a resumed run makes the numbers of an uninterrupted one.
+
+Shapes: I items, d width of a feature.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bbqrec_cli.encoders.base import Encoder
+from bbqrec_cli.errors import InterruptedRunError
+from bbqrec_cli.progress import Progress
+
+SAVE_EVERY = 30.0
+"""Seconds between two checkpoints; more where writing one takes long."""
+
+
+@dataclass
+class Partial:
+    """One modality on its way: values (I, d), readable (I,), and how many batches are in them."""
+
+    values: np.ndarray
+    readable: np.ndarray
+    batches: int
+
+
+class Checkpoint:
+    """What is encoded so far, kept beside the output while the stage runs.
+
+    Args:
+        output: the stage's output; the checkpoint is `<output>.checkpoint`.
+        identity: configuration, weights and input that a resumed run must agree with.
+        resume: go on from the checkpoint, if there is one; else it is overwritten.
+
+    Raises:
+        DataError: the checkpoint belongs to another run.
+    """
+
+    def __init__(self, output: Path, identity: Mapping[str, Any], *, resume: bool, progress: Progress) -> None:
+        self.path = output.with_name(output.name + ".checkpoint")
+        self.progress, self._identity = progress, identity
+        self.partials: dict[str, Partial] = {}
+        if resume and self.path.exists():
+            from bbqrec_cli.training.checkpoint import load_checkpoint
+
+            for name, state in load_checkpoint(self.path, identity).items():
+                self.partials[name] = Partial(state["values"].numpy(), state["readable"].numpy(), state["batches"])
+            progress.log(f"going on from {self.path}")
+        elif resume:
+            progress.log(f"{self.path}: no checkpoint; starting from the beginning")
+        self._due = time.monotonic() + SAVE_EVERY
+
+    def save(self) -> None:
+        """Write what there is, over the last checkpoint, atomically."""
+        import torch
+
+        from bbqrec_cli.training.checkpoint import save_checkpoint
+
+        began = time.monotonic()
+        state = {
+            name: {
+                "values": torch.from_numpy(part.values),
+                "readable": torch.from_numpy(part.readable),
+                "batches": part.batches,
+            }
+            for name, part in self.partials.items()
+        }
+        save_checkpoint(self.path, state, self._identity)
+        now = time.monotonic()
+        self._due = now + max(SAVE_EVERY, 20 * (now - began))
+
+    def save_when_due(self) -> None:
+        """`save`, if the last one is long enough ago."""
+        if time.monotonic() >= self._due:
+            self.save()
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Turn an interruption into a checkpoint.
+
+        Raises:
+            InterruptedRunError: saying what was saved.
+        """
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not self.partials:
+                raise
+            self.save()
+            batches = sum(part.batches for part in self.partials.values())
+            raise InterruptedRunError(
+                f"interrupted; {batches} batches are saved in {self.path}", "the same command with --resume goes on"
+            ) from None
+
+
+def encode_all(
+    encoder: Encoder, inputs: Sequence[Any], *, modality: str, batch_size: int, checkpoint: Checkpoint
+) -> Partial:
+    """Every input that is there (not empty), in batches of like length, going on from the checkpoint.
+
+    Args:
+        inputs: I texts or encoded pictures, at least one not empty.
+
+    Returns:
+        values (I, d), zero where there is no input; readable (I,), False only for inputs that could not be read.
+    """
+    batches = like_length(inputs, batch_size)
+    partial = checkpoint.partials.get(modality)
+    done = partial.batches if partial else 0
+    with checkpoint.saving(), checkpoint.progress.task(f"{modality}: {encoder.name}", len(batches)) as task:
+        task.advance(done)
+        for rows in batches[done:]:
+            values, readable = encoder.encode([inputs[row] for row in rows])
+            if partial is None:
+                empty = np.zeros((len(inputs), values.shape[1]), dtype=np.float32)
+                partial = checkpoint.partials[modality] = Partial(empty, np.ones(len(inputs), dtype=bool), 0)
+            partial.values[rows], partial.readable[rows] = values, readable
+            partial.batches += 1
+            task.advance()
+            checkpoint.save_when_due()
+    assert partial is not None  # there is at least one batch
+    return partial
+
+
+def like_length(inputs: Sequence[Any], batch_size: int) -> list[np.ndarray]:
+    """Rows of the inputs that are there, in batches; longest first, so that memory runs out at once or never."""
+    there = [row for row in range(len(inputs)) if inputs[row]]
+    order = sorted(there, key=lambda row: -len(inputs[row]))
+    return [np.array(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]

