@@ -1,6 +1,6 @@
 """Configurations: frozen dataclasses whose fields carry their help and limits, checked by name and value.
 
-`option` declares a field once; the command line (`cli/options.py`), the TOML reader and the stored JSON all follow from it.
+`option` declares a field once; the flags (`cli/options.py`), the TOML keys and the stored JSON all follow from it.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def option(
         positional: an argument rather than a flag.
         stored: whether it belongs to the configuration that the output file records.
     """
-    metadata = dict(
-        help=help, choices=tuple(choices), minimum=minimum, maximum=maximum, short=short, positional=positional,
-        stored=stored,
-    )  # fmt: skip
+    metadata = {
+        "help": help, "choices": tuple(choices), "minimum": minimum, "maximum": maximum, "short": short,
+        "positional": positional, "stored": stored,
+    }  # fmt: skip
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -112,7 +112,7 @@ def check_value(f: dataclasses.Field, hint: Any, value: Any, *, where: str) -> A
             raise UsageError(
                 f"{where}: {flag(f.name)} is {each!r}; allowed: {', '.join(choices)}{nearest(str(each), choices)}"
             )
-        if (low is not None and each < low) or (high is not None and each > high):
+        if (low is not None and not each >= low) or (high is not None and not each <= high):
             limits = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
             raise UsageError(f"{where}: {flag(f.name)} is {each}; it must be {limits}")
     return value
@@ -129,6 +129,8 @@ def _coerce(name: str, hint: Any, value: Any, where: str) -> Any:
         inner = typing.get_args(hint)[0]
         if isinstance(value, str):
             value = [v for v in value.split(",") if v]
+        if not isinstance(value, (list, tuple)):
+            raise UsageError(f"{where}: {flag(name)} is {value!r}; a list is needed")
         return tuple(_coerce(name, inner, v, where) for v in value)
     if hint is Path and isinstance(value, (str, Path)):
         return Path(value)
@@ -159,9 +161,9 @@ def read_toml(path: Path, section: str) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingFileError(f"{path}: no such configuration file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"{path}: not a TOML file: {error}") from None
-    if section in values:
+    if isinstance(values.get(section), dict):
         return dict(values[section])
     return {k: v for k, v in values.items() if not isinstance(v, dict)}
 

@@ -1,4 +1,4 @@
-"""One read and one write function a kind: records in memory <-> datasets in a file, with the checks that need the values."""
+"""One read and one write function a kind: records in memory <-> datasets in a file, with the checks on the values."""
 
 from __future__ import annotations
 
@@ -227,7 +227,8 @@ def check_finite(values: np.ndarray, item_ids: Sequence[str], where: str) -> Non
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(bad):
         raise DataError(
-            f"{where}: NaN or infinity in {len(bad)} of {len(values)} items, first in item {item_ids[bad[0]]!r} (row {bad[0]})",
+            f"{where}: NaN or infinity in {len(bad)} of {len(values)} items, "
+            f"first in item {item_ids[bad[0]]!r} (row {bad[0]})",
             "mend the feature, or mark the item as missing",
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -19,7 +18,6 @@ import bbqrec_cli
 from bbqrec_cli.errors import (
     BrokenFileError,
     DataError,
-    DiskFullError,
     LackingError,
     MissingFileError,
     NewerVersionError,
@@ -27,6 +25,13 @@ from bbqrec_cli.errors import (
     WrongKindError,
 )
 from bbqrec_cli.hdf5.schema import FORMAT, KINDS, Field, field_of
+from bbqrec_cli.hdf5.sink import Sink, write_error
+
+_LIBVER = ("v110", "v110")
+"""HDF5 1.10's file format: it has checksums on the structure, without which a flipped bit can crash the library."""
+
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+"""What h5py raises on a file whose bytes are not what they were."""
 
 Value = np.ndarray | Sequence[str] | Sequence[bytes]
 
@@ -37,6 +42,7 @@ def check_output(path: Path, *, force: bool) -> None:
     Raises:
         OutputExistsError: `path` exists and `force` is off.
         DataError: its folder does not exist, or it is a folder.
+        LackingError: its folder may not be written.
     """
     if path.is_dir():
         raise DataError(f"{path}: is a folder; a file name is needed")
@@ -44,6 +50,8 @@ def check_output(path: Path, *, force: bool) -> None:
         raise OutputExistsError(f"{path}: exists already", "give --force to overwrite it, or -o for another name")
     if not path.parent.is_dir():
         raise DataError(f"{path}: the folder {path.parent} does not exist", f"mkdir -p {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise LackingError(f"{path}: the folder {path.parent} may not be written", "give -o elsewhere")
 
 
 def sha256(path: Path) -> str:
@@ -85,62 +93,94 @@ def write(
     """
     check_output(path, force=force)
     partial = path.with_name(f".{path.name}.partial")
+    sink = Sink(path, partial)
     try:
-        with h5py.File(partial, "w") as file:
+        with sink, h5py.File(sink, "w", libver=_LIBVER) as file:
             for name, value in datasets.items():
                 _write_dataset(file, name, value)
-            root = {"format": FORMAT, "kind": kind, "schema_version": KINDS[kind].version}
-            root |= {"bbqrec_version": bbqrec_cli.__version__, "created": datetime.now(timezone.utc).isoformat()}
-            root |= {"config": json.dumps(config or {}), "parents": json.dumps([describe_parent(p) for p in parents])}
-            root |= {k: v if isinstance(v, (str, int, float)) else json.dumps(v) for k, v in (attributes or {}).items()}
-            for key, text in root.items():
+            for key, text in _root(kind, attributes or {}, config or {}, parents).items():
                 _write_attribute(file, key, text)
             _check(file, partial, kind)
-        with open(partial, "rb+") as stream:
-            os.fsync(stream.fileno())
         os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        raise _write_error(path, error) from error
+    except OSError as error:
+        raise write_error(path, error) from error
     finally:
         with suppress(OSError):
             partial.unlink()
 
 
+def _root(
+    kind: str, attributes: Mapping[str, Any], config: Mapping[str, Any], parents: Sequence[Path]
+) -> dict[str, Any]:
+    """The root attributes: what every file says of itself, then the kind's own."""
+    root = {"format": FORMAT, "kind": kind, "schema_version": KINDS[kind].version}
+    root |= {"bbqrec_version": bbqrec_cli.__version__, "created": datetime.now(timezone.utc).isoformat()}
+    root |= {"config": json.dumps(config), "parents": json.dumps([describe_parent(p) for p in parents])}
+    return root | {k: v if isinstance(v, (str, int, float)) else json.dumps(v) for k, v in attributes.items()}
+
+
 _LARGEST_ATTRIBUTE = 60_000
+_LARGEST_PADDED = 1 << 26
 
 
 def _write_attribute(file: h5py.File, key: str, value: Any) -> None:
     """An attribute; a text beyond HDF5's 64 KiB limit becomes the dataset `attributes/<key>`."""
-    if isinstance(value, str) and len(value.encode()) > _LARGEST_ATTRIBUTE:
-        file.create_dataset(f"attributes/{key}", data=value, dtype=h5py.string_dtype())
-    else:
+    if not isinstance(value, str):
         file.attrs[key] = value
+        return
+    text = value.encode()
+    fixed = np.array(text, dtype=h5py.string_dtype(length=max(len(text), 1)))
+    if len(text) > _LARGEST_ATTRIBUTE:
+        file.create_dataset(f"attributes/{key}", data=fixed)
+    else:
+        file.attrs[key] = fixed
 
 
 def _write_dataset(file: h5py.File, name: str, value: Value) -> None:
     if isinstance(value, np.ndarray):
-        large = value.nbytes > 1 << 16 and value.ndim > 0
-        file.create_dataset(
-            name, data=value, chunks=True if large else None, shuffle=large, compression="lzf" if large else None
-        )
+        file.create_dataset(name, data=value, **_storage(value))
     elif len(value) and isinstance(value[0], bytes):
         data = file.create_dataset(name, (len(value),), dtype=h5py.vlen_dtype(np.uint8))
         for row, blob in enumerate(value):
             if blob:
-                data[row] = np.frombuffer(blob, np.uint8)
+                data[row] = np.frombuffer(bytes(blob), np.uint8)  # type: ignore[arg-type]
     else:
-        file.create_dataset(name, data=np.array(value, dtype=object), dtype=h5py.string_dtype(), shape=(len(value),))
+        _write_strings(file, name, value)
 
 
-def _write_error(path: Path, error: Exception) -> Exception:
-    """A full disk and a forbidden folder are the environment's; anything else is ours and goes on as it is."""
-    number = getattr(error, "errno", None)
-    text = str(error).lower()
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "no space left" in text or "file too large" in text:
-        return DiskFullError(f"{path}: the disk is full; nothing was written", "free some space, or give -o elsewhere")
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS) or "permission denied" in text:
-        return LackingError(f"{path}: cannot be written: {error}")
-    return error
+def _write_strings(file: h5py.File, name: str, value: Sequence[Any]) -> None:
+    """Texts padded to the longest one, since only such datasets can have checksums; as they are where that is too much.
+
+    HDF5 keeps strings of variable length in a heap without checksums, where a flipped bit can hang the library.
+    """
+    texts = [_encode(text, name, row) for row, text in enumerate(value)]
+    longest = max(map(len, texts), default=0) or 1
+    if longest * len(texts) > _LARGEST_PADDED:
+        file.create_dataset(name, data=np.array(value, dtype=object), dtype=h5py.string_dtype())
+    else:
+        padded = np.array(texts, dtype=h5py.string_dtype(length=longest))
+        file.create_dataset(name, data=padded, **_storage(padded))
+
+
+def _encode(text: str, name: str, row: int) -> bytes:
+    """Raises: DataError for what no UTF-8 string of HDF5 can hold."""
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"/{name}, row {row}: half a character ({error})", "mend the text of the source") from error
+    if b"\0" in encoded:
+        raise DataError(f"/{name}, row {row}: holds a NUL character: {text!r}", "mend the text of the source")
+    return encoded
+
+
+def _storage(value: np.ndarray) -> dict[str, Any]:
+    """Checksums for everything that can have them (chunks only), compression for what is large."""
+    if value.ndim == 0 or value.size == 0:
+        return {}
+    large = value.nbytes > 1 << 16
+    return {"chunks": True if large else value.shape, "fletcher32": True} | (
+        {"shuffle": True, "compression": "lzf"} if large else {}
+    )
 
 
 def describe_parent(path: Path) -> dict[str, str]:
@@ -175,12 +215,15 @@ class File:
         """
         try:
             return self._file[name][rows]
-        except (OSError, RuntimeError, KeyError) as error:
+        except _DAMAGE as error:
             raise BrokenFileError(f"{self.path}: /{name} cannot be read ({error})", _remake(self.kind)) from error
 
     def strings(self, name: str) -> list[str]:
         """A dataset of strings."""
-        return [_text(v) for v in self.array(name)]
+        try:
+            return [_text(v) for v in self.array(name)]
+        except UnicodeDecodeError as error:
+            raise BrokenFileError(f"{self.path}: /{name} is not UTF-8 ({error})", _remake(self.kind)) from error
 
     def blobs(self, name: str) -> list[bytes]:
         """A dataset of byte strings."""
@@ -188,9 +231,14 @@ class File:
 
     def attribute(self, key: str) -> Any:
         """A root attribute, JSON decoded where it is JSON."""
-        if key not in self._file.attrs and f"attributes/{key}" in self._file:
-            return _decode(self._file[f"attributes/{key}"][()])
-        return _decode(self._file.attrs[key])
+        try:
+            if key not in self._file.attrs and f"attributes/{key}" in self._file:
+                return _decode(self._file[f"attributes/{key}"][()])
+            return _decode(self._file.attrs[key])
+        except _DAMAGE as error:
+            raise BrokenFileError(
+                f"{self.path}: the attribute {key} cannot be read ({error})", _remake(self.kind)
+            ) from error
 
     def has_attribute(self, key: str) -> bool:
         """Whether a root attribute is there."""
@@ -218,6 +266,8 @@ def open_file(path: Path, *kinds: str) -> Iterator[File]:
     hint = f"make it with `{KINDS[kinds[0]].made_by}`" if kinds else ""
     if not path.exists():
         raise MissingFileError(f"{path}: no such file", hint)
+    if path.is_dir():
+        raise BrokenFileError(f"{path}: is a folder; a file is needed", hint)
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -226,8 +276,11 @@ def open_file(path: Path, *kinds: str) -> Iterator[File]:
         what = "a truncated or damaged HDF5 file" if _starts_like_hdf5(path) else "not an HDF5 file"
         raise BrokenFileError(f"{path}: {what}", hint) from error
     with file:
-        _check_header(file, path, kinds, hint)
-        _check(file, path, _text(file.attrs["kind"]))
+        try:
+            _check_header(file, path, kinds, hint)
+            _check(file, path, _text(file.attrs["kind"]))
+        except _DAMAGE as error:
+            raise BrokenFileError(f"{path}: a damaged HDF5 file ({error})", hint) from error
         yield File(path, file)
 
 
@@ -239,7 +292,7 @@ def _check_header(file: h5py.File, path: Path, kinds: Sequence[str], hint: str) 
         raise WrongKindError(f"{path}: kind {kind!r} is unknown to bbqrec {bbqrec_cli.__version__}", hint)
     if kinds and kind not in kinds:
         raise WrongKindError(f"{path}: is a {kind} file; a {' or '.join(kinds)} file is needed", hint)
-    version = int(file.attrs.get("schema_version", 0))
+    version = int(file.attrs["schema_version"])
     if version > KINDS[kind].version:
         made = _text(file.attrs.get("bbqrec_version", "?"))
         raise NewerVersionError(
@@ -253,7 +306,7 @@ def _check(file: h5py.File, path: Path, kind: str) -> None:
     """Every required dataset and attribute is there, every known one has its type, and the dimensions agree."""
     schema = KINDS[kind]
     for f in schema.fields:
-        if f.required and "{" not in f.path and f.path not in file:
+        if f.required and "{" not in f.path and not isinstance(file.get(f.path), h5py.Dataset):
             raise BrokenFileError(f"{path}: /{f.path} is missing", _remake(kind))
     for key in ("config", "parents", *schema.attributes):
         if key not in file.attrs and f"attributes/{key}" not in file:

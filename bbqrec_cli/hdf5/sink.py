@@ -1,0 +1,106 @@
+"""The file that HDF5 writes into: locked, and no write fails there, since the library crashes on a full disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from types import TracebackType
+
+from bbqrec_cli.errors import DiskFullError, LackingError
+
+try:
+    import fcntl
+except ImportError:  # Windows: without the lock, the last of two runs wins
+    fcntl = None  # type: ignore[assignment]
+
+
+class Sink:
+    """A file object over `partial`, for h5py's file-object driver; a context manager that syncs and closes it.
+
+    The first OSError of a write is kept, whatever is written after it is dropped; it is raised at the context's end.
+
+    Args:
+        output: the file that `partial` is to become, for the errors.
+        partial: created, or emptied if a killed run left one.
+
+    Raises:
+        LackingError, DiskFullError: it cannot be created, or another run is writing it.
+    """
+
+    def __init__(self, output: Path, partial: Path) -> None:
+        self.error: OSError | None = None
+        try:
+            # Not emptied yet: it may be another run's.
+            self._stream = open(os.open(partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise write_error(output, error) from error
+        try:
+            if fcntl:
+                fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._stream.close()
+            raise LackingError(
+                f"{output}: another run is writing it", "wait for it, or give -o another name"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        self._stream.truncate(0)
+
+    def write(self, data: bytes) -> int:
+        """All of `data`, or the first error is kept."""
+        view = memoryview(data).cast("B")
+        try:
+            written = 0
+            while self.error is None and written < len(view):
+                written += self._stream.write(view[written:])
+        except OSError as error:
+            self.error = error
+        return len(view)
+
+    def read(self, size: int) -> bytes:
+        """`size` bytes at the position; zeros for what was dropped."""
+        return self._stream.read(size).ljust(size, b"\0")
+
+    def readinto(self, buffer: memoryview) -> int:
+        """As `read`, into `buffer`."""
+        view = memoryview(buffer).cast("B")
+        view[:] = self.read(len(view))
+        return len(view)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return self._stream.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+    def flush(self) -> None:
+        """Nothing is buffered here."""
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            if kind is None and self.error is None:
+                os.fsync(self._stream.fileno())
+        finally:
+            self._stream.close()
+        if self.error is not None:
+            raise self.error
+
+
+def write_error(path: Path, error: OSError) -> Exception:
+    """A full disk and a forbidden folder are the environment's; anything else goes on as it is."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiskFullError(f"{path}: the disk is full; nothing was written", "free some space, or give -o elsewhere")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return LackingError(f"{path}: cannot be written: {error}")
+    return error

@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.errors import (
+    BrokenFileError,
+    DataError,
+    DiskFullError,
+    LackingError,
+    MissingFileError,
+    NewerVersionError,
+    OutputExistsError,
+    WrongKindError,
+)
+from bbqrec_cli.hdf5 import store
+from bbqrec_cli.records import Catalogue, Dataset, Feature, Sequences
+
+KINDS = ("dataset", "features", "tokens", "model", "metrics")
+READERS = {kind: getattr(hdf5, f"read_{kind}") for kind in (*KINDS, "checkpoint")}
+
+
+@pytest.fixture
+def copy(files, tmp_path):
+    """`copy(kind)` is a copy that may be damaged."""
+
+    def made(kind: str) -> Path:
+        return Path(shutil.copy(files[kind], tmp_path / f"copy-{kind}.h5"))
+
+    return made
+
+
+def same(a, b) -> bool:
+    """Whether two records hold the same."""
+    if dataclasses.is_dataclass(a):
+        return type(a) is type(b) and same(vars(a), vars(b))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and np.array_equal(a, b)
+    return a == b
+
+
+def test_round_trip(files, dataset, features, tokens, trained_model, metrics):
+    for kind, record in zip(KINDS, (dataset, features, tokens, trained_model, metrics), strict=True):
+        assert same(READERS[kind](files[kind]), record), kind
+    arrays, meta, config = hdf5.read_checkpoint(files["checkpoint"])
+    assert arrays["a/b"].tolist() == [0, 1, 2]
+    assert (meta, config) == ({"step": 7}, {"seed": 0})
+
+
+def test_round_trip_of_odd_values(tmp_path):
+    """Unicode, empty strings and pictures, no timestamps, attributes beyond 64 KiB."""
+    catalogue = Catalogue(
+        user_ids=["ü", "用户"], item_ids=["a b", "c"], titles=["", "🍎"],
+        sequences=Sequences.from_lists([[0], []]), attributes={"brand": ["", ""]},
+    )  # fmt: skip
+    dataset = Dataset(catalogue=catalogue, texts=["", ""], images=[b"", b""])
+    path, long = tmp_path / "odd.h5", {"note": "ß" * 40_000}
+    hdf5.write_dataset(path, dataset, config=long)
+    assert same(hdf5.read_dataset(path), dataset)
+    assert hdf5.describe(path)["config"] == long
+
+
+@pytest.mark.parametrize(("text", "message"), [("a\0b", "row 1: holds a NUL"), ("\ud83d", "row 1: half a character")])
+def test_texts_that_hdf5_can_not_hold(tmp_path, dataset, text, message):
+    with pytest.raises(DataError, match=message):
+        hdf5.write_dataset(tmp_path / "d.h5", dataclasses.replace(dataset, texts=["", text] + [""] * 10))
+    assert os.listdir(tmp_path) == []
+
+
+def test_long_strings_are_not_padded(tmp_path, dataset, monkeypatch):
+    monkeypatch.setattr(store, "_LARGEST_PADDED", 10)
+    path = tmp_path / "d.h5"
+    hdf5.write_dataset(path, dataset)
+    assert same(hdf5.read_dataset(path), dataset)
+
+
+def test_provenance(files):
+    said = hdf5.describe(files["tokens"])
+    assert said["parents"] == [
+        {"path": "features.h5", "kind": "features", "sha256": hdf5.sha256(files["features"])},
+    ]
+    assert (said["kind"], said["schema_version"], said["config"]) == ("tokens", 1, {"seed": 0})
+    assert said["datasets"]["codes"] == {"shape": [12, 2, 2], "type": "uint16"}
+    assert said["datasets"]["items/title"] == {"shape": [12], "type": "str"}
+    assert said["created"].endswith("+00:00")
+
+
+def test_sha256_is_the_file_s(tmp_path):
+    """Reference: FIPS 180-2's example."""
+    (tmp_path / "abc").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert hdf5.sha256(tmp_path / "abc") == expected
+    with open(tmp_path / "abc", "rb") as stream:
+        assert store._digest(stream) == expected
+
+
+def test_wrong_kind(files):
+    with pytest.raises(WrongKindError, match=r"features\.h5: is a features file; a tokens file is needed") as caught:
+        hdf5.read_tokens(files["features"])
+    assert "bbqrec tokenize" in caught.value.hint
+
+
+def test_not_ours(tmp_path):
+    with pytest.raises(MissingFileError, match="no such file") as caught:
+        hdf5.read_features(tmp_path / "none.h5")
+    assert "bbqrec embed" in caught.value.hint
+    with pytest.raises(BrokenFileError, match="is a folder"):
+        hdf5.read_features(tmp_path)
+    (tmp_path / "text.h5").write_text("user,item\n")
+    with pytest.raises(BrokenFileError, match="not an HDF5 file"):
+        hdf5.read_features(tmp_path / "text.h5")
+    (tmp_path / "empty.h5").touch()
+    with pytest.raises(BrokenFileError, match="not an HDF5 file"):
+        hdf5.read_features(tmp_path / "empty.h5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = 1
+    with pytest.raises(WrongKindError, match="not one of bbqrec's"):
+        hdf5.describe(tmp_path / "other.h5")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_newer_version(copy, kind):
+    path = copy(kind)
+    with h5py.File(path, "r+") as file:
+        file.attrs["schema_version"] = 99
+        file.attrs["bbqrec_version"] = "9.9"
+    with pytest.raises(
+        NewerVersionError, match=rf"schema version 99 of a {kind} file, written by bbqrec 9\.9"
+    ) as caught:
+        READERS[kind](path)
+    assert "upgrade" in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_truncated(copy, kind):
+    path = copy(kind)
+    whole = path.read_bytes()
+    for size in (9, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(BrokenFileError, match=r"truncated|damaged"):
+            READERS[kind](path)
+
+
+def test_flipped_bits_are_found(files, tmp_path):
+    """Whatever bit of the structure, of an array or of a string is flipped: refused, or it was in unused space."""
+    generator, refused = np.random.default_rng(0), 0
+    whole, record = files["tokens"].read_bytes(), hdf5.read_tokens(files["tokens"])
+    for at in generator.integers(len(whole), size=150):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << generator.integers(8)
+        path = tmp_path / "flipped.h5"
+        path.write_bytes(damaged)
+        try:
+            assert same(hdf5.read_tokens(path), record), f"byte {at}"
+        except DataError:
+            refused += 1
+    assert refused > 75
+
+
+def test_flipped_bits_in_compressed_data_are_found(tmp_path, features):
+    values = np.random.default_rng(0).standard_normal((12, 5000)).astype(np.float32)
+    large = Feature(values=values, present=np.ones(12, dtype=bool))
+    path = tmp_path / "large.h5"
+    hdf5.write_features(path, dataclasses.replace(features, features={"text": large}))
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(BrokenFileError, match="/features/text/values cannot be read"):
+        hdf5.read_features(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "message"),
+    [
+        ("tokens", "codes", None, "/codes is missing"),
+        ("tokens", "codes", np.zeros((11, 2, 2), np.uint16), r"says I = 1[12], but .* says 1[12]"),
+        ("tokens", "codes", np.zeros((12, 2), np.uint16), r"has 2 dimensions; \(I, L, M\) is needed"),
+        ("tokens", "codes", np.zeros((12, 2, 2), np.int64), "holds int64; uint16 is needed"),
+        ("dataset", "sequences/indptr", np.zeros(31, np.int64), "indptr does not fit"),
+        ("dataset", "sequences/items", np.full(223, 12, np.int32), r"item row outside 0…11"),
+        ("dataset", "users/id", np.zeros(30), "holds float64; str is needed"),
+        ("features", "features/text/present", None, "features/text/present cannot be read"),
+        ("features", "sequences/timestamps", np.zeros(3, np.int64), r"says E = (3|225)"),
+        ("metrics", "recall/5", np.zeros(3, np.float32), r"says U = (3|30)"),
+    ],
+)
+def test_contradictions(copy, kind, name, value, message):
+    path = copy(kind)
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        if value is not None:
+            file[name] = value
+    with pytest.raises(BrokenFileError, match=message):
+        READERS[kind](path)
+
+
+def test_missing_attributes_and_groups_for_datasets(copy):
+    path = copy("tokens")
+    with h5py.File(path, "r+") as file:
+        del file.attrs["modalities"]
+    with pytest.raises(BrokenFileError, match="the attribute modalities is missing"):
+        hdf5.read_tokens(path)
+    path = copy("tokens")
+    with h5py.File(path, "r+") as file:
+        del file["codes"]
+        file.create_group("codes")
+    with pytest.raises(BrokenFileError, match="/codes is missing"):
+        hdf5.read_tokens(path)
+    path = copy("tokens")
+    with h5py.File(path, "r+") as file:
+        del file.attrs["schema_version"]
+    with pytest.raises(BrokenFileError, match="damaged"):
+        hdf5.read_tokens(path)
+
+
+def test_what_the_schema_does_not_know_is_left_alone(copy, tokens):
+    path = copy("tokens")
+    with h5py.File(path, "r+") as file:
+        file["mine/notes"] = np.arange(5)
+    assert same(hdf5.read_tokens(path), tokens)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_in_features(tmp_path, features, bad):
+    values = features.features["text"].values.copy()
+    values[3, 1] = bad
+    broken = dataclasses.replace(features.features["text"], values=values)
+    path = tmp_path / "f.h5"
+    hdf5.write_features(path, dataclasses.replace(features, features={"text": broken}))
+    with pytest.raises(DataError, match=r"features/text/values: NaN or infinity in 1 of 12 items, first in item 'i3'"):
+        hdf5.read_features(path)
+
+
+def test_existing_output(tmp_path, features):
+    path = tmp_path / "f.h5"
+    hdf5.write_features(path, features)
+    before = path.read_bytes()
+    with pytest.raises(OutputExistsError, match="exists already") as caught:
+        hdf5.write_features(path, features)
+    assert "--force" in caught.value.hint
+    assert path.read_bytes() == before
+    hdf5.write_features(path, features, config={"seed": 1}, force=True)
+    assert hdf5.describe(path)["config"] == {"seed": 1}
+
+
+def test_impossible_outputs(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="is a folder"):
+        hdf5.check_output(tmp_path, force=True)
+    with pytest.raises(DataError, match="does not exist") as caught:
+        hdf5.check_output(tmp_path / "no" / "f.h5", force=False)
+    assert caught.value.hint.startswith("mkdir -p")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(LackingError, match="may not be written"):
+        hdf5.check_output(tmp_path / "f.h5", force=False)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk_when_syncing(files, tmp_path, features, number, monkeypatch):
+    path = Path(shutil.copy(files["features"], tmp_path / "f.h5"))
+    before = path.read_bytes()
+
+    def full(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskFullError, match="the disk is full"):
+        hdf5.write_features(path, features, config={"seed": 9}, force=True)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["f.h5"]
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from bbqrec_cli import hdf5
+from bbqrec_cli.errors import DiskFullError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    hdf5.write_checkpoint(Path(sys.argv[1]), {"x": np.random.default_rng(0).random(50_000)}, {}, config={})
+except DiskFullError as error:
+    print(error)
+"""
+
+
+def test_full_disk_while_writing(tmp_path, files):
+    """A limit on the file's size stands for the full disk: write() fails in the middle, at flush or on closing."""
+    path = Path(shutil.copy(files["checkpoint"], tmp_path / "c.h5"))
+    before = path.read_bytes()
+    done = subprocess.run([sys.executable, "-c", LIMITED, path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "the disk is full; nothing was written" in done.stdout
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["c.h5"]
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from bbqrec_cli import hdf5
+from bbqrec_cli.hdf5 import store
+write = store._write_dataset
+def slow(file, name, value):
+    write(file, name, value)
+    file.flush()
+    print("begun", flush=True)
+    time.sleep(60)
+store._write_dataset = slow
+hdf5.write_checkpoint(Path(sys.argv[1]), {"x": np.arange(100_000)}, {}, config={})
+"""
+
+
+def test_kill_in_the_middle(tmp_path, files):
+    """The old output stays whole, a second writer waits its turn, and what the killed one left does not matter."""
+    path = Path(shutil.copy(files["checkpoint"], tmp_path / "c.h5"))
+    before = path.read_bytes()
+    with subprocess.Popen([sys.executable, "-c", KILLED, path], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "begun\n"
+        with pytest.raises(LackingError, match="another run is writing it"):
+            hdf5.write_checkpoint(path, {}, {}, config={})
+        writer.send_signal(signal.SIGKILL)
+    assert path.read_bytes() == before
+    assert set(os.listdir(tmp_path)) == {"c.h5", ".c.h5.partial"}
+    hdf5.write_checkpoint(path, {"y": np.arange(2)}, {}, config={})
+    assert hdf5.read_checkpoint(path)[0]["y"].tolist() == [0, 1]
+    assert os.listdir(tmp_path) == ["c.h5"]
+
+
+def test_a_bug_while_writing_leaves_nothing(tmp_path):
+    with pytest.raises(TypeError):
+        hdf5.write_checkpoint(tmp_path / "c.h5", {"x": np.array([object()])}, {}, config={})
+    with pytest.raises(BrokenFileError, match="/items/text is missing"):
+        store.write(tmp_path / "d.h5", "dataset", {})
+    assert os.listdir(tmp_path) == []
+
+
+def test_group_codes():
+    """Reference: numpy.unique with axis."""
+    codes = np.random.default_rng(0).integers(0, 3, (200, 2, 2)).astype(np.uint16)
+    token, sharing = hdf5.group_codes(codes)
+    _, inverse, counts = np.unique(codes.reshape(200, 4), axis=0, return_inverse=True, return_counts=True)
+    np.testing.assert_array_equal(token, inverse.ravel())
+    np.testing.assert_array_equal(sharing, counts)
+
+
+def test_catalogue_and_codes_of_every_file_that_has_them(files, catalogue, codes, trained_model, tmp_path):
+    for kind in ("dataset", "features", "tokens", "model"):
+        assert same(hdf5.read_catalogue(files[kind]), catalogue)
+    for kind in ("tokens", "model"):
+        assert same(hdf5.read_codes(files[kind])[1], codes)
+    hdf5.write_model(tmp_path / "m.h5", dataclasses.replace(trained_model, codes=None))
+    with pytest.raises(DataError, match="popularity has no semantic IDs"):
+        hdf5.read_codes(tmp_path / "m.h5")
