@@ -61,12 +61,9 @@ def _run(arguments: list[str]) -> int:
         status = app(args=arguments, prog_name="bbqrec", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _say(_interrupted())
+        return _say(options.interrupted())
     except BBQRecError as error:
         return _say(error)
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
     except MemoryError:
         return _say(LackingError("out of memory", "a smaller --batch-size"))
     except Exception as error:
@@ -75,14 +72,6 @@ def _run(arguments: list[str]) -> int:
         if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
             return _say(LackingError(f"out of memory: {str(error).splitlines()[0]}", "a smaller --batch-size"))
         return _bug(error)
-
-
-def _interrupted() -> BBQRecError:
-    from bbqrec_cli.errors import InterruptedRunError
-
-    return InterruptedRunError(
-        "interrupted; no output was changed", "stages with --resume go on from their last checkpoint"
-    )
 
 
 def _say(error: BBQRecError) -> int:

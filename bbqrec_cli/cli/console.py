@@ -22,12 +22,19 @@ class _Task:
 
     def advance(self, steps: int = 1, **figures: float | str) -> None:
         shown = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items())
-        self._bar.update(self._id, advance=steps, **({"figures": shown} if shown else {}))
+        fields: dict[str, Any] = {"figures": shown} if shown else {}
+        self._bar.update(self._id, advance=steps, **fields)
 
 
 class _NoTask:
     def advance(self, steps: int = 1, **figures: float | str) -> None:
         pass
+
+
+class _Results(RichConsole):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `cli/options.py`; rich would exit with status 1."""
+        raise BrokenPipeError
 
 
 class Console:
@@ -42,7 +49,7 @@ class Console:
     def __init__(self, *, json_output: bool = False, quiet: bool = False, verbose: bool = False) -> None:
         self.json_output, self.quiet, self.verbose = json_output, quiet, verbose
         self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
-        self._out = RichConsole(highlight=False)
+        self._out = _Results(highlight=False)
 
     def log(self, message: str) -> None:
         if not self.quiet:

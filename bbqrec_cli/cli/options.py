@@ -1,9 +1,11 @@
-"""From a configuration dataclass to a Typer command: one declaration makes the flag, the TOML key and the stored value."""
+"""From a configuration dataclass to a Typer command: one declaration makes flag, TOML key and stored value."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
+import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import typer
 
 from bbqrec_cli.cli.console import Console
 from bbqrec_cli.config import flag, from_mapping, read_toml
+from bbqrec_cli.errors import InterruptedRunError
 
 _TALK = {
     "config": (Path, "TOML file of options; flags win over it."),
@@ -42,7 +45,13 @@ def command(app: typer.Typer, name: str, config_class: type, *extra: type) -> Ca
             values = read_toml(talk["config"], name) if talk["config"] else {}
             where = str(talk["config"]) if talk["config"] else "the command line"
             values |= {key: value for key, value in given.items() if value not in (None, [])}
-            function(build(config_class, values, extra, where=where), current_console)
+            # Caught here, since Typer would end the program without a word.
+            try:
+                function(build(config_class, values, extra, where=where), current_console)
+            except KeyboardInterrupt:
+                raise interrupted() from None
+            except BrokenPipeError:  # the reader of stdout has gone (`| head`): nothing to report, nobody to tell
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
         run.__doc__ = function.__doc__
         run.__signature__ = inspect.Signature([*_parameters(fields), *_talk_parameters()])  # type: ignore[attr-defined]
@@ -50,6 +59,13 @@ def command(app: typer.Typer, name: str, config_class: type, *extra: type) -> Ca
         return function
 
     return register
+
+
+def interrupted() -> InterruptedRunError:
+    """What is said where the stage itself has nothing to add."""
+    return InterruptedRunError(
+        "interrupted; no output was changed", "stages with --resume go on from their last checkpoint"
+    )
 
 
 def build(config_class: type, values: dict[str, Any], extra: tuple[type, ...], *, where: str) -> Any:

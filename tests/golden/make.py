@@ -1,0 +1,72 @@
+"""Writes one small file of each kind into a version's folder. Run once a version, never over a committed file.
+
+python tests/golden/make.py v1
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.records import (
+    Catalogue,
+    Codes,
+    Dataset,
+    Feature,
+    Features,
+    Metrics,
+    Sequences,
+    Tokens,
+    TrainedModel,
+)
+
+CATALOGUE = Catalogue(
+    user_ids=["ann", "бob"], item_ids=["i1", "i2", "i3"], titles=["Apfel", "", "Äpfel 🍎"],
+    sequences=Sequences.from_lists([[0, 1, 2], [2, 0, 1, 2]], [[10, 20, 30], [5, 6, 7, 8]]),
+    attributes={"brand": ["a", "b", ""]},
+)  # fmt: skip
+TEXT = Feature(
+    values=np.array([[0.6, 0.8], [0, 0], [1, 0]], dtype=np.float32), present=np.array([True, False, True]),
+    encoder="tiny", normalized=True,
+)  # fmt: skip
+CODES = Codes(
+    codes=np.array([[[0, 1], [2, 3]], [[0, 1], [2, 3]], [[3, 2], [1, 0]]], dtype=np.uint16), modalities=("id", "text"),
+    method="bbqrec", codebook_size=4, codebooks=np.arange(16, dtype=np.float32).reshape(1, 2, 4, 2),
+    item_vectors=np.arange(12, dtype=np.float32).reshape(3, 4),
+)  # fmt: skip
+HISTORY = [{"epoch": 1, "loss": 0.5}]
+DATASET = Dataset(
+    catalogue=CATALOGUE, texts=["an apple", "", "apples"], images=[b"\x89PNG", b"", b"GIF"], features={"image": TEXT}
+)
+MODEL = TrainedModel(
+    catalogue=CATALOGUE, name="popularity", settings={"width": 2}, codes=CODES, history=HISTORY,
+    weights={"counts": np.array([2, 2, 3], dtype=np.float32)},
+)  # fmt: skip
+METRICS = Metrics(
+    user_ids=["ann", "бob"], ranks=np.array([1, 0]), recall={5: np.array([1, 0], dtype=np.float32)},
+    ndcg={5: np.array([1, 0], dtype=np.float32)}, aggregates={"recall@5": 0.5, "ndcg@5": 0.5},
+    confidence={"recall@5": (0.0, 1.0), "ndcg@5": (0.0, 1.0)}, model="popularity", split="test",
+)  # fmt: skip
+RECORDS = {
+    "dataset": DATASET,
+    "features": Features(catalogue=CATALOGUE, features={"text": TEXT}),
+    "tokens": Tokens(catalogue=CATALOGUE, codes=CODES, history=HISTORY),
+    "model": MODEL,
+    "metrics": METRICS,
+}
+CHECKPOINT = ({"model/weight": np.arange(3)}, {"epoch": 7})
+CONFIG = {"seed": 3}
+
+
+def main(folder: Path) -> None:
+    for kind, record in RECORDS.items():
+        getattr(hdf5, f"write_{kind}")(folder / f"{kind}.h5", record, config=CONFIG)
+    if not (folder / "checkpoint.h5").exists():
+        hdf5.write_checkpoint(folder / "checkpoint.h5", *CHECKPOINT, config=CONFIG)
+
+
+if __name__ == "__main__":
+    main(Path(__file__).parent / sys.argv[1])

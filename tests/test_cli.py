@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bbqrec_cli.cli import app as cli
+from bbqrec_cli.cli import inspect as inspect_command
+from bbqrec_cli.errors import BBQRecError, CollapseError, DiskFullError, InterruptedRunError, UsageError
+
+COMMANDS = [command.name for command in cli.app.registered_commands]
+HEAVY = {"torch", "numpy", "h5py", "scipy", "transformers", "sentence_transformers", "faiss", "matplotlib", "PIL"}
+
+
+def shell(*arguments: str, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "bbqrec_cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def last_json(text: str) -> dict:
+    return json.loads(text.strip().splitlines()[-1])
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_imports_nothing_heavy(command):
+    """0.3 s are kept where torch (1.1 s), numpy and h5py stay out; the clock gets room for a busy machine."""
+    code = f"""
+import sys
+from bbqrec_cli.cli import app
+try:
+    app.main({[*command.split(), "--help"]})
+except SystemExit as stop:
+    assert not stop.code, stop.code
+print("IMPORTED", *(set(sys.modules) & {HEAVY}))
+"""
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split() == ["IMPORTED"]
+    assert time.perf_counter() - began < 3
+    assert "--json" in done.stdout or not command
+
+
+def test_version():
+    done = shell("--version")
+    assert done.stdout.startswith("bbqrec 0.")
+
+
+def test_json_is_alone_on_stdout(files, bbqrec):
+    outcome = bbqrec("inspect", files["tokens"], "--json")
+    assert outcome.status == 0
+    said = json.loads(outcome.out)
+    assert {"kind", "schema_version", "config", "parents", "datasets"} <= said.keys()
+    assert outcome.err == ""
+
+
+def test_inspect_for_people(files, bbqrec):
+    outcome = bbqrec("inspect", files["tokens"])
+    assert "tokens file, schema 1" in outcome.out
+    assert "features.h5" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code"),
+    [
+        (["inspect", "none.h5"], 3, "missing_file"),
+        (["inspect"], 2, "usage"),
+        (["inspect", "x", "--colour"], 2, "usage"),
+        (["inspct", "x"], 2, "usage"),
+        (["inspect", "x", "--seed", "-1"], 2, "usage"),
+        (["inspect", "x", "--seed", "one"], 2, "usage"),
+        (["embed", "none.h5", "--precision", "fp8"], 2, "usage"),
+        (["inspect", "x", "--config", "none.toml"], 3, "missing_file"),
+    ],
+)
+def test_exit_status_and_json_error(bbqrec, tmp_path, monkeypatch, arguments, status, code):
+    monkeypatch.chdir(tmp_path)
+    outcome = bbqrec(*arguments, "--json")
+    assert outcome.status == status
+    assert outcome.out == ""
+    said = json.loads(outcome.err)
+    assert said.keys() == {"error", "message", "hint"}
+    assert said["error"] == code
+    plain = bbqrec(*arguments)
+    assert (plain.status, plain.out) == (status, "")
+    assert "Traceback" not in plain.err
+    assert plain.err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UsageError("u", "h"), 2),
+        (CollapseError("c"), 3),
+        (DiskFullError("d", "free some"), 4),
+        (InterruptedRunError("i"), 130),
+        (KeyboardInterrupt(), 130),
+        (MemoryError(), 4),
+        (RuntimeError("CUDA out of memory. Tried"), 4),
+        (ValueError("oops"), 1),
+    ],
+)
+def test_what_a_stage_raises(bbqrec, monkeypatch, error, status):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(inspect_command, "run", fails)
+    outcome = bbqrec("inspect", "x", "--json")
+    assert (outcome.status, outcome.out) == (status, "")
+    said = json.loads(outcome.err)
+    if isinstance(error, BBQRecError):
+        assert said == {"error": error.code, "message": error.message, "hint": error.hint}
+    plain = bbqrec("inspect", "x")
+    assert plain.status == status
+    assert "Traceback" not in plain.err
+    verbose = bbqrec("inspect", "x", "--verbose")
+    assert ("Traceback" in verbose.err) == (status == 1)
+
+
+def test_config_file_and_flags_that_win(bbqrec, tmp_path, monkeypatch):
+    seen = []
+
+    def listens(config, console):
+        seen.append(config)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(inspect_command, "run", listens)
+    run = tmp_path / "run.toml"
+    run.write_text("[inspect]\nseed = 7\nthreads = 2\nforce = true\n")
+    bbqrec("inspect", "x", "--config", run, "--seed", "3")
+    assert (seen[0].seed, seen[0].threads, seen[0].force) == (3, 2, True)
+    run.write_text("[inspect]\nsede = 7\n")
+    outcome = bbqrec("inspect", "x", "--config", run)
+    assert outcome.status == 2
+    assert "unknown option 'sede' (did you mean 'seed'?)" in outcome.err
+    run.write_text("seed = [\n")
+    assert bbqrec("inspect", "x", "--config", run).status == 2
+    assert len(seen) == 1
+
+
+def test_quiet(files, bbqrec, tmp_path):
+    loud = bbqrec("embed", files["dataset"], "-o", tmp_path / "a.h5", "--modalities", "image", "--resume")
+    quiet = bbqrec("embed", files["dataset"], "-o", tmp_path / "b.h5", "--modalities", "image", "--resume", "--quiet")
+    assert "no checkpoint" in loud.err
+    assert (quiet.status, quiet.err) == (0, "")
+    assert "\x1b" not in loud.err + loud.out  # no colours where there is no terminal
+
+
+def test_wrong_kind_and_damage_from_the_shell(files, tmp_path):
+    done = shell("embed", str(files["features"]), "-o", str(tmp_path / "o.h5"), "--json")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert last_json(done.stderr)["error"] == "wrong_kind"
+    assert "bbqrec prepare" in last_json(done.stderr)["hint"]
+    (tmp_path / "cut.h5").write_bytes(files["dataset"].read_bytes()[:3000])
+    done = shell("inspect", str(tmp_path / "cut.h5"))
+    assert done.returncode == 3
+    assert "truncated" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+WAITING = """
+import sys, time
+from bbqrec_cli.cli import app, inspect
+def run(config, progress):
+    print("begun", flush=True)
+    time.sleep(60)
+inspect.run = run
+app.main(["inspect", "x", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_interruption(number, options):
+    command = [sys.executable, "-c", WAITING, *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "begun\n"
+        running.send_signal(number)
+        out, err = running.communicate(timeout=20)
+    assert (running.returncode, out) == (130, "")
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    if options:
+        assert json.loads(err)["error"] == "interrupted"
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_reader_that_goes_away(files, options):
+    """`bbqrec inspect FILE | head -0` is no error."""
+    read, written = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "bbqrec_cli", "inspect", str(files["tokens"]), *options]
+    done = subprocess.run(command, stdout=written, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(written)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_entry_point_is_installed():
+    assert shutil.which("bbqrec", path=os.path.dirname(sys.executable))

@@ -1,0 +1,126 @@
+"""The import rules of docs/architecture.md: only downwards, and what is heavy only where it is needed."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import bbqrec_cli
+
+PACKAGE = Path(bbqrec_cli.__file__).parent
+FILES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
+LIBRARIES = ("data", "encoders", "tokenizers", "models", "decoding", "training", "evaluation")
+GROUND_FLOOR = ("hdf5", "config", "errors", "seeds", "progress", "records", "device")
+LIGHT = {"__future__", "bbqrec_cli", "typer", "rich"}
+
+
+def part(name: str) -> str:
+    """`stages/embed.py` -> stages, `config.py` -> config."""
+    return name.split("/")[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST, *, at_import: bool = False) -> Iterator[str]:
+    """Dotted names that are imported; at_import: only those that importing the module brings in."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative imports hide the layer"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif at_import and (isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or type_checking(node)):
+            continue
+        else:
+            yield from imports(node, at_import=at_import)
+
+
+def type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def inner(names: Iterator[str]) -> set[str]:
+    """The parts of bbqrec_cli among imported names."""
+    return {name.split(".")[1] for name in names if name.startswith("bbqrec_cli.")}
+
+
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.Module]:
+    return {name: ast.parse(path.read_text(encoding="utf-8"), filename=name) for name, path in FILES.items()}
+
+
+def test_the_rules_see_what_they_should():
+    tree = ast.parse("import h5py as h\nif TYPE_CHECKING:\n    import torch\ndef f():\n    from a.b import c\n")
+    assert list(imports(tree)) == ["h5py", "torch", "a.b.c"]
+    assert list(imports(tree, at_import=True)) == ["h5py"]
+    assert inner(iter(["bbqrec_cli.stages.embed.run", "numpy"])) == {"stages"}
+
+
+def test_only_hdf5_imports_h5py(trees):
+    guilty = {name for name, tree in trees.items() if any(i.split(".")[0] == "h5py" for i in imports(tree))}
+    assert {part(name) for name in guilty} == {"hdf5"}
+
+
+def test_only_cli_knows_typer_and_rich(trees):
+    for name, tree in trees.items():
+        known = {i.split(".")[0] for i in imports(tree)} & {"typer", "rich", "click"}
+        assert not known or part(name) == "cli", f"{name} imports {known}"
+
+
+def test_only_cli_prints_and_exits(trees):
+    for name, tree in trees.items():
+        if part(name) == "cli":
+            continue
+        for node in ast.walk(tree):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            assert called not in ("print", "sys.exit", "exit", "quit", "input"), f"{name}:{node.lineno} calls {called}"
+            used = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+            assert used not in ("sys.stdout", "sys.stderr"), f"{name}:{node.lineno} uses {used}"
+
+
+def test_nothing_runs_what_it_reads(trees):
+    banned = {"eval", "exec", "torch.load", "pickle.load", "pickle.loads", "np.load", "joblib.load"}
+    for name, tree in trees.items():
+        assert "pickle" not in {i.split(".")[0] for i in imports(tree)}, name
+        for node in ast.walk(tree):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            assert called not in banned, f"{name}:{node.lineno} calls {called}"
+            assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"{name}:{node.lineno}: bare except"
+
+
+def test_a_stage_imports_no_stage_and_no_cli(trees):
+    for name, tree in trees.items():
+        if part(name) == "stages":
+            assert not inner(imports(tree)) & {"stages", "cli"}, name
+
+
+def test_libraries_know_no_stage(trees):
+    for name, tree in trees.items():
+        if part(name) in LIBRARIES:
+            above = inner(imports(tree)) - {*LIBRARIES, *GROUND_FLOOR}
+            assert not above - {"__version__"}, f"{name} imports {above}"
+
+
+def test_the_ground_floor_knows_nothing_above(trees):
+    for name, tree in trees.items():
+        if part(name) in GROUND_FLOOR:
+            above = inner(imports(tree)) - set(GROUND_FLOOR)
+            assert not above - {"__version__"}, f"{name} imports {above}"
+
+
+def test_cli_and_stages_import_nothing_heavy(trees):
+    """Directly; what they import of this package is covered by test_cli, which runs --help."""
+    import sys
+
+    for name, tree in trees.items():
+        if part(name) in ("cli", "stages") or name == "__main__.py":
+            heavy = {i.split(".")[0] for i in imports(tree, at_import=True)} - LIGHT - sys.stdlib_module_names
+            assert not heavy, f"{name} imports {heavy} at module level"
+
+
+def test_files_and_commands_stay_small(trees):
+    for name, path in FILES.items():
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        is_command = part(name) == "cli" and path.stem not in ("app", "console", "options")
+        assert lines < (80 if is_command else 400), f"{name}: {lines} lines"
