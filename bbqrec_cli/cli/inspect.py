@@ -12,7 +12,8 @@ def add_to(app: typer.Typer) -> None:
     def inspect(config: InspectConfig, console: Console) -> None:
         """Say what any bbqrec file is: kind, version, shapes, configuration, provenance."""
         found = run(config, console)
-        head = f"{found['path']}: {found['kind']} file, schema {found['schema_version']}, by bbqrec {found['bbqrec_version']}, {found['created']}"
+        head = f"{found['path']}: {found['kind']} file, schema {found['schema_version']}, "
+        head += f"by bbqrec {found['bbqrec_version']}, {found['created']}"
         shapes = [(n, " × ".join(map(str, d["shape"])), d["type"]) for n, d in found["datasets"].items()]
         settings = [(k, v) for k, v in found["config"].items()]
         parents = [(p["path"], p["kind"], p["sha256"][:16]) for p in found["parents"]]
