@@ -12,7 +12,7 @@ from bbqrec_cli.seeds import numpy_generator
 def rank_of_target(items: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Rank of each target (B,) in items (B, K), from 1; 0 where it is not among them. (B,) int64."""
     hit = items == targets[:, None]
-    return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, 0)
+    return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, 0).astype(np.int64)
 
 
 def recall_at_k(ranks: np.ndarray, k: int) -> np.ndarray:

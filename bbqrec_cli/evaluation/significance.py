@@ -29,14 +29,18 @@ def aligned(
 
 
 def paired_t_test(a: np.ndarray, b: np.ndarray) -> float:
-    """Two-sided p-value of the paired t-test; 1 where nobody differs. a, b (n,)."""
-    from scipy.stats import ttest_rel
+    """Two-sided p-value of the paired t-test; 1 where nobody differs or there is one user only. a, b (n,)."""
+    from scipy.stats import ttest_1samp
 
-    return 1.0 if np.array_equal(a, b) or len(a) < 2 else float(ttest_rel(a, b).pvalue)
+    difference = a.astype(np.float64) - b
+    if len(difference) < 2 or not difference.any():
+        return 1.0
+    # Everybody differs by the same amount: t is infinite, which scipy warns about.
+    return 0.0 if np.ptp(difference) < 1e-12 else float(ttest_1samp(difference, 0.0).pvalue)
 
 
 def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
     """Two-sided p-value of Wilcoxon's signed-rank test; 1 where nobody differs. a, b (n,)."""
     from scipy.stats import wilcoxon as test
 
-    return 1.0 if np.array_equal(a, b) else float(test(a, b, method="asymptotic").pvalue)
+    return 1.0 if np.array_equal(a, b) else float(test(a.astype(np.float64), b, method="asymptotic").pvalue)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bbqrec_cli.errors import DataError
+from bbqrec_cli.evaluation.significance import aligned, paired_t_test, wilcoxon
+
+
+def test_t_test_from_the_formula():
+    generator = np.random.default_rng(0)
+    a, b = (generator.random(50) for _ in range(2))
+    difference = a - b
+    t = difference.mean() / (difference.std(ddof=1) / math.sqrt(50))
+    assert paired_t_test(a, b) == pytest.approx(2 * stats.t.sf(abs(t), 49))
+    assert paired_t_test(a, b) == paired_t_test(b, a)
+
+
+def test_wilcoxon_from_the_formula():
+    """Signed ranks without the zeros, the normal approximation with the correction for ties."""
+    a, b = np.array([3, 5, 4, 1, 9, 2, 7, 4.0]), np.array([1, 5, 2, 2, 1, 4, 1, 3.0])
+    difference = (a - b)[a != b]
+    ranks = stats.rankdata(abs(difference))
+    n, above = len(difference), ranks[difference > 0].sum()
+    _, ties = np.unique(ranks, return_counts=True)
+    deviation = math.sqrt(n * (n + 1) * (2 * n + 1) / 24 - (ties**3 - ties).sum() / 48)
+    expected = 2 * stats.norm.sf(abs(above - n * (n + 1) / 4) / deviation)
+    assert wilcoxon(a, b) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("test", [paired_t_test, wilcoxon])
+def test_extremes(test):
+    hits = np.resize(np.float32([0, 1]), 400)
+    assert test(hits, hits) == 1
+    assert test(hits, np.zeros_like(hits)) < 1e-6
+    # Everybody differs by the same amount: no spread at all.
+    assert test(np.ones(400, np.float32), np.zeros(400, np.float32)) < 1e-6
+
+
+def test_a_single_user_proves_nothing():
+    assert paired_t_test(np.ones(1), np.zeros(1)) == 1
+
+
+def test_users_are_matched_by_id():
+    a, b = aligned(["x", "y", "z"], np.array([1, 2, 3]), ["z", "x", "y"], np.array([30, 10, 20]))
+    assert (a.tolist(), b.tolist()) == ([1, 2, 3], [10, 20, 30])
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [(["x", "y"], "3 and 2 users; user 'z' is in one only"), (["x", "y", "w"], "user 'z' is in one only")],
+)
+def test_other_users_are_refused(others, said):
+    with pytest.raises(DataError, match=said):
+        aligned(["x", "y", "z"], np.arange(3), others, np.arange(len(others)))
+
+
+def test_more_users_on_the_other_side_are_refused():
+    with pytest.raises(DataError, match="2 and 3 users"):
+        aligned(["x", "y"], np.arange(2), ["x", "y", "z"], np.arange(3))
