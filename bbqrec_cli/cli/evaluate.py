@@ -20,5 +20,5 @@ def add_to(app: typer.Typer) -> None:
         head = f"{result.output}: {result.model}, {result.split}, {result.users} users, {result.seconds:.0f} s"
         if result.unevaluated:
             console.log(f"{result.unevaluated} users have fewer than 3 items and are not evaluated")
-        tests = ("p (t-test)", "p (Wilcoxon)") if result.significance else ()
-        console.result(result.to_json(), head, table("", ("metric", "mean", "95% interval", *tests), rows))
+        columns = ("p (t-test)", "p (Wilcoxon)") if result.significance else ()
+        console.result(result.to_json(), head, table("", ("metric", "mean", "95% interval", *columns), rows))

@@ -24,6 +24,7 @@ class TrainingConfig:
     layers: int = option(2, "Layers (of the encoder, where there is a decoder).", minimum=1)
     heads: int = option(4, "Attention heads.", minimum=1)
     dropout: float = option(0.2, "Dropout.", minimum=0, maximum=0.9)
+    history: int = option(20, "Last items of a user that the model sees (the protocol: 20).", minimum=1)
 
 
 @dataclass(frozen=True, kw_only=True)

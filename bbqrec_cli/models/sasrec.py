@@ -1,22 +1,28 @@
-"""SASRec with a softmax over all items, which is what makes it strong. B users, T items, P asked positions, I items, D width."""
+"""SASRec with a softmax over all items, which is what makes it strong.
+
+B users, T items of history, P asked positions, I items, D width.
+"""
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import HISTORY, PAD
 from bbqrec_cli.models.base import Recommender, Wanted, top_items
 from bbqrec_cli.models.layers import CausalEncoder, embedding
+from bbqrec_cli.models.softmax import cross_entropy_over_items
 
 
 class SASRec(Recommender):
     """Kang and McAuley (ICDM 2018), pre-norm, output tied to the item table.
 
     Args:
-        negatives: uniformly drawn items shared by a step's softmax, its targets besides; 0: all items.
+        negatives: items drawn uniformly for a step's softmax, weighted so that its denominator is right in expectation
+            (Bengio and Senécal 2008); 0: all items.
     """
 
     def __init__(
@@ -40,17 +46,27 @@ class SASRec(Recommender):
         return self.encoder(self.table(batch.items.clamp(min=0)) * self.table.embedding_dim**0.5)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy of each asked position's target."""
+        """Mean cross-entropy of the asked positions' targets."""
         asked = batch.targets != PAD
         states, targets = self.states(batch)[asked], batch.targets[asked]
-        if not self.negatives:
-            return cross_entropy((states @ self.table.weight.T.to(states.dtype)).float(), targets)
-        drawn = torch.randint(len(self.table.weight), (self.negatives,), device=targets.device)
-        candidates, answer = torch.unique(torch.cat([targets, drawn]), return_inverse=True)
-        return cross_entropy((states @ self.table(candidates).T.to(states.dtype)).float(), answer[: len(targets)])
+        if self.negatives:
+            drawn = torch.randint(len(self.table.weight), (self.negatives,), device=targets.device)
+            return self.sampled_losses(states, targets, drawn).mean()
+        return cross_entropy_over_items(states, self.table.weight, targets)
+
+    def sampled_losses(self, states: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
+        """-log softmax with the other items' share of the denominator estimated from `drawn` (n,).
+
+        states (P, D), targets (P,) -> (P,).
+        """
+        own = (states * self.table(targets).to(states.dtype)).sum(1, keepdim=True).float()
+        others = (states @ self.table(drawn).T).float() + math.log(len(self.table.weight) / len(drawn))
+        others = others.masked_fill(drawn == targets.unsqueeze(1), -torch.inf)
+        return torch.cat([own, others], dim=1).logsumexp(1) - own.squeeze(1)
 
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
-        """Scores all items; see `Recommender.recommend`."""
+        """Scores all items, in float32 (bfloat16 would tie neighbours); see `Recommender.recommend`."""
         last = self.states(batch)[torch.arange(len(batch.items)), batch.lengths - 1]
-        return top_items(last.float() @ self.table.weight.float().T, wanted)
+        with torch.autocast(last.device.type, enabled=False):
+            return top_items(last.float() @ self.table.weight.T, wanted)

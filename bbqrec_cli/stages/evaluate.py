@@ -9,7 +9,7 @@ from typing import Any
 
 from bbqrec_cli.config import StageConfig, option, stored
 from bbqrec_cli.device import PRECISIONS
-from bbqrec_cli.errors import UsageError
+from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
 
 
@@ -54,7 +54,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     Raises:
         UsageError, DataError, LackingError and the errors of reading and writing files.
     """
-    from bbqrec_cli.data.splits import leave_last_out
+    from bbqrec_cli.data.splits import HISTORY, leave_last_out
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
     from bbqrec_cli.evaluation.metrics import aggregate, bootstrap_interval, ndcg_at_k, recall_at_k
     from bbqrec_cli.evaluation.protocol import target_ranks
@@ -70,7 +70,10 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     device = resolve_device(config.device)
     trained, began = read_model(config.model), time.perf_counter()
     catalogue = trained.catalogue
-    held = getattr(leave_last_out(catalogue.sequences), config.split)
+    history = trained.settings.get("history", HISTORY)
+    held = getattr(leave_last_out(catalogue.sequences, history=history), config.split)
+    if not len(held.users):
+        raise DataError(f"{config.model}: no user has 3 items, so there is nothing to evaluate", "bbqrec prepare")
     ranks = target_ranks(
         load_model(trained, device), held, depth=max(config.k), beam=config.beam, device=device,
         precision=resolve_precision(config.precision, device), batch_size=config.batch_size, progress=progress,

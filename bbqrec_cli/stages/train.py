@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bbqrec_cli.config import StageConfig, option, stored
 from bbqrec_cli.device import PRECISIONS
+from bbqrec_cli.errors import DataError
 from bbqrec_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     Raises:
         UsageError, DataError, LackingError and the errors of reading and writing files.
     """
-    from bbqrec_cli.data.splits import leave_last_out
+    from bbqrec_cli.data.splits import HISTORY, leave_last_out
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
     from bbqrec_cli.hdf5 import check_output, sha256, write_model
     from bbqrec_cli.models.registry import build_model, model_config, model_settings
@@ -67,28 +68,32 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     from bbqrec_cli.training.loop import Training
 
     chosen = model_config(config.model, config.options)
+    settings = model_settings(chosen)
     check_output(config.output, force=config.force)
     set_threads(config.threads)
     device = resolve_device(config.device)
     catalogue, codes = read_input(config.input)
-    split = leave_last_out(catalogue.sequences)
+    split = leave_last_out(catalogue.sequences, history=settings.get("history", HISTORY))
+    if not len(split.validation.users):
+        raise DataError(f"{config.input}: no user has 3 items, so there is nothing to validate on", "bbqrec prepare")
+    precision = resolve_precision(config.precision, device)
     resolved = stored(config) | {"options": stored(chosen)}
+    run_of = {k: v for k, v in resolved.items() if k != "input"} | {"precision": precision}
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
     seed_torch(config.seed, "weights")
-    model = build_model(config.model, model_settings(chosen), items=catalogue.items, codes=codes).to(device)
+    model = build_model(config.model, settings, items=catalogue.items, codes=codes).to(device)
     model.prepare(split.train, codes)
     training = Training(
         epochs=getattr(chosen, "epochs", 0), learning_rate=getattr(chosen, "learning_rate", 0.0),
         weight_decay=getattr(chosen, "weight_decay", 0.0), warmup=getattr(chosen, "warmup", 0.0),
         patience=getattr(chosen, "patience", 0), validate_every=config.validate_every, minutes=config.minutes,
-        seed=config.seed, precision=resolve_precision(config.precision, device), device=device, checkpoint=checkpoint,
-        resume=config.resume, progress=progress,
-        identity={"config": resolved, "parents": {config.input.name: sha256(config.input)}},
+        seed=config.seed, precision=precision, device=device, checkpoint=checkpoint, resume=config.resume,
+        progress=progress, identity={"config": run_of, "parents": {"the input's sha256": sha256(config.input)}},
     )  # fmt: skip
-    fitted = fit_model(model, split, training, config, getattr(chosen, "batch_size", 1))
+    fitted = fit_model(model, split, training, config, chosen)
     weights = {name: value.cpu().numpy() for name, value in model.state_dict().items()}
     trained = TrainedModel(
-        catalogue=catalogue, name=config.model, settings=model_settings(chosen), weights=weights,
+        catalogue=catalogue, name=config.model, settings=settings, weights=weights,
         codes=codes if model.needs_codes else None, history=fitted.history,
     )  # fmt: skip
     write_model(config.output, trained, config=resolved, parents=[config.input], force=config.force)
@@ -99,8 +104,8 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     )  # fmt: skip
 
 
-def fit_model(model: Recommender, split: Split, training: Training, config: TrainConfig, batch_size: int) -> Fitted:
-    """Train by gradient, or only measure a model that has nothing to train."""
+def fit_model(model: Recommender, split: Split, training: Training, config: TrainConfig, chosen: Any) -> Fitted:
+    """Train by gradient, or only measure a model that has nothing to train. chosen: the model's configuration."""
     from bbqrec_cli.data.batches import PrefixBatches, WindowBatches
     from bbqrec_cli.training.loop import Fitted, fit
 
@@ -118,7 +123,8 @@ def fit_model(model: Recommender, split: Split, training: Training, config: Trai
     if model.trained_on == "nothing":
         return Fitted(best_figures=validate(model.eval()))
     cls = WindowBatches if model.trained_on == "windows" else PrefixBatches
-    return fit(model, cls(split.train, batch_size=batch_size, seed=training.seed), validate, training)
+    batches = cls(split.train, batch_size=chosen.batch_size, seed=training.seed, history=chosen.history)
+    return fit(model, batches, validate, training)
 
 
 def thinned(held: HeldOut, users: int) -> HeldOut:

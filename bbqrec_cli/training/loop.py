@@ -14,7 +14,7 @@ from torch import nn
 
 from bbqrec_cli.data.batches import PrefixBatches, WindowBatches
 from bbqrec_cli.device import autocast
-from bbqrec_cli.errors import DataError
+from bbqrec_cli.errors import DataError, InterruptedRunError
 from bbqrec_cli.models.base import Recommender
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.seeds import seed_torch
@@ -80,37 +80,63 @@ def fit(
 
     Raises:
         DataError: nothing to train on; a loss that is no longer finite.
+        InterruptedRunError: Ctrl-C or SIGTERM, after the first epoch's checkpoint.
     """
     if not batches.targets:
         raise DataError("no user has two training items: nothing to train on", "lower the minimum lengths, or add data")
-    decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-    others = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
+    optimiser = _optimiser(model, training)
     fitted = _resume(model, optimiser, training)
-    steps = len(batches.epoch(0))
     for epoch in range(len(fitted.history), training.epochs):
         if fitted.stale(training.patience) or (training.minutes and fitted.seconds > 60 * training.minutes):
             break
-        began = time.perf_counter()
-        seed_torch(training.seed, "epoch", epoch)
-        row: dict[str, Any] = {"epoch": epoch + 1, "loss": _epoch(model, batches, optimiser, training, epoch, steps)}
-        if (epoch + 1) % training.validate_every == 0 or epoch + 1 == training.epochs:
-            figures = validate(model.eval())
-            row |= figures
-            if figures[CHOSEN_BY] > fitted.best_figures.get(CHOSEN_BY, -1.0):
-                weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-                fitted.best_epoch, fitted.best_figures, fitted.best_weights = epoch + 1, figures, weights
-        row["seconds"] = time.perf_counter() - began
-        fitted.history.append(row)
-        shown = "  ".join(f"{k} {v:.4f}" for k, v in row.items() if k not in ("epoch", "seconds"))
-        training.progress.log(f"epoch {epoch + 1}/{training.epochs}  {shown}  {row['seconds']:.1f} s")
-        if training.checkpoint is not None:
-            _save(model, optimiser, fitted, training)
+        try:
+            _train_and_validate(model, batches, validate, optimiser, fitted, training, epoch)
+        except KeyboardInterrupt:
+            raise _interrupted(fitted, training) from None
     if fitted.best_weights:
         model.load_state_dict(fitted.best_weights)
     model.eval()
     return fitted
+
+
+def _optimiser(model: nn.Module, training: Training) -> torch.optim.Optimizer:
+    """AdamW; norms and biases are not decayed."""
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    matrices = {"params": [p for p in learnt if p.dim() > 1], "weight_decay": training.weight_decay}
+    others = {"params": [p for p in learnt if p.dim() <= 1], "weight_decay": 0.0}
+    return torch.optim.AdamW([matrices, others], lr=training.learning_rate, fused=True)
+
+
+def _train_and_validate(
+    model: Recommender,
+    batches: WindowBatches | PrefixBatches,
+    validate: Callable[[Recommender], dict[str, float]],
+    optimiser: torch.optim.Optimizer,
+    fitted: Fitted,
+    training: Training,
+    epoch: int,
+) -> None:
+    """One epoch (from 0), its row in the history and its checkpoint."""
+    began = time.perf_counter()
+    seed_torch(training.seed, "epoch", epoch)
+    row: dict[str, Any] = {"epoch": epoch + 1, "loss": _epoch(model, batches, optimiser, training, epoch)}
+    best = {}
+    if (epoch + 1) % training.validate_every == 0 or epoch + 1 == training.epochs:
+        figures = validate(model.eval())
+        row |= figures
+        if figures[CHOSEN_BY] > fitted.best_figures.get(CHOSEN_BY, -1.0):
+            weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            best = {"best_epoch": epoch + 1, "best_figures": figures, "best_weights": weights}
+    row["seconds"] = time.perf_counter() - began
+    after = {"history": [*fitted.history, row], **best}
+    if training.checkpoint is not None:
+        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()} | vars(fitted) | after
+        save_checkpoint(training.checkpoint, state, training.identity)
+    vars(fitted).update(after)
+    shown = "  ".join(f"{k} {v:.4f}" for k, v in row.items() if k not in ("epoch", "seconds"))
+    left = fitted.seconds / len(fitted.history) * (training.epochs - epoch - 1) / 60
+    about = f", at most {left:.0f} min left" if left >= 1 else ""
+    training.progress.log(f"epoch {epoch + 1}/{training.epochs}  {shown}  {row['seconds']:.1f} s{about}")
 
 
 def _epoch(
@@ -119,12 +145,14 @@ def _epoch(
     optimiser: torch.optim.Optimizer,
     training: Training,
     epoch: int,
-    steps: int,
 ) -> float:
+    """The epoch's mean loss."""
     model.train()
-    total = 0.0
+    total, todo = 0.0, batches.epoch(epoch)
+    # Epochs differ by a step or so: windows meet at random places.
+    steps = len(todo)
     with training.progress.task(f"epoch {epoch + 1}/{training.epochs}", steps) as task:
-        for number, batch in enumerate(batches.epoch(epoch)):
+        for number, batch in enumerate(todo):
             share = schedule(epoch * steps + number, training.epochs * steps, training.warmup)
             for group in optimiser.param_groups:
                 group["lr"] = training.learning_rate * share
@@ -132,15 +160,15 @@ def _epoch(
                 loss = model.loss(batch.to(training.device))
             value = loss.item()
             if not math.isfinite(value):
-                what = f"epoch {epoch + 1}, step {number + 1}: the loss is {value}"
-                raise DataError(what, "a lower --learning-rate, or --precision fp32")
+                what = f"epoch {epoch + 1}, step {number + 1}: the loss is {value}; the training has diverged"
+                raise DataError(what, "a lower --learning-rate, a longer --warmup, or --precision fp32")
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             total += value
             task.advance(loss=value)
-    return total / max(1, steps)
+    return total / steps
 
 
 def schedule(step: int, total: int, warmup: float) -> float:
@@ -151,16 +179,26 @@ def schedule(step: int, total: int, warmup: float) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
 
 
-def _save(model: Recommender, optimiser: torch.optim.Optimizer, fitted: Fitted, training: Training) -> None:
-    assert training.checkpoint is not None
-    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()} | vars(fitted)
-    save_checkpoint(training.checkpoint, state, training.identity)
+def _interrupted(fitted: Fitted, training: Training) -> InterruptedRunError:
+    done = len(fitted.history)
+    if training.checkpoint is None or not done:
+        return InterruptedRunError("interrupted in the first epoch; nothing is saved yet")
+    what = f"interrupted; {done} of {training.epochs} epochs are saved in {training.checkpoint}"
+    return InterruptedRunError(what, "the same command with --resume goes on")
 
 
 def _resume(model: Recommender, optimiser: torch.optim.Optimizer, training: Training) -> Fitted:
-    if training.checkpoint is None or not (training.resume and training.checkpoint.exists()):
+    path = training.checkpoint
+    if path is None or not path.exists():
+        if training.resume:
+            training.progress.log(f"{path}: no checkpoint; starting from the beginning")
         return Fitted()
-    state = load_checkpoint(training.checkpoint, training.identity)
+    if not training.resume:
+        training.progress.log(
+            f"{path}: an older run's checkpoint; it will be overwritten (--resume would go on from it)"
+        )
+        return Fitted()
+    state = load_checkpoint(path, training.identity)
     model.load_state_dict(state.pop("model"))
     optimiser.load_state_dict(state.pop("optimiser"))
     fitted = Fitted(**state)
