@@ -29,6 +29,7 @@ def option(
     maximum: float | None = None,
     short: str = "",
     positional: bool = False,
+    repeatable: bool = False,
     stored: bool = True,
 ) -> Any:
     """A configuration field.
@@ -40,11 +41,12 @@ def option(
         minimum, maximum: inclusive limits of a number.
         short: a short flag such as '-o'.
         positional: an argument rather than a flag.
+        repeatable: a flag that may be given several times, each value taken as it is (others: a comma-separated list).
         stored: whether it belongs to the configuration that the output file records.
     """
     metadata = {
         "help": help, "choices": tuple(choices), "minimum": minimum, "maximum": maximum, "short": short,
-        "positional": positional, "stored": stored,
+        "positional": positional, "repeatable": repeatable, "stored": stored,
     }  # fmt: skip
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)

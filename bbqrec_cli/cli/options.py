@@ -125,6 +125,7 @@ def _parameter(f: dataclasses.Field, hint: Any, defaults: list[str]) -> inspect.
         return _make(f.name, kind, info, inspect.Parameter.empty if required else None)
     names = [flag(f.name) + (f"/--no-{f.name.replace('_', '-')}" if kind is bool and f.default is True else "")]
     names += [meta["short"]] if meta["short"] else []
+    kind = list[str] if meta.get("repeatable") else kind
     return _make(f.name, kind, typer.Option(*names, help=about, show_default=False), None)
 
 

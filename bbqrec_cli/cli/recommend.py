@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from bbqrec_cli.cli.console import Console, table
+from bbqrec_cli.cli.options import command
+from bbqrec_cli.stages.recommend import RecommendConfig, run
+
+SHOWN_HISTORY = 5
+
+
+def add_to(app: typer.Typer) -> None:
+    @command(app, "recommend", RecommendConfig)
+    def recommend(config: RecommendConfig, console: Console) -> None:
+        """The best items for users of the model file, for a typed history, or for JSON lines on stdin."""
+        for found in run(config, console, sys.stdin if config.stdin else ()):
+            if config.stdin or console.json_output:
+                console.line(found.to_json())
+                continue
+            recent = [item.title or item.id for item in found.history[-SHOWN_HISTORY:]]
+            more = len(found.history) - len(recent)
+            head = f"user {found.user} took" if found.user else "somebody took"
+            head += f" {more} items, then:" if more else ":"
+            rows = [(rank, item.title, item.id, item.score) for rank, item in enumerate(found.items, start=1)]
+            shown = table("recommended", ("rank", "title", "id", "score"), rows, left=3)
+            console.result({}, head, *(f"  {title}" for title in recent), shown, "")
