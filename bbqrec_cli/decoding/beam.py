@@ -13,8 +13,10 @@ from torch import Tensor
 
 from bbqrec_cli.decoding.trie import Trie
 
-Step = Callable[[int, Tensor], Tensor]
-"""(level, prefix (B, W, level, M) codes so far) -> logits (B, W, M, N) of the level's codes."""
+Step = Callable[[int, Tensor, Tensor], Tensor]
+"""(level, parent (B, W), codes (B, W, M)) -> logits (B, W, M, N) of the level's codes.
+
+Beam w grew out of beam parent[w] of the step before by codes[w]; at level 0 there is one beam, and both are zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +59,9 @@ class Alive:
 
 
 def beam_search(
-    trie: Trie, step: Step, *, users: int, width: int, k: int, alive: Alive, over_children: bool
+    trie: Trie, step: Step, *, width: int, k: int, alive: Alive, over_children: bool
 ) -> tuple[Tensor, Tensor]:
-    """The K most probable items of each user.
+    """The K most probable items of each user; equal scores in the order of the codes.
 
     Args:
         step: logits of a level given the codes so far.
@@ -67,23 +69,29 @@ def beam_search(
         over_children: normalise each level over the children that exist (else: a softmax over N a signal).
 
     Returns:
-        items (B, K) rows, best first, -1 where fewer are permitted; scores (B, K) log-probabilities, -inf there. Items that
-        share an ID stand one after the other, in the order of their rows.
+        items (B, K) rows, best first, -1 where fewer are permitted; scores (B, K) log-probabilities, -inf there. Items
+        that share an ID stand one after the other, in the order of their rows.
     """
-    width, device = max(width, k), trie.order.device
-    nodes = torch.zeros(users, 1, dtype=torch.int64, device=device)
-    score = torch.zeros(users, 1, device=device)
-    prefix = torch.zeros(users, 1, 0, trie.signals, dtype=torch.int64, device=device)
+    width, users = max(width, k), len(alive.excluded)
+    nodes = parent = torch.zeros(users, 1, dtype=torch.int64, device=trie.order.device)
+    codes = nodes.unsqueeze(2).expand(-1, -1, trie.signals)
+    score = torch.zeros_like(nodes, dtype=torch.float32)
     for level in range(trie.levels):
-        children, logits = child_log_probabilities(trie, level, nodes, step(level, prefix), over_children)
-        total = score.unsqueeze(2) + logits
-        flat, wide = children.flatten(1), total.flatten(1)
-        wide = wide.masked_fill(~alive.nodes(level + 1, flat), -torch.inf)
-        score, best = wide.topk(min(width, wide.shape[1]), dim=1)
-        nodes, parent = flat.gather(1, best), best // children.shape[2]
-        before = prefix.gather(1, parent[:, :, None, None].expand(-1, -1, level, trie.signals))
-        prefix = torch.cat([before, trie.codes(level)[nodes].unsqueeze(2)], dim=2)
+        logits = step(level, parent, codes)
+        children, found = child_log_probabilities(trie, level, nodes, logits, over_children)
+        flat, total = children.flatten(1), (score.unsqueeze(2) + found).flatten(1)
+        total = total.masked_fill(~alive.nodes(level + 1, flat), -torch.inf)
+        best = ranks(total, flat).topk(min(width, total.shape[1]), dim=1).indices
+        nodes, score, parent = flat.gather(1, best), total.gather(1, best), best // children.shape[2]
+        codes = trie.codes(level)[nodes]
     return _items(trie, nodes, score, alive, k)
+
+
+def ranks(scores: Tensor, nodes: Tensor) -> Tensor:
+    """Integers in the order of the float32 scores, and of the nodes (the lower is the better) where these are equal."""
+    bits = (scores + 0.0).view(torch.int32)
+    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    return (ordered.long() << 32) - nodes
 
 
 def child_log_probabilities(

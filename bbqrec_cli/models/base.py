@@ -34,7 +34,7 @@ class Recommender(nn.Module, ABC):
     """A model. The constructor takes its settings as keywords; `items` is the number of items I."""
 
     needs_codes: ClassVar[bool] = False
-    trained_on: ClassVar[str] = "windows"
+    trained_on: str = "windows"
     """'windows' (every position), 'prefixes' (one sample a prefix) or 'nothing' (no gradient at all)."""
 
     def prepare(self, train: Sequences, codes: Codes | None) -> None:

@@ -17,7 +17,7 @@ def embedding(rows: int, width: int) -> nn.Embedding:
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask costs one random byte an element on the CPU, where torch's own draws a float (a fifth of a step)."""
+    """Dropout whose mask costs a random byte an element on the CPU; torch's own draws a float (a fifth of a step)."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -37,8 +37,8 @@ class Dropout(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention with a boolean mask (True = may look). The product is written out: on CPUs in bfloat16 that is
-    faster than `scaled_dot_product_attention` with a mask, and subclasses reweight values.
+    """Multi-head attention with a boolean mask (True = may look). The product is written out: on CPUs in bfloat16 that
+    is faster than `scaled_dot_product_attention` with a mask, and subclasses reweight values.
     """
 
     def __init__(self, width: int, *, heads: int, dropout: float) -> None:
@@ -51,15 +51,23 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor, **extra: Tensor) -> Tensor:
         """x (B, Q, D), context (B, K, D), mask broadcastable to (B, Q, K) -> (B, Q, D)."""
+        return self.attend(x, self.keys_values(context), mask, **extra)
+
+    def keys_values(self, context: Tensor) -> Tensor:
+        """What can be kept of a context that is looked at again. (B, K, D) -> (2, B, H, K, D/H)."""
+        return self.key_value(context).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+
+    def attend(self, x: Tensor, context: Tensor, mask: Tensor, **extra: Tensor) -> Tensor:
+        """As `forward`, from the context's `keys_values`."""
         query = self.query(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        key, value = self.key_value(context).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        key, value = context
         logits = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
         # A row that may look nowhere (padding) gets even weights instead of NaN; nobody reads it.
         weights = logits.float().masked_fill(~mask.unsqueeze(1), -1e9).softmax(-1).to(value.dtype)
         mixed = self.mix(self.dropout(weights), value, **extra)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
-    def mix(self, weights: Tensor, value: Tensor) -> Tensor:
+    def mix(self, weights: Tensor, value: Tensor, **extra: Tensor) -> Tensor:
         """weights (B, H, Q, K), value (B, H, K, D/H) -> (B, H, Q, D/H)."""
         return weights @ value
 

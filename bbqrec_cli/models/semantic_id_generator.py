@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, linear, normalize
+from torch.nn.functional import embedding as embedding_lookup
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import HISTORY, PAD
 from bbqrec_cli.decoding.beam import Alive, beam_search
 from bbqrec_cli.decoding.trie import Trie
+from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Recommender, Wanted
+from bbqrec_cli.models.code_decoder import CodeDecoder, of_beams
 from bbqrec_cli.models.layers import INIT_STD, Attention, Dropout, Layer, embedding
 from bbqrec_cli.models.similarity_attention import SimilarityAttention, similarity_buckets
+from bbqrec_cli.models.trie_softmax import children_cross_entropy, linear_cross_entropy
 from bbqrec_cli.records import Codes
 
 CELLS = 1 << 24
@@ -26,17 +30,18 @@ class SemanticIDGenerator(Recommender):
     """P(i | history) = Π_l P(c_l | c_<l, history), eq. 1, with M parallel codes a level.
 
     Args:
-        variant: full (similarity-enhanced attention), no-similarity (the paper's BBQRec_S; TIGER), inherit (BBQRec_E: the
-            code embeddings start as the codebooks).
+        variant: full (similarity-enhanced attention), no-similarity (the paper's BBQRec_S; TIGER), inherit (BBQRec_E:
+            the code embeddings start as the codebooks).
         masking: causal (an item sees itself and what came before: one pass trains every position of a user) or
             bidirectional (one sample a prefix).
-        normalisation: of a level's probability: catalogue (over the code tuples that exist below the prefix) or codes (one
-            softmax over N a signal, as the field does it).
+        normalisation: of a level's probability: catalogue (over the code tuples that exist below the prefix) or codes
+            (one softmax over N a signal, as the field does it).
     """
 
     needs_codes = True
     codes: Tensor
     vectors: Tensor
+    branching: Tensor
 
     def __init__(
         self, *, items: int, codes: Codes, width: int = 128, layers: int = 2, decoder_layers: int = 2, heads: int = 4,
@@ -45,16 +50,18 @@ class SemanticIDGenerator(Recommender):
     ) -> None:  # fmt: skip
         super().__init__()
         self.levels, self.signals, self.size = codes.levels, codes.codes.shape[2], codes.codebook_size
-        self.masking, self.over_children, self.buckets, self.history = (
-            masking,
-            normalisation == "catalogue",
-            similarity_buckets,
-            history,
-        )
+        self.masking, self.over_children = masking, normalisation == "catalogue"
+        self.buckets, self.history = similarity_buckets, history
         self.trained_on = "windows" if masking == "causal" else "prefixes"
         self.trie = Trie(codes.codes)
         self.register_buffer("codes", torch.from_numpy(codes.codes.astype("int64")), persistent=False)
-        self.similar = variant == "full" and codes.item_vectors is not None
+        self.register_buffer("branching", self._branching(), persistent=False)
+        lacking = {"full": codes.item_vectors, "inherit": codes.codebooks}.get(variant, True) is None
+        if lacking:
+            what = {"full": "vectors of the items", "inherit": "codebooks"}[variant]
+            hint = "--variant no-similarity, or IDs made by `bbqrec tokenize`"
+            raise DataError(f"variant {variant} needs the {what}, which these semantic IDs come without", hint)
+        self.similar = variant == "full"
         if self.similar:
             vectors = normalize(torch.from_numpy(codes.item_vectors).float(), dim=1)
             self.register_buffer("vectors", vectors, persistent=False)
@@ -71,8 +78,8 @@ class SemanticIDGenerator(Recommender):
             )
             for _ in range(layers)
         )
-        self.decoder = nn.ModuleList(DecoderLayer(width, heads=heads, dropout=dropout) for _ in range(decoder_layers))
-        self.encoder_norm, self.decoder_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.encoder_norm = nn.LayerNorm(width)
+        self.decoder = CodeDecoder(width, layers=decoder_layers, heads=heads, dropout=dropout)
         if variant == "inherit":
             self._inherit(codes)
 
@@ -80,6 +87,14 @@ class SemanticIDGenerator(Recommender):
         if not self.similar:
             return None
         return SimilarityAttention(width, heads=heads, dropout=dropout, buckets=self.buckets, tokens=self.levels)
+
+    def _branching(self) -> Tensor:
+        """(I, L) bool: the levels to decode for an item, down to the last one at which its prefix has a choice."""
+        if not self.over_children:
+            return torch.ones(self.trie.items, self.levels, dtype=torch.bool)
+        choice = [self.trie.child_bounds(depth).diff()[self.trie.node(depth)] > 1 for depth in range(self.levels)]
+        choice[0] = torch.ones_like(choice[0])
+        return torch.stack(choice, dim=1).flip(1).cummax(1).values.flip(1)
 
     @torch.no_grad()
     def _inherit(self, codes: Codes) -> None:
@@ -98,7 +113,7 @@ class SemanticIDGenerator(Recommender):
 
     def encode(self, batch: Batch) -> Tensor:
         """States of the T·L tokens of the histories, (B, T·L, D)."""
-        users, items = batch.items.shape
+        items = batch.items.shape[1]
         rows = batch.items.clamp(min=0)
         level = torch.arange(self.levels, device=rows.device)
         x = self.embed(self.codes[rows], level) + self.positions.weight[:items, None] + self.depths.weight
@@ -112,137 +127,114 @@ class SemanticIDGenerator(Recommender):
             x = layer(x, mask, **extra)
         return self.encoder_norm(x)
 
-    def decode(self, memory: Tensor, visible: Tensor, prefix: Tensor) -> Tensor:
-        """Decoder states after each code of the prefixes.
-
-        Args:
-            memory: (B, T·L, D).
-            visible: (B, A, T) bool, the items that each asked position may look at.
-            prefix: (B, A, l, M) codes of the first l levels, l < L.
-
-        Returns:
-            (B, A, l + 1, D); the last one of A predicts level l.
-        """
-        level = torch.arange(prefix.shape[2], device=prefix.device)
-        start = self.start.expand(*prefix.shape[:2], 1, -1)
-        x = torch.cat([start, self.embed(prefix, level)], dim=2) if prefix.shape[2] else start
-        x = self.dropout(x + self.steps.weight[: x.shape[2]])
-        mask = visible.repeat_interleave(self.levels, 2).repeat_interleave(x.shape[2], 1)
-        for layer in self.decoder:
-            x = layer(x, memory, mask)
-        return self.decoder_norm(x)
-
-    def logits(self, states: Tensor, level: int) -> Tensor:
-        """Logits of a level's codes, one head a signal. states (..., D) -> (..., M, N)."""
-        flat = states @ self.outputs[level].flatten(0, 1).T.to(states.dtype)
-        return flat.unflatten(-1, (self.signals, self.size)) + self.bias[level]
-
     def loss(self, batch: Batch) -> Tensor:
         """Mean -log P(target) over the asked positions, summed over levels and signals."""
-        memory = self.encode(batch)
         where, visible = self._asked(batch)
         targets = batch.targets.gather(1, where)
-        states = self.decode(memory, visible, self.codes[targets.clamp(min=0)][:, :, :-1])
-        asked = targets != PAD
-        return -self.log_probabilities(states[asked], targets[asked]).mean()
+        return -self.log_probabilities(self.encode(batch), visible, targets)[targets != PAD].mean()
 
     def _asked(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Positions to decode (B, A) and the items they see (B, A, T): every position (causal) or each row's last one."""
+        """Positions to decode (B, A) and what they see (B, A, T): every position (causal) or each row's last one."""
         steps = torch.arange(batch.items.shape[1], device=batch.items.device)
         if self.masking != "causal":
             return batch.lengths.unsqueeze(1) - 1, batch.mask.unsqueeze(1)
         where = steps.expand_as(batch.items)
         return where, batch.mask.unsqueeze(1) & (steps <= where.unsqueeze(2))
 
-    def log_probabilities(self, states: Tensor, items: Tensor) -> Tensor:
-        """log P of items (P,) from their teacher-forced states (P, L, D), (P,) float32."""
-        total = torch.zeros(len(items), device=items.device)
-        for level in range(self.levels):
-            if not self.over_children:
-                logits = self.logits(states[:, level], level).float().flatten(0, 1)
-                total = total - cross_entropy(logits, self.codes[items, level].flatten(), reduction="none").view(
-                    -1, self.signals
-                ).sum(1)
-            elif level == 0:
-                total = total - self._root_loss(states[:, 0], items)
-            else:
-                total = total - self._child_loss(states[:, level], level, items)
+    def log_probabilities(self, memory: Tensor, visible: Tensor, items: Tensor) -> Tensor:
+        """log P of items by teacher forcing.
+
+        Only what can say something is decoded: below a prefix with one child the next level is certain. The queries of
+        a user, one for each (item, level), stand in one row.
+
+        Args:
+            memory: (B, T·L, D).
+            visible: (B, A, T) bool, the items of history that each of `items` may look at.
+            items: (B, A) rows, PAD where nothing is asked.
+
+        Returns:
+            (B, A) float32, 0 where nothing is asked.
+        """
+        needed = (self.branching[items.clamp(min=0)] & (items != PAD).unsqueeze(2)).flatten(1)
+        order = (~needed).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(needed.sum(1).max())]
+        owner, level, real = order // self.levels, order % self.levels, needed.gather(1, order)
+        rows = items.gather(1, owner).clamp(min=0)
+        seen = visible.gather(1, owner.unsqueeze(2).expand(-1, -1, visible.shape[2])).repeat_interleave(self.levels, 2)
+        own = (owner.unsqueeze(2) == owner.unsqueeze(1)) & (level.unsqueeze(2) >= level.unsqueeze(1))
+        before = (level - 1).clamp(min=0)
+        x = self.token(level, self.embed(self.codes[rows, before], before))
+        states = self.decoder(self.dropout(x), self.decoder.remember(memory), seen, own)
+        total = torch.zeros(items.shape, device=items.device)
+        for number in range(self.levels):
+            user, query = (real & (level == number)).nonzero(as_tuple=True)
+            lost = self._level_loss(number, states[user, query], rows[user, query])
+            total = total.index_put((user, owner[user, query]), -lost, accumulate=True)
         return total
 
-    def _root_loss(self, states: Tensor, items: Tensor) -> Tensor:
-        """-log P of the first level's tuple among all that exist: a full softmax over composed embeddings, (P,)."""
-        codes = self.trie.codes(0)
-        table = sum(self.outputs[0, m][codes[:, m]] for m in range(self.signals))
-        bias = sum(self.bias[0, m][codes[:, m]] for m in range(self.signals))
-        logits = (states @ table.T.to(states.dtype)).float() + bias
-        return cross_entropy(logits, self.trie.node(1)[items], reduction="none")
+    def token(self, level: Tensor, embedded: Tensor) -> Tensor:
+        """What the decoder reads at `level` (...): the start, then the embedding (..., D) of the codes before."""
+        return torch.where(level.unsqueeze(-1) == 0, self.start, embedded) + self.steps(level)
 
-    def _child_loss(self, states: Tensor, level: int, items: Tensor) -> Tensor:
-        """-log P of the level's tuple among the children of the item's prefix, (P,)."""
+    def logits(self, states: Tensor, level: int) -> Tensor:
+        """Logits of a level's codes, one head a signal. states (..., D) -> (..., M, N)."""
+        flat = linear(states, self.outputs[level].flatten(0, 1), self.bias[level].flatten())
+        return flat.unflatten(-1, (self.signals, self.size))
+
+    def _level_loss(self, level: int, states: Tensor, items: Tensor) -> Tensor:
+        """-log P of the level's codes of items (P,), given the levels before; states (P, D) -> (P,) float32."""
+        if not self.over_children:
+            logits = self.logits(states, level).float().flatten(0, 1)
+            losses = cross_entropy(logits, self.codes[items, level].flatten(), reduction="none")
+            return losses.view(-1, self.signals).sum(1)
+        codes = self.trie.codes(level)
+        if level == 0:
+            # A full softmax over composed embeddings: there are too many tuples to gather them for each sample.
+            signals = range(self.signals)
+            table = torch.stack([embedding_lookup(codes[:, m], self.outputs[0, m]) for m in signals]).sum(0)
+            bias = torch.stack([self.bias[0, m][codes[:, m]] for m in signals]).sum(0)
+            return linear_cross_entropy(states, table, bias, self.trie.node(1)[items])
         bounds, parent = self.trie.child_bounds(level), self.trie.node(level)[items]
-        first, count = bounds[parent], bounds[parent + 1] - bounds[parent]
-        owner = torch.repeat_interleave(torch.arange(len(items), device=items.device), count)
-        children = torch.arange(len(owner), device=items.device) - (count.cumsum(0) - count - first)[owner]
-        logits, codes = self.logits(states, level).float(), self.trie.codes(level)[children]
-        signal = torch.arange(self.signals, device=items.device)
-        scores = logits.flatten()[(owner.unsqueeze(1) * self.signals + signal) * self.size + codes].sum(1)
-        highest = torch.full_like(states[:, 0], -torch.inf, dtype=torch.float32).scatter_reduce(
-            0, owner, scores.detach(), "amax"
-        )
-        partition = torch.zeros_like(highest).index_add(0, owner, (scores - highest[owner]).exp()).log() + highest
-        chosen = (self.trie.node(level + 1)[items] - first) + count.cumsum(0) - count
-        return partition - scores[chosen]
+        count = bounds[parent + 1] - bounds[parent]
+        chosen = self.trie.node(level + 1)[items]
+        return children_cross_entropy(self.logits(states, level), codes, bounds[parent], count, chosen)
 
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """Trie-constrained beam search; see `Recommender.recommend`."""
-        widest = max(
-            int(self.trie.child_bounds(d).diff().max()) * (1 if d == 0 else wanted.beam) for d in range(self.levels)
-        )
-        turn = max(1, CELLS // (max(widest, wanted.beam * self.size) * self.signals))
+        width = max(wanted.beam, wanted.k)
+        children = [int(self.trie.child_bounds(depth).diff().max()) for depth in range(self.levels)]
+        widest = max(children[0], width * max([*children[1:], self.size]))
         found = []
-        for rows in torch.arange(len(batch.items), device=batch.items.device).split(turn):
+        for rows in torch.arange(len(batch.items), device=batch.items.device).split(max(1, CELLS // widest)):
             exclude = None if wanted.exclude is None else wanted.exclude[rows]
             found.append(self._search(Batch(batch.items[rows], batch.targets[rows]), wanted, exclude))
         return torch.cat([items for items, _ in found]), torch.cat([scores for _, scores in found])
 
     def _search(self, batch: Batch, wanted: Wanted, exclude: Tensor | None) -> tuple[Tensor, Tensor]:
-        memory, visible, users = self.encode(batch), batch.mask.unsqueeze(1), len(batch.items)
+        memory = self.decoder.remember(self.encode(batch))
+        visible = batch.mask.unsqueeze(1).repeat_interleave(self.levels, 2)
+        past: list[Tensor] = []
 
-        def step(level: int, prefix: Tensor) -> Tensor:
-            states = self.decode(memory, visible.expand(-1, prefix.shape[1], -1), prefix)
-            return self.logits(states[:, :, -1], level)
+        def step(level: int, parent: Tensor, codes: Tensor) -> Tensor:
+            nonlocal past
+            now = torch.full_like(parent, level)
+            x = self.token(now, self.embed(codes, (now - 1).clamp(min=0)))
+            states, past = self.decoder.step(x, memory, visible, of_beams(past, parent))
+            # Not in half precision: at these sizes it would tie items that differ.
+            with torch.autocast(states.device.type, enabled=False):
+                return self.logits(states.float(), level)
 
-        alive = Alive.of(self.trie, wanted.allowed, exclude, users)
+        alive = Alive.of(self.trie, wanted.allowed, exclude, len(batch.items))
         return beam_search(
-            self.trie, step, users=users, width=wanted.beam, k=wanted.k, alive=alive, over_children=self.over_children
+            self.trie, step, width=wanted.beam, k=wanted.k, alive=alive, over_children=self.over_children
         )
 
     @torch.no_grad()
-    def score_all(self, batch: Batch, *, block: int = 256) -> Tensor:
+    def score_all(self, batch: Batch, *, block: int = 64) -> Tensor:
         """log P of every item after each history, (B, I), by teacher forcing: slow, and the reference of the beam."""
         memory, users = self.encode(batch), len(batch.items)
         parts = []
         for rows in torch.arange(self.trie.items, device=memory.device).split(block):
-            prefix = self.codes[rows, :-1].expand(users, -1, -1, -1)
-            states = self.decode(memory, batch.mask.unsqueeze(1).expand(-1, len(rows), -1), prefix)
-            parts.append(self.log_probabilities(states.flatten(0, 1), rows.repeat(users)).view(users, -1))
+            visible = batch.mask.unsqueeze(1).expand(-1, len(rows), -1)
+            parts.append(self.log_probabilities(memory, visible, rows.expand(users, -1)))
         return torch.cat(parts, dim=1)
-
-
-class DecoderLayer(nn.Module):
-    """Pre-norm: causal self-attention over the levels, cross-attention into the history, feed-forward."""
-
-    def __init__(self, width: int, *, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.own = Layer(width, heads=heads, dropout=dropout, inner=4 * width)
-        self.cross, self.norm = Attention(width, heads=heads, dropout=dropout), nn.LayerNorm(width)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, x: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
-        """x (B, A, l, D), memory (B, T·L, D), visible (B, A·l, T·L) -> (B, A, l, D)."""
-        users, asked, steps, _ = x.shape
-        flat = x.flatten(1, 2)
-        x = (flat + self.dropout(self.cross(self.norm(flat), memory, visible))).view_as(x)
-        causal = torch.ones(steps, steps, dtype=torch.bool, device=x.device).tril().unsqueeze(0)
-        return self.own(x.flatten(0, 1), causal).view(users, asked, steps, -1)

@@ -1,0 +1,215 @@
+"""The generator against enumerations: its probabilities, its masks, its beam, its training."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from bbqrec_cli.data.batches import Batch, PrefixBatches, WindowBatches
+from bbqrec_cli.data.splits import PAD, leave_last_out, pad
+from bbqrec_cli.errors import DataError
+from bbqrec_cli.models.base import Wanted
+from bbqrec_cli.models.semantic_id_generator import SemanticIDGenerator
+from bbqrec_cli.records import Codes
+
+ITEMS, EPOCHS = 15, 120
+SHAPES = [(1, 1), (4, 1), (1, 3), (2, 2), (3, 2)]
+
+
+def some_codes(levels: int, signals: int, *, size: int = 3, items: int = ITEMS) -> Codes:
+    rng = np.random.default_rng([levels, signals])
+    return Codes(
+        codes=rng.integers(0, size, (items, levels, signals)).astype(np.uint16),
+        modalities=tuple(f"s{m}" for m in range(signals)), method="test", codebook_size=size,
+        codebooks=rng.standard_normal((1, levels, size, 6)).astype(np.float32),
+        item_vectors=rng.standard_normal((items, 5)).astype(np.float32),
+    )  # fmt: skip
+
+
+def generator(levels: int = 2, signals: int = 2, *, sharp: float = 4.0, **settings) -> SemanticIDGenerator:
+    """With large random weights, so that nothing is equal by accident."""
+    torch.manual_seed(0)
+    codes = some_codes(levels, signals)
+    settings = {"width": 8, "layers": 1, "decoder_layers": 1, "heads": 2, "dropout": 0.0} | settings
+    model = SemanticIDGenerator(items=ITEMS, codes=codes, **settings)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(sharp).add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """Three histories of 5, 3 and 1 items; every position is asked."""
+    items = torch.tensor([[3, 7, 7, 0, 14], [9, 2, 4, PAD, PAD], [5, PAD, PAD, PAD, PAD]])
+    targets = torch.tensor([[7, 7, 0, 14, 1], [2, 4, 13, PAD, PAD], [8, PAD, PAD, PAD, PAD]])
+    return Batch(items, targets)
+
+
+@pytest.mark.parametrize("normalisation", ["catalogue", "codes"])
+@pytest.mark.parametrize(("levels", "signals"), SHAPES)
+def test_a_beam_as_wide_as_the_catalogue_agrees_with_teacher_forcing(levels, signals, normalisation, batch):
+    model = generator(levels, signals, normalisation=normalisation)
+    exact = model.score_all(batch, block=4)
+    items, scores = model.recommend(batch, Wanted(k=ITEMS, beam=ITEMS))
+    torch.testing.assert_close(scores, exact.gather(1, items), atol=1e-4, rtol=1e-4)
+    assert items.sort(dim=1).values.eq(torch.arange(ITEMS)).all()
+    assert exact.std() > 0.1
+
+
+@pytest.mark.parametrize(("levels", "signals"), SHAPES)
+def test_over_the_catalogue_the_distinct_tuples_sum_to_one(levels, signals, batch):
+    model = generator(levels, signals, normalisation="catalogue")
+    _, first = np.unique(model.codes.flatten(1).numpy(), axis=0, return_index=True)
+    total = model.score_all(batch)[:, first].exp().sum(1)
+    torch.testing.assert_close(total, torch.ones(3), atol=1e-4, rtol=0)
+
+
+def test_over_codes_all_tuples_sum_to_one(batch):
+    every = np.array(list(itertools.product(range(2), repeat=4)), dtype=np.uint16).reshape(16, 2, 2)
+    codes = Codes(codes=every, modalities=("a", "b"), method="test", codebook_size=2)
+    torch.manual_seed(0)
+    model = SemanticIDGenerator(
+        items=16, codes=codes, width=8, heads=2, variant="no-similarity", normalisation="codes"
+    ).eval()
+    torch.testing.assert_close(model.score_all(batch).exp().sum(1), torch.ones(3), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("normalisation", ["catalogue", "codes"])
+@pytest.mark.parametrize("masking", ["causal", "bidirectional"])
+def test_the_loss_is_that_of_each_prefix_on_its_own(batch, masking, normalisation):
+    model = generator(3, 2, masking=masking, normalisation=normalisation)
+    expected = []
+    for user, position in (batch.targets != PAD).nonzero().tolist():
+        if masking == "bidirectional" and position + 1 < batch.lengths[user]:
+            continue
+        alone = Batch(batch.items[user : user + 1, : position + 1], batch.targets[user : user + 1, : position + 1])
+        expected.append(-model.score_all(alone)[0, batch.targets[user, position]])
+    torch.testing.assert_close(model.loss(batch), torch.stack(expected).mean(), atol=1e-4, rtol=1e-4)
+
+
+def test_causal_states_do_not_depend_on_later_items(batch):
+    model = generator(3, 2)
+    targets = torch.full_like(batch.targets, PAD)
+    targets[0, 2] = 0
+    changed = batch.items.clone()
+    changed[0, 3:] = torch.tensor([1, 2])
+    before, after = model.loss(Batch(batch.items, targets)), model.loss(Batch(changed, targets))
+    assert before.item() == pytest.approx(after.item(), abs=1e-6)
+    changed[0, 1] = 6
+    assert model.loss(Batch(changed, targets)).item() != pytest.approx(before.item(), abs=1e-3)
+    # Nor does its gradient: the codes of later items get none.
+    model.loss(Batch(batch.items, targets)).backward()
+    learnt = model.tokens.weight.grad.abs().sum(1).view(3, 2, 3) > 0
+    seen = model.codes[torch.tensor([3, 7, 0])]
+    for level, signal, code in learnt.nonzero().tolist():
+        assert code in seen[:, level, signal]
+
+
+def test_bidirectional_states_do(batch):
+    model = generator(2, 2, masking="bidirectional")
+    before = model.encode(batch)
+    changed = batch.items.clone()
+    changed[0, 4] = 1
+    after = model.encode(Batch(changed, batch.targets))
+    assert (before - after)[0, :8].abs().max() > 1e-3
+    torch.testing.assert_close(before[1:], after[1:])
+
+
+def test_padding_changes_nothing(batch):
+    model = generator(2, 2)
+    wide = Batch(*(torch.nn.functional.pad(x, (0, 3), value=PAD) for x in (batch.items, batch.targets)))
+    torch.testing.assert_close(model.loss(wide), model.loss(batch))
+    torch.testing.assert_close(model.score_all(wide), model.score_all(batch), atol=1e-5, rtol=1e-5)
+
+
+def test_similarity_decides_only_in_the_full_variant(batch):
+    losses = {}
+    for variant in ("full", "no-similarity"):
+        model = generator(2, 2, variant=variant)
+        torch.manual_seed(1)
+        for name, parameter in sorted(model.named_parameters()):
+            if "similarity" not in name:
+                torch.nn.init.normal_(parameter)
+            else:
+                torch.nn.init.ones_(parameter)
+        losses[variant] = model.loss(batch).item()
+        assert any("similarity" in name for name, _ in model.named_parameters()) == (variant == "full")
+    assert losses["full"] == pytest.approx(losses["no-similarity"], rel=1e-5)
+
+
+def test_inherit_starts_from_the_codebooks():
+    torch.manual_seed(0)
+    codes = some_codes(2, 2)
+    model = SemanticIDGenerator(items=ITEMS, codes=codes, width=8, heads=2, variant="inherit")
+    table = model.tokens.weight.detach().view(2, 2, 3, 8)[..., :6]
+    for level, signal in itertools.product(range(2), range(2)):
+        ratio = table[level, signal].numpy() / codes.codebooks[0, level]
+        assert ratio.std() < 1e-6
+        assert table[level, signal].std().item() == pytest.approx(0.02, rel=0.3)
+
+
+@pytest.mark.parametrize("variant", ["full", "inherit"])
+def test_what_a_variant_needs_is_said(variant):
+    codes = some_codes(2, 1)
+    bare = Codes(codes=codes.codes, modalities=("s0",), method="published", codebook_size=3)
+    with pytest.raises(DataError, match=variant) as error:
+        SemanticIDGenerator(items=ITEMS, codes=bare, width=8, heads=2, variant=variant)
+    assert "--variant no-similarity" in error.value.hint
+
+
+def test_filters_and_turns_leave_the_answer_as_it_is(batch, monkeypatch):
+    model = generator(2, 2)
+    allowed = torch.arange(ITEMS) % 3 != 0
+    exclude = torch.tensor([[1, 2, 1, PAD], [4, PAD, PAD, PAD], [PAD] * 4])
+    wanted = Wanted(k=12, beam=4, allowed=allowed, exclude=exclude)
+    exact = model.score_all(batch).masked_fill(~allowed, -torch.inf)
+    exact[0, [1, 2]] = exact[1, 4] = -torch.inf
+    items, scores = model.recommend(batch, wanted)
+    for user, count in enumerate((8, 9, 10)):
+        assert items[user, count:].eq(PAD).all()
+        assert sorted(items[user, :count].tolist()) == exact[user].isfinite().nonzero().flatten().tolist()
+        torch.testing.assert_close(scores[user, :count], exact[user][items[user, :count]], atol=1e-4, rtol=1e-4)
+    monkeypatch.setattr("bbqrec_cli.models.semantic_id_generator.CELLS", 1)
+    again, _ = model.recommend(batch, wanted)
+    assert torch.equal(items, again)
+
+
+def test_weights_round_trip(batch):
+    model, other = generator(3, 2), generator(3, 2, sharp=1.0)
+    state = model.state_dict()
+    assert not {"codes", "vectors", "branching"} & set(state)
+    assert not any(name.startswith("trie") for name in state)
+    other.load_state_dict(state)
+    torch.testing.assert_close(other.score_all(batch), model.score_all(batch))
+
+
+@pytest.mark.parametrize(
+    ("masking", "normalisation", "variant"),
+    [("causal", "catalogue", "full"), ("causal", "codes", "no-similarity"), ("bidirectional", "catalogue", "full")],
+)
+def test_it_learns_what_follows_what(catalogue, codes, masking, normalisation, variant):
+    torch.manual_seed(0)
+    model = SemanticIDGenerator(
+        items=12, codes=codes, width=32, layers=1, decoder_layers=1, heads=2, dropout=0.0, masking=masking,
+        normalisation=normalisation, variant=variant, similarity_buckets=10,
+    )  # fmt: skip
+    split = leave_last_out(catalogue.sequences)
+    kind = WindowBatches if model.trained_on == "windows" else PrefixBatches
+    batches = kind(split.train, batch_size=30, seed=0)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    losses = []
+    for epoch in range(EPOCHS):
+        for batch in batches.epoch(epoch):
+            loss = model.loss(batch)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+    assert losses[-1] < 0.05 < losses[0]
+    histories = torch.from_numpy(pad([walk[:-1] for walk in split.train]))
+    items, _ = model.eval().recommend(Batch(histories, histories), Wanted(k=3, beam=3))
+    assert items[:, 0].tolist() == [walk[-1] for walk in split.train]

@@ -1,0 +1,81 @@
+"""Equations 14–17 against loops over their indices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from bbqrec_cli.models.layers import Attention
+from bbqrec_cli.models.similarity_attention import SimilarityAttention, similarity_buckets
+
+USERS, ITEMS, TOKENS, HEADS, WIDTH, BUCKETS = 2, 4, 3, 2, 8, 10
+
+
+@pytest.fixture
+def layer() -> SimilarityAttention:
+    torch.manual_seed(0)
+    return SimilarityAttention(WIDTH, heads=HEADS, dropout=0.0, buckets=BUCKETS, tokens=TOKENS).double().eval()
+
+
+def causal() -> torch.Tensor:
+    item = torch.arange(ITEMS * TOKENS) // TOKENS
+    return (item.unsqueeze(1) >= item).unsqueeze(0)
+
+
+def test_buckets_are_equation_15():
+    angles = np.deg2rad([0, 60, 90, 180])
+    vectors = torch.tensor(np.stack([np.cos(angles), np.sin(angles)], axis=1)).float().unsqueeze(0)
+    # cos 60° = .5 -> round(.75 · 10) = 8 (half to even of 7.5), cos 90° -> 5, cos 180° -> 0, itself -> 10.
+    assert similarity_buckets(vectors, 100)[0, 0].tolist() == [100, 75, 50, 0]
+    assert similarity_buckets(vectors, 100).diagonal(dim1=1, dim2=2).eq(100).all()
+
+
+def test_buckets_stay_in_range_under_autocast():
+    vectors = normalize(torch.randn(1, 50, 7, generator=torch.Generator().manual_seed(0)), dim=2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        buckets = similarity_buckets(vectors, 100)
+    expected = np.clip(np.einsum("bid,bjd->bij", vectors.double(), vectors.double()), -1, 1)
+    assert np.abs(buckets.numpy() - (expected + 1) * 50).max() < 0.51
+    assert torch.equal(buckets, buckets.transpose(1, 2))
+
+
+def test_the_product_is_equations_16_and_17(layer):
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        layer.similarity.copy_(torch.randn(BUCKETS + 1, WIDTH, generator=generator))
+    x = torch.randn(USERS, ITEMS * TOKENS, WIDTH, generator=generator, dtype=torch.float64)
+    buckets = torch.randint(BUCKETS + 1, (USERS, ITEMS, ITEMS), generator=generator)
+    mask = causal()
+    part = WIDTH // HEADS
+    query = layer.query(x)
+    key, value = layer.key_value(x).split(WIDTH, dim=2)
+    mixed = torch.zeros_like(x)
+    for user in range(USERS):
+        for head in range(HEADS):
+            own = slice(head * part, (head + 1) * part)
+            for i in range(ITEMS * TOKENS):
+                seen = [j for j in range(ITEMS * TOKENS) if mask[0, i, j]]
+                logits = torch.stack([query[user, i, own] @ key[user, j, own] / part**0.5 for j in seen])
+                for weight, j in zip(logits.softmax(0), seen, strict=True):
+                    similar = layer.similarity[buckets[user, i // TOKENS, j // TOKENS], own]
+                    mixed[user, i, own] += similar * (weight * value[user, j, own])
+    # The softmax is taken in float32.
+    torch.testing.assert_close(layer(x, x, mask, buckets=buckets), layer.out(mixed), atol=1e-6, rtol=1e-5)
+
+
+def test_it_starts_as_plain_attention(layer):
+    plain = Attention(WIDTH, heads=HEADS, dropout=0.0).double()
+    plain.load_state_dict({name: value for name, value in layer.state_dict().items() if name != "similarity"})
+    x = torch.randn(USERS, ITEMS * TOKENS, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    buckets = torch.randint(BUCKETS + 1, (USERS, ITEMS, ITEMS), generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(layer(x, x, causal(), buckets=buckets), plain(x, x, causal()))
+
+
+def test_only_the_looked_up_vectors_learn(layer):
+    x = torch.randn(USERS, ITEMS * TOKENS, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    buckets = torch.full((USERS, ITEMS, ITEMS), 4)
+    layer(x, x, causal(), buckets=buckets).square().sum().backward()
+    touched = layer.similarity.grad.abs().sum(1) > 0
+    assert touched.nonzero().flatten().tolist() == [4]
