@@ -91,7 +91,8 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     codes = resolve(made.codes, config.on_collision)
     resolved["colliding_items"] = {"before": figures["colliding_items"], "after": colliding(codes)}
     tokens = Tokens(catalogue=features.catalogue, codes=codes, history=made.history)
-    write_tokens(config.output, tokens, config=resolved, parents=[config.features], force=config.force)
+    parents = [config.features, *([Path(method.index)] if getattr(method, "index", "") else [])]
+    write_tokens(config.output, tokens, config=resolved, parents=parents, force=config.force)
     checkpoint.unlink(missing_ok=True)
     return TokenizeResult(
         output=config.output, method=config.method, levels=codes.levels, codebook_size=codes.codebook_size,

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.errors import BrokenFileError, DataError, MissingFileError
+from bbqrec_cli.tokenizers.published import align, read_index
+
+BEAUTY = Path(__file__).parents[3] / "shared" / "data" / "amazon-beauty"
+
+
+def index(tmp_path: Path, content: object) -> Path:
+    path = tmp_path / "x.index.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_reads_any_length_and_letters(tmp_path):
+    ids, codes = read_index(
+        index(tmp_path, {"B0A": ["<a_183>", "<b_70>", "<c_65535>"], "B0B": ["<a_0>", "<b_1>", "<c_2>"]})
+    )
+    assert ids == ["B0A", "B0B"]
+    assert codes.tolist() == [[[183], [70], [65535]], [[0], [1], [2]]]
+    assert codes.dtype == np.uint16
+    _, codes = read_index(index(tmp_path, {"7": ["<A_3>"]}))
+    assert codes.tolist() == [[[3]]]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"a": ["<a_1>"], "b": ["<a_x>"]}, "item 'b' has the token '<a_x>'"),
+        ({"a": ["<a_1>"], "b": [7]}, "item 'b' has the token 7"),
+        ({"a": ["<a_-1>"]}, "item 'a' has the token"),
+        ({"a": ["<a_1> "]}, "item 'a' has the token"),
+        ({"a": ["<a_65536>"]}, "codes go up to 65,535"),
+        ({"a": ["<a_1>"], "b": ["<a_1>", "<b_1>"]}, "item 'b' has 2 levels, item 'a' 1"),
+        ({"a": ["<a_1>", "<b_1>"], "b": ["<b_1>", "<a_1>"]}, "item 'b' has the levels b a, item 'a' a b"),
+        ({"a": []}, r"item 'a' has \[\]"),
+        ({"a": "<a_1>"}, "item 'a' has '<a_1>'"),
+        ({"a": {"b": 1}}, "item 'a' has"),
+        ('{"a": ["<a_1>"], "a": ["<a_2>"]}', "item 'a' is there twice"),
+    ],
+)
+def test_malformed_entries_are_named(tmp_path, content, said):
+    with pytest.raises(DataError, match=said):
+        read_index(index(tmp_path, content))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '[["a", 1]]', "7", '"x"', "\x00"])
+def test_what_is_no_index(tmp_path, content):
+    with pytest.raises(BrokenFileError):
+        read_index(index(tmp_path, content))
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(MissingFileError):
+        read_index(tmp_path / "none.json")
+    with pytest.raises(BrokenFileError):
+        read_index(tmp_path)
+
+
+CODES = np.array([[[10]], [[11]], [[12]]], dtype=np.uint16)
+
+
+def aligned(index_ids: list[str], item_ids: list[str]) -> tuple[list[int], str]:
+    codes, note = align(index_ids, CODES, item_ids, where="x.json")
+    return codes.ravel().tolist(), note
+
+
+def test_ids_as_they_stand():
+    assert aligned(["b", "a", "c"], ["c", "b"]) == ([12, 10], "")
+    assert aligned(["1", "2", "3"], ["3", "2", "1"]) == ([12, 11, 10], "")
+    assert aligned(["0", "1", "2"], ["0", "2"]) == ([10, 12], "")
+    assert aligned(["1", "2", "3"], ["2", "3"]) == ([11, 12], "")
+
+
+def test_ids_from_0_are_seen_checked_and_said():
+    codes, note = aligned(["0", "1", "2"], ["3", "1"])
+    assert codes == [12, 10]
+    assert "start at 0" in note
+    assert "all 2 items" in note
+
+
+def test_two_readings_are_none():
+    with pytest.raises(DataError, match="can not be told"):
+        aligned(["0", "1", "2"], ["1", "2"])
+
+
+@pytest.mark.parametrize("items", [["a", "z"], ["1", "5"], ["0", "3"]])
+def test_every_item_needs_an_entry(items):
+    with pytest.raises(DataError, match="1 of the catalogue's 2 items have no entry"):
+        aligned(["a", "1", "0"], items)
+
+
+def test_tokenize_with_an_index(files, tmp_path, bbqrec):
+    made = index(tmp_path, {f"i{i}": [f"<a_{i // 4}>", f"<b_{i % 4}>"] for i in reversed(range(12))})
+    out = tmp_path / "tokens.h5"
+    outcome = bbqrec("tokenize", files["features"], "-o", out, "--method", "published", "--index", made, "--json")
+    assert outcome.status == 0, outcome.err
+    said = json.loads(outcome.out)
+    assert (said["levels"], said["codebook_size"], said["signals"]) == (2, 4, ["published"])
+    codes = hdf5.read_tokens(out).codes.codes
+    assert [parent["path"] for parent in hdf5.describe(out)["parents"]] == ["features.h5", "x.index.json"]
+    assert codes[:, :, 0].tolist() == [[i // 4, i % 4] for i in range(12)]
+    outcome = bbqrec("tokenize", files["features"], "-o", tmp_path / "b.h5", "--method", "published", "--json")
+    assert (outcome.status, json.loads(outcome.err)["error"]) == (2, "usage")
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not BEAUTY.exists(), reason=f"Amazon Beauty is not there: {BEAUTY}")
+def test_letters_beauty_fits_the_sequences():
+    rows = (BEAUTY / "sequences.txt").read_text().splitlines()
+    items = sorted({item for row in rows for item in row.split()[1:]}, key=int)
+    ids, codes = read_index(BEAUTY / "letter.index.json")
+    found, note = align(ids, codes, items, where="letter.index.json")
+    assert "start at 0" in note
+    assert (codes[ids.index("0")] == found[items.index("1")]).all()
+    assert found.shape == (12_101, 4, 1)
