@@ -214,7 +214,8 @@ class File:
             BrokenFileError: its bytes cannot be read.
         """
         try:
-            return self._file[name][rows]
+            node = self._file[name]
+            return node[rows] if node.shape else np.asarray(node[()])
         except _DAMAGE as error:
             raise BrokenFileError(f"{self.path}: /{name} cannot be read ({error})", _remake(self.kind)) from error
 

@@ -33,7 +33,7 @@ class RecommendConfig(StageConfig):
     users: int = option(0, "The first so many users of the file (5 where nobody is named).", minimum=0)
     history: tuple[str, ...] = option((), "Ids of the items that somebody took, oldest first, separated by commas.")
     stdin: bool = option(
-        False, 'Read JSON lines {"user": …, "history": [ids]} from stdin and answer each with one; the history of a user '
+        False, 'Read JSON lines {"user": …, "history": [ids]} from stdin, answer each with one; the history of a user '
         "of the file may be left out."
     )  # fmt: skip
     top: int = option(10, "Items a user.", minimum=1)

@@ -1,0 +1,191 @@
+"""Every registered model against the same checks. A new model needs no line here: a registry line is enough."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.data.batches import Batch, PrefixBatches, WindowBatches
+from bbqrec_cli.data.splits import PAD, leave_last_out, pad
+from bbqrec_cli.models.base import Recommender, Wanted
+from bbqrec_cli.models.registry import MODELS, build_model, load_model, model_settings
+from bbqrec_cli.records import Sequences, Tokens
+from bbqrec_cli.seeds import seed_torch
+from bbqrec_cli.stages.train import TrainConfig, run
+
+SMALL = {
+    "epochs": 30, "batch_size": 24, "learning_rate": 0.01, "patience": 0, "dropout": 0.0, "width": 16, "layers": 1,
+    "decoder_layers": 1,
+}  # fmt: skip
+"""Enough for 12 items; each model takes what it has of it."""
+ITEMS = 12
+
+
+def options(name: str, **more) -> dict:
+    known = {f.name for f in dataclasses.fields(MODELS[name][1])}
+    return {key: value for key, value in (SMALL | more).items() if key in known}
+
+
+def train(name: str, source: Path, output: Path, **more) -> Path:
+    run(
+        TrainConfig(
+            input=source, output=output, model=name, options=options(name, **more), device="cpu", precision="fp32",
+            validate_every=30,
+        )
+    )  # fmt: skip
+    return output
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def source(catalogue, codes, successor, tmp_path_factory) -> Path:
+    """The tiny catalogue with more users: walks of 7 to 12 steps, more of them from some items than from others."""
+    made = [[item] for item in range(ITEMS) for _ in range(4 + item % 5)]
+    for number, walk in enumerate(made):
+        while len(walk) < 7 + number % 6:
+            walk.append(int(successor[walk[-1]]))
+    more = dataclasses.replace(
+        catalogue, sequences=Sequences.from_lists(made), user_ids=[f"u{user}" for user in range(len(made))]
+    )
+    path = tmp_path_factory.mktemp("source") / "tokens.h5"
+    hdf5.write_tokens(path, Tokens(catalogue=more, codes=codes), config={})
+    return path
+
+
+@pytest.fixture(scope="module")
+def path(name, source, tmp_path_factory) -> Path:
+    return train(name, source, tmp_path_factory.mktemp(name) / "model.h5")
+
+
+@pytest.fixture(scope="module")
+def model(path) -> Recommender:
+    return load_model(hdf5.read_model(path), torch.device("cpu"))
+
+
+def histories(rows: list[list[int]]) -> Batch:
+    items = torch.from_numpy(pad(rows))
+    return Batch(items, torch.full_like(items, PAD))
+
+
+@pytest.fixture(scope="module")
+def walks(successor) -> list[list[int]]:
+    """Two, three or four steps through a group, from every item."""
+    found = []
+    for start in range(ITEMS):
+        walk = [start]
+        while len(walk) < 2 + start % 3:
+            walk.append(int(successor[walk[-1]]))
+        found.append(walk)
+    return found
+
+
+def test_finds_the_known_answer(name, model, walks, successor, source):
+    items, _ = model.recommend(histories(walks), Wanted(k=3))
+    if name == "popularity":
+        seen = leave_last_out(hdf5.read_catalogue(source).sequences).train.items
+        counts = np.bincount(seen, minlength=ITEMS)
+        assert len(set(counts)) > 3
+        best = np.argsort(-counts, kind="stable")[:3]
+        assert (items.numpy() == best).all()
+    else:
+        assert items[:, 0].tolist() == [int(successor[walk[-1]]) for walk in walks]
+
+
+@pytest.mark.parametrize("k", [1, 5, ITEMS, ITEMS + 4])
+def test_shapes_order_and_padding(model, walks, k):
+    items, scores = model.recommend(histories(walks), Wanted(k=k))
+    assert items.shape == scores.shape == (len(walks), k)
+    assert items.dtype == torch.int64
+    assert scores.dtype == torch.float32
+    assert (scores[:, :-1] >= scores[:, 1:]).all()
+    real = items[:, : min(k, ITEMS)]
+    assert ((real >= 0) & (real < ITEMS)).all()
+    assert all(len(set(row)) == len(row) for row in real.tolist())
+    assert (items[:, ITEMS:] == PAD).all()
+    assert (scores[:, ITEMS:] == -torch.inf).all()
+
+
+def test_who_stands_beside_changes_nothing(model, walks):
+    together, scores = model.recommend(histories(walks), Wanted(k=ITEMS))
+    for user, walk in enumerate(walks):
+        alone, own = model.recommend(histories([walk]), Wanted(k=ITEMS))
+        torch.testing.assert_close(own[0], scores[user], rtol=1e-4, atol=1e-4)
+        assert alone[0, 0] == together[user, 0]
+
+
+@pytest.mark.parametrize("beam", [1, 4, 50])
+def test_only_what_is_allowed_and_not_excluded(model, walks, beam):
+    """The k best of all that are left, and all that are left where k is more: filters work inside the beam."""
+    everything, _ = model.recommend(histories(walks), Wanted(k=ITEMS, beam=50))
+    allowed = torch.tensor([item % 3 != 0 for item in range(ITEMS)])
+    exclude = torch.full((len(walks), 5), PAD)
+    for user, walk in enumerate(walks):
+        exclude[user, : len(walk)] = torch.tensor(walk)
+    items, scores = model.recommend(histories(walks), Wanted(k=ITEMS, beam=beam, allowed=allowed, exclude=exclude))
+    for user, walk in enumerate(walks):
+        expected = [i for i in everything[user].tolist() if allowed[i] and i not in walk]
+        assert items[user, : len(expected)].tolist() == expected
+        assert (items[user, len(expected) :] == PAD).all()
+        assert (scores[user, len(expected) :] == -torch.inf).all()
+
+
+@pytest.mark.parametrize("only", range(0, ITEMS, 5))
+def test_the_only_allowed_item_is_found(model, walks, only):
+    allowed = torch.arange(ITEMS) == only
+    items, scores = model.recommend(histories(walks), Wanted(k=2, beam=1, allowed=allowed))
+    assert items.tolist() == [[only, PAD]] * len(walks)
+    assert torch.isfinite(scores[:, 0]).all()
+
+
+def test_a_model_file_gives_the_same_recommendations_again(name, path, model, walks, tmp_path):
+    stored = hdf5.read_model(path)
+    hdf5.write_model(tmp_path / "again.h5", stored, config={})
+    again = load_model(hdf5.read_model(tmp_path / "again.h5"), torch.device("cpu"))
+    for mine, theirs in zip(
+        model.recommend(histories(walks), Wanted(k=7)), again.recommend(histories(walks), Wanted(k=7)), strict=True
+    ):
+        assert torch.equal(mine, theirs)
+    assert stored.name == name
+
+
+def test_one_seed_gives_one_model(name, source, tmp_path):
+    made = [train(name, source, tmp_path / f"{run}.h5", epochs=2, dropout=0.3) for run in "ab"]
+    one, other = (hdf5.read_model(path).weights for path in made)
+    assert one.keys() == other.keys()
+    for parameter, value in one.items():
+        np.testing.assert_array_equal(value, other[parameter], err_msg=parameter)
+
+
+def test_the_loss_falls(name, path):
+    losses = [row["loss"] for row in hdf5.read_model(path).history]
+    if name == "popularity":
+        assert not losses, "nothing is trained"
+        return
+    assert all(math.isfinite(loss) for loss in losses)
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_every_parameter_gets_a_gradient(name, catalogue, codes):
+    """One that gets none is dead weight, or a wire that nobody connected."""
+    train = leave_last_out(catalogue.sequences).train
+    seed_torch(0, "weights")
+    model = build_model(name, model_settings(MODELS[name][1](**options(name))), items=ITEMS, codes=codes)
+    model.prepare(train, codes)
+    if model.trained_on == "nothing":
+        assert not list(model.parameters())
+        return
+    cls = WindowBatches if model.trained_on == "windows" else PrefixBatches
+    for batch in cls(train, batch_size=30, seed=0).epoch(0):
+        model.loss(batch).backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not without

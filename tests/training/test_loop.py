@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from bbqrec_cli.data.batches import WindowBatches
+from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.errors import DataError, InterruptedRunError
+from bbqrec_cli.models.sasrec import SASRec
+from bbqrec_cli.progress import SILENT
+from bbqrec_cli.seeds import seed_torch
+from bbqrec_cli.training.loop import Training, fit, schedule
+
+
+@pytest.fixture
+def training(tmp_path) -> Training:
+    return Training(
+        epochs=5, learning_rate=0.01, weight_decay=0.05, warmup=0.1, patience=0, checkpoint=tmp_path / "c.h5",
+        identity={"seed": 0},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def batches(catalogue) -> WindowBatches:
+    return WindowBatches(leave_last_out(catalogue.sequences).train, batch_size=8, seed=0)
+
+
+def sasrec() -> SASRec:
+    seed_torch(0, "weights")
+    return SASRec(items=12, width=8, dropout=0.3, negatives=5)
+
+
+def scores(*values: float):
+    """A validation that answers these one after the other."""
+    left = iter(values)
+    return lambda model: {"ndcg@10": next(left)}
+
+
+def rising(model) -> dict[str, float]:
+    """Depends on the weights, as a real one does."""
+    return {"ndcg@10": 1 / (1 + float(model.table.weight.detach().abs().sum()))}
+
+
+class Stops:
+    """Batches that raise in the middle of an epoch (from 0)."""
+
+    def __init__(self, batches: WindowBatches, epoch: int, error: type[BaseException]) -> None:
+        self.batches, self.stop, self.error, self.targets = batches, epoch, error, batches.targets
+
+    def epoch(self, number: int):
+        todo = self.batches.epoch(number)
+        return Bomb(todo, self.error) if number == self.stop else todo
+
+
+class Bomb(list):
+    def __init__(self, todo, error) -> None:
+        super().__init__(todo)
+        self.error = error
+
+    def __iter__(self):
+        yield self[0]
+        raise self.error
+
+
+def without_seconds(history):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_resumed_is_uninterrupted_to_the_last_bit(training, batches, error, epoch):
+    whole = sasrec()
+    straight = fit(whole, batches, rising, dataclasses.replace(training, checkpoint=None))
+    broken = sasrec()
+    with pytest.raises(InterruptedRunError if error is KeyboardInterrupt else error):
+        fit(broken, Stops(batches, epoch, error), rising, training)
+    torch.manual_seed(99)  # the state of the generator is not what saves us
+    again = sasrec()
+    with torch.no_grad():
+        again.table.weight.zero_()  # nor are the weights
+    resumed = fit(again, batches, rising, dataclasses.replace(training, resume=True))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    assert without_seconds(resumed.history) == without_seconds(straight.history)
+    assert (resumed.best_epoch, resumed.best_figures) == (straight.best_epoch, straight.best_figures)
+
+
+def test_another_seed_gives_other_weights(training, batches):
+    one, other = sasrec(), sasrec()
+    fit(one, batches, rising, training)
+    fit(other, batches, rising, dataclasses.replace(training, seed=1, checkpoint=None))
+    assert not torch.equal(one.table.weight, other.table.weight)
+
+
+def test_an_interruption_says_what_is_saved(training, batches):
+    with pytest.raises(InterruptedRunError, match=r"3 of 5 epochs are saved in .*c\.h5") as caught:
+        fit(sasrec(), Stops(batches, 3, KeyboardInterrupt), rising, training)
+    assert "--resume" in caught.value.hint
+    training.checkpoint.unlink()
+    with pytest.raises(InterruptedRunError, match="nothing is saved"):
+        fit(sasrec(), Stops(batches, 0, KeyboardInterrupt), rising, training)
+
+
+def test_the_best_epochs_weights_are_kept(training, batches):
+    seen = []
+
+    def validate(model):
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return {"ndcg@10": [0.1, 0.3, 0.2, 0.3, 0.1][len(seen) - 1], "recall@10": 0.5}
+
+    model = sasrec()
+    fitted = fit(model, batches, validate, training)
+    assert fitted.best_epoch == 2, "of two that are as good, the first"
+    assert fitted.best_figures == {"ndcg@10": 0.3, "recall@10": 0.5}
+    for name, value in seen[1].items():
+        assert torch.equal(model.state_dict()[name], value)
+    assert not model.training
+
+
+@pytest.mark.parametrize(
+    ("figures", "patience", "epochs"),
+    [((0.3, 0.2, 0.1, 0.0, 0.0), 2, 3), ((0.1, 0.05, 0.2, 0.1, 0.15), 2, 5), ((0.3, 0.2, 0.1, 0.0, 0.0), 0, 5)],
+)
+def test_patience(training, batches, figures, patience, epochs):
+    fitted = fit(sasrec(), batches, scores(*figures), dataclasses.replace(training, patience=patience))
+    assert len(fitted.history) == epochs
+
+
+def test_a_finished_run_that_is_resumed_trains_no_more(training, batches):
+    fit(sasrec(), batches, scores(0.3, 0.2, 0.1), dataclasses.replace(training, patience=2))
+    again = dataclasses.replace(training, patience=2, resume=True)
+    assert len(fit(sasrec(), batches, scores(), again).history) == 3
+
+
+def test_validate_every_counts_validations_and_always_ends_with_one(training, batches):
+    fitted = fit(sasrec(), batches, scores(0.1, 0.2, 0.3), dataclasses.replace(training, validate_every=2))
+    assert [row["epoch"] for row in fitted.history if "ndcg@10" in row] == [2, 4, 5]
+
+
+def test_schedule_by_hand():
+    assert [schedule(step, 100, 0.1) for step in (0, 4, 9)] == [0.1, 0.5, 1.0]
+    assert schedule(10, 100, 0.1) == 1.0
+    assert schedule(55, 100, 0.1) == pytest.approx(0.505), "half way down a cosine from 1 to .01"
+    assert 0.01 < schedule(99, 100, 0.1) < 0.011
+    falling = [schedule(step, 100, 0.1) for step in range(10, 100)]
+    assert falling == sorted(falling, reverse=True)
+    assert schedule(0, 10, 0.0) == 1.0
+
+
+def test_the_rate_follows_the_schedule_and_gradients_are_clipped(training, batches, monkeypatch):
+    rates, norms = [], []
+    step = torch.optim.AdamW.step
+
+    def spy(self, *rest):
+        rates.append(self.param_groups[0]["lr"])
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(math.sqrt(sum(float(g.square().sum()) for g in gradients)))
+        return step(self, *rest)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    model = sasrec()
+    loss = model.loss
+    monkeypatch.setattr(model, "loss", lambda batch: 1000 * loss(batch))
+    fit(model, batches, rising, dataclasses.replace(training, epochs=1))
+    steps = len(batches.epoch(0))
+    assert rates == pytest.approx([0.01 * schedule(n, steps, 0.1) for n in range(steps)])
+    assert norms == pytest.approx([1.0] * steps, rel=1e-4)
+
+
+def test_norms_and_biases_are_not_decayed(training, batches):
+    """Without a gradient, weight decay alone moves a parameter: matrices shrink, vectors stay."""
+    model = sasrec()
+    model.loss = lambda batch: 0.0 * sum(p.sum() for p in model.parameters())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fit(model, batches, rising, dataclasses.replace(training, weight_decay=0.5))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]) == (value.dim() == 1), name
+
+
+def test_a_loss_that_is_not_finite_says_what_to_do(training, batches):
+    model = sasrec()
+    model.loss = lambda batch: torch.tensor(math.nan, requires_grad=True)
+    with pytest.raises(DataError, match="epoch 1, step 1: the loss is nan") as caught:
+        fit(model, batches, rising, training)
+    assert "--learning-rate" in caught.value.hint
+
+
+def test_nothing_to_train_on(training, catalogue):
+    empty = WindowBatches(catalogue.sequences.without_last(99), batch_size=4, seed=0)
+    with pytest.raises(DataError, match="nothing to train on"):
+        fit(sasrec(), empty, rising, training)
+
+
+def test_notes_on_checkpoints(training, batches):
+    said: list[str] = []
+
+    class Listener(type(SILENT)):
+        def log(self, message: str) -> None:
+            said.append(message)
+
+    told = dataclasses.replace(training, epochs=1, progress=Listener())
+    fit(sasrec(), batches, rising, dataclasses.replace(told, resume=True))
+    assert "no checkpoint" in said[0]
+    assert said[1].startswith("epoch 1/1  loss ")
+    assert "ndcg@10" in said[1]
+    fit(sasrec(), batches, rising, told)
+    assert "will be overwritten" in said[2]
+    fit(sasrec(), batches, rising, dataclasses.replace(told, resume=True))
+    assert "resumed after epoch 1" in said[4]
