@@ -164,12 +164,14 @@ class SemanticIDGenerator(Recommender):
         before = (level - 1).clamp(min=0)
         x = self.token(level, self.embed(self.codes[rows, before], before))
         states = self.decoder(self.dropout(x), self.decoder.remember(memory), seen, own)
-        total = torch.zeros(items.shape, device=items.device)
+        # Where each query's answer belongs among all B · A items.
+        of = (torch.arange(len(items), device=items.device).unsqueeze(1) * items.shape[1] + owner).flatten()
+        total = torch.zeros(items.numel(), device=items.device)
         for number in range(self.levels):
-            user, query = (real & (level == number)).nonzero(as_tuple=True)
-            lost = self._level_loss(number, states[user, query], rows[user, query])
-            total = total.index_put((user, owner[user, query]), -lost, accumulate=True)
-        return total
+            here = (real & (level == number)).flatten().nonzero().squeeze(1)
+            lost = self._level_loss(number, states.flatten(0, 1).index_select(0, here), rows.flatten()[here])
+            total = total.index_add(0, of[here], -lost)
+        return total.view_as(items)
 
     def token(self, level: Tensor, embedded: Tensor) -> Tensor:
         """What the decoder reads at `level` (...): the start, then the embedding (..., D) of the codes before."""

@@ -178,6 +178,15 @@ def test_filters_and_turns_leave_the_answer_as_it_is(batch, monkeypatch):
     assert torch.equal(items, again)
 
 
+@pytest.mark.parametrize("masking", ["causal", "bidirectional"])
+def test_somebody_without_a_history_is_answered(batch, masking):
+    model = generator(2, 2, masking=masking)
+    nobody = Batch(torch.full_like(batch.items, PAD), batch.targets)
+    items, scores = model.recommend(nobody, Wanted(k=5, beam=5))
+    assert items.ge(0).all()
+    assert scores.isfinite().all()
+
+
 def test_weights_round_trip(batch):
     model, other = generator(3, 2), generator(3, 2, sharp=1.0)
     state = model.state_dict()
