@@ -137,6 +137,19 @@ def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], 
         return arrays, file.attribute("meta"), file.attribute("config")
 
 
+def write_benchmark(path: Path, cells: Mapping[str, np.ndarray], results: Mapping[str, Any], **provenance: Any) -> None:
+    """A suite's cells so far: name -> ranks (U,) of its users' targets, and what else is known of it. Overwrites."""
+    datasets = {f"cells/{name.replace('/', '|')}": ranks.astype(np.int64) for name, ranks in cells.items()}
+    write(path, "benchmark", datasets, attributes={"results": dict(results)}, force=True, **provenance)
+
+
+def read_benchmark(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(cells, results) of `write_benchmark`."""
+    with open_file(path, "benchmark") as file:
+        cells = {name.replace("|", "/"): file.array(f"cells/{name}") for name in file.names("cells")}
+        return cells, file.attribute("results")
+
+
 def read_catalogue(path: Path) -> Catalogue:
     """The catalogue of any file that carries one."""
     with open_file(path, *CATALOGUE_KINDS) as file:

@@ -1,0 +1,236 @@
+"""What a suite file says, checked by table and key before any work begins."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bbqrec_cli.config import from_mapping, nearest, option
+from bbqrec_cli.errors import MissingFileError, UsageError
+from bbqrec_cli.stages.embed import EmbedConfig
+from bbqrec_cli.stages.evaluate import EvaluateConfig
+from bbqrec_cli.stages.prepare import PrepareConfig
+from bbqrec_cli.stages.tokenize import TokenizeConfig
+from bbqrec_cli.stages.train import TrainConfig
+
+BUILT_IN = Path(__file__).parent / "suites"
+_OURS = (
+    "seed", "device", "threads", "force", "resume", "output", "dataset", "features", "input", "against", "split", "k",
+    "options",
+)  # fmt: skip
+"""Options of the stages that the benchmark sets itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    """A `[[tokenizer]]` table: config without files and seed; resolved: the method's options, defaults filled in."""
+
+    name: str
+    config: TokenizeConfig
+    resolved: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """A `[[system]]` table; tokenizer: the name of one, or '' for a model without semantic IDs."""
+
+    name: str
+    tokenizer: str
+    config: TrainConfig
+    resolved: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A suite file. Either `file` is there or `prepare`; `kind` is the kind of `file`, or 'dataset'."""
+
+    name: str
+    seeds: tuple[int, ...]
+    prepare: PrepareConfig | None
+    embed: EmbedConfig
+    file: Path | None
+    kind: str
+    tokenizers: dict[str, Tokenizer]
+    systems: tuple[System, ...]
+    evaluate: EvaluateConfig
+    text: str
+    """The file itself, for the report."""
+
+
+def load_suite(name: str) -> Suite:
+    """The suite in the file `name`, or the built-in one of that name.
+
+    Raises:
+        MissingFileError: no such file or built-in suite.
+        UsageError: anything in it that does not fit, named by table and key.
+    """
+    path = Path(name)
+    if not path.suffix and not path.exists():
+        path = BUILT_IN / f"{name}.toml"
+        if not path.exists():
+            known = sorted(each.stem for each in BUILT_IN.glob("*.toml"))
+            raise MissingFileError(
+                f"{name}: neither a suite file nor a built-in suite ({', '.join(known)}){nearest(name, known)}"
+            )
+    values, text = _read(path)
+    _only(values, ("name", "seeds", "split", "k", "data", "evaluate", "tokenizer", "system"), str(path))
+    head = from_mapping(_Head, {k: values[k] for k in ("name", "seeds", "split", "k") if k in values}, where=str(path))
+    if not head.name or not all(c.isalnum() or c in "-_." for c in head.name):
+        raise UsageError(f"{path}: name is {head.name!r}; letters, digits, '-', '_' and '.' are needed")
+    if not head.seeds or len(set(head.seeds)) < len(head.seeds) or not head.k:
+        raise UsageError(
+            f"{path}: seeds is {list(head.seeds)}, k is {list(head.k)}; different seeds and a k are needed"
+        )
+    tokenizers = {each.name: each for each in _tables(values, "tokenizer", path, _tokenizer)}
+    systems = _tables(values, "system", path, lambda table, where: _system(table, where, tokenizers))
+    if not systems:
+        raise UsageError(f"{path}: no [[system]] table; at least one is needed")
+    prepare, embed, file, kind = _data(values.get("data"), path)
+    _check_input(systems, kind, path)
+    where = f"{path}: [evaluate]"
+    evaluate = _stage(EvaluateConfig, _table(values.get("evaluate", {}), where), where, also=("model",))
+    evaluate = dataclasses.replace(evaluate, split=head.split, k=tuple(sorted(set(head.k))))
+    return Suite(
+        name=head.name, seeds=head.seeds, prepare=prepare, embed=embed, file=file, kind=kind, tokenizers=tokenizers,
+        systems=tuple(systems), evaluate=evaluate, text=text,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Head:
+    name: str = option()
+    seeds: tuple[int, ...] = option((0,), minimum=0)
+    split: str = option("test", choices=("test", "validation"))
+    k: tuple[int, ...] = option((5, 10), minimum=1)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10
+        import tomli as tomllib  # type: ignore[no-redef]
+    try:
+        text = path.read_text(encoding="utf-8")
+        return tomllib.loads(text), text
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such suite file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UsageError(f"{path}: not a TOML file: {error}") from None
+
+
+def _tables(values: Mapping[str, Any], key: str, path: Path, make: Callable[[dict, str], Any]) -> list[Any]:
+    """Every `[[key]]` table, each with a name of its own."""
+    tables = values.get(key, [])
+    if not isinstance(tables, list):
+        raise UsageError(f"{path}: {key} is one table; write [[{key}]]")
+    made: list[Any] = []
+    for number, table in enumerate(tables, 1):
+        table = _table(table, f"{path}: [[{key}]] number {number}")
+        name = table.get("name")
+        if not isinstance(name, str) or not name:
+            raise UsageError(f"{path}: [[{key}]] number {number} has no name")
+        if name in {each.name for each in made}:
+            raise UsageError(f"{path}: two [[{key}]] tables are named {name!r}")
+        made.append(
+            make({k: v for k, v in table.items() if k != "name"} | {"name": name}, f"{path}: [[{key}]] {name!r}")
+        )
+    return made
+
+
+def _tokenizer(table: dict[str, Any], where: str) -> Tokenizer:
+    from bbqrec_cli.tokenizers.registry import tokenizer_config
+
+    name = table.pop("name")
+    config = _stage(TokenizeConfig, table, where, open_ended=True)
+    return Tokenizer(
+        name=name, config=config, resolved=_options(where, tokenizer_config, config.method, config.options)
+    )
+
+
+def _system(table: dict[str, Any], where: str, tokenizers: Mapping[str, Tokenizer]) -> System:
+    from bbqrec_cli.models.registry import model_config
+
+    name, tokenizer = table.pop("name"), table.pop("tokenizer", "")
+    if tokenizer and tokenizer not in tokenizers:
+        known = ", ".join(tokenizers) or "there is none"
+        raise UsageError(f"{where}: tokenizer is {tokenizer!r}; known: {known}{nearest(str(tokenizer), tokenizers)}")
+    config = _stage(TrainConfig, {"model": name} | table, where, open_ended=True)
+    resolved = _options(where, model_config, config.model, config.options)
+    return System(name=name, tokenizer=tokenizer, config=config, resolved=resolved)
+
+
+def _options(where: str, check: Callable[[str, dict], Any], name: str, options: dict[str, Any]) -> Any:
+    try:
+        return check(name, options)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error.message}", error.hint) from None
+
+
+def _stage(
+    cls: type, table: Mapping[str, Any], where: str, *, open_ended: bool = False, also: tuple[str, ...] = ()
+) -> Any:
+    """Configuration `cls` of a table; open_ended: keys that it does not know are the method's or model's options."""
+    values = {key.replace("-", "_"): value for key, value in table.items()}
+    for key in values:
+        if key in (*_OURS, *also):
+            raise UsageError(f"{where}: {key} is set by the benchmark")
+    if open_ended:
+        known = {f.name for f in dataclasses.fields(cls)}
+        values = {k: v for k, v in values.items() if k in known} | {
+            "options": {k: v for k, v in values.items() if k not in known}
+        }
+    return from_mapping(cls, values, where=where)
+
+
+def _data(table: Any, path: Path) -> tuple[PrepareConfig | None, EmbedConfig, Path | None, str]:
+    from bbqrec_cli.hdf5 import open_file
+
+    where = f"{path}: [data]"
+    table = _table(table or {}, where)
+    _only(table, ("source", "file", "prepare", "embed"), where)
+    if ("source" in table) == ("file" in table):
+        raise UsageError(f'{where} needs either source = ["demo"], or another source with its paths, or file = "…"')
+    embed = _stage(EmbedConfig, _table(table.get("embed", {}), f"{path}: [data.embed]"), f"{path}: [data.embed]")
+    if "source" in table:
+        source = [table["source"]] if isinstance(table["source"], str) else table["source"]
+        if not isinstance(source, list) or not source or not all(isinstance(each, str) for each in source):
+            raise UsageError(f'{where}: source is {source!r}; a list such as ["s3rec", "FOLDER"] is needed')
+        where = f"{path}: [data.prepare]"
+        values = _table(table.get("prepare", {}), where)
+        prepare = _stage(PrepareConfig, {"source": source[0], "paths": source[1:]} | values, where)
+        return prepare, embed, None, "dataset"
+    if "prepare" in table or not isinstance(table["file"], str):
+        raise UsageError(f"{where}: a file is a path, and needs no [data.prepare]")
+    file = Path(table["file"])
+    with open_file(file, "dataset", "features", "tokens") as opened:
+        return None, embed, file, opened.kind
+
+
+def _check_input(systems: list[System], kind: str, path: Path) -> None:
+    """Raises: UsageError: a model without the semantic IDs that it needs, or a tokenizer without features."""
+    from importlib import import_module
+
+    from bbqrec_cli.models.registry import MODELS
+
+    for system in systems:
+        module, name = MODELS[system.config.model][0].split(":")
+        where = f"{path}: [[system]] {system.name!r}"
+        if system.tokenizer and kind == "tokens":
+            raise UsageError(f"{where} names a tokenizer, but the data is a tokens file", "give a features file")
+        if not system.tokenizer and kind != "tokens" and getattr(import_module(module), name).needs_codes:
+            raise UsageError(f"{where}: the model {system.config.model} needs a tokenizer", 'tokenizer = "…"')
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{where} is {value!r}; a table is needed")
+    return dict(value)
+
+
+def _only(values: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    for key in values:
+        if key not in known:
+            raise UsageError(f"{where}: unknown key {key!r}{nearest(key, known)}; known: {', '.join(known)}")

@@ -1,0 +1,102 @@
+"""What a source gives to `prepare`: interactions first; then, once they are filtered, what is known of the kept items.
+
+n interactions, U users, I items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from bbqrec_cli.records import Feature
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Interactions:
+    """users, items (n,) int64 rows into user_ids and item_ids, user after user, each user's oldest first;
+    timestamps (n,) int64 seconds or None."""
+
+    user_ids: list[str]
+    item_ids: list[str]
+    users: np.ndarray
+    items: np.ndarray
+    timestamps: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Items:
+    """What is known of I items, in the order that was asked for.
+
+    fields: name -> one string an item ('' = missing; the values of a list joined by LIST_SEPARATOR);
+    images: encoded pictures, b'' = missing, or [] without any; features: ready ones.
+    """
+
+    fields: dict[str, list[str]] = field(default_factory=dict)
+    images: list[bytes] = field(default_factory=list)
+    features: dict[str, Feature] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """One raw data set. Sources are built as `Class(paths, options, progress)`; what a person must know goes to `progress`.
+
+    minimum: the interactions that a user and an item need where the command line does not say (0: all are kept);
+    files: the inputs, recorded as parents of the dataset file (pictures are not: they are in it).
+    """
+
+    minimum: int
+    files: list[Path]
+
+    def interactions(self) -> Interactions:
+        """Everybody's interactions.
+
+        Raises:
+            DataError, MissingFileError: with file and line.
+        """
+
+    def items(self, item_ids: list[str]) -> Items:
+        """What is known of these items. Called after `interactions`, with some of its ids.
+
+        Raises:
+            DataError, MissingFileError: with file and line.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line may tell a source."""
+
+    items: Path | None = None
+    images: Path | None = None
+    user_column: str = "user"
+    item_column: str = "item"
+    time_column: str = "timestamp"
+    rating_column: str = "rating"
+    min_rating: float | None = None
+    size: str = "full"
+    seed: int = 0
+
+
+def by_user(users: Iterable[str], items: Sequence[str], times: Sequence[int] | None = None) -> Interactions:
+    """Interactions (n,) given in any order of users: user after user, each sorted by time, ties in the order given.
+
+    Users and items are numbered in the order of their first appearance.
+    """
+    user_ids, user_rows = index(users)
+    stamps = None if times is None else np.asarray(times, dtype=np.int64)
+    order = np.argsort(user_rows, kind="stable") if stamps is None else np.lexsort((stamps, user_rows))
+    item_ids, item_rows = index(items[i] for i in order)
+    return Interactions(
+        user_ids=user_ids, item_ids=item_ids, users=user_rows[order], items=item_rows,
+        timestamps=None if stamps is None else stamps[order],
+    )  # fmt: skip
+
+
+def index(names: Iterable[str]) -> tuple[list[str], np.ndarray]:
+    """Distinct names in order of first appearance, and each name's row among them (n,) int64."""
+    rows: dict[str, int] = {}
+    found = np.fromiter((rows.setdefault(name, len(rows)) for name in names), np.int64)
+    return list(rows), found

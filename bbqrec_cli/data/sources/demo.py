@@ -1,0 +1,213 @@
+"""A shop that the project makes itself: deterministic, offline, in seconds. I items, U users.
+
+What users like is planted in three places, so that each signal earns its keep:
+
+- a *theme* (the sea, chess, …) that only the text tells: title and description share words of one theme, and the picture
+  of a sea mug is drawn like that of a chess mug;
+- a *look* (colours and pattern) that only the picture shows: no text names a colour or a pattern;
+- a *circle*, which nothing shows: whoever took an item of a circle often takes the next one from the same or the following
+  circle, so it lives in co-occurrence alone.
+
+The *kind* (mug, table lamp, …), its cut and its material are in text and picture alike and nobody cares for them: noise,
+as are the makers. An item's appeal makes some popular and leaves many with few interactions, where only text and pictures
+help.
+
+A user likes two themes and two looks. The weight of an item as the next one is its appeal, times LIKED for each of the
+user's themes and looks that it has, times AGAIN if theme (look) is also the last item's, times FOLLOWS if it is of the
+circle that comes next. Nobody takes an item twice. None of theme, look and circle is stored in the dataset file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bbqrec_cli.data.sources.base import Interactions, Items, Options
+from bbqrec_cli.errors import UsageError
+from bbqrec_cli.progress import Progress
+from bbqrec_cli.records import LIST_SEPARATOR
+from bbqrec_cli.seeds import numpy_generator
+
+SIZES = {"full": (1200, 2500), "small": (200, 300)}
+"""Items and users."""
+CIRCLE = 15
+"""Items of a circle."""
+APPEAL, LIKED, AGAIN, FOLLOWS, STAYS = 0.7, 7.0, 3.0, 30.0, 0.67
+"""Spread of log appeal; the three factors above; how often the next circle is the same one."""
+LENGTHS = 5, 25
+
+THEMES = {
+    "sea": ("lighthouse", "harbour", "anchor", "sailor", "tide", "seagull"),
+    "music": ("jazz", "violin", "melody", "orchestra", "trumpet", "rhythm"),
+    "garden": ("orchard", "gardener", "meadow", "greenhouse", "blossom", "hedgerow"),
+    "space": ("comet", "orbit", "galaxy", "rocket", "lunar", "astronaut"),
+    "mountain": ("alpine", "summit", "glacier", "mountaineer", "ridge", "base camp"),
+    "bakery": ("croissant", "baker", "cinnamon bun", "pretzel", "sourdough", "pastry"),
+    "circus": ("acrobat", "juggler", "carousel", "trapeze", "clown", "ringmaster"),
+    "chess": ("checkmate", "gambit", "chess club", "grandmaster", "pawn", "castling"),
+    "railway": ("locomotive", "conductor", "steam train", "railway platform", "signal box", "sleeper car"),
+    "desert": ("cactus", "dune", "caravan", "oasis", "camel", "mesa"),
+    "detective": ("sleuth", "alibi", "mystery", "fingerprint", "clue", "inspector"),
+    "winter": ("snowflake", "sledge", "frost", "skating", "icicle", "snowman"),
+}
+"""Words that only the text holds. They suit any product."""
+MAKERS = ("Halden", "Moss & Reed", "Oriel", "Tamarind", "Kvist", "Pell Street", "Northlane", "Ardent", "Lumen", "Fable")
+PRAISE = ("Made to last", "A quiet favourite", "From a small workshop", "A gift that stays", "Good for every day")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A product: its shelf, its two cuts and its materials, as the title names them."""
+
+    shelf: str
+    cuts: tuple[str, str]
+    materials: tuple[str, ...]
+
+
+_HANDLED, _WOOD, _METAL = ("oak", "bamboo", "walnut"), ("oak", "walnut"), ("brass", "steel", "iron")
+KINDS = {
+    "mug": Kind("Kitchen", ("tall", "wide"), ("oak", "leather", "steel")),
+    "teapot": Kind("Kitchen", ("round", "straight"), (*_HANDLED, "brass")),
+    "bowl": Kind("Kitchen", ("shallow", "deep"), _HANDLED),
+    "bottle": Kind("Kitchen", ("wide", "slim"), ("steel", "bamboo", "oak")),
+    "vase": Kind("Home", ("slender", "bellied"), ("brass", "iron")),
+    "planter": Kind("Home", ("five leaves", "three leaves"), _WOOD),
+    "table lamp": Kind("Home", ("cone shade", "dome shade"), (*_METAL, "walnut")),
+    "cushion": Kind("Home", ("square", "round"), ("leather", "oak")),
+    "wall clock": Kind("Home", ("round", "square"), ("brass", "walnut", "iron")),
+    "chair": Kind("Home", ("high back", "armchair"), (*_WOOD, "iron")),
+    "rug": Kind("Home", ("fringed", "oval"), ("leather", "bamboo")),
+    "T-shirt": Kind("Clothing", ("short sleeves", "long sleeves"), ()),
+    "bag": Kind("Clothing", ("weekender", "tote"), ("leather", "bamboo", "brass")),
+    "backpack": Kind("Clothing", ("buckled", "zipped"), ("leather", "steel")),
+    "umbrella": Kind("Clothing", ("open frame", "folding"), _HANDLED),
+    "notebook": Kind("Desk", ("bound", "spiral"), ("leather", "brass", "steel")),
+    "boots": Kind("Clothing", ("knee-high", "ankle"), ("leather",)),
+    "hat": Kind("Clothing", ("with a peak", "with a bobble"), ()),
+    "scarf": Kind("Clothing", ("short", "long"), ()),
+}
+_PARTS = {
+    "mug": "handle", "teapot": "handle", "bowl": "foot", "bottle": "stopper", "vase": "rim", "planter": "stand",
+    "table lamp": "stand", "cushion": "piping", "wall clock": "hands", "chair": "legs", "rug": "edging", "bag": "handles",
+    "backpack": "straps", "umbrella": "handle", "notebook": "binding", "boots": "sole",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Planted:
+    """What the items are, (I,) each: rows of KINDS, of THEMES, of the looks, the circle, and the weight of the appeal."""
+
+    kind: np.ndarray
+    theme: np.ndarray
+    look: np.ndarray
+    circle: np.ndarray
+    appeal: np.ndarray
+
+
+def plant(seed: int, count: int) -> Planted:
+    """The hidden side of `count` items."""
+    from bbqrec_cli.data.sources.demo_pictures import LOOKS
+
+    rng = numpy_generator(seed, "demo", "items")
+    # Rounded, so that machines whose exponential differs in the last bit make the same shop.
+    return Planted(
+        kind=rng.permutation(count) % len(KINDS),
+        theme=rng.permutation(count) % len(THEMES),
+        look=rng.permutation(count) % len(LOOKS),
+        circle=rng.permutation(count) // CIRCLE,
+        appeal=np.round(np.exp(rng.normal(0, APPEAL, count)), 3),
+    )
+
+
+class Demo:
+    """The demo shop; `options.size` is a key of SIZES, `options.seed` changes everything.
+
+    Raises:
+        UsageError: a path, an items file or pictures were given.
+    """
+
+    minimum = 0
+
+    def __init__(self, paths: list[Path], options: Options, progress: Progress) -> None:
+        if paths or options.items or options.images:
+            raise UsageError("prepare demo makes everything itself and takes no path", "bbqrec prepare demo")
+        self.files: list[Path] = []
+        self._seed, self._progress = options.seed, progress
+        self._count, self._users = SIZES[options.size]
+        self._planted = plant(options.seed, self._count)
+
+    def interactions(self) -> Interactions:
+        """Who takes what; items that nobody takes are not in the shop."""
+        rng = numpy_generator(self._seed, "demo", "users")
+        histories = simulate(self._planted, self._users, rng)
+        taken, rows = np.unique(np.concatenate(histories), return_inverse=True)
+        lengths = [len(history) for history in histories]
+        return Interactions(
+            user_ids=[f"user-{user + 1:04d}" for user in range(self._users)],
+            item_ids=[f"item-{item + 1:04d}" for item in taken],
+            users=np.repeat(np.arange(self._users), lengths),
+            items=rows,
+        )
+
+    def items(self, item_ids: list[str]) -> Items:
+        """Texts and pictures."""
+        from bbqrec_cli.data.sources.demo_pictures import LOOKS, draw
+
+        kinds, themes, fields, images = list(KINDS), list(THEMES), [], []
+        with self._progress.task("drawing pictures", len(item_ids)) as task:
+            for name in item_ids:
+                item = int(name.removeprefix("item-")) - 1
+                rng = numpy_generator(self._seed, "demo", "item", item)
+                kind, cut = kinds[self._planted.kind[item]], int(rng.integers(2))
+                materials = KINDS[kind].materials
+                material = materials[rng.integers(len(materials))] if materials else ""
+                fields.append(describe(rng, kind, cut, material, themes[self._planted.theme[item]]))
+                images.append(draw(kind, cut, material, LOOKS[self._planted.look[item]], rng))
+                task.advance()
+        return Items(fields={name: [each[name] for each in fields] for name in fields[0]}, images=images)
+
+
+def describe(rng: np.random.Generator, kind: str, cut: int, material: str, theme: str) -> dict[str, str]:
+    """The item's fields. Three words of its theme show up, one of them in the title."""
+    first, second, third = (str(word) for word in rng.permutation(THEMES[theme])[:3])
+    about, maker = KINDS[kind], MAKERS[rng.integers(len(MAKERS))]
+    detail = f", {material} {_PARTS[kind]}" if material else ""
+    return {
+        "title": f"{first.capitalize()} {kind}, {about.cuts[cut]}{detail}",
+        "maker": maker,
+        "category": f"{about.shelf}{LIST_SEPARATOR}{kind.capitalize()}",
+        "description": f"{PRAISE[rng.integers(len(PRAISE))]}, with {second} and {third} in mind.",
+    }
+
+
+def simulate(planted: Planted, users: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Each user's items, oldest first: (length,) int64 rows.
+
+    All users take a step at a time; argmin of exponentials over weights draws in proportion to the weights.
+    """
+    count, circles = len(planted.theme), int(planted.circle.max()) + 1
+    labels = planted.theme, planted.look
+    weights = np.tile(planted.appeal, (users, 1))
+    for label in labels:
+        kinds_of = int(label.max()) + 1
+        liked = np.argsort(rng.random((users, kinds_of)), axis=1)[:, :2]
+        weights *= np.where((label == liked[:, :1]) | (label == liked[:, 1:]), LIKED, 1.0)
+    same = [np.where(label[:, None] == label[None, :], AGAIN, 1.0) for label in labels]  # (I, I): last item, next item
+    again = same[0] * same[1]
+    of_circle = np.where(np.arange(circles)[:, None] == planted.circle[None, :], FOLLOWS, 1.0)  # (circles, I)
+    lengths = np.clip(LENGTHS[0] + rng.poisson(7, users), *LENGTHS)
+    taken = np.full((users, LENGTHS[1]), -1)
+    for step in range(int(lengths.max())):
+        active = np.flatnonzero(lengths > step)
+        now = weights[active]
+        if step:
+            last = taken[active, step - 1]
+            follow = (planted.circle[last] + (rng.random(len(active)) >= STAYS)) % circles
+            now = now * again[last] * of_circle[follow]
+        with np.errstate(divide="ignore"):
+            items = (rng.standard_exponential((len(active), count)) / now).argmin(axis=1)
+        taken[active, step] = items
+        weights[active, items] = 0.0  # an infinite waiting time: never again
+    return [row[:length] for row, length in zip(taken, lengths, strict=True)]

@@ -1,0 +1,130 @@
+"""Tables: interactions as CSV or TSV (user, item, timestamp [, rating]), items as CSV, TSV, JSON lines or JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bbqrec_cli.data.sources.base import Interactions, Items, Options, by_user
+from bbqrec_cli.data.sources.files import (
+    TABLES,
+    fields_of,
+    find_file,
+    find_pictures,
+    list_pictures,
+    read_items,
+    read_pictures,
+    table_rows,
+)
+from bbqrec_cli.errors import DataError, MissingFileError, UsageError
+from bbqrec_cli.progress import Progress
+
+ITEM_FILES = (*TABLES, ".jsonl", ".jsonl.gz", ".json", ".json.gz")
+PICTURE_FIELDS = ("image", "picture", "image_path", "poster")
+"""The field of an item that holds its picture's path, relative to the items file, unless --images names a folder."""
+_LATEST = 2.0**53
+
+
+class Table:
+    """PATH: the file of interactions, or a folder with interactions.csv (.tsv, .gz), items.* and a folder of pictures.
+
+    Raises:
+        UsageError: not one path.
+        MissingFileError, DataError: no interactions in the folder, or several files of them.
+    """
+
+    minimum = 0
+
+    def __init__(self, paths: list[Path], options: Options, progress: Progress) -> None:
+        if len(paths) != 1:
+            hint = "bbqrec prepare table interactions.csv --items items.csv"
+            raise UsageError(f"prepare table needs one path; there are {len(paths)}", hint)
+        folder = paths[0] if paths[0].is_dir() else None
+        table = find_file(folder, "interactions", TABLES) if folder else paths[0]
+        if table is None:
+            raise MissingFileError(f"{folder}: no interactions.csv, .tsv, .csv.gz or .tsv.gz in it", "name the file")
+        self._table, self._options, self._progress = table, options, progress
+        self._items = options.items or (find_file(folder, "items", ITEM_FILES) if folder else None)
+        self._images = options.images or find_pictures(folder)
+        self.files = [self._table, *([self._items] if self._items else [])]
+
+    def interactions(self) -> Interactions:
+        """Each user's by time; equal times keep the file's order.
+
+        Raises:
+            DataError: a missing column, a malformed line, an empty file.
+        """
+        users, items, times = [], [], []
+        for user, item, time in self._rows():
+            users.append(user)
+            items.append(item)
+            times.append(time)
+        if not users:
+            minimum = self._options.min_rating
+            rated = "" if minimum is None else f" rated {minimum:g} or better"
+            raise DataError(f"{self._table}: no interactions{rated} in it")
+        return by_user(users, items, times)
+
+    def _rows(self) -> Iterator[tuple[str, str, int]]:
+        options, rows = self._options, table_rows(self._table)
+        _, header = next(rows, (0, []))
+        columns = [options.user_column, options.item_column, options.time_column]
+        columns += [options.rating_column] if options.min_rating is not None else []
+        for column in columns:
+            if column not in header:
+                what = (
+                    f"{self._table}, line 1: no column {column!r}; the first line says {', '.join(header) or 'nothing'}"
+                )
+                raise DataError(what, "name it with --user-column, --item-column, --time-column or --rating-column")
+        at = [header.index(column) for column in columns]
+        for number, row in rows:
+            user, item, time, *rating = (row[i] for i in at)
+            if not user or not item:
+                raise DataError(f"{self._table}, line {number}: an empty {columns[0] if not user else columns[1]}")
+            seconds = self._number(number, options.time_column, time)
+            if not 0 <= seconds <= _LATEST:
+                what = f"{self._table}, line {number}: {options.time_column} is {time}"
+                raise DataError(f"{what}; seconds since 1970 are needed, 0 or more")
+            if rating and self._number(number, options.rating_column, rating[0]) < float(options.min_rating or 0):
+                continue
+            yield user, item, int(seconds)
+
+    def _number(self, line: int, column: str, text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise DataError(f"{self._table}, line {line}: {column} is {text!r}; a number is needed")
+        return value
+
+    def items(self, item_ids: list[str]) -> Items:
+        """Fields of the items file; pictures of the folder, or of the paths in it."""
+        known = read_items(self._items, id_column=self._options.item_column) if self._items else {}
+        if self._images:
+            pictures = list_pictures(self._images)
+        else:
+            pictures = self._named(known, item_ids)
+        images = read_pictures(pictures, item_ids, self._progress) if pictures else []
+        return Items(fields=fields_of(item_ids, known, self._progress) if self._items else {}, images=images)
+
+    def _named(self, known: dict[str, dict[str, Any]], item_ids: list[str]) -> dict[str, Path]:
+        """Item id -> the picture whose path stands in the items file; the field is taken out of `known`.
+
+        Raises:
+            DataError: none of the pictures is there.
+        """
+        column = next((c for c in PICTURE_FIELDS if any(row.get(c) for row in known.values())), None)
+        if column is None or self._items is None:
+            return {}
+        paths = {item: row.pop(column, None) for item, row in known.items()}
+        found = {item: self._items.parent / str(paths[item]) for item in item_ids if paths.get(item)}
+        if found and not any(path.is_file() for path in found.values()):
+            first = next(iter(found.values()))
+            raise DataError(
+                f"{self._items}: none of the pictures of its field {column!r} is there, the first: {first}",
+                "write the paths relative to the items file, or give --images FOLDER",
+            )
+        return found

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.errors import DataError, UsageError, WrongKindError
+from bbqrec_cli.records import Sequences, TrainedModel
+from bbqrec_cli.stages.evaluate import EvaluateConfig, run
+
+
+def popularity(path, catalogue, counts) -> None:
+    weights = {"counts": np.array(counts, dtype=np.float32)}
+    hdf5.write_model(
+        path, TrainedModel(catalogue=catalogue, name="popularity", settings={}, weights=weights), config={}
+    )
+
+
+@pytest.fixture
+def config(files, tmp_path) -> EvaluateConfig:
+    return EvaluateConfig(model=files["model"], output=tmp_path / "metrics.h5", device="cpu", k=(1, 5, 10))
+
+
+@pytest.mark.parametrize(("split", "back"), [("test", 1), ("validation", 2)])
+def test_against_brute_force(config, catalogue, trained_model, split, back):
+    """Ranks counted one by one: how many items score more, or as much in an earlier row."""
+    counts = trained_model.weights["counts"]
+    result = run(dataclasses.replace(config, split=split))
+    ranks = []
+    for sequence in catalogue.sequences:
+        target = sequence[-back]
+        before = [i for i in range(12) if counts[i] > counts[target] or (counts[i] == counts[target] and i < target)]
+        ranks.append(1 + len(before))
+    made = hdf5.read_metrics(config.output)
+    assert made.ranks.tolist() == [rank if rank <= 10 else 0 for rank in ranks]
+    for k in (1, 5, 10):
+        gains = [1 / math.log2(1 + rank) if rank <= k else 0.0 for rank in ranks]
+        assert result.aggregates[f"recall@{k}"] == pytest.approx(np.mean([rank <= k for rank in ranks]))
+        assert result.aggregates[f"ndcg@{k}"] == pytest.approx(np.mean(gains))
+        np.testing.assert_allclose(made.ndcg[k], gains, rtol=1e-6)
+    assert (made.model, made.split, made.user_ids) == ("popularity", split, catalogue.user_ids)
+
+
+def test_test_histories_hold_the_validation_item_and_only_what_came_before(config, catalogue, monkeypatch):
+    """What the model is shown, seen from inside."""
+    from bbqrec_cli.models.popularity import Popularity
+
+    shown = {}
+    recommend = Popularity.recommend
+
+    def spy(self, batch, wanted):
+        for items, targets, length in zip(batch.items, batch.targets, batch.lengths, strict=True):
+            shown.setdefault(int(targets[length - 1]), []).append(items[:length].tolist())
+        return recommend(self, batch, wanted)
+
+    monkeypatch.setattr(Popularity, "recommend", spy)
+    run(config)
+    found = sorted((target, history) for target, histories in shown.items() for history in histories)
+    assert found == sorted((int(s[-1]), s[:-1].tolist()) for s in catalogue.sequences)
+
+
+def test_json_keys_and_intervals(config):
+    result = run(config).to_json()
+    assert {"output", "model", "split", "users", "recall@5", "recall@10", "ndcg@5", "ndcg@10", "confidence"} <= set(
+        result
+    )
+    for name, (low, high) in result["confidence"].items():
+        assert low <= result[name] <= high
+    assert result["users"] == 30
+
+
+def test_short_users_are_counted_and_not_evaluated(config, catalogue, tmp_path, bbqrec):
+    walks = [[0, 1], [2, 3, 0], [4, 5, 6, 7], [], *([[8, 9, 10]] * 26)]
+    popularity(tmp_path / "m.h5", dataclasses.replace(catalogue, sequences=Sequences.from_lists(walks)), range(12))
+    result = run(dataclasses.replace(config, model=tmp_path / "m.h5"))
+    assert (result.users, result.unevaluated) == (28, 2)
+    assert hdf5.read_metrics(config.output).user_ids[:2] == ["u1", "u2"]
+    said = bbqrec("evaluate", tmp_path / "m.h5", "-o", tmp_path / "x.h5")
+    assert "2 users have fewer than 3 items" in said.err
+
+
+def test_nobody_to_evaluate(config, catalogue, tmp_path):
+    short = dataclasses.replace(catalogue, sequences=Sequences.from_lists([[0]] * 30))
+    popularity(tmp_path / "m.h5", short, range(12))
+    with pytest.raises(DataError, match="no user has 3 items"):
+        run(dataclasses.replace(config, model=tmp_path / "m.h5"))
+
+
+def test_against_another_file(config, catalogue, tmp_path):
+    from scipy.stats import ttest_rel
+
+    run(config)
+    popularity(tmp_path / "other.h5", catalogue, [0, 9, 1, 0, 7, 0, 0, 3, 0, 5, 0, 0])
+    other = dataclasses.replace(
+        config, model=tmp_path / "other.h5", output=tmp_path / "other_metrics.h5", against=config.output
+    )
+    found = run(other).significance["ndcg@5"]
+    mine, theirs = hdf5.read_metrics(other.output).ndcg[5], hdf5.read_metrics(config.output).ndcg[5]
+    assert found["t_test"] == pytest.approx(ttest_rel(mine, theirs).pvalue)
+    assert 0 < found["wilcoxon"] <= 1
+
+
+def test_against_other_users(config, catalogue, tmp_path):
+    run(config)
+    renamed = dataclasses.replace(catalogue, user_ids=[f"v{user}" for user in range(30)])
+    popularity(tmp_path / "other.h5", renamed, range(12))
+    with pytest.raises(DataError, match="not of the same users"):
+        run(dataclasses.replace(config, model=tmp_path / "other.h5", output=tmp_path / "o.h5", against=config.output))
+
+
+def test_what_is_refused(config, files):
+    with pytest.raises(UsageError, match="--k"):
+        run(dataclasses.replace(config, k=()))
+    with pytest.raises(WrongKindError, match="a model file is needed"):
+        run(dataclasses.replace(config, model=files["tokens"]))
+
+
+def test_the_command(bbqrec, files, tmp_path):
+    said = bbqrec("evaluate", files["model"], "-o", tmp_path / "m.h5", "--k", "3", "--split", "validation", "--json")
+    assert said.status == 0
+    assert {"recall@3", "ndcg@3"} <= set(json.loads(said.out))
+    table = bbqrec("evaluate", files["model"], "-o", tmp_path / "n.h5", "--against", tmp_path / "m.h5")
+    assert table.status == 0
+    assert "95% interval" in table.out

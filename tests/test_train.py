@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.errors import DataError, InterruptedRunError, OutputExistsError, UsageError
+from bbqrec_cli.records import Dataset, Sequences
+from bbqrec_cli.stages.train import TrainConfig, run
+from bbqrec_cli.training import loop
+
+SMALL = {"epochs": 4, "width": 8, "batch_size": 10, "patience": 0}
+
+
+@pytest.fixture
+def config(files, tmp_path) -> TrainConfig:
+    return TrainConfig(
+        input=files["tokens"], output=tmp_path / "model.h5", model="sasrec", device="cpu", precision="fp32", options=SMALL
+    )  # fmt: skip
+
+
+def test_the_model_file_holds_all_that_is_needed(config, files, catalogue):
+    result = run(config)
+    made = hdf5.read_model(config.output)
+    assert (made.name, made.settings["width"], made.settings["history"]) == ("sasrec", 8, 20)
+    assert made.codes is None, "sasrec needs none"
+    assert made.catalogue.titles == catalogue.titles
+    assert [row["epoch"] for row in made.history] == [1, 2, 3, 4]
+    assert made.history[result.best_epoch - 1]["ndcg@10"] == result.validation["ndcg@10"]
+    about = hdf5.describe(config.output)
+    assert about["parents"][0]["sha256"] == hdf5.sha256(files["tokens"])
+    assert about["config"]["options"]["epochs"] == 4
+    assert about["config"]["options"]["learning_rate"] == 0.001, "defaults are recorded too"
+    assert set(result.to_json()) >= {"output", "model", "epochs", "best_epoch", "validation", "seconds"}
+    assert not list(config.output.parent.glob("*.checkpoint"))
+
+
+@pytest.mark.parametrize("kind", ["dataset", "features"])
+def test_models_without_codes_take_any_file_with_sequences(config, files, kind):
+    run(dataclasses.replace(config, input=files[kind]))
+    assert hdf5.read_model(config.output).name == "sasrec"
+
+
+def test_models_with_codes_do_not(config, files):
+    with pytest.raises(DataError, match="bbqrec needs semantic IDs") as caught:
+        run(dataclasses.replace(config, input=files["dataset"], model="bbqrec", options={}))
+    assert caught.value.hint == "bbqrec tokenize"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": "sasrek", "options": {}}, "did you mean 'sasrec'"),
+        ({"options": {"variant": "full"}}, "--model sasrec: unknown option 'variant'"),
+        ({"model": "popularity"}, "--model popularity: unknown option 'epochs'"),
+        ({"options": {"dropout": 1.5}}, "--dropout is 1.5; it must be 0 to 0.9"),
+    ],
+)
+def test_wrong_options_are_named(config, changes, says):
+    with pytest.raises(UsageError, match=says.replace("--", "[-][-]")):
+        run(dataclasses.replace(config, **changes))
+
+
+def test_an_existing_output_is_left_alone(config):
+    config.output.write_text("mine")
+    with pytest.raises(OutputExistsError):
+        run(config)
+    assert config.output.read_text() == "mine"
+
+
+def test_users_too_short_to_validate_on(config, catalogue, tmp_path):
+    short = dataclasses.replace(catalogue, sequences=Sequences.from_lists([[0, 1]] * 30))
+    hdf5.write_dataset(tmp_path / "short.h5", Dataset(catalogue=short, texts=[""] * 12, images=[b""] * 12), config={})
+    with pytest.raises(DataError, match="no user has 3 items"):
+        run(dataclasses.replace(config, input=tmp_path / "short.h5"))
+
+
+@pytest.fixture
+def stopped(config, monkeypatch) -> TrainConfig:
+    """A run that was interrupted in its third epoch."""
+    epoch = loop._epoch
+
+    def stop(*rest):
+        if rest[-1] == 2:
+            raise KeyboardInterrupt
+        return epoch(*rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_epoch", stop)
+        with pytest.raises(InterruptedRunError, match=r"2 of 4 epochs are saved in .*model\.h5\.checkpoint"):
+            run(config)
+    assert not config.output.exists()
+    return config
+
+
+def test_resumed_is_uninterrupted(stopped, tmp_path):
+    run(dataclasses.replace(stopped, resume=True))
+    whole = dataclasses.replace(stopped, output=tmp_path / "whole.h5")
+    run(whole)
+    mine, theirs = hdf5.read_model(stopped.output), hdf5.read_model(whole.output)
+    for name, value in theirs.weights.items():
+        np.testing.assert_array_equal(mine.weights[name], value, err_msg=name)
+    assert not stopped.output.with_name("model.h5.checkpoint").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"seed": 1}, "seed was 0 and is 1"),
+        ({"options": SMALL | {"epochs": 8}}, "epochs was 4 and is 8"),
+        ({"model": "popularity", "options": {}}, None),
+    ],
+)
+def test_resuming_another_run(stopped, changes, says):
+    again = dataclasses.replace(stopped, resume=True, **changes)
+    if says is None:
+        run(again)  # nothing is trained, so nothing is resumed
+    else:
+        with pytest.raises(DataError, match=says):
+            run(again)
+
+
+def test_resuming_on_other_data(stopped, files):
+    with pytest.raises(DataError, match="sha256 was"):
+        run(dataclasses.replace(stopped, resume=True, input=files["features"]))
+
+
+def test_a_moved_input_can_be_resumed(stopped, files, tmp_path):
+    moved = tmp_path / "moved.h5"
+    moved.write_bytes(files["tokens"].read_bytes())
+    assert run(dataclasses.replace(stopped, resume=True, input=moved)).epochs == 4
+
+
+def test_validation_users(config):
+    from bbqrec_cli.data.splits import leave_last_out
+    from bbqrec_cli.stages.train import thinned
+
+    held = leave_last_out(hdf5.read_catalogue(config.input).sequences).validation
+    assert thinned(held, 0) is held
+    assert thinned(held, 10).users.tolist() == list(range(0, 30, 3))
+
+
+def test_the_command(bbqrec, files, tmp_path):
+    output = tmp_path / "model.h5"
+    said = bbqrec("train", files["tokens"], "-o", output, "--model", "sasrec", "--epochs", 2, "--width", 8, "--json")
+    assert said.status == 0
+    result = json.loads(said.out)
+    assert (result["model"], result["epochs"]) == ("sasrec", 2)
+    assert said.err.count("ndcg@10") == 2, "one line an epoch"
+    refused = bbqrec("train", files["tokens"], "-o", tmp_path / "b.h5", "--model", "sasrec", "--decoder-layers", 2)
+    assert refused.status == 2
+    assert "decoder_layers" in refused.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killed_and_resumed(files, tmp_path, how):
+    def command(output, *more):
+        options = ["--model", "sasrec", "--epochs", "60", "--width", "32", "--batch-size", "4", "--patience", "0"]
+        return [
+            sys.executable, "-m", "bbqrec_cli", "train", str(files["tokens"]), "-o", str(output), *options, *more,
+            "--device", "cpu", "--threads", "1", "--json",
+        ]  # fmt: skip
+
+    broken, whole = tmp_path / "broken.h5", tmp_path / "whole.h5"
+    checkpoint = tmp_path / "broken.h5.checkpoint"
+    process = subprocess.Popen(command(broken), stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    until = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(how)
+    _, said = process.communicate()
+    assert process.returncode == (-9 if how == signal.SIGKILL else 130)
+    assert how == signal.SIGKILL or b"are saved in" in said
+    assert not broken.exists()
+    for output, more in ((broken, ["--resume"]), (whole, [])):
+        subprocess.run(command(output, *more), check=True, capture_output=True)
+    mine, theirs = hdf5.read_model(broken).weights, hdf5.read_model(whole).weights
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(mine[name], value, err_msg=name)
