@@ -1,3 +1,3 @@
-"""Semantic IDs from text, pictures and behaviour, and recommendation with them: the reference implementation of BBQRec."""
+"""Semantic IDs from text, pictures and behaviour, and generative recommendation with them: the BBQRec toolkit."""
 
 __version__ = "0.1.0"

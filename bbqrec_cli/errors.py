@@ -1,4 +1,4 @@
-"""The one family of errors that a user may see. Each has a closed `code`, an exit code and, where possible, a next step.
+"""The one family of errors that a user may see: each has a closed `code`, an exit code and, mostly, a next step.
 
 Only `cli/` turns them into a message and an exit status; everything below raises them.
 """

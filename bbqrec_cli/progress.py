@@ -1,4 +1,4 @@
-"""How a stage tells what it is doing without knowing who listens. `cli/console.py` shows it; tests and scripts use SILENT."""
+"""How a stage tells what it does without knowing who listens: `cli/console.py` shows it; scripts use SILENT."""
 
 from __future__ import annotations
 

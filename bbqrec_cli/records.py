@@ -1,6 +1,6 @@
 """What the stages hand each other, in memory. `hdf5/` maps each record to a file kind and back.
 
-Shapes: U users, I items, E interactions, L levels, M signals, N codes a codebook, D width of a code, d width of a feature.
+U users, I items, E interactions, L levels, M signals, N codes a codebook, D width of a code, d width of a feature.
 Rows of items start at 0; there is no padding in any record.
 """
 
@@ -84,7 +84,7 @@ class Catalogue:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Feature:
-    """One modality of every item: values (I, d) float32 and present (I,) bool. Absent rows hold zeros and are masked."""
+    """One modality of every item: values (I, d) float32, present (I,) bool. Absent rows hold zeros and are masked."""
 
     values: np.ndarray
     present: np.ndarray

@@ -22,7 +22,8 @@ SMALL = {"epochs": 4, "width": 8, "batch_size": 10, "patience": 0}
 @pytest.fixture
 def config(files, tmp_path) -> TrainConfig:
     return TrainConfig(
-        input=files["tokens"], output=tmp_path / "model.h5", model="sasrec", device="cpu", precision="fp32", options=SMALL
+        input=files["tokens"], output=tmp_path / "model.h5", model="sasrec", device="cpu", precision="fp32",
+        options=SMALL,
     )  # fmt: skip
 
 

@@ -39,7 +39,11 @@ class BBQRecConfig(TrainingConfig):
     masking: str = option(
         "causal", "Encoder: causal (all positions in one pass) or bidirectional.", choices=("causal", "bidirectional")
     )
-    normalisation: str = option("catalogue", "A level's softmax: over the existing tuples (catalogue) or all codes.", choices=("catalogue", "codes"))  # fmt: skip
+    normalisation: str = option(
+        "catalogue",
+        "A level's softmax: over the existing tuples (catalogue) or all codes.",
+        choices=("catalogue", "codes"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
