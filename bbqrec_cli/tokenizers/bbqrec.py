@@ -6,7 +6,7 @@ paper's equations alone do not train, and what is done about it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from bbqrec_cli.tokenizers.configs import BBQRecConfig
 from bbqrec_cli.tokenizers.mutual_information import CLUB
 from bbqrec_cli.tokenizers.residual_quantizer import ResidualQuantizer
 from bbqrec_cli.tokenizers.sequence_alignment import SequenceAlignment, distinct_rows
-from bbqrec_cli.tokenizers.training import fit_tokenizer, mlp
+from bbqrec_cli.tokenizers.training import TokenizerNetwork, fit_tokenizer, mlp
 
 SIGNALS = ("id", "text", "image")
 
@@ -34,7 +34,8 @@ class Modality(nn.Module):
     """One modality's encoders (eq. 2) and decoder (eq. 8).
 
     The behaviour-aligned output ends in a batch norm without gain and lies on the unit sphere, the specific one in a
-    layer norm without gain: neither can shrink to nothing to please CLUB, and all signals meet the codebook on one scale.
+    layer norm without gain: neither can shrink to nothing to please CLUB, and all signals meet the codebook on one
+    scale.
     """
 
     features: Tensor
@@ -45,19 +46,21 @@ class Modality(nn.Module):
         width = feature.values.shape[1]
         self.register_buffer("features", torch.from_numpy(standardized(feature)), persistent=False)
         self.register_buffer("present", torch.from_numpy(feature.present.copy()), persistent=False)
-        self.aligned = nn.Sequential(*mlp(width, hidden, dim), nn.BatchNorm1d(dim, affine=False))
+        self.aligned = nn.Sequential(*mlp(width, hidden, dim))
+        self.norm = nn.BatchNorm1d(dim, affine=False)
         self.specific = nn.Sequential(*mlp(width, hidden, dim)) if specific else None
         self.decoder = nn.Sequential(*mlp((2 if specific else 1) * dim, hidden, width))
 
     def encode(self, x: Tensor) -> Tensor:
         """z, (n, D) of unit length."""
-        return normalize(self.aligned(x).float(), dim=1)
+        return normalize(self.norm(self.aligned(x).float()), dim=1)
 
     def encode_specific(self, x: Tensor) -> Tensor | None:
         """z̄, (n, D) of length √D, or None in the variant ¬MIM."""
-        return (
-            None if self.specific is None else layer_norm(self.specific(x).float(), (self.specific[-1].out_features,))
-        )
+        if self.specific is None:
+            return None
+        specific = self.specific(x).float()
+        return layer_norm(specific, specific.shape[1:])
 
     def decode(self, q: Tensor, specific: Tensor | None) -> Tensor:
         """x̂ of q ⊕ z̄ (both scaled to components of about 1), (n, d)."""
@@ -65,7 +68,7 @@ class Modality(nn.Module):
         return self.decoder(q if specific is None else torch.cat([q, specific], dim=1))
 
 
-class BBQRecQuantizer(nn.Module):
+class BBQRecQuantizer(TokenizerNetwork):
     """All parameters of section 4.1 but θ's optimiser; `loss` is eq. 13 on one batch of users."""
 
     def __init__(
@@ -89,23 +92,31 @@ class BBQRecQuantizer(nn.Module):
             shared=config.shared_codebook, commitment=config.alpha,
         )  # fmt: skip
         self.alignment = SequenceAlignment(
-            len(signals) * config.dim, layers=config.sequence_layers, heads=config.sequence_heads, dropout=config.dropout,
-            history=history, temperature=config.tau,
+            len(signals) * config.dim, layers=config.sequence_layers, heads=config.sequence_heads,
+            dropout=config.dropout, history=history, temperature=config.tau,
         )  # fmt: skip
+
+    def modality(self, name: str) -> Modality:
+        """The encoders and the decoder of one modality."""
+        return cast(Modality, self.modalities[name])
+
+    def club(self, name: str) -> CLUB:
+        """The estimator of one modality."""
+        return cast(CLUB, self.clubs[name])
 
     def presence(self, rows: Tensor) -> Tensor:
         """(n, M) bool: which signals the items have."""
         every = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-        return torch.stack([every if s == "id" else self.modalities[s].present[rows] for s in self.signals], dim=1)
+        return torch.stack([every if s == "id" else self.modality(s).present[rows] for s in self.signals], dim=1)
 
     def encode(self, rows: Tensor) -> Tensor:
         """Z_i of eq. 4 for the items `rows` (n,): (n, M, D), zeros where the item lacks the signal."""
         parts = []
         for name in self.signals:
-            if name == "id":
+            if self.ids is not None and name == "id":
                 parts.append(normalize(self.ids(rows).float(), dim=1))
             else:
-                modality = self.modalities[name]
+                modality = self.modality(name)
                 here = modality.present[rows]
                 part = torch.zeros(len(rows), self.config.dim, device=rows.device)
                 # Absent items stay out of the encoder, whose batch norm would otherwise count them.
@@ -146,8 +157,8 @@ class BBQRecQuantizer(nn.Module):
     def content_losses(self, rows: Tensor, z: Tensor, q: Tensor, present: Tensor) -> dict[str, Tensor]:
         """L_recon (eq. 8–9: summed over features, averaged over items) and L_MIM (eq. 3)."""
         reconstruction, information = z.new_zeros(()), z.new_zeros(())
-        for name, modality in self.modalities.items():
-            signal = self.signals.index(name)
+        for name in self.modalities:
+            modality, signal = self.modality(name), self.signals.index(name)
             here = present[:, signal]
             if not here.any():
                 continue
@@ -156,7 +167,7 @@ class BBQRecQuantizer(nn.Module):
             error = modality.decode(q[here, signal], specific).float() - x
             reconstruction = reconstruction + error.square().sum() / len(rows)
             if specific is not None:
-                information = information + self.clubs[name].bound(specific, z[here, signal])
+                information = information + self.club(name).bound(specific, z[here, signal])
         return (
             {"reconstruction": reconstruction, "information": information}
             if self.clubs
@@ -167,13 +178,14 @@ class BBQRecQuantizer(nn.Module):
         """-log q_θ(z̄ | z) on detached inputs: the loss of θ's own optimiser, before each main step."""
         rows, *_ = distinct_rows(batch)
         total = torch.zeros((), device=rows.device)
-        for name, club in self.clubs.items():
-            modality = self.modalities[name]
+        for name in self.clubs:
+            modality = self.modality(name)
             x = modality.features[rows[modality.present[rows]]]
             if len(x) > 1:
                 with torch.no_grad():
                     z, specific = modality.encode(x), modality.encode_specific(x)
-                total = total - club.likelihood(specific, z)
+                if specific is not None:
+                    total = total - self.club(name).likelihood(specific, z)
         return total
 
     def all_vectors(self) -> Tensor:
@@ -185,18 +197,17 @@ class BBQRecQuantizer(nn.Module):
     @property
     def items(self) -> int:
         """I."""
-        return len(self.ids.weight) if self.ids is not None else len(next(iter(self.modalities.values())).present)
+        return len(self.ids.weight) if self.ids is not None else len(self.modality(next(iter(self.modalities))).present)
 
     @torch.no_grad()
     def settle(self, *, block: int = 8192) -> None:
         """Give the batch norms the whole catalogue's statistics, so that codes do not depend on the last batches."""
-        for modality in self.modalities.values():
+        for name in self.modalities:
+            modality = self.modality(name)
             x = modality.features[modality.present]
-            outputs = torch.cat([modality.aligned[:-1](part).float() for part in x.split(block)]) if len(x) else x
+            outputs = torch.cat([modality.aligned(part).float() for part in x.split(block)]) if len(x) else x
             if len(outputs) > 1:
-                norm = modality.aligned[-1]
-                norm.running_mean.copy_(outputs.mean(0))
-                norm.running_var.copy_(outputs.var(0))
+                modality.norm.running_mean, modality.norm.running_var = outputs.mean(0), outputs.var(0)
 
     @torch.no_grad()
     def assign(self, *, block: int = 8192) -> tuple[Tensor, Tensor | None]:

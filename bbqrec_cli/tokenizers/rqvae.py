@@ -18,7 +18,7 @@ from bbqrec_cli.seeds import numpy_generator, torch_generator
 from bbqrec_cli.tokenizers.base import RunSettings, Tokenized, TokenizerInput, code_figures, standardized
 from bbqrec_cli.tokenizers.configs import RQVAEConfig
 from bbqrec_cli.tokenizers.residual_quantizer import ResidualQuantizer
-from bbqrec_cli.tokenizers.training import fit_tokenizer
+from bbqrec_cli.tokenizers.training import TokenizerNetwork, fit_tokenizer
 
 SIGNAL = "content"
 
@@ -47,7 +47,7 @@ class RowBatches:
         return [Rows(part) for part in parts if len(part) > 1 or len(parts) == 1]
 
 
-class RQVAENetwork(nn.Module):
+class RQVAENetwork(TokenizerNetwork):
     """Encoder, residual quantiser, decoder; `loss` is L_RQ-VAE of eq. 9 for one signal."""
 
     features: Tensor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -16,8 +17,22 @@ from bbqrec_cli.seeds import seed_torch
 from bbqrec_cli.tokenizers.base import RunSettings
 from bbqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
 
-Model = TypeVar("Model", bound=nn.Module)
 WARMUP_STEPS = 100
+
+
+class TokenizerNetwork(nn.Module, ABC):
+    """What the loop trains. Parameters whose names begin with 'clubs.' are θ and have their own optimiser."""
+
+    @abstractmethod
+    def loss(self, batch: Any) -> dict[str, torch.Tensor]:
+        """{'loss', …}: what is minimised, and its parts for the figures; scalars."""
+
+    def likelihood(self, batch: Any) -> torch.Tensor:
+        """What θ's optimiser minimises before each main step, a scalar; only asked for where there is a θ."""
+        raise NotImplementedError
+
+
+Model = TypeVar("Model", bound=TokenizerNetwork)
 
 
 class Batches(Protocol):
@@ -45,7 +60,7 @@ def fit_tokenizer(
     """Train a tokenizer's network.
 
     Args:
-        make: builds it (called after seeding). It has `loss(batch) -> {'loss', …}`, with `clubs` also `likelihood`.
+        make: builds it (called after seeding).
         start: called before each epoch (k-means when the time has come).
         report: figures after each epoch.
 
@@ -59,9 +74,11 @@ def fit_tokenizer(
     model = make()
     theta = [p for name, p in model.named_parameters() if name.startswith("clubs.")]
     main = [p for name, p in model.named_parameters() if not name.startswith("clubs.")]
-    optimisers = {"main": torch.optim.AdamW(main, lr=learning_rate, weight_decay=0.0, fused=True)}
-    if theta:
-        optimisers["theta"] = torch.optim.AdamW(theta, lr=learning_rate, weight_decay=0.0, fused=True)
+    optimisers: dict[str, torch.optim.Optimizer] = {
+        name: torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)
+        for name, parameters in {"main": main, "theta": theta}.items()
+        if parameters
+    }
     history: list[dict[str, Any]] = []
     if run.resume and run.checkpoint is not None and run.checkpoint.exists():
         state = load_checkpoint(run.checkpoint, run.identity)
@@ -71,14 +88,16 @@ def fit_tokenizer(
         history = state["history"]
         run.progress.log(f"resumed after epoch {len(history)}")
     steps = len(batches.epoch(0))
+
+    def rate(step: int) -> float:
+        return learning_rate * schedule(step, epochs * steps)
+
     for epoch in range(len(history), epochs):
         began = time.perf_counter()
         seed_torch(run.seed, "tokenizer", epoch)
         start(model, epoch)
         model.train()
-        means = _epoch(
-            model, batches.epoch(epoch), optimisers, run, epoch, learning_rate, epochs * steps, epoch * steps
-        )
+        means = _epoch(model, batches.epoch(epoch), optimisers, run, epoch, rate)
         history.append({"epoch": epoch + 1} | means | report(model, epoch) | {"seconds": time.perf_counter() - began})
         run.progress.log(_line(history[-1], epochs))
         if run.checkpoint is not None:
@@ -89,22 +108,27 @@ def fit_tokenizer(
 
 
 def _epoch(
-    model: nn.Module, batches: list[Any], optimisers: dict[str, torch.optim.Optimizer], run: RunSettings, epoch: int,
-    learning_rate: float, total: int, done: int,
-) -> dict[str, float]:  # fmt: skip
+    model: TokenizerNetwork,
+    batches: list[Any],
+    optimisers: dict[str, torch.optim.Optimizer],
+    run: RunSettings,
+    epoch: int,
+    rate: Callable[[int], float],
+) -> dict[str, float]:
+    """Means of the losses over the batches."""
     sums: dict[str, torch.Tensor] = {}
     with run.progress.task(f"epoch {epoch + 1}", len(batches)) as task:
         for number, batch in enumerate(batches):
-            rate = learning_rate * schedule(done + number, total)
+            now = rate(epoch * len(batches) + number)
             batch = batch.to(run.device)
             if "theta" in optimisers:
-                _step(optimisers["theta"], model.likelihood(batch), rate)
+                _step(optimisers["theta"], model.likelihood(batch), now)
             with autocast(run.device, run.precision):
                 parts = model.loss(batch)
             if not torch.isfinite(parts["loss"]):
                 what = f"epoch {epoch + 1}, step {number + 1}: the loss is {parts['loss'].item()}"
                 raise DataError(what, "a lower --learning-rate")
-            _step(optimisers["main"], parts["loss"], rate)
+            _step(optimisers["main"], parts["loss"], now)
             for key, value in parts.items():
                 sums[key] = sums.get(key, torch.zeros((), device=run.device)) + value.detach()
             task.advance(loss=parts["loss"].item())
