@@ -342,6 +342,54 @@ def test_kill_in_the_middle(tmp_path, files):
     assert os.listdir(tmp_path) == ["c.h5"]
 
 
+SIGNALLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from bbqrec_cli import hdf5
+from bbqrec_cli.hdf5.sink import Sink
+path, before, calls = Path(sys.argv[1]), Path(sys.argv[1]).read_bytes(), 0
+
+def counted(method):
+    def call(self, *rest):
+        global calls
+        calls += 1
+        if calls == stop:
+            os.kill(os.getpid(), [signal.SIGINT, signal.SIGTERM][stop % 2])
+        return method(self, *rest)
+    return call
+
+def terminate(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGTERM, terminate)
+for name in ("write", "read", "readinto", "seek", "tell", "truncate", "flush"):
+    setattr(Sink, name, counted(getattr(Sink, name)))
+for stop in range(1, 1000):
+    calls, interrupted = 0, False
+    try:
+        hdf5.write_checkpoint(path, {"x": np.arange(30_000), "y": np.arange(9)}, {"note": "n" * 70_000}, config={})
+    except KeyboardInterrupt:
+        interrupted = True
+    assert os.listdir(path.parent) == [path.name], stop
+    if calls < stop:
+        break
+    assert interrupted, stop
+    assert path.read_bytes() == before, stop
+assert hdf5.read_checkpoint(path)[1] == {"note": "n" * 70_000}
+assert signal.getsignal(signal.SIGTERM) is terminate
+print(stop)
+"""
+
+
+def test_a_signal_at_any_moment_of_writing(tmp_path, files):
+    """While HDF5 calls the sink an exception would crash it: Ctrl-C and SIGTERM wait until it has let go."""
+    path = Path(shutil.copy(files["checkpoint"], tmp_path / "c.h5"))
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 50
+
+
 def test_a_bug_while_writing_leaves_nothing(tmp_path):
     with pytest.raises(TypeError):
         hdf5.write_checkpoint(tmp_path / "c.h5", {"x": np.array([object()])}, {}, config={})

@@ -1,11 +1,16 @@
-"""The file that HDF5 writes into: locked, and no write fails there, since the library crashes on a full disk."""
+"""The file that HDF5 writes into: locked, and nothing is raised while HDF5 calls it, since the library crashes then:
+neither for a full disk nor for a signal."""
 
 from __future__ import annotations
 
 import errno
 import os
+import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
+from typing import Any
 
 from bbqrec_cli.errors import DiskFullError, LackingError
 
@@ -18,7 +23,8 @@ except ImportError:  # Windows: without the lock, the last of two runs wins
 class Sink:
     """A file object over `partial`, for h5py's file-object driver; a context manager that syncs and closes it.
 
-    The first OSError of a write is kept, whatever is written after it is dropped; it is raised at the context's end.
+    The first OSError of a write is kept, whatever is written after it is dropped. Ctrl-C and SIGTERM wait. Both are
+    raised by `between`, and at the context's end.
 
     Args:
         output: the file that `partial` is to become, for the errors.
@@ -30,6 +36,8 @@ class Sink:
 
     def __init__(self, output: Path, partial: Path) -> None:
         self.error: OSError | None = None
+        self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self._signals: list[int] = []
         try:
             # Not emptied yet: it may be another run's.
             self._stream = open(os.open(partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)  # noqa: SIM115
@@ -84,7 +92,25 @@ class Sink:
     def flush(self) -> None:
         """Nothing is buffered here."""
 
+    def between(self) -> None:
+        """Called where HDF5 is not in the middle of something.
+
+        Raises:
+            OSError: of a write before; KeyboardInterrupt or whatever else the handler of a signal raises.
+        """
+        while self._signals:
+            number = self._signals.pop()
+            self._handlers[number](number, None)
+        if self.error is not None:
+            raise self.error
+
     def __enter__(self) -> Sink:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    self._handlers[number] = handler
+                    signal.signal(number, lambda number, _: self._signals.append(number))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
@@ -93,8 +119,9 @@ class Sink:
                 os.fsync(self._stream.fileno())
         finally:
             self._stream.close()
-        if self.error is not None:
-            raise self.error
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+        self.between()
 
 
 def write_error(path: Path, error: OSError) -> Exception:

@@ -92,13 +92,15 @@ def write(
         OutputExistsError, DiskFullError, LackingError, BrokenFileError (the datasets contradict the schema: a bug).
     """
     check_output(path, force=force)
+    root = _root(kind, attributes or {}, config or {}, parents)
     partial = path.with_name(f".{path.name}.partial")
     sink = Sink(path, partial)
     try:
         with sink, h5py.File(sink, "w", libver=_LIBVER) as file:
             for name, value in datasets.items():
                 _write_dataset(file, name, value)
-            for key, text in _root(kind, attributes or {}, config or {}, parents).items():
+                sink.between()
+            for key, text in root.items():
                 _write_attribute(file, key, text)
             _check(file, partial, kind)
         os.replace(partial, path)
