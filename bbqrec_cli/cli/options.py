@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from bbqrec_cli.cli.console import Console
 from bbqrec_cli.config import flag, from_mapping, read_toml
@@ -116,6 +117,7 @@ def _parameter(f: dataclasses.Field, hint: Any, defaults: list[str]) -> inspect.
         about += f" One of: {', '.join(meta['choices'])}."
     if defaults:
         about += f" [default: {'; '.join(defaults)}]"
+    about = escape(about)  # else rich takes what stands in square brackets for a style
     kind = _plain_type(hint)
     if meta["positional"]:
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
