@@ -256,15 +256,35 @@ def test_existing_output(tmp_path, features):
     assert hdf5.describe(path)["config"] == {"seed": 1}
 
 
-def test_impossible_outputs(tmp_path, monkeypatch):
+def test_impossible_outputs(tmp_path, files, monkeypatch):
+    (tmp_path / "same.h5").hardlink_to(files["tokens"])
     with pytest.raises(DataError, match="is a folder"):
         hdf5.check_output(tmp_path, force=True)
     with pytest.raises(DataError, match="does not exist") as caught:
         hdf5.check_output(tmp_path / "no" / "f.h5", force=False)
     assert caught.value.hint.startswith("mkdir -p")
+    with pytest.raises(DataError, match="is no ordinary file"):
+        hdf5.check_output(Path(os.devnull), force=True)
+    with pytest.raises(DataError, match="is the input"):
+        hdf5.check_output(tmp_path / "same.h5", force=True, inputs=[files["model"], files["tokens"]])
+    hdf5.check_output(tmp_path / "g.h5", force=True, inputs=[tmp_path / "g.h5", files["tokens"]])
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(LackingError, match="may not be written"):
         hdf5.check_output(tmp_path / "f.h5", force=False)
+
+
+def test_a_link_stays_and_what_it_names_is_written(tmp_path, files, features):
+    (tmp_path / "large").mkdir()
+    link, target = tmp_path / "f.h5", tmp_path / "large" / "real.h5"
+    link.symlink_to(target)
+    hdf5.write_features(link, features)
+    assert link.is_symlink()
+    assert same(hdf5.read_features(target), features)
+    with pytest.raises(OutputExistsError):
+        hdf5.write_features(link, features)
+    (tmp_path / "lost.h5").symlink_to(tmp_path / "no" / "real.h5")
+    with pytest.raises(DataError, match="no does not exist"):
+        hdf5.check_output(tmp_path / "lost.h5", force=False)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

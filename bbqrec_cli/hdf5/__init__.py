@@ -21,7 +21,8 @@ from bbqrec_cli.hdf5.files import (
     write_model,
     write_tokens,
 )
-from bbqrec_cli.hdf5.store import check_output, open_file, sha256
+from bbqrec_cli.hdf5.sink import check_output
+from bbqrec_cli.hdf5.store import open_file, sha256
 
 __all__ = [
     "check_finite",

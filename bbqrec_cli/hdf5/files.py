@@ -137,17 +137,28 @@ def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], 
         return arrays, file.attribute("meta"), file.attribute("config")
 
 
-def write_benchmark(path: Path, cells: Mapping[str, np.ndarray], results: Mapping[str, Any], **provenance: Any) -> None:
-    """A suite's cells so far: name -> ranks (U,) of its users' targets, and what else is known of it. Overwrites."""
-    datasets = {f"cells/{name.replace('/', '|')}": ranks.astype(np.int64) for name, ranks in cells.items()}
-    write(path, "benchmark", datasets, attributes={"results": dict(results)}, force=True, **provenance)
+def write_benchmark(path: Path, state: Mapping[str, Any], **provenance: Any) -> None:
+    """What a suite's run knows. Overwrites, atomically; `provenance`: config, parents, as in `store.write`.
+
+    Args:
+        state: users, ids of the U evaluated users ([] before the end); cells, name -> ranks (U,) of their targets;
+            steps, key -> what was recorded of a step; results, all that was made of the cells ({} before the end).
+    """
+    datasets: dict[str, Value] = {"users/id": state["users"]}
+    datasets |= {f"cells/{name}": ranks.astype(np.int64) for name, ranks in state["cells"].items()}
+    attributes = {"steps": state["steps"], "results": state["results"]}
+    write(path, "benchmark", datasets, attributes=attributes, force=True, **provenance)
 
 
-def read_benchmark(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(cells, results) of `write_benchmark`."""
+def read_benchmark(path: Path) -> dict[str, Any]:
+    """The `state` of `write_benchmark`. Raises: the errors of `open_file`."""
     with open_file(path, "benchmark") as file:
-        cells = {name.replace("|", "/"): file.array(f"cells/{name}") for name in file.names("cells")}
-        return cells, file.attribute("results")
+        return {
+            "users": file.strings("users/id"),
+            "cells": {name: file.array(f"cells/{name}") for name in file.names("cells")},
+            "steps": file.attribute("steps"),
+            "results": file.attribute("results"),
+        }
 
 
 def read_catalogue(path: Path) -> Catalogue:

@@ -89,7 +89,12 @@ KINDS: dict[str, Kind] = {
         ("model", "split", "aggregates", "confidence"),
     ),
     "checkpoint": Kind(1, "an interrupted stage", (Field("state/{name}", "*", ("...",), required=False),), ("meta",)),
-    "benchmark": Kind(1, "bbqrec benchmark", (Field("cells/{name}", "*", ("...",), required=False),), ("results",)),
+    "benchmark": Kind(
+        1,
+        "bbqrec benchmark",
+        (Field("users/id", "str", ("U",)), Field("cells/{name}", "int64", ("U",), required=False)),
+        ("steps", "results"),
+    ),
 }
 
 

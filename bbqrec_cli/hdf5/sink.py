@@ -1,5 +1,7 @@
-"""The file that HDF5 writes into: locked, and nothing is raised while HDF5 calls it, since the library crashes then:
-neither for a full disk nor for a signal."""
+"""Whether an output may be written, and the file that HDF5 writes into.
+
+Nothing is raised while HDF5 calls that file, neither for a full disk nor for a signal: the library crashes then.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +9,45 @@ import errno
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from bbqrec_cli.errors import DiskFullError, LackingError
+from bbqrec_cli.errors import DataError, DiskFullError, LackingError, OutputExistsError
 
 try:
     import fcntl
 except ImportError:  # Windows: without the lock, the last of two runs wins
     fcntl = None  # type: ignore[assignment]
+
+
+def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = ()) -> None:
+    """Refuse to start work whose output could not be written.
+
+    Raises:
+        OutputExistsError: `path` exists and `force` is off.
+        DataError: its folder does not exist; it is a folder, a device or one of the `inputs`.
+        LackingError: its folder may not be written.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; a file name is needed", "give -o a file name")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is no ordinary file, and would be replaced by one", "give -o a file name")
+    if any(path.exists() and each.exists() and path.samefile(each) for each in inputs):
+        raise DataError(f"{path}: is the input; it would be lost", "give -o another name")
+    if path.exists() and not force:
+        raise OutputExistsError(f"{path}: exists already", "give --force to overwrite it, or -o for another name")
+    folder = target_of(path).parent
+    if not folder.is_dir():
+        raise DataError(f"{path}: the folder {folder} does not exist", f"mkdir -p {folder}")
+    if not os.access(folder, os.W_OK):
+        raise LackingError(f"{path}: the folder {folder} may not be written", "give -o elsewhere")
+
+
+def target_of(path: Path) -> Path:
+    """Where a symbolic link leads: the link stays, and what it names is written."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 class Sink:

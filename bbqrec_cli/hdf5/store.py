@@ -21,11 +21,10 @@ from bbqrec_cli.errors import (
     LackingError,
     MissingFileError,
     NewerVersionError,
-    OutputExistsError,
     WrongKindError,
 )
 from bbqrec_cli.hdf5.schema import FORMAT, KINDS, Field, field_of
-from bbqrec_cli.hdf5.sink import Sink, write_error
+from bbqrec_cli.hdf5.sink import Sink, check_output, target_of, write_error
 
 _LIBVER = ("v110", "v110")
 """HDF5 1.10's file format: it has checksums on the structure, without which a flipped bit can crash the library."""
@@ -34,24 +33,6 @@ _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 """What h5py raises on a file whose bytes are not what they were."""
 
 Value = np.ndarray | Sequence[str] | Sequence[bytes]
-
-
-def check_output(path: Path, *, force: bool) -> None:
-    """Refuse to start work whose output could not be written.
-
-    Raises:
-        OutputExistsError: `path` exists and `force` is off.
-        DataError: its folder does not exist, or it is a folder.
-        LackingError: its folder may not be written.
-    """
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; a file name is needed")
-    if path.exists() and not force:
-        raise OutputExistsError(f"{path}: exists already", "give --force to overwrite it, or -o for another name")
-    if not path.parent.is_dir():
-        raise DataError(f"{path}: the folder {path.parent} does not exist", f"mkdir -p {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise LackingError(f"{path}: the folder {path.parent} may not be written", "give -o elsewhere")
 
 
 def sha256(path: Path) -> str:
@@ -92,8 +73,8 @@ def write(
         OutputExistsError, DiskFullError, LackingError, BrokenFileError (the datasets contradict the schema: a bug).
     """
     check_output(path, force=force)
-    root = _root(kind, attributes or {}, config or {}, parents)
-    partial = path.with_name(f".{path.name}.partial")
+    root, target = _root(kind, attributes or {}, config or {}, parents), target_of(path)
+    partial = target.with_name(f".{target.name}.partial")
     sink = Sink(path, partial)
     try:
         with sink, h5py.File(sink, "w", libver=_LIBVER) as file:
@@ -103,7 +84,7 @@ def write(
             for key, text in root.items():
                 _write_attribute(file, key, text)
             _check(file, partial, kind)
-        os.replace(partial, path)
+        os.replace(partial, target)
     except OSError as error:
         raise write_error(path, error) from error
     finally:
@@ -189,7 +170,7 @@ def describe_parent(path: Path) -> dict[str, str]:
     """{'path': name, 'kind', 'sha256'} of an input; kind 'raw' for what is not a bbqrec file."""
     kind = "raw"
     if h5py.is_hdf5(path):
-        with suppress(OSError), h5py.File(path, "r") as file:
+        with suppress(OSError), h5py.File(path, "r", locking=False) as file:
             kind = _text(file.attrs.get("kind", kind))
     return {"path": path.name, "kind": kind, "sha256": sha256(path)}
 
@@ -272,7 +253,8 @@ def open_file(path: Path, *kinds: str) -> Iterator[File]:
     if path.is_dir():
         raise BrokenFileError(f"{path}: is a folder; a file is needed", hint)
     try:
-        file = h5py.File(path, "r")
+        # Files are replaced whole, never changed: locks add nothing, and some network file systems have none.
+        file = h5py.File(path, "r", locking=False)
     except OSError as error:
         if isinstance(error, PermissionError):
             raise LackingError(f"{path}: may not be read") from error
