@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,10 @@ def _catalogue_in(file: File) -> Catalogue:
         raise BrokenFileError(f"{file.path}: /sequences/indptr does not fit /sequences/items")
     if len(items) and (items.min() < 0 or items.max() >= catalogue.items):
         raise BrokenFileError(f"{file.path}: /sequences/items names an item row outside 0…{catalogue.items - 1}")
+    for name, ids in (("users/id", catalogue.user_ids), ("items/id", catalogue.item_ids)):
+        if len(set(ids)) < len(ids):
+            twice = next(each for each, count in Counter(ids).items() if count > 1)
+            raise BrokenFileError(f"{file.path}: /{name} holds {twice!r} more than once")
     return catalogue
 
 
@@ -293,7 +298,7 @@ def group_codes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _codes_in(file: File) -> Codes | None:
     if "codes" not in file:
         return None
-    return Codes(
+    made = Codes(
         codes=file.array("codes"),
         modalities=tuple(file.attribute("modalities")),
         method=str(file.attribute("method")),
@@ -301,3 +306,9 @@ def _codes_in(file: File) -> Codes | None:
         codebooks=file.array("codebooks") if "codebooks" in file else None,
         item_vectors=file.array("item_vectors") if "item_vectors" in file else None,
     )
+    highest, signals = int(made.codes.max(initial=0)), made.codes.shape[2]
+    if highest >= made.codebook_size:
+        raise BrokenFileError(f"{file.path}: /codes holds {highest}, but codebook_size is {made.codebook_size}")
+    if len(made.modalities) != signals:
+        raise BrokenFileError(f"{file.path}: /codes has {signals} signals, but modalities names {len(made.modalities)}")
+    return made
