@@ -10,7 +10,7 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,13 +63,16 @@ class StageConfig:
     force: bool = option(False, "Overwrite an existing output.", stored=False)
 
 
-def from_mapping(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
+def from_mapping(
+    cls: type[T], values: Mapping[str, Any], *, where: str, origins: Mapping[str, str] = types.MappingProxyType({})
+) -> T:
     """Build configuration `cls` from `values`, refusing unknown keys and bad values by name.
 
     Args:
         cls: a frozen dataclass made of `option` fields.
         values: key to value; keys may use '-' for '_'.
         where: what the error names as the source ('the command line', 'run.toml').
+        origins: the same for the keys that come from elsewhere.
 
     Raises:
         UsageError: an unknown key (with the nearest match), a wrong type, a value outside its limits.
@@ -80,8 +83,8 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
     for key, value in values.items():
         name = key.replace("-", "_")
         if name not in fields:
-            raise UsageError(f"{where}: unknown option {key!r}{nearest(name, fields)}")
-        clean[name] = check_value(fields[name], hints[name], value, where=where)
+            raise UsageError(f"{origins.get(key, where)}: unknown option {key!r}{nearest(name, fields)}")
+        clean[name] = check_value(fields[name], hints[name], value, where=origins.get(key, where))
     missing = [n for n, f in fields.items() if n not in clean and f.default is MISSING and f.default_factory is MISSING]
     if missing:
         raise UsageError(f"{where}: {flag(missing[0])} is needed")
@@ -120,6 +123,11 @@ def check_value(f: dataclasses.Field, hint: Any, value: Any, *, where: str) -> A
     return value
 
 
+_NEEDED = {
+    int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path", dict: "a table"
+}  # fmt: skip
+
+
 def _coerce(name: str, hint: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
@@ -144,16 +152,20 @@ def _coerce(name: str, hint: Any, value: Any, where: str) -> Any:
         except ValueError:
             pass
     if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):
-        raise UsageError(f"{where}: {flag(name)} is {value!r}; a {hint.__name__} is needed")
+        raise UsageError(f"{where}: {flag(name)} is {value!r}; {_NEEDED.get(hint, hint.__name__)} is needed")
     return value
 
 
-def read_toml(path: Path, section: str) -> dict[str, Any]:
-    """The options of `section` in a TOML file: its own table if there is one, else the file's top level.
+def read_toml(path: Path, section: str, sections: Collection[str]) -> dict[str, Any]:
+    """The options of a command in a TOML file: the file's top level, which holds for every command, then its own table.
+
+    Args:
+        section: the command.
+        sections: all commands: the tables that there may be.
 
     Raises:
         MissingFileError: no such file.
-        UsageError: not TOML.
+        UsageError: not TOML, or a table that is no command's.
     """
     try:
         import tomllib
@@ -165,9 +177,14 @@ def read_toml(path: Path, section: str) -> dict[str, Any]:
         raise MissingFileError(f"{path}: no such configuration file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"{path}: not a TOML file: {error}") from None
-    if isinstance(values.get(section), dict):
-        return dict(values[section])
-    return {k: v for k, v in values.items() if not isinstance(v, dict)}
+    for name, value in values.items():
+        if isinstance(value, dict) and name not in (*sections, "options"):
+            raise UsageError(f"{path}: unknown table [{name}]{nearest(name, sections)}")
+    shared = {key: value for key, value in values.items() if key not in sections}
+    own = values.get(section, {})
+    if not isinstance(own, dict):
+        raise UsageError(f"{path}: {section} is {own!r}; a table [{section}] is needed")
+    return shared | own
 
 
 def stored(config: Any) -> dict[str, Any]:

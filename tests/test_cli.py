@@ -12,6 +12,7 @@ import pytest
 
 from bbqrec_cli.cli import app as cli
 from bbqrec_cli.cli import inspect as inspect_command
+from bbqrec_cli.cli import train as train_command
 from bbqrec_cli.errors import BBQRecError, CollapseError, DiskFullError, InterruptedRunError, UsageError
 
 COMMANDS = [command.name for command in cli.app.registered_commands]
@@ -141,7 +142,49 @@ def test_config_file_and_flags_that_win(bbqrec, tmp_path, monkeypatch):
     assert "unknown option 'sede' (did you mean 'seed'?)" in outcome.err
     run.write_text("seed = [\n")
     assert bbqrec("inspect", "x", "--config", run).status == 2
+    run.write_text("seed = 7\n")
+    assert "the command line: --threads is -1" in bbqrec("inspect", "x", "--config", run, "--threads", -1).err
+    run.write_text("threads = -1\n")
+    assert "run.toml: --threads is -1" in bbqrec("inspect", "x", "--config", run).err
     assert len(seen) == 1
+
+
+def test_the_options_of_a_model_in_a_file(bbqrec, tmp_path, monkeypatch):
+    """As they are shown by --help, or in a table as `inspect` shows them."""
+    seen = []
+
+    def listens(config, console):
+        seen.append(config)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(train_command, "run", listens)
+    run = tmp_path / "run.toml"
+    run.write_text("[train]\nmodel = 'sasrec'\nbatch-size = 3\n[train.options]\nwidth = 32\nlayers = 1\n")
+    bbqrec("train", "--config", run, "--layers", "4")
+    assert (seen[0].model, seen[0].options) == ("sasrec", {"width": 32, "layers": 4, "batch_size": 3})
+    run.write_text("[train]\noptions = 3\n")
+    assert "run.toml: --options is 3; a table is needed" in bbqrec("train", "--config", run).err
+    run.write_text("[train]\nwidht = 3\n")
+    assert "run.toml: unknown option 'widht' (did you mean 'width'?)" in bbqrec("train", "--config", run).err
+
+
+POSITIONAL = {"prepare": ["demo"], "inspect": ["x.h5"], "benchmark": ["demo"]}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_a_file_of_options(bbqrec, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run.toml"
+    other = next(each for each in COMMANDS if each != command)
+    run.write_text(f"[{command}]\nthreds = 1\n[{other}]\nnonsense = 1\n")
+    refused = bbqrec(command, *POSITIONAL.get(command, []), "--config", run, "--json")
+    assert (refused.status, refused.out) == (2, "")
+    assert json.loads(refused.err)["message"] == f"{run}: unknown option 'threds' (did you mean 'threads'?)"
+    run.write_text(f"[{command}]\ndevice = 'nonsense'\nseed = -1\n")
+    assert f"{run}: --seed is -1" in bbqrec(command, *POSITIONAL.get(command, []), "--config", run).err
+    run.write_text(f"[{command}x]\nseed = 1\n")
+    said = bbqrec(command, *POSITIONAL.get(command, []), "--config", run).err
+    assert f"{run}: unknown table [{command}x] (did you mean '{command}'?)" in said
 
 
 def test_quiet(files, bbqrec, tmp_path):

@@ -49,13 +49,13 @@ def test_values_become_their_types():
         ({"dropout": 1.5}, "--dropout is 1.5; it must be 0 to 1"),
         ({"dropout": float("nan")}, "--dropout is nan; it must be 0 to 1"),
         ({"depths": "5,0"}, "--depths is 0; it must be at least 1"),
-        ({"codebook_size": "many"}, "--codebook-size is 'many'; a int is needed"),
-        ({"codebook_size": 2.5}, "--codebook-size is 2.5; a int is needed"),
-        ({"codebook_size": True}, "--codebook-size is True; a int is needed"),
-        ({"flag": "yes"}, "--flag is 'yes'; a bool is needed"),
+        ({"codebook_size": "many"}, "--codebook-size is 'many'; a whole number is needed"),
+        ({"codebook_size": 2.5}, "--codebook-size is 2.5; a whole number is needed"),
+        ({"codebook_size": True}, "--codebook-size is True; a whole number is needed"),
+        ({"flag": "yes"}, "--flag is 'yes'; true or false is needed"),
         ({"signals": 3}, "--signals is 3; a list is needed"),
         ({"seed": -1}, "--seed is -1; it must be at least 0"),
-        ({"source": 3}, "--source is 3; a Path is needed"),
+        ({"source": 3}, "--source is 3; a path is needed"),
     ],
 )
 def test_bad_values_are_refused_by_name(values, message):
@@ -76,11 +76,31 @@ def test_stored_is_json_without_what_the_machine_decides():
     }  # fmt: skip
 
 
+COMMANDS = ("train", "embed")
+
+
 def test_toml_sections(tmp_path):
+    """The top level holds for every command, its own table for one."""
     path = tmp_path / "run.toml"
-    path.write_text('seed = 7\n[train]\nwidth = 64\nmodel = "sasrec"\n')
-    assert read_toml(path, "train") == {"width": 64, "model": "sasrec"}
-    assert read_toml(path, "embed") == {"seed": 7}
+    path.write_text('seed = 7\nthreads = 2\n[train]\nseed = 8\nmodel = "sasrec"\n[train.options]\nwidth = 64\n')
+    assert read_toml(path, "train", COMMANDS) == {
+        "seed": 8, "threads": 2, "model": "sasrec", "options": {"width": 64}
+    }  # fmt: skip
+    assert read_toml(path, "embed", COMMANDS) == {"seed": 7, "threads": 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[trian]\nseed = 7\n", r"unknown table \[trian\] \(did you mean 'train'\?\)"),
+        ("train = 3\n", r"train is 3; a table \[train\] is needed"),
+    ],
+)
+def test_a_table_that_nobody_would_read(tmp_path, content, message):
+    path = tmp_path / "run.toml"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=message):
+        read_toml(path, "train", COMMANDS)
 
 
 @pytest.mark.parametrize("content", [b"seed = ", b"\xff\xfe", b"[a]\n[a]\n"])
@@ -88,14 +108,14 @@ def test_bad_toml(tmp_path, content):
     path = tmp_path / "run.toml"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=r"run\.toml: not a TOML file"):
-        read_toml(path, "train")
+        read_toml(path, "train", COMMANDS)
 
 
 def test_no_toml(tmp_path):
     with pytest.raises(MissingFileError, match="no such configuration file"):
-        read_toml(tmp_path / "none.toml", "train")
+        read_toml(tmp_path / "none.toml", "train", COMMANDS)
     with pytest.raises(UsageError, match="not a TOML file"):
-        read_toml(tmp_path, "train")
+        read_toml(tmp_path, "train", COMMANDS)
 
 
 def every_error(cls=BBQRecError):

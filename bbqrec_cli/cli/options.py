@@ -15,8 +15,8 @@ import typer
 from rich.markup import escape
 
 from bbqrec_cli.cli.console import Console
-from bbqrec_cli.config import flag, from_mapping, read_toml
-from bbqrec_cli.errors import InterruptedRunError
+from bbqrec_cli.config import flag, from_mapping, nearest, read_toml
+from bbqrec_cli.errors import InterruptedRunError, UsageError
 
 _TALK = {
     "config": (Path, "TOML file of options; flags win over it."),
@@ -43,12 +43,13 @@ def command(app: typer.Typer, name: str, config_class: type, *extra: type) -> Ca
             talk = {key: given.pop(key) for key in _TALK}
             json_output, quiet, verbose = (bool(talk[key]) for key in ("json", "quiet", "verbose"))
             current_console = Console(json_output=json_output, quiet=quiet, verbose=verbose)
-            values = read_toml(talk["config"], name) if talk["config"] else {}
-            where = str(talk["config"]) if talk["config"] else "the command line"
-            values |= {key: value for key, value in given.items() if value not in (None, [])}
+            flags = {key: value for key, value in given.items() if value not in (None, [])}
+            values, file = {}, talk["config"]
+            if file:
+                values = read_toml(file, name, [each.name for each in app.registered_commands if each.name])
             # Caught here, since Typer would end the program without a word.
             try:
-                function(build(config_class, values, extra, where=where), current_console)
+                function(build(config_class, flags, extra, values, file=str(file)), current_console)
             except KeyboardInterrupt:
                 raise interrupted() from None
             except BrokenPipeError:  # the reader of stdout has gone (`| head`): nothing to report, nobody to tell
@@ -69,15 +70,27 @@ def interrupted() -> InterruptedRunError:
     )
 
 
-def build(config_class: type, values: dict[str, Any], extra: tuple[type, ...], *, where: str) -> Any:
-    """The configuration of `values`; keys that only an `extra` dataclass knows go into `options`."""
+def build(
+    config_class: type, flags: dict[str, Any], extra: tuple[type, ...], values: dict[str, Any], *, file: str
+) -> Any:
+    """The configuration of `flags` and, where they are silent, of `values` from `file`.
+
+    Keys that only an `extra` dataclass knows go into `options`; a file may hold that table too, as output files do.
+
+    Raises:
+        UsageError: what is wrong, and whether it stands in the file or on the command line.
+    """
     own = {f.name for f in dataclasses.fields(config_class)}
     others = {f.name for each in extra for f in dataclasses.fields(each)} - own
-    normal = {key.replace("-", "_"): value for key, value in values.items()}
-    if extra:
-        options = {key: value for key, value in normal.items() if key in others}
-        normal = {key: value for key, value in normal.items() if key not in others} | {"options": options}
-    return from_mapping(config_class, normal, where=where)
+    for key in values:
+        if key.replace("-", "_") not in own | others:
+            raise UsageError(f"{file}: unknown option {key!r}{nearest(key, own | others)}")
+    given = {key.replace("-", "_"): value for key, value in values.items()} | flags
+    origins = {key: file for key in given if key not in flags}
+    if extra and isinstance(given.get("options", {}), dict):
+        options = {key: given.pop(key) for key in list(given) if key in others}
+        given["options"] = given.get("options", {}) | options
+    return from_mapping(config_class, given, where="the command line", origins=origins)
 
 
 def _fields(*classes: type) -> dict[str, tuple[dataclasses.Field, Any, list[str]]]:
