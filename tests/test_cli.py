@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -95,19 +96,23 @@ def test_exit_status_and_json_error(bbqrec, tmp_path, monkeypatch, arguments, st
 
 
 @pytest.mark.parametrize(
-    ("error", "status"),
+    ("error", "status", "code"),
     [
-        (UsageError("u", "h"), 2),
-        (CollapseError("c"), 3),
-        (DiskFullError("d", "free some"), 4),
-        (InterruptedRunError("i"), 130),
-        (KeyboardInterrupt(), 130),
-        (MemoryError(), 4),
-        (RuntimeError("CUDA out of memory. Tried"), 4),
-        (ValueError("oops"), 1),
+        (UsageError("u", "h"), 2, "usage"),
+        (CollapseError("c"), 3, "collapse"),
+        (DiskFullError("d", "free some"), 4, "disk_full"),
+        (InterruptedRunError("i"), 130, "interrupted"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError(), 4, "environment"),
+        (RuntimeError("CUDA out of memory. Tried"), 4, "environment"),
+        (OSError(errno.ENOSPC, "No space left on device"), 4, "disk_full"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), 4, "environment"),
+        (ModuleNotFoundError("No module named 'scipy'", name="scipy"), 4, "missing_package"),
+        (ModuleNotFoundError("No module named 'x'", name="bbqrec_cli.x"), 1, "error"),
+        (ValueError("oops"), 1, "error"),
     ],
 )
-def test_what_a_stage_raises(bbqrec, monkeypatch, error, status):
+def test_what_a_stage_raises(bbqrec, monkeypatch, error, status, code):
     def fails(*_):
         raise error
 
@@ -115,13 +120,14 @@ def test_what_a_stage_raises(bbqrec, monkeypatch, error, status):
     outcome = bbqrec("inspect", "x", "--json")
     assert (outcome.status, outcome.out) == (status, "")
     said = json.loads(outcome.err)
+    assert said["error"] == code
     if isinstance(error, BBQRecError):
         assert said == {"error": error.code, "message": error.message, "hint": error.hint}
     plain = bbqrec("inspect", "x")
     assert plain.status == status
     assert "Traceback" not in plain.err
     verbose = bbqrec("inspect", "x", "--verbose")
-    assert ("Traceback" in verbose.err) == (status == 1)
+    assert ("Traceback" in verbose.err) == (not isinstance(error, (BBQRecError, KeyboardInterrupt)))
 
 
 def test_config_file_and_flags_that_win(bbqrec, tmp_path, monkeypatch):
@@ -243,6 +249,18 @@ def test_a_reader_that_goes_away(files, options):
     done = subprocess.run(command, stdout=written, stderr=subprocess.PIPE, text=True, check=False)
     os.close(written)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_nobody_who_reads_the_notes(files, tmp_path):
+    """A closed terminal or `2>&1 | head -1` ends no training."""
+    read, written = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "bbqrec_cli", "train", str(files["tokens"]), "--model", "sasrec", "--epochs", "1"]
+    for status in (0, 3):  # the second time the output is there
+        done = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, stderr=written, cwd=tmp_path, check=False)
+        assert done.returncode == status
+        assert bool(done.stdout) == (status == 0)
+    os.close(written)
 
 
 def test_an_entry_point_is_installed():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
+import traceback
 from importlib import import_module
 from typing import Any
 
@@ -11,8 +13,10 @@ import typer
 
 import bbqrec_cli
 from bbqrec_cli.cli import options
-from bbqrec_cli.errors import BBQRecError, LackingError, UsageError
+from bbqrec_cli.errors import BBQRecError, DiskFullError, LackingError, MissingPackageError, UsageError
 
+_NO_MEMORY = ("out of memory", "can't allocate memory", "unable to allocate")
+"""What CUDA, torch and NumPy say."""
 COMMANDS = ("prepare", "embed", "tokenize", "collisions", "train", "evaluate", "recommend", "benchmark", "inspect")
 
 app = typer.Typer(
@@ -64,14 +68,27 @@ def _run(arguments: list[str]) -> int:
         return _say(options.interrupted())
     except BBQRecError as error:
         return _say(error)
-    except MemoryError:
-        return _say(LackingError("out of memory", "a smaller --batch-size"))
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "show"):  # Typer's own usage errors
             return _usage(error)
-        if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
-            return _say(LackingError(f"out of memory: {str(error).splitlines()[0]}", "a smaller --batch-size"))
-        return _bug(error)
+        if options.current_console.verbose:
+            traceback.print_exception(error)
+        bug = f"a bug in bbqrec: {type(error).__name__}: {error}"
+        return _say(_lacking(error) or BBQRecError(bug, "run it again with --verbose and report it"))
+
+
+def _lacking(error: Exception) -> LackingError | None:
+    """What the environment lacks, where that is what an exception of somebody else's code means."""
+    said = str(error)
+    if isinstance(error, MemoryError) or any(each in said.lower() for each in _NO_MEMORY):
+        what = f"out of memory: {said.splitlines()[0]}" if said else "out of memory"
+        return LackingError(what, "a smaller --batch-size, a smaller model, or a larger machine")
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("bbqrec_cli"):
+        return MissingPackageError(f"the package {error.name} is not installed", "pip install --upgrade bbqrec")
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return DiskFullError(said, "free some space") if full else LackingError(said or type(error).__name__)
+    return None
 
 
 def _say(error: BBQRecError) -> int:
@@ -84,12 +101,3 @@ def _usage(error: Any) -> int:
         return _say(UsageError(error.format_message(), "bbqrec COMMAND --help"))
     error.show()
     return 2
-
-
-def _bug(error: Exception) -> int:
-    if options.current_console.verbose:
-        import traceback
-
-        traceback.print_exception(error)
-    bug = BBQRecError(f"a bug in bbqrec: {type(error).__name__}: {error}", "run it again with --verbose and report it")
-    return _say(bug)

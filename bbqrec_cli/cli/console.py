@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -37,6 +38,29 @@ class _Results(RichConsole):
         raise BrokenPipeError
 
 
+class _Stderr:
+    """sys.stderr, which may go away (a closed terminal, `2>&1 | head`): a long run must not die of that."""
+
+    def write(self, text: str) -> int:
+        with self._unfailing():
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._unfailing():
+            sys.stderr.flush()
+
+    @contextmanager
+    def _unfailing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
 class Console:
     """Implements `bbqrec_cli.progress.Progress` for a terminal.
 
@@ -48,7 +72,7 @@ class Console:
 
     def __init__(self, *, json_output: bool = False, quiet: bool = False, verbose: bool = False) -> None:
         self.json_output, self.quiet, self.verbose = json_output, quiet, verbose
-        self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        self._err = RichConsole(file=cast(IO[str], _Stderr()), highlight=False, soft_wrap=True)
         self._out = _Results(highlight=False)
 
     def log(self, message: str) -> None:
@@ -87,7 +111,7 @@ class Console:
         """An error, for people or (with --json) for programs, on stderr."""
         if self.json_output:
             text = json.dumps({"error": error.code, "message": error.message, "hint": error.hint}, ensure_ascii=False)
-            sys.stderr.write(text + "\n")
+            self._err.file.write(text + "\n")
             return
         self._err.print(f"error: {error.message}", style="bold red", markup=False)
         if error.hint:
