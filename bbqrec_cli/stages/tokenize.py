@@ -15,9 +15,9 @@ from bbqrec_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from bbqrec_cli.records import Codes, Features
+    from bbqrec_cli.tokenizers.base import Tokenized
 
 ON_COLLISION = ("share", "suffix")
-CURE = "more --warmup-epochs, a smaller --codebook-size or other --signals"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class TokenizeConfig(StageConfig):
     on_collision: str = option(
         "share", "Items with equal IDs share it, or get one more level (suffix).", choices=ON_COLLISION
     )
-    fail_on_collapse: bool = option(False, "Exit with an error when a codebook has collapsed.")
+    fail_on_collapse: bool = option(False, "Exit with an error when a codebook has collapsed.", stored=False)
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
     resume: bool = option(False, "Go on from the last checkpoint.", stored=False)
     options: dict = option({})
@@ -65,7 +65,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
     from bbqrec_cli.hdf5 import check_output, read_features, sha256, write_tokens
     from bbqrec_cli.records import Tokens
-    from bbqrec_cli.tokenizers.base import RunSettings, code_figures, collapsed
+    from bbqrec_cli.tokenizers.base import RunSettings, code_figures
     from bbqrec_cli.tokenizers.registry import build_tokenizer, tokenizer_config
     from bbqrec_cli.tokenizers.resolution import resolve
 
@@ -75,19 +75,17 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     device = resolve_device(config.device)
     features, began = read_features(config.features), time.perf_counter()
     resolved = stored(config) | {"options": stored(method)}
+    precision = resolve_precision(config.precision, device)
+    run_of = {k: v for k, v in resolved.items() if k not in ("features", "on_collision")} | {"precision": precision}
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
     settings = RunSettings(
-        seed=config.seed, device=device, precision=resolve_precision(config.precision, device), progress=progress,
-        checkpoint=checkpoint, resume=config.resume,
-        identity={"config": resolved, "parents": {str(config.features.name): sha256(config.features)}},
+        seed=config.seed, device=device, precision=precision, progress=progress, checkpoint=checkpoint,
+        resume=config.resume,
+        identity={"config": run_of, "parents": {"the features file's sha256": sha256(config.features)}},
     )  # fmt: skip
     made = build_tokenizer(config.method, method).fit(tokenizer_input(features), settings)
-    figures = code_figures(made.codes.codes, made.codes.modalities, made.codes.codebook_size)
-    trouble = collapsed(figures, made.codes.codebook_size, features.catalogue.items) if made.history else []
-    for sentence in trouble:
-        progress.warn(f"codebook collapse: {sentence}. Try {CURE}.")
-    if trouble and config.fail_on_collapse:
-        raise CollapseError(f"{len(trouble)} codebooks collapsed: {trouble[0]}", CURE)
+    figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
+    check_collapse(made, figures, config, progress)
     codes = resolve(made.codes, config.on_collision)
     resolved["colliding_items"] = {"before": figures["colliding_items"], "after": colliding(codes)}
     tokens = Tokens(catalogue=features.catalogue, codes=codes, history=made.history)
@@ -99,6 +97,27 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
         signals=codes.modalities, items=features.catalogue.items, colliding_items=colliding(codes),
         epochs=len(made.history), seconds=time.perf_counter() - began, figures=figures,
     )  # fmt: skip
+
+
+def check_collapse(made: Tokenized, figures: dict[str, float], config: TokenizeConfig, progress: Progress) -> None:
+    """Warn of codebooks that ended collapsed; an index that somebody else made is not judged.
+
+    Raises:
+        CollapseError: there are some, and --fail-on-collapse was given.
+    """
+    from bbqrec_cli.tokenizers.base import CURE, collapsed
+
+    if not made.history:
+        return
+    codes = made.codes
+    having = [len(codes.codes)] * len(codes.modalities) if made.present is None else made.present.sum(0).tolist()
+    trouble = list(collapsed(figures, codes.codebook_size, dict(zip(codes.modalities, having, strict=True))).values())
+    what = f"{len(trouble)} of {len(codes.modalities) * codes.levels} codebooks ended collapsed: {'; '.join(trouble)}"
+    if trouble and config.fail_on_collapse:
+        again = "--resume without --fail-on-collapse writes the file all the same"
+        raise CollapseError(what, f"{CURE}; {again}")
+    if trouble:
+        progress.warn(f"{what}. Items are hard to tell apart by such codes. Try {CURE}.")
 
 
 def tokenizer_input(features: Features) -> Any:

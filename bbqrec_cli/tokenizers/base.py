@@ -1,4 +1,4 @@
-"""What every tokenizer gets and gives.
+"""What every tokenizer gets and gives, and the figures that tell whether its codebooks are in use.
 
 I items, d width of a feature, L levels, M signals, N codes, D width of a code.
 """
@@ -16,6 +16,7 @@ import torch
 from bbqrec_cli.data.splits import HeldOut
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.records import Codes, Feature, Sequences
+from bbqrec_cli.tokenizers.collisions import perplexity
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -51,10 +52,11 @@ class RunSettings:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Tokenized:
-    """codes, and one row of figures an epoch."""
+    """codes; one row of figures an epoch; present (I, M) bool: which items have which signal (None: all have all)."""
 
     codes: Codes
     history: list[dict[str, Any]]
+    present: np.ndarray | None = None
 
 
 class Tokenizer(Protocol):
@@ -68,40 +70,59 @@ class Tokenizer(Protocol):
         """
 
 
-def standardized(feature: Feature) -> np.ndarray:
-    """(I, d): mean 0 and variance 1 a column over the items that have the feature; zeros where it is absent."""
-    here = feature.values[feature.present].astype(np.float64)
-    mean, deviation = here.mean(0), here.std(0)
+def standardized(feature: Feature, *, block: int = 4096) -> np.ndarray:
+    """(I, d) float32: mean 0 and variance 1 a column over the items that have the feature; zeros where it is absent."""
+    values, rows = feature.values, np.flatnonzero(feature.present)
+    # In blocks, since a float64 copy of 4,096 features of many items would be gigabytes.
+    parts = [rows[start : start + block] for start in range(0, len(rows), block)]
+    mean = np.sum([values[part].sum(0, dtype=np.float64) for part in parts], axis=0) / len(rows)
+    deviation = np.sqrt(np.sum([np.square(values[part] - mean).sum(0) for part in parts], axis=0) / len(rows))
     # A column that never varies says nothing, and must not be blown up to noise.
     scale = np.where(deviation > 1e-6 * max(deviation.max(), 1e-12), deviation, np.inf)
-    return np.where(feature.present[:, None], (feature.values - mean) / scale, 0).astype(np.float32)
+    made = np.zeros(values.shape, dtype=np.float32)
+    for part in parts:
+        made[part] = (values[part] - mean) / scale
+    return made
 
 
-def code_figures(codes: np.ndarray, modalities: tuple[str, ...], codebook_size: int) -> dict[str, float]:
-    """Usage and perplexity per level and signal, and the items that share a whole ID. codes (I, L, M)."""
+def usable(inputs: TokenizerInput) -> tuple[str, ...]:
+    """The features that some item has."""
+    return tuple(name for name, feature in inputs.features.items() if feature.present.any())
+
+
+def code_figures(codes: np.ndarray, modalities: tuple[str, ...], present: np.ndarray | None = None) -> dict[str, float]:
+    """Usage and perplexity a signal and level, over the items that have the signal; the items that share a whole ID.
+
+    codes (I, L, M), present (I, M) bool -> {'usage/text/1', 'perplexity/text/1', …, 'colliding_items'}.
+    """
     from bbqrec_cli.hdf5 import group_codes
 
     figures: dict[str, float] = {}
     for signal, name in enumerate(modalities):
+        here = codes[:, :, signal] if present is None else codes[present[:, signal], :, signal]
         for level in range(codes.shape[1]):
-            counts = np.bincount(codes[:, level, signal], minlength=codebook_size)
-            share = counts[counts > 0] / counts.sum()
-            figures[f"usage/{name}/{level + 1}"] = int((counts > 0).sum())
-            figures[f"perplexity/{name}/{level + 1}"] = round(float(np.exp(-(share * np.log(share)).sum())), 2)
+            figures[f"usage/{name}/{level + 1}"] = len(np.unique(here[:, level]))
+            figures[f"perplexity/{name}/{level + 1}"] = round(perplexity(here[:, level]), 2)
     token, sharing = group_codes(codes)
     return figures | {"colliding_items": int((sharing[token] > 1).sum())}
 
 
 COLLAPSE_SHARE = 0.1
+CURE = "more --warmup-epochs, a smaller --codebook-size or other --signals"
 
 
-def collapsed(figures: Mapping[str, float], codebook_size: int, items: int) -> list[str]:
-    """A sentence a codebook whose perplexity fell below a tenth of what it could be."""
-    possible = min(codebook_size, items)
-    found = []
+def collapsed(figures: Mapping[str, Any], codebook_size: int, items: Mapping[str, int]) -> dict[str, str]:
+    """The codebooks whose perplexity fell below a tenth of what it could be: 'text/1' -> a sentence.
+
+    Args:
+        figures: as from `code_figures`; others are passed over.
+        items: signal -> the items that have it.
+    """
+    found = {}
     for key, value in figures.items():
-        if key.startswith("perplexity/") and value < COLLAPSE_SHARE * possible:
-            _, name, level = key.split("/")
-            used = figures[f"usage/{name}/{level}"]
-            found.append(f"signal {name}, level {level}: {used} of {codebook_size} codes in use, perplexity {value}")
+        kind, _, book = key.partition("/")
+        name, _, level = book.rpartition("/")
+        if kind == "perplexity" and value < COLLAPSE_SHARE * min(codebook_size, items[name]):
+            used = f"{figures[f'usage/{book}']} of {codebook_size} codes in use, perplexity {value:.1f}"
+            found[book] = f"signal {name}, level {level}: {used}"
     return found

@@ -11,16 +11,25 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, normalize
+from torch.nn.functional import batch_norm, layer_norm, normalize
 
+from bbqrec_cli.config import nearest
 from bbqrec_cli.data.batches import Batch, WindowBatches, held_out_batches
 from bbqrec_cli.data.splits import PAD, HeldOut
 from bbqrec_cli.device import autocast
-from bbqrec_cli.errors import DataError
-from bbqrec_cli.evaluation.metrics import ndcg_at_k, recall_at_k
+from bbqrec_cli.errors import DataError, UsageError, import_faiss
+from bbqrec_cli.evaluation.metrics import aggregate
 from bbqrec_cli.models.layers import embedding
 from bbqrec_cli.records import Codes, Feature
-from bbqrec_cli.tokenizers.base import RunSettings, Tokenized, TokenizerInput, code_figures, standardized
+from bbqrec_cli.tokenizers.base import (
+    RunSettings,
+    Tokenized,
+    TokenizerInput,
+    code_figures,
+    collapsed,
+    standardized,
+    usable,
+)
 from bbqrec_cli.tokenizers.configs import BBQRecConfig
 from bbqrec_cli.tokenizers.mutual_information import CLUB
 from bbqrec_cli.tokenizers.residual_quantizer import ResidualQuantizer
@@ -53,7 +62,11 @@ class Modality(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """z, (n, D) of unit length."""
-        return normalize(self.norm(self.aligned(x).float()), dim=1)
+        z = self.aligned(x).float()
+        if self.training and len(z) < 2:
+            # One row has no variance: the running statistics must serve.
+            return normalize(batch_norm(z, self.norm.running_mean, self.norm.running_var), dim=1)
+        return normalize(self.norm(z), dim=1)
 
     def encode_specific(self, x: Tensor) -> Tensor | None:
         """z̄, (n, D) of length √D, or None in the variant ¬MIM."""
@@ -91,9 +104,13 @@ class BBQRecQuantizer(TokenizerNetwork):
             signals=len(signals), levels=config.levels, codebook_size=config.codebook_size, dim=config.dim,
             shared=config.shared_codebook, commitment=config.alpha,
         )  # fmt: skip
-        self.alignment = SequenceAlignment(
-            len(signals) * config.dim, layers=config.sequence_layers, heads=config.sequence_heads,
-            dropout=config.dropout, history=history, temperature=config.tau,
+        self.alignment = (
+            SequenceAlignment(
+                len(signals) * config.dim, layers=config.sequence_layers, heads=config.sequence_heads,
+                dropout=config.dropout, history=history, temperature=config.tau,
+            )
+            if config.rec
+            else None
         )  # fmt: skip
 
     def modality(self, name: str) -> Modality:
@@ -136,27 +153,26 @@ class BBQRecQuantizer(TokenizerNetwork):
         rows, position, target, targets = distinct_rows(batch)
         present, z = self.presence(rows), self.encode(rows)
         q, quantisation, _ = self.vectors(z, present)
-        parts = {"quantisation": (quantisation * present).sum() / len(rows)}
-        parts |= self.content_losses(rows, z, q, present)
-        if self.config.rec:
+        reconstruction, bounds = self.content_losses(rows, z, q, present)
+        parts = {"reconstruction": reconstruction, "quantisation": (quantisation * present).sum() / len(rows)}
+        loss = self.config.reconstruction * parts["reconstruction"] + parts["quantisation"]
+        if self.alignment is not None:
             v = q.flatten(1)
             states = self.alignment.states(torch.where(batch.mask.unsqueeze(2), v[position], 0.0), batch)
-            candidates, answer = v[: int(targets)], target
+            candidates, answer = v[:targets], target
             if self.config.negatives == "all":
                 candidates, answer = self.all_vectors(), rows[target]
             parts["recommendation"] = self.alignment.loss(states, candidates, answer)
-        weights = {
-            "reconstruction": self.config.reconstruction,
-            "recommendation": self.config.beta,
-            "information": self.config.gamma,
-        }
-        # No gradient below zero: an "upper bound" under zero is the estimator's failure, and CLUB would run to -∞.
-        charged = {k: v.clamp(min=0) if k == "information" else v for k, v in parts.items()}
-        return parts | {"loss": torch.stack([weights.get(k, 1.0) * v for k, v in charged.items()]).sum()}
+            loss = loss + self.config.beta * parts["recommendation"]
+        if self.clubs:
+            parts["information"] = bounds.sum()
+            # No gradient below zero: an "upper bound" under zero is the estimator's failure, and CLUB would run to -∞.
+            loss = loss + self.config.gamma * bounds.clamp(min=0).sum()
+        return parts | {"loss": loss}
 
-    def content_losses(self, rows: Tensor, z: Tensor, q: Tensor, present: Tensor) -> dict[str, Tensor]:
-        """L_recon (eq. 8–9: summed over features, averaged over items) and L_MIM (eq. 3)."""
-        reconstruction, information = z.new_zeros(()), z.new_zeros(())
+    def content_losses(self, rows: Tensor, z: Tensor, q: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """L_recon (eq. 8–9: summed over features, averaged over items), and eq. 3's bound of each modality."""
+        reconstruction, bounds = z.new_zeros(()), [z.new_zeros(())]
         for name in self.modalities:
             modality, signal = self.modality(name), self.signals.index(name)
             here = present[:, signal]
@@ -167,25 +183,23 @@ class BBQRecQuantizer(TokenizerNetwork):
             error = modality.decode(q[here, signal], specific).float() - x
             reconstruction = reconstruction + error.square().sum() / len(rows)
             if specific is not None:
-                information = information + self.club(name).bound(specific, z[here, signal])
-        return (
-            {"reconstruction": reconstruction, "information": information}
-            if self.clubs
-            else {"reconstruction": reconstruction}
-        )
+                bounds.append(self.club(name).bound(specific, z[here, signal]))
+        return reconstruction, torch.stack(bounds)
 
-    def likelihood(self, batch: Batch) -> Tensor:
+    def likelihood(self, batch: Batch) -> Tensor | None:
         """-log q_θ(z̄ | z) on detached inputs: the loss of θ's own optimiser, before each main step."""
         rows, *_ = distinct_rows(batch)
-        total = torch.zeros((), device=rows.device)
+        total = None
         for name in self.clubs:
             modality = self.modality(name)
             x = modality.features[rows[modality.present[rows]]]
-            if len(x) > 1:
-                with torch.no_grad():
-                    z, specific = modality.encode(x), modality.encode_specific(x)
-                if specific is not None:
-                    total = total - self.club(name).likelihood(specific, z)
+            if not len(x):
+                continue
+            with torch.no_grad():
+                z, specific = modality.encode(x), modality.encode_specific(x)
+            assert specific is not None  # a modality without one has no estimator
+            unlikely = -self.club(name).likelihood(specific, z)
+            total = unlikely if total is None else total + unlikely
         return total
 
     def all_vectors(self) -> Tensor:
@@ -210,14 +224,15 @@ class BBQRecQuantizer(TokenizerNetwork):
                 modality.norm.running_mean, modality.norm.running_var = outputs.mean(0), outputs.var(0)
 
     @torch.no_grad()
-    def assign(self, *, block: int = 8192) -> tuple[Tensor, Tensor | None]:
-        """Every item's v (I, M·D) and codes (I, L, M) (None before initialisation), in evaluation mode."""
-        vectors, codes = [], []
+    def assign(self, *, block: int = 8192) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Every item's v (I, M·D), codes (I, L, M) (None before initialisation) and presence (I, M)."""
+        vectors, codes, presence = [], [], []
         for rows in torch.arange(self.items, device=self.quantizer.codebooks.device).split(block):
-            q, _, found = self.vectors(self.encode(rows), self.presence(rows))
+            presence.append(self.presence(rows))
+            q, _, found = self.vectors(self.encode(rows), presence[-1])
             vectors.append(q.flatten(1))
-            codes.append(found)
-        return torch.cat(vectors), None if codes[0] is None else torch.cat([c for c in codes if c is not None])
+            codes += [] if found is None else [found]
+        return torch.cat(vectors), torch.cat(codes) if codes else None, torch.cat(presence)
 
 
 class BBQRec:
@@ -227,66 +242,87 @@ class BBQRec:
         self.config = config
 
     def fit(self, inputs: TokenizerInput, run: RunSettings) -> Tokenized:
-        """Warm-up without quantisation, k-means on what was learnt, then training with quantisation."""
-        signals = choose_signals(self.config, inputs)
-        train = WindowBatches(inputs.train, batch_size=self.config.batch_size, seed=run.seed)
-        if self.config.rec and not train.targets:
-            raise DataError("no user has two training items: nothing for the sequence-to-item task", "--no-rec")
+        """Warm-up without quantisation, k-means on what was learnt, then training with quantisation.
+
+        Raises:
+            DataError: no sequences to learn from; signals that are not there.
+            UsageError: the sequence encoder's heads do not divide its width.
+            MissingPackageError: faiss is not installed.
+            InterruptedRunError: Ctrl-C or SIGTERM.
+        """
+        import_faiss()  # k-means comes after the warm-up: too late to say that something is missing
+        config, signals = self.config, choose_signals(self.config, inputs)
+        train = WindowBatches(inputs.train, batch_size=config.batch_size, seed=run.seed)
+        if not train.targets:
+            raise DataError(
+                "no user has two training items: nothing to learn from", "--method rqvae needs content only"
+            )
 
         def make() -> BBQRecQuantizer:
             return BBQRecQuantizer(
-                self.config, items=inputs.items, features=dict(inputs.features), signals=signals, history=train.history
+                config, items=inputs.items, features=dict(inputs.features), signals=signals, history=train.history
             ).to(run.device)
 
-        def report(model: BBQRecQuantizer, epoch: int) -> dict[str, Any]:
-            return figures(model, inputs.validation, run)
-
         def start(model: BBQRecQuantizer, epoch: int) -> None:
-            if epoch >= self.config.warmup_epochs and not model.quantizer.initialised:
+            if epoch >= config.warmup and not model.quantizer.initialised:
                 initialise(model, run)
 
+        having = {s: int(inputs.features[s].present.sum()) if s in inputs.features else inputs.items for s in signals}
         model, history = fit_tokenizer(
-            make, train, start, report, run, epochs=self.config.epochs, learning_rate=self.config.learning_rate
-        )
+            make, train, start, lambda model, _: figures(model, inputs.validation, run),
+            lambda row: collapsed(row, config.codebook_size, having), run,
+            epochs=config.epochs, learning_rate=config.learning_rate,
+        )  # fmt: skip
         model.settle()
-        vectors, codes = model.assign()
-        assert codes is not None
+        vectors, codes, present = model.assign()
+        assert codes is not None  # the configuration leaves at least one epoch after the warm-up
         return Tokenized(
             codes=Codes(
-                codes=codes.cpu().numpy().astype(np.uint16), modalities=signals, method="bbqrec",
-                codebook_size=self.config.codebook_size, codebooks=model.quantizer.codebooks.detach().cpu().numpy(),
+                codes=codes.cpu().numpy().astype(np.uint16), modalities=signals, method=config.method,
+                codebook_size=config.codebook_size, codebooks=model.quantizer.codebooks.detach().cpu().numpy(),
                 item_vectors=vectors.float().cpu().numpy(),
             ),
-            history=history,
+            history=history, present=present.cpu().numpy(),
         )  # fmt: skip
 
 
 def choose_signals(config: BBQRecConfig, inputs: TokenizerInput) -> tuple[str, ...]:
-    """The signals in the order id, text, image, others.
+    """The signals in the order id, text, image, others; without ¬Rec's ID, which would learn nothing.
 
     Raises:
-        DataError: one that was asked for is not in the file; none is left.
+        DataError: one that was asked for is not in the file, or no item has it; none is left.
+        UsageError: the heads of the sequence encoder do not divide its width.
     """
-    known = ("id", *(s for s in SIGNALS[1:] if s in inputs.features), *(s for s in inputs.features if s not in SIGNALS))
-    asked = config.signals or known
-    for name in asked:
+    there = usable(inputs)
+    known = ("id", *(s for s in SIGNALS[1:] if s in there), *(s for s in there if s not in SIGNALS))
+    for name in config.signals:
         if name not in known:
-            raise DataError(f"--signals names {name!r}; the file has {', '.join(known)}", "embed it, or leave it out")
-    chosen = tuple(s for s in known if s in asked and (s != "id" or config.rec))
+            what = "no item has it" if name in inputs.features else f"the file has {', '.join(known)}"
+            raise DataError(
+                f"--signals names {name!r}; {what}{nearest(name, known)}", "bbqrec embed, or leave the signal out"
+            )
+    chosen = tuple(s for s in known if s in (config.signals or known) and (s != "id" or config.rec))
     if not chosen:
         raise DataError("no signal is left: without the sequence-to-item task the ID learns nothing", "--rec")
+    width = len(chosen) * config.dim
+    if config.rec and width % config.sequence_heads:
+        raise UsageError(
+            f"--sequence-heads is {config.sequence_heads}, which does not divide {width}, the {len(chosen)} signals "
+            f"times --dim {config.dim}",
+            "--sequence-heads 1, or another --dim",
+        )
     return chosen
 
 
 @torch.no_grad()
-def initialise(model: BBQRecQuantizer, run: RunSettings) -> None:
+def initialise(model: BBQRecQuantizer, run: RunSettings, *, block: int = 8192) -> None:
     """k-means, level after level, on all items' encoder outputs of all signals together."""
     model.eval()
     model.settle()
     rows = torch.arange(model.items, device=run.device)
-    model.quantizer.initialise(model.encode(rows), model.presence(rows), seed=run.seed)
-    model.train()
-    run.progress.log(f"codebooks initialised by k-means on {len(rows)} items × {len(model.signals)} signals")
+    z = torch.cat([model.encode(part) for part in rows.split(block)])
+    model.quantizer.initialise(z, model.presence(rows), seed=run.seed)
+    run.progress.log(f"codebooks initialised by k-means on {len(rows):,} items × {len(model.signals)} signals")
 
 
 @torch.no_grad()
@@ -294,19 +330,32 @@ def figures(model: BBQRecQuantizer, validation: HeldOut | None, run: RunSettings
     """The epoch's usage, perplexity, collisions and the sequence encoder's validation recall (full ranking)."""
     model.eval()
     model.settle()
-    vectors, codes = model.assign()
+    vectors, codes, present = model.assign()
     found: dict[str, Any] = {"quantised": codes is not None}
     if codes is not None:
-        found |= code_figures(codes.cpu().numpy(), model.signals, model.config.codebook_size)
-    if validation is not None and model.config.rec and len(validation.users):
-        ranks = np.zeros(len(validation.users), dtype=np.int64)
-        with autocast(run.device, run.precision):
-            for rows, batch in held_out_batches(validation, 512):
-                batch = batch.to(run.device)
-                states = model.alignment.states(torch.where(batch.mask.unsqueeze(2), vectors[batch.items], 0.0), batch)
-                scores = model.alignment.scores(states, vectors)
-                answer = batch.targets[batch.targets != PAD]
-                ranks[rows] = (scores > scores.gather(1, answer.unsqueeze(1))).sum(1).cpu().numpy() + 1
-        found |= {"recall@10": float(recall_at_k(ranks, 10).mean()), "ndcg@10": float(ndcg_at_k(ranks, 10).mean())}
-    model.train()
+        found |= code_figures(codes.cpu().numpy(), model.signals, present.cpu().numpy())
+    if validation is not None and model.alignment is not None and len(validation.users):
+        found |= aggregate(validation_ranks(model.alignment, vectors, validation, run), (10,))
     return found
+
+
+def validation_ranks(
+    alignment: SequenceAlignment, vectors: Tensor, validation: HeldOut, run: RunSettings
+) -> np.ndarray:
+    """Rank of each user's target among all items (contract, section 3): equal scores in the order of the items' rows.
+
+    vectors (I, V) of all items -> (U,) int64, from 1.
+    """
+    ranks = np.zeros(len(validation.users), dtype=np.int64)
+    rows_of_items = torch.arange(len(vectors), device=vectors.device)
+    for users, batch in held_out_batches(validation, max(1, min(512, (1 << 26) // len(vectors)))):
+        batch = batch.to(run.device)
+        with autocast(run.device, run.precision):
+            states = alignment.states(torch.where(batch.mask.unsqueeze(2), vectors[batch.items], 0.0), batch)
+        # Outside autocast: in bfloat16 hundreds of items would tie with the target.
+        scores = alignment.scores(states, vectors)
+        target = batch.targets[batch.targets != PAD].unsqueeze(1)
+        own = scores.gather(1, target)
+        above = (scores > own) | ((scores == own) & (rows_of_items < target))
+        ranks[users] = above.sum(1).cpu().numpy() + 1
+    return ranks

@@ -6,20 +6,43 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bbqrec_cli.config import option
+from bbqrec_cli.errors import UsageError
+
+
+class _WithWarmup:
+    """Epochs without quantisation come first (docs/tokenizer.md says why)."""
+
+    warmup_share: ClassVar[float]
+    epochs: int
+    warmup_epochs: int
+
+    def __post_init__(self) -> None:
+        if self.warmup_epochs >= self.epochs:
+            raise UsageError(
+                f"--warmup-epochs is {self.warmup_epochs} and --epochs {self.epochs}: no epoch is left in which the "
+                "codebooks are learnt",
+                f"--warmup-epochs {int(self.epochs * self.warmup_share)}, or leave it out",
+            )
+
+    @property
+    def warmup(self) -> int:
+        """Epochs before the codebooks are initialised, fewer than `epochs`."""
+        return int(self.epochs * self.warmup_share) if self.warmup_epochs < 0 else self.warmup_epochs
 
 
 @dataclass(frozen=True, kw_only=True)
-class BBQRecConfig:
+class BBQRecConfig(_WithWarmup):
     """Paper, sections 4.1 and 5.1. Loss: L_recon + Σ L_RQ + β L_Rec + γ L_MIM (eq. 13)."""
 
     method: ClassVar[str] = "bbqrec"
+    warmup_share: ClassVar[float] = 1 / 2
 
     levels: int = option(3, "Levels L of the semantic ID.", minimum=1, maximum=8)
     codebook_size: int = option(256, "Codes N of a codebook.", minimum=2, maximum=65536)
     dim: int = option(128, "Width D of a code.", minimum=2)
     signals: tuple[str, ...] = option((), "Signals, any of id,text,image; empty: id and every feature there is.")
     epochs: int = option(40, "Epochs, warm-up included.", minimum=1)
-    warmup_epochs: int = option(20, "Epochs without quantisation before k-means.", minimum=0)
+    warmup_epochs: int = option(-1, "Epochs without quantisation before k-means; -1: half of them.", minimum=-1)
     batch_size: int = option(256, "Users (bbqrec) or items (rqvae) a step.", minimum=2)
     learning_rate: float = option(1e-3, "Highest learning rate of AdamW.", minimum=0)
     beta: float = option(1.0, "β, weight of the sequence-to-item loss (eq. 13).", minimum=0)
@@ -38,17 +61,18 @@ class BBQRecConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RQVAEConfig:
+class RQVAEConfig(_WithWarmup):
     """TIGER's RQ-VAE (Rajput et al. 2023): one modality, or several concatenated, reconstructed from residual codes."""
 
     method: ClassVar[str] = "rqvae"
+    warmup_share: ClassVar[float] = 1 / 6
 
     levels: int = option(3, "Levels L of the semantic ID.", minimum=1, maximum=8)
     codebook_size: int = option(256, "Codes N of a codebook.", minimum=2, maximum=65536)
     dim: int = option(32, "Width D of a code.", minimum=2)
     signals: tuple[str, ...] = option((), "Features to concatenate; empty: text, or what there is.")
     epochs: int = option(300, "Epochs over the items, warm-up included.", minimum=1)
-    warmup_epochs: int = option(50, "Epochs without quantisation before k-means.", minimum=0)
+    warmup_epochs: int = option(-1, "Epochs without quantisation before k-means; -1: a sixth of them.", minimum=-1)
     batch_size: int = option(1024, "Users (bbqrec) or items (rqvae) a step.", minimum=2)
     learning_rate: float = option(1e-3, "Highest learning rate of AdamW.", minimum=0)
     alpha: float = option(0.25, "α, weight of the commitment term (eq. 9).", minimum=0)

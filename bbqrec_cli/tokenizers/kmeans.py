@@ -19,7 +19,7 @@ def kmeans(vectors: np.ndarray, *, codes: int, seed: int, iterations: int = 25) 
     """
     faiss = import_faiss()
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    distinct = np.unique(vectors, axis=0) if len(vectors) <= 4 * codes else vectors
+    distinct = _distinct(vectors)
     if len(distinct) <= codes:
         return _few(distinct, codes, seed)
     trainer = faiss.Kmeans(
@@ -32,6 +32,12 @@ def kmeans(vectors: np.ndarray, *, codes: int, seed: int, iterations: int = 25) 
     )
     trainer.train(vectors)
     return trainer.centroids.copy()
+
+
+def _distinct(vectors: np.ndarray) -> np.ndarray:
+    """The different rows. Compared as bytes, which is far faster than number by number (so -0 is made 0 before)."""
+    rows = (vectors + np.float32(0)).view(np.dtype((np.void, vectors.shape[1] * vectors.itemsize)))
+    return np.unique(rows).view(vectors.dtype).reshape(-1, vectors.shape[1])
 
 
 def _few(distinct: np.ndarray, codes: int, seed: int) -> np.ndarray:

@@ -45,7 +45,11 @@ class ResidualQuantizer(nn.Module):
         self.register_buffer("initialised", torch.tensor(False))
 
     def initialise(self, z: Tensor, present: Tensor, *, seed: int) -> None:
-        """Residual k-means (faiss) on all items' outputs. z (I, M, D), present (I, M) bool."""
+        """Residual k-means (faiss) on all items' outputs. z (I, M, D), present (I, M) bool.
+
+        Raises:
+            MissingPackageError: faiss is not installed.
+        """
         vectors, here = z.float().cpu().numpy(), present.cpu().numpy()
         _, levels, size, _ = self.codebooks.shape
         groups: list[np.ndarray] = [vectors[here]]
@@ -61,7 +65,8 @@ class ResidualQuantizer(nn.Module):
 
     def forward(self, z: Tensor) -> Quantized:
         """z (n, M, D) -> its quantisation."""
-        residual, loss, codes = z.float(), z.new_zeros(z.shape[:2], dtype=torch.float32), []
+        z = z.float()
+        residual, total, loss, codes = z, torch.zeros_like(z), z.new_zeros(z.shape[:2]), []
         for level in range(self.levels):
             books = self.codebooks[:, level].expand(z.shape[1], -1, -1)
             code = nearest_code(residual.detach(), books.detach())
@@ -70,13 +75,21 @@ class ResidualQuantizer(nn.Module):
             commit = (residual - chosen.detach()).square().sum(2)
             loss = loss + pull + self.commitment * commit
             residual = residual - chosen.detach()
+            total = total + chosen.detach()
             codes.append(code)
-        quantized = z.float() + (-residual).detach()
-        return Quantized(quantized, torch.stack(codes, dim=1), loss)
+        # Straight through: the value is the codes' sum, to the last bit, and the gradient goes to z.
+        return Quantized(total + (z - z.detach()), torch.stack(codes, dim=1), loss)
 
 
-def nearest_code(vectors: Tensor, books: Tensor) -> Tensor:
-    """Eq. 5. vectors (n, M, D), books (M, N, D) -> (n, M) int64. Computed in float32 whatever autocast says."""
+def nearest_code(vectors: Tensor, books: Tensor, *, largest: int = 1 << 26) -> Tensor:
+    """Eq. 5. vectors (n, M, D), books (M, N, D) -> (n, M) int64. Computed in float32 whatever autocast says.
+
+    largest: distances that are held at once.
+    """
     with torch.autocast(vectors.device.type, enabled=False):
-        product = torch.einsum("nmd,mkd->nmk", vectors.float(), books.float())
-        return (books.float().square().sum(2) - 2 * product).argmin(2)
+        books = books.float()
+        squares, block = books.square().sum(2), max(1, largest // (books.shape[0] * books.shape[1]))
+        found = [
+            (squares - 2 * torch.einsum("nmd,mkd->nmk", part.float(), books)).argmin(2) for part in vectors.split(block)
+        ]
+        return torch.cat(found)

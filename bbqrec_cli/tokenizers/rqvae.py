@@ -12,15 +12,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bbqrec_cli.errors import DataError
+from bbqrec_cli.config import nearest
+from bbqrec_cli.errors import DataError, import_faiss
 from bbqrec_cli.records import Codes
 from bbqrec_cli.seeds import numpy_generator, torch_generator
-from bbqrec_cli.tokenizers.base import RunSettings, Tokenized, TokenizerInput, code_figures, standardized
+from bbqrec_cli.tokenizers.base import (
+    RunSettings,
+    Tokenized,
+    TokenizerInput,
+    code_figures,
+    collapsed,
+    standardized,
+    usable,
+)
 from bbqrec_cli.tokenizers.configs import RQVAEConfig
 from bbqrec_cli.tokenizers.residual_quantizer import ResidualQuantizer
 from bbqrec_cli.tokenizers.training import TokenizerNetwork, fit_tokenizer
 
 SIGNAL = "content"
+RESTART_SHARE = 0.8
+"""Part of the epochs in which unused codes are moved; afterwards the codebooks must settle."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,27 +46,41 @@ class Rows:
 
 
 class RowBatches:
-    """All items in random order, in batches."""
+    """Items (their rows, (n,)) in random order, in batches."""
 
-    def __init__(self, items: int, *, batch_size: int, seed: int) -> None:
-        self.items, self.batch_size, self.seed = items, batch_size, seed
+    def __init__(self, rows: np.ndarray, *, batch_size: int, seed: int) -> None:
+        self.rows, self.batch_size, self.seed = rows, batch_size, seed
 
     def epoch(self, number: int) -> list[Rows]:
-        """The batches of epoch `number`; a last batch of one item is left out."""
-        order = numpy_generator(self.seed, "rows", number).permutation(self.items)
-        parts = torch.from_numpy(order).split(self.batch_size)
-        return [Rows(part) for part in parts if len(part) > 1 or len(parts) == 1]
+        """The batches of epoch `number`, the same whenever asked."""
+        order = numpy_generator(self.seed, "rows", number).permutation(self.rows)
+        return [Rows(part) for part in torch.from_numpy(order).split(self.batch_size)]
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """Modalities side by side: values (I, d), standardised, zeros where absent; present (I, d) bool, what is real."""
+
+    values: np.ndarray
+    present: np.ndarray
+
+    @property
+    def having(self) -> np.ndarray:
+        """(I,) bool: the items that have anything at all."""
+        return np.asarray(self.present.any(axis=1))
 
 
 class RQVAENetwork(TokenizerNetwork):
     """Encoder, residual quantiser, decoder; `loss` is L_RQ-VAE of eq. 9 for one signal."""
 
     features: Tensor
+    present: Tensor
 
-    def __init__(self, config: RQVAEConfig, features: np.ndarray) -> None:
+    def __init__(self, config: RQVAEConfig, content: Content) -> None:
         super().__init__()
-        width, hidden = features.shape[1], config.hidden
-        self.register_buffer("features", torch.from_numpy(features), persistent=False)
+        width, hidden = content.values.shape[1], config.hidden
+        self.register_buffer("features", torch.from_numpy(content.values), persistent=False)
+        self.register_buffer("present", torch.from_numpy(content.present), persistent=False)
         self.encoder = nn.Sequential(
             nn.Linear(width, hidden),
             nn.ReLU(),
@@ -80,34 +105,35 @@ class RQVAENetwork(TokenizerNetwork):
         )
 
     def loss(self, batch: Rows) -> dict[str, Tensor]:
-        """{'loss', 'reconstruction' (summed over features, averaged over items), 'quantisation'}."""
+        """{'loss', 'reconstruction' (summed over the features that are there, averaged over items), 'quantisation'}."""
         x = self.features[batch.rows]
         z = self.encoder(x).float()
         quantisation = z.new_zeros(())
         if self.quantizer.initialised:
             found = self.quantizer(z.unsqueeze(1))
             z, quantisation = found.vectors.squeeze(1), found.loss.mean()
-        reconstruction = (self.decoder(z).float() - x).square().sum(1).mean()
+        error = (self.decoder(z).float() - x) * self.present[batch.rows]
+        reconstruction = error.square().sum(1).mean()
         return {"loss": reconstruction + quantisation, "reconstruction": reconstruction, "quantisation": quantisation}
 
     @torch.no_grad()
-    def encode(self) -> Tensor:
-        """z of all items, (I, 1, D)."""
-        return torch.cat([self.encoder(part).float() for part in self.features.split(8192)]).unsqueeze(1)
+    def encode(self, rows: Tensor) -> Tensor:
+        """z of the items `rows` (n,), (n, 1, D)."""
+        return torch.cat([self.encoder(self.features[part]).float() for part in rows.split(8192)]).unsqueeze(1)
 
     @torch.no_grad()
-    def restart_dead_codes(self, *, seed: int, epoch: int) -> None:
-        """Put each unused code onto the residual of a random item."""
-        residual = self.encode()[:, 0]
-        codes = self.quantizer(residual.unsqueeze(1)).codes[:, :, 0]
-        generator = torch_generator(seed, "dead codes", epoch)
+    def restart_dead_codes(self, rows: Tensor, *, seed: int, epoch: int) -> None:
+        """Put each code that none of the items `rows` uses onto the residual of a random one of them."""
+        residual = self.encode(rows)
+        codes = self.quantizer(residual).codes[:, :, 0]
+        residual, generator = residual[:, 0], torch_generator(seed, "dead codes", epoch)
         for level in range(codes.shape[1]):
             book = self.quantizer.codebooks[0, level]
             dead = torch.bincount(codes[:, level], minlength=len(book)) == 0
-            rows = torch.randint(len(residual), (int(dead.sum()),), generator=generator).to(residual.device)
-            residual_before = residual
-            residual = residual - book[codes[:, level]]
-            book[dead] = residual_before[rows]
+            chosen = torch.randint(len(residual), (int(dead.sum()),), generator=generator).to(residual.device)
+            used = book[codes[:, level]]
+            book[dead] = residual[chosen]
+            residual = residual - used
 
 
 class RQVAE:
@@ -117,55 +143,75 @@ class RQVAE:
         self.config = config
 
     def fit(self, inputs: TokenizerInput, run: RunSettings) -> Tokenized:
-        """Warm-up without quantisation, k-means, then training with quantisation; items without content share an ID."""
-        config, features = self.config, content(self.config, inputs)
-        every = torch.ones(inputs.items, 1, dtype=torch.bool)
+        """Warm-up without quantisation, k-means, then training with quantisation; items without content share an ID.
+
+        Raises:
+            DataError: features that are not there.
+            MissingPackageError: faiss is not installed.
+            InterruptedRunError: Ctrl-C or SIGTERM.
+        """
+        import_faiss()  # k-means comes after the warm-up: too late to say that something is missing
+        config, content = self.config, choose_content(self.config, inputs)
+        having = np.flatnonzero(content.having)
+        learnt = torch.from_numpy(having).to(run.device)
 
         def start(model: RQVAENetwork, epoch: int) -> None:
-            if epoch >= config.warmup_epochs and not model.quantizer.initialised:
-                model.quantizer.initialise(model.encode(), every, seed=run.seed)
-            elif model.quantizer.initialised and config.restart_dead_codes and epoch < 0.8 * config.epochs:
-                model.restart_dead_codes(seed=run.seed, epoch=epoch)
+            if not model.quantizer.initialised:
+                if epoch >= config.warmup:
+                    every = torch.ones(len(learnt), 1, dtype=torch.bool)
+                    model.quantizer.initialise(model.encode(learnt), every, seed=run.seed)
+                    run.progress.log(f"codebooks initialised by k-means on {len(learnt):,} items")
+            elif config.restart_dead_codes and epoch < RESTART_SHARE * config.epochs:
+                model.restart_dead_codes(learnt, seed=run.seed, epoch=epoch)
 
         def report(model: RQVAENetwork, epoch: int) -> dict[str, Any]:
             if not model.quantizer.initialised:
-                return {}
-            return code_figures(codes_of(model), (SIGNAL,), config.codebook_size)
+                return {"quantised": False}
+            return {"quantised": True} | code_figures(assign(model)[0], (SIGNAL,), content.having[:, None])
 
         model, history = fit_tokenizer(
-            lambda: RQVAENetwork(config, features).to(run.device),
-            RowBatches(inputs.items, batch_size=config.batch_size, seed=run.seed),
-            start, report, run, epochs=config.epochs, learning_rate=config.learning_rate,
+            lambda: RQVAENetwork(config, content).to(run.device),
+            RowBatches(having, batch_size=config.batch_size, seed=run.seed), start, report,
+            lambda row: collapsed(row, config.codebook_size, {SIGNAL: len(having)}), run,
+            epochs=config.epochs, learning_rate=config.learning_rate,
         )  # fmt: skip
-        with torch.no_grad():
-            found = model.quantizer(model.encode())
+        codes, vectors = assign(model)
         return Tokenized(
             codes=Codes(
-                codes=found.codes.cpu().numpy().astype(np.uint16), modalities=(SIGNAL,), method="rqvae",
+                codes=codes.astype(np.uint16), modalities=(SIGNAL,), method=config.method,
                 codebook_size=config.codebook_size, codebooks=model.quantizer.codebooks.detach().cpu().numpy(),
-                item_vectors=found.vectors.flatten(1).cpu().numpy(),
+                item_vectors=vectors,
             ),
-            history=history,
+            history=history, present=content.having[:, None],
         )  # fmt: skip
 
 
 @torch.no_grad()
-def codes_of(model: RQVAENetwork) -> np.ndarray:
-    """(I, L, 1)."""
-    return model.quantizer(model.encode()).codes.cpu().numpy()
+def assign(model: RQVAENetwork) -> tuple[np.ndarray, np.ndarray]:
+    """Codes (I, L, 1) and quantised vectors (I, D), zeros where the item has no content."""
+    found = model.quantizer(model.encode(torch.arange(len(model.features), device=model.features.device)))
+    vectors = found.vectors.flatten(1) * model.present.any(1, keepdim=True)
+    return found.codes.cpu().numpy(), vectors.cpu().numpy()
 
 
-def content(config: RQVAEConfig, inputs: TokenizerInput) -> np.ndarray:
-    """The asked features side by side, standardised, (I, d).
+def choose_content(config: RQVAEConfig, inputs: TokenizerInput) -> Content:
+    """The asked features side by side.
 
     Raises:
-        DataError: one that was asked for is not in the file, or there is none at all.
+        DataError: one that was asked for is not in the file or no item has it; there is none at all.
     """
-    names = config.signals or (("text",) if "text" in inputs.features else tuple(inputs.features))
+    there = usable(inputs)
+    names = config.signals or (("text",) if "text" in there else there)
     for name in names:
-        if name not in inputs.features:
-            has = ", ".join(inputs.features) or "none"
-            raise DataError(f"--signals names {name!r}; the file has {has}", "rqvae quantises content, not ids")
+        if name not in there:
+            has = f"the file has {', '.join(there) or 'none'}{nearest(name, there)}"
+            what = "no item has it" if name in inputs.features else has
+            hint = "rqvae quantises content, not ids" if name == "id" else "bbqrec embed, or other --signals"
+            raise DataError(f"--signals names {name!r}; {what}", hint)
     if not names:
         raise DataError("the features file holds no features, and rqvae quantises content", "bbqrec embed")
-    return np.concatenate([standardized(inputs.features[name]) for name in names], axis=1)
+    chosen = [inputs.features[name] for name in names]
+    return Content(
+        values=np.concatenate([standardized(feature) for feature in chosen], axis=1),
+        present=np.concatenate([np.broadcast_to(f.present[:, None], f.values.shape) for f in chosen], axis=1),
+    )

@@ -46,12 +46,12 @@ class SequenceAlignment(nn.Module):
         return normalize(states.float(), dim=1) @ normalize(candidates.float(), dim=1).T
 
 
-def distinct_rows(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def distinct_rows(batch: Batch) -> tuple[Tensor, Tensor, Tensor, int]:
     """The distinct items of a batch, targets first.
 
     Returns:
         rows (n,) of items; position (B, T) of each history item in rows (0 where padded); target (P,) of each asked
-        position in rows; count () of the leading rows that are targets.
+        position in rows; count of the leading rows that are targets.
     """
     asked = batch.targets[batch.targets != PAD]
     distinct_targets, target = torch.unique(asked, return_inverse=True)
@@ -60,4 +60,4 @@ def distinct_rows(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rows = torch.cat([distinct_targets, others])
     order = rows.argsort()
     position = order[torch.searchsorted(rows[order], batch.items.clamp(min=rows.min()))]
-    return rows, torch.where(batch.mask, position, 0), target, torch.tensor(len(distinct_targets))
+    return rows, torch.where(batch.mask, position, 0), target, len(distinct_targets)

@@ -5,19 +5,24 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
 
 from bbqrec_cli.device import autocast
-from bbqrec_cli.errors import DataError
+from bbqrec_cli.errors import DataError, InterruptedRunError
 from bbqrec_cli.seeds import seed_torch
-from bbqrec_cli.tokenizers.base import RunSettings
+from bbqrec_cli.tokenizers.base import CURE, RunSettings
 from bbqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
 
 WARMUP_STEPS = 100
+LARGEST_GRADIENT = 10.0
+"""Norm at which gradients are cut: the reconstruction is a sum over features, so it is far above the usual 1."""
+
+Row = dict[str, Any]
+"""The figures of an epoch."""
 
 
 class TokenizerNetwork(nn.Module, ABC):
@@ -27,19 +32,20 @@ class TokenizerNetwork(nn.Module, ABC):
     def loss(self, batch: Any) -> dict[str, torch.Tensor]:
         """{'loss', …}: what is minimised, and its parts for the figures; scalars."""
 
-    def likelihood(self, batch: Any) -> torch.Tensor:
-        """What θ's optimiser minimises before each main step, a scalar; only asked for where there is a θ."""
-        raise NotImplementedError
+    def likelihood(self, batch: Any) -> torch.Tensor | None:
+        """What θ's optimiser minimises before each main step, a scalar; None where the batch says nothing of θ."""
+        return None
 
 
 Model = TypeVar("Model", bound=TokenizerNetwork)
+Optimisers = dict[str, torch.optim.Optimizer]
 
 
 class Batches(Protocol):
     """Something with the batches of an epoch."""
 
     def epoch(self, number: int) -> list[Any]:
-        """The batches of epoch `number`."""
+        """The batches of epoch `number`, the same whenever asked."""
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> list[nn.Module]:
@@ -51,66 +57,66 @@ def fit_tokenizer(
     make: Callable[[], Model],
     batches: Batches,
     start: Callable[[Model, int], None],
-    report: Callable[[Model, int], dict[str, Any]],
+    report: Callable[[Model, int], Row],
+    troubles: Callable[[Row], Mapping[str, str]],
     run: RunSettings,
     *,
     epochs: int,
     learning_rate: float,
-) -> tuple[Model, list[dict[str, Any]]]:
+) -> tuple[Model, list[Row]]:
     """Train a tokenizer's network.
 
     Args:
         make: builds it (called after seeding).
         start: called before each epoch (k-means when the time has come).
         report: figures after each epoch.
+        troubles: the collapsed codebooks in those figures, with a sentence each.
 
     Returns:
         the trained network and one row of figures an epoch.
 
     Raises:
         DataError: the loss is no longer finite.
+        InterruptedRunError: Ctrl-C or SIGTERM; it says what is saved.
     """
     seed_torch(run.seed, "tokenizer")
     model = make()
-    theta = [p for name, p in model.named_parameters() if name.startswith("clubs.")]
-    main = [p for name, p in model.named_parameters() if not name.startswith("clubs.")]
-    optimisers: dict[str, torch.optim.Optimizer] = {
-        name: torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)
-        for name, parameters in {"main": main, "theta": theta}.items()
-        if parameters
-    }
-    history: list[dict[str, Any]] = []
-    if run.resume and run.checkpoint is not None and run.checkpoint.exists():
-        state = load_checkpoint(run.checkpoint, run.identity)
-        model.load_state_dict(state["model"])
-        for name, optimiser in optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
-        history = state["history"]
-        run.progress.log(f"resumed after epoch {len(history)}")
+    optimisers = _optimisers(model, learning_rate)
+    history = _resume(model, optimisers, run)
     steps = len(batches.epoch(0))
 
     def rate(step: int) -> float:
         return learning_rate * schedule(step, epochs * steps)
 
-    for epoch in range(len(history), epochs):
-        began = time.perf_counter()
-        seed_torch(run.seed, "tokenizer", epoch)
-        start(model, epoch)
-        model.train()
-        means = _epoch(model, batches.epoch(epoch), optimisers, run, epoch, rate)
-        history.append({"epoch": epoch + 1} | means | report(model, epoch) | {"seconds": time.perf_counter() - began})
-        run.progress.log(_line(history[-1], epochs))
-        if run.checkpoint is not None:
-            saved = {"model": model.state_dict(), "history": history}
-            saved |= {"optimisers": {name: o.state_dict() for name, o in optimisers.items()}}
-            save_checkpoint(run.checkpoint, saved, run.identity)
+    try:
+        for epoch in range(len(history), epochs):
+            began = time.perf_counter()
+            seed_torch(run.seed, "tokenizer", epoch)
+            start(model, epoch)
+            means = _epoch(model.train(), batches.epoch(epoch), optimisers, run, epoch, rate)
+            row = {"epoch": epoch + 1} | means | report(model, epoch) | {"seconds": time.perf_counter() - began}
+            _save(model, optimisers, [*history, row], run)
+            _tell(row, history, epochs, troubles, run)
+            history.append(row)
+    except KeyboardInterrupt:
+        raise _interrupted(len(history), epochs, run) from None
     return model.eval(), history
+
+
+def _optimisers(model: nn.Module, learning_rate: float) -> Optimisers:
+    theta = [p for name, p in model.named_parameters() if name.startswith("clubs.")]
+    main = [p for name, p in model.named_parameters() if not name.startswith("clubs.")]
+    return {
+        name: torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)
+        for name, parameters in {"main": main, "theta": theta}.items()
+        if parameters
+    }
 
 
 def _epoch(
     model: TokenizerNetwork,
     batches: list[Any],
-    optimisers: dict[str, torch.optim.Optimizer],
+    optimisers: Optimisers,
     run: RunSettings,
     epoch: int,
     rate: Callable[[int], float],
@@ -121,13 +127,14 @@ def _epoch(
         for number, batch in enumerate(batches):
             now = rate(epoch * len(batches) + number)
             batch = batch.to(run.device)
-            if "theta" in optimisers:
-                _step(optimisers["theta"], model.likelihood(batch), now)
+            likelihood = model.likelihood(batch) if "theta" in optimisers else None
+            if likelihood is not None:
+                _step(optimisers["theta"], likelihood, now)
             with autocast(run.device, run.precision):
                 parts = model.loss(batch)
             if not torch.isfinite(parts["loss"]):
                 what = f"epoch {epoch + 1}, step {number + 1}: the loss is {parts['loss'].item()}"
-                raise DataError(what, "a lower --learning-rate")
+                raise DataError(f"{what}; the training has diverged", "a lower --learning-rate, or --precision fp32")
             _step(optimisers["main"], parts["loss"], now)
             for key, value in parts.items():
                 sums[key] = sums.get(key, torch.zeros((), device=run.device)) + value.detach()
@@ -140,7 +147,7 @@ def _step(optimiser: torch.optim.Optimizer, loss: torch.Tensor, rate: float) -> 
         group["lr"] = rate
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], 10.0)
+    nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], LARGEST_GRADIENT)
     optimiser.step()
 
 
@@ -149,17 +156,69 @@ def schedule(step: int, total: int) -> float:
     warmup = min(WARMUP_STEPS, max(1, total // 10))
     if step < warmup:
         return (step + 1) / warmup
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    # Epochs differ by a step or so: past the planned end the rate stays where it is.
+    share = min(1.0, (step - warmup) / max(1, total - warmup))
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def _line(row: dict[str, Any], epochs: int) -> str:
-    """One line an epoch: the losses, what the codebooks look like, validation recall."""
+def _tell(
+    row: Row, before: list[Row], epochs: int, troubles: Callable[[Row], Mapping[str, str]], run: RunSettings
+) -> None:
+    """The epoch's line, and a warning when a codebook has collapsed: once a codebook, not once an epoch."""
+    seconds = [each["seconds"] for each in (*before, row)]
+    left = sum(seconds) / len(seconds) * (epochs - row["epoch"]) / 60
+    run.progress.log(line(row, epochs) + (f", about {left:.0f} min left" if left >= 1 else ""))
+    told = {book for each in before for book in troubles(each)}
+    new = [sentence for book, sentence in troubles(row).items() if book not in told]
+    if new:
+        count = "a codebook has" if len(new) == 1 else f"{len(new)} codebooks have"
+        run.progress.warn(f"epoch {row['epoch']}: {count} collapsed: {'; '.join(new)}. If it stays so, try {CURE}.")
+
+
+def line(row: Row, epochs: int) -> str:
+    """An epoch in a line: the losses, codes in use and perplexity a signal, collisions, validation recall."""
     text = f"epoch {row['epoch']}/{epochs}"
     names = ("loss", "reconstruction", "quantisation", "recommendation", "information")
     text += "".join(f"  {name} {row[name]:.4g}" for name in names if name in row)
-    worst = sorted((v, k) for k, v in row.items() if k.startswith("perplexity/"))
-    if worst:
-        text += f"  lowest perplexity {worst[0][0]:.0f} ({worst[0][1][11:]})  colliding items {row['colliding_items']}"
+    for name in dict.fromkeys(key.split("/")[1] for key in row if key.startswith("usage/")):
+        of_signal = [key.partition("/")[2] for key in row if key.startswith(f"usage/{name}/")]
+        used = " ".join(f"{row[f'usage/{book}']}" for book in of_signal)
+        spread = " ".join(f"{row[f'perplexity/{book}']:.0f}" for book in of_signal)
+        text += f"  {name}: codes in use {used}, perplexity {spread}"
+    if "colliding_items" in row:
+        text += f"  colliding items {row['colliding_items']}"
     if "recall@10" in row:
         text += f"  validation recall@10 {row['recall@10']:.4f}"
     return f"{text}  {row['seconds']:.1f} s"
+
+
+def _save(model: nn.Module, optimisers: Optimisers, history: list[Row], run: RunSettings) -> None:
+    if run.checkpoint is not None:
+        saved = {"model": model.state_dict(), "history": history}
+        saved |= {"optimisers": {name: o.state_dict() for name, o in optimisers.items()}}
+        save_checkpoint(run.checkpoint, saved, run.identity)
+
+
+def _resume(model: nn.Module, optimisers: Optimisers, run: RunSettings) -> list[Row]:
+    """The rows of the epochs that are done; [] at a fresh start."""
+    path = run.checkpoint
+    if path is None or not path.exists():
+        if run.resume:
+            run.progress.log(f"{path}: no checkpoint; starting from the beginning")
+        return []
+    if not run.resume:
+        run.progress.log(f"{path}: an older run's checkpoint; it will be overwritten (--resume would go on from it)")
+        return []
+    state = load_checkpoint(path, run.identity)
+    model.load_state_dict(state["model"])
+    for name, optimiser in optimisers.items():
+        optimiser.load_state_dict(state["optimisers"][name])
+    run.progress.log(f"resumed after epoch {len(state['history'])}")
+    return state["history"]
+
+
+def _interrupted(done: int, epochs: int, run: RunSettings) -> InterruptedRunError:
+    if run.checkpoint is None or not done:
+        return InterruptedRunError("interrupted in the first epoch; nothing is saved yet")
+    what = f"interrupted; {done} of {epochs} epochs are saved in {run.checkpoint}"
+    return InterruptedRunError(what, "the same command with --resume goes on")
