@@ -18,7 +18,7 @@ from bbqrec_cli.seeds import numpy_generator
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """items (B, T) int64, PAD on the right; targets (B, T) int64: what follows each position, PAD where nothing is asked."""
+    """items (B, T) int64, PAD on the right; targets (B, T) int64: what follows each position, PAD = not asked."""
 
     items: torch.Tensor
     targets: torch.Tensor
@@ -85,7 +85,7 @@ class WindowBatches:
 
 
 class PrefixBatches:
-    """One sample a prefix, as the field's generative models train (bidirectional encoders): the last position is asked."""
+    """One sample a prefix, as models with a bidirectional encoder train: only what follows the last item is asked."""
 
     def __init__(self, train: Sequences, *, batch_size: int, seed: int, history: int = HISTORY) -> None:
         self.train, self.batch_size, self.seed, self.history = train, batch_size, seed, history
@@ -128,7 +128,8 @@ def held_out_batches(held: HeldOut, batch_size: int) -> Iterator[tuple[np.ndarra
 def _groups(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Rows in batches of like length and like total length, so that every target weighs the same in the mean loss.
 
-    Shuffled, sorted inside pools of about 32 batches, cut where the total passes `batch_size` mean lengths, shuffled again.
+    Shuffled, sorted inside pools of about 32 batches, cut where the total passes `batch_size` mean lengths, and the
+    batches shuffled.
     """
     order = rng.permutation(len(lengths))
     pool = 32 * batch_size

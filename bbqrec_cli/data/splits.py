@@ -33,7 +33,7 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Split:
-    """train: what may be fitted on. Users with fewer than 3 items are in train with all they have, and not evaluated."""
+    """train: what may be fitted on. Users with fewer than 3 items are in it with all they have, and not evaluated."""
 
     train: Sequences
     validation: HeldOut

@@ -75,7 +75,7 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     from bbqrec_cli.hdf5 import check_output, read_dataset, sha256, write_features
     from bbqrec_cli.records import Features
 
-    check_output(config.output, force=config.force)
+    check_output(config.output, force=config.force, inputs=[config.dataset])
     set_threads(config.threads)
     began, dataset = time.perf_counter(), read_dataset(config.dataset)
     device = resolve_device(config.device)

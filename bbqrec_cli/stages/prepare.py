@@ -39,8 +39,11 @@ class PrepareConfig(StageConfig):
         minimum=0,
     )
     min_item_interactions: int | None = option(None, "The same for items.", minimum=0)
+    id_shift: int | None = option(
+        None, "Add this to the ids of the items file and of the pictures (s3rec). [default: found out, and said]"
+    )
     user_column: str = option("user", "Column of the user's id (table).")
-    item_column: str = option("item", "Column of the item's id (table).")
+    item_column: str = option("item", "Column of the item's id (table; also in --items).")
     time_column: str = option("timestamp", "Column of the time, seconds since 1970 (table).")
     rating_column: str = option("rating", "Column of the rating (table).")
     min_rating: float | None = option(None, "Leave out lower ratings (table).")
@@ -51,7 +54,8 @@ class PrepareConfig(StageConfig):
 class PrepareResult:
     """What `bbqrec prepare --json` prints.
 
-    texts, images: items that have one (a ready image feature counts as a picture); fields: items that have each field.
+    texts, images: items that have one (a ready image feature counts as a picture); text_fields: what the texts are made
+    of; fields: items that have each field.
     """
 
     output: Path
@@ -61,34 +65,38 @@ class PrepareResult:
     texts: int
     images: int
     average_length: float
+    text_fields: tuple[str, ...]
     fields: dict[str, int]
 
     def to_json(self) -> dict[str, Any]:
         """The contract's keys."""
-        return dataclasses.asdict(self) | {"output": str(self.output)}
+        return dataclasses.asdict(self) | {"output": str(self.output), "text_fields": list(self.text_fields)}
 
 
 def run(config: PrepareConfig, progress: Progress = SILENT) -> PrepareResult:
     """Read the source, filter, compose texts, check pictures, write.
 
     Raises:
-        UsageError, DataError, MissingFileError and the errors of writing files.
+        UsageError, DataError, MissingFileError, LackingError and the errors of writing files.
     """
     from bbqrec_cli.data.sources.base import Options
     from bbqrec_cli.data.sources.registry import open_source
     from bbqrec_cli.hdf5 import check_output, write_dataset
 
-    check_output(config.output, force=config.force)
     options = Options(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Options)})
     source = open_source(config.source, [Path(path) for path in config.paths], options, progress)
+    check_output(config.output, force=config.force, inputs=source.files)
     given = config.min_user_interactions, config.min_item_interactions
     min_user, min_item = (source.minimum if each is None else each for each in given)
     interactions = filtered(source.interactions(), min_user=min_user, min_item=min_item, progress=progress)
     items = source.items(interactions.item_ids)
-    dataset = to_dataset(interactions, items, config.text_fields, progress)
-    result = counts(config.output, items, dataset)
+    text_fields = choose_text_fields(items.fields, config.text_fields, progress)
+    dataset = to_dataset(interactions, items, text_fields, progress)
+    result = counts(config.output, items, dataset, text_fields)
+    said = result.to_json()
     record = stored(config) | {"min_user_interactions": min_user, "min_item_interactions": min_item}
-    record["counts"] = {key: value for key, value in result.to_json().items() if key != "output"}
+    record |= {"text_fields": said["text_fields"]}
+    record["counts"] = {key: value for key, value in said.items() if key not in ("output", "text_fields")}
     write_dataset(config.output, dataset, config=record, parents=source.files, force=config.force)
     return result
 
@@ -111,10 +119,8 @@ def filtered(interactions: Interactions, *, min_user: int, min_item: int, progre
         raise DataError(f"{asked}: nothing is left", "lower --min-user-interactions and --min-item-interactions")
     users, user_rows = np.unique(interactions.users[keep], return_inverse=True)
     items, item_rows = np.unique(interactions.items[keep], return_inverse=True)
-    progress.log(
-        f"{asked}: {len(interactions.user_ids) - len(users):,} users, {len(interactions.item_ids) - len(items):,} items and "
-        f"{len(keep) - int(keep.sum()):,} interactions are left out"
-    )
+    left = len(interactions.user_ids) - len(users), len(interactions.item_ids) - len(items), len(keep) - int(keep.sum())
+    progress.log(f"{asked}: {left[0]:,} users, {left[1]:,} items and {left[2]:,} interactions are left out")
     return dataclasses.replace(
         interactions, user_ids=[interactions.user_ids[u] for u in users],
         item_ids=[interactions.item_ids[i] for i in items], users=user_rows, items=item_rows,
@@ -123,11 +129,7 @@ def filtered(interactions: Interactions, *, min_user: int, min_item: int, progre
 
 
 def to_dataset(interactions: Interactions, items: Items, text_fields: tuple[str, ...], progress: Progress) -> Dataset:
-    """The record that is written.
-
-    Raises:
-        UsageError: a text field that no item has.
-    """
+    """The record that is written; its texts are made of the fields `text_fields`."""
     import numpy as np
 
     from bbqrec_cli.records import Catalogue, Dataset, Sequences
@@ -148,7 +150,7 @@ def to_dataset(interactions: Interactions, items: Items, text_fields: tuple[str,
     )
     return Dataset(
         catalogue=catalogue,
-        texts=compose_texts(items.fields, text_fields, len(interactions.item_ids), progress),
+        texts=compose_texts(items.fields, text_fields, len(titles)),
         images=checked_pictures(items.images or [b""] * len(titles), interactions.item_ids, progress),
         features=items.features,
     )
@@ -162,23 +164,28 @@ def attributes(items: Items) -> dict[str, list[str]]:
     return {f"{name}_" if name in RESERVED_ATTRIBUTES else name: values for name, values in taken.items()}
 
 
-def compose_texts(
-    fields: dict[str, list[str]], text_fields: tuple[str, ...], count: int, progress: Progress
-) -> list[str]:
-    """What is embedded: each item's fields one after the other, '' where it has none of them. (I,)
+def choose_text_fields(fields: dict[str, list[str]], asked: tuple[str, ...], progress: Progress) -> tuple[str, ...]:
+    """The fields that make the texts: those that are asked for, else all of TEXT_FIELDS that there are.
 
     Raises:
         UsageError: a field that no item has.
     """
-    from bbqrec_cli.records import LIST_SEPARATOR
-
-    for name in text_fields:
+    for name in asked:
         if name not in fields:
             known = ", ".join(fields) or "no fields"
             raise UsageError(f"--text-fields names {name!r}{nearest(name, fields)}; the items have {known}")
-    chosen = text_fields or tuple(name for name in TEXT_FIELDS if name in fields)
-    if fields and not chosen:
+    chosen = asked or tuple(name for name in TEXT_FIELDS if name in fields)
+    if chosen:
+        progress.log(f"texts are made of: {', '.join(chosen)}")
+    elif fields:
         progress.warn(f"no texts: --text-fields can make them of {', '.join(fields)}")
+    return chosen
+
+
+def compose_texts(fields: dict[str, list[str]], chosen: tuple[str, ...], count: int) -> list[str]:
+    """What is embedded: each item's chosen fields one after the other, '' where it has none of them. (I,)"""
+    from bbqrec_cli.records import LIST_SEPARATOR
+
     if not chosen:
         return [""] * count
     parts = [[value.replace(LIST_SEPARATOR, ", ") for value in fields[name]] for name in chosen]
@@ -186,32 +193,21 @@ def compose_texts(
 
 
 def checked_pictures(pictures: list[bytes], item_ids: list[str], progress: Progress) -> list[bytes]:
-    """The pictures; bytes that are none count as missing, with a warning that names the first."""
-    checked = [blob if blob and is_picture(blob) else b"" for blob in pictures]
-    bad = [row for row, blob in enumerate(pictures) if blob and not checked[row]]
+    """The pictures; bytes that `embed` could not decode count as missing, with a warning that names the first few."""
+    from bbqrec_cli.encoders.image import decode
+
+    # A JPEG is decoded at an eighth of its size, which finds truncation as well.
+    bad = [row for row, blob in enumerate(pictures) if blob and decode(blob, size=32) is None]
     if bad:
+        first = ", ".join(item_ids[row] for row in bad[:3])
         progress.warn(
-            f"{len(bad):,} pictures cannot be read and count as missing, the first that of item {item_ids[bad[0]]}"
+            f"pictures that cannot be read and count as missing: {len(bad):,}, the first of the items {first}"
         )
-    return checked
+    unreadable = set(bad)
+    return [b"" if row in unreadable else blob for row, blob in enumerate(pictures)]
 
 
-def is_picture(blob: bytes) -> bool:
-    """Whether Pillow can decode it to the end."""
-    import io
-
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(blob)) as picture:
-            picture.draft("L", (32, 32))  # a JPEG is decoded at an eighth of its size, which finds truncation as well
-            picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return False
-    return True
-
-
-def counts(output: Path, items: Items, dataset: Dataset) -> PrepareResult:
+def counts(output: Path, items: Items, dataset: Dataset, text_fields: tuple[str, ...]) -> PrepareResult:
     """What there is."""
     import numpy as np
 
@@ -227,5 +223,6 @@ def counts(output: Path, items: Items, dataset: Dataset) -> PrepareResult:
         texts=sum(map(bool, dataset.texts)),
         images=int(pictured.sum()),
         average_length=round(len(catalogue.sequences.items) / max(1, catalogue.users), 2),
+        text_fields=text_fields,
         fields={name: sum(map(bool, values)) for name, values in items.fields.items()},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import html
 import json
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,20 @@ from typing import Any
 import numpy as np
 
 from bbqrec_cli.data.sources.base import Interactions, Items, Options, by_user
-from bbqrec_cli.data.sources.files import fields_of, find_pictures, lines, list_pictures, read_pictures
+from bbqrec_cli.data.sources.files import fields_of, find_pictures, lines, list_pictures, read_pictures, some
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import Feature
 
 ASIN, WIDTH = 10, 4096
 """Bytes of an ASIN and numbers of an item in the visual features file."""
+RECORD = ASIN + 4 * WIDTH
+_SHOWN_EVERY = 1000
+"""Lines or records between two steps of a progress bar."""
 ENCODER = "amazon-2014-cnn-4096"
+REVIEWS, METADATA, VECTORS = "reviews_", "meta_", "image_features_"
+"""How the names of the files start."""
+_NAMES = "bbqrec prepare amazon FOLDER, or the files: reviews_X_5.json.gz meta_X.json.gz image_features_X.b"
 
 
 class Amazon:
@@ -32,17 +39,21 @@ class Amazon:
         MissingFileError: a path that does not exist.
     """
 
+    takes = ("items", "images")
+
     def __init__(self, paths: list[Path], options: Options, progress: Progress) -> None:
         for path in paths:
             if not path.exists():
-                raise MissingFileError(f"{path}: no such file or folder")
+                raise MissingFileError(f"{path}: no such file or folder", _NAMES)
+            if path.is_file() and not path.name.startswith((REVIEWS, METADATA, VECTORS)):
+                raise UsageError(f"prepare amazon cannot tell what {path.name} is", _NAMES)
         given = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
-        reviews = _only(given, "reviews_")
+        reviews = _only(given, REVIEWS)
         if reviews is None:
-            hint = "bbqrec prepare amazon FOLDER, or the names of the files"
-            raise UsageError("prepare amazon found no reviews_X_5.json.gz or reviews_X.json.gz", hint)
-        self._reviews, self._metadata = reviews, options.items or _only(given, "meta_")
-        self._vectors = _only(given, "image_features_")
+            where = ", ".join(map(str, paths)) or "no path was given"
+            raise UsageError(f"prepare amazon found no reviews_X_5.json.gz or reviews_X.json.gz ({where})", _NAMES)
+        self._reviews, self._metadata = reviews, options.items or _only(given, METADATA)
+        self._vectors = _only(given, VECTORS)
         folder = next((path for path in paths if path.is_dir()), None)
         self._images, self._progress = options.images or find_pictures(folder), progress
         self.minimum = 0 if reviews.name.split(".")[0].endswith("_5") else 5
@@ -60,23 +71,25 @@ class Amazon:
             user, item, time = (row.get(name) for name in ("reviewerID", "asin", "unixReviewTime"))
             if not (user and item) or not isinstance(time, int) or time < 0:
                 what = f"reviewerID is {user!r}, asin {item!r}, unixReviewTime {time!r}"
-                raise DataError(f"{self._reviews}, line {number}: {what}; all three are needed, the time as seconds")
+                what = f"{self._reviews}, line {number}: {what}; all three are needed, the time as whole seconds"
+                raise DataError(what, "mend the line, or leave it out")
             users.append(str(user))
             items.append(str(item))
             times.append(time)
         if not users:
-            raise DataError(f"{self._reviews}: no reviews in it")
+            raise DataError(f"{self._reviews}: no reviews in it", "fetch or copy it again")
         return by_user(users, items, times)
 
     def items(self, item_ids: list[str]) -> Items:
         """Cleaned metadata and ready image features (or pictures of a folder named by ASIN) of the kept items."""
         fields, features, images = {}, {}, []
         if self._metadata:
-            fields = fields_of(item_ids, read_metadata(self._metadata, set(item_ids)), self._progress)
+            known = read_metadata(self._metadata, set(item_ids), self._progress)
+            fields = fields_of(item_ids, known, self._metadata, self._progress)
         if self._vectors:
             features["image"] = read_image_features(self._vectors, item_ids, self._progress)
         if self._images:
-            images = read_pictures(list_pictures(self._images), item_ids, self._progress)
+            images = read_pictures(list_pictures(self._images), item_ids, self._images, self._progress)
         return Items(fields=fields, images=images, features=features)
 
 
@@ -88,30 +101,44 @@ def _only(files: list[Path], start: str) -> Path | None:
     return found[0] if found else None
 
 
-def read_metadata(path: Path, wanted: set[str]) -> dict[str, dict[str, Any]]:
-    """asin -> title, brand, category and description of the wanted items, without HTML; missing fields are left out.
+def read_metadata(path: Path, wanted: set[str], progress: Progress) -> dict[str, dict[str, Any]]:
+    """asin -> title, brand, category and description of the wanted items, without HTML; '' where they are missing.
 
     Raises:
         DataError: a malformed line; an ASIN that appears twice.
     """
     found: dict[str, dict[str, Any]] = {}
-    for number, line in lines(path):
-        row = record(path, number, line)
-        asin = row.get("asin")
-        if not asin:
-            raise DataError(f"{path}, line {number}: no asin")
-        if asin in found:
-            raise DataError(f"{path}, line {number}: item {asin!r} appears twice", "keep one line an item")
-        if asin in wanted:
-            # categories: a list of paths, coarse to fine; their distinct parts are kept
-            nested = [part if isinstance(part, list) else [part] for part in row.get("categories") or []]
-            found[asin] = {
-                "title": plain_text(row.get("title")),
-                "brand": plain_text(row.get("brand")),
-                "category": list(dict.fromkeys(plain_text(part) for parts in nested for part in parts)),
-                "description": plain_text(row.get("description")),
-            }
+    number_of: dict[str, int] = {}
+    with progress.task("metadata", None) as task:
+        for number, line in lines(path):
+            row = record(path, number, line)
+            asin = str(row.get("asin") or "")
+            if not asin:
+                what = f"{path}, line {number}: no asin among its fields {', '.join(map(str, row)) or '(none)'}"
+                raise DataError(what, "mend the line, or leave it out")
+            if asin in number_of:
+                what = f"{path}, line {number}: item {asin!r} has line {number_of[asin]} already"
+                raise DataError(what, "keep one line an item")
+            number_of[asin] = number
+            if asin in wanted:
+                found[asin] = cleaned(row)
+            if number % _SHOWN_EVERY == 0:
+                task.advance(_SHOWN_EVERY)
+    if left := len(number_of) - len(found):
+        progress.log(f"{path.name}: {left:,} entries are left out: nobody who is kept took these items")
     return found
+
+
+def cleaned(row: dict[str, Any]) -> dict[str, Any]:
+    """The fields that are kept of an item's metadata."""
+    paths = row.get("categories") or []  # a list of paths, each from coarse to fine; their distinct parts are kept
+    nested = [path if isinstance(path, list) else [path] for path in (paths if isinstance(paths, list) else [paths])]
+    return {
+        "title": plain_text(row.get("title")),
+        "brand": plain_text(row.get("brand")),
+        "category": list(dict.fromkeys(plain_text(part) for path in nested for part in path)),
+        "description": plain_text(row.get("description")),
+    }
 
 
 def record(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -122,13 +149,17 @@ def record(path: Path, number: int, line: str) -> dict[str, Any]:
     """
     try:
         row = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         try:
-            row = ast.literal_eval(line)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SyntaxWarning)  # "\\/" and the like, which JSON writers escape
+                row = ast.literal_eval(line)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-            raise DataError(f"{path}, line {number}: neither JSON nor a Python literal: {line[:60]!r}") from error
+            what = f"{path}, line {number}: neither JSON nor a Python literal: {line[:60]!r}"
+            raise DataError(what, "mend the line, or leave it out") from error
     if not isinstance(row, dict):
-        raise DataError(f"{path}, line {number}: holds a {type(row).__name__}; an object of fields is needed")
+        what = f"{path}, line {number}: holds a {type(row).__name__}; an object of fields is needed"
+        raise DataError(what, "mend the line, or leave it out")
     return row
 
 
@@ -168,29 +199,49 @@ def read_image_features(path: Path, item_ids: list[str], progress: Progress) -> 
 
     Raises:
         MissingFileError: no such file.
-        DataError: a truncated record, one that does not start with an ASIN, NaN.
+        DataError: a truncated record, one that does not start with an ASIN, NaN; none of the items in it.
     """
     if not path.is_file():
-        raise MissingFileError(f"{path}: no such file")
+        raise MissingFileError(f"{path}: no such file", _NAMES)
+    whole, rest = divmod(path.stat().st_size, RECORD)
+    if rest or not whole:
+        what = f"{path}, record {whole + 1}: truncated, {rest:,} of {RECORD:,} bytes"
+        raise DataError(what, "fetch or copy the file again")
     rows = {item: row for row, item in enumerate(item_ids)}
     values, present = np.zeros((len(item_ids), WIDTH), dtype=np.float32), np.zeros(len(item_ids), dtype=bool)
-    size = ASIN + 4 * WIDTH
-    with open(path, "rb") as stream, progress.task("visual features", path.stat().st_size // size) as task:
-        number = 0
-        while blob := stream.read(size):
-            number += 1
-            if len(blob) < size:
-                what = f"{path}, record {number}: truncated, {len(blob):,} of {size:,} bytes"
-                raise DataError(what, "fetch or copy the file again")
-            asin = blob[:ASIN].decode("ascii", errors="replace").strip()
-            if not asin.isalnum():
-                what = f"{path}, record {number}: starts with {blob[:ASIN]!r}, which is no ASIN"
-                raise DataError(what, f"records of {ASIN} bytes of ASIN and {WIDTH:,} little-endian float32 are needed")
-            if asin in rows:
-                values[rows[asin]] = np.frombuffer(blob, dtype="<f4", offset=ASIN)
-                present[rows[asin]] = True
-            task.advance()
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(bad):
-        raise DataError(f"{path}: NaN or infinity in the record of item {item_ids[bad[0]]!r}", "fetch the file again")
+    again = 0
+    with open(path, "rb") as stream, progress.task("visual features", whole) as task:
+        for number in range(1, whole + 1):
+            asin, vector = _record(path, number, stream.read(RECORD))
+            row = rows.get(asin)
+            if row is not None and present[row]:
+                again += 1
+            elif row is not None:
+                if not np.isfinite(vector).all():
+                    what = f"{path}, record {number}: NaN or infinity in the features of item {asin!r}"
+                    raise DataError(what, "fetch or copy the file again")
+                values[row], present[row] = vector, True
+            if number % _SHOWN_EVERY == 0:
+                task.advance(_SHOWN_EVERY)
+    _say_features(path, item_ids, present, again, progress)
     return Feature(values=values, present=present, encoder=ENCODER)
+
+
+def _record(path: Path, number: int, blob: bytes) -> tuple[str, np.ndarray]:
+    """ASIN and vector (4096,) of one record."""
+    asin = blob[:ASIN].decode("ascii", errors="replace").strip()
+    if not asin.isalnum():
+        what = f"{path}, record {number}: starts with {blob[:ASIN]!r}, which is no ASIN"
+        raise DataError(what, f"records of {ASIN} bytes of ASIN and {WIDTH:,} little-endian float32 are needed")
+    return asin, np.frombuffer(blob, dtype="<f4", offset=ASIN)
+
+
+def _say_features(path: Path, item_ids: list[str], present: np.ndarray, again: int, progress: Progress) -> None:
+    """What is missing or superfluous in the visual features file."""
+    if not present.any():
+        what = f"{path}: none of the {len(item_ids):,} items is in it; they are like {some(item_ids)}"
+        raise DataError(what, "give the features of the same category as the reviews")
+    if missing := int((~present).sum()):
+        progress.warn(f"{path.name}: {missing:,} of {len(item_ids):,} items have no visual features")
+    if again:
+        progress.warn(f"{path.name}: {again:,} records of items that had one already are left out")

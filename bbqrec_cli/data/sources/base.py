@@ -41,12 +41,14 @@ class Items:
 
 
 class Source(Protocol):
-    """One raw data set. Sources are built as `Class(paths, options, progress)`; what a person must know goes to `progress`.
+    """One raw data set, built as `Class(paths, options, progress)`; what a person must know goes to `progress`.
 
+    takes: the options that it heeds; the others are refused before it is built;
     minimum: the interactions that a user and an item need where the command line does not say (0: all are kept);
     files: the inputs, recorded as parents of the dataset file (pictures are not: they are in it).
     """
 
+    takes: tuple[str, ...]
     minimum: int
     files: list[Path]
 
@@ -71,6 +73,7 @@ class Options:
 
     items: Path | None = None
     images: Path | None = None
+    id_shift: int | None = None
     user_column: str = "user"
     item_column: str = "item"
     time_column: str = "timestamp"

@@ -2,15 +2,15 @@
 
 What users like is planted in three places, so that each signal earns its keep:
 
-- a *theme* (the sea, chess, …) that only the text tells: title and description share words of one theme, and the picture
-  of a sea mug is drawn like that of a chess mug;
+- a *theme* (the sea, chess, …) that only the text tells: title and description share words of one theme, and the
+  picture of a sea mug is drawn like that of a chess mug;
 - a *look* (colours and pattern) that only the picture shows: no text names a colour or a pattern;
-- a *circle*, which nothing shows: whoever took an item of a circle often takes the next one from the same or the following
-  circle, so it lives in co-occurrence alone.
+- a *circle*, which nothing shows: whoever took an item of a circle often takes the next one from the same or the
+  following circle, so it lives in co-occurrence alone.
 
-The *kind* (mug, table lamp, …), its cut and its material are in text and picture alike and nobody cares for them: noise,
-as are the makers. An item's appeal makes some popular and leaves many with few interactions, where only text and pictures
-help.
+The *kind* (mug, table lamp, …), its cut and its material are in text and picture alike and nobody cares for them:
+noise, as are the makers. An item's appeal makes some popular and leaves many with few interactions, where only text
+and pictures help.
 
 A user likes two themes and two looks. The weight of an item as the next one is its appeal, times LIKED for each of the
 user's themes and looks that it has, times AGAIN if theme (look) is also the last item's, times FOLLOWS if it is of the
@@ -90,14 +90,14 @@ KINDS = {
 }
 _PARTS = {
     "mug": "handle", "teapot": "handle", "bowl": "foot", "bottle": "stopper", "vase": "rim", "planter": "stand",
-    "table lamp": "stand", "cushion": "piping", "wall clock": "hands", "chair": "legs", "rug": "edging", "bag": "handles",
-    "backpack": "straps", "umbrella": "handle", "notebook": "binding", "boots": "sole",
+    "table lamp": "stand", "cushion": "piping", "wall clock": "hands", "chair": "legs", "rug": "edging",
+    "bag": "handles", "backpack": "straps", "umbrella": "handle", "notebook": "binding", "boots": "sole",
 }  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Planted:
-    """What the items are, (I,) each: rows of KINDS, of THEMES, of the looks, the circle, and the weight of the appeal."""
+    """What the items are, (I,) each: rows of KINDS, THEMES and LOOKS, the circle, and the weight of the appeal."""
 
     kind: np.ndarray
     theme: np.ndarray
@@ -125,13 +125,14 @@ class Demo:
     """The demo shop; `options.size` is a key of SIZES, `options.seed` changes everything.
 
     Raises:
-        UsageError: a path, an items file or pictures were given.
+        UsageError: a path was given.
     """
 
+    takes = ("size",)
     minimum = 0
 
     def __init__(self, paths: list[Path], options: Options, progress: Progress) -> None:
-        if paths or options.items or options.images:
+        if paths:
             raise UsageError("prepare demo makes everything itself and takes no path", "bbqrec prepare demo")
         self.files: list[Path] = []
         self._seed, self._progress = options.seed, progress
@@ -144,6 +145,8 @@ class Demo:
         histories = simulate(self._planted, self._users, rng)
         taken, rows = np.unique(np.concatenate(histories), return_inverse=True)
         lengths = [len(history) for history in histories]
+        if len(taken) < self._count:
+            self._progress.log(f"{self._count - len(taken)} items are left out: nobody took them")
         return Interactions(
             user_ids=[f"user-{user + 1:04d}" for user in range(self._users)],
             item_ids=[f"item-{item + 1:04d}" for item in taken],

@@ -18,8 +18,8 @@ SIZE, SCALE = 96, 3
 _FULL = SIZE * SCALE
 _GROUNDS = ("#f4f1ec", "#eef1f3", "#f3efe9", "#eff1ec", "#f2eef0", "#ecedef")
 _TRIMS = {
-    "oak": "#b98a55", "walnut": "#7a5233", "brass": "#c9a24a", "steel": "#9aa3a8", "iron": "#4a4c50", "leather": "#8a5a3a",
-    "bamboo": "#d3b777",
+    "oak": "#b98a55", "walnut": "#7a5233", "bamboo": "#d3b777", "brass": "#c9a24a", "steel": "#9aa3a8",
+    "iron": "#4a4c50", "leather": "#8a5a3a",
 }  # fmt: skip
 
 
@@ -54,9 +54,9 @@ def draw(kind: str, variant: int, material: str, look: Look, rng: np.random.Gene
     pen.replay("behind", ink, ImageDraw.Draw(body))
     cloth = Image.new("L", picture.size)
     pen.replay("cloth", ImageDraw.Draw(cloth), None)
-    corner = tuple(int(v) for v in rng.integers(0, 60, 2))
+    left, top = (int(v) for v in rng.integers(0, 60, 2))
     bolt = _cloth(look, int(rng.integers(3)), int(rng.integers(3)))
-    picture.paste(bolt.crop((*corner, corner[0] + _FULL, corner[1] + _FULL)), (0, 0), cloth)
+    picture.paste(bolt.crop((left, top, left + _FULL, top + _FULL)), (0, 0), cloth)
     pen.replay("outline", ink, None, colour=_darker(look.main, 0.55))
     pen.replay("front", ink, ImageDraw.Draw(body), dark=_darker(look.main, 0.5))
     lit = ImageChops.multiply(picture, _light())
@@ -122,10 +122,13 @@ def _motif(ink: ImageDraw.ImageDraw, look: Look, x: int, y: int, step: int, *, o
     elif look.pattern == "flowers" and odd:
         for angle in range(0, 360, 72):
             a, b = (quarter * 1.1 * f(math.radians(angle)) for f in (math.cos, math.sin))
-            ink.ellipse((x + half + a - quarter, y + half + b - quarter, x + half + a + quarter, y + half + b + quarter),
-                        fill=look.second)  # fmt: skip
-        ink.ellipse((x + half - quarter // 2, y + half - quarter // 2, x + half + quarter // 2, y + half + quarter // 2),
-                    fill="#f2c230")  # fmt: skip
+            ink.ellipse(_round(x + half + a, y + half + b, quarter), fill=look.second)
+        ink.ellipse(_round(x + half, y + half, quarter // 2), fill="#f2c230")
+
+
+def _round(x: float, y: float, radius: float) -> tuple[float, float, float, float]:
+    """The box of a circle."""
+    return x - radius, y - radius, x + radius, y + radius
 
 
 class Pen:
@@ -191,7 +194,10 @@ class Pen:
         self, layer: str, ink: ImageDraw.ImageDraw, body: ImageDraw.ImageDraw | None, *,
         colour: tuple[int, ...] = (), dark: tuple[int, ...] = (60, 56, 52),
     ) -> None:  # fmt: skip
-        """Paint one layer; `body` collects where it is. 'cloth' paints a mask, 'outline' the cloth's edges in `colour`."""
+        """Paint one layer; `body` collects where it is.
+
+        'cloth' paints a mask, 'outline' the cloth's edges in `colour`.
+        """
         for name, how, points, style in self._taken:
             if name != ("cloth" if layer == "outline" else layer):
                 continue

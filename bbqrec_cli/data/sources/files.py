@@ -9,12 +9,13 @@ import json
 import math
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
-from bbqrec_cli.errors import DataError, MissingFileError
+from bbqrec_cli.errors import DataError, LackingError, MissingFileError
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import LIST_SEPARATOR
 
@@ -22,36 +23,58 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 PICTURE_FOLDERS = ("images", "pictures", "posters")
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _ID_FIELDS = ("id", "item_id", "asin")
+_OBJECT = 'it should look like {"i1": {"title": "…"}, …}'
 
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[str]]:
-    """A UTF-8 text file, gzipped or not; what is wrong with its bytes becomes a DataError.
+    """A UTF-8 text file, gzipped or not (its first bytes tell); what is wrong with its bytes becomes a DataError.
 
     Raises:
         MissingFileError: no such file.
-        DataError: not UTF-8; not gzip in spite of its name; truncated or damaged gzip.
+        LackingError: it may not be read.
+        DataError: not UTF-8, with the line; not gzip in spite of its name; truncated or damaged gzip.
     """
     if not path.is_file():
         what = "is a folder; a file is needed" if path.is_dir() else "no such file"
-        raise MissingFileError(f"{path}: {what}")
+        raise MissingFileError(f"{path}: {what}", "check the name, or give it in full")
     try:
-        if path.suffix == ".gz":
-            with gzip.open(path, "rb") as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as stream:  # type: ignore[arg-type]
-                yield stream
-        else:
-            with open(path, encoding="utf-8-sig", newline="") as stream:
-                yield stream
+        with _open_bytes(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as stream:
+            yield stream
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 ({_where(error)})", f"iconv -t UTF-8 {path} > converted") from error
+        hint = f"convert it, as with: iconv -f LATIN1 -t UTF-8 {path}"
+        raise DataError(f"{path}{_bad_line(path)}: not UTF-8", hint) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: not a whole gzip file ({error})", "fetch or copy it again") from error
+    except PermissionError as error:
+        raise LackingError(f"{path}: may not be read", f"chmod u+r {path}") from error
 
 
-def _where(error: UnicodeDecodeError) -> str:
-    """The bad byte and what stands before it, since decoding in blocks hides the line."""
-    before = error.object[max(0, error.start - 40) : error.start].decode("utf-8", errors="replace")
-    return f"byte 0x{error.object[error.start]:02x} after {before!r}"
+def _open_bytes(path: Path) -> IO[bytes]:
+    """The file's bytes, unpacked if they are gzip.
+
+    Raises:
+        DataError: called .gz, and is not gzip.
+    """
+    with open(path, "rb") as stream:
+        start = stream.read(2)
+    if start == b"\x1f\x8b":
+        return cast("IO[bytes]", gzip.open(path, "rb"))
+    if start and path.suffix == ".gz":
+        raise DataError(f"{path}: not a gzip file in spite of its name", f"if it is plain text, call it {path.stem}")
+    return open(path, "rb")
+
+
+def _bad_line(path: Path) -> str:
+    """Where the first byte that is not UTF-8 stands, since decoding in blocks hides the line."""
+    with suppress(EOFError, OSError, zlib.error), _open_bytes(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                before = line[max(0, error.start - 30) : error.start].decode(errors="replace")
+                return f", line {number}: byte 0x{line[error.start]:02x} after {before!r}"
+    return ""
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -63,31 +86,44 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of a CSV or, if '.tsv' is in its name, TSV file; the header first, blank lines left out.
+    """(line number, cells) of a CSV or, if it is called .tsv, TSV file; the header first, blank lines left out.
 
     Raises:
-        DataError: broken quoting, a row of another width than the header; and the errors of `open_text`.
+        DataError: broken quoting, a row of another width than the header, a column's name that stands twice in it; and
+            the errors of `open_text`.
     """
+    separator = "\t" if path.name.removesuffix(".gz").endswith(".tsv") else ","
     with open_text(path) as stream:
-        reader = csv.reader(stream, delimiter="\t" if ".tsv" in path.name else ",", strict=True)
+        reader = csv.reader(stream, delimiter=separator, strict=True)
         width = 0
         try:
             for row in reader:
                 if not row:
                     continue
-                width = width or len(row)
+                if not width:
+                    width = len(row)
+                    _check_header(path, reader.line_num, row)
                 if len(row) != width:
                     raise DataError(
                         f"{path}, line {reader.line_num}: {len(row)} columns; the header has {width}",
-                        "quote cells that hold the separator",
+                        "put cells that hold the separator into double quotes",
                     )
                 yield reader.line_num, row
         except csv.Error as error:
-            raise DataError(f"{path}, line {reader.line_num}: not a readable table ({error})") from error
+            raise DataError(
+                f"{path}, line {reader.line_num}: not a readable table ({error})",
+                "put cells that hold a double quote into double quotes, and write it twice; or use JSON lines",
+            ) from error
+
+
+def _check_header(path: Path, line: int, names: list[str]) -> None:
+    name, times = Counter(filter(None, names)).most_common(1)[0] if any(names) else ("", 0)
+    if times > 1:
+        raise DataError(f"{path}, line {line}: the column {name!r} is there {times} times", "keep one of each name")
 
 
 def as_field(value: Any) -> str:
-    """A field's value as text, spaces folded; lists (of lists) are joined by LIST_SEPARATOR; None and NaN are missing."""
+    """A field's value as text, spaces folded; lists are joined by LIST_SEPARATOR; None and NaN are missing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, (list, tuple)):
@@ -95,17 +131,43 @@ def as_field(value: Any) -> str:
     return " ".join((json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)).split())
 
 
-def fields_of(item_ids: list[str], known: dict[str, dict[str, Any]], progress: Progress) -> dict[str, list[str]]:
-    """name -> one string an item, for every field that any of the items has; says what is missing or left over."""
+def fields_of(
+    item_ids: list[str], known: dict[str, dict[str, Any]], path: Path, progress: Progress
+) -> dict[str, list[str]]:
+    """name -> one string an item, for every field that any of the items has; says what is missing or left over.
+
+    Args:
+        known: the entries of the items file `path`.
+
+    Raises:
+        DataError: none of the items has an entry.
+    """
     without = sum(item not in known for item in item_ids)
+    if without == len(item_ids):
+        raise DataError(
+            f"{path}: none of the {len(item_ids):,} items has an entry; their ids are like {some(item_ids)}, "
+            f"those of its {len(known):,} entries like {some(known)}",
+            "give the items the ids that the interactions have, or another --items file",
+        )
     if without:
-        progress.warn(f"{without:,} of {len(item_ids):,} items have no entry in the items file: no title, no text")
+        progress.warn(f"{path.name}: {without:,} of {len(item_ids):,} items have no entry: no title, no text")
     if left := len(known) - (len(item_ids) - without):
-        progress.log(f"{left:,} entries of the items file are left out: nobody who is kept took them")
+        progress.log(f"{path.name}: {left:,} entries are left out: nobody who is kept took these items")
     rows = [known.get(item, {}) for item in item_ids]
     names = dict.fromkeys(name for row in rows for name in row if name)
-    # '/' would make groups in the HDF5 file.
-    return {name.replace("/", "_"): [as_field(row.get(name)) for row in rows] for name in names}
+    return {field_name(name): [as_field(row.get(name)) for row in rows] for name in names}
+
+
+def field_name(name: str) -> str:
+    """The name as HDF5 can hold it: no '/', which makes groups, no lone '.', no control characters."""
+    plain = "".join(c if c.isprintable() and c != "/" else "_" for c in name)
+    return plain if plain.strip(".") else "_" * len(plain)
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few, for a message."""
+    first = list(islice(names, 3))
+    return ", ".join(map(repr, first)) or "nothing"
 
 
 def read_items(path: Path, *, id_column: str) -> dict[str, dict[str, Any]]:
@@ -124,7 +186,8 @@ def read_items(path: Path, *, id_column: str) -> dict[str, dict[str, Any]]:
         key = next((k for k in (id_column, *_ID_FIELDS) if as_field(row.get(k))), None)
         if key is None:
             names = ", ".join(dict.fromkeys((id_column, *_ID_FIELDS)))
-            raise DataError(f"{path}, line {number}: no item id; one of the fields {names} is needed", "--item-column")
+            what = f"{path}, line {number}: no item id among {some(row)}, …; one of the fields {names} is needed"
+            raise DataError(what, "name its column with --item-column")
         item = as_field(row.pop(key))
         if item in found:
             raise DataError(f"{path}, line {number}: item {item!r} appears twice", "keep one line an item")
@@ -142,10 +205,12 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in lines(path):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {number}: not JSON ({error.msg})") from error
+        except (ValueError, RecursionError) as error:
+            what = f"{path}, line {number}: not JSON ({error}): {line[:60]!r}"
+            raise DataError(what, "one object a line is needed") from error
         if not isinstance(row, dict):
-            raise DataError(f"{path}, line {number}: an object is needed")
+            what = f"{path}, line {number}: holds {line[:60]!r}; an object of fields is needed"
+            raise DataError(what, '{"id": "i1", "title": "…"}')
         yield number, row
 
 
@@ -161,13 +226,15 @@ def _json_object(path: Path) -> dict[str, dict[str, Any]]:
         with open_text(path) as stream:
             found = json.load(stream, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        hint = "if it holds one object a line, call it .jsonl" if error.msg == "Extra data" else ""
+        hint = "if it holds one object a line, call it .jsonl" if error.msg == "Extra data" else _OBJECT
         raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg})", hint) from error
+    except RecursionError as error:
+        raise DataError(f"{path}: nested too deeply", _OBJECT) from error
     if not isinstance(found, dict):
-        raise DataError(f"{path}: holds a {type(found).__name__}; an object of item id -> fields is needed")
+        raise DataError(f"{path}: holds a {type(found).__name__}; an object of item id -> fields is needed", _OBJECT)
     for item, row in found.items():
         if not isinstance(row, dict):
-            raise DataError(f"{path}: the entry of item {item!r} is no object of fields")
+            raise DataError(f"{path}: the entry of item {item!r} is {row!r}; an object of fields is needed", _OBJECT)
     return found
 
 
@@ -179,13 +246,22 @@ def find_file(folder: Path, stem: str, suffixes: tuple[str, ...]) -> Path | None
     """
     found = [path for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()]
     if len(found) > 1:
-        raise DataError(f"{folder}: holds {' and '.join(p.name for p in found)}; which one is meant?", "name the file")
+        names = " and ".join(file.name for file in found)
+        raise DataError(f"{folder}: holds {names}; which one is meant?", "name the files, or move one away")
     return found[0] if found else None
 
 
 def find_pictures(folder: Path | None) -> Path | None:
-    """The folder of pictures inside a data folder, if there is one."""
-    return next((folder / name for name in PICTURE_FOLDERS if (folder / name).is_dir()), None) if folder else None
+    """The folder of pictures inside a data folder, if there is one.
+
+    Raises:
+        DataError: several are there.
+    """
+    found = [folder / name for name in PICTURE_FOLDERS if (folder / name).is_dir()] if folder else []
+    if len(found) > 1:
+        names = " and ".join(each.name for each in found)
+        raise DataError(f"{folder}: holds the folders {names}; which one has the pictures?", "--images FOLDER")
+    return found[0] if found else None
 
 
 def list_pictures(folder: Path) -> dict[str, Path]:
@@ -196,26 +272,43 @@ def list_pictures(folder: Path) -> dict[str, Path]:
         DataError: no picture in it; two of one item.
     """
     if not folder.is_dir():
-        raise MissingFileError(f"{folder}: no such folder of pictures")
+        raise MissingFileError(f"{folder}: no such folder of pictures", "--images FOLDER")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in PICTURES and not path.name.startswith("."):
             if path.stem in found:
-                raise DataError(f"{folder}: two pictures of one item, {found[path.stem].name} and {path.name}")
+                what = f"{folder}: two pictures of one item, {found[path.stem].name} and {path.name}"
+                raise DataError(what, "keep one of them")
             found[path.stem] = path
     if not found:
-        raise DataError(f"{folder}: holds no pictures ({', '.join(PICTURES)})")
+        raise DataError(f"{folder}: holds no pictures ({', '.join(PICTURES)})", "--images FOLDER, or move it away")
     return found
 
 
-def read_pictures(pictures: dict[str, Path], item_ids: list[str], progress: Progress) -> list[bytes]:
-    """The encoded picture of each item, b'' where there is none; says what is missing or left over."""
-    gone = [item for item in item_ids if item in pictures and not pictures[item].is_file()]
-    if gone:
-        progress.warn(f"{len(gone):,} pictures are not there and count as missing, the first: {pictures[gone[0]]}")
-    if left := len(pictures.keys() - set(item_ids)):
-        progress.log(
-            f"{left:,} pictures are left out: their items are not in the data, or nobody who is kept took them"
+def read_pictures(pictures: dict[str, Path], item_ids: list[str], where: Path, progress: Progress) -> list[bytes]:
+    """The encoded picture of each item, b'' where there is none; says what is missing or left over.
+
+    Args:
+        pictures: item id -> picture.
+        where: the folder or file that says which picture is whose, for the messages.
+
+    Raises:
+        DataError: none of the pictures is an item's, or none is there.
+    """
+    named = {item: pictures[item] for item in item_ids if item in pictures}
+    kept = {item: path for item, path in named.items() if path.is_file()}
+    if not named:
+        raise DataError(
+            f"{where}: none of its {len(pictures):,} pictures is one of the {len(item_ids):,} items: they are those of "
+            f"{some(pictures)}, the items are {some(item_ids)}",
+            f"name pictures by the items' ids, as {item_ids[0]}.jpg, or give another --images FOLDER",
         )
-    kept = {item: pictures[item] for item in set(item_ids) & pictures.keys() - set(gone)}
+    if not kept:
+        first = next(iter(named.values()))
+        what = f"{where}: none of the {len(named):,} pictures is there, the first: {first}"
+        raise DataError(what, "give paths relative to the items file, or --images FOLDER")
+    if gone := [path for item, path in named.items() if item not in kept]:
+        progress.warn(f"{where}: {len(gone):,} pictures are not there and count as missing, the first: {gone[0]}")
+    if left := len(pictures) - len(named):
+        progress.log(f"{where}: {left:,} pictures are left out: their items are not in the data, or were left out")
     return [kept[item].read_bytes() if item in kept else b"" for item in item_ids]

@@ -6,11 +6,22 @@ from pathlib import Path
 from typing import TypeVar
 
 from bbqrec_cli.data.sources.base import Interactions, Items, Options, by_user
-from bbqrec_cli.data.sources.files import fields_of, find_pictures, lines, list_pictures, read_items, read_pictures
+from bbqrec_cli.data.sources.files import (
+    fields_of,
+    find_pictures,
+    lines,
+    list_pictures,
+    read_items,
+    read_pictures,
+    some,
+)
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.progress import Progress
 
 T = TypeVar("T")
+_TELL = "--id-shift N adds N to each id of {name}: 0 takes them as they stand, 1 or -1 moves them"
+_RENUMBER = "give {name} the ids of the sequences, or say what to add to its own with --id-shift"
+_EXAMPLE = "a line a user: u1 i1 i2 i3"
 
 
 class S3Rec:
@@ -21,6 +32,7 @@ class S3Rec:
         MissingFileError: the path or its sequences.txt does not exist.
     """
 
+    takes = ("items", "images", "item_column", "id_shift")
     minimum = 0
 
     def __init__(self, paths: list[Path], options: Options, progress: Progress) -> None:
@@ -33,7 +45,7 @@ class S3Rec:
         beside = folder / "items.json" if folder else None
         self._items = options.items or (beside if beside and beside.is_file() else None)
         self._images = options.images or find_pictures(folder)
-        self._id_column, self._progress = options.item_column, progress
+        self._id_column, self._shift, self._progress = options.item_column, options.id_shift, progress
         self.files = [self._sequences, *([self._items] if self._items else [])]
         self._ids: set[str] = set()
 
@@ -46,7 +58,7 @@ class S3Rec:
             user, *taken = line.split()
             if not taken:
                 where = f"{self._sequences}, line {number}"
-                raise DataError(f"{where}: user {user!r} has no items; `user item item …` is needed")
+                raise DataError(f"{where}: user {user!r} has no items; `user item item …` is needed", _EXAMPLE)
             if user in seen:
                 where = f"{self._sequences}, line {number}"
                 raise DataError(f"{where}: user {user!r} has line {seen[user]} already", "keep one line a user")
@@ -54,33 +66,44 @@ class S3Rec:
             owners += [user] * len(taken)
             items += taken
         if not seen:
-            raise DataError(f"{self._sequences}: empty; lines of `user item item …` are needed")
+            raise DataError(f"{self._sequences}: empty; lines of `user item item …` are needed", _EXAMPLE)
         self._ids = set(items)
         return by_user(owners, items)
 
     def items(self, item_ids: list[str]) -> Items:
-        """Fields of items.json and the pictures; see `first_id`."""
-        fields, shift, images = {}, 0, []
+        """Fields of items.json and the pictures; see `id_shift` and `picture_shift`."""
+        fields, images, shift = {}, [], self._shift
         if self._items:
             known = read_items(self._items, id_column=self._id_column)
-            shift = first_id(self._ids, set(known), self._items)
+            if shift is None:
+                shift = id_shift(self._ids, set(known), self._items)
             if shift:
-                self._progress.log(
-                    f"{self._items.name}: its ids start at 0, those of {self._sequences.name} at 1: one is added to each "
-                    f"(checked: all {len(self._ids):,} items then have an entry, as they stand not all have)"
-                )
-            fields = fields_of(item_ids, shifted(known, shift), self._progress)
+                self._say(self._items.name, shift, self._ids <= shifted(known, shift).keys())
+            fields = fields_of(item_ids, shifted(known, shift), self._items, self._progress)
         if self._images:
             pictures = list_pictures(self._images)
-            if shift and "0" in pictures:
-                self._progress.log(f"{self._images.name}: numbered from 0 as well; one is added to each")
-                pictures = shifted(pictures, shift)
-            images = read_pictures(pictures, item_ids, self._progress)
+            if self._shift is not None:
+                shift = self._shift
+            else:
+                shift = picture_shift(self._ids, set(pictures), shift or 0, self._images, self._progress)
+            if shift:
+                self._say(self._images.name, shift, self._ids <= shifted(pictures, shift).keys())
+            images = read_pictures(shifted(pictures, shift), item_ids, self._images, self._progress)
         return Items(fields=fields, images=images)
 
+    def _say(self, name: str, shift: int, all_there: bool) -> None:
+        if self._shift is not None:
+            self._progress.log(f"{name}: {shift} is added to each id, as --id-shift asks")
+            return
+        checked = f" (checked: all {len(self._ids):,} items are then there, as they stand not all are)"
+        self._progress.log(
+            f"{name}: its ids start at 0, those of {self._sequences.name} at 1: one is added to each"
+            f"{checked if all_there else ''}"
+        )
 
-def first_id(ids: set[str], known: set[str], path: Path) -> int:
-    """What to add to the ids of an items file: 1 where they start at 0 and the sequences' at 1 (as LETTER publishes), or 0.
+
+def id_shift(ids: set[str], known: set[str], path: Path) -> int:
+    """What to add to the ids of an items file: 1 where they start at 0 and the sequences' at 1 (as in LETTER), or 0.
 
     Args:
         ids: the sequences' items.
@@ -90,25 +113,45 @@ def first_id(ids: set[str], known: set[str], path: Path) -> int:
     Raises:
         DataError: both readings fit, or neither does; no item has an entry.
     """
-    hint = f"renumber {path.name} to the ids of the sequences"
     if not ids & known:
-        some = f"{min(ids)!r}, …; {min(known)!r}, …" if known else "it is empty"
-        raise DataError(f"{path}: no item of the sequences has an entry ({some})", hint)
+        what = f"{path}: no item of the sequences has an entry: theirs are like {some(sorted(ids))}"
+        raise DataError(f"{what}, those of the file like {some(sorted(known))}", _RENUMBER.format(name=path.name))
     if not all(map(str.isdecimal, ids | known)) or ("0" in ids) == ("0" in known):
         return 0
-    low = 0 if "0" in known else 1
-    fits, fits_shifted = ids <= known, ids <= shifted(dict.fromkeys(known), 1 - 2 * low).keys()
-    if low == 0 and fits != fits_shifted:
-        return 1 if fits_shifted else 0
-    if low == 1 and not fits_shifted:  # the file may simply lack the entry '0'
+    fits = ids <= known
+    if "0" in known:
+        fits_shifted = ids <= shifted(dict.fromkeys(known), 1).keys()
+        if fits != fits_shifted:
+            return 1 if fits_shifted else 0
+        what = f"{'all' if fits else 'not all'} items have an entry, be its ids as they stand or one added to each"
+        where = f"{path}: its ids start at 0, those of the sequences at 1, and {what}"
+    else:
+        if not ids <= shifted(dict.fromkeys(known), -1).keys():
+            return 0  # it may simply lack the entry '0'
+        what = "all items have an entry once one is taken off"
+        where = f"{path}: its ids start at 1, those of the sequences at 0, and {what}"
+    raise DataError(f"{where}; which is meant cannot be told", _TELL.format(name=path.name))
+
+
+def picture_shift(ids: set[str], pictures: set[str], shift: int, folder: Path, progress: Progress) -> int:
+    """What to add to the numbers that name the pictures: 0, or 1 like the items file's (`shift`).
+
+    A picture 0 speaks for 1, one of the sequences' highest id for 0.
+
+    Raises:
+        DataError: both are there, or there is a picture 0 although nothing else starts at 0.
+    """
+    if not all(map(str.isdecimal, ids | pictures)) or "0" in ids:
         return 0
-    what = "all items have an entry with that difference taken off"
-    if low == 0:
-        what = f"{'all' if fits else 'not all'} items have an entry, be the ids as they stand or one added to each"
-    raise DataError(
-        f"{path}: its ids start at {low}, those of the sequences at {1 - low}, and {what}; which is meant cannot be told",
-        hint,
-    )
+    zero, top = "0" in pictures, str(max(map(int, ids))) in pictures
+    if zero and (top or not shift):
+        what = f"{folder}: there is a picture 0, but no item 0" + (", and one of the last item as well" if top else "")
+        raise DataError(f"{what}; from where they count cannot be told", _TELL.format(name=folder.name))
+    if shift and not zero and not top:
+        progress.warn(
+            f"{folder}: taken as named by the ids of the sequences, which start at 1; --id-shift says otherwise"
+        )
+    return 1 if zero else 0
 
 
 def shifted(known: dict[str, T], shift: int) -> dict[str, T]:

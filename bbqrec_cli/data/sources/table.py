@@ -10,6 +10,7 @@ from typing import Any
 from bbqrec_cli.data.sources.base import Interactions, Items, Options, by_user
 from bbqrec_cli.data.sources.files import (
     TABLES,
+    as_field,
     fields_of,
     find_file,
     find_pictures,
@@ -25,6 +26,8 @@ ITEM_FILES = (*TABLES, ".jsonl", ".jsonl.gz", ".json", ".json.gz")
 PICTURE_FIELDS = ("image", "picture", "image_path", "poster")
 """The field of an item that holds its picture's path, relative to the items file, unless --images names a folder."""
 _LATEST = 2.0**53
+_EXAMPLE = "three lines of one: user,item,timestamp / u1,i1,978300019 / u1,i2,978300055"
+_SECONDS = "seconds since 1970 are needed; dates must be converted"
 
 
 class Table:
@@ -35,6 +38,7 @@ class Table:
         MissingFileError, DataError: no interactions in the folder, or several files of them.
     """
 
+    takes = ("items", "images", "user_column", "item_column", "time_column", "rating_column", "min_rating")
     minimum = 0
 
     def __init__(self, paths: list[Path], options: Options, progress: Progress) -> None:
@@ -63,68 +67,67 @@ class Table:
             times.append(time)
         if not users:
             minimum = self._options.min_rating
-            rated = "" if minimum is None else f" rated {minimum:g} or better"
-            raise DataError(f"{self._table}: no interactions{rated} in it")
+            rated, hint = ("", _EXAMPLE) if minimum is None else (f" rated {minimum:g} or better", "lower --min-rating")
+            raise DataError(f"{self._table}: no interactions{rated} in it", hint)
         return by_user(users, items, times)
 
     def _rows(self) -> Iterator[tuple[str, str, int]]:
         options, rows = self._options, table_rows(self._table)
         _, header = next(rows, (0, []))
+        if not header:
+            raise DataError(f"{self._table}: empty; a line with the names of the columns is needed first", _EXAMPLE)
         columns = [options.user_column, options.item_column, options.time_column]
         columns += [options.rating_column] if options.min_rating is not None else []
         for column in columns:
             if column not in header:
-                what = (
-                    f"{self._table}, line 1: no column {column!r}; the first line says {', '.join(header) or 'nothing'}"
-                )
+                what = f"{self._table}, line 1: no column {column!r}; the first line has {', '.join(map(repr, header))}"
                 raise DataError(what, "name it with --user-column, --item-column, --time-column or --rating-column")
         at = [header.index(column) for column in columns]
         for number, row in rows:
             user, item, time, *rating = (row[i] for i in at)
             if not user or not item:
-                raise DataError(f"{self._table}, line {number}: an empty {columns[0] if not user else columns[1]}")
-            seconds = self._number(number, options.time_column, time)
+                what = f"{self._table}, line {number}: no {columns[0] if not user else columns[1]} in {row}"
+                raise DataError(what, "mend the line, or leave it out")
+            seconds = self._number(number, options.time_column, time, _SECONDS)
             if not 0 <= seconds <= _LATEST:
                 what = f"{self._table}, line {number}: {options.time_column} is {time}"
-                raise DataError(f"{what}; seconds since 1970 are needed, 0 or more")
+                raise DataError(f"{what}; 0 or more is needed", _SECONDS)
             if rating and self._number(number, options.rating_column, rating[0]) < float(options.min_rating or 0):
                 continue
             yield user, item, int(seconds)
 
-    def _number(self, line: int, column: str, text: str) -> float:
+    def _number(self, line: int, column: str, text: str, hint: str = "mend the line, or leave it out") -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise DataError(f"{self._table}, line {line}: {column} is {text!r}; a number is needed")
+            raise DataError(f"{self._table}, line {line}: {column} is {text!r}; a number is needed", hint)
         return value
 
     def items(self, item_ids: list[str]) -> Items:
-        """Fields of the items file; pictures of the folder, or of the paths in it."""
-        known = read_items(self._items, id_column=self._options.item_column) if self._items else {}
+        """Fields of the items file; pictures of the folder, or of the paths in the items file."""
+        fields, images = {}, []
+        if self._items:
+            known = read_items(self._items, id_column=self._options.item_column)
+            pictures = {} if self._images else named_pictures(known, self._items, self._progress)
+            fields = fields_of(item_ids, known, self._items, self._progress)
+            if pictures:
+                images = read_pictures(pictures, item_ids, self._items, self._progress)
         if self._images:
-            pictures = list_pictures(self._images)
-        else:
-            pictures = self._named(known, item_ids)
-        images = read_pictures(pictures, item_ids, self._progress) if pictures else []
-        return Items(fields=fields_of(item_ids, known, self._progress) if self._items else {}, images=images)
+            images = read_pictures(list_pictures(self._images), item_ids, self._images, self._progress)
+        return Items(fields=fields, images=images)
 
-    def _named(self, known: dict[str, dict[str, Any]], item_ids: list[str]) -> dict[str, Path]:
-        """Item id -> the picture whose path stands in the items file; the field is taken out of `known`.
 
-        Raises:
-            DataError: none of the pictures is there.
-        """
-        column = next((c for c in PICTURE_FIELDS if any(row.get(c) for row in known.values())), None)
-        if column is None or self._items is None:
-            return {}
-        paths = {item: row.pop(column, None) for item, row in known.items()}
-        found = {item: self._items.parent / str(paths[item]) for item in item_ids if paths.get(item)}
-        if found and not any(path.is_file() for path in found.values()):
-            first = next(iter(found.values()))
-            raise DataError(
-                f"{self._items}: none of the pictures of its field {column!r} is there, the first: {first}",
-                "write the paths relative to the items file, or give --images FOLDER",
-            )
-        return found
+def named_pictures(known: dict[str, dict[str, Any]], file: Path, progress: Progress) -> dict[str, Path]:
+    """Item id -> the picture whose path, relative to the items file `file`, stands in it; taken out of `known`."""
+    column = next((c for c in PICTURE_FIELDS if any(as_field(row.get(c)) for row in known.values())), None)
+    if column is None:
+        return {}
+    paths = {item: path for item, row in known.items() if (path := as_field(row.get(column)))}
+    if any("://" in path for path in paths.values()):
+        progress.warn(f"{file.name}: its field {column!r} holds addresses; no pictures are taken from there")
+        return {}
+    for row in known.values():
+        row.pop(column, None)
+    return {item: file.parent / path for item, path in paths.items()}
