@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The whole chain on your own data:  bash examples/chain.sh DATASET.h5 [FOLDER]
+# `bbqrec prepare` makes the dataset file (docs/data.md). What is in FOLDER already is kept: after an interruption, the
+# same command goes on.
+set -euo pipefail
+dataset=$(realpath "$1")
+mkdir -p "${2:-run}" && cd "${2:-run}"
+
+[ -e features.h5 ] || bbqrec embed "$dataset" --resume
+[ -e tokens.h5 ] || bbqrec tokenize --levels 3 --codebook-size 256 --resume
+bbqrec collisions
+[ -e model.h5 ] || bbqrec train --resume
+[ -e metrics.h5 ] || bbqrec evaluate
+bbqrec recommend --users 5

@@ -1,0 +1,194 @@
+"""Every file in examples/ works; a new one needs a test here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.config import read_toml
+from bbqrec_cli.models.registry import MODELS, model_config
+from bbqrec_cli.tokenizers.registry import TOKENIZERS, tokenizer_config
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+SCRIPTS = {"demo.sh": [], "chain.sh": ["dataset.h5"], "compare.sh": ["sequences"]}
+"""name -> what it needs before its output folder."""
+
+
+def test_every_example_is_tested():
+    configurations = {f"models/{name}.toml" for name in MODELS} | {f"tokenizers/{name}.toml" for name in TOKENIZERS}
+    found = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*") if path.is_file()}
+    assert {name for name in found if "__pycache__" not in name} == {
+        *configurations, *SCRIPTS, "compare.py", "suite.toml"
+    }  # fmt: skip
+
+
+def own(path: Path, command: str, config: type) -> dict:
+    """What a configuration file says of the options of a model or tokenizer: all of them."""
+    fields = {f.name for f in dataclasses.fields(config)}
+    found = {key: value for key, value in read_toml(path, command, [command]).items() if key in fields}
+    assert set(found) == fields
+    return found
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_configurations(name, files, bbqrec, tmp_path):
+    """Every option is there with its default, and training takes the file as it is."""
+    path = EXAMPLES / "models" / f"{name}.toml"
+    said = own(path, "train", MODELS[name][1])
+    assert model_config(name, said) == model_config(name, {})
+    quick = ["--epochs", 1, "--width", 8, "--heads", 2, "--layers", 1] if said else []
+    made = bbqrec("train", files["tokens"], "--config", path, "-o", tmp_path / "model.h5", *quick, "--device", "cpu")
+    assert made.status == 0, made.err
+    assert hdf5.read_model(tmp_path / "model.h5").name == name
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_tokenizer_configurations(name, files, bbqrec, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    index = {f"i{item}": [f"<a_{item // 4}>", f"<b_{item % 4}>"] for item in range(12)}
+    Path("index.json").write_text(json.dumps(index))
+    path = EXAMPLES / "tokenizers" / f"{name}.toml"
+    said = own(path, "tokenize", TOKENIZERS[name][1])
+    placed = {"index": ""} if name == "published" else {}
+    assert tokenizer_config(name, said | placed) == tokenizer_config(name, {})
+    small = ["--epochs", 2, "--warmup-epochs", 1, "--codebook-size", 4, "--dim", 8, "--hidden", 8, "--batch-size", 4]
+    quick = small if "epochs" in said else []
+    made = bbqrec("tokenize", files["features"], "--config", path, *quick, "--device", "cpu")
+    assert made.status == 0, made.err
+    assert hdf5.read_tokens(Path("tokens.h5")).codes.method == name
+
+
+def test_suite():
+    from bbqrec_cli.benchmark.suite import load_suite
+
+    suite = load_suite(str(EXAMPLES / "suite.toml"))
+    assert [system.resolved.variant for system in suite.systems if system.tokenizer] == ["full", "no-similarity"]
+
+
+def shell(*command: object, **more: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **more)  # type: ignore
+
+
+def test_compare(files):
+    """recall@5 of the tiny metrics file is one half, recall@10 one."""
+    done = shell(sys.executable, EXAMPLES / "compare.py", files["metrics"], files["metrics"])
+    assert done.returncode == 0, done.stderr
+    head, *lines = done.stdout.splitlines()
+    assert head.split() == ["model", "split", "recall@5", "recall@10", "ndcg@5", "ndcg@10"]
+    assert len(lines) == 2
+    assert lines[0].split()[:6] == ["popularity", "test", "0.5000", "(0.4000–0.6000)", "1.0000", "(0.9000–1.1000)"]
+
+
+def test_compare_says_what_is_wrong(files):
+    done = shell(sys.executable, EXAMPLES / "compare.py", files["model"])
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "a metrics file is needed" in done.stderr
+
+
+@pytest.fixture
+def place(tmp_path, files, catalogue) -> Path:
+    """A folder with the tiny catalogue as dataset.h5 and as sequences/."""
+    (tmp_path / "dataset.h5").write_bytes(files["dataset"].read_bytes())
+    folder = tmp_path / "sequences"
+    folder.mkdir()
+    lines = [" ".join([user, *(f"i{row}" for row in rows)]) for user, rows in zip(
+        catalogue.user_ids, catalogue.sequences, strict=True)]  # fmt: skip
+    (folder / "sequences.txt").write_text("\n".join(lines) + "\n")
+    items = {item: {"title": title} for item, title in zip(catalogue.item_ids, catalogue.titles, strict=True)}
+    (folder / "items.json").write_text(json.dumps(items))
+    return tmp_path
+
+
+def commands(place: Path, body: str) -> dict[str, str]:
+    """The environment of a script, in which `bbqrec` does what `body` says."""
+    (place / "bin").mkdir(exist_ok=True)
+    for name, text in {"bbqrec": body, "python": f'exec {shlex.quote(sys.executable)} "$@"'}.items():
+        (place / "bin" / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (place / "bin" / name).chmod(0o755)
+    return os.environ | {"PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("failing", ["embed", "tokenize", "train", "evaluate", "collisions"])
+def test_scripts_stop_at_the_first_error(name, failing, place):
+    """A bbqrec that only says what it was asked fails at one command; nothing may run after it."""
+    environment = commands(place, f'echo "$1" >> "{place}/asked"; [ "$1" != {failing} ] || exit 3')
+    done = shell("bash", EXAMPLES / name, *SCRIPTS[name], "out", cwd=place, env=environment)
+    assert done.returncode == 3
+    assert (place / "asked").read_text().split()[-1] == failing
+
+
+def test_scripts_keep_what_is_done(place):
+    """chain.sh and compare.sh run nothing again whose output is there."""
+    made = 'for last; do :; done; while [ $# -gt 0 ]; do [ "$1" = -o ] && touch "$2"; shift; done'
+    environment = commands(place, f'echo "$1" >> "{place}/asked"; {made}')
+    for name in ("chain.sh", "compare.sh"):
+        out = place / "out"
+        out.mkdir(exist_ok=True)
+        for output in ("dataset", "features", "tokens", "model", "metrics"):
+            (out / f"{output}.h5").touch()
+        (out / "bbqrec-tokens.h5").touch()
+        shell("bash", EXAMPLES / name, *SCRIPTS[name], "out", cwd=place, env=environment)
+    asked = (place / "asked").read_text().split()
+    assert asked[:2] == ["collisions", "recommend"], "chain.sh has nothing to make"
+    assert asked[2:5] == ["collisions", "tokenize", "collisions"], "compare.sh makes rqvae's tokens only"
+    assert asked[5:] == ["train", "evaluate"] * 4
+
+
+SMALL = f'exec {shlex.quote(sys.executable)} {shlex.quote(str(ROOT / "tests" / "tiny_bbqrec.py"))} "$@"'
+
+
+@pytest.mark.slow
+def test_demo_runs(place):
+    """Over the remains of an older run, and ends with what a person wants to see."""
+    out = place / "out"
+    out.mkdir()
+    for name in ("dataset", "features", "tokens", "model", "metrics", "popularity", "popularity-metrics"):
+        (out / f"{name}.h5").write_text("an older run's")
+    done = shell("bash", EXAMPLES / "demo.sh", out, cwd=place, env=commands(place, SMALL) | {"COLUMNS": "120"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    title = hdf5.read_model(out / "model.h5").catalogue.titles[0].split()[0]
+    assert "recommended" in done.stdout
+    assert title.isalpha()
+    assert "items in collisions" in done.stdout
+    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines()[-2:]}
+    assert list(rows) == ["bbqrec", "popularity"]
+    for name, file in {"bbqrec": "metrics.h5", "popularity": "popularity-metrics.h5"}.items():
+        assert rows[name][2] == f"{hdf5.read_metrics(out / file).aggregates['recall@5']:.4f}"
+
+
+@pytest.mark.slow
+def test_chain_runs_and_runs_again(place):
+    environment = commands(place, SMALL)
+    first = shell("bash", EXAMPLES / "chain.sh", "dataset.h5", "out", cwd=place, env=environment)
+    assert first.returncode == 0, first.stderr[-3000:]
+    before = hdf5.sha256(place / "out" / "model.h5")
+    again = shell("bash", EXAMPLES / "chain.sh", "dataset.h5", "out", cwd=place, env=environment)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert hdf5.sha256(place / "out" / "model.h5") == before
+
+
+@pytest.mark.slow
+def test_compare_runs(place):
+    done = shell("bash", EXAMPLES / "compare.sh", "sequences", "out", cwd=place, env=commands(place, SMALL))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [line.split()[0] for line in done.stdout.splitlines()[-4:]] == ["popularity", "sasrec", "tiger", "bbqrec"]
+
+
+@pytest.mark.slow
+def test_suite_runs(bbqrec, tmp_path):
+    done = bbqrec("benchmark", EXAMPLES / "suite.toml", "-o", tmp_path / "out", "--json", "--device", "cpu")
+    assert done.status == 0, done.err
+    result = json.loads(done.out)
+    assert len(result["cells"]) == 6
+    assert (result["failed"], result["left"]) == (0, 0)

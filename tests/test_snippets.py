@@ -1,0 +1,254 @@
+"""Every command and every piece of code that README and docs/ show works as it stands."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from bbqrec_cli import errors, hdf5
+from bbqrec_cli.cli.app import app
+from bbqrec_cli.data.sources.registry import SOURCES
+from bbqrec_cli.models.registry import MODELS, model_config
+from bbqrec_cli.tokenizers.registry import TOKENIZERS, tokenizer_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = {p.relative_to(ROOT).as_posix(): p for p in (*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")))}
+RUN = ("README.md", "docs/quickstart.md", "docs/scripting.md")
+"""Pages whose snippets are run from top to bottom in one folder."""
+COMMANDS = [str(command.name) for command in app.registered_commands]
+
+
+def page(name: str) -> str:
+    return PAGES[name].read_text(encoding="utf-8")
+
+
+def shell_lines(text: str) -> Iterator[str]:
+    """Lines of a script: continued ones joined, bodies of here-documents and comments left out."""
+    end = None
+    for line in text.replace("\\\n", " ").splitlines():
+        if end:
+            end = None if line.strip() == end else end
+            continue
+        found = re.search(r"<<-?\s*'?(\w+)'?", line)
+        end = found[1] if found else None
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield line
+
+
+def invocations(line: str) -> Iterator[list[str]]:
+    """Arguments of every `bbqrec …` in a line of shell."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="();|&<>")
+    lexer.whitespace_split, lexer.commenters = True, "#"
+    found: list[str] | None = None
+    for token in [*lexer, ";"]:
+        if set(token) <= set("();|&<>"):
+            if found:
+                yield found
+            found = None
+        elif found is not None:
+            found.append(token)
+        elif token == "bbqrec":
+            found = []
+
+
+def blocks(name: str) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```", page(name), re.MULTILINE | re.DOTALL)
+
+
+def test_the_reader_of_shell_reads_shell():
+    text = (
+        "cat > x <<'END'\nbbqrec no\nEND\necho 'a b' | bbqrec recommend --stdin > out && bbqrec inspect \\\n x # so\n"
+    )
+    found = [each for line in shell_lines(text) for each in invocations(line)]
+    assert found == [["recommend", "--stdin"], ["inspect", "x"]]
+
+
+SHOWN = sorted(
+    {
+        (name, tuple(arguments))
+        for name in PAGES
+        for block in blocks(name)
+        for line in shell_lines(block)
+        for arguments in invocations(line)
+    }
+)
+
+
+class Reached(errors.BBQRecError):
+    """The stage would start now."""
+
+
+@pytest.fixture
+def starts(bbqrec, monkeypatch) -> Callable[[list[str]], None]:
+    """Checks that a command line is accepted, up to the point where its stage would start."""
+
+    def check(arguments: list[str]) -> None:
+        seen = []
+
+        def stop(config, *_):
+            seen.append(config)
+            raise Reached("far enough")
+
+        with monkeypatch.context() as patched:
+            for name in COMMANDS:
+                patched.setattr(sys.modules[f"bbqrec_cli.cli.{name}"], "run", stop)
+            done = bbqrec(*arguments)
+        if not {"--help", "--version"} & set(arguments):
+            assert seen, f"bbqrec {' '.join(arguments)}: {done.err}"
+        for config in seen:
+            check_options = {"tokenize": tokenizer_config, "train": model_config}.get(arguments[0])
+            if check_options:
+                check_options(getattr(config, "method", None) or config.model, config.options)
+
+    return check
+
+
+@pytest.mark.parametrize(("name", "arguments"), SHOWN)
+def test_commands_that_are_shown_are_accepted(name, arguments, starts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.toml").write_text("")  # docs/scripting.md writes one
+    starts(list(arguments))
+
+
+def test_the_check_of_shown_commands_can_fail(starts):
+    for wrong in ("train --epoch 3", "tokenize --method bbqrek", "train --model popularity --epochs 3", "embed --k 2"):
+        with pytest.raises((AssertionError, errors.UsageError)):
+            starts(wrong.split())
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_commands_in_sentences_exist(name):
+    for shown in re.findall(r"`bbqrec ([a-z][^`]*)`", page(name)):
+        command, *arguments = shown.split()
+        assert command in COMMANDS or command == "benchmark", f"{name}: bbqrec {shown}"
+        known = set(re.findall(r"--[a-z][a-z-]*", page("docs/cli.md"))) | {"--help"}
+        for option in arguments:
+            assert not option.startswith("--") or option.split("=")[0] in known, f"{name}: bbqrec {shown}"
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"demo", "test"} <= targets
+    for name in PAGES:
+        for target in re.findall(r"(?:^|`)make ([a-z-]+)", page(name), re.MULTILINE):
+            assert target in targets, f"{name}: make {target}"
+
+
+@pytest.fixture
+def folder(tmp_path, dataset) -> Path:
+    """Commands for the snippets (a small bbqrec, pip and make that do nothing) and the data that README speaks of."""
+    stubs = tmp_path / "bin"
+    stubs.mkdir()
+    small = f'exec {shlex.quote(sys.executable)} {shlex.quote(str(ROOT / "tests" / "tiny_bbqrec.py"))} "$@"\n'
+    python = f'exec {shlex.quote(sys.executable)} "$@"\n'
+    for name, text in {"bbqrec": small, "python": python, "pip": "exit 0\n", "make": "exit 0\n"}.items():
+        (stubs / name).write_text(f"#!/bin/sh\n{text}")
+        (stubs / name).chmod(0o755)
+    place = tmp_path / "place"
+    raw_data(place, dataset)
+    os.symlink(ROOT / "examples", place / "examples")
+    return place
+
+
+def raw_data(place: Path, dataset) -> None:
+    """interactions.csv, items.csv and pictures/ (for `table`), sequences/ (for `s3rec`), of the tiny catalogue."""
+    catalogue = dataset.catalogue
+    for name in ("pictures", "sequences"):
+        (place / name).mkdir(parents=True)
+    lines, taken = ["user,item,timestamp"], []
+    for user, rows in zip(catalogue.user_ids, catalogue.sequences, strict=True):
+        lines += [f"{user},i{row},{100 + step}" for step, row in enumerate(rows)]
+        taken.append(" ".join([user, *(f"i{row}" for row in rows)]))
+    (place / "interactions.csv").write_text("\n".join(lines) + "\n")
+    titles = dict(zip(catalogue.item_ids, catalogue.titles, strict=True))
+    table = ["id,title,group", *(f"{item},{title},shelf" for item, title in titles.items())]
+    (place / "items.csv").write_text("\n".join(table) + "\n")
+    (place / "sequences" / "sequences.txt").write_text("\n".join(taken) + "\n")
+    items = {item: {"title": title} for item, title in titles.items()}
+    (place / "sequences" / "items.json").write_text(json.dumps(items))
+    for item, picture in zip(catalogue.item_ids, dataset.images, strict=True):
+        if picture:
+            (place / "pictures" / f"{item}.png").write_bytes(picture)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUN)
+def test_snippets_run(name, folder):
+    script = "set -euo pipefail\n" + "\n".join(blocks(name))
+    environment = os.environ | {"PATH": f"{folder.parent / 'bin'}{os.pathsep}{os.environ['PATH']}", "CI": "true"}
+    done = subprocess.run(
+        ["bash", "-x"], input=script, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+# Code that is shown
+
+
+@pytest.fixture
+def recipe(monkeypatch) -> dict[str, dict]:
+    """The modules of docs/adding-a-model.md, made and registered as the page says."""
+    monkeypatch.setattr("bbqrec_cli.models.registry.MODELS", dict(MODELS))
+    monkeypatch.setattr("bbqrec_cli.tokenizers.registry.TOKENIZERS", dict(TOKENIZERS))
+    monkeypatch.setattr("bbqrec_cli.data.sources.registry.SOURCES", dict(SOURCES))
+    made: dict[str, dict] = {}
+    found = re.findall(r"^```python\n# (\S+)\n(.*?)^```", page("docs/adding-a-model.md"), re.MULTILINE | re.DOTALL)
+    for path, code in found:
+        name = path.removesuffix(".py").replace("/", ".")
+        existing = importlib.util.find_spec(name) if (ROOT / path).exists() else None
+        module = ModuleType(name)
+        if existing:
+            module.__dict__.update(vars(importlib.import_module(name)))
+            configs = name.rpartition(".")[0] + ".configs"
+            module.__dict__.update(made.get(configs, {}))
+        else:
+            monkeypatch.setitem(sys.modules, name, module)
+        exec(compile(code, path, "exec"), module.__dict__)
+        made[name] = module.__dict__
+    assert len(made) == 8
+    return made
+
+
+def test_the_recipe_for_a_model_works(recipe, files, tmp_path):
+    from bbqrec_cli.stages import evaluate, train
+
+    train.run(train.TrainConfig(input=files["dataset"], output=tmp_path / "m.h5", model="transitions", device="cpu"))
+    result = evaluate.run(
+        evaluate.EvaluateConfig(model=tmp_path / "m.h5", output=tmp_path / "e.h5", k=(1,), device="cpu")
+    )
+    assert result.aggregates["recall@1"] == 1, "in the tiny catalogue the next item follows from the last one"
+
+
+def test_the_recipe_for_a_tokenizer_works(recipe, files, tmp_path):
+    from bbqrec_cli.stages.tokenize import TokenizeConfig, run
+
+    options = {"levels": 2, "codebook_size": 8}
+    run(TokenizeConfig(features=files["features"], output=tmp_path / "t.h5", method="random", options=options))
+    codes = hdf5.read_tokens(tmp_path / "t.h5").codes
+    assert codes.codes.shape == (12, 2, 1)
+    assert len(np.unique(codes.codes)) > 4
+
+
+def test_the_recipe_for_a_source_works(recipe, tmp_path):
+    from bbqrec_cli.stages.prepare import PrepareConfig, run
+
+    ratings = tmp_path / "ratings.dat"
+    ratings.write_text("7::30::5::200\n7::10::3::100\n8::10::4::50\n")
+    run(PrepareConfig(source="movielens", paths=(str(ratings),), output=tmp_path / "d.h5"))
+    catalogue = hdf5.read_dataset(tmp_path / "d.h5").catalogue
+    taken = [[catalogue.item_ids[row] for row in rows] for rows in catalogue.sequences]
+    assert dict(zip(catalogue.user_ids, taken, strict=True)) == {"7": ["10", "30"], "8": ["10"]}
+    ratings.write_text("7::30::5::200\n7::10::3\n")
+    with pytest.raises(errors.DataError, match="line 2"):
+        run(PrepareConfig(source="movielens", paths=(str(ratings),), output=tmp_path / "e.h5"))
