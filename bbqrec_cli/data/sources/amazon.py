@@ -152,7 +152,7 @@ def record(path: Path, number: int, line: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", SyntaxWarning)  # "\\/" and the like, which JSON writers escape
+                warnings.simplefilter("ignore")  # of escapes that JSON knows and Python does not, as \/
                 row = ast.literal_eval(line)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
             what = f"{path}, line {number}: neither JSON nor a Python literal: {line[:60]!r}"

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import gzip
+import math
+
+import pytest
+
+from bbqrec_cli.data.sources import files
+from bbqrec_cli.data.sources.files import (
+    as_field,
+    field_name,
+    fields_of,
+    find_file,
+    find_pictures,
+    lines,
+    list_pictures,
+    read_items,
+    read_pictures,
+    table_rows,
+)
+from bbqrec_cli.errors import DataError, LackingError, MissingFileError
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+def test_lines_and_their_numbers(put, name):
+    path = put(name, "\ufefffirst\r\n\n  third \nlast")
+    assert list(lines(path)) == [(1, "first"), (3, "third"), (4, "last")]
+
+
+def test_gzip_is_known_by_its_first_bytes(put):
+    assert list(lines(put("called.txt", gzip.compress(b"one\n")))) == [(1, "one")]
+    path = put("plain.txt.gz", "")
+    path.write_text("one\n")
+    with pytest.raises(DataError, match=r"plain.txt.gz: not a gzip file in spite of its name") as caught:
+        list(lines(path))
+    assert caught.value.hint == "if it is plain text, call it plain.txt"
+
+
+def test_truncated_and_damaged_gzip(put):
+    whole = gzip.compress("\n".join(map(str, range(5000))).encode())
+    path = put("cut.txt", whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"cut.txt: not a whole gzip file \(Compressed file ended"):
+        list(lines(path))
+    path = put("bad.txt", whole[:200] + bytes(20) + whole[220:])
+    with pytest.raises(DataError, match=r"bad.txt: not a whole gzip file"):
+        list(lines(path))
+
+
+@pytest.mark.parametrize("name", ["latin.txt", "latin.txt.gz"])
+def test_not_utf8_is_named_with_its_line(put, name):
+    """Far beyond the block that is decoded at once, so that the line has to be looked for."""
+    path = put(name, b"plain\n" * 20_000 + "Café\n".encode("latin1") + b"plain\n")
+    with pytest.raises(DataError, match=rf"{name}, line 20001: byte 0xe9 after 'Caf': not UTF-8") as caught:
+        list(lines(path))
+    assert f"iconv -f LATIN1 -t UTF-8 {path}" in caught.value.hint
+
+
+def test_missing_a_folder_forbidden(tmp_path, put, monkeypatch):
+    with pytest.raises(MissingFileError, match=r"none.txt: no such file"):
+        list(lines(tmp_path / "none.txt"))
+    with pytest.raises(MissingFileError, match="is a folder; a file is needed"):
+        list(lines(tmp_path))
+
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "_open_bytes", forbidden)  # root may read everything
+    with pytest.raises(LackingError, match=r"a.txt: may not be read"):
+        list(lines(put("a.txt", "x")))
+
+
+def test_tables(put):
+    path = put("a.csv", 'id,title\n1,"a, ""b""\nc"\n\n2,d\n')
+    assert list(table_rows(path)) == [(1, ["id", "title"]), (3, ["1", 'a, "b"\nc']), (5, ["2", "d"])]
+    assert list(table_rows(put("a.tsv.gz", "id\ttitle\n1\ta,b\n"))) == [(1, ["id", "title"]), (2, ["1", "a,b"])]
+    assert list(table_rows(put("my.tsv-export.csv", "a,b\n"))) == [(1, ["a", "b"])]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,title\n1,a\n2\n", "line 3: 1 columns; the header has 2"),
+        ("id,title\n1,a,b\n", "line 2: 3 columns; the header has 2"),
+        ('id,title\n1,"a\n', r"line 2: not a readable table \(unexpected end of data\)"),
+        ('id,title\n1,"a"b\n', "line 2: not a readable table"),
+        ("id,title,id\n", "line 1: the column 'id' is there 2 times"),
+    ],
+)
+def test_malformed_tables(put, text, message):
+    with pytest.raises(DataError, match=rf"a.csv, {message}") as caught:
+        list(table_rows(put("a.csv", text)))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        (None, ""),
+        (math.nan, ""),
+        ("  a \n b ", "a b"),
+        (["Home", ["Tea", None, " Pots "]], "Home|Tea|Pots"),
+        (7, "7"),
+        (2.5, "2.5"),
+        (True, "True"),
+        ({"a": 1}, '{"a": 1}'),
+    ],
+)
+def test_fields_as_text(value, field):
+    assert as_field(value) == field
+
+
+ITEMS = {"1": {"title": "Pot", "year": "1990"}, "2": {"title": "Cup", "year": ""}}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("items.csv", "item,title,year\n1,Pot,1990\n2,Cup,\n"),
+        ("items.tsv.gz", "item_id\ttitle\tyear\n1\tPot\t1990\n2\tCup\t\n"),
+        (
+            "items.jsonl",
+            '{"id": 1, "title": "Pot", "year": "1990"}\n\n{"title": "Cup", "item_id": "2", "year": ""}\n',
+        ),
+        ("items.ndjson.gz", '{"asin": "1", "title": "Pot", "year": "1990"}\n{"item": 2, "title": "Cup", "year": ""}\n'),
+        ("items.json", '{"1": {"title": "Pot", "year": "1990"}, "2": {"title": "Cup", "year": ""}}'),
+    ],
+)
+def test_items_files_of_every_kind(put, name, text):
+    assert read_items(put(name, text), id_column="item") == ITEMS
+
+
+def test_the_named_id_column_wins(put):
+    path = put("items.csv", "id,sku,title\n1,x,Pot\n2,y,Cup\n")
+    assert list(read_items(path, id_column="sku")) == ["x", "y"]
+    assert list(read_items(path, id_column="item")) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "id,title\n1,Pot\n1,Cup\n", "line 3: item '1' appears twice"),
+        ("a.csv", "id,title\n1,Pot\n,Cup\n", "line 3: no item id among 'id', 'title', …; one of the fields item, id,"),
+        ("a.csv", "key,title\n1,Pot\n", "line 2: no item id"),
+        ("a.jsonl", '{"id": 1}\n{"id": "1"}\n', "line 2: item '1' appears twice"),
+        ("a.jsonl", '{"id": 1}\n\n{"id": 2,\n', "line 3: not JSON"),
+        ("a.jsonl", '{"id": 1}\n[2]\n', r"line 2: holds '\[2\]'; an object of fields is needed"),
+        ("a.jsonl", "[" * 100_000, "line 1: not JSON"),
+        ("a.json", '{"1": {}, "2": {}, "1": {}}', "the key '1' appears twice in one object"),
+        ("a.json", '{"1": {},\n "2" {}}', "line 2: not JSON"),
+        ("a.json", '{"1": {}}\n{"2": {}}', "line 2: not JSON"),
+        ("a.json", '[{"id": 1}]', "holds a list; an object of item id -> fields is needed"),
+        ("a.json", '{"1": "Pot"}', "the entry of item '1' is 'Pot'; an object of fields is needed"),
+        ("a.json", "[" * 100_000, "nested too deeply"),
+        ("a.json", "", "line 1: not JSON"),
+    ],
+)
+def test_malformed_items_files(put, name, text, message):
+    with pytest.raises(DataError, match=rf"{name}(:|,) {message}") as caught:
+        read_items(put(name, text), id_column="item")
+    assert caught.value.hint
+
+
+def test_fields_in_the_items_order(listener, tmp_path):
+    known = {"a": {"title": "A", "x/y": 1}, "b": {"title": None, "tags": ["u", "v"]}, "z": {"left": "over"}}
+    made = fields_of(["b", "q", "a"], known, tmp_path / "items.json", listener)
+    assert made == {"title": ["", "", "A"], "tags": ["u|v", "", ""], "x_y": ["", "", "1"]}
+    assert listener.warned == ["items.json: 1 of 3 items have no entry: no title, no text"]
+    assert listener.logged == ["items.json: 1 entries are left out: nobody who is kept took these items"]
+
+
+def test_an_items_file_that_matches_nothing(listener, tmp_path):
+    with pytest.raises(DataError, match=r"items.json: none of the 2 items has an entry; their ids are like 'a', 'b'"):
+        fields_of(["a", "b"], {"A": {}, "B": {}}, tmp_path / "items.json", listener)
+
+
+@pytest.mark.parametrize(("name", "safe"), [("a/b", "a_b"), (".", "_"), ("..", "__"), ("a\0b", "a_b"), ("é.x", "é.x")])
+def test_names_that_hdf5_can_hold(name, safe):
+    assert field_name(name) == safe
+
+
+def test_find_file(put, tmp_path):
+    assert find_file(tmp_path, "items", (".csv", ".json")) is None
+    path = put("items.json", "{}")
+    assert find_file(tmp_path, "items", (".csv", ".json")) == path
+    put("items.csv", "id\n")
+    with pytest.raises(DataError, match=r"holds items.csv and items.json; which one is meant\?"):
+        find_file(tmp_path, "items", (".csv", ".json"))
+
+
+def test_find_pictures(tmp_path):
+    assert find_pictures(None) is None
+    assert find_pictures(tmp_path) is None
+    (tmp_path / "posters").mkdir()
+    assert find_pictures(tmp_path) == tmp_path / "posters"
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DataError, match=r"holds the folders images and posters; which one has the pictures\?"):
+        find_pictures(tmp_path)
+
+
+def test_pictures(put, tmp_path, listener):
+    put("p/a.jpg", b"A")
+    put("p/b.PNG", b"B")
+    put("p/stray.jpg", b"S")
+    put("p/notes.txt", "no picture")
+    put("p/.a.png", b"hidden")
+    (tmp_path / "p" / "c.jpg").symlink_to(tmp_path / "nowhere")
+    pictures = list_pictures(tmp_path / "p")
+    assert set(pictures) == {"a", "b", "c", "stray"}
+    made = read_pictures(pictures, ["c", "b", "q", "a"], tmp_path / "p", listener)
+    assert made == [b"", b"B", b"", b"A"]
+    assert [line.split("p: ")[1] for line in listener.warned] == [
+        f"1 pictures are not there and count as missing, the first: {tmp_path / 'p' / 'c.jpg'}"
+    ]
+    assert "1 pictures are left out" in listener.logged[0]
+
+
+def test_pictures_that_are_nobodys(put, tmp_path, listener):
+    put("p/IMG_1.jpg", b"A")
+    with pytest.raises(DataError, match=r"p: none of its 1 pictures is one of the 2 items: .* of 'IMG_1'.* 'a', 'b'"):
+        read_pictures(list_pictures(tmp_path / "p"), ["a", "b"], tmp_path / "p", listener)
+
+
+def test_folders_of_pictures_that_are_none(put, tmp_path):
+    put("p/notes.txt", "")
+    with pytest.raises(DataError, match=r"p: holds no pictures \(.jpg, "):
+        list_pictures(tmp_path / "p")
+    with pytest.raises(MissingFileError, match="no such folder of pictures"):
+        list_pictures(tmp_path / "q")
+    put("p/a.jpg", b"")
+    put("p/a.png", b"")
+    with pytest.raises(DataError, match=r"p: two pictures of one item, a.jpg and a.png"):
+        list_pictures(tmp_path / "p")

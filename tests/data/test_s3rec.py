@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bbqrec_cli.data.sources.base import Options
+from bbqrec_cli.data.sources.s3rec import S3Rec
+from bbqrec_cli.errors import DataError, MissingFileError, UsageError
+
+SEQUENCES = "u1 1 2 3\nu2 3 1\nu3 2 2\n"
+
+
+def entries(ids) -> str:
+    return json.dumps({str(item): {"title": f"entry {item}"} for item in ids})
+
+
+def read(path, listener, **options):
+    """(interactions, items) of a source."""
+    source = S3Rec([path], Options(**options), listener)
+    interactions = source.interactions()
+    return interactions, source.items(interactions.item_ids)
+
+
+def titles(path, listener, **options) -> dict[str, str]:
+    interactions, items = read(path, listener, **options)
+    return dict(zip(interactions.item_ids, items.fields["title"], strict=True))
+
+
+def test_a_folder(put, tmp_path, listener):
+    put("sequences.txt", SEQUENCES)
+    put("items.json", json.dumps({"1": {"title": "A"}, "2": {"title": "B"}, "3": {}, "9": {"title": "nobody's"}}))
+    put("pictures/2.png", b"picture")
+    interactions, items = read(tmp_path, listener)
+    assert interactions.user_ids == ["u1", "u2", "u3"]
+    assert interactions.item_ids == ["1", "2", "3"]
+    assert interactions.users.tolist() == [0, 0, 0, 1, 1, 2, 2]
+    assert interactions.items.tolist() == [0, 1, 2, 2, 0, 1, 1]  # who takes an item again has it twice
+    assert interactions.timestamps is None
+    assert items.fields == {"title": ["A", "B", ""]}
+    assert items.images == [b"", b"picture", b""]
+    assert listener.logged == ["items.json: 1 entries are left out: nobody who is kept took these items"]
+
+
+def test_a_file_alone(put, listener):
+    interactions, items = read(put("any.txt.gz", SEQUENCES), listener)
+    assert len(interactions.items) == 7
+    assert (items.fields, items.images) == ({}, [])
+
+
+def test_ids_that_start_at_zero_are_moved_and_said(put, tmp_path, listener):
+    put("sequences.txt", SEQUENCES)
+    put("items.json", entries([0, 1, 2]))
+    assert titles(tmp_path, listener) == {"1": "entry 0", "2": "entry 1", "3": "entry 2"}
+    assert listener.logged == [
+        "items.json: its ids start at 0, those of sequences.txt at 1: one is added to each "
+        "(checked: all 3 items are then there, as they stand not all are)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sequences", "ids"),
+    [
+        (SEQUENCES, [1, 2, 3]),
+        (SEQUENCES, [1, 3]),  # an entry is missing, but nothing starts at 0
+        (SEQUENCES, [0, 1, 2, 3, "x"]),  # not all numbers
+        ("u1 0 1 2\n", [0, 1]),  # both start at 0
+        ("u1 0 1 2\n", [1, 2]),  # the entry of '0' is missing, and moved down the others would not fit
+    ],
+)
+def test_ids_that_stay(put, tmp_path, listener, sequences, ids):
+    put("sequences.txt", sequences)
+    put("items.json", entries(ids))
+    for item, title in titles(tmp_path, listener).items():
+        assert title in ("", f"entry {item}")
+    assert not any("added" in line for line in listener.logged)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "ids", "message"),
+    [
+        (
+            SEQUENCES,
+            [0, 1, 2, 3],
+            "start at 0, those of the sequences at 1, and all items have an entry, be its ids as",
+        ),
+        (SEQUENCES, [0, 1], "start at 0, those of the sequences at 1, and not all items have an entry, be its ids as"),
+        ("u1 0 1 2\n", [1, 2, 3], "start at 1, those of the sequences at 0, and all items have an entry once one is"),
+    ],
+)
+def test_ids_that_can_not_be_told(put, tmp_path, listener, sequences, ids, message):
+    put("sequences.txt", sequences)
+    put("items.json", entries(ids))
+    with pytest.raises(DataError, match=rf"items.json: its ids {message}.*which is meant cannot be told") as caught:
+        titles(tmp_path, listener)
+    assert "--id-shift" in caught.value.hint
+
+
+@pytest.mark.parametrize(("shift", "title"), [(0, "entry 1"), (1, "entry 0")])
+def test_the_command_line_says_which_is_meant(put, tmp_path, listener, shift, title):
+    put("sequences.txt", SEQUENCES)
+    put("items.json", entries([0, 1, 2, 3]))
+    assert titles(tmp_path, listener, id_shift=shift)["1"] == title
+    assert any("1 is added to each id, as --id-shift asks" in line for line in listener.logged) == (shift == 1)
+
+
+def test_ids_move_down_as_well(put, tmp_path, listener):
+    put("sequences.txt", "u1 0 1 2\n")
+    put("items.json", entries([1, 2, 3]))
+    assert titles(tmp_path, listener, id_shift=-1) == {"0": "entry 1", "1": "entry 2", "2": "entry 3"}
+
+
+def test_an_items_file_of_something_else(put, tmp_path, listener):
+    put("sequences.txt", SEQUENCES)
+    put("items.json", entries(["B0001", "B0002"]))
+    with pytest.raises(DataError, match=r"no item of the sequences has an entry: theirs are like '1', '2', '3', those"):
+        titles(tmp_path, listener)
+
+
+def pictures(put, tmp_path, listener, numbers, *, first: int | None, **options) -> list[bytes]:
+    """Pictures of these numbers, beside an items file whose ids start at `first`; what items 1, 2 and 3 get."""
+    put("sequences.txt", "u1 1 2 3\n")
+    if first is not None:
+        put("items.json", entries(range(first, first + 3)))
+    for number in numbers:
+        put(f"images/{number}.png", f"picture {number}".encode())
+    return read(tmp_path, listener, **options)[1].images
+
+
+def test_pictures_are_moved_with_the_items(put, tmp_path, listener):
+    assert pictures(put, tmp_path, listener, [0, 2], first=0) == [b"picture 0", b"", b"picture 2"]
+    assert listener.logged[-1] == "images: its ids start at 0, those of sequences.txt at 1: one is added to each"
+
+
+def test_pictures_that_are_named_as_the_sequences_stay(put, tmp_path, listener):
+    """One of the last item shows it, even where the items file starts at 0."""
+    assert pictures(put, tmp_path, listener, [1, 3], first=0) == [b"picture 1", b"", b"picture 3"]
+    assert listener.warned == []
+
+
+def test_pictures_that_say_nothing_about_their_numbers_are_taken_with_a_warning(put, tmp_path, listener):
+    assert pictures(put, tmp_path, listener, [1, 2], first=0) == [b"picture 1", b"picture 2", b""]
+    assert "taken as named by the ids of the sequences, which start at 1; --id-shift" in listener.warned[0]
+
+
+@pytest.mark.parametrize(("numbers", "first"), [([0, 3], 0), ([0, 1], 1), ([0, 1], None), ([0, 1, 2, 3], None)])
+def test_pictures_that_can_not_be_told(put, tmp_path, listener, numbers, first):
+    with pytest.raises(DataError, match=r"images: there is a picture 0, but no item 0.*cannot be told") as caught:
+        pictures(put, tmp_path, listener, numbers, first=first)
+    assert "--id-shift" in caught.value.hint
+    moved = pictures(put, tmp_path, listener, numbers, first=None if first is None else 0, id_shift=1)
+    assert moved[0] == b"picture 0"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("u1 1 2\nu2\n", "line 2: user 'u2' has no items"),
+        ("u1 1 2\n\nu1 3\n", "line 3: user 'u1' has line 1 already"),
+        ("\n\n", "empty; lines of `user item item …` are needed"),
+        ("", "empty"),
+    ],
+)
+def test_malformed_sequences(put, listener, text, message):
+    with pytest.raises(DataError, match=rf"sequences.txt(,|:) {message}") as caught:
+        read(put("sequences.txt", text), listener)
+    assert caught.value.hint
+
+
+def test_paths(tmp_path, listener):
+    for paths in ([], [tmp_path, tmp_path]):
+        with pytest.raises(UsageError, match=f"needs one path; there are {len(paths)}"):
+            S3Rec(paths, Options(), listener)
+    with pytest.raises(MissingFileError, match=r"sequences.txt: no such file"):
+        S3Rec([tmp_path], Options(), listener)
