@@ -6,6 +6,7 @@ import errno
 import signal
 import sys
 import traceback
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
@@ -13,21 +14,35 @@ import typer
 
 import bbqrec_cli
 from bbqrec_cli.cli import options
+from bbqrec_cli.cli.options import COMMANDS
 from bbqrec_cli.errors import BBQRecError, DiskFullError, LackingError, MissingPackageError, UsageError
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "unable to allocate")
 """What CUDA, torch and NumPy say."""
-COMMANDS = ("prepare", "embed", "tokenize", "collisions", "train", "evaluate", "recommend", "benchmark", "inspect")
 
-app = typer.Typer(
-    name="bbqrec",
-    help="Semantic IDs from text, pictures and behaviour, and recommendation with them. "
-    "Stages: prepare, embed, tokenize, collisions, train, evaluate, recommend.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+
+def make_app(commands: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The app; it starts faster with only the command that is run."""
+    made = typer.Typer(
+        name="bbqrec",
+        help="Semantic IDs from text, pictures and behaviour, and recommendation with them. "
+        "Stages: prepare, embed, tokenize, collisions, train, evaluate, recommend.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback()(_root)
+    for name in commands:
+        import_module(f"bbqrec_cli.cli.{name}").add_to(made)
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    """`app`: all commands, for the tests and the docs."""
+    if name == "app":
+        return make_app()
+    raise AttributeError(name)
 
 
 def _version(asked: bool) -> None:
@@ -36,16 +51,10 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     pass
-
-
-for _name in COMMANDS:
-    if __import__("importlib.util").util.find_spec(f"bbqrec_cli.cli.{_name}"):
-        import_module(f"bbqrec_cli.cli.{_name}").add_to(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -61,7 +70,9 @@ def _interrupt(*_: Any) -> None:
 
 
 def _run(arguments: list[str]) -> int:
+    command = next((each for each in arguments if not each.startswith("-")), "")
     try:
+        app = make_app([command] if command in COMMANDS else COMMANDS)
         status = app(args=arguments, prog_name="bbqrec", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except (KeyboardInterrupt, typer.Abort):

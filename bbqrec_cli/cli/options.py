@@ -18,6 +18,7 @@ from bbqrec_cli.cli.console import Console
 from bbqrec_cli.config import flag, from_mapping, nearest, read_toml
 from bbqrec_cli.errors import InterruptedRunError, UsageError
 
+COMMANDS = ("prepare", "embed", "tokenize", "collisions", "train", "evaluate", "recommend", "benchmark", "inspect")
 _TALK = {
     "config": (Path, "TOML file of options; flags win over it."),
     "json": (bool, "Print the result as one JSON object on stdout."),
@@ -46,7 +47,7 @@ def command(app: typer.Typer, name: str, config_class: type, *extra: type) -> Ca
             flags = {key: value for key, value in given.items() if value not in (None, [])}
             values, file = {}, talk["config"]
             if file:
-                values = read_toml(file, name, [each.name for each in app.registered_commands if each.name])
+                values = read_toml(file, name, COMMANDS)
             # Caught here, since Typer would end the program without a word.
             try:
                 function(build(config_class, flags, extra, values, file=str(file)), current_console)
