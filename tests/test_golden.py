@@ -42,8 +42,7 @@ def check(found, expected, where: str) -> None:
 
 
 def test_every_kind_is_there():
-    """benchmark files join when their layout is final."""
-    assert {path.stem for path in (GOLDEN / "v1").glob("*.h5")} == set(KINDS) - {"benchmark"}
+    assert {path.stem for path in (GOLDEN / "v1").glob("*.h5")} == set(KINDS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import bbqrec_cli
-from bbqrec_cli.benchmark.suite import Suite, System
+from bbqrec_cli.benchmark.suite import Suite, System, Tokenizer
 from bbqrec_cli.config import stored
 from bbqrec_cli.hdf5 import sha256
 from bbqrec_cli.hdf5.schema import KINDS
@@ -24,6 +24,8 @@ _INPUTS = {
     "evaluate": ("model", "against"),
 }  # fmt: skip
 """Stage -> options that name files: what is in them counts, not where they lie."""
+_PLACES = {"embed": ("text_model", "image_model"), "tokenize": ("index",)}
+"""Stage -> options that count by what is in the file or folder where they name one, and as they stand otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class Step:
     """One run of a stage.
 
     label: what people call it; key: SHA-256 of everything that the output depends on; config: the stage's, complete but
-    for `resume`; output: the file, whose name holds the key.
+    for `resume`; output: the file, whose name holds the key and nothing that may change without it.
     """
 
     stage: str
@@ -48,19 +50,29 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A system with a seed, and the steps that lead to its metrics, in order; cells share their common steps."""
+    """A system with a seed, and the steps that lead to its metrics, in order; cells share their common steps.
+
+    A tokenizer that no system uses is a cell of its own: system is '' then, and the last step is `tokenize`.
+    """
 
     system: str
+    tokenizer: str
     seed: int
     steps: tuple[Step, ...]
 
     @property
     def name(self) -> str:
-        return f"{self.system}, seed {self.seed}"
+        """What people call it."""
+        return f"{self.system or f'tokenizer {self.tokenizer}'}, seed {self.seed}"
 
     @property
-    def key(self) -> str:
-        return self.steps[-1].key
+    def last(self) -> Step:
+        """The step whose output is the cell's."""
+        return self.steps[-1]
+
+    def step(self, stage: str) -> Step | None:
+        """Its step of a stage, if it has one."""
+        return next((step for step in self.steps if step.stage == stage), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,65 +85,87 @@ class Machine:
 
 
 def make_plan(suite: Suite, machine: Machine, *, seed: int = 0) -> list[Cell]:
-    """All cells, seed by seed, so that a time budget leaves whole comparisons. `seed` is added to every seed.
-
-    Raises:
-        MissingFileError: a file that the suite names does not exist.
-    """
+    """All cells, seed by seed, so that a time budget leaves whole comparisons. `seed` is added to every seed."""
     root = (suite.file, sha256(suite.file)) if suite.file else (Path(), "")
     data = _data_steps(suite, machine, root)
     base = (data[-1].output, data[-1].key) if data else root
-    return [_cell(suite, machine, each, seed + one, data, base) for one in suite.seeds for each in suite.systems]
+    used = {system.tokenizer for system in suite.systems}
+    unused = [each for name, each in suite.tokenizers.items() if name not in used]
+    cells = []
+    for one in (seed + each for each in suite.seeds):
+        cells += [_system_cell(suite, machine, each, one, data, base) for each in suite.systems]
+        for each in unused:
+            steps = (*data, _tokenize(each, machine, one, base))
+            cells.append(Cell(system="", tokenizer=each.name, seed=one, steps=steps))
+    return cells
 
 
 def _data_steps(suite: Suite, machine: Machine, root: tuple[Path, str]) -> tuple[Step, ...]:
     """prepare and embed, as far as the suite's file does not spare them. root: that file and its digest."""
     steps: list[Step] = []
     if suite.prepare is not None:
-        files = _digests([*suite.prepare.paths, suite.prepare.items, suite.prepare.images])
-        steps.append(_step("prepare", suite.prepare.source, suite.prepare, [files], machine))
+        raw = [*map(Path, suite.prepare.paths), suite.prepare.items, suite.prepare.images]
+        steps.append(_step("prepare", suite.prepare.source, suite.prepare, [_contents(raw)], machine))
         root = steps[-1].output, steps[-1].key
-    if suite.kind == "dataset" and any(system.tokenizer for system in suite.systems):
+    if suite.kind == "dataset" and suite.tokenizers:
         config = dataclasses.replace(suite.embed, dataset=root[0])
         steps.append(_step("embed", "features", config, [root[1]], machine))
     return tuple(steps)
 
 
-def _cell(
+def _system_cell(
     suite: Suite, machine: Machine, system: System, seed: int, data: tuple[Step, ...], base: tuple[Path, str]
 ) -> Cell:
     """base: the file that the data steps end with, and its key."""
     steps, (path, above) = list(data), base
     if system.tokenizer:
-        tokenizer = suite.tokenizers[system.tokenizer]
-        config = dataclasses.replace(tokenizer.config, features=path, seed=seed)
-        about = [above, stored(tokenizer.resolved), _digests([getattr(tokenizer.resolved, "index", "")])]
-        steps.append(_step("tokenize", f"{tokenizer.name}, seed {seed}", config, about, machine))
+        steps.append(_tokenize(suite.tokenizers[system.tokenizer], machine, seed, base))
         path, above = steps[-1].output, steps[-1].key
     train = dataclasses.replace(system.config, input=path, seed=seed)
-    label = f"{system.name}, seed {seed}"
-    steps.append(_step("train", label, train, [above, stored(system.resolved)], machine))
+    label, name = f"{system.name}, seed {seed}", f"{system.config.model}-seed-{seed}"
+    steps.append(_step("train", label, train, [above, stored(system.resolved)], machine, name=name))
     evaluate = dataclasses.replace(suite.evaluate, model=steps[-1].output)
-    steps.append(_step("evaluate", label, evaluate, [steps[-1].key], machine))
-    return Cell(system=system.name, seed=seed, steps=tuple(steps))
+    steps.append(_step("evaluate", label, evaluate, [steps[-1].key], machine, name=name))
+    return Cell(system=system.name, tokenizer=system.tokenizer, seed=seed, steps=tuple(steps))
 
 
-def _step(stage: str, label: str, config: Any, about: Sequence[Any], machine: Machine) -> Step:
+def _tokenize(tokenizer: Tokenizer, machine: Machine, seed: int, base: tuple[Path, str]) -> Step:
+    """base: the features file and its key."""
+    config = dataclasses.replace(tokenizer.config, features=base[0], seed=seed)
+    name = f"{config.method}-seed-{seed}"
+    about = [base[1], stored(tokenizer.resolved)]
+    return _step("tokenize", f"{tokenizer.name}, seed {seed}", config, about, machine, name=name)
+
+
+def _step(stage: str, label: str, config: Any, about: Sequence[Any], machine: Machine, *, name: str = "") -> Step:
     """about: what the outcome depends on beside the stage's own configuration: keys of inputs, resolved options."""
     kind = MAKES[stage]
-    own = {name: value for name, value in stored(config).items() if name not in (*_INPUTS[stage], "options")}
-    facts = [stage, own, list(about), bbqrec_cli.__version__, KINDS[kind].version]
+    own = {key: value for key, value in stored(config).items() if key not in (*_INPUTS[stage], "options")}
+    settled = [_settled(stage, each) for each in (own, *about)]
+    facts = [stage, settled, bbqrec_cli.__version__, KINDS[kind].version]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-")
-    output = machine.folder / f"{name}-{key[:12]}.{kind}.h5"
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", name or label).strip("-")
+    output = machine.folder / f"{name}-{key[:16]}.{kind}.h5"
     config = dataclasses.replace(config, output=output, device=machine.device, threads=machine.threads)
     return Step(stage=stage, label=label, key=key, config=config, output=output)
 
 
-def _digests(paths: Sequence[Path | str | None]) -> dict[str, str]:
-    """name -> SHA-256 of every file that is named or lies in a folder that is named; what is not there is left out."""
-    found = {}
-    for path in (Path(each) for each in paths if each):
-        inside = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
-        found |= {each.relative_to(path.parent).as_posix(): sha256(each) for each in inside if each.is_file()}
-    return found
+def _settled(stage: str, facts: Any) -> Any:
+    """Options, with what is in a file or folder in place of its name; anything else as it is."""
+    if not isinstance(facts, dict):
+        return facts
+    named = {key: Path(facts[key]) for key in _PLACES.get(stage, ()) if facts.get(key)}
+    return facts | {key: _inside(path) for key, path in named.items() if path.exists()}
+
+
+def _contents(paths: Sequence[Path | None]) -> list[Any]:
+    """What is in raw data, in order. A file's own name counts with it: it says the format (`.tsv`, `_5.json.gz`)."""
+    return [path and (_inside(path) if path.is_dir() else [path.name, _inside(path)]) for path in paths]
+
+
+def _inside(path: Path) -> Any:
+    """A file's SHA-256; of a folder, those of its files by their names in it."""
+    if not path.is_dir():
+        return sha256(path)
+    files = sorted(each for each in path.rglob("*") if each.is_file())
+    return {each.relative_to(path).as_posix(): sha256(each) for each in files}

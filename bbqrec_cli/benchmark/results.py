@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,14 +17,16 @@ from typing import Any
 import numpy as np
 
 import bbqrec_cli
-from bbqrec_cli.benchmark.plan import Cell
+from bbqrec_cli.benchmark.plan import Cell, Step
 from bbqrec_cli.benchmark.runner import Outcome
 from bbqrec_cli.benchmark.suite import Suite
 from bbqrec_cli.evaluation.metrics import bootstrap_interval
 from bbqrec_cli.evaluation.significance import aligned, paired_t_test, wilcoxon
-from bbqrec_cli.hdf5 import describe, open_file, read_catalogue, read_codes, read_metrics
-from bbqrec_cli.records import Metrics
+from bbqrec_cli.hdf5 import describe, open_file, read_catalogue, read_codes, read_metrics, sha256
+from bbqrec_cli.records import Catalogue, Metrics
 
+Records = Mapping[str, Mapping[str, Any]]
+"""A step's key -> what the runner recorded of it."""
 PACKAGES = ("torch", "numpy", "scipy", "faiss-cpu", "sentence-transformers")
 
 
@@ -29,8 +34,9 @@ PACKAGES = ("torch", "numpy", "scipy", "faiss-cpu", "sentence-transformers")
 class Score:
     """One metric of one system.
 
-    values: one a seed; sd: over seeds, None for one seed; low, high: 95% interval over users of the seeds' mean; against:
-    the best other system, '' if there is none; p_t, p_wilcoxon: paired tests against it on every user's mean over seeds.
+    values: one a seed; sd: over seeds, None for one seed; low, high: 95% interval over users of the seeds' mean;
+    against: the best other system, '' if there is none; p_t, p_wilcoxon: paired tests against it on every user's mean
+    over the seeds that both have.
     """
 
     values: list[float]
@@ -47,9 +53,9 @@ def load_metrics(outcomes: Sequence[Outcome]) -> dict[str, dict[int, Metrics]]:
     """system -> seed -> metrics, of the cells that are done."""
     found: dict[str, dict[int, Metrics]] = {}
     for outcome in outcomes:
-        if outcome.status == "done":
-            cell = outcome.cell
-            found.setdefault(cell.system, {})[cell.seed] = read_metrics(cell.steps[-1].output)
+        cell = outcome.cell
+        if outcome.status == "done" and cell.system:
+            found.setdefault(cell.system, {})[cell.seed] = read_metrics(cell.last.output)
     return found
 
 
@@ -99,84 +105,111 @@ def _tests(
     return {"p_t": paired_t_test(a, b), "p_wilcoxon": wilcoxon(a, b)}
 
 
-def about_data(cell: Cell, suite: Suite) -> dict[str, Any]:
-    """Counts and checksums of the data behind a cell, as far as its files are there."""
-    path = suite.file or cell.steps[0].output
-    if not path.exists():
+def about_data(cells: Sequence[Cell], suite: Suite) -> dict[str, Any]:
+    """Counts and checksums of the data behind the cells; {} where it is not there."""
+    path = suite.file or next((step.output for step in cells[0].steps if step.stage == "prepare"), None)
+    if path is None or not path.exists():
         return {}
-    catalogue, about = read_catalogue(path), describe(path)
-    sources = about["parents"] if suite.file is None else [{"path": path.name, "sha256": digest_of(path)}]
-    source = f"prepare {suite.prepare.source}" if suite.prepare else str(suite.file)
+    catalogue = read_catalogue(path)
+    sources = describe(path)["parents"] if suite.file is None else [{"path": path.name, "sha256": sha256(path)}]
     interactions = len(catalogue.sequences.items)
     return {
-        "source": source, "users": catalogue.users, "items": catalogue.items, "interactions": interactions,
-        "average_length": interactions / max(1, catalogue.users),
+        "source": suite.prepare.source if suite.prepare else path.name,
+        "users": catalogue.users, "items": catalogue.items, "interactions": interactions,
+        "average_length": interactions / max(1, catalogue.users), "content": content_of(catalogue),
         "checksums": {each["path"]: each["sha256"] for each in sources},
     }  # fmt: skip
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    from bbqrec_cli.hdf5 import sha256
+def content_of(catalogue: Catalogue) -> str:
+    """SHA-256 of ids and sequences: the same data give the same one, whichever file they lie in."""
+    sequences = catalogue.sequences
+    digest = hashlib.sha256(json.dumps([catalogue.user_ids, catalogue.item_ids]).encode())
+    digest.update(sequences.indptr.astype("<i8").tobytes() + sequences.items.astype("<i4").tobytes())
+    return digest.hexdigest()
 
-    return sha256(path)
 
-
-def about_tokenizers(cells: Sequence[Cell], records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Levels, codes and collisions of every tokens file that is there, each once."""
+def about_tokenizers(cells: Sequence[Cell], records: Records) -> list[dict[str, Any]]:
+    """Levels, codes and collisions of every tokenizer and seed whose tokens file is there."""
     from bbqrec_cli.tokenizers.collisions import depths
 
-    steps = {step.key: step for cell in cells for step in cell.steps if step.stage == "tokenize"}
+    steps = {(cell.tokenizer, cell.seed): step for cell in cells if (step := cell.step("tokenize"))}
     rows = []
-    for key, step in steps.items():
+    for (name, seed), step in steps.items():
         if not step.output.exists():
             continue
         _, codes = read_codes(step.output)
-        last = depths(codes.codes, codes.modalities)[-1]
-        rows.append(
-            {
-                "tokenizer": step.label,
-                "method": codes.method,
-                "signals": list(codes.modalities),
-                "levels": codes.levels,
-                "codebook_size": codes.codebook_size,
-                "distinct": last.distinct,
-                "colliding_items": last.colliding_items,
-                "seconds": records.get(key, {}).get("seconds"),
-            }  # fmt: skip
-        )
+        found = depths(codes.codes, codes.modalities)
+        rows.append({
+            "tokenizer": name, "seed": seed, "method": codes.method, "signals": list(codes.modalities),
+            "levels": codes.levels, "codebook_size": codes.codebook_size, "items": len(codes.codes),
+            "distinct": found[-1].distinct, "colliding_items": found[-1].colliding_items,
+            "colliding_prefixes": [depth.colliding_items for depth in found],
+        } | spent(step, records))  # fmt: skip
     return rows
 
 
-def histories(cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
-    """cell -> its epochs, of the models that were trained and are there."""
+def histories(cells: Sequence[Cell]) -> dict[tuple[str, int], list[tuple[int, float]]]:
+    """(system, seed) -> epochs and their validation NDCG@10, of the models that were trained and are there."""
     found = {}
     for cell in cells:
-        path = next(step.output for step in cell.steps if step.stage == "train")
-        if path.exists():
-            with open_file(path, "model") as file:
-                rows = file.attribute("history")
-            if any("ndcg@10" in row for row in rows):
-                found[cell.name] = [row for row in rows if "ndcg@10" in row]
+        step = cell.step("train")
+        if step is None or not step.output.exists():
+            continue
+        with open_file(step.output, "model") as file:
+            rows = [(row["epoch"], row["ndcg@10"]) for row in file.attribute("history") if "ndcg@10" in row]
+        if rows:
+            found[cell.system, cell.seed] = rows
     return found
 
 
-def about_cell(outcome: Outcome, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def about_cell(outcome: Outcome, records: Records) -> dict[str, Any]:
     """A cell's status and costs: seconds a stage, epochs, milliseconds a user of the evaluation."""
     cell = outcome.cell
-    steps = {step.stage: records.get(step.key, {}) for step in cell.steps}
-    seconds = {stage: steps[stage].get("seconds") for stage in ("tokenize", "train", "evaluate") if stage in steps}
-    users, spent = steps["evaluate"].get("users"), seconds["evaluate"]
+    about = {step.stage: records.get(step.key, {}) for step in cell.steps}
+    costs = {step.stage: spent(step, records) for step in cell.steps}
+    train, evaluate = about.get("train", {}), about.get("evaluate", {})
+    users, ranking = evaluate.get("users"), evaluate.get("own_seconds")
+    model = cell.step("train")
     return {
-        "system": cell.system, "seed": cell.seed, "status": outcome.status, "error": outcome.error,
-        "seconds": seconds, "epochs": steps["train"].get("epochs"), "best_epoch": steps["train"].get("best_epoch"),
-        "milliseconds_per_user": 1000 * spent / users if users and spent is not None else None,
-        "metrics_file": cell.steps[-1].output.name, "key": cell.key,
+        "name": cell.name, "system": cell.system, "model": model.config.model if model else "",
+        "tokenizer": cell.tokenizer, "seed": cell.seed, "status": outcome.status, "error": outcome.error,
+        "seconds": {stage: each["seconds"] for stage, each in costs.items()},
+        "at_least": [stage for stage, each in costs.items() if each["at_least"]],
+        "epochs": train.get("epochs"), "best_epoch": train.get("best_epoch"),
+        "milliseconds_per_user": 1000 * ranking / users if users and ranking is not None else None,
+        "file": cell.last.output.name, "key": cell.last.key,
     }  # fmt: skip
 
 
-def provenance(device: str) -> dict[str, Any]:
-    """Version, commit where it is known, packages, machine."""
+def spent(step: Step, records: Records) -> dict[str, Any]:
+    """seconds of a step, None where they are not known; at_least: a run that was killed spent more."""
+    record = records.get(step.key, {})
+    known = [record[name] for name in ("seconds", "own_seconds") if record.get(name) is not None]
+    return {"seconds": max(known, default=None), "at_least": bool(record.get("at_least"))}
+
+
+def provenance(cells: Sequence[Cell], records: Records) -> dict[str, Any]:
+    """Which version on which machine ran how many of the steps, when, and for how long all in all."""
+    steps = {step.key: step for cell in cells for step in cell.steps if step.output.exists()}
+    known = [records[key] for key in steps if key in records]
+    runs: dict[str, dict[str, Any]] = {}
+    for record in known:
+        run = runs.setdefault(json.dumps(record["origin"], sort_keys=True), record["origin"] | {"steps": 0})
+        run["steps"] += 1
+    finished = sorted(record["finished"] for record in known if record.get("finished"))
+    return {
+        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "first": finished[0] if finished else None, "last": finished[-1] if finished else None,
+        "seconds": sum(spent(step, records)["seconds"] or 0.0 for step in steps.values()),
+        "runs": list(runs.values()), "unrecorded_steps": len(steps) - len(known),
+    }  # fmt: skip
+
+
+def origin(device: str, threads: int) -> dict[str, Any]:
+    """Version, commit where it is known, packages and machine: what is recorded with a step that runs here and now."""
+    import torch
+
     packages = {}
     for name in PACKAGES:
         try:
@@ -186,7 +219,7 @@ def provenance(device: str) -> dict[str, Any]:
     return {
         "bbqrec": bbqrec_cli.__version__, "commit": commit(), "python": platform.python_version(),
         "packages": packages, "system": platform.platform(terse=True), "processor": processor(),
-        "cores": os.cpu_count(), "device": device_name(device),
+        "cores": os.cpu_count(), "threads": threads or torch.get_num_threads(), "device": device_name(device),
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from bbqrec_cli.stages.prepare import PrepareConfig
 from bbqrec_cli.stages.tokenize import TokenizeConfig
 from bbqrec_cli.stages.train import TrainConfig
 
+LONGEST_NAME = 60
 BUILT_IN = Path(__file__).parent / "suites"
 _OURS = (
     "seed", "device", "threads", "force", "resume", "output", "dataset", "features", "input", "against", "split", "k",
@@ -68,7 +69,7 @@ def load_suite(name: str) -> Suite:
         UsageError: anything in it that does not fit, named by table and key.
     """
     path = Path(name)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not path.is_file():
         path = BUILT_IN / f"{name}.toml"
         if not path.exists():
             known = sorted(each.stem for each in BUILT_IN.glob("*.toml"))
@@ -84,12 +85,13 @@ def load_suite(name: str) -> Suite:
         raise UsageError(
             f"{path}: seeds is {list(head.seeds)}, k is {list(head.k)}; different seeds and a k are needed"
         )
-    tokenizers = {each.name: each for each in _tables(values, "tokenizer", path, _tokenizer)}
+    made = _tables(values, "tokenizer", path, lambda table, where: _tokenizer(table, where, path.parent))
+    tokenizers = {each.name: each for each in made}
     systems = _tables(values, "system", path, lambda table, where: _system(table, where, tokenizers))
-    if not systems:
-        raise UsageError(f"{path}: no [[system]] table; at least one is needed")
+    if not systems and not tokenizers:
+        raise UsageError(f"{path}: neither a [[system]] nor a [[tokenizer]] table; at least one is needed")
     prepare, embed, file, kind = _data(values.get("data"), path)
-    _check_input(systems, kind, path)
+    _check_input(tokenizers, systems, kind, path)
     where = f"{path}: [evaluate]"
     evaluate = _stage(EvaluateConfig, _table(values.get("evaluate", {}), where), where, also=("model",))
     evaluate = dataclasses.replace(evaluate, split=head.split, k=tuple(sorted(set(head.k))))
@@ -132,6 +134,9 @@ def _tables(values: Mapping[str, Any], key: str, path: Path, make: Callable[[dic
         name = table.get("name")
         if not isinstance(name, str) or not name:
             raise UsageError(f"{path}: [[{key}]] number {number} has no name")
+        if not name.isprintable() or "/" in name or len(name) > LONGEST_NAME:
+            what = f"a line of at most {LONGEST_NAME} characters without '/' is needed"
+            raise UsageError(f"{path}: [[{key}]] number {number}: name is {name!r}; {what}")
         if name in {each.name for each in made}:
             raise UsageError(f"{path}: two [[{key}]] tables are named {name!r}")
         made.append(
@@ -140,10 +145,12 @@ def _tables(values: Mapping[str, Any], key: str, path: Path, make: Callable[[dic
     return made
 
 
-def _tokenizer(table: dict[str, Any], where: str) -> Tokenizer:
+def _tokenizer(table: dict[str, Any], where: str, folder: Path) -> Tokenizer:
     from bbqrec_cli.tokenizers.registry import tokenizer_config
 
     name = table.pop("name")
+    if isinstance(table.get("index"), str) and table["index"]:
+        table["index"] = str(_there(table["index"], where, folder))
     config = _stage(TokenizeConfig, table, where, open_ended=True)
     return Tokenizer(
         name=name, config=config, resolved=_options(where, tokenizer_config, config.method, config.options)
@@ -193,33 +200,65 @@ def _data(table: Any, path: Path) -> tuple[PrepareConfig | None, EmbedConfig, Pa
     _only(table, ("source", "file", "prepare", "embed"), where)
     if ("source" in table) == ("file" in table):
         raise UsageError(f'{where} needs either source = ["demo"], or another source with its paths, or file = "…"')
-    embed = _stage(EmbedConfig, _table(table.get("embed", {}), f"{path}: [data.embed]"), f"{path}: [data.embed]")
+    embed = _embed(table.get("embed", {}), f"{path}: [data.embed]", path.parent)
     if "source" in table:
-        source = [table["source"]] if isinstance(table["source"], str) else table["source"]
-        if not isinstance(source, list) or not source or not all(isinstance(each, str) for each in source):
-            raise UsageError(f'{where}: source is {source!r}; a list such as ["s3rec", "FOLDER"] is needed')
-        where = f"{path}: [data.prepare]"
-        values = _table(table.get("prepare", {}), where)
-        prepare = _stage(PrepareConfig, {"source": source[0], "paths": source[1:]} | values, where)
-        return prepare, embed, None, "dataset"
+        return _prepare(table, path), embed, None, "dataset"
     if "prepare" in table or not isinstance(table["file"], str):
         raise UsageError(f"{where}: a file is a path, and needs no [data.prepare]")
-    file = Path(table["file"])
+    file = _there(table["file"], where, path.parent)
     with open_file(file, "dataset", "features", "tokens") as opened:
         return None, embed, file, opened.kind
 
 
-def _check_input(systems: list[System], kind: str, path: Path) -> None:
+def _prepare(data: Mapping[str, Any], path: Path) -> PrepareConfig:
+    where = f"{path}: [data]"
+    source = [data["source"]] if isinstance(data["source"], str) else data["source"]
+    if not isinstance(source, list) or not source or not all(isinstance(each, str) for each in source):
+        raise UsageError(f'{where}: source is {source!r}; a list such as ["s3rec", "FOLDER"] is needed')
+    paths = [str(_there(each, where, path.parent)) for each in source[1:]]
+    where = f"{path}: [data.prepare]"
+    values = _table(data.get("prepare", {}), where)
+    if "source" in values or "paths" in values:
+        raise UsageError(f"{where}: the source and its paths are given in [data]", 'source = ["s3rec", "FOLDER"]')
+    for key in ("items", "images"):
+        if isinstance(values.get(key), str):
+            values[key] = str(_there(values[key], where, path.parent))
+    return _stage(PrepareConfig, {"source": source[0], "paths": paths} | values, where)
+
+
+def _embed(table: Any, where: str, folder: Path) -> EmbedConfig:
+    """A model may be a folder, but need not be: what lies beside the suite file is taken."""
+    values = _table(table, where)
+    for key in ("text_model", "image_model"):
+        key = key if key in values else key.replace("_", "-")
+        if isinstance(values.get(key), str) and values[key] and (folder / values[key]).is_dir():
+            values[key] = str(folder / values[key])
+    return _stage(EmbedConfig, values, where)
+
+
+def _there(name: str, where: str, folder: Path) -> Path:
+    """The path `name` of a suite file in `folder`: so the same command works from anywhere.
+
+    Raises:
+        MissingFileError: nothing is there.
+    """
+    path = folder / name
+    if not path.exists():
+        raise MissingFileError(f"{where}: {path} is not there", "paths are relative to the suite file's folder")
+    return path
+
+
+def _check_input(tokenizers: Mapping[str, Tokenizer], systems: list[System], kind: str, path: Path) -> None:
     """Raises: UsageError: a model without the semantic IDs that it needs, or a tokenizer without features."""
     from importlib import import_module
 
     from bbqrec_cli.models.registry import MODELS
 
+    if tokenizers and kind == "tokens":
+        raise UsageError(f"{path}: a [[tokenizer]], but the data is a tokens file already", "give a features file")
     for system in systems:
         module, name = MODELS[system.config.model][0].split(":")
         where = f"{path}: [[system]] {system.name!r}"
-        if system.tokenizer and kind == "tokens":
-            raise UsageError(f"{where} names a tokenizer, but the data is a tokens file", "give a features file")
         if not system.tokenizer and kind != "tokens" and getattr(import_module(module), name).needs_codes:
             raise UsageError(f"{where}: the model {system.config.model} needs a tokenizer", 'tokenizer = "…"')
 

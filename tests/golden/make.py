@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,12 +51,17 @@ METRICS = Metrics(
     ndcg={5: np.array([1, 0], dtype=np.float32)}, aggregates={"recall@5": 0.5, "ndcg@5": 0.5},
     confidence={"recall@5": (0.0, 1.0), "ndcg@5": (0.0, 1.0)}, model="popularity", split="test",
 )  # fmt: skip
-RECORDS = {
+RECORDS: dict[str, Any] = {
     "dataset": DATASET,
     "features": Features(catalogue=CATALOGUE, features={"text": TEXT}),
     "tokens": Tokens(catalogue=CATALOGUE, codes=CODES, history=HISTORY),
     "model": MODEL,
     "metrics": METRICS,
+    "benchmark": {
+        "users": ["ann", "бob"], "cells": {"bbqrec, seed 0": np.array([1, 0]), "popularity, seed 0": np.array([3, 2])},
+        "steps": {"0a1b": {"stage": "train", "label": "bbqrec, seed 0", "status": "done", "seconds": 1.5, "error": ""}},
+        "results": {"suite": "tiny", "failed": 0},
+    },
 }
 CHECKPOINT = ({"model/weight": np.arange(3)}, {"epoch": 7})
 CONFIG = {"seed": 3}
@@ -63,7 +69,8 @@ CONFIG = {"seed": 3}
 
 def main(folder: Path) -> None:
     for kind, record in RECORDS.items():
-        getattr(hdf5, f"write_{kind}")(folder / f"{kind}.h5", record, config=CONFIG)
+        if not (folder / f"{kind}.h5").exists():
+            getattr(hdf5, f"write_{kind}")(folder / f"{kind}.h5", record, config=CONFIG)
     if not (folder / "checkpoint.h5").exists():
         hdf5.write_checkpoint(folder / "checkpoint.h5", *CHECKPOINT, config=CONFIG)
 

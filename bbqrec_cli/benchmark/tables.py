@@ -1,0 +1,217 @@
+"""A benchmark's result as tables of texts: the terminal, the HTML page and the Markdown page show the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bbqrec_cli.benchmark.results import Score
+    from bbqrec_cli.benchmark.run import BenchmarkResult
+
+NOT_KNOWN = "–"
+Row = tuple["Shown", ...]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a table says at one place: the first line is the main thing; best: the best of its column."""
+
+    lines: tuple[str, ...]
+    best: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """left: how many columns, from the first, hold words rather than numbers; note: what must be known to read it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    left: int = 1
+    note: str = ""
+
+
+def make(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, left: int = 1, note: str = "") -> Table:
+    """A table of texts, numbers, `Shown`s and None (not known)."""
+    shown = tuple(tuple(each if isinstance(each, Shown) else Shown((plain(each),)) for each in row) for row in rows)
+    return Table(title=title, columns=tuple(columns), rows=shown, left=left, note=note)
+
+
+def plain(value: Any) -> str:
+    """A value as text."""
+    if value is None:
+        return NOT_KNOWN
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def scores_table(result: BenchmarkResult, *, brief: bool = False) -> Table:
+    """Systems × metrics: mean ± sd over seeds, the interval over users, the tests against the best other system.
+
+    brief: without the intervals and the others' names, so that four metrics fit a terminal.
+    """
+    best = {name: max(each[name].mean for each in result.systems.values()) for name in result.metrics if result.systems}
+    about = {cell["system"]: cell for cell in result.cells if cell["system"]}
+    rows = []
+    for system, scores in result.systems.items():
+        shown = [Shown(score_lines(scores[name], brief), scores[name].mean == best[name]) for name in result.metrics]
+        count, made = len(scores[result.metrics[0]].values), made_of(about[system])
+        few = f"{count} of {len(result.seeds)} seeds" if count < len(result.seeds) else ""
+        rows.append([named(system, few if brief else ", ".join(filter(None, (made, few)))), *shown])
+    note = "± standard deviation over seeds; " if len(result.seeds) > 1 else ""
+    note += "" if brief else "[95% bootstrap interval over users]; "
+    note += "p of the paired t-test / of Wilcoxon's signed-rank test over users, against the best other system. "
+    note += "The best of a column is bold."
+    return make(f"{result.split.capitalize()} results", ("system", *map(metric_name, result.metrics)), rows, note=note)
+
+
+def named(name: str, more: str) -> Shown:
+    """A name, and more about it where that says more."""
+    return Shown((name, more) if more not in ("", name) else (name,))
+
+
+def made_of(cell: Mapping[str, Any]) -> str:
+    """The model and the tokenizer of a cell."""
+    return cell["model"] + (f" on {cell['tokenizer']}" if cell["tokenizer"] else "")
+
+
+def metric_name(name: str) -> str:
+    """'ndcg@10' -> 'NDCG@10'."""
+    return name.replace("recall", "Recall").replace("ndcg", "NDCG")
+
+
+def score_lines(score: Score, brief: bool) -> tuple[str, ...]:
+    """Mean ± sd; the interval; the tests, where there is another system."""
+    lines = [mean_sd(score)] + ([] if brief else [f"[{score.low:.4f}, {score.high:.4f}]"])
+    if score.against and score.p_t is not None and score.p_wilcoxon is not None:
+        tests = f"p {p_text(score.p_t)} / {p_text(score.p_wilcoxon)}"
+        lines.append(tests if brief else f"{tests} vs {score.against}")
+    return tuple(lines)
+
+
+def mean_sd(score: Score) -> str:
+    """'0.0543 ± 0.0012', or the mean alone for one seed."""
+    return f"{score.mean:.4f}" + (f" ± {score.sd:.4f}" if score.sd is not None else "")
+
+
+def p_text(p: float) -> str:
+    """Three decimals; '<0.001' below."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def headline(result: BenchmarkResult) -> str:
+    """The main outcome in a sentence, '' without a system."""
+    if not result.systems:
+        return ""
+    name = result.metrics[-1]
+    system = max(result.systems, key=lambda each: result.systems[each][name].mean)
+    score = result.systems[system][name]
+    said = f"Highest {result.split} {metric_name(name)}: {system}, {mean_sd(score)}"
+    if not score.against:
+        return f"{said}."
+    other = result.systems[score.against][name]
+    said += f"; next {score.against}, {mean_sd(other)}"
+    return said + (f" (paired t-test: p {p_text(score.p_t)})." if score.p_t is not None else ".")
+
+
+def tokenizers_table(result: BenchmarkResult, *, brief: bool = False) -> Table:
+    """Levels, signals, codes and collisions; brief: without the last two columns, so that it fits a terminal."""
+    columns = (
+        "tokenizer", "seed", "levels", "signals", "codes", "distinct IDs", "colliding items", "by depth", "seconds",
+    )  # fmt: skip
+    rows = [
+        (
+            named(row["tokenizer"], row["method"]), row["seed"], row["levels"], ", ".join(row["signals"]),
+            row["codebook_size"], row["distinct"], of_all(row["colliding_items"], row["items"]),
+            " · ".join(map(plain, row["colliding_prefixes"])), seconds(row["seconds"], row["at_least"]),
+        )
+        for row in result.tokenizers
+    ]  # fmt: skip
+    note = "Items collide that have the same whole semantic ID."
+    if brief:
+        return make("Semantic IDs", columns[:-2], [row[:-2] for row in rows], note=note)
+    note += " By depth: the items that would collide if IDs ended after the first level, the second, and so on."
+    return make("Semantic IDs", columns, rows, note=note)
+
+
+def of_all(count: int, items: int) -> Shown:
+    """A count and its share of all items."""
+    return Shown((f"{count:,}", f"{100 * count / max(1, items):.2f}%"))
+
+
+def costs_table(result: BenchmarkResult) -> Table:
+    """Seconds a stage, epochs and milliseconds a user, cell by cell; what cells share was run once."""
+    columns = ("cell", "tokenize, s", "train, s", "best epoch", "evaluate, s", "ms a user")
+    rows = [
+        (
+            cell["name"], *(stage_seconds(cell, stage) for stage in ("tokenize", "train")),
+            f"{cell['best_epoch']} of {cell['epochs']}" if cell["epochs"] else "", stage_seconds(cell, "evaluate"),
+            per_user(cell["milliseconds_per_user"]) if cell["system"] else "",
+        )
+        for cell in result.of("done")
+    ]  # fmt: skip
+    shared = [f"{stage} {stage_seconds(result.cells[0], stage)} s" for stage in ("prepare", "embed")
+              if stage in result.cells[0]["seconds"]]  # fmt: skip
+    notes = [f"For all cells together: {', '.join(shared)}." if shared else ""]
+    notes.append("A tokenizer that several cells share was fitted once a seed. ms a user: ranking alone.")
+    if any(cell["at_least"] for cell in result.cells):
+        notes.append("≥: a run that was killed spent more, and could not write down how much.")
+    return make("Costs", columns, rows, note=" ".join(filter(None, notes)))
+
+
+def stage_seconds(cell: Mapping[str, Any], stage: str) -> str:
+    """A stage's seconds, '' where the cell has no such stage."""
+    return seconds(cell["seconds"][stage], stage in cell["at_least"]) if stage in cell["seconds"] else ""
+
+
+def seconds(value: float | None, at_least: bool = False) -> str:
+    """Seconds, to a tenth where they are few."""
+    if value is None:
+        return NOT_KNOWN
+    return ("≥ " if at_least else "") + (f"{value:.1f}" if value < 100 else f"{value:,.0f}")
+
+
+def per_user(milliseconds: float | None) -> str:
+    """Milliseconds with three digits."""
+    return NOT_KNOWN if milliseconds is None else f"{milliseconds:.3g}"
+
+
+def undone_table(result: BenchmarkResult) -> Table:
+    """The cells that failed, and those that the time budget left over."""
+    rows = [(cell["name"], cell["status"], cell["error"] or "the time was over") for cell in result.cells
+            if cell["status"] != "done"]  # fmt: skip
+    return make("Not done", ("cell", "what", "why"), rows, left=3)
+
+
+def data_table(result: BenchmarkResult) -> Table:
+    """Counts and checksums."""
+    data = result.data
+    if not data:
+        return make("Data", ("what", "value"), [], left=2)
+    counts = [(name, data[name]) for name in ("users", "items", "interactions")]
+    rows = [("source", data["source"]), *counts, ("items a user, on average", f"{data['average_length']:.2f}")]
+    rows += [(f"SHA-256 of {name}", digest) for name, digest in data["checksums"].items()]
+    rows.append(("SHA-256 of ids and sequences", data["content"]))
+    return make("Data", ("what", "value"), rows, left=2)
+
+
+def provenance_table(result: BenchmarkResult) -> Table:
+    """Version, commit, machine and times; a row for each when the steps come from several."""
+    about = result.provenance
+    rows: list[Sequence[Any]] = []
+    for run in about["runs"]:
+        rows += [
+            ("steps made here", run["steps"]), ("bbqrec", run["bbqrec"]), ("commit", run["commit"] or "not known"),
+            ("processor", f"{run['processor']}, {run['cores']} cores, {run['threads']} threads used"),
+            ("device", run["device"]), ("system", f"{run['system']}, Python {run['python']}"),
+            ("packages", ", ".join(f"{name} {version}" for name, version in run["packages"].items())),
+        ]  # fmt: skip
+    if about["unrecorded_steps"]:
+        rows.append(("steps whose making is not recorded", about["unrecorded_steps"]))
+    rows.append(("time spent, all steps", f"{seconds(about['seconds'])} s"))
+    if about["first"]:
+        rows.append(("computed", about["first"] if about["first"] == about["last"] else
+                     f"{about['first']} to {about['last']}"))  # fmt: skip
+    rows.append(("page made", about["made"]))
+    return make("Where the numbers come from", ("what", "value"), rows, left=2)
