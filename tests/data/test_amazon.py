@@ -26,12 +26,15 @@ REVIEWS = "".join(
         ("A1", "B000000002", 1395187200),  # the same day as the first: the file's order
     ]
 )
-META = (
-    r"""{'asin': 'B000000001', 'description': 'Soft &amp;amp; light<br>for <b>every</b> day.',"""
-    r""" 'title': 'Brush "X" \'s', 'price': 3.5, 'salesRank': {'Beauty': 7}, 'related': {'also_bought': ['B000000009']},"""
-    r""" 'brand': 'Oriel', 'categories': [['Beauty', 'Tools', 'Brushes'], ['Beauty', 'Gifts']]}""" + "\n"
-    "{'asin': 'B000000002', 'imUrl': 'http://ecx.example/i.jpg', 'categories': [['Beauty']]}\n"
-    r"{'asin': 'B000000009', 'title': 'Nobody\'s', 'categories': [['Beauty']]}" + "\n"
+META = "\n".join(
+    [
+        r"""{'asin': 'B000000001', 'description': 'Soft &amp;amp; light<br>for <b>every</b> day.', 'price': 3.5,"""
+        r""" 'title': 'Brush "X" \'s', 'salesRank': {'Beauty': 7}, 'related': {'also_bought': ['B000000009']},"""
+        r""" 'brand': 'Oriel', 'categories': [['Beauty', 'Tools', 'Brushes'], ['Beauty', 'Gifts']]}""",
+        "{'asin': 'B000000002', 'imUrl': 'http://ecx.example/i.jpg', 'categories': [['Beauty']]}",
+        r"{'asin': 'B000000009', 'title': 'Nobody\'s', 'categories': [['Beauty']]}",
+        "",
+    ]
 )
 
 

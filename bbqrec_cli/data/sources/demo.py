@@ -75,7 +75,7 @@ KINDS = {
     "vase": Kind("Home", ("slender", "bellied"), ("brass", "iron")),
     "planter": Kind("Home", ("five leaves", "three leaves"), _WOOD),
     "table lamp": Kind("Home", ("cone shade", "dome shade"), (*_METAL, "walnut")),
-    "cushion": Kind("Home", ("square", "round"), ("leather", "oak")),
+    "cushion": Kind("Home", ("square", "round"), ("leather", "bamboo")),
     "wall clock": Kind("Home", ("round", "square"), ("brass", "walnut", "iron")),
     "chair": Kind("Home", ("high back", "armchair"), (*_WOOD, "iron")),
     "rug": Kind("Home", ("fringed", "oval"), ("leather", "bamboo")),

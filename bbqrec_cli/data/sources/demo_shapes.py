@@ -63,6 +63,7 @@ def vase(p: Pen, variant: int) -> None:
     else:
         p.blob(36, 14, 64, 14, 58, 36, 66, 60, 60, 92, 40, 92, 34, 60, 42, 36, rounds=2)
     p.layer("front")
+    p.ellipse(39, 15, 61, 25)
     p.ellipse(42, 17, 58, 23, fill="dark")
 
 
@@ -71,8 +72,12 @@ def planter(p: Pen, variant: int) -> None:
     for x, y in ((22, 30), (36, 12), (64, 12), (78, 30), (50, 6)) if not variant else ((30, 22), (50, 4), (70, 22)):
         p.blob(46, 56, (x + 40) / 2 - 6, (y + 56) / 2, x, y, (x + 60) / 2 + 6, (y + 56) / 2, 54, 56, fill="#6f8f63")
     p.layer("cloth")
-    p.polygon(26, 52, 74, 52, 66, 86, 34, 86)
+    p.polygon(26, 52, 74, 52, 67, 80, 33, 80)
     p.box(23, 46, 77, 56, radius=2)
+    p.layer("front")
+    p.box(29, 78, 71, 83, radius=1.5)
+    for x in (33, 62):
+        p.box(x, 82, x + 5, 88, radius=1)
 
 
 def lamp(p: Pen, variant: int) -> None:
@@ -93,13 +98,12 @@ def cushion(p: Pen, variant: int) -> None:
     if variant:
         p.ellipse(18, 20, 82, 84)
         p.layer("front")
-        p.arc(0, 360, 23, 25, 77, 79, width=1.4)
-        p.ellipse(47, 49, 53, 55, fill="dark")
+        p.arc(0, 360, 21, 23, 79, 81, width=2.4, fill="trim")
+        p.ellipse(46.5, 48.5, 53.5, 55.5)
         return
     p.blob(8, 14, 50, 24, 92, 14, 84, 52, 92, 92, 50, 82, 8, 92, 16, 52)
     p.layer("front")
-    p.line(24, 30, 30, 36, width=1.4)
-    p.line(76, 30, 70, 36, width=1.4)
+    p.line(20, 22, 50, 28, 80, 22, 76, 52, 80, 82, 50, 76, 20, 82, 24, 52, 20, 22, width=2.4, fill="trim")
 
 
 def clock(p: Pen, variant: int) -> None:
@@ -139,7 +143,7 @@ def rug(p: Pen, variant: int) -> None:
     if variant:
         p.ellipse(4, 46, 96, 88)
         p.layer("front")
-        p.arc(0, 360, 12, 50, 88, 84, width=1.6)
+        p.arc(0, 360, 8, 48.5, 92, 85.5, width=2.4, fill="trim")
         return
     p.layer("behind")
     for step in range(13):
