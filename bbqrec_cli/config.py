@@ -93,8 +93,9 @@ def from_mapping(
 
 def nearest(name: str, known: typing.Iterable[str]) -> str:
     """' (did you mean …?)' for the known name closest to `name`, or ''."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    folded = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(name.casefold(), list(folded), n=1)
+    return f" (did you mean {folded[close[0]]!r}?)" if close else ""
 
 
 def flag(name: str) -> str:

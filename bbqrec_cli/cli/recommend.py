@@ -15,7 +15,7 @@ def add_to(app: typer.Typer) -> None:
     @command(app, "recommend", RecommendConfig)
     def recommend(config: RecommendConfig, console: Console) -> None:
         """The best items for users of the model file, for a typed history, or for JSON lines on stdin."""
-        for found in run(config, console, sys.stdin if config.stdin else ()):
+        for found in run(config, console, sys.stdin.buffer if config.stdin else ()):
             if config.stdin or console.json_output:
                 console.line(found.to_json())
                 continue

@@ -31,7 +31,9 @@ class RecommendConfig(StageConfig):
     model: Path = option(Path("model.h5"), "Model file.", positional=True)
     user: tuple[str, ...] = option((), "Id of a user of the file; repeat it, or separate by commas.", repeatable=True)
     users: int = option(0, "The first so many users of the file (5 where nobody is named).", minimum=0)
-    history: tuple[str, ...] = option((), "Ids of the items that somebody took, oldest first, separated by commas.")
+    history: tuple[str, ...] | None = option(
+        None, "Ids of the items that somebody took, oldest first, separated by commas."
+    )
     stdin: bool = option(
         False, 'Read JSON lines {"user": …, "history": [ids]} from stdin, answer each with one; the history of a user '
         "of the file may be left out."
@@ -77,7 +79,9 @@ class Request:
     rows: np.ndarray
 
 
-def run(config: RecommendConfig, progress: Progress = SILENT, lines: Iterable[str] = ()) -> Iterator[Recommendation]:
+def run(
+    config: RecommendConfig, progress: Progress = SILENT, lines: Iterable[str | bytes] = ()
+) -> Iterator[Recommendation]:
     """One recommendation after the other.
 
     Args:
@@ -91,6 +95,8 @@ def run(config: RecommendConfig, progress: Progress = SILENT, lines: Iterable[st
     from bbqrec_cli.models.registry import load_model
 
     named = [name for name in ("user", "users", "history", "stdin") if getattr(config, name)]
+    if config.history == ():
+        raise UsageError("--history is empty", "give the ids of one item at least")
     if len(named) > 1:
         raise UsageError("--" + " and --".join(named) + " exclude each other", "ask for one of them")
     set_threads(config.threads)
@@ -98,14 +104,34 @@ def run(config: RecommendConfig, progress: Progress = SILENT, lines: Iterable[st
     trained = read_model(config.model)
     book = Book(trained.catalogue)
     allowed = permitted(config, book)
-    if allowed is not None and allowed.sum() < config.top:
-        progress.warn(f"only {allowed.sum()} items pass --filter and --allow; --top asks for {config.top}")
     requests = from_lines(lines, book) if config.stdin else iter(from_options(config, book))
-    model = load_model(trained, device)
-    while batch := list(islice(requests, config.batch_size)):
-        yield from answer(
+    model, enough = load_model(trained, device), True
+    for batch in batches(requests, config.batch_size):
+        for found in answer(
             model, batch, book, config, allowed=allowed, device=device, steps=trained.settings.get("history")
-        )
+        ):
+            if enough and len(found.items) < config.top:
+                enough = False
+                whom = f" for user {found.user}" if found.user else ""
+                progress.warn(f"only {len(found.items)} items are left{whom}; --top asks for {config.top}")
+            yield found
+
+
+def batches(requests: Iterator[Request], size: int) -> Iterator[list[Request]]:
+    """Lists of `size`. Where a request is bad, those before it come first, then its error."""
+    waiting: list[Request] = []
+    try:
+        for request in requests:
+            waiting.append(request)
+            if len(waiting) == size:
+                yield waiting
+                waiting = []
+    except BBQRecError:
+        if waiting:
+            yield waiting
+        raise
+    if waiting:
+        yield waiting
 
 
 class Book:
@@ -135,9 +161,16 @@ class Book:
         found = []
         for name in ids:
             if name not in self.items:
-                raise error(f"{where}: no item {name!r}{nearest(name, self.items)}", "give ids of the catalogue")
+                raise error(f"{where}: no item {name!r}{self._instead(name)}", "give ids of the catalogue")
             found.append(self.items[name])
         return np.array(found, dtype=np.int64)
+
+    def _instead(self, name: str) -> str:
+        """What an unknown item may have been meant as: somebody typed a title, or mistyped an id."""
+        folded = name.casefold()
+        titled = (row for row, title in enumerate(self.catalogue.titles) if title.casefold() == folded)
+        row = next(titled, None)
+        return nearest(name, self.items) if row is None else f" (the item of this title is {self.item(row).id!r})"
 
     def request(self, user: str, *, where: str, error: type[BBQRecError]) -> Request:
         """All that a user of the file took. Raises: `error` for an unknown user, or one without items."""
@@ -161,19 +194,22 @@ def from_options(config: RecommendConfig, book: Book) -> list[Request]:
     return [book.request(name, where="--user", error=UsageError) for name in asked]
 
 
-def from_lines(lines: Iterable[str], book: Book) -> Iterator[Request]:
+def from_lines(lines: Iterable[str | bytes], book: Book) -> Iterator[Request]:
     """JSON lines; blank ones are skipped."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        where = f"stdin, line {number}"
+        where, form = f"stdin, line {number}", '{"user": "…", "history": ["id", …]}'
         try:
             found = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: not JSON ({error.msg})", '{"user": "…", "history": ["id", …]}') from error
+        except (ValueError, RecursionError) as error:  # bytes that are not UTF-8 are a ValueError too
+            what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+            raise DataError(f"{where}: not JSON ({what})", form) from error
         if not isinstance(found, dict) or not isinstance(found.get("history", []), list):
-            raise DataError(f"{where}: an object with a list as 'history' is needed, found {line.strip()[:80]}")
-        user = str(found.get("user") or "")
+            raise DataError(f"{where}: an object with a list as 'history' is needed, found {str(found)[:80]}", form)
+        user = "" if found.get("user") is None else str(found["user"])
+        if "history" not in found and not user:
+            raise DataError(f"{where}: neither 'user' nor 'history' in {str(found)[:80]}", form)
         if "history" not in found:
             yield book.request(user, where=where, error=DataError)
         elif not found["history"]:
@@ -229,7 +265,7 @@ def listed(path: Path, book: Book) -> np.ndarray:
     import numpy as np
 
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         raise MissingFileError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
