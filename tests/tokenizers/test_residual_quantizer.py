@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import faiss
 import numpy as np
 import pytest
@@ -169,7 +171,7 @@ def test_later_levels_cluster_what_the_earlier_ones_leave():
     for level in range(1, 4):
         part = quantizer(made.codebooks.detach()[:, :level])
         left.append((z - part(z).vectors).square().sum().item())
-    assert all(after < 0.6 * before for before, after in zip(left, left[1:], strict=False))
+    assert all(after < 0.6 * before for before, after in itertools.pairwise(left))
 
 
 def test_initialised_survives(tmp_path):
