@@ -62,12 +62,6 @@ def test_json_is_alone_on_stdout(files, bbqrec):
     assert outcome.err == ""
 
 
-def test_inspect_for_people(files, bbqrec):
-    outcome = bbqrec("inspect", files["tokens"])
-    assert "tokens file, schema 1" in outcome.out
-    assert "features.h5" in outcome.out
-
-
 @pytest.mark.parametrize(
     ("arguments", "status", "code"),
     [

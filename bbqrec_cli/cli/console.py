@@ -130,6 +130,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     return made
 
 
+def grid(rows: Sequence[Sequence[str]]) -> Table:
+    """Columns without lines, a little to the right."""
+    from rich.text import Text
+
+    made = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
+    for row in rows:
+        made.add_row(*map(Text, row))
+    return made
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}

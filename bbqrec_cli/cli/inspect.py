@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from typing import Any
+
 import typer
 
-from bbqrec_cli.cli.console import Console, table
+from bbqrec_cli.cli.console import Console, grid
 from bbqrec_cli.cli.options import command
 from bbqrec_cli.stages.inspect import InspectConfig, run
+
+COUNTED = {"users": "users/id", "items": "items/id", "interactions": "sequences/items"}
+SUMMED = ("weights", "state", "cells")
+"""Groups of so many datasets that they are shown as one."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -13,14 +21,51 @@ def add_to(app: typer.Typer) -> None:
         """Say what any bbqrec file is: kind, version, shapes, configuration, provenance."""
         found = run(config, console)
         head = f"{found['path']}: {found['kind']} file, schema {found['schema_version']}, "
-        head += f"by bbqrec {found['bbqrec_version']}, {found['created']}"
-        shapes = [(n, " × ".join(map(str, d["shape"])), d["type"]) for n, d in found["datasets"].items()]
-        settings = [(k, v) for k, v in found["config"].items()]
-        parents = [(p["path"], p["kind"], p["sha256"][:16]) for p in found["parents"]]
-        console.result(
-            found,
-            head,
-            table("datasets", ("path", "shape", "type"), shapes, left=3),
-            table("configuration", ("option", "value"), settings, left=2),
-            table("made from", ("file", "kind", "sha256 (first 16)"), parents, left=3),
-        )
+        head += f"by bbqrec {found['bbqrec_version']}, {found['created'][:19].replace('T', ' ')} UTC"
+        shapes = found["datasets"]
+        lines = [f"made from {p['path']} ({p['kind']}, sha256 {p['sha256'][:16]}…)" for p in found["parents"]]
+        lines.append(", ".join(f"{shapes[p]['shape'][0]:,} {what}" for what, p in COUNTED.items() if p in shapes))
+        # A model's settings stand in its configuration too.
+        lines.append(told({key: value for key, value in found["attributes"].items() if key != "settings"}))
+        lines.append(f"configuration: {told(found['config'])}")
+        console.result(found, head, *filter(None, lines), "datasets:", grid(rows(shapes)))
+
+
+def told(values: dict[str, Any]) -> str:
+    """'seed 0, levels 3, …'."""
+    return ", ".join(f"{key} {text(value)}" for key, value in flat(values))
+
+
+def flat(values: dict[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    """Tables as dotted names; what was not given is left out."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            # The options of a method or a model, and the metrics, have names that say enough.
+            yield from flat(value, "" if key in ("options", "aggregates") else f"{within}{key}.")
+        elif value not in (None, "", []):
+            yield f"{within}{key}", value
+
+
+def text(value: Any) -> str:
+    """Four digits of a number, a list as it is typed."""
+    if isinstance(value, list):
+        return ",".join(map(text, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def rows(datasets: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(path, shape, type); neighbours that are alike share a row."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    numbers: dict[str, int] = {}
+    for path, about in datasets.items():
+        folder, slash, name = path.rpartition("/")
+        if folder in SUMMED:
+            numbers[folder] = numbers.get(folder, 0) + math.prod(about["shape"])
+        else:
+            shape = " × ".join(map(str, about["shape"]))
+            alike.setdefault((folder + slash, shape, about["type"]), []).append(name)
+    found = [
+        (folder + (", ".join(names) if len(names) == 1 else "{" + ", ".join(names) + "}"), shape, kind)
+        for (folder, shape, kind), names in alike.items()
+    ]
+    return found + [(f"{folder}/…", f"{count:,} numbers", "") for folder, count in numbers.items()]

@@ -182,8 +182,10 @@ def read_codes(path: Path) -> tuple[Catalogue, Codes]:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Kind, version, configuration, parents and datasets of any bbqrec file."""
+    """Kind, version, configuration, parents, the kind's own attributes (not the long ones) and datasets of any file."""
     with open_file(path) as file:
+        long = {"history", "meta", "steps", "results"}
+        epochs = {"epochs": len(file.attribute("history"))} if file.has_attribute("history") else {}
         return {
             "path": str(path),
             "kind": file.kind,
@@ -192,6 +194,7 @@ def describe(path: Path) -> dict[str, Any]:
             "created": file.attribute("created"),
             "config": file.attribute("config"),
             "parents": file.attribute("parents"),
+            "attributes": epochs | {key: file.attribute(key) for key in file.own_attributes() if key not in long},
             "datasets": file.tree(),
         }
 

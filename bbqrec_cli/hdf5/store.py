@@ -224,6 +224,11 @@ class File:
                 f"{self.path}: the attribute {key} cannot be read ({error})", _remake(self.kind)
             ) from error
 
+    def own_attributes(self) -> list[str]:
+        """The root attributes that its kind has beyond those of every file."""
+        names = {*self._file.attrs, *self.names("attributes")}
+        return sorted(names - {"format", "kind", "schema_version", "bbqrec_version", "created", "config", "parents"})
+
     def has_attribute(self, key: str) -> bool:
         """Whether a root attribute is there."""
         return key in self._file.attrs or f"attributes/{key}" in self._file
