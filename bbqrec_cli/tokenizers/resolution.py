@@ -6,8 +6,12 @@ import dataclasses
 
 import numpy as np
 
+from bbqrec_cli.errors import UsageError
 from bbqrec_cli.hdf5 import group_codes
 from bbqrec_cli.records import Codes
+
+LARGEST_GROUP = 1 << 16
+"""Codes are 16 bits wide."""
 
 
 def resolve(codes: Codes, policy: str) -> Codes:
@@ -15,10 +19,18 @@ def resolve(codes: Codes, policy: str) -> Codes:
 
     `suffix` (TIGER): one more level counts the items of each group from 0 in the order of their rows; its other signals
     hold 0, and no level is added where nothing collides. Codebooks and item vectors stay as they are.
+
+    Raises:
+        UsageError: more items share an ID than a code can count.
     """
     token, sharing = group_codes(codes.codes)
     if policy == "share" or sharing.max(initial=0) <= 1:
         return codes
+    if sharing.max() > LARGEST_GROUP:
+        raise UsageError(
+            f"{sharing.max():,} items share one ID, and --on-collision suffix counts up to {LARGEST_GROUP:,}",
+            "--on-collision share, more --levels or a larger --codebook-size",
+        )
     order = np.argsort(token, kind="stable")
     first = np.cumsum(sharing) - sharing
     place = np.empty(len(token), dtype=np.uint16)

@@ -180,10 +180,11 @@ def line(row: Row, epochs: int) -> str:
     text = f"epoch {row['epoch']}/{epochs}"
     names = ("loss", "reconstruction", "quantisation", "recommendation", "information")
     text += "".join(f"  {name} {row[name]:.4g}" for name in names if name in row)
-    for name in dict.fromkeys(key.split("/")[1] for key in row if key.startswith("usage/")):
-        of_signal = [key.partition("/")[2] for key in row if key.startswith(f"usage/{name}/")]
-        used = " ".join(f"{row[f'usage/{book}']}" for book in of_signal)
-        spread = " ".join(f"{row[f'perplexity/{book}']:.0f}" for book in of_signal)
+    books = [key.removeprefix("usage/") for key in row if key.startswith("usage/")]
+    for name in dict.fromkeys(book.rpartition("/")[0] for book in books):
+        own = [book for book in books if book.rpartition("/")[0] == name]
+        used = " ".join(f"{row[f'usage/{book}']}" for book in own)
+        spread = " ".join(f"{row[f'perplexity/{book}']:.0f}" for book in own)
         text += f"  {name}: codes in use {used}, perplexity {spread}"
     if "colliding_items" in row:
         text += f"  colliding items {row['colliding_items']}"

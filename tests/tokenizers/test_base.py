@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from bbqrec_cli.errors import UsageError
+from bbqrec_cli.records import Codes, Feature, Sequences
+from bbqrec_cli.tokenizers.base import TokenizerInput, code_figures, collapsed, standardized, usable
+from bbqrec_cli.tokenizers.configs import BBQRecConfig, RQVAEConfig
+from bbqrec_cli.tokenizers.registry import TOKENIZERS, tokenizer_config
+from bbqrec_cli.tokenizers.resolution import resolve
+
+
+@pytest.mark.parametrize("block", [3, 4096])
+def test_standardized(block):
+    generator = np.random.default_rng(0)
+    values = (5 + 2 * generator.standard_normal((10, 4))).astype(np.float32)
+    values[:, 2] = 7
+    present = np.arange(10) % 4 != 1
+    values[~present] = np.nan
+    made = standardized(Feature(values=values, present=present), block=block)
+    here = values[present].astype(np.float64)
+    expected = (here - here.mean(0)) / np.where(np.arange(4) == 2, 1, here.std(0))
+    np.testing.assert_allclose(made[present], expected, rtol=1e-5, atol=1e-6)
+    assert (made[:, 2] == 0).all(), "a constant column says nothing"
+    assert (made[~present] == 0).all()
+    assert made.dtype == np.float32
+
+
+def test_standardized_does_not_blow_up_rounding():
+    values = np.full((6, 2), 0.1, dtype=np.float32)
+    values[:, 1] = [1, 2, 3, 4, 5, 6]
+    values[0, 0] = np.nextafter(np.float32(0.1), np.float32(1))
+    assert np.abs(standardized(Feature(values=values, present=np.ones(6, dtype=bool)))[:, 0]).max() == 0
+
+
+CODES = np.array([[[0, 5], [1, 5]], [[0, 6], [1, 5]], [[2, 7], [1, 5]], [[0, 5], [1, 5]]], dtype=np.uint16)
+"""Four items, two levels, two signals; the first and the last collide."""
+
+
+def test_code_figures():
+    found = code_figures(CODES, ("id", "text"))
+    assert found["usage/id/1"] == 2
+    assert found["usage/text/1"] == 3
+    assert found["usage/text/2"] == found["perplexity/text/2"] == 1
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert found["perplexity/id/1"] == pytest.approx(math.exp(entropy), abs=0.005)
+    assert found["colliding_items"] == 2
+
+
+def test_items_without_a_signal_do_not_count_for_it():
+    present = np.array([[True, False], [True, True], [True, True], [True, False]])
+    found = code_figures(CODES, ("id", "text"), present)
+    assert (found["usage/text/1"], found["perplexity/text/1"]) == (2, 2)
+    assert found["usage/id/1"] == 2
+
+
+def test_collapsed():
+    figures = {
+        "loss": 1.0, "quantised": True, "usage/id/1": 30, "perplexity/id/1": 25.5, "usage/id/2": 90,
+        "perplexity/id/2": 25.7, "usage/text/1": 2, "perplexity/text/1": 1.9, "usage/image/1": 2,
+        "perplexity/image/1": 1.9,
+    }  # fmt: skip
+    found = collapsed(figures, 256, {"id": 1000, "text": 100, "image": 10})
+    assert list(found) == ["id/1", "text/1"], "below a tenth of 256, of 100; not of 10"
+    assert found["text/1"] == "signal text, level 1: 2 of 256 codes in use, perplexity 1.9"
+    assert collapsed({"loss": 1.0}, 256, {}) == {}
+
+
+def test_usable():
+    some, none = np.array([True, False]), np.zeros(2, dtype=bool)
+    features = {name: Feature(values=np.zeros((2, 1)), present=p) for name, p in (("text", some), ("image", none))}
+    inputs = TokenizerInput(item_ids=["a", "b"], features=features, train=Sequences.from_lists([[0, 1]]))
+    assert usable(inputs) == ("text",)
+
+
+@pytest.mark.parametrize(("cls", "expected"), [(BBQRecConfig, 20), (RQVAEConfig, 6)])
+def test_warm_up_follows_the_epochs(cls, expected):
+    assert cls(epochs=40).warmup == expected
+    assert cls(epochs=1).warmup == 0
+    assert cls(epochs=40, warmup_epochs=39).warmup == 39
+    assert cls(epochs=40, warmup_epochs=0).warmup == 0
+    assert all(cls(epochs=epochs).warmup < epochs for epochs in range(1, 50))
+
+
+@pytest.mark.parametrize("cls", [BBQRecConfig, RQVAEConfig])
+def test_a_warm_up_that_leaves_nothing(cls):
+    with pytest.raises(UsageError, match="--warmup-epochs is 8 and --epochs 8"):
+        cls(epochs=8, warmup_epochs=8)
+
+
+def test_options_are_checked_by_name():
+    with pytest.raises(UsageError, match=r"--method is 'bbqrek'.*did you mean 'bbqrec'"):
+        tokenizer_config("bbqrek", {})
+    with pytest.raises(UsageError, match=r"--method rqvae: unknown option 'gamma'"):
+        tokenizer_config("rqvae", {"gamma": 1.0})
+    with pytest.raises(UsageError, match=r"unknown option 'codebook_sise' \(did you mean 'codebook_size'"):
+        tokenizer_config("bbqrec", {"codebook_sise": 4})
+    with pytest.raises(UsageError, match="--levels is 9; it must be 1 to 8"):
+        tokenizer_config("bbqrec", {"levels": 9})
+    assert tokenizer_config("bbqrec", {"codebook-size": 4}).codebook_size == 4
+
+
+def test_the_registry_and_the_configurations_agree():
+    for method, (_, config) in TOKENIZERS.items():
+        assert config.method == method
+
+
+def made_codes(values: np.ndarray, size: int = 8) -> Codes:
+    return Codes(codes=values, modalities=("id", "text"), method="bbqrec", codebook_size=size)
+
+
+def test_suffix():
+    values = np.concatenate([CODES, CODES[1:2], CODES[:1]])  # item 0, 3 and 5 are alike, and 1 and 4
+    made = resolve(made_codes(values), "suffix")
+    assert made.codes.shape == (6, 3, 2)
+    np.testing.assert_array_equal(made.codes[:, :2], values)
+    assert made.codes[:, 2, 0].tolist() == [0, 0, 0, 1, 1, 2], "counted in the order of the rows"
+    assert not made.codes[:, 2, 1].any()
+    assert len(np.unique(made.codes.reshape(6, -1), axis=0)) == 6
+    assert made.codebook_size == 8
+    assert made.codes.dtype == np.uint16
+
+
+def test_a_large_group_needs_more_codes():
+    made = resolve(made_codes(np.repeat(CODES[:1], 9, axis=0)), "suffix")
+    assert (made.codebook_size, made.codes[:, 2, 0].max()) == (9, 8)
+
+
+def test_nothing_to_resolve():
+    codes = made_codes(CODES[:3])
+    assert resolve(codes, "suffix") is codes
+    double = made_codes(CODES)
+    assert resolve(double, "share") is double
+
+
+def test_more_alike_than_codes_can_count():
+    with pytest.raises(UsageError, match="65,537 items share one ID"):
+        resolve(made_codes(np.repeat(CODES[:1], (1 << 16) + 1, axis=0)), "suffix")

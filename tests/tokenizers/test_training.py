@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bbqrec_cli.errors import DataError, InterruptedRunError
+from bbqrec_cli.tokenizers import training
+from bbqrec_cli.tokenizers.base import RunSettings
+from bbqrec_cli.tokenizers.training import TokenizerNetwork, fit_tokenizer, line, schedule
+
+
+@dataclass
+class Numbers:
+    values: torch.Tensor
+
+    def to(self, device: torch.device) -> Numbers:
+        return self
+
+
+class FourBatches:
+    def epoch(self, number: int) -> list[Numbers]:
+        generator = torch.Generator().manual_seed(number)
+        return [Numbers(torch.randn(8, 3, generator=generator)) for _ in range(4)]
+
+
+class Toy(TokenizerNetwork):
+    """Learns to give back what it gets; θ learns the mean of what comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.2))
+        self.clubs = nn.ModuleDict({"text": nn.Linear(1, 3)})
+        self.factor = 1.0
+
+    def loss(self, batch: Numbers) -> dict[str, torch.Tensor]:
+        error = (self.body(batch.values) - batch.values).square().mean() * self.factor
+        return {"loss": error, "reconstruction": error.detach() / 2}
+
+    def likelihood(self, batch: Numbers) -> torch.Tensor:
+        return (self.clubs["text"].bias - batch.values).square().mean()
+
+
+class Heard:
+    """A progress that remembers."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.warnings: list[str] = []
+
+    def log(self, message: str) -> None:
+        self.lines.append(message)
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+    def task(self, description: str, total: int | None) -> Any:
+        return nullcontext(type("Task", (), {"advance": lambda *_, **__: None})())
+
+
+def fit(run: RunSettings, *, epochs: int = 4, start=lambda *_: None, figures=lambda epoch: {}, troubles=lambda row: {}):
+    return fit_tokenizer(
+        Toy, FourBatches(), start, lambda model, epoch: figures(epoch), troubles, run, epochs=epochs, learning_rate=0.01
+    )
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_trains_both_optimisers():
+    model, history = fit(RunSettings(), epochs=8)
+    fresh = Toy()
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert history[0]["reconstruction"] == pytest.approx(history[0]["loss"] / 2)
+    assert not torch.equal(model.clubs["text"].bias, fresh.clubs["text"].bias)
+    assert not model.training
+
+
+def interrupted(monkeypatch, run: RunSettings, at: int, **more: Any) -> str:
+    epoch = training._epoch
+
+    def stop(*rest):
+        if rest[4] == at:
+            raise KeyboardInterrupt
+        return epoch(*rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_epoch", stop)
+        with pytest.raises(InterruptedRunError) as caught:
+            fit(run, **more)
+    return caught.value.message
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_resumed_is_uninterrupted(monkeypatch, tmp_path, at):
+    said = interrupted(monkeypatch, RunSettings(checkpoint=tmp_path / "c"), at)
+    assert f"{at} of 4 epochs are saved in {tmp_path / 'c'}" in said
+    heard = Heard()
+    model, history = fit(RunSettings(checkpoint=tmp_path / "c", resume=True, progress=heard))
+    whole, expected = fit(RunSettings())
+    assert same(model, whole)
+    assert [row["loss"] for row in history] == [row["loss"] for row in expected]
+    assert heard.lines[0] == f"resumed after epoch {at}"
+
+
+def test_interrupted_twice(monkeypatch, tmp_path):
+    interrupted(monkeypatch, RunSettings(checkpoint=tmp_path / "c"), 1)
+    said = interrupted(monkeypatch, RunSettings(checkpoint=tmp_path / "c", resume=True), 3)
+    assert "3 of 4 epochs" in said
+    assert same(fit(RunSettings(checkpoint=tmp_path / "c", resume=True))[0], fit(RunSettings())[0])
+
+
+def test_interrupted_in_the_first_epoch(monkeypatch, tmp_path):
+    said = interrupted(monkeypatch, RunSettings(checkpoint=tmp_path / "c"), 0)
+    assert said == "interrupted in the first epoch; nothing is saved yet"
+    assert not (tmp_path / "c").exists()
+
+
+def test_an_older_checkpoint_is_named(monkeypatch, tmp_path):
+    interrupted(monkeypatch, RunSettings(checkpoint=tmp_path / "c"), 2)
+    heard = Heard()
+    model, _ = fit(RunSettings(checkpoint=tmp_path / "c", progress=heard))
+    assert "an older run's checkpoint" in heard.lines[0]
+    assert same(model, fit(RunSettings())[0])
+    heard = Heard()
+    fit(RunSettings(checkpoint=tmp_path / "none", resume=True, progress=heard))
+    assert "no checkpoint; starting from the beginning" in heard.lines[0]
+
+
+def test_a_finished_checkpoint_is_not_trained_on(tmp_path):
+    model, history = fit(RunSettings(checkpoint=tmp_path / "c"))
+    again, rows = fit(RunSettings(checkpoint=tmp_path / "c", resume=True), start=lambda *_: pytest.fail("it trains"))
+    assert same(model, again)
+    assert rows == history
+
+
+def test_a_loss_that_is_no_number():
+    def spoil(model: Toy, epoch: int) -> None:
+        model.factor = math.nan if epoch == 2 else 1.0
+
+    with pytest.raises(DataError, match="epoch 3, step 1: the loss is nan; the training has diverged") as caught:
+        fit(RunSettings(), start=spoil)
+    assert "--learning-rate" in caught.value.hint
+
+
+def test_start_comes_before_and_figures_after_each_epoch():
+    order = []
+    fit(RunSettings(), start=lambda _, epoch: order.append(("start", epoch)), figures=lambda e: order.append(e) or {})
+    assert order == [("start", 0), 0, ("start", 1), 1, ("start", 2), 2, ("start", 3), 3]
+
+
+def test_schedule():
+    total = 2000
+    rates = [schedule(step, total) for step in range(total)]
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[49] == pytest.approx(0.5)
+    assert max(rates) == rates[99] == 1
+    assert rates[99 + 951] == pytest.approx(0.505, abs=1e-3), "half way down"
+    assert rates[-1] == pytest.approx(0.01, abs=1e-5)
+    assert schedule(total + 50, total) == pytest.approx(0.01), "a step more than planned does not raise it again"
+    assert max(schedule(step, 20) for step in range(20)) == 1
+    assert schedule(0, 1) == 1
+
+
+COLLAPSED_AT = {1: [], 2: ["text/1"], 3: ["text/1", "text/2"], 4: ["text/1", "text/2"], 5: [], 6: ["text/1"]}
+
+
+def troubles(row: Mapping[str, Any]) -> dict[str, str]:
+    return {book: f"{book} is flat" for book in COLLAPSED_AT[row["epoch"]]}
+
+
+def test_a_collapse_is_told_once_a_codebook():
+    heard = Heard()
+    fit(RunSettings(progress=heard), epochs=6, troubles=troubles)
+    first, second = heard.warnings
+    assert "epoch 2: a codebook has collapsed: text/1 is flat." in first
+    assert "--warmup-epochs" in first, "what to do"
+    assert "epoch 3: a codebook has collapsed: text/2 is flat." in second
+
+
+def test_a_resumed_run_does_not_tell_it_again(monkeypatch, tmp_path):
+    interrupted(monkeypatch, RunSettings(checkpoint=tmp_path / "c"), 3, epochs=6, troubles=troubles)
+    heard = Heard()
+    fit(RunSettings(checkpoint=tmp_path / "c", resume=True, progress=heard), epochs=6, troubles=troubles)
+    assert not heard.warnings
+
+
+def test_an_epochs_line():
+    row = {
+        "epoch": 3, "loss": 12.345678, "reconstruction": 10.0, "quantisation": 1.0, "recommendation": 1.3456,
+        "information": -0.01, "quantised": True, "usage/id/1": 250, "perplexity/id/1": 212.34, "usage/id/2": 8,
+        "perplexity/id/2": 3.21, "usage/my/text/1": 7, "perplexity/my/text/1": 6.6, "colliding_items": 9,
+        "recall@10": 0.0876, "ndcg@10": 0.04, "seconds": 12.34,
+    }  # fmt: skip
+    said = line(row, 40)
+    assert said.startswith("epoch 3/40  loss 12.35  reconstruction 10  quantisation 1  recommendation 1.346  ")
+    assert "information -0.01" in said
+    assert "id: codes in use 250 8, perplexity 212 3" in said
+    assert "my/text: codes in use 7, perplexity 7" in said
+    assert "colliding items 9  validation recall@10 0.0876  12.3 s" in said
+    warm = line({"epoch": 1, "loss": 1.0, "quantised": False, "seconds": 1.0}, 2)
+    assert warm == "epoch 1/2  loss 1  1.0 s"
+
+
+def test_time_left_is_said_where_it_is_minutes(monkeypatch):
+    heard, clock = Heard(), iter(range(0, 100_000, 90))
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
+    fit(RunSettings(progress=heard))
+    assert heard.lines[0].endswith("90.0 s, about 4 min left")
+    assert heard.lines[3].endswith("90.0 s")
+
+
+def test_gradients_are_cut():
+    model = Toy()
+    before = copy.deepcopy(model)
+    optimiser = torch.optim.SGD(model.body.parameters(), lr=1.0)
+    training._step(optimiser, 1e6 * model.body[0].weight.sum(), 1.0)
+    moved = (model.body[0].weight - before.body[0].weight).norm().item()
+    assert moved == pytest.approx(training.LARGEST_GRADIENT, rel=1e-4)
