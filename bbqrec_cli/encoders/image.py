@@ -46,6 +46,11 @@ def decode(picture: bytes, *, size: int = 0) -> Image.Image | None:
         return None
 
 
+def _safely(local: bool) -> dict[str, Any]:
+    """transformers would ask on the terminal whether to run the code that comes with a model."""
+    return {"local_files_only": local, "trust_remote_code": False}
+
+
 class ImageEncoder(Encoder):
     """CLIP, SigLIP or another model with `get_image_features`; else the pooled output of a vision model (ViT, DINOv2).
 
@@ -57,9 +62,9 @@ class ImageEncoder(Encoder):
         from transformers import AutoImageProcessor, AutoModel
 
         self.processor = load_pretrained(
-            FLAG, model, lambda local: AutoImageProcessor.from_pretrained(model, local_files_only=local)
+            FLAG, model, lambda local: AutoImageProcessor.from_pretrained(model, **_safely(local))
         )
-        loaded = load_pretrained(FLAG, model, lambda local: AutoModel.from_pretrained(model, local_files_only=local))
+        loaded = load_pretrained(FLAG, model, lambda local: AutoModel.from_pretrained(model, **_safely(local)))
         self.model = loaded.to(device).eval()
         self.name = short_name(model)
         self.weights = fingerprint(self.model)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,20 @@ def test_a_folder_that_holds_no_model(tmp_path):
     with pytest.raises(DataError, match=r"--image-model .*is not a model") as caught:
         load_encoder("image", str(tmp_path), device=CPU)
     assert "FOLDER" in caught.value.hint
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_code_that_comes_with_a_model_is_not_run(tmp_path, modality):
+    witness = tmp_path / "witness"
+    code = f"open({str(witness)!r}, 'w').write('run')\nclass Own: pass\n"
+    (tmp_path / "own.py").write_text(code)
+    own = {"AutoConfig": "own.Own", "AutoModel": "own.Own", "AutoImageProcessor": "own.Own"}
+    config = {"model_type": "own", "auto_map": own, "image_processor_type": "Own"}
+    for name in ("config.json", "preprocessor_config.json"):
+        (tmp_path / name).write_text(json.dumps(config))
+    with pytest.raises(DataError, match="is not a model that can be loaded"):
+        load_encoder(modality, str(tmp_path), device=CPU)
+    assert not witness.exists()
 
 
 def test_transparent_parts_are_white():

@@ -1,0 +1,396 @@
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.data.sources import demo
+from bbqrec_cli.errors import DataError, OutputExistsError, UsageError
+from bbqrec_cli.records import Dataset
+from bbqrec_cli.stages import prepare
+from bbqrec_cli.stages.prepare import PrepareConfig, run
+
+REAL = Path(__file__).parents[2] / "shared" / "data"
+LOG = "user,item,timestamp\n" + "".join(
+    f"{user},{item},{time}\n"
+    for user, items in {"u": "abcab", "v": "bac", "w": "ad"}.items()
+    for time, item in enumerate(items)
+)
+ITEMS = {
+    "a": {"title": "Apple", "genres": ["Fruit", "Red"], "price": 1.5, "description": "Round."},
+    "b": {"title": "Bed", "genres": ["Furniture"], "image": "none"},
+    "c": {"genres": [], "description": "No title."},
+}
+
+
+class Listener:
+    """Keeps what a stage says."""
+
+    def __init__(self) -> None:
+        self.logged: list[str] = []
+        self.warned: list[str] = []
+        self.log, self.warn = self.logged.append, self.warned.append
+
+    task = prepare.SILENT.task
+
+
+@pytest.fixture
+def folder(tmp_path, dataset) -> Path:
+    """A table source: interactions, items, pictures (that of 'c' is damaged)."""
+    made = tmp_path / "raw"
+    (made / "pictures").mkdir(parents=True)
+    (made / "interactions.csv").write_text(LOG)
+    (made / "items.json").write_text(json.dumps(ITEMS))
+    (made / "pictures" / "a.png").write_bytes(dataset.images[0])
+    (made / "pictures" / "c.png").write_bytes(dataset.images[2][:-40])
+    return made
+
+
+def config(folder: Path, **options) -> PrepareConfig:
+    return PrepareConfig(
+        **{"source": "table", "paths": (str(folder),), "output": folder.parent / "dataset.h5"} | options
+    )
+
+
+def histories(made: Dataset) -> dict[str, list[str]]:
+    catalogue = made.catalogue
+    rows = zip(catalogue.user_ids, catalogue.sequences, strict=True)
+    return {user: [catalogue.item_ids[item] for item in row] for user, row in rows}
+
+
+def test_what_the_file_holds(folder):
+    listener = Listener()
+    result = run(config(folder), listener)
+    made = hdf5.read_dataset(result.output)
+    assert histories(made) == {"u": [*"abcab"], "v": [*"bac"], "w": [*"ad"]}
+    assert made.catalogue.sequences.timestamps.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 0, 1]
+    assert made.catalogue.item_ids == ["a", "b", "c", "d"]
+    assert made.catalogue.titles == ["Apple", "Bed", "", ""]
+    assert made.texts == ["Apple. Fruit, Red. Round.", "Bed. Furniture", "No title.", ""]
+    assert made.catalogue.attributes == {
+        "genres": ["Fruit|Red", "Furniture", "", ""],
+        "price": ["1.5", "", "", ""],
+        "image_": ["", "none", "", ""],
+    }
+    assert [bool(picture) for picture in made.images] == [True, False, False, False]
+    assert listener.warned == [
+        "items.json: 1 of 4 items have no entry: no title, no text",
+        "pictures that cannot be read and count as missing: 1, the first of the items c",
+    ]
+    assert listener.logged == ["texts are made of: title, genres, description"]
+
+
+def test_counts_are_printed_and_stored(folder):
+    result = run(config(folder))
+    fields = {"title": 2, "genres": 2, "price": 1, "description": 2, "image": 1}
+    counts = {"users": 3, "items": 4, "interactions": 10, "texts": 3, "images": 1, "average_length": 3.33}
+    said = result.to_json()
+    assert said.pop("output") == str(result.output)
+    assert said.pop("text_fields") == ["title", "genres", "description"]
+    assert said == counts | {"fields": fields}
+    about = hdf5.describe(result.output)
+    assert about["config"]["counts"] == said
+    assert about["config"]["text_fields"] == ["title", "genres", "description"]
+    assert (about["config"]["source"], about["config"]["seed"]) == ("table", 0)
+    assert [parent["path"] for parent in about["parents"]] == ["interactions.csv", "items.json"]
+    assert about["parents"][0]["sha256"] == hdf5.sha256(folder / "interactions.csv")
+
+
+def test_text_fields(folder):
+    result = run(config(folder, text_fields=("description", "price")))
+    assert hdf5.read_dataset(result.output).texts == ["Round.. 1.5", "", "No title.", ""]
+    with pytest.raises(UsageError, match=r"names 'titel' \(did you mean 'title'\?\); the items have title, genres"):
+        run(config(folder, text_fields=("titel",), force=True))
+
+
+def test_fields_of_which_none_is_known_as_text(folder):
+    (folder / "items.json").write_text('{"a": {"colour": "red"}, "b": {}}')
+    listener = Listener()
+    made = hdf5.read_dataset(run(config(folder), listener).output)
+    assert made.texts == [""] * 4
+    assert "no texts: --text-fields can make them of colour" in listener.warned
+
+
+def test_filters_leave_whole_users_and_items_out(folder):
+    """Items with three: a and b (u twice each, v), c has two and goes; then w is left with one and goes as well."""
+    listener = Listener()
+    result = run(config(folder, min_user_interactions=2, min_item_interactions=3), listener)
+    made = hdf5.read_dataset(result.output)
+    assert histories(made) == {"u": [*"abab"], "v": [*"ba"]}
+    assert made.catalogue.sequences.timestamps.tolist() == [0, 1, 3, 4, 0, 1]
+    assert made.catalogue.titles == ["Apple", "Bed"]
+    assert "at least 2 interactions a user and 3 an item: 1 users, 2 items and 4 interactions are left out" in (
+        listener.logged
+    )
+    assert "items.json: 1 entries are left out: nobody who is kept took these items" in listener.logged
+    assert hdf5.describe(result.output)["config"]["min_item_interactions"] == 3
+    with pytest.raises(DataError, match="at least 0 interactions a user and 9 an item: nothing is left") as caught:
+        run(config(folder, min_item_interactions=9, force=True))
+    assert "lower --min-user-interactions" in caught.value.hint
+
+
+REVIEW = '{{"reviewerID": "{}", "asin": "B00000000{}", "unixReviewTime": {}}}\n'
+
+
+@pytest.mark.parametrize(("options", "interactions"), [({}, 25), ({"min_user_interactions": 0}, 26)])
+def test_amazons_whole_reviews_go_through_the_5_core(tmp_path, options, interactions):
+    """Five users who took the same five items, and one who took one of them: out, unless the line says otherwise."""
+    reviews = [REVIEW.format(f"A{user}", item, item) for user in range(5) for item in range(5)]
+    path = tmp_path / "reviews_X.json.gz"
+    path.write_bytes(gzip.compress("".join([*reviews, REVIEW.format("A9", 0, 1)]).encode()))
+    result = run(PrepareConfig(source="amazon", paths=(str(path),), output=tmp_path / "d.h5", **options))
+    assert result.interactions == interactions
+
+
+def test_amazons_features_count_as_pictures(tmp_path):
+    (tmp_path / "reviews_X_5.json").write_text(REVIEW.format("A1", 1, 1) + REVIEW.format("A1", 2, 2))
+    vector = np.arange(4096, dtype="<f4")
+    (tmp_path / "image_features_X.b").write_bytes(b"B000000002" + vector.tobytes())
+    result = run(PrepareConfig(source="amazon", paths=(str(tmp_path),), output=tmp_path / "d.h5"))
+    assert (result.items, result.images, result.texts) == (2, 1, 0)
+    made = hdf5.read_dataset(result.output).features["image"]
+    assert made.present.tolist() == [False, True]
+    np.testing.assert_array_equal(made.values[1], vector)
+
+
+def content(path: Path) -> dict[str, object]:
+    """Every dataset's and attribute's bytes but the time of writing."""
+    found: dict[str, object] = {}
+    with h5py.File(path) as file:
+        found |= {key: value for key, value in file.attrs.items() if key != "created"}
+
+        def visit(name, node):
+            if isinstance(node, h5py.Dataset):
+                whole = node[()]
+                found[name] = [bytes(each) for each in whole] if whole.dtype == object else whole.tobytes()
+
+        file.visititems(visit)
+    return found
+
+
+def test_the_demo_is_the_same_twice_and_the_seed_changes_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(demo.SIZES, "small", (60, 40))
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(PrepareConfig(source="demo", size="small", seed=seed, output=tmp_path / name))
+    first, again, other = (content(tmp_path / name) for name in "abc")
+    assert first == again
+    assert (tmp_path / "a").stat().st_size == (tmp_path / "b").stat().st_size
+    assert {name for name in first if first[name] == other.get(name)} <= {
+        "format", "kind", "schema_version", "bbqrec_version", "parents", "features", "users/id", "items/id",
+    }  # fmt: skip
+
+
+def test_an_existing_output_is_refused_before_any_work(folder, monkeypatch):
+    made = config(folder)
+    made.output.write_text("mine")
+    monkeypatch.setattr(prepare, "filtered", lambda *_, **__: pytest.fail("work was begun"))
+    with pytest.raises(OutputExistsError):
+        run(made)
+    assert made.output.read_text() == "mine"
+
+
+def test_an_input_is_no_output(folder):
+    before = (folder / "interactions.csv").read_bytes()
+    with pytest.raises(DataError, match="is the input; it would be lost"):
+        run(config(folder, output=folder / "interactions.csv", force=True))
+    assert (folder / "interactions.csv").read_bytes() == before
+
+
+# From the command line
+
+
+def test_command(folder, bbqrec, monkeypatch):
+    """The default name, the contract's keys, and nothing else on stdout."""
+    monkeypatch.chdir(folder.parent)
+    outcome = bbqrec("prepare", "table", "raw", "--json")
+    assert outcome.status == 0, outcome.err
+    said = json.loads(outcome.out)
+    assert said.keys() >= {"output", "users", "items", "interactions", "texts", "images", "average_length"}
+    assert (said["output"], said["interactions"]) == ("dataset.h5", 10)
+    again = bbqrec("prepare", "table", "raw")
+    assert (again.status, again.out) == (3, "")
+    assert "dataset.h5: exists already" in again.err
+    assert "--force" in again.err
+    forced = bbqrec("prepare", "table", "raw", "--force")
+    assert forced.status == 0
+    assert "items with genres" in forced.out
+    assert "texts are made of: title, genres, description" in forced.err
+
+
+def write(folder: Path, files: dict[str, str | bytes]) -> None:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+SEQUENCES = {"s/sequences.txt": "u 1 2\nv 2 1\n"}
+FAILURES = {
+    "unknown source": ({}, "recbol x", 2, "unknown source 'recbol'", "one of: demo"),
+    "unknown source, nearly": ({}, "s3-rec x", 2, "did you mean 's3rec'?", "one of: demo"),
+    "no source": ({}, "", 2, "SOURCE", ""),
+    "option of another source": (SEQUENCES, "s3rec s --min-rating 4", 2, "makes no use of --min-rating", "--id-shift"),
+    "option of no source": ({}, "demo --images x", 2, "demo makes no use of --images", "--size"),
+    "no path": ({}, "table", 2, "prepare table needs one path; there are 0", "bbqrec prepare table"),
+    "unknown text field": (
+        SEQUENCES | {"s/items.json": '{"1": {"title": "a"}, "2": {}}'},
+        "s3rec s --text-fields name", 2, "--text-fields names 'name'; the items have title", "",
+    ),
+    "missing folder": ({}, "s3rec none", 3, "none: no such file", "give the file of sequences"),
+    "missing items file": (SEQUENCES, "s3rec s --items none.json", 3, "none.json: no such file", "check the name"),
+    "missing pictures": (SEQUENCES, "s3rec s --images none", 3, "none: no such folder of pictures", "--images FOLDER"),
+    "malformed line": ({"x.txt": "u 1 2\nv\n"}, "s3rec x.txt", 3, "x.txt, line 2: user 'v' has no items", "u1 i1"),
+    "malformed row": (
+        {"x.csv": "user,item,timestamp\nu,a,1\nu,b\n"}, "table x.csv", 3, "x.csv, line 3: 2 columns; the header has 3",
+        "double quotes",
+    ),
+    "wrong columns": (
+        {"x.csv": "uid,iid,ts\nu,a,1\n"}, "table x.csv", 3, "x.csv, line 1: no column 'user'; the first line has 'uid'",
+        "--user-column",
+    ),
+    "duplicate user": ({"x.txt": "u 1 2\nu 3 4\n"}, "s3rec x.txt", 3, "line 2: user 'u' has line 1", "one line a user"),
+    "duplicate item": (
+        {"x.csv": "user,item,timestamp\nu,a,1\n", "i.csv": "id,title\na,A\na,B\n"}, "table x.csv --items i.csv", 3,
+        "i.csv, line 3: item 'a' appears twice", "keep one line an item",
+    ),
+    "NaN in features": (
+        {"a/reviews_X_5.json": REVIEW.format("A", 1, 1), "a/image_features_X.b": b"B000000001" + b"\xff" * 16384},
+        "amazon a", 3, "image_features_X.b, record 1: NaN or infinity in the features of item 'B000000001'", "fetch or",
+    ),
+    "truncated gzip": (
+        {"x.csv.gz": gzip.compress(LOG.encode())[:-9]}, "table x.csv.gz", 3, "x.csv.gz: not a whole gzip file",
+        "fetch or copy it again",
+    ),
+    "empty file": ({"x.txt": ""}, "s3rec x.txt", 3, "x.txt: empty; lines of `user item item …` are needed", "u1 i1"),
+    "empty gzip": ({"x.csv.gz": gzip.compress(b"")}, "table x.csv.gz", 3, "x.csv.gz: empty; a line with", "user,item"),
+    "latin-1": ({"x.txt": b"u 1\nv \xe9\n"}, "s3rec x.txt", 3, "x.txt, line 2: byte 0xe9 after 'v ': not UTF", "iconv"),
+    "pictures of nobody": (
+        SEQUENCES | {"p/x.png": b"x"}, "s3rec s --images p", 3, "p: none of its 1 pictures is one of the 2 items",
+        "1.jpg",
+    ),
+    "ids that can not be told": (
+        SEQUENCES | {"s/items.json": '{"0": {}, "1": {}, "2": {}}'}, "s3rec s", 3, "which is meant cannot be told",
+        "--id-shift N",
+    ),
+    "nothing left": (SEQUENCES, "s3rec s --min-user-interactions 9", 3, "nothing is left", "lower --min-user"),
+    "folder of the output": (SEQUENCES, "s3rec s -o no/x.h5", 3, "the folder no does not exist", "mkdir -p no"),
+    "output is a folder": (SEQUENCES, "s3rec s -o s", 3, "s: is a folder", "file name"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_clean_failures(case, bbqrec, tmp_path, monkeypatch):
+    """File, line, what was found, what was needed, the next step; no output, no traceback, the contract's status."""
+    files, line, status, says, hint = FAILURES[case]
+    write(tmp_path, files)
+    monkeypatch.chdir(tmp_path)
+    plain = bbqrec("prepare", *line.split())
+    assert (plain.status, plain.out) == (status, "")
+    flat = " ".join(plain.err.split())
+    assert says in flat
+    assert hint in flat
+    assert "Traceback" not in plain.err
+    told = bbqrec("prepare", *line.split(), "--json")
+    assert (told.status, told.out) == (status, "")
+    error = json.loads(told.err.splitlines()[-1])
+    assert says in error["message"]
+    assert hint in error["hint"]
+    assert not list(tmp_path.rglob("*.h5*"))
+
+
+def test_from_the_shell(tmp_path):
+    """Another process, as people start it."""
+    write(tmp_path, {"x.txt": "u 1 2\nv\n"} | SEQUENCES)
+
+    def shell(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "bbqrec_cli", "prepare", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    failed = shell("s3rec", "x.txt")
+    assert (failed.returncode, failed.stdout) == (3, "")
+    assert failed.stderr.splitlines() == [
+        "error: x.txt, line 2: user 'v' has no items; `user item item …` is needed",
+        "  try: a line a user: u1 i1 i2 i3",
+    ]
+    done = shell("s3rec", "s", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["interactions"] == 4
+    assert "dataset.h5" in os.listdir(tmp_path)
+
+
+# The real sets
+
+COMMANDS = {
+    "amazon-beauty": ("s3rec amazon-beauty", 22363, 12101, 198502, {"title": 12094, "category": 12101}, 0),
+    "amazon-toys": ("s3rec amazon-toys", 19412, 11924, 167597, {"title": 11865, "category": 11924}, 0),
+    "amazon-clothing": ("s3rec amazon-clothing", 39387, 23033, 278677, {"title": 22948}, 0),
+    "yelp": ("s3rec yelp", 30431, 20033, 316354, {"title": 20033, "description": 20033}, 0),
+    "movielens-1m": (
+        "table movielens-1m", 6040, 3416, 999611, {"title": 3416, "genres": 3416, "description": 2734}, 3256,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("options", [(), ("--min-user-interactions", "5", "--min-item-interactions", "5")])
+def test_real_sets_have_the_counts_of_their_readme(name, options, bbqrec, tmp_path, monkeypatch):
+    """With the filter as well: all of them went through it already."""
+    if not (REAL / name).is_dir():
+        pytest.skip(f"needs {REAL / name}, the research data beside the checkout")
+    line, users, items, interactions, fields, images = COMMANDS[name]
+    monkeypatch.chdir(REAL)
+    outcome = bbqrec("prepare", *line.split(), "-o", tmp_path / "dataset.h5", "--json", *options)
+    assert outcome.status == 0, outcome.err
+    said = json.loads(outcome.out)
+    assert (said["users"], said["items"], said["interactions"]) == (users, items, interactions)
+    assert fields.items() <= said["fields"].items()
+    assert said["images"] == images
+    assert ("one is added to each" in outcome.err) == (name == "yelp")
+    documented = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    row = [line.split()[0], users, items, interactions, said["average_length"], said["texts"], images]
+    assert f"| `{name}` | " + " | ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in row) + " |" in documented
+
+
+@pytest.mark.realdata
+def test_yelps_moved_ids_are_right(tmp_path):
+    """Independently: every item with attribute 1, by the sequences' own ids, is a restaurant by the moved entries."""
+    if not (REAL / "yelp").is_dir():
+        pytest.skip(f"needs {REAL / 'yelp'}, the research data beside the checkout")
+    made = hdf5.read_dataset(
+        run(PrepareConfig(source="s3rec", paths=(str(REAL / "yelp"),), output=tmp_path / "d.h5")).output
+    )
+    carried = json.loads((REAL / "yelp" / "item2attributes.json").read_text())
+    text = dict(zip(made.catalogue.item_ids, made.texts, strict=True))
+    restaurants = [item for item, attributes in carried.items() if 1 in attributes]
+    assert len(restaurants) == 13747
+    assert all("Restaurants" in text[item] for item in restaurants)
+
+
+@pytest.mark.realdata
+def test_movielens_by_hand(tmp_path):
+    """Order, titles and posters against a plain reading of the files."""
+    source = REAL / "movielens-1m"
+    if not source.is_dir():
+        pytest.skip(f"needs {source}, the research data beside the checkout")
+    made = hdf5.read_dataset(run(PrepareConfig(source="table", paths=(str(source),), output=tmp_path / "d.h5")).output)
+    rows: dict[str, list[tuple[int, int, str]]] = {}
+    with gzip.open(source / "interactions.csv.gz", "rt") as stream:
+        for number, line in enumerate(stream):
+            if number:
+                user, item, time = line.strip().split(",")
+                rows.setdefault(user, []).append((int(time), number, item))
+    assert histories(made) == {user: [item for _, _, item in sorted(of)] for user, of in rows.items()}
+    entries = json.loads((source / "items.json").read_text())
+    for item, title, picture in zip(made.catalogue.item_ids, made.catalogue.titles, made.images, strict=True):
+        poster = source / "posters" / f"{item}.jpg"
+        assert title == " ".join(entries[item]["title"].split())
+        assert picture == (poster.read_bytes() if poster.exists() else b"")
