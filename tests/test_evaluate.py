@@ -91,17 +91,38 @@ def test_nobody_to_evaluate(config, catalogue, tmp_path):
 
 
 def test_against_another_file(config, catalogue, tmp_path):
-    from scipy.stats import ttest_rel
+    from scipy.stats import ttest_rel, wilcoxon
 
     run(config)
     popularity(tmp_path / "other.h5", catalogue, [0, 9, 1, 0, 7, 0, 0, 3, 0, 5, 0, 0])
     other = dataclasses.replace(
         config, model=tmp_path / "other.h5", output=tmp_path / "other_metrics.h5", against=config.output
     )
-    found = run(other).significance["ndcg@5"]
+    significance = run(other).significance
+    assert set(significance) == {f"{name}@{k}" for name in ("recall", "ndcg") for k in (1, 5, 10)}
     mine, theirs = hdf5.read_metrics(other.output).ndcg[5], hdf5.read_metrics(config.output).ndcg[5]
+    found = significance["ndcg@5"]
     assert found["t_test"] == pytest.approx(ttest_rel(mine, theirs).pvalue)
-    assert 0 < found["wilcoxon"] <= 1
+    assert found["wilcoxon"] == pytest.approx(wilcoxon(mine, theirs, method="asymptotic").pvalue)
+    assert 0 < found["t_test"] < 1
+
+
+def test_against_is_checked_before_the_work(config, catalogue, monkeypatch):
+    from bbqrec_cli.evaluation import protocol
+
+    run(config)
+    monkeypatch.setattr(protocol, "target_ranks", lambda *_, **__: pytest.fail("worked first"))
+    other = dataclasses.replace(config, output=config.output.with_name("o.h5"), against=config.output)
+    with pytest.raises(DataError, match="of the test split, not of validation"):
+        run(dataclasses.replace(other, split="validation"))
+    with pytest.raises(DataError, match="none of the depths 3,7") as caught:
+        run(dataclasses.replace(other, k=(3, 7)))
+    assert caught.value.hint == "--k 1,5,10"
+    assert not other.output.exists()
+    with pytest.raises(DataError, match="is the input; it would be lost"):
+        run(dataclasses.replace(other, output=config.output, force=True))
+    with pytest.raises(DataError, match="is the input; it would be lost"):
+        run(dataclasses.replace(config, output=config.model, force=True))
 
 
 def test_against_other_users(config, catalogue, tmp_path):
@@ -123,6 +144,9 @@ def test_the_command(bbqrec, files, tmp_path):
     said = bbqrec("evaluate", files["model"], "-o", tmp_path / "m.h5", "--k", "3", "--split", "validation", "--json")
     assert said.status == 0
     assert {"recall@3", "ndcg@3"} <= set(json.loads(said.out))
-    table = bbqrec("evaluate", files["model"], "-o", tmp_path / "n.h5", "--against", tmp_path / "m.h5")
+    against = ("--k", "3,9", "--split", "validation", "--against", tmp_path / "m.h5")
+    table = bbqrec("evaluate", files["model"], "-o", tmp_path / "n.h5", *against)
     assert table.status == 0
     assert "95% interval" in table.out
+    assert "p (Wilcoxon)" in table.out
+    assert "recall@9" in table.out, "what the other file has not is shown too"

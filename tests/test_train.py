@@ -76,6 +76,11 @@ def test_an_existing_output_is_left_alone(config):
     assert config.output.read_text() == "mine"
 
 
+def test_the_input_is_not_the_output(config, files):
+    with pytest.raises(DataError, match="is the input; it would be lost"):
+        run(dataclasses.replace(config, output=files["tokens"], force=True))
+
+
 def test_users_too_short_to_validate_on(config, catalogue, tmp_path):
     short = dataclasses.replace(catalogue, sequences=Sequences.from_lists([[0, 1]] * 30))
     hdf5.write_dataset(tmp_path / "short.h5", Dataset(catalogue=short, texts=[""] * 12, images=[b""] * 12), config={})
@@ -137,6 +142,10 @@ def test_a_moved_input_can_be_resumed(stopped, files, tmp_path):
     moved = tmp_path / "moved.h5"
     moved.write_bytes(files["tokens"].read_bytes())
     assert run(dataclasses.replace(stopped, resume=True, input=moved)).epochs == 4
+
+
+def test_more_minutes_for_a_resumed_run(stopped):
+    assert run(dataclasses.replace(stopped, resume=True, minutes=60.0)).epochs == 4
 
 
 def test_validation_users(config):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bbqrec_cli.config import StageConfig, option, stored
 from bbqrec_cli.device import PRECISIONS
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from bbqrec_cli.records import Metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
 
     if not config.k:
         raise UsageError("--k names no depth", "--k 5,10")
-    check_output(config.output, force=config.force)
+    check_output(config.output, force=config.force, inputs=[config.model, *filter(None, [config.against])])
     set_threads(config.threads)
     other = read_metrics(config.against) if config.against else None
     device = resolve_device(config.device)
@@ -74,6 +77,9 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     held = getattr(leave_last_out(catalogue.sequences, history=history), config.split)
     if not len(held.users):
         raise DataError(f"{config.model}: no user has 3 items, so there is nothing to evaluate", "bbqrec prepare")
+    user_ids = [catalogue.user_ids[user] for user in held.users]
+    if other:
+        check_comparable(config, other, user_ids)
     ranks = target_ranks(
         load_model(trained, device), held, depth=max(config.k), beam=config.beam, device=device,
         precision=resolve_precision(config.precision, device), batch_size=config.batch_size, progress=progress,
@@ -87,8 +93,8 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
         for k, values in each.items()
     }
     metrics = Metrics(
-        user_ids=[catalogue.user_ids[user] for user in held.users], ranks=ranks, recall=recall, ndcg=ndcg,
-        aggregates=aggregate(ranks, config.k), confidence=confidence, model=trained.name, split=config.split,
+        user_ids=user_ids, ranks=ranks, recall=recall, ndcg=ndcg, aggregates=aggregate(ranks, config.k),
+        confidence=confidence, model=trained.name, split=config.split,
     )  # fmt: skip
     provenance = stored(config) | {"seconds": seconds}
     write_metrics(config.output, metrics, config=provenance, parents=[config.model], force=config.force)
@@ -99,7 +105,23 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     )  # fmt: skip
 
 
-def compare(metrics: Any, other: Any) -> dict[str, dict[str, float]]:
+def check_comparable(config: EvaluateConfig, other: Metrics, user_ids: list[str]) -> None:
+    """Before the long work. Raises: DataError for another split, other users or no depth in common."""
+    from bbqrec_cli.evaluation.significance import aligned
+
+    if other.split != config.split:
+        raise DataError(
+            f"{config.against}: of the {other.split} split, not of {config.split}", f"--split {other.split}"
+        )
+    if not set(other.recall) & set(config.k):
+        raise DataError(
+            f"{config.against}: has none of the depths {','.join(map(str, config.k))}",
+            f"--k {','.join(map(str, sorted(other.recall)))}",
+        )
+    aligned(user_ids, other.ranks, other.user_ids, other.ranks)
+
+
+def compare(metrics: Metrics, other: Metrics) -> dict[str, dict[str, float]]:
     """Paired tests on every metric that both files have: {'recall@10': {'t_test': p, 'wilcoxon': p}}."""
     from bbqrec_cli.evaluation.significance import aligned, paired_t_test, wilcoxon
 

@@ -69,7 +69,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
 
     chosen = model_config(config.model, config.options)
     settings = model_settings(chosen)
-    check_output(config.output, force=config.force)
+    check_output(config.output, force=config.force, inputs=[config.input])
     set_threads(config.threads)
     device = resolve_device(config.device)
     catalogue, codes = read_input(config.input)
@@ -78,7 +78,8 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         raise DataError(f"{config.input}: no user has 3 items, so there is nothing to validate on", "bbqrec prepare")
     precision = resolve_precision(config.precision, device)
     resolved = stored(config) | {"options": stored(chosen)}
-    run_of = {k: v for k, v in resolved.items() if k != "input"} | {"precision": precision}
+    # Neither where the input lies nor when to stop is what a resumed run must agree on.
+    run_of = {k: v for k, v in resolved.items() if k not in ("input", "minutes")} | {"precision": precision}
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
     seed_torch(config.seed, "weights")
     model = build_model(config.model, settings, items=catalogue.items, codes=codes).to(device)

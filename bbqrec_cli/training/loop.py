@@ -46,6 +46,10 @@ class Training:
     identity: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress = SILENT
 
+    def over(self, seconds: float) -> bool:
+        """Whether the time is up after so many seconds of training."""
+        return bool(self.minutes) and seconds > 60 * self.minutes
+
 
 @dataclass(eq=False, kw_only=True)
 class Fitted:
@@ -87,7 +91,7 @@ def fit(
     optimiser = _optimiser(model, training)
     fitted = _resume(model, optimiser, training)
     for epoch in range(len(fitted.history), training.epochs):
-        if fitted.stale(training.patience) or (training.minutes and fitted.seconds > 60 * training.minutes):
+        if fitted.stale(training.patience) or training.over(fitted.seconds):
             break
         try:
             _train_and_validate(model, batches, validate, optimiser, fitted, training, epoch)
@@ -120,14 +124,16 @@ def _train_and_validate(
     began = time.perf_counter()
     seed_torch(training.seed, "epoch", epoch)
     row: dict[str, Any] = {"epoch": epoch + 1, "loss": _epoch(model, batches, optimiser, training, epoch)}
-    best = {}
-    if (epoch + 1) % training.validate_every == 0 or epoch + 1 == training.epochs:
+    best, seconds = {}, time.perf_counter() - began
+    last = epoch + 1 == training.epochs or training.over(fitted.seconds + seconds)
+    if last or (epoch + 1) % training.validate_every == 0:
         figures = validate(model.eval())
         row |= figures
         if figures[CHOSEN_BY] > fitted.best_figures.get(CHOSEN_BY, -1.0):
             weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
             best = {"best_epoch": epoch + 1, "best_figures": figures, "best_weights": weights}
-    row["seconds"] = time.perf_counter() - began
+        seconds = time.perf_counter() - began
+    row["seconds"] = seconds
     after = {"history": [*fitted.history, row], **best}
     if training.checkpoint is not None:
         state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()} | vars(fitted) | after

@@ -44,6 +44,18 @@ def test_against_the_definition():
         assert recall_at_k(ranks, k).tolist() == hits
 
 
+@pytest.mark.parametrize("k", [1, 5, 10])
+def test_against_scikit_learn(k):
+    from sklearn.metrics import ndcg_score, top_k_accuracy_score
+
+    generator = np.random.default_rng(2)
+    scores, targets = generator.standard_normal((200, 30)), generator.integers(0, 30, 200)
+    ranks = rank_of_target(np.argsort(-scores, axis=1), targets)
+    found = aggregate(ranks, (k,))
+    assert found[f"ndcg@{k}"] == pytest.approx(ndcg_score(np.eye(30)[targets], scores, k=k))
+    assert found[f"recall@{k}"] == pytest.approx(top_k_accuracy_score(targets, scores, k=k, labels=range(30)))
+
+
 def test_padding_is_never_a_hit():
     assert rank_of_target(np.array([[4, -1, -1]]), np.array([0])).tolist() == [0]
 

@@ -140,6 +140,17 @@ def test_validate_every_counts_validations_and_always_ends_with_one(training, ba
     assert [row["epoch"] for row in fitted.history if "ndcg@10" in row] == [2, 4, 5]
 
 
+def test_the_time_is_up(training, batches):
+    """Also then the last epoch is validated, and a run that goes on with more time goes on to the same end."""
+    short = dataclasses.replace(training, validate_every=3, minutes=1e-9)
+    fitted = fit(sasrec(), batches, scores(0.2), short)
+    assert [row.get("ndcg@10") for row in fitted.history] == [0.2]
+    assert fitted.best_epoch == 1
+    assert len(fit(sasrec(), batches, scores(), dataclasses.replace(short, resume=True)).history) == 1
+    longer = dataclasses.replace(short, resume=True, minutes=60)
+    assert [row["epoch"] for row in fit(sasrec(), batches, rising, longer).history if "ndcg@10" in row] == [1, 3, 5]
+
+
 def test_schedule_by_hand():
     assert [schedule(step, 100, 0.1) for step in (0, 4, 9)] == [0.1, 0.5, 1.0]
     assert schedule(10, 100, 0.1) == 1.0

@@ -1,0 +1,135 @@
+"""The protocol against a brute-force evaluator: one user at a time, every item scored, sorted in Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.data.batches import Batch
+from bbqrec_cli.data.splits import PAD
+from bbqrec_cli.models.base import Recommender
+from bbqrec_cli.models.registry import build_model, model_config, model_settings
+from bbqrec_cli.records import Catalogue, Codes, Sequences, TrainedModel
+from bbqrec_cli.stages.evaluate import EvaluateConfig, run
+
+ITEMS, USERS, LONGEST = 15, 40, 30
+MODELS = ("sasrec", "bbqrec", "tiger")
+KS = (1, 5, ITEMS)
+SMALL = {"width": 8, "layers": 1, "heads": 2}
+
+
+@pytest.fixture(scope="module")
+def shared_ids() -> Codes:
+    """Semantic IDs of two levels and two signals; the items 2, 7 and 11 share one, 4 and 5 another."""
+    rng = np.random.default_rng(0)
+    codes = np.stack([np.arange(ITEMS) % 4, np.arange(ITEMS) // 4], axis=1)[:, :, None].repeat(2, axis=2)
+    codes[:, :, 1] = rng.permutation(4)[codes[:, :, 1]]
+    codes[[7, 11]], codes[5] = codes[2], codes[4]
+    return Codes(
+        codes=codes.astype(np.uint16), modalities=("id", "text"), method="test", codebook_size=4,
+        codebooks=rng.standard_normal((1, 2, 4, 3)).astype(np.float32),
+        item_vectors=rng.standard_normal((ITEMS, 6)).astype(np.float32),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def walks() -> Catalogue:
+    """Sequences of 1 to 30 items at random, so that some are not evaluated and some are longer than a history."""
+    rng = np.random.default_rng(1)
+    made = [rng.integers(0, ITEMS, rng.integers(1, LONGEST + 1)).tolist() for _ in range(USERS)]
+    assert min(map(len, made)) < 3
+    assert sum(len(walk) > 22 for walk in made) > 5
+    return Catalogue(
+        user_ids=[f"u{user}" for user in range(USERS)], item_ids=[f"i{item}" for item in range(ITEMS)],
+        titles=[""] * ITEMS, sequences=Sequences.from_lists(made),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request, shared_ids) -> tuple[str, Recommender]:
+    """With large random weights, so that every history has an order of its own."""
+    torch.manual_seed(0)
+    settings = model_settings(model_config(request.param, SMALL))
+    made = build_model(request.param, settings, items=ITEMS, codes=shared_ids).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(5).add_(0.3 * torch.randn_like(parameter))
+    return request.param, made
+
+
+@pytest.fixture
+def path(model, walks, shared_ids, tmp_path) -> Path:
+    name, made = model
+    weights = {key: value.numpy() for key, value in made.state_dict().items()}
+    trained = TrainedModel(
+        catalogue=walks, name=name, settings=SMALL, weights=weights, codes=shared_ids if made.needs_codes else None
+    )
+    hdf5.write_model(tmp_path / "model.h5", trained, config={})
+    return tmp_path / "model.h5"
+
+
+@torch.no_grad()
+def ranking(model: Recommender, history: list[int]) -> list[int]:
+    """All items, best first; those of one score, which share an ID, in the order of their rows."""
+    items = torch.tensor([history])
+    batch = Batch(items, torch.full_like(items, PAD))
+    scores = model.score_all(batch)[0] if model.needs_codes else model.table.weight @ model.states(batch)[0, -1]
+    return sorted(range(ITEMS), key=lambda item: (-round(float(scores[item]), 5), item))
+
+
+@pytest.mark.parametrize(("split", "back"), [("test", 1), ("validation", 2)])
+def test_every_users_rank(model, path, walks, split, back, tmp_path):
+    """A beam as wide as the catalogue is the exact scorer; the test history ends with the validation item."""
+    config = EvaluateConfig(
+        model=path, output=tmp_path / "m.h5", split=split, k=KS, beam=ITEMS, batch_size=7, device="cpu",
+        precision="fp32",
+    )  # fmt: skip
+    result, expected, users = run(config), [], []
+    for user, sequence in zip(walks.user_ids, walks.sequences, strict=True):
+        if len(sequence) < 3:
+            continue
+        before = sequence.tolist()[:-back]
+        expected.append(1 + ranking(model[1], before[-20:]).index(int(sequence[-back])))
+        users.append(user)
+    made = hdf5.read_metrics(config.output)
+    assert made.user_ids == users
+    assert made.ranks.tolist() == expected
+    for k in KS:
+        gains = [1 / math.log2(1 + rank) if rank <= k else 0.0 for rank in expected]
+        assert result.aggregates[f"recall@{k}"] == pytest.approx(sum(rank <= k for rank in expected) / len(users))
+        assert result.aggregates[f"ndcg@{k}"] == pytest.approx(sum(gains) / len(users), abs=1e-6)
+
+
+@pytest.mark.parametrize("model", ["bbqrec", "tiger"], indirect=True)
+def test_colliding_items_take_consecutive_ranks_whichever_is_the_target(model, walks, shared_ids, tmp_path):
+    """One user a target with the same history: the ranks are a permutation, and groups stand together, by row."""
+    name, made = model
+    history = [3, 9, 14]
+    targets = [[*history, item] for item in range(ITEMS)]
+    catalogue = dataclasses.replace(
+        walks, user_ids=walks.user_ids[:ITEMS], sequences=Sequences.from_lists(targets)
+    )  # fmt: skip
+    weights = {key: value.numpy() for key, value in made.state_dict().items()}
+    trained = TrainedModel(catalogue=catalogue, name=name, settings=SMALL, weights=weights, codes=shared_ids)
+    hdf5.write_model(tmp_path / "m.h5", trained, config={})
+    config = EvaluateConfig(model=tmp_path / "m.h5", output=tmp_path / "o.h5", k=(ITEMS,), beam=ITEMS, device="cpu")
+    run(config)
+    ranks = hdf5.read_metrics(config.output).ranks.tolist()
+    assert sorted(ranks) == list(range(1, ITEMS + 1))
+    assert ranks[7] == ranks[2] + 1
+    assert ranks[11] == ranks[2] + 2
+    assert ranks[5] == ranks[4] + 1
+
+
+def test_what_is_below_the_depth_has_no_rank(model, path, tmp_path):
+    whole = EvaluateConfig(model=path, output=tmp_path / "a.h5", k=(ITEMS,), beam=ITEMS, device="cpu", precision="fp32")
+    run(whole)
+    run(dataclasses.replace(whole, output=tmp_path / "b.h5", k=(3,)))
+    ranks, cut = (hdf5.read_metrics(tmp_path / name).ranks for name in ("a.h5", "b.h5"))
+    np.testing.assert_array_equal(cut, np.where(ranks <= 3, ranks, 0))
