@@ -14,7 +14,7 @@ from typing import Any
 
 from typer.models import OptionInfo
 
-from bbqrec_cli.cli.app import app
+from bbqrec_cli.cli.app import make_app
 from bbqrec_cli.config import flag
 from bbqrec_cli.models.registry import MODELS
 from bbqrec_cli.stages.tokenize import TokenizeConfig
@@ -85,7 +85,7 @@ def files() -> dict[Path, str]:
 
 def cli() -> str:
     """docs/cli.md."""
-    commands = {c.name: c.callback for c in app.registered_commands if c.name and c.callback}
+    commands = {c.name: c.callback for c in make_app().registered_commands if c.name and c.callback}
     everywhere = set.intersection(*({p.name for p in parameters(each)} for each in commands.values()))
     common = [p for p in parameters(commands["inspect"]) if p.name in everywhere]
     text = HEAD + "".join(section(name, function, common) for name, function in commands.items())

@@ -15,7 +15,7 @@ import pytest
 
 import bbqrec_cli
 from bbqrec_cli import errors
-from bbqrec_cli.cli.app import app
+from bbqrec_cli.cli.options import COMMANDS
 from bbqrec_cli.data.sources.registry import SOURCES
 from bbqrec_cli.hdf5.schema import KINDS, Field
 from bbqrec_cli.models.registry import MODELS
@@ -23,7 +23,6 @@ from bbqrec_cli.tokenizers.registry import TOKENIZERS
 
 ROOT = Path(__file__).parents[1]
 PAGES = {p.relative_to(ROOT).as_posix(): p for p in (*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")))}
-COMMANDS = [str(command.name) for command in app.registered_commands]
 
 
 def page(name: str) -> str:

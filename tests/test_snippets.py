@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli import errors, hdf5
-from bbqrec_cli.cli.app import app
+from bbqrec_cli.cli.options import COMMANDS
 from bbqrec_cli.data.sources.registry import SOURCES
 from bbqrec_cli.models.registry import MODELS, model_config
 from bbqrec_cli.tokenizers.registry import TOKENIZERS, tokenizer_config
@@ -26,7 +26,6 @@ ROOT = Path(__file__).parents[1]
 PAGES = {p.relative_to(ROOT).as_posix(): p for p in (*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")))}
 RUN = ("README.md", "docs/quickstart.md", "docs/scripting.md")
 """Pages whose snippets are run from top to bottom in one folder."""
-COMMANDS = [str(command.name) for command in app.registered_commands]
 
 
 def page(name: str) -> str:
@@ -102,7 +101,7 @@ def starts(bbqrec, monkeypatch) -> Callable[[list[str]], None]:
 
         with monkeypatch.context() as patched:
             for name in COMMANDS:
-                patched.setattr(sys.modules[f"bbqrec_cli.cli.{name}"], "run", stop)
+                patched.setattr(importlib.import_module(f"bbqrec_cli.cli.{name}"), "run", stop)
             done = bbqrec(*arguments)
         if not {"--help", "--version"} & set(arguments):
             assert seen, f"bbqrec {' '.join(arguments)}: {done.err}"
