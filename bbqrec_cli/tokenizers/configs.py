@@ -9,6 +9,9 @@ from bbqrec_cli.config import option
 from bbqrec_cli.errors import UsageError
 
 
+_WARMUP = "Epochs without quantisation before k-means; -1: half of them (bbqrec), a sixth (rqvae)."
+
+
 class _WithWarmup:
     """Epochs without quantisation come first (docs/tokenizer.md says why)."""
 
@@ -42,7 +45,7 @@ class BBQRecConfig(_WithWarmup):
     dim: int = option(128, "Width D of a code.", minimum=2)
     signals: tuple[str, ...] = option((), "Signals, any of id,text,image; empty: id and every feature there is.")
     epochs: int = option(40, "Epochs, warm-up included.", minimum=1)
-    warmup_epochs: int = option(-1, "Epochs without quantisation before k-means; -1: half of them.", minimum=-1)
+    warmup_epochs: int = option(-1, _WARMUP, minimum=-1)
     batch_size: int = option(256, "Users (bbqrec) or items (rqvae) a step.", minimum=2)
     learning_rate: float = option(1e-3, "Highest learning rate of AdamW.", minimum=0)
     beta: float = option(1.0, "β, weight of the sequence-to-item loss (eq. 13).", minimum=0)
@@ -72,7 +75,7 @@ class RQVAEConfig(_WithWarmup):
     dim: int = option(32, "Width D of a code.", minimum=2)
     signals: tuple[str, ...] = option((), "Features to concatenate; empty: text, or what there is.")
     epochs: int = option(300, "Epochs over the items, warm-up included.", minimum=1)
-    warmup_epochs: int = option(-1, "Epochs without quantisation before k-means; -1: a sixth of them.", minimum=-1)
+    warmup_epochs: int = option(-1, _WARMUP, minimum=-1)
     batch_size: int = option(1024, "Users (bbqrec) or items (rqvae) a step.", minimum=2)
     learning_rate: float = option(1e-3, "Highest learning rate of AdamW.", minimum=0)
     alpha: float = option(0.25, "α, weight of the commitment term (eq. 9).", minimum=0)
