@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import pytest
+
+import bbqrec_cli
+from bbqrec_cli import hdf5
+from bbqrec_cli.benchmark import plan as planning
+from bbqrec_cli.benchmark.plan import Machine, make_plan
+from bbqrec_cli.benchmark.suite import load_suite
+from bbqrec_cli.hdf5.schema import KINDS
+
+CELLS = [
+    "popularity, seed 0", "sasrec, seed 0", "ours, seed 0", "tokenizer alone, seed 0",
+    "popularity, seed 1", "sasrec, seed 1", "ours, seed 1", "tokenizer alone, seed 1",
+]  # fmt: skip
+
+
+def keys(cells) -> dict[str, str]:
+    """'sasrec, seed 0: train' -> key."""
+    return {f"{cell.name}: {step.stage}": step.key for cell in cells for step in cell.steps}
+
+
+def changed(before, after) -> set[str]:
+    """Which steps have another key, of those that both plans have."""
+    old, new = keys(before), keys(after)
+    return {name for name in old.keys() & new.keys() if old[name] != new[name]}
+
+
+def test_cells_seed_by_seed(plan):
+    cells = plan()
+    assert [cell.name for cell in cells] == CELLS
+    stages = {cell.name: [step.stage for step in cell.steps] for cell in cells}
+    assert stages["popularity, seed 0"] == ["train", "evaluate"], "features are there, and not needed"
+    assert stages["ours, seed 1"] == ["tokenize", "train", "evaluate"]
+    assert stages["tokenizer alone, seed 1"] == ["tokenize"]
+
+
+def test_steps_are_chained(plan, folder):
+    tokenize, train, evaluate = plan()[2].steps
+    assert tokenize.config.features == folder / "features.h5"
+    assert train.config.input == tokenize.output
+    assert evaluate.config.model == train.output
+    assert (tokenize.config.seed, train.config.seed, evaluate.config.seed) == (0, 0, 0)
+    second = plan()[6].steps
+    assert [step.config.seed for step in second] == [1, 1, 0], "the bootstrap's seed is one for all"
+    assert evaluate.output.parent == folder / "work"
+    assert evaluate.key[:16] in evaluate.output.name
+    assert evaluate.output.name.endswith(".metrics.h5")
+
+
+def test_from_raw_data(plan):
+    cells = plan(('file = "features.h5"', 'source = "demo"'))
+    assert [step.stage for step in cells[0].steps] == ["prepare", "embed", "train", "evaluate"]
+    assert len({cell.step("embed").output for cell in cells}) == 1
+    assert cells[0].step("train").config.input == cells[0].step("embed").output
+    alone = 'name = "x"\n[data]\nsource = "demo"\n[[system]]\nname = "popularity"\n'
+    without = plan(text=alone)
+    assert [step.stage for step in without[0].steps] == ["prepare", "train", "evaluate"], "nobody needs features"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "which"),
+    [
+        ("width = 8", "width = 16", {"sasrec, seed {s}: train", "sasrec, seed {s}: evaluate"}),
+        ("width = 8", "width = 8\nvalidate-every = 2", {"sasrec, seed {s}: train", "sasrec, seed {s}: evaluate"}),
+        ("width = 8", 'width = 8\nprecision = "fp32"', {"sasrec, seed {s}: train", "sasrec, seed {s}: evaluate"}),
+        ("levels = 2", "levels = 3", {f"ours, seed {{s}}: {s}" for s in ("tokenize", "train", "evaluate")}),
+        ("levels = 2", 'levels = 2\non-collision = "suffix"',
+         {f"ours, seed {{s}}: {s}" for s in ("tokenize", "train", "evaluate")}),
+        ('model = "tiger"', 'model = "bbqrec"', {"ours, seed {s}: train", "ours, seed {s}: evaluate"}),
+        ("[data]", "[evaluate]\nbeam = 20\n[data]",
+         {f"{name}, seed {{s}}: evaluate" for name in ("popularity", "sasrec", "ours")}),
+        ("[data]", "[evaluate]\nbatch-size = 16\n[data]",
+         {f"{name}, seed {{s}}: evaluate" for name in ("popularity", "sasrec", "ours")}),
+        ("seeds = [0, 1]", "seeds = [0, 1]\nk = [10]",
+         {f"{name}, seed {{s}}: evaluate" for name in ("popularity", "sasrec", "ours")}),
+        ("seeds = [0, 1]", 'seeds = [0, 1]\nsplit = "validation"',
+         {f"{name}, seed {{s}}: evaluate" for name in ("popularity", "sasrec", "ours")}),
+    ],
+)  # fmt: skip
+def test_what_depends_on_an_option_changes_with_it_and_nothing_else(plan, old, new, which):
+    expected = {name.format(s=seed) for name in which for seed in (0, 1)}
+    assert changed(plan(), plan((old, new))) == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"tiny"', '"another"'),
+        ('name = "ours"', 'name = "renamed"'),
+        ('"ids"', '"better ids"'),
+        ("seeds = [0, 1]", "seeds = [1, 0, 5]"),
+        ("width = 8", "width = 8\nepochs = 40  # the default"),
+        ("codebook_size = 4\nlevels = 2", "levels = 2\ncodebook-size = 4"),
+        ('[[system]]\nname = "popularity"\n', ""),
+    ],
+)
+def test_names_orders_and_defaults_do_not_count(plan, old, new):
+    before, after = plan(), plan((old, new))
+    outputs = {step.output for cell in before for step in cell.steps if cell.system not in ("popularity", "")}
+    assert outputs <= {step.output for cell in after for step in cell.steps}
+
+
+def test_the_machine_does_not_count(plan, folder):
+    other = Machine(folder=folder / "elsewhere", device="cpu", threads=2)
+    moved = plan(machine=other)
+    assert not changed(plan(), moved)
+    assert moved[0].last.output.parent == folder / "elsewhere"
+    assert (moved[0].last.config.device, moved[0].last.config.threads) == ("cpu", 2)
+
+
+def test_another_version_counts(plan, monkeypatch):
+    before = plan()
+    monkeypatch.setattr(bbqrec_cli, "__version__", "99.0")
+    assert changed(before, plan()) == keys(before).keys()
+
+
+def test_another_layout_of_a_file_counts(plan, monkeypatch):
+    before = plan()
+    monkeypatch.setitem(KINDS, "tokens", dataclasses.replace(KINDS["tokens"], version=2))
+    after = changed(before, plan())
+    assert {name.split(": ")[1] for name in after} == {"tokenize", "train", "evaluate"}
+    assert {name.split(",")[0] for name in after} == {"ours", "tokenizer alone"}
+
+
+def test_the_contents_of_the_data_count_and_not_their_place(plan, folder, features):
+    before = plan()
+    shutil.move(folder / "features.h5", folder / "moved.h5")
+    assert not changed(before, plan(('"features.h5"', '"moved.h5"')))
+    hdf5.write_features(folder / "features.h5", features, config={"seed": 7})
+    assert changed(before, plan()) == keys(before).keys()
+
+
+def test_seeds_shift_together(plan):
+    first, shifted = plan(), plan(seed=1)
+    assert [cell.seed for cell in shifted] == [1] * 4 + [2] * 4
+    assert [cell.last.key for cell in shifted[:4]] == [cell.last.key for cell in first[4:]]
+
+
+def test_equal_systems_share_their_files(plan):
+    twin = '[[system]]\nname = "twin"\nmodel = "sasrec"\nwidth = 8\n'
+    cells = {cell.name: cell for cell in plan(('[[system]]\nname = "sasrec"', f'{twin}[[system]]\nname = "sasrec"'))}
+    assert cells["twin, seed 0"].last.output == cells["sasrec, seed 0"].last.output
+
+
+RAW = """
+name = "raw"
+[data]
+source = ["table", "in/log.csv"]
+[data.prepare]
+images = "in/pictures"
+[data.embed]
+text_model = "in/encoder"
+[[tokenizer]]
+name = "letter"
+method = "published"
+index = "in/index.json"
+"""
+EVERY = {"prepare", "embed", "tokenize"}
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """The stages whose key is another than at first, after a change of the files."""
+    inside = tmp_path / "in"
+    for folder in ("pictures", "encoder/deep"):
+        (inside / folder).mkdir(parents=True)
+    for name in ("log.csv", "index.json", "pictures/1.png", "encoder/deep/weights"):
+        (inside / name).write_text("before")
+
+    def stages(text: str = RAW) -> dict[str, str]:
+        (tmp_path / "raw.toml").write_text(text)
+        (cell,) = make_plan(load_suite(str(tmp_path / "raw.toml")), Machine(folder=tmp_path))
+        return {step.stage: step.key for step in cell.steps}
+
+    first = stages()
+
+    def differing(text: str = RAW) -> set[str]:
+        return {stage for stage, key in stages(text).items() if key != first[stage]}
+
+    return differing
+
+
+@pytest.mark.parametrize(
+    ("name", "which"),
+    [
+        ("log.csv", EVERY),
+        ("pictures/1.png", EVERY),
+        ("encoder/deep/weights", {"embed", "tokenize"}),
+        ("index.json", {"tokenize"}),
+    ],
+)
+def test_the_contents_of_every_named_file_count(raw, tmp_path, name, which):
+    assert raw() == set()
+    (tmp_path / "in" / name).write_text("after")
+    assert raw() == which
+
+
+def test_places_of_raw_files_do_not_count(raw, tmp_path):
+    shutil.move(tmp_path / "in", tmp_path / "elsewhere")
+    assert raw(RAW.replace("in/", "elsewhere/")) == set()
+    (tmp_path / "elsewhere" / "pictures").rename(tmp_path / "elsewhere" / "faces")
+    (tmp_path / "elsewhere" / "index.json").rename(tmp_path / "elsewhere" / "published.json")
+    text = RAW.replace("in/", "elsewhere/").replace("/pictures", "/faces").replace("/index.json", "/published.json")
+    assert raw(text) == set()
+
+
+def test_names_that_say_what_a_file_is_count(raw, tmp_path):
+    (tmp_path / "in" / "pictures" / "1.png").rename(tmp_path / "in" / "pictures" / "2.png")
+    assert raw() == EVERY, "it is another item's picture now"
+    (tmp_path / "in" / "pictures" / "2.png").rename(tmp_path / "in" / "pictures" / "1.png")
+    assert raw() == set()
+    (tmp_path / "in" / "log.csv").rename(tmp_path / "in" / "log.tsv")
+    assert raw(RAW.replace("log.csv", "log.tsv")) == EVERY, "it is read by other rules now"
+
+
+def test_one_file_in_two_places_is_not_lost(tmp_path):
+    """Two inputs of one name: both count."""
+    paths = [tmp_path / "a" / "x.csv", tmp_path / "b" / "x.csv"]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text("one")
+    first = planning._contents(paths)
+    paths[0].write_text("two")
+    assert planning._contents(paths) != first

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from bbqrec_cli.benchmark import tables
+from bbqrec_cli.benchmark.plots import epoch_lines, score_bars
+from bbqrec_cli.benchmark.report import check_page, fence, markdown, write_report
+from bbqrec_cli.benchmark.results import Score
+from bbqrec_cli.benchmark.run import BenchmarkConfig, run
+from bbqrec_cli.errors import DataError, OutputExistsError, UsageError
+
+VOID = {"meta", "br", "link", "img", "hr"}
+
+
+class Page(HTMLParser):
+    """What a page holds. tables: heading -> rows of cells' texts; bold: the texts in <strong>."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.texts: list[str] = []
+        self.bold: list[str] = []
+        self._open: list[str] = []
+        self._heading = ""
+        self.feed(text)
+        assert not self._open, f"not closed: {self._open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag == "h2":
+            self._heading = ""
+        if tag == "tr":
+            self.tables.setdefault(self._heading, []).append([])
+        if tag in ("td", "th"):
+            self.tables[self._heading][-1].append("")
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+        if self._open and self._open[-1] == "h2":
+            self._heading += data
+        if self._open and self._open[-1] == "strong":
+            self.bold.append(data)
+        if {"td", "th"} & set(self._open):
+            self.tables[self._heading][-1][-1] += data + ("\n" if self._open[-1] != "small" else " ")
+
+
+@pytest.fixture
+def result(folder, fake):
+    """The suite on the fake stages, all done."""
+
+    def make(*changes: tuple[str, str], **options):
+        text = (folder / "suite.toml").read_text()
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        (folder / "suite.toml").write_text(text)
+        config = BenchmarkConfig(suite=str(folder / "suite.toml"), output=folder / "work", device="cpu", **options)
+        return run(config, stages=fake.stages())
+
+    return make
+
+
+def html_of(result, folder: Path) -> Page:
+    write_report(folder / "page.html", result, force=True)
+    return Page((folder / "page.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_needs_nothing_from_outside(result, folder):
+    write_report(folder / "page.html", result())
+    text = (folder / "page.html").read_text(encoding="utf-8")
+    page = Page(text)
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "link", "iframe", "img", "object", "embed", "video", "base"}, tag
+        for name, value in attributes.items():
+            if name in ("href", "xlink:href", "src", "srcset", "data", "action", "poster"):
+                assert value.startswith("#"), (tag, name, value)
+            assert not name.startswith("on"), (tag, name)
+    assert not re.search(r"@import|url\((?!#)", text)
+    names = {value for _, attributes in page.tags for name, value in attributes.items() if name.startswith("xmlns")}
+    addresses = set(re.findall(r"https?://[^\s\"'<>]+", text))
+    assert addresses <= names, "only the names of SVG's vocabularies, which nobody fetches"
+    assert any(tag == "meta" and "default-src 'none'" in (a.get("content") or "") for tag, a in page.tags)
+
+
+def test_what_the_page_says(result, folder):
+    page = html_of(result(), folder)
+    head, *rows = page.tables["Test results"]
+    assert [cell.strip() for cell in head] == ["system", "Recall@5", "Recall@10", "NDCG@5", "NDCG@10"]
+    assert [row[0].split("\n")[0] for row in rows] == ["popularity", "sasrec", "ours"]
+    # popularity: everybody's target at rank 4. sasrec: at 2 for two thirds. ours: at 1 for one half.
+    assert rows[0][1].startswith("1.0000 ± 0.0000\n[1.0000, 1.0000]")
+    assert rows[1][1].startswith("0.6667 ± 0.0000\n")
+    assert rows[2][4].startswith("0.5000 ± 0.0000\n")
+    assert "vs popularity" in rows[1][1]
+    assert "vs sasrec" in rows[0][1]
+    assert [bold.strip() for bold in page.bold] == [
+        "1.0000 ± 0.0000", "1.0000 ± 0.0000", "0.5000 ± 0.0000", "0.5000 ± 0.0000",
+    ]  # fmt: skip
+    ids = {
+        (row[0].split("\n")[0], row[1].strip()): [cell.strip() for cell in row]
+        for row in page.tables["Semantic IDs"][1:]
+    }
+    assert ids.keys() == {("ids", "0"), ("ids", "1"), ("alone", "0"), ("alone", "1")}
+    assert ids["ids", "0"][2:6] == ["2", "id, text", "4", "12"]
+    costs = [row[0].strip() for row in page.tables["Costs"][1:]]
+    assert costs[:4] == ["popularity, seed 0", "sasrec, seed 0", "ours, seed 0", "tokenizer alone, seed 0"]
+    assert page.tables["Costs"][2][3].strip() == "1 of 2"
+    assert page.tables["Costs"][2][5].strip() == "1", "0.03 s for 30 users"
+    data = {row[0].strip(): row[1].strip() for row in page.tables["Data"][1:]}
+    assert (data["users"], data["items"]) == ("30", "12")
+    assert len(data["SHA-256 of ids and sequences"]) == len(data["SHA-256 of features.h5"]) == 64
+    origin = {row[0].strip(): row[1].strip() for row in page.tables["Where the numbers come from"][1:]}
+    assert (origin["steps made here"], origin["device"]) == ("16", "cpu")
+    assert "Not done" not in page.tables
+    assert sum(tag == "svg" for tag, _ in page.tags) == 2
+    assert 'name = "tiny"' in "".join(page.texts)
+
+
+def test_failures_and_cells_left_are_on_the_page(result, folder, fake):
+    def fail(stage, config):
+        if stage == "train" and config.model == "sasrec":
+            raise DataError("the loss is nan & <bad>")
+
+    fake.before = fail
+    page = html_of(result(), folder)
+    assert [[cell.strip() for cell in row] for row in page.tables["Not done"][1:]] == [
+        [f"sasrec, seed {seed}", "failed", f"train sasrec, seed {seed}: the loss is nan & <bad>"] for seed in (0, 1)
+    ]  # fmt: skip
+    assert "2 cells failed, 0 are left for want of time." in "".join(page.texts)
+    assert len(page.tables["Test results"]) == 3
+
+
+def test_odd_names_stay_names(result, folder):
+    odd = '<b>_x<br> | *y* `z` $1$ & "q" 商'
+    made = result(('name = "sasrec"', f"name = '{odd}'\nmodel = 'sasrec'"), ("width = 8", "width = 8 # <script>"))
+    page = html_of(made, folder)
+    assert page.tables["Test results"][2][0].startswith(odd)
+    write_report(folder / "page.md", made)
+    text = (folder / "page.md").read_text(encoding="utf-8")
+    assert r"\<b\>\_x\<br\> \| \*y\* \`z\` $1$ \& " in text
+    same_tables(text, page)
+
+
+def same_tables(text: str, page: Page) -> None:
+    """Every table of a Markdown text holds what that of the HTML page holds, cell by cell."""
+    found = re.findall(r"^## (.+)\n\n((?:\|.*\n)+)", text, flags=re.M)
+    assert [title for title, _ in found] == list(page.tables)
+    for title, table in found:
+        heading, rule, *rows = table.splitlines()
+        assert set(rule) <= set("|-: ")
+        for line, cells in zip([heading, *rows], page.tables[title], strict=True):
+            shown = [each.strip() for each in re.split(r"(?<!\\)\|", line)[1:-1]]
+            plain = [re.sub(r"(?<!\\)\*\*", "", each).replace("<br>", " ") for each in shown]
+            assert [re.sub(r"\\(.)", r"\1", each).split() for each in plain] == [cell.split() for cell in cells], title
+
+
+def test_markdown_says_the_same(result, folder):
+    made = result(report=folder / "page.md")
+    text = (folder / "page.md").read_text(encoding="utf-8")
+    first = text.splitlines()[0]
+    assert first.startswith("<!-- Generated by `bbqrec benchmark ")
+    assert first.endswith("Do not edit: run it again. -->")
+    assert first.count("--") == 2, "two dashes would end the comment"
+    assert f"bbqrec benchmark {folder / 'suite.toml'} --report {folder / 'page.md'}" in text
+    page = html_of(made, folder)
+    same_tables(text, page)
+    assert "**0.5000 ± 0.0000**" in text
+    assert text.rstrip().endswith('tokenizer = "ids"\n```')
+    assert "<svg" not in text
+
+
+def test_the_suites_text_can_hold_fences():
+    assert fence("plain") == "```"
+    assert fence("a ```` b") == "`````"
+    assert markdown("a|b\n c_d") == r"a\|b c\_d"
+
+
+def test_pages_that_can_not_be_written(tmp_path):
+    for name in ("page.pdf", "page", "html"):
+        with pytest.raises(UsageError, match=r"ends in \.html or \.md"):
+            check_page(tmp_path / name, force=True)
+    (tmp_path / "page.html").write_text("mine")
+    with pytest.raises(OutputExistsError) as caught:
+        check_page(tmp_path / "page.html", force=False)
+    assert "--report" in caught.value.hint
+    check_page(tmp_path / "page.html", force=True)
+    with pytest.raises(DataError, match="does not exist"):
+        check_page(tmp_path / "none" / "page.md", force=False)
+
+
+def score(mean: float, **more) -> Score:
+    return Score(**({"values": [mean], "mean": mean, "sd": None, "low": mean - 0.1, "high": mean + 0.1} | more))
+
+
+@pytest.mark.parametrize(
+    ("made", "lines"),
+    [
+        (score(0.5), ("0.5000", "[0.4000, 0.6000]")),
+        (score(0.5, sd=0.00126), ("0.5000 ± 0.0013", "[0.4000, 0.6000]")),
+        (score(0.5, against="b", p_t=0.00021, p_wilcoxon=0.0514),
+         ("0.5000", "[0.4000, 0.6000]", "p <0.001 / 0.051 vs b")),
+        (score(0.5, against="b"), ("0.5000", "[0.4000, 0.6000]")),
+    ],
+)  # fmt: skip
+def test_a_score_in_lines(made, lines):
+    assert tables.score_lines(made, False) == lines
+
+
+@pytest.mark.parametrize(
+    ("value", "least", "text"),
+    [(None, False, "–"), (0.04, False, "0.0"), (12.34, True, "≥ 12.3"), (1234.5, False, "1,234")],
+)
+def test_seconds(value, least, text):
+    assert tables.seconds(value, least) == text
+
+
+def test_the_headline(result):
+    made = result()
+    assert tables.headline(made) == (
+        "Highest test NDCG@10: ours, 0.5000 ± 0.0000; next popularity, 0.4307 ± 0.0000 (paired t-test: p "
+        + f"{tables.p_text(made.systems['ours']['ndcg@10'].p_t)})."
+    )
+
+
+def test_plots_of_any_number_of_systems():
+    systems = {f"system {n} {'x' * 40}": {"recall@5": score(0.1 * n), "ndcg@5": score(0.05)} for n in range(12)}
+    bars = score_bars(systems, ["recall@5", "ndcg@5"] * 3)
+    lines = epoch_lines({(f"_{n}", seed): [(e, 0.1 * e) for e in range(1, 4)] for n in range(12) for seed in (0, 1)})
+    for plot in (bars, lines):
+        assert plot.startswith("<svg ")
+        assert 'role="img"' in plot
+        assert "<metadata" not in plot
+    assert score_bars(systems, ["recall@5", "ndcg@5"] * 3) == bars, "the same numbers make the same plot"
+    assert epoch_lines({("one", 0): [(1, 0.5)]}).startswith("<svg ")

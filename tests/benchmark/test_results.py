@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import statistics
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bbqrec_cli.benchmark import results
+from bbqrec_cli.benchmark.plan import Step
+from bbqrec_cli.errors import DataError
+from bbqrec_cli.evaluation.metrics import ndcg_at_k, recall_at_k
+from bbqrec_cli.records import Sequences
+
+
+@pytest.fixture
+def measured(metrics):
+    """Metrics of the given ranks, on users u0, u1, …"""
+
+    def make(ranks, users=None):
+        ranks = np.array(ranks)
+        return dataclasses.replace(
+            metrics, user_ids=users or [f"u{row}" for row in range(len(ranks))], ranks=ranks,
+            recall={k: recall_at_k(ranks, k) for k in (5, 10)}, ndcg={k: ndcg_at_k(ranks, k) for k in (5, 10)},
+        )  # fmt: skip
+
+    return make
+
+
+def test_worked_by_hand(measured):
+    """Recall@5 of four users: (1, 1, 0, 1) against (0, 1, 0, 0). The differences 1, 0, 0, 1 have mean 1/2 and standard
+    deviation 1/√3, so t = √3 with 3 degrees of freedom; 2·P(T > √3) = 0.18169."""
+    found = results.scores({"a": {0: measured([1, 5, 6, 2])}, "b": {0: measured([0, 1, 9, 7])}}, ["recall@5"])
+    a, b = found["a"]["recall@5"], found["b"]["recall@5"]
+    assert (a.mean, b.mean, a.values, a.sd) == (0.75, 0.25, [0.75], None)
+    assert (a.against, b.against) == ("b", "a")
+    assert a.p_t == b.p_t == pytest.approx(0.18169, abs=1e-5)
+
+
+def test_wilcoxon_worked_by_hand(measured):
+    """Six users whom only one system serves: all ranks of the differences are on one side, so W = 0. The six are tied:
+    the mean is 10.5, the variance 22.75 less (6³ - 6) / 48, that is 18.375; z = 10.5 / √18.375, p = 0.01431."""
+    found = results.scores({"a": {0: measured([1] * 6)}, "b": {0: measured([0] * 6)}}, ["recall@5"])
+    assert found["a"]["recall@5"].p_wilcoxon == pytest.approx(math.erfc(10.5 / math.sqrt(18.375) / math.sqrt(2)))
+    assert found["a"]["recall@5"].p_wilcoxon == pytest.approx(0.01431, abs=1e-5)
+
+
+def test_against_scipy_over_seeds(measured):
+    generator = np.random.default_rng(0)
+    ranks = {
+        name: {seed: generator.integers(0, high, 200) for seed in (3, 4, 5)}
+        for name, high in (("a", 12), ("b", 15), ("c", 40))
+    }
+    metrics = {name: {seed: measured(each) for seed, each in seeds.items()} for name, seeds in ranks.items()}
+    found = results.scores(metrics, ["ndcg@10", "recall@5"])
+
+    def gain(rank):
+        return 1 / math.log2(1 + rank) if 1 <= rank <= 10 else 0
+
+    def gains(name):
+        """Every user's NDCG@10, mean over the seeds, one by one."""
+        every = ranks[name].values()
+        return [statistics.mean(gain(each[user]) for each in every) for user in range(200)]
+
+    for name, other in (("a", "b"), ("b", "a"), ("c", "a")):
+        score = found[name]["ndcg@10"]
+        means = [statistics.mean(map(gain, each)) for each in ranks[name].values()]
+        assert score.values == pytest.approx(means, rel=1e-6)
+        assert score.mean == pytest.approx(statistics.mean(means), rel=1e-6)
+        assert score.sd == pytest.approx(statistics.stdev(means), rel=1e-5)
+        assert score.against == other
+        assert score.p_t == pytest.approx(stats.ttest_rel(gains(name), gains(other)).pvalue, rel=1e-4)
+        signed = stats.wilcoxon(gains(name), gains(other), method="asymptotic")
+        assert score.p_wilcoxon == pytest.approx(signed.pvalue, rel=0.05)
+        assert score.low < score.mean < score.high
+        spread = 1.96 * statistics.stdev(gains(name)) / math.sqrt(200)
+        assert score.high - score.low == pytest.approx(2 * spread, rel=0.1), "about what the normal distribution says"
+
+
+def test_the_best_differs_from_metric_to_metric(measured):
+    """a: half of the targets first; b: two thirds of them, but at rank 5."""
+    metrics = {
+        "a": {0: measured([1, 0, 1, 0, 1, 0])},
+        "b": {0: measured([5, 5, 0, 5, 5, 0])},
+        "c": {0: measured([0] * 6)},
+    }
+    found = results.scores(metrics, ["recall@5", "ndcg@5"])
+    assert found["c"]["recall@5"].against == "b"
+    assert found["c"]["ndcg@5"].against == "a"
+
+
+def test_users_in_another_order(measured):
+    ranks, users = [1, 2, 0, 0, 7], list("abcde")
+    same = results.scores({"x": {0: measured(ranks, users)}, "y": {0: measured([0, 2, 3, 4, 7], users)}}, ["ndcg@10"])
+    turned = measured([0, 2, 3, 4, 7][::-1], users[::-1])
+    other = results.scores({"x": {0: measured(ranks, users)}, "y": {0: turned}}, ["ndcg@10"])
+    assert other["x"]["ndcg@10"].p_t == pytest.approx(same["x"]["ndcg@10"].p_t)
+
+
+def test_other_users_are_refused(measured):
+    metrics = {"x": {0: measured([1, 2], ["a", "b"])}, "y": {0: measured([1, 2], ["a", "c"])}}
+    with pytest.raises(DataError, match="not of the same users"):
+        results.scores(metrics, ["recall@5"])
+
+
+def test_tests_use_the_seeds_that_both_have(measured):
+    a = {0: measured([1, 0, 1, 0]), 1: measured([1, 1, 1, 1])}
+    found = results.scores({"a": a, "b": {0: measured([0, 0, 1, 0])}, "c": {7: measured([9, 9, 9, 9])}}, ["recall@5"])
+    assert found["b"]["recall@5"].p_t == pytest.approx(stats.ttest_rel([0, 0, 1, 0], [1, 0, 1, 0]).pvalue)
+    assert found["a"]["recall@5"].sd == pytest.approx(statistics.stdev([0.5, 1]))
+    assert (found["c"]["recall@5"].against, found["c"]["recall@5"].p_t) == ("a", None), "no seed in common"
+
+
+def test_one_system_alone(measured):
+    score = results.scores({"a": {0: measured([1, 2, 0])}}, ["recall@5"])["a"]["recall@5"]
+    assert (score.against, score.p_t, score.p_wilcoxon) == ("", None, None)
+
+
+def test_the_content_is_that_of_the_data(catalogue):
+    digest = results.content_of(catalogue)
+    assert results.content_of(dataclasses.replace(catalogue, titles=["?"] * 12)) == digest
+    walks = [list(walk) for walk in catalogue.sequences]
+    assert results.content_of(dataclasses.replace(catalogue, sequences=Sequences.from_lists(walks))) == digest
+    walks[3][1] = (walks[3][1] + 1) % 12
+    assert results.content_of(dataclasses.replace(catalogue, sequences=Sequences.from_lists(walks))) != digest
+    assert results.content_of(dataclasses.replace(catalogue, user_ids=catalogue.user_ids[::-1])) != digest
+
+
+def step(key: str, output: Path) -> Step:
+    return Step(stage="train", label="x", key=key, config=None, output=output)
+
+
+def test_what_was_spent(tmp_path):
+    records = {
+        "a": {"seconds": 5.0, "own_seconds": 3.0, "at_least": False},
+        "b": {"seconds": 5.0, "own_seconds": 9.0, "at_least": True},
+        "c": {"seconds": 2.0, "own_seconds": None, "at_least": False},
+    }  # fmt: skip
+    found = [results.spent(step(key, tmp_path), records) for key in "abcd"]
+    assert [(each["seconds"], each["at_least"]) for each in found] == [
+        (5, False), (9, True), (2, False), (None, False),
+    ]  # fmt: skip
+
+
+def test_every_origin_is_told(plan, folder):
+    cells = plan()
+    (folder / "work").mkdir()
+    steps = list({one.key: one for cell in cells for one in cell.steps}.values())
+    for one in steps[:5]:
+        one.output.write_text("")
+    here, there = {"commit": "a", "processor": "x"}, {"commit": "b", "processor": "x"}
+    records = {
+        one.key: {"origin": origin, "seconds": 2.0, "finished": f"2030-01-0{day}"}
+        for day, (one, origin) in enumerate(zip(steps, (here, there, here, there), strict=False), 1)
+    }
+    found = results.provenance(cells, records)
+    assert found["runs"] == [here | {"steps": 2}, there | {"steps": 2}]
+    assert (found["unrecorded_steps"], found["seconds"]) == (1, 8)
+    assert (found["first"], found["last"]) == ("2030-01-01", "2030-01-04")
+
+
+def test_the_origin_of_what_runs_now():
+    found = results.origin("cpu", 3)
+    assert (found["device"], found["threads"]) == ("cpu", 3)
+    assert found["packages"].keys() >= {"torch", "numpy"}
+    json.dumps(found)
+    git = ["git", "-C", str(Path(results.__file__).parent), "rev-parse", "HEAD"]
+    head = subprocess.run(git, capture_output=True, text=True, check=False)
+    if head.returncode == 0:
+        assert found["commit"].split()[0] == head.stdout.strip()
+    else:
+        assert found["commit"] == ""
