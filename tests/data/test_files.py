@@ -162,6 +162,7 @@ def test_malformed_items_files(put, name, text, message):
 
 def test_fields_in_the_items_order(listener, tmp_path):
     known = {"a": {"title": "A", "x/y": 1}, "b": {"title": None, "tags": ["u", "v"]}, "z": {"left": "over"}}
+    known["a"]["empty"] = known["b"]["empty"] = []
     made = fields_of(["b", "q", "a"], known, tmp_path / "items.json", listener)
     assert made == {"title": ["", "", "A"], "tags": ["u|v", "", ""], "x_y": ["", "", "1"]}
     assert listener.warned == ["items.json: 1 of 3 items have no entry: no title, no text"]

@@ -66,16 +66,14 @@ class Amazon:
             DataError: a line that is neither JSON nor a Python literal, or lacks a field; an empty file.
         """
         users, items, times = [], [], []
-        for number, line in lines(self._reviews):
-            row = record(self._reviews, number, line)
-            user, item, time = (row.get(name) for name in ("reviewerID", "asin", "unixReviewTime"))
-            if not (user and item) or not isinstance(time, int) or time < 0:
-                what = f"reviewerID is {user!r}, asin {item!r}, unixReviewTime {time!r}"
-                what = f"{self._reviews}, line {number}: {what}; all three are needed, the time as whole seconds"
-                raise DataError(what, "mend the line, or leave it out")
-            users.append(str(user))
-            items.append(str(item))
-            times.append(time)
+        with self._progress.task("reviews", None) as task:
+            for number, line in lines(self._reviews):
+                user, item, time = review(self._reviews, number, line)
+                users.append(user)
+                items.append(item)
+                times.append(time)
+                if number % _SHOWN_EVERY == 0:
+                    task.advance(_SHOWN_EVERY)
         if not users:
             raise DataError(f"{self._reviews}: no reviews in it", "fetch or copy it again")
         return by_user(users, items, times)
@@ -99,6 +97,21 @@ def _only(files: list[Path], start: str) -> Path | None:
         names = ", ".join(file.name for file in found)
         raise UsageError(f"prepare amazon found several files of a sort: {names}", "name the files that are meant")
     return found[0] if found else None
+
+
+def review(path: Path, number: int, line: str) -> tuple[str, str, int]:
+    """reviewerID, asin and unixReviewTime of one line.
+
+    Raises:
+        DataError: a malformed line; one of the three is missing or makes no sense.
+    """
+    row = record(path, number, line)
+    user, item, time = (row.get(name) for name in ("reviewerID", "asin", "unixReviewTime"))
+    if not (user and item) or not isinstance(time, int) or time < 0:
+        what = f"reviewerID is {user!r}, asin {item!r}, unixReviewTime {time!r}"
+        what = f"{path}, line {number}: {what}; all three are needed, the time as whole seconds"
+        raise DataError(what, "mend the line, or leave it out")
+    return str(user), str(item), time
 
 
 def read_metadata(path: Path, wanted: set[str], progress: Progress) -> dict[str, dict[str, Any]]:

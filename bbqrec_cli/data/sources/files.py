@@ -155,7 +155,8 @@ def fields_of(
         progress.log(f"{path.name}: {left:,} entries are left out: nobody who is kept took these items")
     rows = [known.get(item, {}) for item in item_ids]
     names = dict.fromkeys(name for row in rows for name in row if name)
-    return {field_name(name): [as_field(row.get(name)) for row in rows] for name in names}
+    fields = {field_name(name): [as_field(row.get(name)) for row in rows] for name in names}
+    return {name: values for name, values in fields.items() if any(values)}
 
 
 def field_name(name: str) -> str:
