@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,15 @@ def test_no_such_suite():
         load_suite("demmo")
     with pytest.raises(MissingFileError, match="no such suite file"):
         load_suite("demmo.toml")
+
+
+def test_the_documented_suite(tmp_path):
+    """The example of docs/benchmark.md loads, and every key of a suite is described there."""
+    text = (Path(__file__).parents[2] / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    example = re.search(r"```toml\n(.*?)```", text, flags=re.S)[1]
+    (tmp_path / "data" / "beauty").mkdir(parents=True)
+    (tmp_path / "data" / "beauty" / "letter.index.json").write_text("{}")
+    suite = load_suite(write(tmp_path, example))
+    assert len(suite.systems) == 4
+    for key in ("name", "seeds", "split", "k", "source", "file", "prepare", "embed", "method", "model", "tokenizer"):
+        assert f"\n| `{key}` |" in text, key
