@@ -100,11 +100,11 @@ def test_theme_is_in_texts_alone_and_look_in_pictures_alone(shop):
     assert len(THEMES) == len(LOOKS) == 12
     text = nearest_share(bags_of_words(shop.texts), shop.labels)
     picture = nearest_share(DescriptorEncoder().encode(shop.images)[0], shop.labels)
-    assert text["theme"] > 0.6
-    assert text["look"] < 0.13
-    assert picture["look"] > 0.6
-    assert picture["theme"] < 0.13
-    assert min(text["kind"], picture["kind"]) > 0.8
+    assert text["theme"] > 0.5
+    assert text["look"] < 0.15
+    assert picture["look"] > 0.5
+    assert picture["theme"] < 0.15
+    assert min(text["kind"], picture["kind"]) > 0.7
     assert max(text["circle"], picture["circle"]) < 0.04
 
 
