@@ -242,9 +242,10 @@ FAILURES = {
     "no path": ({}, "table", 2, "prepare table needs one path; there are 0", "bbqrec prepare table"),
     "unknown text field": (
         SEQUENCES | {"s/items.json": '{"1": {"title": "a"}, "2": {}}'},
-        "s3rec s --text-fields name", 2, "--text-fields names 'name'; the items have title", "",
+        "s3rec s --text-fields name", 2, "--text-fields names 'name'; the items have title", "choose among these",
     ),
-    "missing folder": ({}, "s3rec none", 3, "none: no such file", "give the file of sequences"),
+    "missing folder": ({}, "s3rec none", 3, "none: no such file", "check the name"),
+    "folder without sequences": ({"s/x.txt": ""}, "s3rec s", 3, "s/sequences.txt: no such file", "give the file of"),
     "missing items file": (SEQUENCES, "s3rec s --items none.json", 3, "none.json: no such file", "check the name"),
     "missing pictures": (SEQUENCES, "s3rec s --images none", 3, "none: no such folder of pictures", "--images FOLDER"),
     "malformed line": ({"x.txt": "u 1 2\nv\n"}, "s3rec x.txt", 3, "x.txt, line 2: user 'v' has no items", "u1 i1"),

@@ -173,7 +173,8 @@ def choose_text_fields(fields: dict[str, list[str]], asked: tuple[str, ...], pro
     for name in asked:
         if name not in fields:
             known = ", ".join(fields) or "no fields"
-            raise UsageError(f"--text-fields names {name!r}{nearest(name, fields)}; the items have {known}")
+            what = f"--text-fields names {name!r}{nearest(name, fields)}; the items have {known}"
+            raise UsageError(what, "choose among these, or leave --text-fields out")
     chosen = asked or tuple(name for name in TEXT_FIELDS if name in fields)
     if chosen:
         progress.log(f"texts are made of: {', '.join(chosen)}")

@@ -41,7 +41,8 @@ class S3Rec:
         folder = paths[0] if paths[0].is_dir() else None
         self._sequences = folder / "sequences.txt" if folder else paths[0]
         if not self._sequences.is_file():
-            raise MissingFileError(f"{self._sequences}: no such file", "give the file of sequences itself")
+            hint = "give the file of sequences itself" if folder else "check the name, or give it in full"
+            raise MissingFileError(f"{self._sequences}: no such file", hint)
         beside = folder / "items.json" if folder else None
         self._items = options.items or (beside if beside and beside.is_file() else None)
         self._images = options.images or find_pictures(folder)

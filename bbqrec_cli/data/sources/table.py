@@ -26,7 +26,7 @@ ITEM_FILES = (*TABLES, ".jsonl", ".jsonl.gz", ".json", ".json.gz")
 PICTURE_FIELDS = ("image", "picture", "image_path", "poster")
 """The field of an item that holds its picture's path, relative to the items file, unless --images names a folder."""
 _LATEST = 2.0**53
-_EXAMPLE = "three lines of one: user,item,timestamp / u1,i1,978300019 / u1,i2,978300055"
+_EXAMPLE = "it should start like this: user,item,timestamp and, on the next line, u1,i1,978300019"
 _SECONDS = "seconds since 1970 are needed; dates must be converted"
 
 
