@@ -13,8 +13,9 @@ from torch import Tensor
 
 from bbqrec_cli.decoding.trie import Trie
 
-Step = Callable[[int, Tensor, Tensor], Tensor]
-"""(level, parent (B, W), codes (B, W, M)) -> logits (B, W, M, N) of the level's codes.
+Step = Callable[[int, Tensor, Tensor], "tuple[Tensor, Tensor | None]"]
+"""(level, parent (B, W), codes (B, W, M)) -> logits (B, W, M, N) of the level's codes, and at level 0 what the C tuples
+of the first level add of their own (B, C), or None.
 
 Beam w grew out of beam parent[w] of the step before by codes[w]; at level 0 there is one beam, and both are zero."""
 
@@ -77,8 +78,8 @@ def beam_search(
     codes = nodes.unsqueeze(2).expand(-1, -1, trie.signals)
     score = torch.zeros_like(nodes, dtype=torch.float32)
     for level in range(trie.levels):
-        logits = step(level, parent, codes)
-        children, found = child_log_probabilities(trie, level, nodes, logits, over_children)
+        logits, own = step(level, parent, codes)
+        children, found = child_log_probabilities(trie, level, nodes, logits, over_children, own)
         flat, total = children.flatten(1), (score.unsqueeze(2) + found).flatten(1)
         total = total.masked_fill(~alive.nodes(level + 1, flat), -torch.inf)
         best = ranks(total, flat).topk(min(width, total.shape[1]), dim=1).indices
@@ -95,9 +96,12 @@ def ranks(scores: Tensor, nodes: Tensor) -> Tensor:
 
 
 def child_log_probabilities(
-    trie: Trie, level: int, nodes: Tensor, logits: Tensor, over_children: bool
+    trie: Trie, level: int, nodes: Tensor, logits: Tensor, over_children: bool, own: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Children (B, W, C) of the nodes (B, W), and their log-probabilities, -inf where a node has fewer than C."""
+    """Children (B, W, C) of the nodes (B, W), and their log-probabilities, -inf where a node has fewer than C.
+
+    own (B, C): added to the children's logits at level 0, where W is 1.
+    """
     bounds = trie.child_bounds(level)
     first, count = bounds[nodes], bounds[nodes + 1] - bounds[nodes]
     offset = torch.arange(int(count.max()), device=nodes.device)
@@ -106,6 +110,8 @@ def child_log_probabilities(
     logits = logits.float() if over_children else logits.float().log_softmax(3)
     codes = trie.codes(level)[children]
     found = torch.stack([logits[:, :, m].gather(2, codes[..., m]) for m in range(trie.signals)]).sum(0)
+    if own is not None:
+        found = found + own.unsqueeze(1)
     found = found.masked_fill(~real, -torch.inf)
     return children, found - found.logsumexp(2, keepdim=True) if over_children else found
 

@@ -36,6 +36,8 @@ class SemanticIDGenerator(Recommender):
             bidirectional (one sample a prefix).
         normalisation: of a level's probability: catalogue (over the code tuples that exist below the prefix) or codes
             (one softmax over N a signal, as the field does it).
+        tuple_vectors: with normalisation=catalogue, each code tuple of the first level has a vector and a bias of its
+            own beside those of its codes (beyond the paper).
     """
 
     needs_codes = True
@@ -46,7 +48,7 @@ class SemanticIDGenerator(Recommender):
     def __init__(
         self, *, items: int, codes: Codes, width: int = 128, layers: int = 2, decoder_layers: int = 2, heads: int = 4,
         dropout: float = 0.2, similarity_buckets: int = 100, variant: str = "full", masking: str = "causal",
-        normalisation: str = "catalogue", history: int = HISTORY,
+        normalisation: str = "catalogue", tuple_vectors: bool = True, history: int = HISTORY,
     ) -> None:  # fmt: skip
         super().__init__()
         self.levels, self.signals, self.size = codes.levels, codes.codes.shape[2], codes.codebook_size
@@ -65,10 +67,13 @@ class SemanticIDGenerator(Recommender):
         if self.similar:
             vectors = normalize(torch.from_numpy(codes.item_vectors).float(), dim=1)
             self.register_buffer("vectors", vectors, persistent=False)
-        # One table for all (level, signal) pairs: row (level · M + signal) · N + code.
+        # One table for all (level, signal) pairs, of inputs and outputs: row (level · M + signal) · N + code.
         self.tokens = embedding(self.levels * self.signals * self.size, width)
-        self.outputs = nn.Parameter(torch.randn(self.levels, self.signals, self.size, width) * INIT_STD)
         self.bias = nn.Parameter(torch.zeros(self.levels, self.signals, self.size))
+        tuples = len(self.trie.codes(0)) if self.over_children and tuple_vectors else 0
+        # They start at zero: only what the shared codes cannot say is to be learnt here.
+        self.tuples = nn.Parameter(torch.zeros(tuples, width)) if tuples else None
+        self.tuple_bias = nn.Parameter(torch.zeros(tuples)) if tuples else None
         self.positions, self.depths = embedding(history, width), embedding(self.levels, width)
         self.start, self.steps = nn.Parameter(torch.randn(width) * INIT_STD), embedding(self.levels, width)
         self.dropout = Dropout(dropout)
@@ -107,9 +112,13 @@ class SemanticIDGenerator(Recommender):
             table[level, :, : book.shape[1], :width] = book * (INIT_STD / book.std())
 
     def embed(self, codes: Tensor, levels: Tensor) -> Tensor:
-        """Sum of the M code embeddings of each token. codes (..., M), levels broadcastable to (...) -> (..., D)."""
+        """√D · sum of the M code embeddings of each token. codes (..., M), levels broadcastable to (...) -> (..., D).
+
+        The factor keeps what an item is from drowning in what the layers add; the table itself serves as the output.
+        """
         signal = torch.arange(self.signals, device=codes.device)
-        return self.tokens((levels.unsqueeze(-1) * self.signals + signal) * self.size + codes).sum(-2)
+        rows = (levels.unsqueeze(-1) * self.signals + signal) * self.size + codes
+        return self.tokens(rows).sum(-2) * self.tokens.embedding_dim**0.5
 
     def encode(self, batch: Batch) -> Tensor:
         """States of the T·L tokens of the histories, (B, T·L, D)."""
@@ -162,7 +171,8 @@ class SemanticIDGenerator(Recommender):
         seen = visible.gather(1, owner.unsqueeze(2).expand(-1, -1, visible.shape[2])).repeat_interleave(self.levels, 2)
         own = (owner.unsqueeze(2) == owner.unsqueeze(1)) & (level.unsqueeze(2) >= level.unsqueeze(1))
         before = (level - 1).clamp(min=0)
-        x = self.token(level, self.embed(self.codes[rows, before], before))
+        last = self.last_states(memory, visible).gather(1, owner.unsqueeze(2).expand(-1, -1, memory.shape[2]))
+        x = self.token(level, self.embed(self.codes[rows, before], before)) + last
         states = self.decoder(self.dropout(x), self.decoder.remember(memory), seen, own)
         # Where each query's answer belongs among all B · A items.
         of = (torch.arange(len(items), device=items.device).unsqueeze(1) * items.shape[1] + owner).flatten()
@@ -173,13 +183,27 @@ class SemanticIDGenerator(Recommender):
             total = total.index_add(0, of[here], -lost)
         return total.view_as(items)
 
+    def last_states(self, memory: Tensor, visible: Tensor) -> Tensor:
+        """Where the decoder starts from: the states of the last visible item, Σ over its L tokens / √L.
+
+        memory (B, T·L, D), visible (B, A, T) -> (B, A, D), 0 where nothing is visible. Without this way past the
+        cross-attention, that the next item resembles the last one is learnt late, and half as well.
+        """
+        items = memory.unflatten(1, (-1, self.levels)).sum(2) * self.levels**-0.5
+        seen = visible.sum(2, keepdim=True)
+        return items.gather(1, (seen - 1).clamp(min=0).expand(-1, -1, items.shape[2])) * (seen > 0)
+
     def token(self, level: Tensor, embedded: Tensor) -> Tensor:
         """What the decoder reads at `level` (...): the start, then the embedding (..., D) of the codes before."""
         return torch.where(level.unsqueeze(-1) == 0, self.start, embedded) + self.steps(level)
 
+    def table(self, level: int) -> Tensor:
+        """The level's code embeddings, (M, N, D)."""
+        return self.tokens.weight.view(self.levels, self.signals, self.size, -1)[level]
+
     def logits(self, states: Tensor, level: int) -> Tensor:
         """Logits of a level's codes, one head a signal. states (..., D) -> (..., M, N)."""
-        flat = linear(states, self.outputs[level].flatten(0, 1), self.bias[level].flatten())
+        flat = linear(states, self.table(level).flatten(0, 1), self.bias[level].flatten())
         return flat.unflatten(-1, (self.signals, self.size))
 
     def _level_loss(self, level: int, states: Tensor, items: Tensor) -> Tensor:
@@ -192,8 +216,10 @@ class SemanticIDGenerator(Recommender):
         if level == 0:
             # A full softmax over composed embeddings: there are too many tuples to gather them for each sample.
             signals = range(self.signals)
-            table = torch.stack([embedding_lookup(codes[:, m], self.outputs[0, m]) for m in signals]).sum(0)
+            table = torch.stack([embedding_lookup(codes[:, m], self.table(0)[m]) for m in signals]).sum(0)
             bias = torch.stack([self.bias[0, m][codes[:, m]] for m in signals]).sum(0)
+            if self.tuples is not None and self.tuple_bias is not None:
+                table, bias = table + self.tuples, bias + self.tuple_bias
             return linear_cross_entropy(states, table, bias, self.trie.node(1)[items])
         bounds, parent = self.trie.child_bounds(level), self.trie.node(level)[items]
         count = bounds[parent + 1] - bounds[parent]
@@ -213,18 +239,21 @@ class SemanticIDGenerator(Recommender):
         return torch.cat([items for items, _ in found]), torch.cat([scores for _, scores in found])
 
     def _search(self, batch: Batch, wanted: Wanted, exclude: Tensor | None) -> tuple[Tensor, Tensor]:
-        memory = self.decoder.remember(self.encode(batch))
+        encoded = self.encode(batch)
+        memory, last = self.decoder.remember(encoded), self.last_states(encoded, batch.mask.unsqueeze(1))
         visible = batch.mask.unsqueeze(1).repeat_interleave(self.levels, 2)
         past: list[Tensor] = []
 
-        def step(level: int, parent: Tensor, codes: Tensor) -> Tensor:
+        def step(level: int, parent: Tensor, codes: Tensor) -> tuple[Tensor, Tensor | None]:
             nonlocal past
             now = torch.full_like(parent, level)
-            x = self.token(now, self.embed(codes, (now - 1).clamp(min=0)))
+            x = self.token(now, self.embed(codes, (now - 1).clamp(min=0))) + last
             states, past = self.decoder.step(x, memory, visible, of_beams(past, parent))
             # Not in half precision: at these sizes it would tie items that differ.
             with torch.autocast(states.device.type, enabled=False):
-                return self.logits(states.float(), level)
+                states = states.float()
+                own = None if level or self.tuples is None else linear(states[:, 0], self.tuples, self.tuple_bias)
+                return self.logits(states, level), own
 
         alive = Alive.of(self.trie, wanted.allowed, exclude, len(batch.items))
         return beam_search(

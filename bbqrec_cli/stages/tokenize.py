@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bbqrec_cli.records import Codes, Features
     from bbqrec_cli.tokenizers.base import Tokenized
 
-ON_COLLISION = ("share", "suffix")
+ON_COLLISION = ("nearest", "suffix", "share")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,9 @@ class TokenizeConfig(StageConfig):
     output: Path = option(Path("tokens.h5"), "Tokens file to write.", short="-o", stored=False)
     method: str = option("bbqrec", "Tokenizer: bbqrec, rqvae or published.")
     on_collision: str = option(
-        "share", "Items with equal IDs share it, or get one more level (suffix).", choices=ON_COLLISION
+        "nearest",
+        "Items with equal IDs move to the nearest free ID, get one more level (suffix), or share it.",
+        choices=ON_COLLISION,
     )
     fail_on_collapse: bool = option(False, "Exit with an error when a codebook has collapsed.", stored=False)
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
@@ -86,7 +88,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     made = build_tokenizer(config.method, method).fit(tokenizer_input(features), settings)
     figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
     check_collapse(made, figures, config, progress)
-    codes = resolve(made.codes, config.on_collision)
+    codes = resolve(made, config.on_collision)
     resolved["colliding_items"] = {"before": figures["colliding_items"], "after": colliding(codes)}
     tokens = Tokens(catalogue=features.catalogue, codes=codes, history=made.history)
     parents = [config.features, *([Path(method.index)] if getattr(method, "index", "") else [])]

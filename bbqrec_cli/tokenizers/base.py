@@ -52,11 +52,13 @@ class RunSettings:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Tokenized:
-    """codes; one row of figures an epoch; present (I, M) bool: which items have which signal (None: all have all)."""
+    """codes; one row of figures an epoch; present (I, M) bool: which items have which signal (None: all have all);
+    latents (I, M, D): what was quantised, None where the codes did not come of vectors."""
 
     codes: Codes
     history: list[dict[str, Any]]
     present: np.ndarray | None = None
+    latents: np.ndarray | None = None
 
 
 class Tokenizer(Protocol):

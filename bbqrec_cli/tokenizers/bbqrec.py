@@ -275,6 +275,8 @@ class BBQRec:
         )  # fmt: skip
         model.settle()
         vectors, codes, present = model.assign()
+        with torch.no_grad():
+            latents = model.encode(torch.arange(inputs.items, device=vectors.device)).cpu().numpy()
         assert codes is not None  # the configuration leaves at least one epoch after the warm-up
         return Tokenized(
             codes=Codes(
@@ -282,7 +284,7 @@ class BBQRec:
                 codebook_size=config.codebook_size, codebooks=model.quantizer.codebooks.detach().cpu().numpy(),
                 item_vectors=vectors.float().cpu().numpy(),
             ),
-            history=history, present=present.cpu().numpy(),
+            history=history, present=present.cpu().numpy(), latents=latents,
         )  # fmt: skip
 
 

@@ -176,13 +176,14 @@ class RQVAE:
             epochs=config.epochs, learning_rate=config.learning_rate,
         )  # fmt: skip
         codes, vectors = assign(model)
+        latents = model.encode(torch.arange(inputs.items, device=run.device))
         return Tokenized(
             codes=Codes(
                 codes=codes.astype(np.uint16), modalities=(SIGNAL,), method=config.method,
                 codebook_size=config.codebook_size, codebooks=model.quantizer.codebooks.detach().cpu().numpy(),
                 item_vectors=vectors,
             ),
-            history=history, present=content.having[:, None],
+            history=history, present=content.having[:, None], latents=latents.detach().cpu().numpy(),
         )  # fmt: skip
 
 

@@ -30,12 +30,12 @@ class Table:
         ]
         self.prefix = torch.zeros(USERS, 1, dtype=torch.int64)
 
-    def __call__(self, level: int, parent: Tensor, codes: Tensor) -> Tensor:
+    def __call__(self, level: int, parent: Tensor, codes: Tensor) -> tuple[Tensor, None]:
         if level:
             self.prefix = self.prefix.gather(1, parent)
             for signal in range(self.signals):
                 self.prefix = self.prefix * SIZE + codes[:, :, signal]
-        return self.logits[level][torch.arange(USERS).unsqueeze(1), self.prefix]
+        return self.logits[level][torch.arange(USERS).unsqueeze(1), self.prefix], None
 
     def log_probability(self, user: int, item: np.ndarray, catalogue: np.ndarray | None) -> float:
         """Of one item's codes (L, M); catalogue (I, L, M): normalise over its tuples, None: over all N a signal."""

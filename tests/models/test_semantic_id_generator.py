@@ -49,6 +49,34 @@ def batch() -> Batch:
     return Batch(items, targets)
 
 
+def test_the_decoder_starts_from_the_last_visible_item():
+    model = generator(2, 1)
+    memory = torch.arange(2 * 6.0).view(1, 6, 2)  # 3 items of 2 tokens
+    visible = torch.tensor([[[True, True, False], [False, False, False], [True, True, True]]])
+    expected = torch.stack([memory[0, 2] + memory[0, 3], torch.zeros(2), memory[0, 4] + memory[0, 5]]) / 2**0.5
+    torch.testing.assert_close(model.last_states(memory, visible)[0], expected)
+
+
+def test_tuple_vectors_are_of_the_first_level_only_and_start_at_nothing(batch):
+    torch.manual_seed(0)
+    with_them = SemanticIDGenerator(items=ITEMS, codes=some_codes(2, 2), width=8, heads=2, dropout=0.0).eval()
+    torch.manual_seed(0)
+    without = SemanticIDGenerator(
+        items=ITEMS, codes=some_codes(2, 2), width=8, heads=2, dropout=0.0, tuple_vectors=False
+    ).eval()
+    torch.testing.assert_close(with_them.score_all(batch), without.score_all(batch))
+    assert with_them.tuples.shape == (len(np.unique(with_them.codes[:, 0].numpy(), axis=0)), 8)
+    assert without.tuples is None
+    # A bias of its own moves one tuple's items and, by the softmax, all others alike.
+    with torch.no_grad():
+        with_them.tuple_bias[1] = 3.0
+    change = with_them.score_all(batch) - without.score_all(batch)
+    moved = with_them.trie.node(1) == 1
+    assert (change[:, moved] > 0.5).all()
+    assert (change[:, ~moved] < 0).all()
+    torch.testing.assert_close(change[:, ~moved], change[:, ~moved][:, :1].expand(-1, int((~moved).sum())))
+
+
 @pytest.mark.parametrize("normalisation", ["catalogue", "codes"])
 @pytest.mark.parametrize(("levels", "signals"), SHAPES)
 def test_a_beam_as_wide_as_the_catalogue_agrees_with_teacher_forcing(levels, signals, normalisation, batch):
@@ -101,12 +129,9 @@ def test_causal_states_do_not_depend_on_later_items(batch):
     assert before.item() == pytest.approx(after.item(), abs=1e-6)
     changed[0, 1] = 6
     assert model.loss(Batch(changed, targets)).item() != pytest.approx(before.item(), abs=1e-3)
-    # Nor does its gradient: the codes of later items get none.
+    # Nor does its gradient: the places of later items get none.
     model.loss(Batch(batch.items, targets)).backward()
-    learnt = model.tokens.weight.grad.abs().sum(1).view(3, 2, 3) > 0
-    seen = model.codes[torch.tensor([3, 7, 0])]
-    for level, signal, code in learnt.nonzero().tolist():
-        assert code in seen[:, level, signal]
+    assert (model.positions.weight.grad.abs().sum(1) > 0).tolist() == [True] * 3 + [False] * (model.history - 3)
 
 
 def test_bidirectional_states_do(batch):

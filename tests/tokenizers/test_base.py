@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from bbqrec_cli.errors import UsageError
-from bbqrec_cli.records import Codes, Feature, Sequences
+from bbqrec_cli.records import Feature, Sequences
 from bbqrec_cli.tokenizers.base import TokenizerInput, code_figures, collapsed, standardized, usable
 from bbqrec_cli.tokenizers.configs import BBQRecConfig, RQVAEConfig
 from bbqrec_cli.tokenizers.registry import TOKENIZERS, tokenizer_config
-from bbqrec_cli.tokenizers.resolution import resolve
 
 
 @pytest.mark.parametrize("block", [3, 4096])
@@ -106,36 +105,3 @@ def test_options_are_checked_by_name():
 def test_the_registry_and_the_configurations_agree():
     for method, (_, config) in TOKENIZERS.items():
         assert config.method == method
-
-
-def made_codes(values: np.ndarray, size: int = 8) -> Codes:
-    return Codes(codes=values, modalities=("id", "text"), method="bbqrec", codebook_size=size)
-
-
-def test_suffix():
-    values = np.concatenate([CODES, CODES[1:2], CODES[:1]])  # item 0, 3 and 5 are alike, and 1 and 4
-    made = resolve(made_codes(values), "suffix")
-    assert made.codes.shape == (6, 3, 2)
-    np.testing.assert_array_equal(made.codes[:, :2], values)
-    assert made.codes[:, 2, 0].tolist() == [0, 0, 0, 1, 1, 2], "counted in the order of the rows"
-    assert not made.codes[:, 2, 1].any()
-    assert len(np.unique(made.codes.reshape(6, -1), axis=0)) == 6
-    assert made.codebook_size == 8
-    assert made.codes.dtype == np.uint16
-
-
-def test_a_large_group_needs_more_codes():
-    made = resolve(made_codes(np.repeat(CODES[:1], 9, axis=0)), "suffix")
-    assert (made.codebook_size, made.codes[:, 2, 0].max()) == (9, 8)
-
-
-def test_nothing_to_resolve():
-    codes = made_codes(CODES[:3])
-    assert resolve(codes, "suffix") is codes
-    double = made_codes(CODES)
-    assert resolve(double, "share") is double
-
-
-def test_more_alike_than_codes_can_count():
-    with pytest.raises(UsageError, match="65,537 items share one ID"):
-        resolve(made_codes(np.repeat(CODES[:1], (1 << 16) + 1, axis=0)), "suffix")
