@@ -44,14 +44,15 @@ class Modality(nn.Module):
 
     The behaviour-aligned output ends in a batch norm without gain and lies on the unit sphere, the specific one in a
     layer norm without gain: neither can shrink to nothing to please CLUB, and all signals meet the codebook on one
-    scale.
+    scale. With unit=False both are left as the networks give them.
     """
 
     features: Tensor
     present: Tensor
 
-    def __init__(self, feature: Feature, *, dim: int, hidden: int, specific: bool) -> None:
+    def __init__(self, feature: Feature, *, dim: int, hidden: int, specific: bool, unit: bool = True) -> None:
         super().__init__()
+        self.unit = unit
         width = feature.values.shape[1]
         self.register_buffer("features", torch.from_numpy(standardized(feature)), persistent=False)
         self.register_buffer("present", torch.from_numpy(feature.present.copy()), persistent=False)
@@ -61,23 +62,25 @@ class Modality(nn.Module):
         self.decoder = nn.Sequential(*mlp((2 if specific else 1) * dim, hidden, width))
 
     def encode(self, x: Tensor) -> Tensor:
-        """z, (n, D) of unit length."""
+        """z, (n, D), of unit length."""
         z = self.aligned(x).float()
+        if not self.unit:
+            return z
         if self.training and len(z) < 2:
             # One row has no variance: the running statistics must serve.
             return normalize(batch_norm(z, self.norm.running_mean, self.norm.running_var), dim=1)
         return normalize(self.norm(z), dim=1)
 
     def encode_specific(self, x: Tensor) -> Tensor | None:
-        """z̄, (n, D) of length √D, or None in the variant ¬MIM."""
+        """z̄, (n, D), of length √D, or None in the variant ¬MIM."""
         if self.specific is None:
             return None
         specific = self.specific(x).float()
-        return layer_norm(specific, specific.shape[1:])
+        return layer_norm(specific, specific.shape[1:]) if self.unit else specific
 
     def decode(self, q: Tensor, specific: Tensor | None) -> Tensor:
         """x̂ of q ⊕ z̄ (both scaled to components of about 1), (n, d)."""
-        q = q * q.shape[1] ** 0.5
+        q = q * q.shape[1] ** 0.5 if self.unit else q
         return self.decoder(q if specific is None else torch.cat([q, specific], dim=1))
 
 
@@ -92,13 +95,19 @@ class BBQRecQuantizer(TokenizerNetwork):
         self.ids = embedding(items, config.dim) if "id" in signals else None
         self.modalities = nn.ModuleDict(
             {
-                name: Modality(features[name], dim=config.dim, hidden=config.hidden, specific=config.mim)
+                name: Modality(
+                    features[name], dim=config.dim, hidden=config.hidden, specific=config.mim, unit=config.unit_signals
+                )
                 for name in signals
                 if name != "id"
             }
         )
         self.clubs = nn.ModuleDict(
-            {name: CLUB(config.dim, hidden=config.hidden) for name in self.modalities if config.mim}
+            {
+                name: CLUB(config.dim, hidden=config.hidden, bounded=config.club_floor)
+                for name in self.modalities
+                if config.mim
+            }
         )
         self.quantizer = ResidualQuantizer(
             signals=len(signals), levels=config.levels, codebook_size=config.codebook_size, dim=config.dim,
@@ -131,7 +140,8 @@ class BBQRecQuantizer(TokenizerNetwork):
         parts = []
         for name in self.signals:
             if self.ids is not None and name == "id":
-                parts.append(normalize(self.ids(rows).float(), dim=1))
+                part = self.ids(rows).float()
+                parts.append(normalize(part, dim=1) if self.config.unit_signals else part)
             else:
                 modality = self.modality(name)
                 here = modality.present[rows]
@@ -167,7 +177,7 @@ class BBQRecQuantizer(TokenizerNetwork):
         if self.clubs:
             parts["information"] = bounds.sum()
             # No gradient below zero: an "upper bound" under zero is the estimator's failure, and CLUB would run to -∞.
-            loss = loss + self.config.gamma * bounds.clamp(min=0).sum()
+            loss = loss + self.config.gamma * (bounds.clamp(min=0) if self.config.club_floor else bounds).sum()
         return parts | {"loss": loss}
 
     def content_losses(self, rows: Tensor, z: Tensor, q: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:

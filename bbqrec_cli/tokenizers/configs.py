@@ -8,7 +8,6 @@ from typing import ClassVar
 from bbqrec_cli.config import option
 from bbqrec_cli.errors import UsageError
 
-
 _WARMUP = "Epochs without quantisation before k-means; -1: half of them (bbqrec), a sixth (rqvae)."
 
 
@@ -59,6 +58,12 @@ class BBQRecConfig(_WithWarmup):
     dropout: float = option(0.3, "Dropout of the sequence encoder.", minimum=0, maximum=0.9)
     negatives: str = option("batch", "Negatives: batch (the paper's) or all items.", choices=("batch", "all"))
     mim: bool = option(True, "Split off a modality-specific part and push CLUB down (off: the paper's ¬MIM).")
+    club_floor: bool = option(
+        True, "No gradient of CLUB below 0, and a bounded variance (off: eq. 3 as it stands, which runs away)."
+    )
+    unit_signals: bool = option(
+        True, "Signals on the unit sphere after a batch norm, z̄ after a layer norm (off: as the encoders give them)."
+    )
     rec: bool = option(True, "Train the sequence-to-item task (off: the paper's ¬Rec; leaves the ID signal out).")
     shared_codebook: bool = option(True, "One codebook a level for all signals (off: the paper's ¬U).")
 

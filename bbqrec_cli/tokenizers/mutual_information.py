@@ -10,17 +10,23 @@ LOG_VARIANCE = 3.0
 
 
 class CLUB(nn.Module):
-    """q_θ(z̄ | z): a diagonal Gaussian whose mean and variance are a small network of z."""
+    """q_θ(z̄ | z): a diagonal Gaussian whose mean and variance are a small network of z.
 
-    def __init__(self, dim: int, *, hidden: int) -> None:
+    Args:
+        bounded: keep the log variance inside ±LOG_VARIANCE.
+    """
+
+    def __init__(self, dim: int, *, hidden: int, bounded: bool = True) -> None:
         super().__init__()
+        self.bounded = bounded
         self.body = nn.Sequential(nn.Linear(dim, hidden), nn.GELU())
         self.mean, self.spread = nn.Linear(hidden, dim), nn.Linear(hidden, dim)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """z (n, D) -> mean (n, D), log variance (n, D) inside ±LOG_VARIANCE."""
+        """z (n, D) -> mean (n, D), log variance (n, D)."""
         hidden = self.body(z)
-        return self.mean(hidden).float(), LOG_VARIANCE * torch.tanh(self.spread(hidden).float())
+        spread = self.spread(hidden).float()
+        return self.mean(hidden).float(), LOG_VARIANCE * torch.tanh(spread) if self.bounded else spread
 
     def likelihood(self, specific: Tensor, z: Tensor) -> Tensor:
         """Mean log q_θ(z̄_i | z_i) up to a constant: what θ's own optimiser maximises. Both (n, D)."""

@@ -222,6 +222,27 @@ def test_no_gradient_below_zero_and_modality_by_modality(inputs, signed):
     assert not torch.allclose(gradients[0.0]["text"], gradients[1.0]["text"], rtol=1e-3)
 
 
+def test_without_the_floor_the_estimate_is_charged_as_it_is(inputs, signed):
+    batch, gradients = one_batch(inputs), {}
+    for gamma in (0.0, 1.0):
+        model = network(inputs, small(gamma=gamma, club_floor=False))
+        signed(model, text=0.1, image=-10.0)
+        gradients[gamma] = gradient(model, batch, "image")
+    assert not torch.allclose(gradients[0.0], gradients[1.0], rtol=1e-3)
+    club = network(inputs, small(club_floor=False)).club("text")
+    torch.nn.init.constant_(club.spread.bias, 50.0)
+    assert club(torch.zeros(2, 16))[1].min() > 40, "nor is the variance bounded"
+
+
+def test_signals_as_the_encoders_give_them(inputs):
+    model = network(inputs, small(unit_signals=False)).eval()
+    z, modality = model.encode(torch.arange(12)), model.modality("text")
+    rows = modality.present.nonzero().squeeze(1)
+    torch.testing.assert_close(z[:, 0], model.ids.weight)
+    torch.testing.assert_close(z[rows, 1], modality.aligned(modality.features[rows]))
+    torch.testing.assert_close(modality.encode_specific(modality.features), modality.specific(modality.features))
+
+
 def test_weights_of_the_total(inputs, signed):
     batch = one_batch(inputs)
     model = network(inputs, small(beta=3.0, gamma=5.0, reconstruction=0.5))
