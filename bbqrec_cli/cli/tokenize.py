@@ -18,10 +18,8 @@ def add_to(app: typer.Typer) -> None:
             f"{result.codebook_size} codes, {result.colliding_items} items in collisions, "
             f"{result.epochs} epochs in {result.seconds:.0f} s"
         )
-        books = [(s, str(level + 1)) for s in result.signals for level in range(result.levels)]
-        rows = [
-            (f"{s}, level {level}", result.figures[f"usage/{s}/{level}"], result.figures[f"perplexity/{s}/{level}"])
-            for s, level in books
-            if f"usage/{s}/{level}" in result.figures
-        ]
+        used = result.figures
+        # A level that --on-collision suffix added has no codebook.
+        books = [(s, n) for s in result.signals for n in range(1, result.levels + 1) if f"usage/{s}/{n}" in used]
+        rows = [(f"{s}, level {n}", used[f"usage/{s}/{n}"], f"{used[f'perplexity/{s}/{n}']:.1f}") for s, n in books]
         console.result(result.to_json(), head, table("codebooks", ("codebook", "codes in use", "perplexity"), rows))
