@@ -35,7 +35,6 @@ class BBQRecConfig(TrainingConfig):
 
     epochs: int = option(12, "Epochs at most; also the length of the learning rate's schedule.", minimum=1)
     learning_rate: float = option(2e-3, "Highest learning rate of AdamW.", minimum=0)
-    dropout: float = option(0.3, "Dropout.", minimum=0, maximum=0.9)
     decoder_layers: int = option(2, "Layers of the decoder.", minimum=1)
     variant: str = option("full", "full, no-similarity (BBQRec_S) or inherit (BBQRec_E).", choices=VARIANTS)
     similarity_buckets: int = option(100, "K, buckets of the similarity (eq. 15).", minimum=1)
