@@ -272,7 +272,7 @@ def test_impossible_outputs(tmp_path, files, monkeypatch):
     with pytest.raises(DataError, match="is the input"):
         hdf5.check_output(tmp_path / "same.h5", force=True, inputs=[files["model"], files["tokens"]])
     hdf5.check_output(tmp_path / "g.h5", force=True, inputs=[tmp_path / "g.h5", files["tokens"]])
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
     with pytest.raises(LackingError, match="may not be written"):
         hdf5.check_output(tmp_path / "f.h5", force=False)
 

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import DataError, InterruptedRunError, OutputExistsError, UsageError
-from bbqrec_cli.records import Dataset, Sequences
+from bbqrec_cli.records import Dataset, Sequences, TrainedModel
 from bbqrec_cli.stages.train import TrainConfig, run
 from bbqrec_cli.training import loop
 
@@ -169,30 +170,58 @@ def test_the_command(bbqrec, files, tmp_path):
     assert "decoder_layers" in refused.err
 
 
+KILLED = {
+    "sasrec": ["--epochs", "25", "--width", "32", "--batch-size", "4"],
+    "bbqrec": ["--epochs", "8", "--width", "16", "--batch-size", "4", "--layers", "1", "--decoder-layers", "1"],
+}
+"""Long enough to be hit in the middle."""
+
+
+def command(model: str, source: Path, output: Path, *more: str) -> list[str]:
+    fixed = ["--device", "cpu", "--threads", "1", "--patience", "0", "--json"]
+    made = [sys.executable, "-m", "bbqrec_cli", "train", str(source), "-o", str(output), "--model", model]
+    return [*made, *KILLED[model], *fixed, *more]
+
+
+@pytest.fixture(scope="module")
+def whole(files, tmp_path_factory) -> dict[str, TrainedModel]:
+    """Each model trained in one go, by the real command."""
+    folder, made = tmp_path_factory.mktemp("whole"), {}
+    for model in KILLED:
+        subprocess.run(command(model, files["tokens"], folder / model), check=True, capture_output=True)
+        made[model] = hdf5.read_model(folder / model)
+    return made
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_killed_and_resumed(files, tmp_path, how):
-    def command(output, *more):
-        options = ["--model", "sasrec", "--epochs", "60", "--width", "32", "--batch-size", "4", "--patience", "0"]
-        return [
-            sys.executable, "-m", "bbqrec_cli", "train", str(files["tokens"]), "-o", str(output), *options, *more,
-            "--device", "cpu", "--threads", "1", "--json",
-        ]  # fmt: skip
-
-    broken, whole = tmp_path / "broken.h5", tmp_path / "whole.h5"
+@pytest.mark.parametrize("model", KILLED)
+def test_killed_and_resumed(files, tmp_path, whole, model, how):
+    """Twice, somewhere in the middle: the same weights and the same figures as in one go."""
+    broken, more = tmp_path / "broken.h5", []
     checkpoint = tmp_path / "broken.h5.checkpoint"
-    process = subprocess.Popen(command(broken), stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    until = time.monotonic() + 60
-    while not checkpoint.exists() and time.monotonic() < until:
-        time.sleep(0.01)
-    time.sleep(0.3)
-    process.send_signal(how)
-    _, said = process.communicate()
-    assert process.returncode == (-9 if how == signal.SIGKILL else 130)
-    assert how == signal.SIGKILL or b"are saved in" in said
-    assert not broken.exists()
-    for output, more in ((broken, ["--resume"]), (whole, [])):
-        subprocess.run(command(output, *more), check=True, capture_output=True)
-    mine, theirs = hdf5.read_model(broken).weights, hdf5.read_model(whole).weights
-    for name, value in theirs.items():
-        np.testing.assert_array_equal(mine[name], value, err_msg=name)
+    for _ in range(2):
+        written = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        process = subprocess.Popen(
+            command(model, files["tokens"], broken, *more), stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        until = time.monotonic() + 100
+        while time.monotonic() < until and (not checkpoint.exists() or checkpoint.stat().st_mtime_ns == written):
+            time.sleep(0.01)
+        time.sleep(0.05)
+        process.send_signal(how)
+        out, said = process.communicate()
+        assert (process.returncode, out) == (-9 if how == signal.SIGKILL else 130, b"")
+        if how != signal.SIGKILL:
+            error = json.loads(said.decode().splitlines()[-1])
+            assert error["error"] == "interrupted"
+            assert "are saved in" in error["message"]
+        assert not broken.exists()
+        more = ["--resume"]
+    subprocess.run(command(model, files["tokens"], broken, *more), check=True, capture_output=True)
+    mine = hdf5.read_model(broken)
+    for name, value in whole[model].weights.items():
+        np.testing.assert_array_equal(mine.weights[name], value, err_msg=name)
+    for row, expected in zip(mine.history, whole[model].history, strict=True):
+        assert row | {"seconds": 0} == expected | {"seconds": 0}
+    assert not checkpoint.exists()

@@ -95,7 +95,8 @@ def _lacking(error: Exception) -> LackingError | None:
         what = f"out of memory: {said.splitlines()[0]}" if said else "out of memory"
         return LackingError(what, "a smaller --batch-size, a smaller model, or a larger machine")
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("bbqrec_cli"):
-        return MissingPackageError(f"the package {error.name} is not installed", "pip install --upgrade bbqrec")
+        package = str(error.name).split(".")[0]
+        return MissingPackageError(f"the package {package} is not installed", "pip install --upgrade bbqrec")
     if isinstance(error, OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return DiskFullError(said, "free some space") if full else LackingError(said or type(error).__name__)

@@ -124,6 +124,7 @@ def _parameters(fields: dict[str, tuple[dataclasses.Field, Any, list[str]]]) -> 
     return [_parameter(*p) for p in (*positional, *flags)]
 
 
+# readable=False: whether a file can be read is the stage's to say, with the path, a hint and another exit status.
 def _parameter(f: dataclasses.Field, hint: Any, defaults: list[str]) -> inspect.Parameter:
     meta = f.metadata
     about = meta["help"]
@@ -137,19 +138,20 @@ def _parameter(f: dataclasses.Field, hint: Any, defaults: list[str]) -> inspect.
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if typing.get_origin(hint) is tuple:
             return _make(f.name, list[str], typer.Argument(help=about, show_default=False), None)
-        info = typer.Argument(help=about, show_default=False, metavar=f.name.upper())
+        info = typer.Argument(help=about, show_default=False, metavar=f.name.upper(), readable=False)
         return _make(f.name, kind, info, inspect.Parameter.empty if required else None)
     names = [flag(f.name) + (f"/--no-{f.name.replace('_', '-')}" if kind is bool and f.default is True else "")]
     names += [meta["short"]] if meta["short"] else []
     kind = list[str] if meta.get("repeatable") else kind
-    return _make(f.name, kind, typer.Option(*names, help=about, show_default=False), None)
+    return _make(f.name, kind, typer.Option(*names, help=about, show_default=False, readable=False), None)
 
 
 def _talk_parameters() -> list[inspect.Parameter]:
     made = []
     for name, (kind, about) in _TALK.items():
         default = False if kind is bool else None
-        made.append(_make(name, kind, typer.Option(flag(name), help=about, show_default=False), default))
+        info = typer.Option(flag(name), help=about, show_default=False, readable=False)
+        made.append(_make(name, kind, info, default))
     return made
 
 

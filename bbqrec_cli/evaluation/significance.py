@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import stats
 
 from bbqrec_cli.errors import DataError
 
@@ -30,17 +31,13 @@ def aligned(
 
 def paired_t_test(a: np.ndarray, b: np.ndarray) -> float:
     """Two-sided p-value of the paired t-test; 1 where nobody differs or there is one user only. a, b (n,)."""
-    from scipy.stats import ttest_1samp
-
     difference = a.astype(np.float64) - b
     if len(difference) < 2 or not difference.any():
         return 1.0
     # Everybody differs by the same amount: t is infinite, which scipy warns about.
-    return 0.0 if np.ptp(difference) < 1e-12 else float(ttest_1samp(difference, 0.0).pvalue)
+    return 0.0 if np.ptp(difference) < 1e-12 else float(stats.ttest_1samp(difference, 0.0).pvalue)
 
 
 def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
     """Two-sided p-value of Wilcoxon's signed-rank test; 1 where nobody differs. a, b (n,)."""
-    from scipy.stats import wilcoxon as test
-
-    return 1.0 if np.array_equal(a, b) else float(test(a.astype(np.float64), b, method="asymptotic").pvalue)
+    return 1.0 if np.array_equal(a, b) else float(stats.wilcoxon(a.astype(np.float64), b, method="asymptotic").pvalue)

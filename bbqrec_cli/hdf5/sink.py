@@ -41,7 +41,7 @@ def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = ()) -> Non
     folder = target_of(path).parent
     if not folder.is_dir():
         raise DataError(f"{path}: the folder {folder} does not exist", f"mkdir -p {folder}")
-    if not os.access(folder, os.W_OK):
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise LackingError(f"{path}: the folder {folder} may not be written", "give -o elsewhere")
 
 

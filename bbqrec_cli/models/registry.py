@@ -31,11 +31,14 @@ def model_config(name: str, options: Mapping[str, Any]) -> Any:
     """The checked configuration of a model.
 
     Raises:
-        UsageError: an unknown model, or an option that this model does not have.
+        UsageError: an unknown model, an option that this model does not have, or a width that its heads cannot share.
     """
     if name not in MODELS:
         raise UsageError(f"--model is {name!r}; known: {', '.join(MODELS)}{nearest(name, MODELS)}")
-    return from_mapping(MODELS[name][1], options, where=f"--model {name}")
+    made: Any = from_mapping(MODELS[name][1], options, where=f"--model {name}")
+    if isinstance(made, TrainingConfig) and made.width % made.heads:
+        raise UsageError(f"--width {made.width} is not a multiple of --heads {made.heads}", "the heads share the width")
+    return made
 
 
 def model_settings(config: Any) -> dict[str, Any]:
