@@ -225,8 +225,9 @@ def test_ctrl_c_says_what_is_saved(bbqrec, files, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["bbqrec", "rqvae"])
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("how", "method"), [(signal.SIGKILL, "bbqrec"), (signal.SIGKILL, "rqvae"), (signal.SIGTERM, "bbqrec")]
+)
 def test_killed_and_resumed(files, tmp_path, how, method):
     """The real command, killed once in the warm-up and once after k-means."""
     epochs = {"bbqrec": 24, "rqvae": 60}[method]

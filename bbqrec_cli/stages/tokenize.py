@@ -88,6 +88,8 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     made = build_tokenizer(config.method, method).fit(tokenizer_input(features), settings)
     figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
     check_collapse(made, figures, config, progress)
+    # Over all sessions, where it was interrupted.
+    seconds = sum(row["seconds"] for row in made.history) if made.history else time.perf_counter() - began
     codes = resolve(made, config.on_collision)
     resolved["colliding_items"] = {"before": figures["colliding_items"], "after": colliding(codes)}
     tokens = Tokens(catalogue=features.catalogue, codes=codes, history=made.history)
@@ -97,7 +99,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     return TokenizeResult(
         output=config.output, method=config.method, levels=codes.levels, codebook_size=codes.codebook_size,
         signals=codes.modalities, items=features.catalogue.items, colliding_items=colliding(codes),
-        epochs=len(made.history), seconds=time.perf_counter() - began, figures=figures,
+        epochs=len(made.history), seconds=seconds, figures=figures,
     )  # fmt: skip
 
 

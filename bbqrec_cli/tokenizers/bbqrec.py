@@ -234,6 +234,12 @@ class BBQRecQuantizer(TokenizerNetwork):
                 modality.norm.running_mean, modality.norm.running_var = outputs.mean(0), outputs.var(0)
 
     @torch.no_grad()
+    def encode_all(self, *, block: int = 8192) -> Tensor:
+        """z of every item, (I, M, D)."""
+        every = torch.arange(self.items, device=self.quantizer.codebooks.device)
+        return torch.cat([self.encode(rows) for rows in every.split(block)])
+
+    @torch.no_grad()
     def assign(self, *, block: int = 8192) -> tuple[Tensor, Tensor | None, Tensor]:
         """Every item's v (I, M·D), codes (I, L, M) (None before initialisation) and presence (I, M)."""
         vectors, codes, presence = [], [], []
@@ -285,8 +291,6 @@ class BBQRec:
         )  # fmt: skip
         model.settle()
         vectors, codes, present = model.assign()
-        with torch.no_grad():
-            latents = model.encode(torch.arange(inputs.items, device=vectors.device)).cpu().numpy()
         assert codes is not None  # the configuration leaves at least one epoch after the warm-up
         return Tokenized(
             codes=Codes(
@@ -294,7 +298,7 @@ class BBQRec:
                 codebook_size=config.codebook_size, codebooks=model.quantizer.codebooks.detach().cpu().numpy(),
                 item_vectors=vectors.float().cpu().numpy(),
             ),
-            history=history, present=present.cpu().numpy(), latents=latents,
+            history=history, present=present.cpu().numpy(), latents=model.encode_all().cpu().numpy(),
         )  # fmt: skip
 
 
@@ -327,13 +331,12 @@ def choose_signals(config: BBQRecConfig, inputs: TokenizerInput) -> tuple[str, .
 
 
 @torch.no_grad()
-def initialise(model: BBQRecQuantizer, run: RunSettings, *, block: int = 8192) -> None:
+def initialise(model: BBQRecQuantizer, run: RunSettings) -> None:
     """k-means, level after level, on all items' encoder outputs of all signals together."""
     model.eval()
     model.settle()
     rows = torch.arange(model.items, device=run.device)
-    z = torch.cat([model.encode(part) for part in rows.split(block)])
-    model.quantizer.initialise(z, model.presence(rows), seed=run.seed)
+    model.quantizer.initialise(model.encode_all(), model.presence(rows), seed=run.seed)
     run.progress.log(f"codebooks initialised by k-means on {len(rows):,} items × {len(model.signals)} signals")
 
 

@@ -77,8 +77,9 @@ def nearest_free(made: Tokenized) -> Codes:
             wanted[level, signal] = code
             if np.isfinite(costs[signal, code]) and wanted.tobytes() not in taken:
                 if vectors is not None:
-                    book = books[min(signal, len(books) - 1), level]
-                    vectors[row].reshape(len(costs), -1)[signal] += book[code] - book[values[row, level, signal]]
+                    own = books[min(signal, len(books) - 1)]
+                    # Summed anew, so that they are the codes' sums to the last bit (eq. 7).
+                    vectors[row].reshape(len(costs), -1)[signal] = own[np.arange(level + 1), wanted[:, signal]].sum(0)
                 taken.add(wanted.tobytes())
                 values[row] = wanted
                 break
