@@ -145,8 +145,29 @@ def about_tokenizers(cells: Sequence[Cell], records: Records) -> list[dict[str, 
             "levels": codes.levels, "codebook_size": codes.codebook_size, "items": len(codes.codes),
             "distinct": found[-1].distinct, "colliding_items": found[-1].colliding_items,
             "colliding_prefixes": [depth.colliding_items for depth in found],
-        } | spent(step, records))  # fmt: skip
+        } | fitted(step.output) | spent(step, records))  # fmt: skip
     return rows
+
+
+def fitted(path: Path) -> dict[str, Any]:
+    """How a tokens file was made: items in collisions before they were resolved, and the last epoch's figures.
+
+    {'colliding_before', 'epochs', 'reconstruction', 'information', 'lowest_information', 'recall_unquantised',
+    'recall_quantised', 'lowest_perplexity'}; None for what the tokenizer does not report. The recalls are the sequence
+    encoder's, at 10 and on validation: at the end of the warm-up, and at the end.
+    """
+    with open_file(path, "tokens") as file:
+        history, config = file.attribute("history"), file.attribute("config")
+    last = history[-1] if history else {}
+    warm = [row["recall@10"] for row in history if "recall@10" in row and not row.get("quantised")]
+    informed = [row["information"] for row in history if "information" in row]
+    books = [value for key, value in last.items() if key.startswith("perplexity/")]
+    return {
+        "colliding_before": config.get("colliding_items", {}).get("before"), "epochs": len(history),
+        "reconstruction": last.get("reconstruction"), "information": last.get("information"),
+        "lowest_information": min(informed, default=None), "recall_unquantised": warm[-1] if warm else None,
+        "recall_quantised": last.get("recall@10"), "lowest_perplexity": min(books, default=None),
+    }  # fmt: skip
 
 
 def histories(cells: Sequence[Cell]) -> dict[tuple[str, int], list[tuple[int, float]]]:

@@ -116,23 +116,54 @@ def headline(result: BenchmarkResult) -> str:
 
 
 def tokenizers_table(result: BenchmarkResult, *, brief: bool = False) -> Table:
-    """Levels, signals, codes and collisions; brief: without the last two columns, so that it fits a terminal."""
+    """Levels, signals, codes and collisions; brief: without the last three columns, so that it fits a terminal."""
     columns = (
-        "tokenizer", "seed", "levels", "signals", "codes", "distinct IDs", "colliding items", "by depth", "seconds",
+        "tokenizer", "seed", "levels", "signals", "codes", "distinct IDs", "colliding items", "before", "by depth",
+        "seconds",
     )  # fmt: skip
     rows = [
         (
             named(row["tokenizer"], row["method"]), row["seed"], row["levels"], ", ".join(row["signals"]),
             row["codebook_size"], row["distinct"], of_all(row["colliding_items"], row["items"]),
-            " · ".join(map(plain, row["colliding_prefixes"])), seconds(row["seconds"], row["at_least"]),
+            plain(row["colliding_before"]), " · ".join(map(plain, row["colliding_prefixes"])),
+            seconds(row["seconds"], row["at_least"]),
         )
         for row in result.tokenizers
     ]  # fmt: skip
     note = "Items collide that have the same whole semantic ID."
     if brief:
-        return make("Semantic IDs", columns[:-2], [row[:-2] for row in rows], note=note)
+        return make("Semantic IDs", columns[:-3], [row[:-3] for row in rows], note=note)
+    note += " Before: as they were quantised, before --on-collision told some apart."
     note += " By depth: the items that would collide if IDs ended after the first level, the second, and so on."
     return make("Semantic IDs", columns, rows, note=note)
+
+
+def fitting_table(result: BenchmarkResult) -> Table:
+    """What the tokenizers' last epoch reported; no row for those that were not trained."""
+    columns = (
+        "tokenizer", "seed", "epochs", "reconstruction", "information", "its lowest", "Recall@10 unquantised",
+        "Recall@10 quantised", "lowest perplexity",
+    )  # fmt: skip
+    figures = ("reconstruction", "information", "lowest_information")
+    recalls = ("recall_unquantised", "recall_quantised")
+    rows = [
+        (
+            named(row["tokenizer"], row["method"]), row["seed"], row["epochs"], *(short(row[name]) for name in figures),
+            *(NOT_KNOWN if row[name] is None else f"{row[name]:.4f}" for name in recalls),
+            short(row["lowest_perplexity"]),
+        )
+        for row in result.tokenizers
+        if row["epochs"]
+    ]  # fmt: skip
+    note = "Reconstruction: squared error summed over standardised features. Information: CLUB's estimate in nats. "
+    note += "Recall: of the tokenizer's own sequence encoder, on validation, at the end of the warm-up and at the end. "
+    note += "Perplexity: of the worst codebook; a codebook of N codes used evenly has N."
+    return make("How the tokenizers were fitted", columns, rows, note=note)
+
+
+def short(value: float | None) -> str:
+    """Three digits."""
+    return NOT_KNOWN if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def of_all(count: int, items: int) -> Shown:

@@ -129,4 +129,8 @@ def fake(dataset, features, tokens, trained_model, metrics) -> Fake:
     """Stages that take no time."""
     history = [{"epoch": 1, "ndcg@10": 0.3, "loss": 2.0}, {"epoch": 2, "ndcg@10": 0.2, "loss": 1.0}]
     model = dataclasses.replace(trained_model, history=history)
+    warm = {"epoch": 1, "reconstruction": 9.0, "information": -2.0, "recall@10": 0.3, "quantised": False}
+    last = {"epoch": 2, "reconstruction": 5.0, "information": 0.5, "recall@10": 0.25, "quantised": True}
+    last |= {"perplexity/id/1": 3.0, "perplexity/text/1": 2.0}
+    tokens = dataclasses.replace(tokens, history=[warm, last])
     return Fake({"dataset": dataset, "features": features, "tokens": tokens, "model": model, "metrics": metrics})

@@ -61,6 +61,24 @@ def test_from_raw_data(plan):
     assert [step.stage for step in without[0].steps] == ["prepare", "train", "evaluate"], "nobody needs features"
 
 
+def test_from_a_dataset_file(plan, folder, files):
+    """Features are missing there: they are made once, and popularity does without the step's being repeated."""
+    (folder / "features.h5").write_bytes(files["dataset"].read_bytes())
+    cells = plan()
+    assert [step.stage for step in cells[2].steps] == ["embed", "tokenize", "train", "evaluate"]
+    assert cells[2].steps[0].config.dataset == folder / "features.h5"
+    assert len({cell.step("embed").key for cell in cells}) == 1
+
+
+def test_signals_are_tokenizers_of_their_own(plan):
+    """The same method on other signals is another tokenizer; on the same signals, in a list or not, the same one."""
+    both = plan(('method = "rqvae"\ncodebook_size = 4\nlevels = 2', 'signals = ["id", "text"]'))
+    text = plan(('method = "rqvae"\ncodebook_size = 4\nlevels = 2', 'signals = ["text"]'))
+    said = plan(('method = "rqvae"\ncodebook_size = 4\nlevels = 2', 'signals = "id,text"'))
+    assert both[2].step("tokenize").key != text[2].step("tokenize").key
+    assert both[2].last.key == said[2].last.key
+
+
 @pytest.mark.parametrize(
     ("old", "new", "which"),
     [

@@ -89,6 +89,12 @@ def test_the_page_needs_nothing_from_outside(result, folder):
                 assert value.startswith("#"), (tag, name, value)
             assert not name.startswith("on"), (tag, name)
     assert not re.search(r"@import|url\((?!#)", text)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    references = {
+        value[1:] for _, attributes in page.tags for name, value in attributes.items() if name.endswith("href")
+    }
+    assert references <= set(ids)
     names = {value for _, attributes in page.tags for name, value in attributes.items() if name.startswith("xmlns")}
     addresses = set(re.findall(r"https?://[^\s\"'<>]+", text))
     assert addresses <= names, "only the names of SVG's vocabularies, which nobody fetches"
