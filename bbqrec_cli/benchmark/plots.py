@@ -105,4 +105,6 @@ def _svg(draw: Callable[[Figure], None], *, width: float, height: float, title: 
         figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
     text = stream.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
+    # Two plots on one page must not share ids.
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{title.split()[0].lower()}-", text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)

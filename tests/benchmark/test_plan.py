@@ -62,7 +62,7 @@ def test_from_raw_data(plan):
 
 
 def test_from_a_dataset_file(plan, folder, files):
-    """Features are missing there: they are made once, and popularity does without the step's being repeated."""
+    """Features are missing there: they are made once for all cells."""
     (folder / "features.h5").write_bytes(files["dataset"].read_bytes())
     cells = plan()
     assert [step.stage for step in cells[2].steps] == ["embed", "tokenize", "train", "evaluate"]
