@@ -284,6 +284,22 @@ def test_losses_by_hand(inputs):
     assert parts["information"].item() == pytest.approx(information, rel=1e-4)
 
 
+def test_the_recommendation_loss_in_a_loop(inputs):
+    """Eq. 10–12 on quantised vectors: negatives are the batch's other targets, not what is in histories only."""
+    model = network(inputs).eval().requires_grad_(False)
+    bbqrec.initialise(model, RunSettings())
+    items, targets = torch.tensor([[3, 1, 4], [9, 2, PAD]]), torch.tensor([[1, 4, 6], [2, 1, PAD]])
+    v, losses = model.assign()[0], []
+    for user, steps in ((0, 3), (1, 2)):
+        for t in range(steps):
+            state = model.alignment.encoder(v[items[user, : t + 1]].unsqueeze(0))[0, -1]
+            cosines = torch.nn.functional.cosine_similarity(state.unsqueeze(0), v, dim=1) / SMALL.tau
+            own = int(targets[user, t])
+            losses.append(cosines[[1, 2, 4, 6]].logsumexp(0) - cosines[own])
+    found = model.loss(Batch(items, targets))["recommendation"]
+    torch.testing.assert_close(found, torch.stack(losses).mean(), rtol=1e-4, atol=1e-5)
+
+
 def test_an_absent_modality_is_in_no_loss(inputs):
     """Rubbish (even NaN) in the rows of items without the modality changes no loss and no gradient."""
 
