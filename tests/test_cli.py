@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 from bbqrec_cli.cli import app as cli
 from bbqrec_cli.cli import inspect as inspect_command
 from bbqrec_cli.cli import train as train_command
+from bbqrec_cli.cli.console import Console
 from bbqrec_cli.errors import BBQRecError, CollapseError, DiskFullError, InterruptedRunError, UsageError
 
 COMMANDS = [command.name for command in cli.app.registered_commands]
@@ -193,6 +196,65 @@ def test_quiet(files, bbqrec, tmp_path):
     assert "no checkpoint" in loud.err
     assert (quiet.status, quiet.err) == (0, "")
     assert "\x1b" not in loud.err + loud.out  # no colours where there is no terminal
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+TRAIN = ("--model", "sasrec", "--epochs", 2, "--width", 8, "--batch-size", 4, "--device", "cpu")
+
+
+def train_on(terminal, bbqrec, monkeypatch, files, output, *more) -> str:
+    for name, value in (("TERM", "xterm-256color"), ("COLUMNS", "100")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert bbqrec("train", files["tokens"], "-o", output, *TRAIN, *more).status == 0
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+
+
+def test_bars_with_loss_and_time_left_on_a_terminal(bbqrec, monkeypatch, files, tmp_path):
+    said = train_on(Terminal(), bbqrec, monkeypatch, files, tmp_path / "a.h5")
+    bars = [line for line in re.split(r"[\r\n]", said) if "━" in line]
+    assert any(re.search(r"epoch 1/2 ━+.* \d+/8 loss \d\.\d+ \d:\d\d:\d\d left", " ".join(bar.split())) for bar in bars)
+    assert any(bar.startswith("ranking") for bar in bars), "validation has a bar too"
+    assert re.search(r"epoch 2/2  loss \d", said), "what stays is a line an epoch"
+
+
+@pytest.mark.parametrize(("terminal", "more"), [(io.StringIO(), []), (Terminal(), ["--quiet"])])
+def test_no_bars_in_a_file_and_none_with_quiet(bbqrec, monkeypatch, files, tmp_path, terminal, more):
+    said = train_on(terminal, bbqrec, monkeypatch, files, tmp_path / "a.h5", *more)
+    assert "\x1b" not in terminal.getvalue()
+    assert said.count("\n") == (0 if more else 2)
+
+
+def test_long_lines_break_between_words_on_a_terminal_only(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    for stream, lines in ((Terminal(), 4), (io.StringIO(), 1)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        Console().log("word " * 30)
+        found = stream.getvalue().splitlines()
+        assert len(found) == lines
+        assert all(line.split() == ["word"] * len(line.split()) for line in found)
+
+
+@pytest.mark.parametrize("command", ["prepare", "embed", "collisions", "train", "evaluate", "recommend", "inspect"])
+def test_every_command_s_json_is_alone_on_stdout(bbqrec, files, tmp_path, command, monkeypatch):
+    """tokenize: in test_tokenize.py."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sequences.txt").write_text("1 5 6 7\n2 6 5 7\n")
+    given = {
+        "train": [files["tokens"], "--model", "popularity"], "evaluate": [files["model"]],
+        "collisions": [files["tokens"]], "prepare": ["s3rec", "sequences.txt"],
+        "recommend": [files["model"], "--user", "u1"], "inspect": [files["metrics"]],
+        "embed": [files["dataset"], "--modalities", "image"],
+    }  # fmt: skip
+    said = bbqrec(command, *given[command], "--json")
+    assert said.status == 0
+    assert json.loads(said.out)
+    assert said.out.count("\n") == 1
 
 
 def test_wrong_kind_and_damage_from_the_shell(files, tmp_path):

@@ -72,7 +72,9 @@ class Console:
 
     def __init__(self, *, json_output: bool = False, quiet: bool = False, verbose: bool = False) -> None:
         self.json_output, self.quiet, self.verbose = json_output, quiet, verbose
-        self._err = RichConsole(file=cast(IO[str], _Stderr()), highlight=False, soft_wrap=True)
+        # On a terminal lines break between words; in a file an epoch stays on its line.
+        self._err = RichConsole(file=cast(IO[str], _Stderr()), highlight=False)
+        self._err.soft_wrap = not self._err.is_terminal
         self._out = _Results(highlight=False)
 
     def log(self, message: str) -> None:

@@ -117,8 +117,9 @@ def fit_model(model: Recommender, split: Split, training: Training, config: Trai
         from bbqrec_cli.evaluation.protocol import target_ranks
 
         ranks = target_ranks(
-            model, held, depth=10, beam=config.validation_beam, device=training.device, precision=training.precision
-        )
+            model, held, depth=10, beam=config.validation_beam, device=training.device, precision=training.precision,
+            progress=training.progress,
+        )  # fmt: skip
         return aggregate(ranks, (10,))
 
     if model.trained_on == "nothing":
