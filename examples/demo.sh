@@ -16,7 +16,7 @@ step "3/8 tokenize: texts, pictures and behaviour become semantic IDs"
 bbqrec tokenize --levels 3 --codebook-size 64 --epochs 20 --batch-size 128 --force
 
 step "4/8 train: BBQRec's generator learns to write the ID of the next item"
-bbqrec train --layers 1 --decoder-layers 1 --learning-rate 0.003 --batch-size 64 --epochs 8 --force
+bbqrec train --layers 1 --decoder-layers 1 --learning-rate 0.003 --batch-size 64 --epochs 6 --force
 
 step "5/8 popularity: the same items for everybody, to compare with"
 bbqrec train --model popularity -o popularity.h5 --force
