@@ -174,7 +174,8 @@ def bbqrec(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome
     """`bbqrec("inspect", path, "--json")` runs the command line in this process."""
     from bbqrec_cli.cli import app, options
 
-    before, console = signal.getsignal(signal.SIGTERM), options.current_console
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    console = options.current_console
 
     def run(*arguments: object) -> Outcome:
         capsys.readouterr()
@@ -184,5 +185,6 @@ def bbqrec(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome
         return Outcome(int(stop.value.code or 0), said.out, said.err)
 
     yield run
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
     options.current_console = console

@@ -15,7 +15,14 @@ import typer
 import bbqrec_cli
 from bbqrec_cli.cli import options
 from bbqrec_cli.cli.options import COMMANDS
-from bbqrec_cli.errors import BBQRecError, DiskFullError, LackingError, MissingPackageError, UsageError
+from bbqrec_cli.errors import (
+    BBQRecError,
+    DiskFullError,
+    InterruptedRunError,
+    LackingError,
+    MissingPackageError,
+    UsageError,
+)
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "unable to allocate")
 """What CUDA, torch and NumPy say."""
@@ -79,6 +86,8 @@ def _run(arguments: list[str]) -> int:
         return _say(options.interrupted())
     except BBQRecError as error:
         return _say(error)
+    except SystemExit:  # rich, when the reader of --help has gone (`| head`)
+        return 0
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "show"):  # Typer's own usage errors
             return _usage(error)
@@ -104,6 +113,10 @@ def _lacking(error: Exception) -> LackingError | None:
 
 
 def _say(error: BBQRecError) -> int:
+    if error.exit_code == InterruptedRunError.exit_code:
+        # Whoever presses Ctrl-C again gets no traceback of what Python is tidying up.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     options.current_console.error(error)
     return error.exit_code
 
