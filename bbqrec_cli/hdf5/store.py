@@ -252,7 +252,7 @@ def open_file(path: Path, *kinds: str) -> Iterator[File]:
     Raises:
         MissingFileError, BrokenFileError, WrongKindError, NewerVersionError: with the path and the command that helps.
     """
-    hint = f"make it with `{KINDS[kinds[0]].made_by}`" if kinds else ""
+    hint = _make(kinds[0]) if kinds else ""
     if not path.exists():
         raise MissingFileError(f"{path}: no such file", hint)
     if path.is_dir():
@@ -335,8 +335,14 @@ def _type(node: h5py.Dataset) -> str:
     return "bytes" if h5py.check_vlen_dtype(node.dtype) is not None else str(node.dtype)
 
 
+def _make(kind: str, again: str = "") -> str:
+    if kind == "checkpoint":
+        return "start anew, without --resume"
+    return f"make it {again}with `{KINDS[kind].made_by}`"
+
+
 def _remake(kind: str) -> str:
-    return f"make it again with `{KINDS[kind].made_by}`"
+    return _make(kind, "again ")
 
 
 def _starts_like_hdf5(path: Path) -> bool:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bbqrec_cli.errors import DataError, WrongKindError
+from bbqrec_cli.errors import BrokenFileError, DataError, WrongKindError
 from bbqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
 
 IDENTITY = {"config": {"seed": 0, "options": {"width": 64}}, "parents": {"tokens": "abc"}}
@@ -76,3 +76,11 @@ def test_another_runs_checkpoint_is_refused_by_name(path, change, says):
 def test_another_kind_is_refused(files):
     with pytest.raises(WrongKindError, match="checkpoint"):
         load_checkpoint(files["tokens"], {})
+
+
+def test_a_damaged_one_says_what_to_do(path):
+    save_checkpoint(path, {"x": torch.zeros(1000)}, IDENTITY)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BrokenFileError, match="truncated") as caught:
+        load_checkpoint(path, IDENTITY)
+    assert caught.value.hint == "start anew, without --resume"
