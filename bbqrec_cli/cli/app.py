@@ -65,7 +65,7 @@ def _root(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with the contract's status: 0, 1, 2, 3, 4 or 130."""
+    """Run the command line and exit with a status of docs/scripting.md: 0, 1, 2, 3, 4 or 130."""
     signal.signal(signal.SIGTERM, _interrupt)
     arguments = sys.argv[1:] if arguments is None else arguments
     options.current_console.json_output = "--json" in arguments

@@ -1,4 +1,4 @@
-"""The protocol's split: last item = test, second last = validation, the rest = training (contract, section 3)."""
+"""The protocol's split: last item = test, second last = validation, the rest = training (docs/protocol.md)."""
 
 from __future__ import annotations
 

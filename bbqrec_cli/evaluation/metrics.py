@@ -1,4 +1,4 @@
-"""Recall@k and NDCG@k with one target a user (contract, section 3). B users, K recommendations."""
+"""Recall@k and NDCG@k with one target a user (docs/protocol.md). B users, K recommendations."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class CollisionsResult:
         return self.depths[-1].colliding_items
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's keys."""
+        """The keys that docs/scripting.md names."""
         counts = {"distinct": self.depths[-1].distinct, "colliding_items": self.colliding_items}
         return dataclasses.asdict(self) | counts | {"input": str(self.input), "signals": list(self.signals)}
 

@@ -59,7 +59,7 @@ class EmbedResult:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's keys."""
+        """The keys that docs/scripting.md names."""
         return dataclasses.asdict(self) | {"output": str(self.output)}
 
 

@@ -45,14 +45,14 @@ class EvaluateResult:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's keys."""
+        """The keys that docs/scripting.md names."""
         head = {"output": str(self.output), "model": self.model, "split": self.split, "users": self.users}
         tail = {"unevaluated": self.unevaluated, "significance": self.significance, "seconds": self.seconds}
         return head | self.aggregates | {"confidence": self.confidence} | tail
 
 
 def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
-    """Rank all items for every evaluated user of the split (contract, section 3).
+    """Rank all items for every evaluated user of the split (docs/protocol.md).
 
     Raises:
         UsageError, DataError, LackingError and the errors of reading and writing files.

@@ -69,7 +69,7 @@ class PrepareResult:
     fields: dict[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's keys."""
+        """The keys that docs/scripting.md names."""
         return dataclasses.asdict(self) | {"output": str(self.output), "text_fields": list(self.text_fields)}
 
 

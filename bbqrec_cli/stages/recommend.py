@@ -66,7 +66,7 @@ class Recommendation:
     items: list[Item]
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's keys."""
+        """The keys that docs/scripting.md names."""
         items = [{"id": item.id, "title": item.title, "score": item.score} for item in self.items]
         return {"user": self.user or None, "items": items, "history": [item.id for item in self.history]}
 

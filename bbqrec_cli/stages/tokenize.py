@@ -54,7 +54,7 @@ class TokenizeResult:
     figures: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's keys."""
+        """The keys that docs/scripting.md names."""
         return dataclasses.asdict(self) | {"output": str(self.output), "signals": list(self.signals)}
 
 

@@ -357,7 +357,7 @@ def figures(model: BBQRecQuantizer, validation: HeldOut | None, run: RunSettings
 def validation_ranks(
     alignment: SequenceAlignment, vectors: Tensor, validation: HeldOut, run: RunSettings
 ) -> np.ndarray:
-    """Rank of each user's target among all items (contract, section 3): equal scores in the order of the items' rows.
+    """Rank of each user's target among all items (docs/protocol.md): equal scores in the order of the items' rows.
 
     vectors (I, V) of all items -> (U,) int64, from 1.
     """
