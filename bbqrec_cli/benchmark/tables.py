@@ -96,8 +96,8 @@ def mean_sd(score: Score) -> str:
 
 
 def p_text(p: float) -> str:
-    """Three decimals; '<0.001' below."""
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
+    """Three decimals without the 0 before them; '<.001' below."""
+    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
 def headline(result: BenchmarkResult) -> str:

@@ -58,7 +58,8 @@ RECORDS: dict[str, Any] = {
     "model": MODEL,
     "metrics": METRICS,
     "benchmark": {
-        "users": ["ann", "бob"], "cells": {"bbqrec, seed 0": np.array([1, 0]), "popularity, seed 0": np.array([3, 2])},
+        "users": ["ann", "бob"],
+        "cells": {"bbqrec, seed 0": np.array([1, 0]), "popularity, seed 0": np.array([3, 2])},
         "steps": {"0a1b": {"stage": "train", "label": "bbqrec, seed 0", "status": "done", "seconds": 1.5, "error": ""}},
         "results": {"suite": "tiny", "failed": 0},
     },
