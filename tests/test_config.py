@@ -121,7 +121,8 @@ def test_no_toml(tmp_path):
 def every_error(cls=BBQRecError):
     yield cls
     for each in cls.__subclasses__():
-        yield from every_error(each)
+        if each.__module__.startswith("bbqrec_cli."):  # other tests make errors of their own
+            yield from every_error(each)
 
 
 def test_error_codes_are_closed_and_distinct():
