@@ -10,17 +10,14 @@ from bbqrec_cli.hdf5 import read_metrics
 
 
 def main(paths: list[str]) -> None:
-    """Print one row a file, with the 95% interval of each mean."""
+    """Print a row for each metric and file: the mean over users and its 95% interval."""
     found = [read_metrics(Path(path)) for path in paths]
-    names = list(found[0].aggregates)
-    print(f"{'model':12}{'split':12}" + "".join(f"{name:>26}" for name in names))
-    for metrics in found:
-        cells = [
-            f"{metrics.aggregates[n]:.4f} ({low:.4f}–{high:.4f})"
-            for n in names
-            for low, high in [metrics.confidence[n]]
-        ]
-        print(f"{metrics.model:12}{metrics.split:12}" + "".join(f"{cell:>26}" for cell in cells))
+    print(f"{'metric':12}{'model':12}{'split':12}{'mean':8}95% interval")
+    for name in found[0].aggregates:
+        for metrics in found:
+            low, high = metrics.confidence[name]
+            head = f"{name:12}{metrics.model:12}{metrics.split:12}"
+            print(f"{head}{metrics.aggregates[name]:<8.4f}{low:.4f} – {high:.4f}")
 
 
 if __name__ == "__main__":
