@@ -101,6 +101,7 @@ def _svg(draw: Callable[[Figure], None], *, width: float, height: float, title: 
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure)
+        figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
     text = stream.getvalue()

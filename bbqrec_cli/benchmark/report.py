@@ -83,14 +83,22 @@ def content(result: BenchmarkResult, *, plots: bool) -> dict[str, Any]:
     return {
         "name": result.suite, "command": result.command, "headline": tables.headline(result),
         "summary": summary(result), "sections": [s for s in sections(result, plots=plots) if s.table.rows or s.plot],
-        "failed": len(result.of("failed")), "left": len(result.of("left")), "suite": result.text,
+        "undone": undone(result), "suite": result.text,
     }  # fmt: skip
+
+
+def undone(result: BenchmarkResult) -> str:
+    """How many cells are missing, '' if none is."""
+    failed, left = len(result.of("failed")), len(result.of("left"))
+    parts = [f"{tables.counted(failed, 'cell')} failed" if failed else ""]
+    parts.append(f"{tables.counted(left, 'cell')} left for want of time" if left else "")
+    return ", ".join(filter(None, parts))
 
 
 def summary(result: BenchmarkResult) -> str:
     """What was run, in a line."""
-    seeds = ", ".join(map(str, result.seeds))
-    said = f"{len(result.of('done'))} of {len(result.cells)} cells are done (seeds {seeds})"
+    seeds = f"seed{'s' if len(result.seeds) > 1 else ''} {', '.join(map(str, result.seeds))}"
+    said = f"{len(result.of('done'))} of {tables.counted(len(result.cells), 'cell')} done ({seeds})"
     if result.data:
         said += f", on {result.data['users']:,} users and {result.data['items']:,} items of {result.data['source']}"
     return f"{said}. Full ranking over all items, split {result.split}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -228,16 +228,10 @@ def data_table(result: BenchmarkResult) -> Table:
 
 
 def provenance_table(result: BenchmarkResult) -> Table:
-    """Version, commit, machine and times; a row for each when the steps come from several."""
+    """Version, commit, machine and times; where the steps differ in one of them, each with its number of steps."""
     about = result.provenance
-    rows: list[Sequence[Any]] = []
-    for run in about["runs"]:
-        rows += [
-            ("steps made here", run["steps"]), ("bbqrec", run["bbqrec"]), ("commit", run["commit"] or "not known"),
-            ("processor", f"{run['processor']}, {run['cores']} cores, {run['threads']} threads used"),
-            ("device", run["device"]), ("system", f"{run['system']}, Python {run['python']}"),
-            ("packages", ", ".join(f"{name} {version}" for name, version in run["packages"].items())),
-        ]  # fmt: skip
+    rows: list[Sequence[Any]] = [(name, several(about["runs"], tell)) for name, tell in ORIGIN.items() if about["runs"]]
+    rows.append(("steps", sum(run["steps"] for run in about["runs"]) + about["unrecorded_steps"]))
     if about["unrecorded_steps"]:
         rows.append(("steps whose making is not recorded", about["unrecorded_steps"]))
     rows.append(("time spent, all steps", f"{seconds(about['seconds'])} s"))
@@ -246,3 +240,32 @@ def provenance_table(result: BenchmarkResult) -> Table:
                      f"{about['first']} to {about['last']}"))  # fmt: skip
     rows.append(("page made", about["made"]))
     return make("Where the numbers come from", ("what", "value"), rows, left=2)
+
+
+ORIGIN: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "bbqrec": lambda run: run["bbqrec"],
+    "commit": lambda run: run["commit"] or "not known",
+    "processor": lambda run: f"{run['processor']}, {run['cores']} cores",
+    "threads used": lambda run: str(run["threads"]),
+    "device": lambda run: run["device"],
+    "system": lambda run: f"{run['system']}, Python {run['python']}",
+    "packages": lambda run: ", ".join(f"{name} {version}" for name, version in run["packages"].items()),
+}
+"""What the page says of where a step ran."""
+
+
+def several(runs: Sequence[Mapping[str, Any]], tell: Callable[[Mapping[str, Any]], str]) -> Shown:
+    """What is told of the runs: once if it is the same for all, else each with its steps, most steps first."""
+    steps: dict[str, int] = {}
+    for run in runs:
+        steps[tell(run)] = steps.get(tell(run), 0) + run["steps"]
+    if len(steps) == 1:
+        return Shown(tuple(steps))
+    return Shown(
+        tuple(f"{said} ({counted(n, 'step')})" for said, n in sorted(steps.items(), key=lambda each: -each[1]))
+    )
+
+
+def counted(number: int, what: str) -> str:
+    """'1 step', '2 steps'."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

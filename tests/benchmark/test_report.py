@@ -129,7 +129,7 @@ def test_what_the_page_says(result, folder):
     assert (data["users"], data["items"]) == ("30", "12")
     assert len(data["SHA-256 of ids and sequences"]) == len(data["SHA-256 of features.h5"]) == 64
     origin = {row[0].strip(): row[1].strip() for row in page.tables["Where the numbers come from"][1:]}
-    assert (origin["steps made here"], origin["device"]) == ("16", "cpu")
+    assert (origin["steps"], origin["device"]) == ("16", "cpu")
     assert "Not done" not in page.tables
     assert sum(tag == "svg" for tag, _ in page.tags) == 2
     assert 'name = "tiny"' in "".join(page.texts)
@@ -145,7 +145,7 @@ def test_failures_and_cells_left_are_on_the_page(result, folder, fake):
     assert [[cell.strip() for cell in row] for row in page.tables["Not done"][1:]] == [
         [f"sasrec, seed {seed}", "failed", f"train sasrec, seed {seed}: the loss is nan & <bad>"] for seed in (0, 1)
     ]  # fmt: skip
-    assert "2 cells failed, 0 are left for want of time." in "".join(page.texts)
+    assert "2 cells failed" in page.texts
     assert len(page.tables["Test results"]) == 3
 
 
@@ -231,6 +231,12 @@ def test_a_score_in_lines(made, lines):
 )
 def test_seconds(value, least, text):
     assert tables.seconds(value, least) == text
+
+
+def test_several_origins_are_told_apart():
+    runs = [{"commit": "a", "device": "cpu", "steps": 1}, {"commit": "b", "device": "cpu", "steps": 3}]
+    assert tables.several(runs, lambda run: run["device"]).lines == ("cpu",)
+    assert tables.several(runs, lambda run: run["commit"]).lines == ("b (3 steps)", "a (1 step)")
 
 
 def test_the_headline(result):
