@@ -1,4 +1,5 @@
-"""Writes docs/cli.md and the configuration files in examples/ from the program itself: python docs/generate.py
+"""Writes docs/cli.md and the configuration files in examples/ from the program itself, and the results in README.md
+from docs/results: python docs/generate.py
 
 tests/test_docs.py fails when one of them is stale.
 """
@@ -80,7 +81,28 @@ def files() -> dict[Path, str]:
         found[ROOT / "examples" / "tokenizers" / f"{name}.toml"] = toml("tokenize", name, config)
     for name, (_, config) in MODELS.items():
         found[ROOT / "examples" / "models" / f"{name}.toml"] = toml("train", name, config)
-    return found
+    return found | {ROOT / "README.md": readme()}
+
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+RESULTS = {"beauty": "Amazon Beauty, id and text", "movielens": "MovieLens 1M, id, text and image"}
+"""Pages in docs/results whose tables README shows, and what they are of."""
+
+
+def readme() -> str:
+    """README.md with the first tables of the results pages, as `bbqrec benchmark` wrote them."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    parts = [f"**{about}**\n\n{first_table(name)}\n[more](docs/results/{name}.md)\n" for name, about in RESULTS.items()]
+    return before + BEGIN + "\n" + "\n".join(parts) + END + rest.split(END)[1]
+
+
+def first_table(name: str) -> str:
+    """The first table of docs/results/NAME.md."""
+    lines = (ROOT / "docs" / "results" / f"{name}.md").read_text(encoding="utf-8").splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    stop = next(number for number in range(start, len(lines) + 1) if number == len(lines) or not lines[number])
+    return "\n".join(lines[start:stop]) + "\n"
 
 
 def cli() -> str:
