@@ -36,7 +36,7 @@ def last_json(text: str) -> dict:
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_imports_nothing_heavy(command):
-    """0.3 s are kept where torch (1.1 s), numpy and h5py stay out; seconds of the processor, with room for a slow one."""
+    """0.3 s are kept where torch (1.1 s), numpy and h5py stay out; processor time, with room for a slow machine."""
     code = f"""
 import sys
 from bbqrec_cli.cli import app
