@@ -123,6 +123,16 @@ def test_an_existing_output_is_left_alone(bbqrec, files, tmp_path):
     assert bbqrec("tokenize", files["features"], "-o", output, *flags(), "--force").status == 0
 
 
+def test_the_input_is_not_the_output(bbqrec, features, tmp_path):
+    path = tmp_path / "features.h5"
+    hdf5.write_features(path, features, config={})
+    before = path.read_bytes()
+    said = bbqrec("tokenize", path, "-o", path, "--force", *flags())
+    assert said.status != 0
+    assert "features.h5" in said.err
+    assert path.read_bytes() == before
+
+
 def test_without_faiss(bbqrec, files, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     said = bbqrec("tokenize", files["features"], "-o", tmp_path / "t.h5", *flags(), "--json")

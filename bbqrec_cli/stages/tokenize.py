@@ -72,7 +72,8 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     from bbqrec_cli.tokenizers.resolution import resolve
 
     method = tokenizer_config(config.method, config.options)
-    check_output(config.output, force=config.force)
+    parents = [config.features, *([Path(method.index)] if getattr(method, "index", "") else [])]
+    check_output(config.output, force=config.force, inputs=parents)
     set_threads(config.threads)
     device = resolve_device(config.device)
     features, began = read_features(config.features), time.perf_counter()
@@ -93,7 +94,6 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     codes = resolve(made, config.on_collision)
     resolved["colliding_items"] = {"before": figures["colliding_items"], "after": colliding(codes)}
     tokens = Tokens(catalogue=features.catalogue, codes=codes, history=made.history)
-    parents = [config.features, *([Path(method.index)] if getattr(method, "index", "") else [])]
     write_tokens(config.output, tokens, config=resolved, parents=parents, force=config.force)
     checkpoint.unlink(missing_ok=True)
     return TokenizeResult(
