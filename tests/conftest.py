@@ -41,6 +41,12 @@ COLOURS = ("red", "green", "blue")
 NO_PICTURE, NO_TEXT = 5, 10
 
 
+def pytest_configure() -> None:
+    """Ctrl-C works in what the tests start, also where the tests run in a shell's background, which ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def successor() -> np.ndarray:
     """(12,): the item that every user takes after item i."""

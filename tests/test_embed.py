@@ -323,7 +323,7 @@ def test_an_existing_output_is_refused_before_any_work(files, path, monkeypatch)
 
 
 def test_command(files, bbqrec, tmp_path, monkeypatch):
-    """The default names, the contract's keys, and nothing else on stdout."""
+    """The default names, the documented keys, and nothing else on stdout."""
     shutil.copy(files["dataset"], tmp_path / "dataset.h5")
     monkeypatch.chdir(tmp_path)
     outcome = bbqrec("embed", "--modalities", "image", "--json", "--device", "cpu")

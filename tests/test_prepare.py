@@ -208,7 +208,7 @@ def test_an_input_is_no_output(folder):
 
 
 def test_command(folder, bbqrec, monkeypatch):
-    """The default name, the contract's keys, and nothing else on stdout."""
+    """The default name, the documented keys, and nothing else on stdout."""
     monkeypatch.chdir(folder.parent)
     outcome = bbqrec("prepare", "table", "raw", "--json")
     assert outcome.status == 0, outcome.err
@@ -289,7 +289,7 @@ FAILURES = {
 
 @pytest.mark.parametrize("case", FAILURES)
 def test_clean_failures(case, bbqrec, tmp_path, monkeypatch):
-    """File, line, what was found, what was needed, the next step; no output, no traceback, the contract's status."""
+    """File, line, what was found, what was needed, the next step; no output, no traceback, the documented status."""
     files, line, status, says, hint = FAILURES[case]
     write(tmp_path, files)
     monkeypatch.chdir(tmp_path)
