@@ -157,6 +157,26 @@ def _coerce(name: str, hint: Any, value: Any, where: str) -> Any:
     return value
 
 
+def load_toml(path: Path, what: str) -> tuple[dict[str, Any], str]:
+    """A TOML file's values and its text; what: what it is called when it is not there.
+
+    Raises:
+        MissingFileError: no such file.
+        UsageError: not TOML.
+    """
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10
+        import tomli as tomllib  # type: ignore[no-redef]
+    try:
+        text = path.read_text(encoding="utf-8")
+        return tomllib.loads(text), text
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such {what} file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UsageError(f"{path}: not a TOML file: {error}") from None
+
+
 def read_toml(path: Path, section: str, sections: Collection[str]) -> dict[str, Any]:
     """The options of a command in a TOML file: the file's top level, which holds for every command, then its own table.
 
@@ -168,16 +188,7 @@ def read_toml(path: Path, section: str, sections: Collection[str]) -> dict[str, 
         MissingFileError: no such file.
         UsageError: not TOML, or a table that is no command's.
     """
-    try:
-        import tomllib
-    except ImportError:  # Python 3.10
-        import tomli as tomllib  # type: ignore[no-redef]
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such configuration file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UsageError(f"{path}: not a TOML file: {error}") from None
+    values, _ = load_toml(path, "configuration")
     for name, value in values.items():
         if isinstance(value, dict) and name not in (*sections, "options"):
             raise UsageError(f"{path}: unknown table [{name}]{nearest(name, sections)}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.config import from_mapping, nearest, option
+from bbqrec_cli.config import from_mapping, load_toml, nearest, option
 from bbqrec_cli.errors import MissingFileError, UsageError
 from bbqrec_cli.stages.embed import EmbedConfig
 from bbqrec_cli.stages.evaluate import EvaluateConfig
@@ -76,7 +76,7 @@ def load_suite(name: str) -> Suite:
             raise MissingFileError(
                 f"{name}: neither a suite file nor a built-in suite ({', '.join(known)}){nearest(name, known)}"
             )
-    values, text = _read(path)
+    values, text = load_toml(path, "suite")
     _only(values, ("name", "seeds", "split", "k", "data", "evaluate", "tokenizer", "system"), str(path))
     head = from_mapping(_Head, {k: values[k] for k in ("name", "seeds", "split", "k") if k in values}, where=str(path))
     if not head.name or not all(c.isalnum() or c in "-_." for c in head.name):
@@ -107,20 +107,6 @@ class _Head:
     seeds: tuple[int, ...] = option((0,), minimum=0)
     split: str = option("test", choices=("test", "validation"))
     k: tuple[int, ...] = option((5, 10), minimum=1)
-
-
-def _read(path: Path) -> tuple[dict[str, Any], str]:
-    try:
-        import tomllib
-    except ImportError:  # Python 3.10
-        import tomli as tomllib  # type: ignore[no-redef]
-    try:
-        text = path.read_text(encoding="utf-8")
-        return tomllib.loads(text), text
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such suite file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UsageError(f"{path}: not a TOML file: {error}") from None
 
 
 def _tables(values: Mapping[str, Any], key: str, path: Path, make: Callable[[dict, str], Any]) -> list[Any]:

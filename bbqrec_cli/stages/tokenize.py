@@ -14,7 +14,7 @@ from bbqrec_cli.errors import CollapseError
 from bbqrec_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from bbqrec_cli.records import Codes, Features
+    from bbqrec_cli.records import Features
     from bbqrec_cli.tokenizers.base import Tokenized
 
 ON_COLLISION = ("nearest", "suffix", "share")
@@ -67,7 +67,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
     from bbqrec_cli.hdf5 import check_output, read_features, sha256, write_tokens
     from bbqrec_cli.records import Tokens
-    from bbqrec_cli.tokenizers.base import RunSettings, code_figures
+    from bbqrec_cli.tokenizers.base import RunSettings, code_figures, colliding
     from bbqrec_cli.tokenizers.registry import build_tokenizer, tokenizer_config
     from bbqrec_cli.tokenizers.resolution import resolve
 
@@ -92,13 +92,14 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     # Over all sessions, where it was interrupted.
     seconds = sum(row["seconds"] for row in made.history) if made.history else time.perf_counter() - began
     codes = resolve(made, config.on_collision)
-    resolved["colliding_items"] = {"before": figures["colliding_items"], "after": colliding(codes)}
+    left = colliding(codes.codes)
+    resolved["colliding_items"] = {"before": figures["colliding_items"], "after": left}
     tokens = Tokens(catalogue=features.catalogue, codes=codes, history=made.history)
     write_tokens(config.output, tokens, config=resolved, parents=parents, force=config.force)
     checkpoint.unlink(missing_ok=True)
     return TokenizeResult(
         output=config.output, method=config.method, levels=codes.levels, codebook_size=codes.codebook_size,
-        signals=codes.modalities, items=features.catalogue.items, colliding_items=colliding(codes),
+        signals=codes.modalities, items=features.catalogue.items, colliding_items=left,
         epochs=len(made.history), seconds=seconds, figures=figures,
     )  # fmt: skip
 
@@ -133,11 +134,3 @@ def tokenizer_input(features: Features) -> Any:
     return TokenizerInput(
         item_ids=features.catalogue.item_ids, features=features.features, train=split.train, validation=split.validation
     )
-
-
-def colliding(codes: Codes) -> int:
-    """Items that share their whole ID with another one."""
-    from bbqrec_cli.hdf5 import group_codes
-
-    token, sharing = group_codes(codes.codes)
-    return int((sharing[token] > 1).sum())

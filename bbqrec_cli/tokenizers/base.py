@@ -97,16 +97,21 @@ def code_figures(codes: np.ndarray, modalities: tuple[str, ...], present: np.nda
 
     codes (I, L, M), present (I, M) bool -> {'usage/text/1', 'perplexity/text/1', …, 'colliding_items'}.
     """
-    from bbqrec_cli.hdf5 import group_codes
-
     figures: dict[str, float] = {}
     for signal, name in enumerate(modalities):
         here = codes[:, :, signal] if present is None else codes[present[:, signal], :, signal]
         for level in range(codes.shape[1]):
             figures[f"usage/{name}/{level + 1}"] = len(np.unique(here[:, level]))
             figures[f"perplexity/{name}/{level + 1}"] = round(perplexity(here[:, level]), 2)
+    return figures | {"colliding_items": colliding(codes)}
+
+
+def colliding(codes: np.ndarray) -> int:
+    """Items that share their whole ID with another one. codes (I, L, M)."""
+    from bbqrec_cli.hdf5 import group_codes
+
     token, sharing = group_codes(codes)
-    return figures | {"colliding_items": int((sharing[token] > 1).sum())}
+    return int((sharing[token] > 1).sum())
 
 
 COLLAPSE_SHARE = 0.1
