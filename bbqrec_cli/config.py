@@ -91,6 +91,21 @@ def from_mapping(
     return cls(**clean)
 
 
+def papers(cls: type, options: Mapping[str, Any], *, what: str) -> dict[str, Any]:
+    """The options with which the paper ran configuration `cls`, its `PAPER`; those that are given win over them.
+
+    Args:
+        what: whose they are, for the message ('--method rqvae').
+
+    Raises:
+        UsageError: it has no such setting.
+    """
+    setting = getattr(cls, "PAPER", None)
+    if setting is None:
+        raise UsageError(f"--paper: {what} has no setting of the paper's", "--paper is for bbqrec; leave it out")
+    return {**setting, **{key.replace("-", "_"): value for key, value in options.items()}}
+
+
 def nearest(name: str, known: typing.Iterable[str]) -> str:
     """' (did you mean …?)' for the known name closest to `name`, or ''."""
     folded = {each.casefold(): each for each in known}

@@ -129,3 +129,30 @@ def test_error_codes_are_closed_and_distinct():
     codes = [error.code for error in every_error() if error.__module__.startswith("bbqrec_cli.")]
     assert sorted(codes) == list(CODES)
     assert {error.exit_code for error in every_error()} == {1, 2, 3, 4, 130}
+
+
+def test_the_papers_setting_gives_way_to_what_is_given():
+    from bbqrec_cli.models.registry import model_config
+
+    assert model_config("bbqrec", {}).tuple_vectors
+    assert not model_config("bbqrec", {}, paper=True).tuple_vectors
+    assert model_config("bbqrec", {"tuple-vectors": True}, paper=True).tuple_vectors
+
+
+def test_every_setting_of_the_paper_departs_from_a_default():
+    """An entry that says what the default says anyway would be noise, and a misspelt one a trap."""
+    from bbqrec_cli.models.registry import MODELS
+    from bbqrec_cli.tokenizers.registry import TOKENIZERS
+
+    for cls in {cls for _, cls in (*MODELS.values(), *TOKENIZERS.values()) if hasattr(cls, "PAPER")}:
+        defaults = {f.name: f.default for f in dataclasses.fields(cls)}
+        made = from_mapping(cls, cls.PAPER, where="the paper")
+        for name, value in cls.PAPER.items():
+            assert getattr(made, name) == value != defaults[name], f"{cls.__name__}.{name}"
+
+
+def test_paper_is_for_methods_with_a_setting_of_the_papers():
+    from bbqrec_cli.tokenizers.registry import tokenizer_config
+
+    with pytest.raises(UsageError, match="--paper: --method rqvae has no setting"):
+        tokenizer_config("rqvae", {}, paper=True)

@@ -138,9 +138,7 @@ def _tokenizer(table: dict[str, Any], where: str, folder: Path) -> Tokenizer:
     if isinstance(table.get("index"), str) and table["index"]:
         table["index"] = str(_there(table["index"], where, folder))
     config = _stage(TokenizeConfig, table, where, open_ended=True)
-    return Tokenizer(
-        name=name, config=config, resolved=_options(where, tokenizer_config, config.method, config.options)
-    )
+    return Tokenizer(name=name, config=config, resolved=_options(where, tokenizer_config, config.method, config))
 
 
 def _system(table: dict[str, Any], where: str, tokenizers: Mapping[str, Tokenizer]) -> System:
@@ -151,13 +149,14 @@ def _system(table: dict[str, Any], where: str, tokenizers: Mapping[str, Tokenize
         known = ", ".join(tokenizers) or "there is none"
         raise UsageError(f"{where}: tokenizer is {tokenizer!r}; known: {known}{nearest(str(tokenizer), tokenizers)}")
     config = _stage(TrainConfig, {"model": name} | table, where, open_ended=True)
-    resolved = _options(where, model_config, config.model, config.options)
+    resolved = _options(where, model_config, config.model, config)
     return System(name=name, tokenizer=tokenizer, config=config, resolved=resolved)
 
 
-def _options(where: str, check: Callable[[str, dict], Any], name: str, options: dict[str, Any]) -> Any:
+def _options(where: str, check: Callable[..., Any], name: str, config: TokenizeConfig | TrainConfig) -> Any:
+    """The checked options of the method or model `name`."""
     try:
-        return check(name, options)
+        return check(name, config.options, paper=config.paper)
     except UsageError as error:
         raise UsageError(f"{where}: {error.message}", error.hint) from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bbqrec_cli.config import option
 
@@ -32,6 +32,8 @@ class BBQRecConfig(TrainingConfig):
     """BBQRec's generator (paper, section 4.2)."""
 
     method: ClassVar[str] = "bbqrec"
+    PAPER: ClassVar[dict[str, Any]] = {"tuple_vectors": False}
+    """The paper's value of every option whose default departs from it: what --paper sets."""
 
     epochs: int = option(12, "Epochs at most; also the length of the learning rate's schedule.", minimum=1)
     learning_rate: float = option(2e-3, "Highest learning rate of AdamW.", minimum=0)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from bbqrec_cli.config import from_mapping, nearest
+from bbqrec_cli.config import from_mapping, nearest, papers
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.models.configs import BBQRecConfig, PopularityConfig, SASRecConfig, TIGERConfig, TrainingConfig
 
@@ -27,15 +27,16 @@ CONFIGS = tuple(config for _, config in MODELS.values())
 _ONLY_TRAINING = {"epochs", "batch_size", "learning_rate", "weight_decay", "warmup", "patience"}
 
 
-def model_config(name: str, options: Mapping[str, Any]) -> Any:
-    """The checked configuration of a model.
+def model_config(name: str, options: Mapping[str, Any], *, paper: bool = False) -> Any:
+    """The checked configuration of a model; paper: as the paper has it where `options` are silent.
 
     Raises:
         UsageError: an unknown model, an option that this model does not have, or a width that its heads cannot share.
     """
     if name not in MODELS:
         raise UsageError(f"--model is {name!r}; known: {', '.join(MODELS)}{nearest(name, MODELS)}")
-    made: Any = from_mapping(MODELS[name][1], options, where=f"--model {name}")
+    cls, where = MODELS[name][1], f"--model {name}"
+    made: Any = from_mapping(cls, papers(cls, options, what=where) if paper else options, where=where)
     if isinstance(made, TrainingConfig) and made.width % made.heads:
         raise UsageError(f"--width {made.width} is not a multiple of --heads {made.heads}", "the heads share the width")
     return made

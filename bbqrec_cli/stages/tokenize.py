@@ -27,6 +27,7 @@ class TokenizeConfig(StageConfig):
     features: Path = option(Path("features.h5"), "Features file.", positional=True)
     output: Path = option(Path("tokens.h5"), "Tokens file to write.", short="-o", stored=False)
     method: str = option("bbqrec", "Tokenizer: bbqrec, rqvae or published.")
+    paper: bool = option(False, "The paper's exact setting where the defaults depart from it; other options win.")
     on_collision: str = option(
         "nearest",
         "Items with equal IDs move to the nearest free ID, get one more level (suffix), or share it.",
@@ -71,7 +72,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     from bbqrec_cli.tokenizers.registry import build_tokenizer, tokenizer_config
     from bbqrec_cli.tokenizers.resolution import resolve
 
-    method = tokenizer_config(config.method, config.options)
+    method = tokenizer_config(config.method, config.options, paper=config.paper)
     parents = [config.features, *([Path(method.index)] if getattr(method, "index", "") else [])]
     check_output(config.output, force=config.force, inputs=parents)
     set_threads(config.threads)

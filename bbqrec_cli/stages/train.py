@@ -28,6 +28,7 @@ class TrainConfig(StageConfig):
     )
     output: Path = option(Path("model.h5"), "Model file to write.", short="-o", stored=False)
     model: str = option("bbqrec", "bbqrec, tiger, sasrec or popularity.")
+    paper: bool = option(False, "The paper's exact setting where the defaults depart from it; other options win.")
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
     validate_every: int = option(1, "Epochs between validations.", minimum=1)
     validation_users: int = option(0, "Validate on about so many users, evenly taken; 0: all.", minimum=0)
@@ -67,7 +68,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     from bbqrec_cli.seeds import seed_torch
     from bbqrec_cli.training.loop import Training
 
-    chosen = model_config(config.model, config.options)
+    chosen = model_config(config.model, config.options, paper=config.paper)
     settings = model_settings(chosen)
     check_output(config.output, force=config.force, inputs=[config.input])
     set_threads(config.threads)

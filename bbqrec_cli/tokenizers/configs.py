@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bbqrec_cli.config import option
 from bbqrec_cli.errors import UsageError
@@ -37,6 +37,8 @@ class BBQRecConfig(_WithWarmup):
     """Paper, sections 4.1 and 5.1. Loss: L_recon + Σ L_RQ + β L_Rec + γ L_MIM (eq. 13)."""
 
     method: ClassVar[str] = "bbqrec"
+    PAPER: ClassVar[dict[str, Any]] = {}
+    """The paper's value of every option whose default departs from it: what --paper sets."""
     warmup_share: ClassVar[float] = 1 / 2
 
     levels: int = option(3, "Levels L of the semantic ID.", minimum=1, maximum=8)
