@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from bbqrec_cli.errors import DataError, InterruptedRunError
 from bbqrec_cli.seeds import seed_torch
 from bbqrec_cli.tokenizers.base import CURE, RunSettings
 from bbqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from bbqrec_cli.training.schedule import schedule
 
 WARMUP_STEPS = 100
 LARGEST_GRADIENT = 10.0
@@ -83,10 +83,10 @@ def fit_tokenizer(
     model = make()
     optimisers = _optimisers(model, learning_rate)
     history = _resume(model, optimisers, run)
-    steps = len(batches.epoch(0))
+    total = epochs * len(batches.epoch(0))
 
     def rate(step: int) -> float:
-        return learning_rate * schedule(step, epochs * steps)
+        return learning_rate * schedule(step, total, warmup_steps(total))
 
     try:
         for epoch in range(len(history), epochs):
@@ -151,14 +151,9 @@ def _step(optimiser: torch.optim.Optimizer, loss: torch.Tensor, rate: float) -> 
     optimiser.step()
 
 
-def schedule(step: int, total: int) -> float:
-    """Linear warm-up over 100 steps (or a tenth, if that is less), then a cosine down to a hundredth."""
-    warmup = min(WARMUP_STEPS, max(1, total // 10))
-    if step < warmup:
-        return (step + 1) / warmup
-    # Epochs differ by a step or so: past the planned end the rate stays where it is.
-    share = min(1.0, (step - warmup) / max(1, total - warmup))
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
+def warmup_steps(total: int) -> int:
+    """Steps of rising rate in a run of so many: 100, or a tenth of a short run."""
+    return min(WARMUP_STEPS, max(1, total // 10))
 
 
 def _tell(

@@ -19,6 +19,7 @@ from bbqrec_cli.models.base import Recommender
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.seeds import seed_torch
 from bbqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from bbqrec_cli.training.schedule import schedule
 
 CHOSEN_BY = "ndcg@10"
 
@@ -157,9 +158,10 @@ def _epoch(
     total, todo = 0.0, batches.epoch(epoch)
     # Epochs differ by a step or so: windows meet at random places.
     steps = len(todo)
+    rise = max(1, round(training.warmup * training.epochs * steps))
     with training.progress.task(f"epoch {epoch + 1}/{training.epochs}", steps) as task:
         for number, batch in enumerate(todo):
-            share = schedule(epoch * steps + number, training.epochs * steps, training.warmup)
+            share = schedule(epoch * steps + number, training.epochs * steps, rise)
             for group in optimiser.param_groups:
                 group["lr"] = training.learning_rate * share
             with autocast(training.device, training.precision):
@@ -175,14 +177,6 @@ def _epoch(
             total += value
             task.advance(loss=value)
     return total / steps
-
-
-def schedule(step: int, total: int, warmup: float) -> float:
-    """Share of the learning rate: linear up over the first `warmup` of the steps, then a cosine down to a hundredth."""
-    rise = max(1, round(warmup * total))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
 
 
 def _interrupted(fitted: Fitted, training: Training) -> InterruptedRunError:

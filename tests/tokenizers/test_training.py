@@ -14,7 +14,7 @@ from torch import nn
 from bbqrec_cli.errors import DataError, InterruptedRunError
 from bbqrec_cli.tokenizers import training
 from bbqrec_cli.tokenizers.base import RunSettings
-from bbqrec_cli.tokenizers.training import TokenizerNetwork, fit_tokenizer, line, schedule
+from bbqrec_cli.tokenizers.training import TokenizerNetwork, fit_tokenizer, line, warmup_steps
 
 
 @dataclass
@@ -157,17 +157,8 @@ def test_start_comes_before_and_figures_after_each_epoch():
     assert order == [("start", 0), 0, ("start", 1), 1, ("start", 2), 2, ("start", 3), 3]
 
 
-def test_schedule():
-    total = 2000
-    rates = [schedule(step, total) for step in range(total)]
-    assert rates[0] == pytest.approx(0.01)
-    assert rates[49] == pytest.approx(0.5)
-    assert max(rates) == rates[99] == 1
-    assert rates[99 + 951] == pytest.approx(0.505, abs=1e-3), "half way down"
-    assert rates[-1] == pytest.approx(0.01, abs=1e-5)
-    assert schedule(total + 50, total) == pytest.approx(0.01), "a step more than planned does not raise it again"
-    assert max(schedule(step, 20) for step in range(20)) == 1
-    assert schedule(0, 1) == 1
+def test_the_rate_rises_for_a_hundred_steps_or_a_tenth():
+    assert [warmup_steps(total) for total in (1, 20, 999, 2000)] == [1, 2, 99, 100]
 
 
 COLLAPSED_AT = {1: [], 2: ["text/1"], 3: ["text/1", "text/2"], 4: ["text/1", "text/2"], 5: [], 6: ["text/1"]}
