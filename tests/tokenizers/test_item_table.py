@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.errors import DataError, WrongKindError
+from bbqrec_cli.records import Catalogue, Sequences, TrainedModel
+from bbqrec_cli.tokenizers.item_table import project, read_item_table
+
+TABLE = np.arange(36, dtype=np.float32).reshape(12, 3)
+
+
+def model_of(catalogue: Catalogue, path, **weights: np.ndarray):
+    made = TrainedModel(catalogue=catalogue, name="sasrec", settings={}, weights=weights, codes=None, history=[])
+    hdf5.write_model(path, made, config={})
+    return path
+
+
+def training(catalogue: Catalogue) -> Sequences:
+    return leave_last_out(catalogue.sequences).train
+
+
+def turned(catalogue: Catalogue) -> Catalogue:
+    """The same catalogue with its items in the opposite order."""
+    last = catalogue.items - 1
+    sequences = dataclasses.replace(catalogue.sequences, items=(last - catalogue.sequences.items).astype(np.int32))
+    return dataclasses.replace(
+        catalogue, item_ids=catalogue.item_ids[::-1], titles=catalogue.titles[::-1], sequences=sequences, attributes={}
+    )
+
+
+def test_items_are_matched_by_their_ids(catalogue, tmp_path):
+    path = model_of(turned(catalogue), tmp_path / "m.h5", **{"table.weight": TABLE})
+    found = read_item_table(path, catalogue.item_ids, training(catalogue))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, TABLE[::-1])
+
+
+def test_held_out_items_may_differ(catalogue, tmp_path):
+    """Only what the model learnt from counts."""
+    walks = [[*walk[:-2].tolist(), 0, 0] for walk in catalogue.sequences]
+    other = dataclasses.replace(catalogue, sequences=Sequences.from_lists(walks))
+    path = model_of(other, tmp_path / "m.h5", **{"table.weight": TABLE})
+    np.testing.assert_array_equal(read_item_table(path, catalogue.item_ids, training(catalogue)), TABLE)
+
+
+def test_what_can_not_serve(catalogue, tmp_path):
+    bare = model_of(catalogue, tmp_path / "bare.h5", other=TABLE)
+    with pytest.raises(DataError, match="sasrec has no vector for each item"):
+        read_item_table(bare, catalogue.item_ids, training(catalogue))
+    short = model_of(catalogue, tmp_path / "short.h5", **{"table.weight": TABLE[:5]})
+    with pytest.raises(DataError, match="has no vector for each item"):
+        read_item_table(short, catalogue.item_ids, training(catalogue))
+    path = model_of(catalogue, tmp_path / "m.h5", **{"table.weight": TABLE})
+    with pytest.raises(DataError, match="does not know 1 of the items, 'new' first"):
+        read_item_table(path, [*catalogue.item_ids, "new"], training(catalogue))
+    with pytest.raises(DataError, match="may have seen what is held out"):
+        read_item_table(path, catalogue.item_ids, catalogue.sequences)
+
+
+def test_only_a_model_file_will_do(files, catalogue):
+    with pytest.raises(WrongKindError):
+        read_item_table(files["features"], catalogue.item_ids, training(catalogue))
+
+
+def test_narrower_by_principal_directions():
+    """What lies in two directions survives in two dimensions: all inner products stay."""
+    generator = np.random.default_rng(0)
+    table = generator.standard_normal((50, 2)) @ generator.standard_normal((2, 7))
+    found = project(table, 2, seed=0)
+    assert found.shape == (50, 2)
+    np.testing.assert_allclose(found @ found.T, table @ table.T, rtol=1e-4, atol=1e-4)
+    values = np.linalg.svd(table - table.mean(0), compute_uv=False)
+    spread = np.square(found - found.mean(0)).sum(0)
+    np.testing.assert_allclose(spread, np.square(values[:2]), rtol=1e-4)
+
+
+def test_wider_by_a_rotation():
+    table = np.random.default_rng(0).standard_normal((50, 3))
+    found = project(table, 16, seed=0)
+    assert found.shape == (50, 16)
+    np.testing.assert_allclose(found @ found.T, table @ table.T, rtol=1e-4, atol=1e-4)
+    assert (np.abs(found).max(0) > 0.1).all(), "no component is empty"
+    np.testing.assert_array_equal(found, project(table, 16, seed=0))
+    assert not np.array_equal(found, project(table, 16, seed=1))
+    np.testing.assert_array_equal(project(table, 3, seed=0), table.astype(np.float32))
