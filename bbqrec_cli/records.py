@@ -115,7 +115,8 @@ class Codes:
     """Semantic IDs.
 
     codes (I, L, M) uint16; modalities: M names; codebook_size N;
-    codebooks (1 or M, L, N, D) float32 or None; item_vectors (I, M·D) float32, the quantised v_i of eq. 10, or None.
+    codebooks (1 or M, L, N, D) float32 or None; item_vectors (I, M·D) float32, the quantised v_i of eq. 10, or None;
+    present (I, M) bool: which items have which signal, None: all have all (or the file is too old to say).
     """
 
     codes: np.ndarray
@@ -124,6 +125,7 @@ class Codes:
     codebook_size: int
     codebooks: np.ndarray | None = None
     item_vectors: np.ndarray | None = None
+    present: np.ndarray | None = None
 
     @property
     def levels(self) -> int:

@@ -18,7 +18,7 @@ FILES = sorted(GOLDEN.glob("v*/*.h5"))
 
 @pytest.fixture(scope="module")
 def made():
-    """tests/golden/make.py, which holds what v1 must say."""
+    """tests/golden/make.py, which holds what each must say."""
     spec = importlib.util.spec_from_file_location("golden_make", GOLDEN / "make.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -41,8 +41,9 @@ def check(found, expected, where: str) -> None:
         assert found == expected, where
 
 
-def test_every_kind_is_there():
-    assert {path.stem for path in (GOLDEN / "v1").glob("*.h5")} == set(KINDS)
+def test_every_version_of_every_kind_is_there():
+    there = {(path.parent.name, path.stem) for path in FILES}
+    assert there == {(f"v{version}", kind) for kind in KINDS for version in range(1, KINDS[kind].version + 1)}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -55,4 +56,4 @@ def test_opens_and_says_what_it_said(path, made):
         check(arrays, made.CHECKPOINT[0], "arrays")
         assert meta == made.CHECKPOINT[1]
     else:
-        check(getattr(hdf5, f"read_{path.stem}")(path), made.RECORDS[path.stem], path.stem)
+        check(getattr(hdf5, f"read_{path.stem}")(path), made.RECORDS[path.parent.name][path.stem], path.stem)

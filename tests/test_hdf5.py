@@ -24,7 +24,7 @@ from bbqrec_cli.errors import (
     OutputExistsError,
     WrongKindError,
 )
-from bbqrec_cli.hdf5 import store
+from bbqrec_cli.hdf5 import schema, store
 from bbqrec_cli.records import Catalogue, Dataset, Feature, Sequences
 
 KINDS = ("dataset", "features", "tokens", "model", "metrics")
@@ -73,6 +73,18 @@ def test_round_trip_of_odd_values(tmp_path):
     assert hdf5.describe(path)["config"] == long
 
 
+def test_signals_that_items_lack(tmp_path, tokens, trained_model):
+    present = np.arange(24).reshape(12, 2) % 5 > 0
+    codes = dataclasses.replace(tokens.codes, present=present)
+    hdf5.write_tokens(tmp_path / "t.h5", dataclasses.replace(tokens, codes=codes))
+    hdf5.write_model(tmp_path / "m.h5", dataclasses.replace(trained_model, codes=codes))
+    for path in (tmp_path / "t.h5", tmp_path / "m.h5"):
+        np.testing.assert_array_equal(hdf5.read_codes(path)[1].present, present)
+    wrong = dataclasses.replace(codes, present=present[:, :1])
+    with pytest.raises(BrokenFileError, match=r"/present says M = 1, but /codes says 2"):
+        hdf5.write_tokens(tmp_path / "w.h5", dataclasses.replace(tokens, codes=wrong))
+
+
 @pytest.mark.parametrize(("text", "message"), [("a\0b", "row 1: holds a NUL"), ("\ud83d", "row 1: half a character")])
 def test_texts_that_hdf5_can_not_hold(tmp_path, dataset, text, message):
     with pytest.raises(DataError, match=message):
@@ -92,7 +104,8 @@ def test_provenance(files):
     assert said["parents"] == [
         {"path": "features.h5", "kind": "features", "sha256": hdf5.sha256(files["features"])},
     ]
-    assert (said["kind"], said["schema_version"], said["config"]) == ("tokens", 1, {"seed": 0})
+    assert (said["kind"], said["config"]) == ("tokens", {"seed": 0})
+    assert said["schema_version"] == schema.KINDS["tokens"].version
     assert said["datasets"]["codes"] == {"shape": [12, 2, 2], "type": "uint16"}
     assert said["datasets"]["items/title"] == {"shape": [12], "type": "str"}
     assert said["created"].endswith("+00:00")
@@ -337,7 +350,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from bbqrec_cli import hdf5
-from bbqrec_cli.hdf5 import store
+from bbqrec_cli.hdf5 import schema, store
 write = store._write_dataset
 def slow(file, name, value):
     write(file, name, value)

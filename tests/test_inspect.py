@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
+from bbqrec_cli.hdf5 import schema
 from bbqrec_cli.stages.train import TrainConfig, run
 
 KINDS = ("dataset", "features", "tokens", "model", "metrics", "checkpoint")
@@ -42,7 +43,7 @@ def screen(bbqrec, monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_fits_a_screen(files, screen, kind):
     text = screen(files[kind])
-    assert f"{kind} file, schema 1, by bbqrec" in text
+    assert f"{kind} file, schema {schema.KINDS[kind].version}, by bbqrec" in text
     assert "configuration: seed 0" in text
     if kind not in ("metrics", "checkpoint"):
         assert "30 users, 12 items, 223 interactions" in text

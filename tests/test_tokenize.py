@@ -162,6 +162,7 @@ def test_collisions_before_and_after(bbqrec, twins, tmp_path, policy, levels, af
     codes = hdf5.read_tokens(output).codes
     assert codes.codes.shape == (12, levels, 1)
     assert codes.codebooks.shape[1] == 2
+    assert codes.present.shape == (12, 1)
     if policy == "suffix":
         assert codes.codes[[0, 4, 1, 5, 9], 2, 0].tolist() == [0, 1, 0, 1, 2]
     counted = json.loads(bbqrec("collisions", output, "--json").out)

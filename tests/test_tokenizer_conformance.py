@@ -106,6 +106,21 @@ def test_the_tokens_file(made, config, catalogue, options):
     assert not result.output.with_name("tokens.h5.checkpoint").exists()
 
 
+def test_which_items_have_which_signal(made):
+    """An item without a text has codes for it all the same; `present` tells that they say nothing."""
+    codes = made[0].codes
+    if codes.present is None:
+        assert codes.codebooks is None, "only codes that did not come of features know nothing of it"
+        return
+    assert codes.present.shape == (ITEMS, len(codes.modalities))
+    for signal, name in enumerate(codes.modalities):
+        lacking = set(np.flatnonzero(~codes.present[:, signal]))
+        assert lacking == {LACKING[name]} if name in LACKING else lacking <= set(LACKING.values())
+        if codes.item_vectors is not None:
+            zero = ~codes.item_vectors.reshape(ITEMS, len(codes.modalities), -1)[:, signal].any(axis=1)
+            assert lacking == set(np.flatnonzero(zero))
+
+
 def test_the_result(made):
     tokens, result = made
     said = result.to_json()

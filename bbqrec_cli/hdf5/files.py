@@ -276,6 +276,8 @@ def _codes_out(codes: Codes) -> tuple[dict[str, Any], dict[str, Value]]:
         datasets["codebooks"] = codes.codebooks.astype(np.float32, copy=False)
     if codes.item_vectors is not None:
         datasets["item_vectors"] = codes.item_vectors.astype(np.float32, copy=False)
+    if codes.present is not None:
+        datasets["present"] = codes.present.astype(bool, copy=False)
     attributes = {"method": codes.method, "levels": codes.levels, "codebook_size": codes.codebook_size}
     return attributes | {"modalities": list(codes.modalities)}, datasets
 
@@ -308,6 +310,7 @@ def _codes_in(file: File) -> Codes | None:
         codebook_size=int(file.attribute("codebook_size")),
         codebooks=file.array("codebooks") if "codebooks" in file else None,
         item_vectors=file.array("item_vectors") if "item_vectors" in file else None,
+        present=file.array("present") if "present" in file else None,
     )
     highest, signals = int(made.codes.max(initial=0)), made.codes.shape[2]
     if highest >= made.codebook_size:

@@ -53,6 +53,7 @@ def _codes(required: bool) -> tuple[Field, ...]:
         Field("codes", "uint16", ("I", "L", "M"), required=required),
         Field("codebooks", "float32", ("*", "*", "*", "D"), required=False),
         Field("item_vectors", "float32", ("I", "*"), required=False),
+        Field("present", "bool", ("I", "M"), required=False),
         Field("token_of_item", "int64", ("I",), required=required),
         Field("collision", "int64", ("I",), required=required),
     )
@@ -66,13 +67,13 @@ KINDS: dict[str, Kind] = {
     ),
     "features": Kind(1, "bbqrec embed", (*_CATALOGUE, *_FEATURES)),
     "tokens": Kind(
-        1,
+        2,
         "bbqrec tokenize",
         (*_CATALOGUE, *_codes(required=True)),
         ("method", "levels", "codebook_size", "modalities", "history"),
     ),
     "model": Kind(
-        1,
+        2,
         "bbqrec train",
         (*_CATALOGUE, *_codes(required=False), Field("weights/{parameter}", "*", ("...",), required=False)),
         ("model", "settings", "history"),

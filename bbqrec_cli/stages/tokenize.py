@@ -92,7 +92,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     check_collapse(made, figures, config, progress)
     # Over all sessions, where it was interrupted.
     seconds = sum(row["seconds"] for row in made.history) if made.history else time.perf_counter() - began
-    codes = resolve(made, config.on_collision)
+    codes = dataclasses.replace(resolve(made, config.on_collision), present=made.present)
     left = colliding(codes.codes)
     resolved["colliding_items"] = {"before": figures["colliding_items"], "after": left}
     tokens = Tokens(catalogue=features.catalogue, codes=codes, history=made.history)

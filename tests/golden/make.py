@@ -1,17 +1,18 @@
-"""Writes one small file of each kind into a version's folder. Run once a version, never over a committed file.
+"""Writes one small file of each kind into the folder of its version. Run when a version rises; what is there stays.
 
-python tests/golden/make.py v1
+python tests/golden/make.py
 """
 
 from __future__ import annotations
 
-import sys
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bbqrec_cli import hdf5
+from bbqrec_cli.hdf5.schema import KINDS
 from bbqrec_cli.records import (
     Catalogue,
     Codes,
@@ -51,7 +52,7 @@ METRICS = Metrics(
     ndcg={5: np.array([1, 0], dtype=np.float32)}, aggregates={"recall@5": 0.5, "ndcg@5": 0.5},
     confidence={"recall@5": (0.0, 1.0), "ndcg@5": (0.0, 1.0)}, model="popularity", split="test",
 )  # fmt: skip
-RECORDS: dict[str, Any] = {
+V1: dict[str, Any] = {
     "dataset": DATASET,
     "features": Features(catalogue=CATALOGUE, features={"text": TEXT}),
     "tokens": Tokens(catalogue=CATALOGUE, codes=CODES, history=HISTORY),
@@ -64,17 +65,31 @@ RECORDS: dict[str, Any] = {
         "results": {"suite": "tiny", "failed": 0},
     },
 }
+CODES2 = dataclasses.replace(CODES, present=np.array([[True, True], [True, False], [True, True]]))
+RECORDS: dict[str, dict[str, Any]] = {
+    "v1": V1,
+    "v2": {
+        "tokens": dataclasses.replace(V1["tokens"], codes=CODES2),
+        "model": dataclasses.replace(MODEL, codes=CODES2),
+    },
+}
+"""Version -> kind -> what its file says."""
 CHECKPOINT = ({"model/weight": np.arange(3)}, {"epoch": 7})
 CONFIG = {"seed": 3}
 
 
 def main(folder: Path) -> None:
-    for kind, record in RECORDS.items():
-        if not (folder / f"{kind}.h5").exists():
-            getattr(hdf5, f"write_{kind}")(folder / f"{kind}.h5", record, config=CONFIG)
-    if not (folder / "checkpoint.h5").exists():
-        hdf5.write_checkpoint(folder / "checkpoint.h5", *CHECKPOINT, config=CONFIG)
+    for kind, schema in KINDS.items():
+        version = f"v{schema.version}"
+        path = folder / version / f"{kind}.h5"
+        path.parent.mkdir(exist_ok=True)
+        if path.exists():
+            continue
+        if kind == "checkpoint":
+            hdf5.write_checkpoint(path, *CHECKPOINT, config=CONFIG)
+        else:
+            getattr(hdf5, f"write_{kind}")(path, RECORDS[version][kind], config=CONFIG)
 
 
 if __name__ == "__main__":
-    main(Path(__file__).parent / sys.argv[1])
+    main(Path(__file__).parent)
