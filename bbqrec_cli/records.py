@@ -133,12 +133,25 @@ class Codes:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class ItemEncoder:
+    """What a tokenizer has learnt to give items codes by, for items that come later.
+
+    weights: parameter -> array; inputs: feature -> {'encoder', 'normalized', 'width'}, what it reads of an item.
+    """
+
+    weights: dict[str, np.ndarray]
+    inputs: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Tokens:
-    """What `tokenize` makes: the catalogue and the semantic IDs of its items; history: one row of figures an epoch."""
+    """What `tokenize` makes: the catalogue and the semantic IDs of its items; history: one row of figures an epoch;
+    encoder: None where the codes did not come of features."""
 
     catalogue: Catalogue
     codes: Codes
     history: list[dict[str, Any]] = field(default_factory=list)
+    encoder: ItemEncoder | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

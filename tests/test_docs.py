@@ -114,7 +114,7 @@ PARTS = {
     "Codes": ("tokens", "model"),
 }
 """Sections of docs/file-formats.md that belong to several kinds."""
-MAY_ATTRIBUTES = {"features"}
+MAY_ATTRIBUTES = {"features", "encoder_inputs"}
 """Attributes that the schema does not demand."""
 
 

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import DataError, InterruptedRunError, MissingPackageError
 from bbqrec_cli.records import Feature, Features, Sequences, Tokens
 from bbqrec_cli.stages.tokenize import TokenizeConfig, TokenizeResult, run
 from bbqrec_cli.tokenizers import training
+from bbqrec_cli.tokenizers.base import Encoding
 from bbqrec_cli.tokenizers.registry import TOKENIZERS, build_tokenizer, tokenizer_config
 
 ITEMS, USERS = 12, 30
@@ -119,6 +121,27 @@ def test_which_items_have_which_signal(made):
         if codes.item_vectors is not None:
             zero = ~codes.item_vectors.reshape(ITEMS, len(codes.modalities), -1)[:, signal].any(axis=1)
             assert lacking == set(np.flatnonzero(zero))
+
+
+def test_the_file_gives_its_items_their_codes_again(config, features, method, options, tmp_path):
+    """What new items get their codes by: on the old ones it is what they have, with bits to spare for nothing."""
+    tokens, _ = tokenize(config, tmp_path / "tokens.h5", on_collision="share")
+    tokenizer = build_tokenizer(method, tokenizer_config(method, options))
+    if not isinstance(tokenizer, Encoding):
+        assert tokens.encoder is None
+        return
+    found = tokenizer.restore(tokens.codes, tokens.encoder, torch.device("cpu"))(features.features)
+    assert set(tokens.encoder.inputs) <= set(features.features)
+    content = [signal for signal, name in enumerate(tokens.codes.modalities) if name != "id"]
+    assert content
+    np.testing.assert_array_equal(found.codes[:, :, content], tokens.codes.codes[:, :, content])
+    np.testing.assert_array_equal(found.present[:, content], tokens.codes.present[:, content])
+    shape = (ITEMS, len(tokens.codes.modalities), -1)
+    vectors, expected = found.vectors.reshape(shape), tokens.codes.item_vectors.reshape(shape)
+    np.testing.assert_array_equal(vectors[:, content], expected[:, content])
+    learnt = [signal for signal in range(shape[1]) if signal not in content]
+    assert not found.present[:, learnt].any(), "an ID is learnt, nobody can know that of a new item"
+    assert not vectors[:, learnt].any()
 
 
 def test_the_result(made):

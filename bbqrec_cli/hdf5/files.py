@@ -18,6 +18,7 @@ from bbqrec_cli.records import (
     Dataset,
     Feature,
     Features,
+    ItemEncoder,
     Metrics,
     Sequences,
     Tokens,
@@ -60,10 +61,29 @@ def read_features(path: Path) -> Features:
         return Features(catalogue=catalogue, features=_features_in(file, catalogue))
 
 
+def read_feature_rows(path: Path, names: Sequence[str], start: int, stop: int) -> dict[str, Feature]:
+    """Some features of the items start…stop-1 of a features file: of a large one, no more than is needed at a time.
+
+    Raises: the errors of `open_file`; DataError for NaN.
+    """
+    with open_file(path, "features") as file:
+        about, rows, found = file.attribute("features"), slice(start, stop), {}
+        ids = file.strings("items/id", rows)
+        for name in names:
+            values = file.array(f"features/{name}/values", rows)
+            check_finite(values, ids, f"{path}: /features/{name}/values", first=start)
+            present = file.array(f"features/{name}/present", rows)
+            found[name] = Feature(values=values, present=present, **about.get(name, {}))
+        return found
+
+
 def write_tokens(path: Path, tokens: Tokens, **provenance: Any) -> None:
     """`provenance`: config, parents, force, as in `store.write`."""
     attributes, datasets = _codes_out(tokens.codes)
     attributes["history"] = tokens.history
+    if tokens.encoder is not None:
+        attributes["encoder_inputs"] = tokens.encoder.inputs
+        datasets |= {f"encoder/{name}": value for name, value in tokens.encoder.weights.items()}
     write(path, "tokens", _catalogue_out(tokens.catalogue) | datasets, attributes=attributes, **provenance)
 
 
@@ -72,7 +92,13 @@ def read_tokens(path: Path) -> Tokens:
     with open_file(path, "tokens") as file:
         codes = _codes_in(file)
         assert codes is not None  # the schema requires them
-        return Tokens(catalogue=_catalogue_in(file), codes=codes, history=file.attribute("history"))
+        encoder = None
+        if file.has_attribute("encoder_inputs"):
+            weights = {name: file.array(f"encoder/{name}") for name in file.names("encoder")}
+            encoder = ItemEncoder(weights=weights, inputs=file.attribute("encoder_inputs"))
+        return Tokens(
+            catalogue=_catalogue_in(file), codes=codes, history=file.attribute("history"), encoder=encoder
+        )
 
 
 def write_model(path: Path, model: TrainedModel, **provenance: Any) -> None:
@@ -254,13 +280,13 @@ def _features_in(file: File, catalogue: Catalogue) -> dict[str, Feature]:
     return found
 
 
-def check_finite(values: np.ndarray, item_ids: Sequence[str], where: str) -> None:
-    """Raises: DataError naming the first item whose feature holds NaN or infinity. values (I, d)."""
+def check_finite(values: np.ndarray, item_ids: Sequence[str], where: str, *, first: int = 0) -> None:
+    """Raises: DataError naming the first item whose feature holds NaN or infinity. values (n, d) of rows from `first`."""
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(bad):
         raise DataError(
             f"{where}: NaN or infinity in {len(bad)} of {len(values)} items, "
-            f"first in item {item_ids[bad[0]]!r} (row {bad[0]})",
+            f"first in item {item_ids[bad[0]]!r} (row {first + bad[0]})",
             "mend the feature, or mark the item as missing",
         )
 

@@ -69,7 +69,7 @@ KINDS: dict[str, Kind] = {
     "tokens": Kind(
         2,
         "bbqrec tokenize",
-        (*_CATALOGUE, *_codes(required=True)),
+        (*_CATALOGUE, *_codes(required=True), Field("encoder/{parameter}", "*", ("...",), required=False)),
         ("method", "levels", "codebook_size", "modalities", "history"),
     ),
     "model": Kind(

@@ -202,10 +202,10 @@ class File:
         except _DAMAGE as error:
             raise BrokenFileError(f"{self.path}: /{name} cannot be read ({error})", _remake(self.kind)) from error
 
-    def strings(self, name: str) -> list[str]:
-        """A dataset of strings."""
+    def strings(self, name: str, rows: slice = slice(None)) -> list[str]:
+        """A dataset of strings (or some rows of it)."""
         try:
-            return [_text(v) for v in self.array(name)]
+            return [_text(v) for v in self.array(name, rows)]
         except UnicodeDecodeError as error:
             raise BrokenFileError(f"{self.path}: /{name} is not UTF-8 ({error})", _remake(self.kind)) from error
 

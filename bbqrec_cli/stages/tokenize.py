@@ -95,7 +95,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     codes = dataclasses.replace(resolve(made, config.on_collision), present=made.present)
     left = colliding(codes.codes)
     resolved["colliding_items"] = {"before": figures["colliding_items"], "after": left}
-    tokens = Tokens(catalogue=features.catalogue, codes=codes, history=made.history)
+    tokens = Tokens(catalogue=features.catalogue, codes=codes, history=made.history, encoder=made.encoder)
     write_tokens(config.output, tokens, config=resolved, parents=parents, force=config.force)
     checkpoint.unlink(missing_ok=True)
     return TokenizeResult(

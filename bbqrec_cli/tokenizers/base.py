@@ -5,17 +5,17 @@ I items, d width of a feature, L levels, M signals, N codes, D width of a code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
 from bbqrec_cli.data.splits import HeldOut
 from bbqrec_cli.progress import SILENT, Progress
-from bbqrec_cli.records import Codes, Feature, Sequences
+from bbqrec_cli.records import Codes, Feature, ItemEncoder, Sequences
 from bbqrec_cli.tokenizers.collisions import perplexity
 
 
@@ -53,12 +53,29 @@ class RunSettings:
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Tokenized:
     """codes; one row of figures an epoch; present (I, M) bool: which items have which signal (None: all have all);
-    latents (I, M, D): what was quantised, None where the codes did not come of vectors."""
+    latents (I, M, D): what was quantised, None where the codes did not come of vectors; encoder: what `restore` needs,
+    None where items that come later can have no codes."""
 
     codes: Codes
     history: list[dict[str, Any]]
     present: np.ndarray | None = None
     latents: np.ndarray | None = None
+    encoder: ItemEncoder | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Encoded:
+    """Codes of n items: codes (n, L, M) uint16; latents (n, M, D), what was quantised; vectors (n, M·D), its
+    quantisation; present (n, M) bool."""
+
+    codes: np.ndarray
+    latents: np.ndarray
+    vectors: np.ndarray
+    present: np.ndarray
+
+
+Encode = Callable[[Mapping[str, Feature]], Encoded]
+"""From a block of items' features to their codes."""
 
 
 class Tokenizer(Protocol):
@@ -72,18 +89,40 @@ class Tokenizer(Protocol):
         """
 
 
+@runtime_checkable
+class Encoding(Protocol):
+    """A tokenizer whose codes come of an item's features alone, so that it can give them to items that come later."""
+
+    def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
+        """What gives items their codes, from what `fit` left in a tokens file.
+
+        On the items of `fit` it gives the codes of `fit`, to the last bit, before any collision is resolved. A signal
+        that is learnt an item (BBQRec's id) is absent.
+        """
+
+
 def standardized(feature: Feature, *, block: int = 4096) -> np.ndarray:
     """(I, d) float32: mean 0 and variance 1 a column over the items that have the feature; zeros where it is absent."""
+    return standardize(feature, *standardisation(feature, block=block), block=block)
+
+
+def standardisation(feature: Feature, *, block: int = 4096) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and scale (d,) float64 of the columns, over the items that have the feature."""
     values, rows = feature.values, np.flatnonzero(feature.present)
     # In blocks, since a float64 copy of 4,096 features of many items would be gigabytes.
     parts = [rows[start : start + block] for start in range(0, len(rows), block)]
     mean = np.sum([values[part].sum(0, dtype=np.float64) for part in parts], axis=0) / len(rows)
     deviation = np.sqrt(np.sum([np.square(values[part] - mean).sum(0) for part in parts], axis=0) / len(rows))
     # A column that never varies says nothing, and must not be blown up to noise.
-    scale = np.where(deviation > 1e-6 * max(deviation.max(), 1e-12), deviation, np.inf)
-    made = np.zeros(values.shape, dtype=np.float32)
-    for part in parts:
-        made[part] = (values[part] - mean) / scale
+    return mean, np.where(deviation > 1e-6 * max(deviation.max(), 1e-12), deviation, np.inf)
+
+
+def standardize(feature: Feature, mean: np.ndarray, scale: np.ndarray, *, block: int = 4096) -> np.ndarray:
+    """(n, d) float32: (values - mean) / scale, zeros where the feature is absent. mean, scale (d,)."""
+    made, rows = np.zeros(feature.values.shape, dtype=np.float32), np.flatnonzero(feature.present)
+    for start in range(0, len(rows), block):
+        part = rows[start : start + block]
+        made[part] = (feature.values[part] - mean) / scale
     return made
 
 

@@ -20,8 +20,9 @@ from bbqrec_cli.device import autocast
 from bbqrec_cli.errors import DataError, UsageError, import_faiss
 from bbqrec_cli.evaluation.metrics import aggregate
 from bbqrec_cli.models.layers import embedding
-from bbqrec_cli.records import Codes, Feature
+from bbqrec_cli.records import Codes, Feature, ItemEncoder
 from bbqrec_cli.tokenizers.base import (
+    Encode,
     RunSettings,
     Tokenized,
     TokenizerInput,
@@ -266,6 +267,8 @@ class BBQRec:
             MissingPackageError: faiss is not installed.
             InterruptedRunError: Ctrl-C or SIGTERM.
         """
+        from bbqrec_cli.tokenizers.bbqrec_encoder import keep_encoder
+
         import_faiss()  # k-means comes after the warm-up: too late to say that something is missing
         config, signals = self.config, choose_signals(self.config, inputs)
         train = WindowBatches(inputs.train, batch_size=config.batch_size, seed=run.seed)
@@ -299,7 +302,14 @@ class BBQRec:
                 item_vectors=vectors.float().cpu().numpy(),
             ),
             history=history, present=present.cpu().numpy(), latents=model.encode_all().cpu().numpy(),
+            encoder=keep_encoder(model, inputs.features),
         )  # fmt: skip
+
+    def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
+        """See `Encoding.restore`."""
+        from bbqrec_cli.tokenizers.bbqrec_encoder import restore_encoder
+
+        return restore_encoder(self.config, codes, encoder, device)
 
 
 def choose_signals(config: BBQRecConfig, inputs: TokenizerInput) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ n items, d features, D width of a code, L levels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 
 from bbqrec_cli.config import nearest
 from bbqrec_cli.errors import DataError, import_faiss
-from bbqrec_cli.records import Codes
+from bbqrec_cli.records import Codes, Feature, ItemEncoder
 from bbqrec_cli.seeds import numpy_generator, torch_generator
 from bbqrec_cli.tokenizers.base import (
+    Encode,
+    Encoded,
     RunSettings,
     Tokenized,
     TokenizerInput,
@@ -26,6 +29,13 @@ from bbqrec_cli.tokenizers.base import (
     usable,
 )
 from bbqrec_cli.tokenizers.configs import RQVAEConfig
+from bbqrec_cli.tokenizers.encoding import (
+    item_encoder,
+    load_weights,
+    quantised,
+    residual_quantizer,
+    scale_feature,
+)
 from bbqrec_cli.tokenizers.residual_quantizer import ResidualQuantizer
 from bbqrec_cli.tokenizers.training import TokenizerNetwork, fit_tokenizer
 
@@ -59,10 +69,12 @@ class RowBatches:
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """Modalities side by side: values (I, d), standardised, zeros where absent; present (I, d) bool, what is real."""
+    """Modalities side by side: values (I, d), standardised, zeros where absent; present (I, d) bool, what is real;
+    their names in this order."""
 
     values: np.ndarray
     present: np.ndarray
+    names: tuple[str, ...]
 
     @property
     def having(self) -> np.ndarray:
@@ -81,13 +93,7 @@ class RQVAENetwork(TokenizerNetwork):
         width, hidden = content.values.shape[1], config.hidden
         self.register_buffer("features", torch.from_numpy(content.values), persistent=False)
         self.register_buffer("present", torch.from_numpy(content.present), persistent=False)
-        self.encoder = nn.Sequential(
-            nn.Linear(width, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden // 2),
-            nn.ReLU(),
-            nn.Linear(hidden // 2, config.dim),
-        )
+        self.encoder = encoder_network(width, hidden=hidden, dim=config.dim)
         self.decoder = nn.Sequential(
             nn.Linear(config.dim, hidden // 2),
             nn.ReLU(),
@@ -184,7 +190,37 @@ class RQVAE:
                 item_vectors=vectors,
             ),
             history=history, present=content.having[:, None], latents=latents.detach().cpu().numpy(),
+            encoder=item_encoder(inputs.features, content.names, {"encoder": model.encoder}),
         )  # fmt: skip
+
+    def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
+        """See `Encoding.restore`."""
+        assert codes.codebooks is not None  # they are where the encoder is
+        quantizer = residual_quantizer(codes.codebooks, signals=1, device=device)
+        width = sum(each["width"] for each in encoder.inputs.values())
+        network = encoder_network(width, hidden=self.config.hidden, dim=self.config.dim)
+        load_weights(network, "encoder", encoder)
+        network.to(device)
+
+        @torch.no_grad()
+        def encode(features: Mapping[str, Feature]) -> Encoded:
+            values = [scale_feature(features[name], name, encoder) for name in encoder.inputs]
+            having = np.any([features[name].present for name in encoder.inputs], axis=0)
+            latents = network(torch.from_numpy(np.concatenate(values, axis=1)).to(device)).float()
+            return quantised(quantizer, latents.unsqueeze(1), having[:, None])
+
+        return encode
+
+
+def encoder_network(width: int, *, hidden: int, dim: int) -> nn.Sequential:
+    """From d features to z."""
+    return nn.Sequential(
+        nn.Linear(width, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, hidden // 2),
+        nn.ReLU(),
+        nn.Linear(hidden // 2, dim),
+    )
 
 
 @torch.no_grad()
@@ -215,4 +251,5 @@ def choose_content(config: RQVAEConfig, inputs: TokenizerInput) -> Content:
     return Content(
         values=np.concatenate([standardized(feature) for feature in chosen], axis=1),
         present=np.concatenate([np.broadcast_to(f.present[:, None], f.values.shape) for f in chosen], axis=1),
+        names=tuple(names),
     )

@@ -19,6 +19,7 @@ from bbqrec_cli.records import (
     Dataset,
     Feature,
     Features,
+    ItemEncoder,
     Metrics,
     Sequences,
     Tokens,
@@ -66,10 +67,14 @@ V1: dict[str, Any] = {
     },
 }
 CODES2 = dataclasses.replace(CODES, present=np.array([[True, True], [True, False], [True, True]]))
+ENCODER = ItemEncoder(
+    weights={"text.mean": np.array([0.5, 0.25]), "text.scale": np.array([2.0, np.inf]), "steps": np.array(7)},
+    inputs={"text": {"encoder": "tiny", "normalized": True, "width": 2}},
+)  # fmt: skip
 RECORDS: dict[str, dict[str, Any]] = {
     "v1": V1,
     "v2": {
-        "tokens": dataclasses.replace(V1["tokens"], codes=CODES2),
+        "tokens": dataclasses.replace(V1["tokens"], codes=CODES2, encoder=ENCODER),
         "model": dataclasses.replace(MODEL, codes=CODES2),
     },
 }
