@@ -6,12 +6,14 @@ paper's equations alone do not train, and what is done about it.
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm, layer_norm, normalize
+from torch.nn.functional import normalize
 
 from bbqrec_cli.config import nearest
 from bbqrec_cli.data.batches import Batch, WindowBatches, held_out_batches
@@ -28,70 +30,36 @@ from bbqrec_cli.tokenizers.base import (
     TokenizerInput,
     code_figures,
     collapsed,
-    standardized,
     usable,
 )
 from bbqrec_cli.tokenizers.configs import BBQRecConfig
+from bbqrec_cli.tokenizers.item_table import warm_vectors
+from bbqrec_cli.tokenizers.modality import Modality
 from bbqrec_cli.tokenizers.mutual_information import CLUB
 from bbqrec_cli.tokenizers.residual_quantizer import ResidualQuantizer
 from bbqrec_cli.tokenizers.sequence_alignment import SequenceAlignment, distinct_rows
-from bbqrec_cli.tokenizers.training import TokenizerNetwork, fit_tokenizer, mlp
+from bbqrec_cli.tokenizers.training import TokenizerNetwork, fit_tokenizer
 
 SIGNALS = ("id", "text", "image")
 
 
-class Modality(nn.Module):
-    """One modality's encoders (eq. 2) and decoder (eq. 8).
+class BBQRecQuantizer(TokenizerNetwork):
+    """All parameters of section 4.1 but θ's optimiser; `loss` is eq. 13 on one batch of users.
 
-    The behaviour-aligned output ends in a batch norm without gain and lies on the unit sphere, the specific one in a
-    layer norm without gain: neither can shrink to nothing to please CLUB, and all signals meet the codebook on one
-    scale. With unit=False both are left as the networks give them.
+    Args:
+        history: items that a window of the batches may hold.
+        shares: (I,) each item's share of the training interactions, for --correct-popularity.
     """
 
-    features: Tensor
-    present: Tensor
-
-    def __init__(self, feature: Feature, *, dim: int, hidden: int, specific: bool, unit: bool = True) -> None:
-        super().__init__()
-        self.unit = unit
-        width = feature.values.shape[1]
-        self.register_buffer("features", torch.from_numpy(standardized(feature)), persistent=False)
-        self.register_buffer("present", torch.from_numpy(feature.present.copy()), persistent=False)
-        self.aligned = nn.Sequential(*mlp(width, hidden, dim))
-        self.norm = nn.BatchNorm1d(dim, affine=False)
-        self.specific = nn.Sequential(*mlp(width, hidden, dim)) if specific else None
-        self.decoder = nn.Sequential(*mlp((2 if specific else 1) * dim, hidden, width))
-
-    def encode(self, x: Tensor) -> Tensor:
-        """z, (n, D), of unit length."""
-        z = self.aligned(x).float()
-        if not self.unit:
-            return z
-        if self.training and len(z) < 2:
-            # One row has no variance: the running statistics must serve.
-            return normalize(batch_norm(z, self.norm.running_mean, self.norm.running_var), dim=1)
-        return normalize(self.norm(z), dim=1)
-
-    def encode_specific(self, x: Tensor) -> Tensor | None:
-        """z̄, (n, D), of length √D, or None in the variant ¬MIM."""
-        if self.specific is None:
-            return None
-        specific = self.specific(x).float()
-        return layer_norm(specific, specific.shape[1:]) if self.unit else specific
-
-    def decode(self, q: Tensor, specific: Tensor | None) -> Tensor:
-        """x̂ of q ⊕ z̄ (both scaled to components of about 1), (n, d)."""
-        q = q * q.shape[1] ** 0.5 if self.unit else q
-        return self.decoder(q if specific is None else torch.cat([q, specific], dim=1))
-
-
-class BBQRecQuantizer(TokenizerNetwork):
-    """All parameters of section 4.1 but θ's optimiser; `loss` is eq. 13 on one batch of users."""
+    shares: Tensor
 
     def __init__(
-        self, config: BBQRecConfig, *, items: int, features: dict[str, Feature], signals: tuple[str, ...], history: int
-    ) -> None:
+        self, config: BBQRecConfig, *, items: int, features: dict[str, Feature], signals: tuple[str, ...], history: int,
+        shares: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
+        shares = np.full(items, 1 / items) if shares is None else shares
+        self.register_buffer("shares", torch.from_numpy(shares.astype(np.float32)), persistent=False)
         self.config, self.signals = config, signals
         self.ids = embedding(items, config.dim) if "id" in signals else None
         self.modalities = nn.ModuleDict(
@@ -113,11 +81,14 @@ class BBQRecQuantizer(TokenizerNetwork):
         self.quantizer = ResidualQuantizer(
             signals=len(signals), levels=config.levels, codebook_size=config.codebook_size, dim=config.dim,
             shared=config.shared_codebook, commitment=config.alpha,
+            decay=config.ema_decay if config.codebook_learning == "ema" else 0.0,
+            rotation=config.estimator == "rotation",
         )  # fmt: skip
         self.alignment = (
             SequenceAlignment(
                 len(signals) * config.dim, layers=config.sequence_layers, heads=config.sequence_heads,
-                dropout=config.dropout, history=history, temperature=config.tau,
+                dropout=config.dropout, history=history, temperature=config.tau, learnt=config.learn_tau,
+                graph=config.sequence_encoder == "srgnn",
             )
             if config.rec
             else None
@@ -163,23 +134,46 @@ class BBQRecQuantizer(TokenizerNetwork):
         """Eq. 13 and its parts: {'loss', 'reconstruction', 'quantisation', 'recommendation', 'information'}."""
         rows, position, target, targets = distinct_rows(batch)
         present, z = self.presence(rows), self.encode(rows)
-        q, quantisation, _ = self.vectors(z, present)
+        q, quantisation, codes = self.vectors(z, present)
         reconstruction, bounds = self.content_losses(rows, z, q, present)
         parts = {"reconstruction": reconstruction, "quantisation": (quantisation * present).sum() / len(rows)}
         loss = self.config.reconstruction * parts["reconstruction"] + parts["quantisation"]
         if self.alignment is not None:
             v = q.flatten(1)
             states = self.alignment.states(torch.where(batch.mask.unsqueeze(2), v[position], 0.0), batch)
-            candidates, answer = v[:targets], target
-            if self.config.negatives == "all":
-                candidates, answer = self.all_vectors(), rows[target]
-            parts["recommendation"] = self.alignment.loss(states, candidates, answer)
+            parts["recommendation"] = self.alignment.loss(states, *self.candidates(rows[:targets], v, target))
             loss = loss + self.config.beta * parts["recommendation"]
         if self.clubs:
             parts["information"] = bounds.sum()
             # No gradient below zero: an "upper bound" under zero is the estimator's failure, and CLUB would run to -∞.
             loss = loss + self.config.gamma * (bounds.clamp(min=0) if self.config.club_floor else bounds).sum()
+        if codes is not None and self.quantizer.decay and self.training:
+            self.quantizer.update(z, codes, present)
         return parts | {"loss": loss}
+
+    def candidates(self, targets: Tensor, v: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What h_t is compared with.
+
+        Args:
+            targets: (n,) the batch's distinct target items, whose vectors come first in v; target: (P,) rows of them.
+
+        Returns:
+            vectors, each position's row among them, and -log of the chance to be drawn (None: none is weighed).
+        """
+        if self.config.negatives == "all":
+            return self.all_vectors(), targets[target], None
+        rows, vectors, drawn = targets, v[: len(targets)], 0
+        if self.config.negatives == "mixed":
+            drawn = min(self.config.sampled, self.items)
+            more = torch.randperm(self.items, device=v.device)[:drawn]
+            more = more[~torch.isin(more, targets)]
+            rows = torch.cat([targets, more])
+            vectors = torch.cat([vectors, self.vectors(self.encode(more), self.presence(more))[0].flatten(1)])
+        if not self.config.correct_popularity:
+            return vectors, target, None
+        # The chance to be missed by each of the batch's targets and by the draw.
+        missed = len(target) * torch.log1p(-self.shares[rows]) + math.log(max(1 - drawn / self.items, 1e-30))
+        return vectors, target, -torch.log(-torch.expm1(missed))
 
     def content_losses(self, rows: Tensor, z: Tensor, q: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """L_recon (eq. 8–9: summed over features, averaged over items), and eq. 3's bound of each modality."""
@@ -263,7 +257,7 @@ class BBQRec:
 
         Raises:
             DataError: no sequences to learn from; signals that are not there.
-            UsageError: the sequence encoder's heads do not divide its width.
+            UsageError: the sequence encoder's heads do not divide its width; --warm-start without the signal id.
             MissingPackageError: faiss is not installed.
             InterruptedRunError: Ctrl-C or SIGTERM.
         """
@@ -277,10 +271,19 @@ class BBQRec:
                 "no user has two training items: nothing to learn from", "--method rqvae needs content only"
             )
 
+        shares = np.bincount(inputs.train.items, minlength=inputs.items) / len(inputs.train.items)
+        if config.warm_start and "id" not in signals:
+            raise UsageError("--warm-start is for the signal id, which is not among the signals", "--signals id,…")
+        known = warm_vectors(Path(config.warm_start), inputs, config.dim, seed=run.seed) if config.warm_start else None
+
         def make() -> BBQRecQuantizer:
-            return BBQRecQuantizer(
-                config, items=inputs.items, features=dict(inputs.features), signals=signals, history=train.history
-            ).to(run.device)
+            model = BBQRecQuantizer(
+                config, items=inputs.items, features=dict(inputs.features), signals=signals, history=train.history,
+                shares=shares,
+            )  # fmt: skip
+            if known is not None and model.ids is not None:
+                model.ids.weight.data.copy_(torch.from_numpy(known))
+            return model.to(run.device)
 
         def start(model: BBQRecQuantizer, epoch: int) -> None:
             if epoch >= config.warmup and not model.quantizer.initialised:

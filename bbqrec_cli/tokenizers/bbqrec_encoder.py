@@ -12,9 +12,10 @@ import torch
 
 from bbqrec_cli.records import Codes, Feature, ItemEncoder
 from bbqrec_cli.tokenizers.base import Encode, Encoded
-from bbqrec_cli.tokenizers.bbqrec import BBQRecQuantizer, Modality
+from bbqrec_cli.tokenizers.bbqrec import BBQRecQuantizer
 from bbqrec_cli.tokenizers.configs import BBQRecConfig
 from bbqrec_cli.tokenizers.encoding import item_encoder, load_weights, quantised, residual_quantizer, scale_feature
+from bbqrec_cli.tokenizers.modality import Modality
 
 KEPT = ("aligned", "norm")
 """Parts of a modality that make z; the rest serves training only."""

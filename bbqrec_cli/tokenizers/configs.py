@@ -58,7 +58,31 @@ class BBQRecConfig(_WithWarmup):
     sequence_layers: int = option(2, "Layers of the sequence encoder.", minimum=1)
     sequence_heads: int = option(4, "Heads of the sequence encoder.", minimum=1)
     dropout: float = option(0.3, "Dropout of the sequence encoder.", minimum=0, maximum=0.9)
-    negatives: str = option("batch", "Negatives: batch (the paper's) or all items.", choices=("batch", "all"))
+    sequence_encoder: str = option(
+        "sasrec", "Sequence encoder: sasrec or srgnn, both named by the paper.", choices=("sasrec", "srgnn")
+    )
+    negatives: str = option(
+        "batch",
+        "Negatives: the batch's (batch, the paper's), these and some more (mixed), or all items.",
+        choices=("batch", "mixed", "all"),
+    )
+    sampled: int = option(2048, "Items drawn a step for --negatives mixed.", minimum=1)
+    correct_popularity: bool = option(
+        False, "Weigh negatives of batch and mixed by how rarely they are drawn, to stand for all items."
+    )
+    learn_tau: bool = option(False, "Learn τ, from --tau on.")
+    codebook_learning: str = option(
+        "gradient",
+        "Codes learn by gradient (eq. 9, the paper's) or are running means (ema).",
+        choices=("gradient", "ema"),
+    )
+    ema_decay: float = option(0.99, "Decay of those running means.", minimum=0.5, maximum=0.9999)
+    estimator: str = option(
+        "straight-through",
+        "Gradients pass the codebooks straight through (the paper's) or turned as z onto q (rotation).",
+        choices=("straight-through", "rotation"),
+    )
+    warm_start: str = option("", "A model file (sasrec): the ID signal starts from its item vectors.")
     mim: bool = option(True, "Split off a modality-specific part and push CLUB down (off: the paper's ¬MIM).")
     club_floor: bool = option(
         True, "No gradient of CLUB below 0, and a bounded variance (off: eq. 3 as it stands, which runs away)."

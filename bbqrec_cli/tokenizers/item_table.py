@@ -14,6 +14,7 @@ from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Sequences
 from bbqrec_cli.seeds import numpy_generator
+from bbqrec_cli.tokenizers.base import TokenizerInput
 
 TABLE = "table.weight"
 """The name of a model's item table among its weights."""
@@ -68,3 +69,12 @@ def project(table: np.ndarray, dim: int, *, seed: int) -> np.ndarray:
         return (table @ basis.T).astype(np.float32)
     _, directions = np.linalg.eigh(np.cov(table.astype(np.float64), rowvar=False).reshape(width, width))
     return (table @ directions[:, ::-1][:, :dim]).astype(np.float32)
+
+
+def warm_vectors(path: Path, inputs: TokenizerInput, dim: int, *, seed: int) -> np.ndarray:
+    """The directions of a model's item vectors in D dimensions, (I, D) of unit length.
+
+    Raises: as `read_item_table`.
+    """
+    vectors = project(read_item_table(path, inputs.item_ids, inputs.train), dim, seed=seed)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -5,6 +5,8 @@ B users, T items of history, P asked positions, I items, V width of v.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
@@ -12,33 +14,60 @@ from torch.nn.functional import cross_entropy, normalize
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.models.layers import CausalEncoder
+from bbqrec_cli.models.session_graph import SessionGraphEncoder
+
+LEAST_TEMPERATURE = 0.01
 
 
 class SequenceAlignment(nn.Module):
-    """f of eq. 11 (a SASRec over item vectors) and the InfoNCE loss on cosines of eq. 12.
+    """f of eq. 11 over item vectors (SASRec or SR-GNN) and the InfoNCE loss on cosines of eq. 12.
 
     Args:
         width: V = M·D, the width of v_i.
-        temperature: τ.
+        temperature: τ; learnt: from there on by gradient.
+        graph: SR-GNN, of `layers` steps, instead of SASRec.
     """
 
+    log_temperature: Tensor
+
     def __init__(
-        self, width: int, *, layers: int, heads: int, dropout: float, history: int, temperature: float
-    ) -> None:
+        self, width: int, *, layers: int, heads: int, dropout: float, history: int, temperature: float,
+        learnt: bool = False, graph: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.temperature = temperature
-        self.encoder = CausalEncoder(width, layers=layers, heads=heads, dropout=dropout, history=history, inner=width)
+        start = torch.tensor(math.log(temperature))
+        if learnt:
+            self.log_temperature = nn.Parameter(start)
+        else:
+            self.register_buffer("log_temperature", start)
+        self.encoder: SessionGraphEncoder | CausalEncoder = (
+            SessionGraphEncoder(width, steps=layers, dropout=dropout)
+            if graph
+            else CausalEncoder(width, layers=layers, heads=heads, dropout=dropout, history=history, inner=width)
+        )
+
+    @property
+    def temperature(self) -> Tensor:
+        """τ, a scalar; never below a hundredth, where one negative would be all of the loss."""
+        return self.log_temperature.exp().clamp(min=LEAST_TEMPERATURE)
 
     def states(self, vectors: Tensor, batch: Batch) -> Tensor:
         """h_t at every asked position, (P, V). vectors (B, T, V) of the batch's items."""
-        return self.encoder(vectors)[batch.targets != PAD]
+        graph = isinstance(self.encoder, SessionGraphEncoder)
+        states = self.encoder(vectors, batch.items) if graph else self.encoder(vectors)
+        return states[batch.targets != PAD]
 
-    def loss(self, states: Tensor, candidates: Tensor, target: Tensor) -> Tensor:
+    def loss(self, states: Tensor, candidates: Tensor, target: Tensor, rarity: Tensor | None = None) -> Tensor:
         """Eq. 12. states (P, V); candidates (n, V), distinct items; target (P,), each state's row among the candidates.
 
-        The candidates being distinct, no negative equals the positive.
+        The candidates being distinct, no negative equals the positive. rarity (n,): -log of the chance with which each
+        candidate is drawn as a negative; with it the denominator is, in expectation, the sum over all items.
         """
-        return cross_entropy(self.scores(states, candidates).float() / self.temperature, target)
+        logits = self.scores(states, candidates).float() / self.temperature
+        if rarity is not None:
+            own = logits.gather(1, target.unsqueeze(1))
+            logits = (logits + rarity).scatter(1, target.unsqueeze(1), own)
+        return cross_entropy(logits, target)
 
     @staticmethod
     def scores(states: Tensor, candidates: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -118,3 +119,60 @@ def test_scores_are_cosines():
     states, candidates = random(4, 8), 7 * random(5, 8, seed=1)
     expected = torch.nn.functional.cosine_similarity(states.unsqueeze(1), candidates.unsqueeze(0), dim=2)
     torch.testing.assert_close(SequenceAlignment.scores(states, candidates), expected)
+
+
+def test_rarity_makes_the_denominator_that_of_all_items():
+    """Weighed by 1 / chance, the mean over all draws is the sum over all items: here all subsets, one by one."""
+    states, vectors, made = random(3, 8), random(5, 8, seed=1), alignment()
+    targets, chance = torch.tensor([0, 1, 0]), torch.tensor([1.0, 1.0, 0.5, 0.25, 0.8])
+    mean = torch.zeros(3)
+    for drawn in itertools.product([False, True], repeat=3):
+        candidates = torch.tensor([0, 1, *(2 + number for number, here in enumerate(drawn) if here)])
+        odds = math.prod(float(p if here else 1 - p) for p, here in zip(chance[2:], drawn, strict=True))
+        for position in range(3):
+            asked = states[position : position + 1], vectors[candidates], targets[position : position + 1]
+            loss = made.loss(*asked, -chance[candidates].log())
+            own = made.scores(*asked[:2])[0, targets[position]] / 0.1
+            mean[position] += odds * (loss + own).exp()
+    everything = (made.scores(states, vectors) / 0.1).exp().sum(1)
+    torch.testing.assert_close(mean, everything, rtol=1e-4, atol=0)
+
+
+def test_the_answer_is_weighed_as_it_is():
+    """It is always there, however rarely it would be drawn."""
+    states, vectors, made = random(1, 8), random(2, 8, seed=1), alignment()
+    rarity = torch.tensor([50.0, 0.0])
+    expected = torch.nn.functional.cross_entropy(made.scores(states, vectors) / 0.1, torch.tensor([0]))
+    torch.testing.assert_close(made.loss(states, vectors, torch.tensor([0]), rarity), expected)
+
+
+def test_a_learnt_temperature():
+    made = SequenceAlignment(8, layers=1, heads=2, dropout=0.0, history=10, temperature=0.1, learnt=True)
+    optimiser = torch.optim.SGD(made.parameters(), lr=0.5)
+    states, vectors = random(6, 8), random(6, 8)
+    before = made.loss(states, vectors, torch.arange(6))
+    for _ in range(60):
+        optimiser.zero_grad()
+        made.loss(states, vectors, torch.arange(6)).backward()
+        optimiser.step()
+    assert made.temperature < 0.05, "all answers are right, so sharper is better"
+    assert made.loss(states, vectors, torch.arange(6)) < before
+    made.log_temperature.data.fill_(-50)
+    assert made.temperature.item() == pytest.approx(0.01)
+    fixed = alignment(temperature=0.25)
+    assert fixed.temperature.item() == pytest.approx(0.25)
+    assert "log_temperature" not in dict(fixed.named_parameters())
+
+
+def test_either_encoder_reads_the_items_up_to_each_question():
+    rows, vectors = [[3, 1, 3, 4, 1], [9, 2], [5, 3, 5]], random(10, 8)
+    torch.manual_seed(0)
+    made = SequenceAlignment(
+        8, layers=1, heads=1, dropout=0.0, history=10, temperature=0.1, graph=True
+    ).eval()  # fmt: skip
+    asked = batch(rows)
+    states = made.states(torch.where(asked.mask.unsqueeze(2), vectors[asked.items], 0.0), asked)
+    prefixes = [row[:stop] for row in rows for stop in range(1, len(row))]
+    for state, prefix in zip(states, prefixes, strict=True):
+        alone = made.encoder(vectors[prefix].unsqueeze(0), torch.tensor([prefix]))[0, -1]
+        torch.testing.assert_close(state, alone, rtol=1e-4, atol=1e-5)

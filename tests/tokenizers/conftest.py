@@ -1,0 +1,82 @@
+"""The tiny catalogue as BBQRec's tokenizer gets it, and the tokenizer with everything small."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bbqrec_cli.data.batches import Batch, WindowBatches
+from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.records import Features, Sequences
+from bbqrec_cli.tokenizers.base import RunSettings, Tokenized, TokenizerInput
+from bbqrec_cli.tokenizers.bbqrec import BBQRec, BBQRecQuantizer
+from bbqrec_cli.tokenizers.configs import BBQRecConfig
+
+SMALL = BBQRecConfig(
+    levels=2, codebook_size=8, dim=16, hidden=24, epochs=12, batch_size=16, learning_rate=0.01, dropout=0.0,
+    sequence_layers=1, sequence_heads=2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def inputs(features: Features, successor: np.ndarray) -> TokenizerInput:
+    """The tiny catalogue with 48 users: four from every item, 7 to 12 steps each, so that every item is a target."""
+    walks = [[item] for item in range(12) for _ in range(4)]
+    for number, walk in enumerate(walks):
+        while len(walk) < 7 + number % 6:
+            walk.append(int(successor[walk[-1]]))
+    split = leave_last_out(Sequences.from_lists(walks))
+    assert set(split.validation.targets) == set(range(12))
+    return TokenizerInput(
+        item_ids=features.catalogue.item_ids, features=features.features, train=split.train, validation=split.validation
+    )
+
+
+@pytest.fixture(scope="session")
+def small() -> Callable[..., BBQRecConfig]:
+    """The small configuration with some options changed."""
+
+    def make(**changes: Any) -> BBQRecConfig:
+        return dataclasses.replace(SMALL, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def network() -> Callable[..., BBQRecQuantizer]:
+    """An untrained network."""
+
+    def make(
+        inputs: TokenizerInput, config: BBQRecConfig = SMALL, signals: tuple[str, ...] = ("id", "text", "image"),
+        **more: Any,
+    ) -> BBQRecQuantizer:  # fmt: skip
+        torch.manual_seed(0)
+        features = dict(inputs.features)
+        return BBQRecQuantizer(config, items=12, features=features, signals=signals, history=20, **more)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def one_batch() -> Callable[[TokenizerInput], Batch]:
+    """The first batch, of all users."""
+
+    def make(inputs: TokenizerInput) -> Batch:
+        return WindowBatches(inputs.train, batch_size=48, seed=0).epoch(0)[0]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fit() -> Callable[..., Tokenized]:
+    """Train the small tokenizer."""
+
+    def run(inputs: TokenizerInput, config: BBQRecConfig = SMALL, **settings: Any) -> Tokenized:
+        return BBQRec(config).fit(inputs, RunSettings(**settings))
+
+    return run

@@ -1,0 +1,147 @@
+"""The options beside the paper's: negatives, how codebooks learn, the warm start, the sequence encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.data.splits import PAD
+from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.records import Catalogue, Sequences, TrainedModel
+from bbqrec_cli.tokenizers import bbqrec
+from bbqrec_cli.tokenizers.base import RunSettings
+
+OPTIONS = [
+    {"negatives": "mixed", "sampled": 5},
+    {"correct_popularity": True},
+    {"negatives": "mixed", "sampled": 5, "correct_popularity": True},
+    {"codebook_learning": "ema"},
+    {"estimator": "rotation"},
+    {"learn_tau": True},
+    {"sequence_encoder": "srgnn"},
+]
+
+
+@pytest.mark.parametrize("changes", OPTIONS, ids=str)
+def test_each_learns_what_comes_next(inputs, small, fit, changes):
+    made = fit(inputs, small(**changes))
+    assert made.history[-1]["quantised"]
+    assert made.history[-1]["ndcg@10"] > 0.95
+    assert made.history[-1]["colliding_items"] == 0
+
+
+@pytest.mark.parametrize("changes", OPTIONS, ids=str)
+def test_every_parameter_gets_a_gradient(inputs, small, network, one_batch, changes):
+    model = network(inputs, small(**changes), shares=np.full(12, 1 / 12))
+    bbqrec.initialise(model, RunSettings())
+    model.train().loss(one_batch(inputs))["loss"].backward()
+    unused = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()}
+    assert not {name for name in unused if not name.startswith("clubs.")}
+
+
+def test_mixed_negatives_in_a_loop(inputs, small, network, one_batch, monkeypatch):
+    """The batch's targets and the drawn items, each once."""
+    model = network(inputs, small(negatives="mixed", sampled=3)).eval().requires_grad_(False)
+    monkeypatch.setattr(torch, "randperm", lambda count, device: torch.tensor([7, 1, 10, 0, 2])[:count])
+    batch = one_batch(inputs)
+    batch = dataclasses.replace(batch, targets=torch.where(batch.targets < 4, batch.targets, PAD))
+    asked = batch.targets[batch.targets != PAD]
+    assert set(asked.tolist()) == {0, 1, 2, 3}
+    v = model.assign()[0]
+    states = model.alignment.states(torch.where(batch.mask.unsqueeze(2), v[batch.items], 0.0), batch)
+    cosines = torch.nn.functional.cosine_similarity(states.unsqueeze(1), v.unsqueeze(0), dim=2) / 0.1
+    own = cosines.gather(1, asked.unsqueeze(1))[:, 0]
+    expected = (cosines[:, [0, 1, 2, 3, 7, 10]].logsumexp(1) - own).mean()
+    torch.testing.assert_close(model.loss(batch)["recommendation"], expected)
+
+
+def test_the_chance_to_be_drawn(inputs, small, network):
+    """By counting draws: P targets by popularity, and a draw of some items without putting back."""
+    shares, rng = np.array([0.3, 0.2, 0.1, *[0.4 / 9] * 9]), np.random.default_rng(0)
+    model = network(inputs, small(negatives="mixed", sampled=4, correct_popularity=True), shares=shares).eval()
+    times, seen = 20000, np.zeros(12)
+    for _ in range(times):
+        seen[np.unique(np.concatenate([rng.choice(12, 6, p=shares), rng.permutation(12)[:4]]))] += 1
+    every = torch.arange(12)
+    _, _, rarity = model.candidates(every, torch.zeros(12, 48), torch.zeros(6, dtype=torch.int64))
+    np.testing.assert_allclose(torch.exp(-rarity), seen / times, atol=0.015)
+    whole = network(inputs, small(negatives="mixed", sampled=99, correct_popularity=True), shares=shares)
+    _, _, rarity = whole.candidates(every, torch.zeros(12, 48), torch.zeros(6, dtype=torch.int64))
+    assert rarity.abs().max() < 1e-6, "all items are drawn"
+
+
+@pytest.mark.parametrize("changes", [{"negatives": "mixed", "sampled": 5}, {"codebook_learning": "ema"}], ids=str)
+def test_a_seed_gives_one_result(inputs, small, fit, changes):
+    one, same = (fit(inputs, small(epochs=6, **changes), seed=1) for _ in range(2))
+    np.testing.assert_array_equal(one.codes.codes, same.codes.codes)
+    np.testing.assert_array_equal(one.codes.codebooks, same.codes.codebooks)
+
+
+def test_running_means_move_in_training_only(inputs, small, network, one_batch):
+    model = network(inputs, small(codebook_learning="ema"))
+    bbqrec.initialise(model, RunSettings())
+    before = model.quantizer.codebooks.clone()
+    model.eval().loss(one_batch(inputs))
+    assert torch.equal(before, model.quantizer.codebooks)
+    model.train().loss(one_batch(inputs))
+    assert not torch.equal(before, model.quantizer.codebooks)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "levels", "dim", "size"),
+    [("sasrec", 1, 32, 64), ("sasrec", 4, 256, 512), ("srgnn", 1, 32, 64), ("srgnn", 2, 64, 512)],
+)
+def test_the_paper_s_sizes(inputs, small, fit, encoder, levels, dim, size):
+    """Figure 3: D from 32 to 256, N from 64 to 512, L from 1 to 4, with the default heads."""
+    sizes = {"levels": levels, "dim": dim, "codebook_size": size, "sequence_heads": 4}
+    made = fit(inputs, small(epochs=2, sequence_encoder=encoder, **sizes))
+    assert made.codes.codebooks.shape == (1, levels, size, dim)
+    assert np.isfinite(made.history[-1]["loss"])
+
+
+@pytest.fixture
+def trained(inputs, tmp_path):
+    """A model file whose item vectors are 3 wide."""
+    walks = [[*walk, 0, 0] for walk in inputs.train]
+    catalogue = Catalogue(
+        user_ids=[str(user) for user in range(len(walks))], item_ids=inputs.item_ids, titles=[""] * 12,
+        sequences=Sequences.from_lists(walks),
+    )  # fmt: skip
+    table = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
+    model = TrainedModel(catalogue=catalogue, name="sasrec", settings={}, weights={"table.weight": table})
+    hdf5.write_model(tmp_path / "model.h5", model, config={})
+    return tmp_path / "model.h5", table
+
+
+def test_warm_start(inputs, small, fit, trained, monkeypatch):
+    """The ID signal begins where the model ended, in direction; all else begins as it would."""
+    path, table = trained
+    started = []
+
+    def stop(make, *_, **__):
+        started.append(make())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bbqrec, "fit_tokenizer", stop)
+    for changes in ({}, {"warm_start": str(path)}):
+        torch.manual_seed(0)
+        with pytest.raises(KeyboardInterrupt):
+            fit(inputs, small(**changes))
+    cold, warm = (dict(model.named_parameters()) for model in started)
+    assert {name for name in cold if not torch.equal(cold[name], warm[name])} == {"ids.weight"}
+    length = table / np.linalg.norm(table, axis=1, keepdims=True)
+    found = warm["ids.weight"].detach().numpy()
+    np.testing.assert_allclose(found @ found.T, length @ length.T, atol=1e-5)
+
+
+def test_warm_start_of_what_can_not_be(inputs, small, fit, trained):
+    path, _ = trained
+    with pytest.raises(UsageError, match="--warm-start is for the signal id"):
+        fit(inputs, small(warm_start=str(path), signals=("text",)))
+    fewer = dataclasses.replace(inputs, train=inputs.train.without_last(1))
+    with pytest.raises(DataError, match="may have seen what is held out"):
+        fit(fewer, small(warm_start=str(path)))
