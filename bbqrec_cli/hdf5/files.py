@@ -96,9 +96,7 @@ def read_tokens(path: Path) -> Tokens:
         if file.has_attribute("encoder_inputs"):
             weights = {name: file.array(f"encoder/{name}") for name in file.names("encoder")}
             encoder = ItemEncoder(weights=weights, inputs=file.attribute("encoder_inputs"))
-        return Tokens(
-            catalogue=_catalogue_in(file), codes=codes, history=file.attribute("history"), encoder=encoder
-        )
+        return Tokens(catalogue=_catalogue_in(file), codes=codes, history=file.attribute("history"), encoder=encoder)
 
 
 def write_model(path: Path, model: TrainedModel, **provenance: Any) -> None:
@@ -281,7 +279,7 @@ def _features_in(file: File, catalogue: Catalogue) -> dict[str, Feature]:
 
 
 def check_finite(values: np.ndarray, item_ids: Sequence[str], where: str, *, first: int = 0) -> None:
-    """Raises: DataError naming the first item whose feature holds NaN or infinity. values (n, d) of rows from `first`."""
+    """Raises: DataError naming the first item whose feature holds NaN or infinity. values (n, d), rows from `first`."""
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(bad):
         raise DataError(
