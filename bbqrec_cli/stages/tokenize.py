@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bbqrec_cli.records import Features
     from bbqrec_cli.tokenizers.base import Tokenized
 
-ON_COLLISION = ("nearest", "suffix", "share")
+ON_COLLISION = ("nearest", "sinkhorn", "suffix", "share")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,8 @@ class TokenizeConfig(StageConfig):
     paper: bool = option(False, "The paper's exact setting where the defaults depart from it; other options win.")
     on_collision: str = option(
         "nearest",
-        "Items with equal IDs move to the nearest free ID, get one more level (suffix), or share it.",
+        "Items with equal IDs move to free ones, one after the other (nearest) or all at once (sinkhorn), get one more "
+        "level (suffix), or share.",
         choices=ON_COLLISION,
     )
     fail_on_collapse: bool = option(False, "Exit with an error when a codebook has collapsed.", stored=False)
@@ -94,6 +95,8 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     seconds = sum(row["seconds"] for row in made.history) if made.history else time.perf_counter() - began
     codes = dataclasses.replace(resolve(made, config.on_collision), present=made.present)
     left = colliding(codes.codes)
+    if left and config.on_collision != "share":
+        progress.warn(f"{left:,} items still share an ID: --on-collision {config.on_collision} could not part them")
     resolved["colliding_items"] = {"before": figures["colliding_items"], "after": left}
     tokens = Tokens(catalogue=features.catalogue, codes=codes, history=made.history, encoder=made.encoder)
     write_tokens(config.output, tokens, config=resolved, parents=parents, force=config.force)

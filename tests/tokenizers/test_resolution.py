@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -119,17 +120,139 @@ def test_nearest_takes_the_cheapest_free_id():
         taken.add(new.tobytes())
 
 
-def test_nearest_leaves_what_cannot_be_told_apart():
+@pytest.mark.parametrize("policy", ["nearest", "sinkhorn"])
+def test_what_cannot_be_told_apart_is_left(policy):
     made = quantised(levels=1, signals=1, items=10)
-    after = resolve(made, "nearest").codes
+    after = resolve(made, policy).codes
     assert distinct(after) == 4, "4 codes are all there are"
 
 
-def test_nearest_changes_no_signal_that_an_item_lacks():
+def without(made: Tokenized, rows: list[int]) -> Tokenized:
+    """Less some items."""
+    codes = dataclasses.replace(
+        made.codes, codes=np.delete(made.codes.codes, rows, 0), item_vectors=np.delete(made.codes.item_vectors, rows, 0)
+    )
+    return Tokenized(codes=codes, history=[], latents=np.delete(made.latents, rows, 0))
+
+
+def added(made: Tokenized, after: np.ndarray) -> float:
+    """What the new codes add to the squared error of the last level, summed over items and signals."""
+    last, total = made.codes.levels - 1, 0.0
+    for row, signal in itertools.product(range(len(after)), range(after.shape[2])):
+        books = made.codes.codebooks[min(signal, len(made.codes.codebooks) - 1)]
+        residual = made.latents[row, signal] - sum(books[n][after[row, n, signal]] for n in range(last))
+        errors = np.square(residual - books[last]).sum(1)
+        total += errors[after[row, last, signal]] - errors[made.codes.codes[row, last, signal]]
+    return total
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_sinkhorn_gives_every_item_an_id_of_its_own(shared):
+    made = without(quantised(shared=shared), [1, 5, 9])
+    before = made.codes.codes.copy()
+    after = resolve(made, "sinkhorn")
+    assert distinct(after.codes) == len(before)
+    np.testing.assert_array_equal(made.codes.codes, before, "the input stays as it is")
+    np.testing.assert_array_equal(after.codes[:, :-1], before[:, :-1])
+    alone = np.array([(before == codes).all((1, 2)).sum() == 1 for codes in before])
+    assert 0 < alone.sum() < len(before)
+    np.testing.assert_array_equal(after.codes[alone], before[alone], "only what collides moves")
+    np.testing.assert_array_equal(after.item_vectors, vectors(after.codes, made.codes.codebooks))
+    again = resolve(without(quantised(shared=shared), [1, 5, 9]), "sinkhorn")
+    np.testing.assert_array_equal(again.codes, after.codes)
+
+
+def test_sinkhorn_moves_the_item_that_loses_least():
+    """Both share code 0; one is at home there, the other nearly as close to 1, in either order of the rows."""
+    book = np.array([[[[0.0], [1.0], [9.0]]]], dtype=np.float32)
+    for latents, expected in (([0.0, 0.49], [0, 1]), ([0.49, 0.0], [1, 0])):
+        codes = Codes(
+            codes=np.zeros((2, 1, 1), dtype=np.uint16), modalities=("id",), method="x", codebook_size=3, codebooks=book
+        )
+        made = Tokenized(codes=codes, history=[], latents=np.array(latents, dtype=np.float32).reshape(2, 1, 1))
+        assert resolve(made, "sinkhorn").codes.ravel().tolist() == expected
+        assert resolve(made, "nearest").codes.ravel().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_sinkhorn_is_no_dearer_than_one_after_the_other(levels):
+    made = quantised(levels=levels, signals=1, size=16, items=12 * levels)
+    both = {policy: resolve(made, policy).codes for policy in ("nearest", "sinkhorn")}
+    assert distinct(both["sinkhorn"]) == distinct(both["nearest"]) > distinct(made.codes.codes)
+    assert 0 < added(made, both["sinkhorn"]) <= added(made, both["nearest"]) + 1e-6
+
+
+@pytest.mark.parametrize("policy", ["nearest", "sinkhorn"])
+@pytest.mark.parametrize("items", [6, 20, 40, 100])
+def test_never_more_collisions(policy, items):
+    """Also where there are far more items than IDs."""
+    for signals, size in itertools.product((1, 2), (2, 4)):
+        made = quantised(levels=1, signals=signals, size=size, items=items)
+        after = resolve(made, policy).codes
+        assert alone(after) >= alone(made.codes.codes)
+        assert distinct(after) >= distinct(made.codes.codes)
+
+
+def alone(codes: np.ndarray) -> int:
+    """Items that share their ID with none."""
+    _, counts = np.unique(codes.reshape(len(codes), -1), axis=0, return_counts=True)
+    return int((counts == 1).sum())
+
+
+@pytest.mark.parametrize("policy", ["nearest", "sinkhorn"])
+def test_no_signal_that_an_item_lacks_changes(policy):
     made = quantised()
     present = np.ones((40, 2), dtype=bool)
     present[:, 1] = False
     lacking = Tokenized(codes=made.codes, history=[], latents=made.latents, present=present)
-    after = resolve(lacking, "nearest").codes
+    after = resolve(lacking, policy).codes
     assert (after != made.codes.codes).any()
     np.testing.assert_array_equal(after[:, :, 1], made.codes.codes[:, :, 1])
+
+
+def late(made: Tokenized, frozen: int) -> Tokenized:
+    """The rows from `frozen` on have come later: only their vectors are at hand."""
+    return Tokenized(codes=made.codes, history=[], latents=made.latents[frozen:], present=made.present)
+
+
+@pytest.mark.parametrize("policy", ["nearest", "sinkhorn", "share"])
+@pytest.mark.parametrize("frozen", [1, 17, 39])
+def test_old_items_stay(policy, frozen):
+    """Items 2n and 2n + 1 are near copies: old ones keep what they have, also where they collide among themselves."""
+    made = quantised()
+    before = made.codes.codes
+    after = resolve(late(made, frozen), policy, frozen=frozen)
+    np.testing.assert_array_equal(after.codes[:frozen], before[:frozen])
+    np.testing.assert_array_equal(after.item_vectors[:frozen], made.codes.item_vectors[:frozen])
+    np.testing.assert_array_equal(after.item_vectors, vectors(after.codes, made.codes.codebooks))
+    old = {codes.tobytes() for codes in before[:frozen]}
+    new = [codes.tobytes() for codes in after.codes[frozen:]]
+    assert policy == "share" or (len(set(new)) == len(new) and not old & set(new))
+
+
+def test_suffix_of_new_items():
+    """Old: two groups of 2 and 1; the new ones are counted on from there, whatever they are of."""
+    old = np.concatenate([CODES[[0, 3]], CODES[1:2]])
+    first = resolve(with_books(old), "suffix")
+    assert first.codes[:, 2, 0].tolist() == [0, 1, 0]
+    news = np.concatenate([CODES[[1, 0, 2]], CODES[2:3]])
+    fresh = np.concatenate([news, np.zeros((4, 1, 2), dtype=np.uint16)], axis=1)
+    grown = dataclasses.replace(first, codes=np.concatenate([first.codes, fresh]))
+    after = resolve(Tokenized(codes=grown, history=[], latents=np.zeros((4, 2, 3))), "suffix", frozen=3)
+    np.testing.assert_array_equal(after.codes[:3], first.codes)
+    assert after.codes[3:, 2, 0].tolist() == [1, 2, 0, 1]
+    np.testing.assert_array_equal(after.codes[3:, :2], news)
+
+
+def with_books(values: np.ndarray) -> Tokenized:
+    """As a tokenizer leaves them: with a codebook a level."""
+    made = made_codes(values)
+    return dataclasses.replace(made, codes=dataclasses.replace(made.codes, codebooks=np.zeros((1, 2, 8, 3))))
+
+
+def test_no_suffix_is_added_to_old_ids():
+    grown = with_books(np.concatenate([CODES[:3], CODES[:1]]))
+    with pytest.raises(UsageError, match="these have no level that counts"):
+        resolve(grown, "suffix", frozen=3)
+    fine = with_books(CODES[:3])
+    assert resolve(fine, "suffix", frozen=2) is fine.codes, "nothing collides, nothing is needed"

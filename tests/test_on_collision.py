@@ -1,0 +1,64 @@
+"""Whatever is done about items that share an ID: each can be recommended, and is found where it is the target."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.records import Feature
+from bbqrec_cli.stages.tokenize import ON_COLLISION
+
+
+@pytest.fixture(scope="module")
+def alike(features, tmp_path_factory) -> Path:
+    """Items 0 to 4 have one text, 5 and 6 another: two groups that no content tells apart."""
+    values = features.features["text"].values.copy()
+    values[1:5], values[5], values[10] = values[0], values[6], values[11] * 0.5
+    text = Feature(values=values, present=np.ones(12, dtype=bool))
+    path = tmp_path_factory.mktemp("alike") / "features.h5"
+    hdf5.write_features(path, dataclasses.replace(features, features={"text": text}), config={})
+    return path
+
+
+@pytest.mark.parametrize("policy", ON_COLLISION)
+def test_no_item_is_ever_lost(bbqrec, alike, tmp_path, policy):
+    tokens, model, metrics = (tmp_path / name for name in ("tokens.h5", "model.h5", "metrics.h5"))
+    made = bbqrec(
+        "tokenize", alike, "-o", tokens, "--method", "rqvae", "--levels", 2, "--codebook-size", 12, "--dim", 4,
+        "--hidden", 8, "--epochs", 2, "--on-collision", policy, "--device", "cpu", "--json",
+    )  # fmt: skip
+    assert made.status == 0, made.err
+    before = hdf5.describe(tokens)["config"]["colliding_items"]
+    assert before["before"] >= 7
+    assert before["after"] == (before["before"] if policy == "share" else 0)
+    trained = bbqrec(
+        "train", tokens, "-o", model, "--model", "tiger", "--epochs", 1, "--width", 8, "--heads", 2, "--layers", 1,
+        "--decoder-layers", 1, "--device", "cpu",
+    )  # fmt: skip
+    assert trained.status == 0, trained.err
+    every = {f"i{item}" for item in range(12)}
+    said = bbqrec("recommend", model, "--users", 3, "--top", 12, "--beam", 60, "--device", "cpu", "--json")
+    for line in said.out.splitlines():
+        shown = [item["id"] for item in json.loads(line)["items"]]
+        assert len(shown) == 12
+        assert set(shown) == every
+    judged = bbqrec("evaluate", model, "-o", metrics, "--k", 12, "--beam", 60, "--device", "cpu", "--json")
+    assert json.loads(judged.out)["recall@12"] == 1
+    assert (hdf5.read_metrics(metrics).ranks > 0).all()
+
+
+@pytest.mark.parametrize("policy", ["nearest", "sinkhorn"])
+def test_what_stays_in_collisions_is_said(bbqrec, alike, tmp_path, policy):
+    """Two codes for twelve items."""
+    made = bbqrec(
+        "tokenize", alike, "-o", tmp_path / "t.h5", "--method", "rqvae", "--levels", 1, "--codebook-size", 2, "--dim",
+        4, "--hidden", 8, "--epochs", 2, "--on-collision", policy, "--device", "cpu", "--json",
+    )  # fmt: skip
+    assert made.status == 0, made.err
+    assert json.loads(made.out)["colliding_items"] == 12
+    assert f"12 items still share an ID: --on-collision {policy} could not part them" in made.err
