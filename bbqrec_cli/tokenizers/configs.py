@@ -37,7 +37,7 @@ class BBQRecConfig(_WithWarmup):
     """Paper, sections 4.1 and 5.1. Loss: L_recon + Σ L_RQ + β L_Rec + γ L_MIM (eq. 13)."""
 
     method: ClassVar[str] = "bbqrec"
-    PAPER: ClassVar[dict[str, Any]] = {}
+    PAPER: ClassVar[dict[str, Any]] = {"correct_popularity": False}
     """The paper's value of every option whose default departs from it: what --paper sets."""
     warmup_share: ClassVar[float] = 1 / 2
 
@@ -68,7 +68,7 @@ class BBQRecConfig(_WithWarmup):
     )
     sampled: int = option(2048, "Items drawn a step for --negatives mixed.", minimum=1)
     correct_popularity: bool = option(
-        False, "Weigh negatives of batch and mixed by how rarely they are drawn, to stand for all items."
+        True, "Weigh negatives of batch and mixed by how rarely they are drawn, to stand for all (off: the paper's)."
     )
     learn_tau: bool = option(False, "Learn τ, from --tau on.")
     codebook_learning: str = option(
