@@ -334,7 +334,7 @@ def choose_signals(config: BBQRecConfig, inputs: TokenizerInput) -> tuple[str, .
     if not chosen:
         raise DataError("no signal is left: without the sequence-to-item task the ID learns nothing", "--rec")
     width = len(chosen) * config.dim
-    if config.rec and width % config.sequence_heads:
+    if config.rec and config.sequence_encoder == "sasrec" and width % config.sequence_heads:
         raise UsageError(
             f"--sequence-heads is {config.sequence_heads}, which does not divide {width}, the {len(chosen)} signals "
             f"times --dim {config.dim}",

@@ -55,8 +55,8 @@ class BBQRecConfig(_WithWarmup):
     alpha: float = option(0.25, "α, weight of the commitment term (eq. 9).", minimum=0)
     reconstruction: float = option(1.0, "Weight of the reconstruction (1 in the paper).", minimum=0)
     hidden: int = option(256, "Width of the encoders' and decoders' hidden layer.", minimum=1)
-    sequence_layers: int = option(2, "Layers of the sequence encoder.", minimum=1)
-    sequence_heads: int = option(4, "Heads of the sequence encoder.", minimum=1)
+    sequence_layers: int = option(2, "Layers (sasrec) or steps (srgnn) of the sequence encoder.", minimum=1)
+    sequence_heads: int = option(4, "Heads of the sequence encoder (sasrec).", minimum=1)
     dropout: float = option(0.3, "Dropout of the sequence encoder.", minimum=0, maximum=0.9)
     sequence_encoder: str = option(
         "sasrec", "Sequence encoder: sasrec or srgnn, both named by the paper.", choices=("sasrec", "srgnn")

@@ -103,6 +103,10 @@ def test_the_paper_s_sizes(inputs, small, fit, encoder, levels, dim, size):
     assert np.isfinite(made.history[-1]["loss"])
 
 
+def test_sr_gnn_has_no_heads(inputs, small, fit):
+    assert fit(inputs, small(epochs=2, sequence_encoder="srgnn", sequence_heads=5)).codes.codes.shape == (12, 2, 3)
+
+
 @pytest.fixture
 def trained(inputs, tmp_path):
     """A model file whose item vectors are 3 wide."""
