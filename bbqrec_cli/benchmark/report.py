@@ -119,6 +119,7 @@ def sections(result: BenchmarkResult, *, plots: bool) -> list[Section]:
         Section(table=tables.scores_table(result), plot=bars, caption=whiskers),
         Section(table=curves, plot=lines, caption="The epoch with the highest value is the one that is evaluated."),
         Section(table=tables.tokenizers_table(result)),
+        Section(table=tables.seeds_table(result)),
         Section(table=tables.fitting_table(result)),
         Section(table=tables.costs_table(result)),
         Section(table=tables.data_table(result)),

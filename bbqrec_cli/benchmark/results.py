@@ -129,7 +129,7 @@ def content_of(catalogue: Catalogue) -> str:
     return digest.hexdigest()
 
 
-def about_tokenizers(cells: Sequence[Cell], records: Records) -> list[dict[str, Any]]:
+def about_tokenizers(cells: Sequence[Cell], records: Records, suite: Suite) -> list[dict[str, Any]]:
     """Levels, codes and collisions of every tokenizer and seed whose tokens file is there."""
     from bbqrec_cli.tokenizers.collisions import depths
 
@@ -145,6 +145,8 @@ def about_tokenizers(cells: Sequence[Cell], records: Records) -> list[dict[str, 
             "levels": codes.levels, "codebook_size": codes.codebook_size, "items": len(codes.codes),
             "distinct": found[-1].distinct, "colliding_items": found[-1].colliding_items,
             "colliding_prefixes": [depth.colliding_items for depth in found],
+            "reported": suite.tokenizers[name].reported,
+            "usage": float(np.mean([used for depth in found for used in depth.usage.values()])),
         } | fitted(step.output) | spent(step, records))  # fmt: skip
     return rows
 

@@ -119,7 +119,7 @@ def summarise(config: BenchmarkConfig, suite: Suite, runner: Runner, outcomes: l
         seeds=tuple(config.seed + seed for seed in suite.seeds), metrics=names, data=results.about_data(cells, suite),
         systems=results.scores(metrics, names),
         cells=[results.about_cell(outcome, runner.records) for outcome in outcomes],
-        tokenizers=results.about_tokenizers(cells, runner.records),
+        tokenizers=results.about_tokenizers(cells, runner.records, suite),
         provenance=results.provenance(cells, runner.records), command=command_of(config), text=suite.text,
         histories=results.histories(cells),
     )  # fmt: skip

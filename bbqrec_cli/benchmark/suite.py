@@ -27,11 +27,15 @@ _OURS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenizer:
-    """A `[[tokenizer]]` table: config without files and seed; resolved: the method's options, defaults filled in."""
+    """A `[[tokenizer]]` table: config without files and seed; resolved: the method's options, defaults filled in.
+
+    reported: items in collisions that a paper reports, to be shown beside ours.
+    """
 
     name: str
     config: TokenizeConfig
     resolved: Any
+    reported: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,11 +138,14 @@ def _tables(values: Mapping[str, Any], key: str, path: Path, make: Callable[[dic
 def _tokenizer(table: dict[str, Any], where: str, folder: Path) -> Tokenizer:
     from bbqrec_cli.tokenizers.registry import tokenizer_config
 
-    name = table.pop("name")
+    name, reported = table.pop("name"), table.pop("reported", None)
+    if reported is not None and (not isinstance(reported, int) or isinstance(reported, bool) or reported < 0):
+        raise UsageError(f"{where}: reported is {reported!r}; a number of items in collisions is needed")
     if isinstance(table.get("index"), str) and table["index"]:
         table["index"] = str(_there(table["index"], where, folder))
     config = _stage(TokenizeConfig, table, where, open_ended=True)
-    return Tokenizer(name=name, config=config, resolved=_options(where, tokenizer_config, config.method, config))
+    resolved = _options(where, tokenizer_config, config.method, config)
+    return Tokenizer(name=name, config=config, resolved=resolved, reported=reported)
 
 
 def _system(table: dict[str, Any], where: str, tokenizers: Mapping[str, Tokenizer]) -> System:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -117,7 +118,7 @@ def headline(result: BenchmarkResult) -> str:
 
 def tokenizers_table(result: BenchmarkResult, *, brief: bool = False) -> Table:
     """Levels, signals, codes and collisions; brief: without the last three columns, so that it fits a terminal."""
-    columns = (
+    columns: tuple[str, ...] = (
         "tokenizer", "seed", "levels", "signals", "codes", "distinct IDs", "colliding items", "before", "by depth",
         "seconds",
     )  # fmt: skip
@@ -133,6 +134,13 @@ def tokenizers_table(result: BenchmarkResult, *, brief: bool = False) -> Table:
     note = "Items collide that have the same whole semantic ID."
     if brief:
         return make("Semantic IDs", columns[:-3], [row[:-3] for row in rows], note=note)
+    if any(row["reported"] is not None for row in result.tokenizers):
+        place = columns.index("before")
+        columns = (*columns[:place], "in its paper", *columns[place:])
+        rows = [
+            (*row[:place], about["reported"], *row[place:]) for row, about in zip(rows, result.tokenizers, strict=True)
+        ]
+        note += " In its paper: the items in collisions that were reported for it."
     note += " Before: as they were quantised, before --on-collision told some apart."
     note += " By depth: the items that would collide if IDs ended after the first level, the second, and so on."
     return make("Semantic IDs", columns, rows, note=note)
@@ -159,6 +167,39 @@ def fitting_table(result: BenchmarkResult) -> Table:
     note += "Recall: of the tokenizer's own sequence encoder, on validation, at the end of the warm-up and at the end. "
     note += "Perplexity: of the worst codebook; a codebook of N codes used evenly has N."
     return make("How the tokenizers were fitted", columns, rows, note=note)
+
+
+def seeds_table(result: BenchmarkResult) -> Table:
+    """A row a tokenizer: the figures of its seeds as mean ± standard deviation; no row for fewer than two seeds."""
+    columns = (
+        "tokenizer", "seeds", "colliding items", "before", "codes in use", "Recall@10 unquantised",
+        "Recall@10 quantised", "lowest perplexity",
+    )  # fmt: skip
+    figures = (
+        ("colliding_items", ".1f"), ("colliding_before", ".1f"), ("usage", ".1f"), ("recall_unquantised", ".4f"),
+        ("recall_quantised", ".4f"), ("lowest_perplexity", ".1f"),
+    )  # fmt: skip
+    of: dict[str, list[dict[str, Any]]] = {}
+    for row in result.tokenizers:
+        of.setdefault(row["tokenizer"], []).append(row)
+    rows = [
+        (
+            named(name, seeds[0]["method"]),
+            len(seeds),
+            *(spread([each[key] for each in seeds], form) for key, form in figures),
+        )
+        for name, seeds in of.items()
+        if len(seeds) > 1
+    ]
+    return make("Semantic IDs over seeds", columns, rows, note="Codes in use: the mean over signals and levels.")
+
+
+def spread(values: Sequence[float | None], form: str) -> str:
+    """Mean ± standard deviation of what is known of all, else NOT_KNOWN."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return NOT_KNOWN
+    return f"{statistics.mean(known):{form}} ± {statistics.stdev(known):{form}}"
 
 
 def short(value: float | None) -> str:

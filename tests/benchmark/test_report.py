@@ -101,6 +101,17 @@ def test_the_page_needs_nothing_from_outside(result, folder):
     assert any(tag == "meta" and "default-src 'none'" in (a.get("content") or "") for tag, a in page.tags)
 
 
+def test_what_a_paper_reports_stands_beside(result, folder):
+    page = html_of(
+        result(('name = "alone"', 'name = "alone"\nreported = 466'), ("seeds = [0, 1]", "seeds = [0]")), folder
+    )
+    head, *rows = ([cell.strip() for cell in row] for row in page.tables["Semantic IDs"])
+    place = head.index("in its paper")
+    assert {row[0].split("\n")[0]: row[place] for row in rows} == {"ids": "–", "alone": "466"}
+    assert head[place - 1] == "colliding items"
+    assert "Semantic IDs over seeds" not in page.tables, "there is one seed"
+
+
 def test_what_the_page_says(result, folder):
     page = html_of(result(), folder)
     head, *rows = page.tables["Test results"]
@@ -121,6 +132,11 @@ def test_what_the_page_says(result, folder):
     }
     assert ids.keys() == {("ids", "0"), ("ids", "1"), ("alone", "0"), ("alone", "1")}
     assert ids["ids", "0"][2:6] == ["2", "id, text", "4", "12"]
+    assert "in its paper" not in [cell.strip() for cell in page.tables["Semantic IDs"][0]]
+    over = {row[0].split("\n")[0]: [cell.strip() for cell in row[1:]] for row in page.tables["Semantic IDs over seeds"]}
+    assert over["ids"][:2] == ["2", "0.0 ± 0.0"]
+    assert over["ids"][2] == "–", "not known"
+    assert over["ids"][4] == "0.3000 ± 0.0000"
     costs = [row[0].strip() for row in page.tables["Costs"][1:]]
     assert costs[:4] == ["popularity, seed 0", "sasrec, seed 0", "ours, seed 0", "tokenizer alone, seed 0"]
     assert page.tables["Costs"][2][3].strip() == "1 of 2"

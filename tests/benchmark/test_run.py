@@ -39,13 +39,15 @@ def test_the_result(config, fake, folder):
     assert ours["milliseconds_per_user"] == pytest.approx(1)
     alone = said["cells"][3]
     assert (alone["system"], alone["milliseconds_per_user"], alone["status"]) == ("", None, "done")
+    codes = fake.records["tokens"].codes.codes
     assert said["tokenizers"][0] | {"seconds": 0} == {
         "tokenizer": "ids", "seed": 0, "method": "bbqrec", "signals": ["id", "text"], "levels": 2, "codebook_size": 4,
         "items": 12, "distinct": 12, "colliding_items": 0, "colliding_prefixes": [12, 0], "seconds": 0,
         "at_least": False,
     } | {
         "colliding_before": None, "epochs": 2, "reconstruction": 5.0, "information": 0.5, "lowest_information": -2.0,
-        "recall_unquantised": 0.3, "recall_quantised": 0.25, "lowest_perplexity": 2.0,
+        "recall_unquantised": 0.3, "recall_quantised": 0.25, "lowest_perplexity": 2.0, "reported": None,
+        "usage": np.mean([len(set(codes[:, level, m])) for level in (0, 1) for m in (0, 1)]),
     }  # fmt: skip
     assert said["data"]["interactions"] == 223
     assert "text" not in said

@@ -70,6 +70,8 @@ def test_tokenizers_need_no_system(folder):
         ('file = "features.h5"', 'source = "demo"\nprepare = { source = "table" }', "given in [data]"),
         ('file = "features.h5"', 'source = "demo"\nprepare = { siez = "small" }', "did you mean 'size'"),
         ('file = "features.h5"', 'source = "demo"\nembed = { dataset = "x.h5" }', "dataset is set by the benchmark"),
+        ('name = "ids"', 'name = "ids"\nreported = -1', "reported is -1"),
+        ('name = "ids"', 'name = "ids"\nreported = true', "reported is True"),
         ('name = "ids"', "", "[[tokenizer]] number 1 has no name"),
         ('name = "ids"', 'name = "a/b"', "without '/'"),
         ('name = "ids"', 'name = "a\\nb"', "a line of at most"),
