@@ -27,7 +27,7 @@ def test_every_example_is_tested():
     configurations = {f"models/{name}.toml" for name in MODELS} | {f"tokenizers/{name}.toml" for name in TOKENIZERS}
     found = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*") if path.is_file()}
     assert {name for name in found if "__pycache__" not in name} == {
-        *configurations, *SCRIPTS, "compare.py", "suite.toml"
+        *configurations, *SCRIPTS, "compare.py", "alignment.py", "suite.toml"
     }  # fmt: skip
 
 
@@ -193,3 +193,32 @@ def test_suite_runs(bbqrec, tmp_path):
     result = json.loads(done.out)
     assert len(result["cells"]) == 6
     assert (result["failed"], result["left"]) == (0, 0)
+
+
+def test_alignment(files, bbqrec, tmp_path):
+    """The page and its plots, from tokens files with and without pressure on what z and z̄ share."""
+    small = ["--dim", 8, "--hidden", 16, "--epochs", 2, "--codebook-size", 4, "--levels", 2, "--device", "cpu"]
+    for gamma in (0, 1):
+        output = tmp_path / f"gamma-{gamma}.h5"
+        made = bbqrec("tokenize", files["features"], "-o", output, "--gamma", gamma, *small)
+        assert made.status == 0, made.err
+    names = [str(files["features"]), "page.md", "gamma-0.h5", "gamma-1.h5"]
+    command = [sys.executable, str(EXAMPLES / "alignment.py"), *names]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "page.md").read_text()
+    for name in ("gamma-0, text", "gamma-1, text", "gamma-1, image", "gamma-0, text: z̄", "gamma-1, image: q"):
+        assert f"| {name} | " in text
+    assert all((tmp_path / f"alignment-{name}.svg").exists() for name in ("information", "neighbours"))
+
+
+def test_alignment_needs_both_parts(files, tmp_path):
+    command = [sys.executable, str(EXAMPLES / "alignment.py"), str(files["features"]), "page.md", str(files["tokens"])]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr

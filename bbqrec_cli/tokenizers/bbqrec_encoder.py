@@ -17,14 +17,20 @@ from bbqrec_cli.tokenizers.configs import BBQRecConfig
 from bbqrec_cli.tokenizers.encoding import item_encoder, load_weights, quantised, residual_quantizer, scale_feature
 from bbqrec_cli.tokenizers.modality import Modality
 
-KEPT = ("aligned", "norm")
-"""Parts of a modality that make z; the rest serves training only."""
-
 
 def keep_encoder(model: BBQRecQuantizer, features: Mapping[str, Feature]) -> ItemEncoder:
-    """What `restore_encoder` needs of a trained network."""
-    modules = {f"{name}.{part}": getattr(model.modality(name), part) for name in model.modalities for part in KEPT}
+    """What `restore_encoder` and `both_parts` need of a trained network."""
+    modules = {
+        f"{name}.{part}": getattr(model.modality(name), part)
+        for name in model.modalities
+        for part in kept(model.config)
+    }
     return item_encoder(features, tuple(model.modalities), modules)
+
+
+def kept(config: BBQRecConfig) -> tuple[str, ...]:
+    """Parts of a modality that make z and, for those who study it, z̄; the decoder serves training only."""
+    return ("aligned", "norm", "specific") if config.mim else ("aligned", "norm")
 
 
 def restore_encoder(config: BBQRecConfig, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
@@ -48,11 +54,25 @@ def restore_encoder(config: BBQRecConfig, codes: Codes, encoder: ItemEncoder, de
     return encode
 
 
+@torch.no_grad()
+def both_parts(
+    config: BBQRecConfig, encoder: ItemEncoder, features: Mapping[str, Feature]
+) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    """Modality -> z and z̄ (eq. 2) of the items that have it, (n, D) each; z̄ is None in the variant ¬MIM."""
+    found = {}
+    for name in encoder.inputs:
+        modality, feature = _modality(config, name, encoder), features[name]
+        x = torch.from_numpy(scale_feature(feature, name, encoder)[feature.present])
+        specific = modality.encode_specific(x)
+        found[name] = modality.encode(x).numpy(), None if specific is None else specific.numpy()
+    return found
+
+
 def _modality(config: BBQRecConfig, name: str, encoder: ItemEncoder) -> Modality:
     bare = Feature(
         values=np.zeros((1, encoder.inputs[name]["width"]), dtype=np.float32), present=np.ones(1, dtype=bool)
     )
-    made = Modality(bare, dim=config.dim, hidden=config.hidden, specific=False, unit=config.unit_signals)
-    for part in KEPT:
+    made = Modality(bare, dim=config.dim, hidden=config.hidden, specific=config.mim, unit=config.unit_signals)
+    for part in kept(config):
         load_weights(getattr(made, part), f"{name}.{part}", encoder)
     return made.eval()
