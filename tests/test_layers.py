@@ -12,8 +12,8 @@ import bbqrec_cli
 
 PACKAGE = Path(bbqrec_cli.__file__).parent
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
-LIBRARIES = ("data", "encoders", "tokenizers", "models", "decoding", "training", "evaluation")
-GROUND_FLOOR = ("hdf5", "config", "errors", "seeds", "progress", "records", "device")
+LIBRARIES = ("data", "encoders", "tokenizers", "models", "decoding", "training", "evaluation", "collisions", "pages")
+GROUND_FLOOR = ("hdf5", "grouping", "config", "errors", "seeds", "progress", "records", "device", "origin")
 LIGHT = {"__future__", "bbqrec_cli", "typer", "rich"}
 
 

@@ -1,29 +1,19 @@
-"""The page's plots, as SVG that needs nothing from outside."""
+"""The page's plots."""
 
 from __future__ import annotations
 
-import io
-import re
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from bbqrec_cli.pages.svg import COLOURS, INK, PALE, STYLES, svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bbqrec_cli.benchmark.results import Score
 
-COLOURS = ("#0b6e99", "#c2571a", "#3f7d3a", "#8a4f9e", "#a58a00", "#b0315b", "#2f4b7c", "#6b6b6b")
-"""Dark enough to be read on white, apart for colour-blind readers together with the styles of the lines."""
-STYLES = ("-", "--", ":", "-.")
-INK, PALE = "#333333", "#dddddd"
 PANELS = 4
 """Metrics side by side."""
-_STYLE: Any = {
-    "svg.hashsalt": "bbqrec", "svg.fonttype": "path", "font.size": 9, "text.parse_math": False, "axes.edgecolor": INK,
-    "axes.spines.top": False, "axes.spines.right": False, "text.color": INK, "axes.labelcolor": INK,
-    "xtick.color": INK, "ytick.color": INK,
-}  # fmt: skip
 
 
 def score_bars(systems: Mapping[str, Mapping[str, Score]], metrics: Sequence[str]) -> str:
@@ -53,7 +43,7 @@ def score_bars(systems: Mapping[str, Mapping[str, Score]], metrics: Sequence[str
             panel.set_xlim(left=0)
         next(iter(figure.axes)).invert_yaxis()
 
-    return _svg(draw, width=10.0, height=rows * (0.9 + 0.36 * len(names)), title="Scores with 95% intervals")
+    return svg(draw, width=10.0, height=rows * (0.9 + 0.36 * len(names)), title="Scores with 95% intervals")
 
 
 def epoch_lines(histories: Mapping[tuple[str, int], Sequence[tuple[int, float]]]) -> str:
@@ -83,29 +73,8 @@ def epoch_lines(histories: Mapping[tuple[str, int], Sequence[tuple[int, float]]]
         axes.set_ylim(bottom=0)
         axes.grid(color=PALE, linewidth=0.7)
 
-    return _svg(draw, width=8.0, height=3.4, title="Validation NDCG@10 by epoch")
+    return svg(draw, width=8.0, height=3.4, title="Validation NDCG@10 by epoch")
 
 
 def _short(name: str) -> str:
     return name if len(name) <= 28 else name[:27] + "…"
-
-
-def _svg(draw: Callable[[Figure], None], *, width: float, height: float, title: str) -> str:
-    """An <svg> element of a figure, without the file's header, links and date."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    stream = io.StringIO()
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        # Names in scripts that the font lacks become boxes here; the tables have them right.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=(width, height), layout="constrained")
-        draw(figure)
-        figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
-    text = stream.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
-    # Two plots on one page must not share ids.
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{title.split()[0].lower()}-", text)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)

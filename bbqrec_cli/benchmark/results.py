@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import bbqrec_cli
 from bbqrec_cli.benchmark.plan import Cell, Step
 from bbqrec_cli.benchmark.runner import Outcome
 from bbqrec_cli.benchmark.suite import Suite
@@ -27,7 +22,6 @@ from bbqrec_cli.records import Catalogue, Metrics
 
 Records = Mapping[str, Mapping[str, Any]]
 """A step's key -> what the runner recorded of it."""
-PACKAGES = ("torch", "numpy", "scipy", "faiss-cpu", "sentence-transformers")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -131,7 +125,7 @@ def content_of(catalogue: Catalogue) -> str:
 
 def about_tokenizers(cells: Sequence[Cell], records: Records, suite: Suite) -> list[dict[str, Any]]:
     """Levels, codes and collisions of every tokenizer and seed whose tokens file is there."""
-    from bbqrec_cli.tokenizers.collisions import depths
+    from bbqrec_cli.collisions.depths import codebooks, depths
 
     steps = {(cell.tokenizer, cell.seed): step for cell in cells if (step := cell.step("tokenize"))}
     rows = []
@@ -139,7 +133,7 @@ def about_tokenizers(cells: Sequence[Cell], records: Records, suite: Suite) -> l
         if not step.output.exists():
             continue
         _, codes = read_codes(step.output)
-        found = depths(codes.codes, codes.modalities)
+        found = depths(codes.codes, codebooks(codes.codes, codes.modalities, codes.codebook_size))
         rows.append({
             "tokenizer": name, "seed": seed, "method": codes.method, "signals": list(codes.modalities),
             "levels": codes.levels, "codebook_size": codes.codebook_size, "items": len(codes.codes),
@@ -227,53 +221,3 @@ def provenance(cells: Sequence[Cell], records: Records) -> dict[str, Any]:
         "seconds": sum(spent(step, records)["seconds"] or 0.0 for step in steps.values()),
         "runs": list(runs.values()), "unrecorded_steps": len(steps) - len(known),
     }  # fmt: skip
-
-
-def origin(device: str, threads: int) -> dict[str, Any]:
-    """Version, commit where it is known, packages and machine: what is recorded with a step that runs here and now."""
-    import torch
-
-    packages = {}
-    for name in PACKAGES:
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {
-        "bbqrec": bbqrec_cli.__version__, "commit": commit(), "python": platform.python_version(),
-        "packages": packages, "system": platform.platform(terse=True), "processor": processor(),
-        "cores": os.cpu_count(), "threads": threads or torch.get_num_threads(), "device": device_name(device),
-    }  # fmt: skip
-
-
-def commit() -> str:
-    """The git commit that this code is, '' if it was installed rather than cloned."""
-    here = Path(bbqrec_cli.__file__)
-    git = ["git", "-C", str(here.parent)]
-    try:
-        # A package inside somebody else's repository is not tracked by it.
-        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], check=True, capture_output=True)
-        head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-        dirty = subprocess.run([*git, "status", "--porcelain", "."], check=True, capture_output=True, text=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return head + (" with uncommitted changes" if dirty.strip() else "")
-
-
-def processor() -> str:
-    """The CPU's name."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as stream:
-            return next(line.split(":", 1)[1].strip() for line in stream if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def device_name(name: str) -> str:
-    """The device that torch computes on, with the GPU's name."""
-    import torch
-
-    from bbqrec_cli.device import resolve_device
-
-    device = resolve_device(name)
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)

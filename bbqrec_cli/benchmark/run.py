@@ -84,10 +84,10 @@ def run(config: BenchmarkConfig, progress: Progress = SILENT, stages: Stages | N
     """
     from bbqrec_cli.benchmark.lock import locked
     from bbqrec_cli.benchmark.plan import Machine, make_plan
-    from bbqrec_cli.benchmark.report import check_page
-    from bbqrec_cli.benchmark.results import origin
     from bbqrec_cli.benchmark.runner import Runner, real_stages
     from bbqrec_cli.benchmark.suite import load_suite
+    from bbqrec_cli.origin import origin
+    from bbqrec_cli.pages.page import check_page
 
     suite = load_suite(config.suite)
     if config.report:

@@ -1,50 +1,16 @@
-"""A benchmark's result as tables of texts: the terminal, the HTML page and the Markdown page show the same ones."""
+"""A benchmark's result as tables."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, counted, make, of_all, plain, short
 
 if TYPE_CHECKING:
     from bbqrec_cli.benchmark.results import Score
     from bbqrec_cli.benchmark.run import BenchmarkResult
-
-NOT_KNOWN = "–"
-Row = tuple["Shown", ...]
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What a table says at one place: the first line is the main thing; best: the best of its column."""
-
-    lines: tuple[str, ...]
-    best: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """left: how many columns, from the first, hold words rather than numbers; note: what must be known to read it."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-    left: int = 1
-    note: str = ""
-
-
-def make(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, left: int = 1, note: str = "") -> Table:
-    """A table of texts, numbers, `Shown`s and None (not known)."""
-    shown = tuple(tuple(each if isinstance(each, Shown) else Shown((plain(each),)) for each in row) for row in rows)
-    return Table(title=title, columns=tuple(columns), rows=shown, left=left, note=note)
-
-
-def plain(value: Any) -> str:
-    """A value as text."""
-    if value is None:
-        return NOT_KNOWN
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def scores_table(result: BenchmarkResult, *, brief: bool = False) -> Table:
@@ -202,16 +168,6 @@ def spread(values: Sequence[float | None], form: str) -> str:
     return f"{statistics.mean(known):{form}} ± {statistics.stdev(known):{form}}"
 
 
-def short(value: float | None) -> str:
-    """Three digits."""
-    return NOT_KNOWN if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def of_all(count: int, items: int) -> Shown:
-    """A count and its share of all items."""
-    return Shown((f"{count:,}", f"{100 * count / max(1, items):.2f}%"))
-
-
 def costs_table(result: BenchmarkResult) -> Table:
     """Seconds a stage, epochs and milliseconds a user, cell by cell; what cells share was run once."""
     columns = ("cell", "tokenize, s", "train, s", "best epoch", "evaluate, s", "ms a user")
@@ -305,8 +261,3 @@ def several(runs: Sequence[Mapping[str, Any]], tell: Callable[[Mapping[str, Any]
     return Shown(
         tuple(f"{said} ({counted(n, 'step')})" for said, n in sorted(steps.items(), key=lambda each: -each[1]))
     )
-
-
-def counted(number: int, what: str) -> str:
-    """'1 step', '2 steps'."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

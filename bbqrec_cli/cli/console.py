@@ -8,13 +8,19 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from bbqrec_cli.errors import BBQRecError
+
+if TYPE_CHECKING:
+    from bbqrec_cli.pages.tables import Table as PageTable
+
+NAME_WIDTH = 12
+"""What a narrow terminal leaves to names at least."""
 
 
 class _Task:
@@ -129,6 +135,26 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
         made.add_column(column, justify="left" if number < left else "right", overflow="fold")
     for row in rows:
         made.add_row(*(Text(f"{v:.4f}" if isinstance(v, float) else "" if v is None else str(v)) for v in row))
+    return made
+
+
+def rich_table(table: PageTable) -> Table:
+    """A table for the terminal; what is the best of its column is bold."""
+    from rich.box import SIMPLE_HEAD
+    from rich.text import Text
+
+    made = Table(
+        box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), title=Text(f"\n{table.title}"), title_justify="left",
+        title_style="bold", caption=Text(table.note) if table.note else None, caption_justify="left",
+    )  # fmt: skip
+    for number, column in enumerate(table.columns):
+        if number < table.left:
+            width = max(len(line) for row in table.rows for line in row[number].lines)
+            made.add_column(Text(column), overflow="fold", min_width=min(width, NAME_WIDTH))
+        else:
+            made.add_column(Text(column), overflow="fold", justify="right")
+    for row in table.rows:
+        made.add_row(*(Text("\n".join(cell.lines), style="bold" if cell.best else "") for cell in row))
     return made
 
 

@@ -1,9 +1,9 @@
 """bbqrec's files. See docs/file-formats.md."""
 
+from bbqrec_cli.grouping import group_codes
 from bbqrec_cli.hdf5.files import (
     check_finite,
     describe,
-    group_codes,
     read_benchmark,
     read_catalogue,
     read_checkpoint,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bbqrec_cli.errors import BrokenFileError, DataError
+from bbqrec_cli.grouping import group_codes
 from bbqrec_cli.hdf5.schema import RESERVED_ATTRIBUTES
 from bbqrec_cli.hdf5.store import File, Value, open_file, write
 from bbqrec_cli.records import (
@@ -304,24 +305,6 @@ def _codes_out(codes: Codes) -> tuple[dict[str, Any], dict[str, Value]]:
         datasets["present"] = codes.present.astype(bool, copy=False)
     attributes = {"method": codes.method, "levels": codes.levels, "codebook_size": codes.codebook_size}
     return attributes | {"modalities": list(codes.modalities)}, datasets
-
-
-def group_codes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct semantic IDs, in lexicographic order.
-
-    Args:
-        codes: (I, ...) integers.
-
-    Returns:
-        token_of_item (I,) int64, the row of each item's ID; counts (distinct,) int64, the items that share it.
-    """
-    flat = codes.reshape(len(codes), -1)
-    order = np.lexsort(flat.T[::-1])
-    fresh = np.ones(len(flat), dtype=bool)
-    fresh[1:] = (flat[order[1:]] != flat[order[:-1]]).any(axis=1)
-    token = np.empty(len(flat), dtype=np.int64)
-    token[order] = np.cumsum(fresh) - 1
-    return token, np.bincount(token)
 
 
 def _codes_in(file: File) -> Codes | None:

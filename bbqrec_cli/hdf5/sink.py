@@ -9,7 +9,8 @@ import errno
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -48,6 +49,29 @@ def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = ()) -> Non
 def target_of(path: Path) -> Path:
     """Where a symbolic link leads: the link stays, and what it names is written."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def partial_of(path: Path) -> Path:
+    """Where what is to become `path` is written first: beside what it names."""
+    target = target_of(path)
+    return target.with_name(f".{target.name}.partial")
+
+
+@contextmanager
+def replacing(path: Path, partial: Path) -> Iterator[Path]:
+    """`partial` takes the place of `path` at the end; on any error it goes away, and `path` stays as it was.
+
+    Raises:
+        DiskFullError, LackingError.
+    """
+    try:
+        yield partial
+        os.replace(partial, target_of(path))
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
 class Sink:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
@@ -24,7 +23,7 @@ from bbqrec_cli.errors import (
     WrongKindError,
 )
 from bbqrec_cli.hdf5.schema import FORMAT, KINDS, Field, field_of
-from bbqrec_cli.hdf5.sink import Sink, check_output, target_of, write_error
+from bbqrec_cli.hdf5.sink import Sink, check_output, partial_of, replacing
 
 _LIBVER = ("v110", "v110")
 """HDF5 1.10's file format: it has checksums on the structure, without which a flipped bit can crash the library."""
@@ -73,23 +72,16 @@ def write(
         OutputExistsError, DiskFullError, LackingError, BrokenFileError (the datasets contradict the schema: a bug).
     """
     check_output(path, force=force)
-    root, target = _root(kind, attributes or {}, config or {}, parents), target_of(path)
-    partial = target.with_name(f".{target.name}.partial")
+    root, partial = _root(kind, attributes or {}, config or {}, parents), partial_of(path)
+    # Before `replacing`, which would remove the file of another run that is writing it.
     sink = Sink(path, partial)
-    try:
-        with sink, h5py.File(sink, "w", libver=_LIBVER) as file:
-            for name, value in datasets.items():
-                _write_dataset(file, name, value)
-                sink.between()
-            for key, text in root.items():
-                _write_attribute(file, key, text)
-            _check(file, partial, kind)
-        os.replace(partial, target)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+    with replacing(path, partial), sink, h5py.File(sink, "w", libver=_LIBVER) as file:
+        for name, value in datasets.items():
+            _write_dataset(file, name, value)
+            sink.between()
+        for key, text in root.items():
+            _write_attribute(file, key, text)
+        _check(file, partial, kind)
 
 
 def _root(

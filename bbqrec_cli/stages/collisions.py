@@ -1,105 +1,236 @@
-"""collisions: which items share a semantic ID, at every depth, and how much of the codebooks is used."""
+"""collisions: what semantic IDs are worth: who shares one and why, how codes are used, what they keep of the items."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bbqrec_cli.config import StageConfig, option
-from bbqrec_cli.errors import CollisionError
+from bbqrec_cli.errors import CollisionError, DataError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from bbqrec_cli.records import Codes
-    from bbqrec_cli.tokenizers.collisions import Depth
+    import numpy as np
 
-SHOWN = 20
-"""Items of a group that are listed."""
+    from bbqrec_cli.collisions.agreement import Agreement
+    from bbqrec_cli.collisions.analysis import Analysis, Ids
+    from bbqrec_cli.records import Feature, Features
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollisionsConfig(StageConfig):
     """Options of `bbqrec collisions`."""
 
-    input: Path = option(Path("tokens.h5"), "Tokens file, model file or a published index (.json).", positional=True)
+    input: tuple[Path, ...] = option(
+        (Path("tokens.h5"),), "Tokens files, model files or published indices (.json). The first is shown in detail.",
+        positional=True,
+    )  # fmt: skip
     max_collisions: int = option(-1, "Exit with status 3 if more items are in collisions; -1: never.", minimum=-1)
-    groups: int = option(10, "Largest groups to list.", minimum=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Items that share a whole ID: levels × signals of codes, how many there are, ids and titles of the first."""
-
-    code: list[list[int]]
-    size: int
-    items: list[dict[str, str]]
+    groups: int = option(10, "Largest groups (and closest pairs) to list.", minimum=0)
+    features: tuple[Path, ...] = option(
+        (), "Features file of the items, for duplicates and neighbours; for several inputs one for all, or one each.",
+        repeatable=True,
+    )  # fmt: skip
+    near: float = option(
+        0.0, "Count items whose quantised vectors lie closer than this share of the typical distance; 0: do not.",
+        minimum=0,
+    )  # fmt: skip
+    neighbours: int = option(10, "Nearest neighbours of a feature that are looked for (with --features).", minimum=1)
+    sample: int = option(10_000, "Items, at most, whose neighbours are searched.", minimum=1)
+    report: Path | None = option(None, "Write a page: .html (self-contained, with plots) or .md (tables only).")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollisionsResult:
-    """What `bbqrec collisions --json` prints."""
+    """What `bbqrec collisions --json` prints: the first file's analysis, those of the others, and how files agree.
 
-    input: Path
-    method: str
-    signals: tuple[str, ...]
-    codebook_size: int
-    items: int
-    depths: list[Depth]
-    groups: list[Group]
+    agreement: the places of two inputs that hold the same items, and what they have in common.
+    """
+
+    first: Analysis
+    others: list[Analysis]
+    agreement: list[tuple[int, int, Agreement]]
+    report: Path | None
 
     @property
-    def colliding_items(self) -> int:
-        """Items that share their whole ID with another one (the paper's Table 5)."""
-        return self.depths[-1].colliding_items
+    def every(self) -> list[Analysis]:
+        """The analyses in the order of the inputs."""
+        return [self.first, *self.others]
+
+    @property
+    def pairs(self) -> list[tuple[str, str, Agreement]]:
+        """`agreement` with the names of the inputs."""
+        return [(self.every[one].input, self.every[other].input, each) for one, other, each in self.agreement]
 
     def to_json(self) -> dict[str, Any]:
         """The keys that docs/scripting.md names."""
-        counts = {"distinct": self.depths[-1].distinct, "colliding_items": self.colliding_items}
-        return dataclasses.asdict(self) | counts | {"input": str(self.input), "signals": list(self.signals)}
+        agreement = [{"first": a, "second": b} | dataclasses.asdict(each) for a, b, each in self.pairs]
+        others = [each.to_json() for each in self.others]
+        report = str(self.report) if self.report else None
+        return self.first.to_json() | {"others": others, "agreement": agreement, "report": report}
 
     def check(self, limit: int) -> None:
-        """Raises: CollisionError: more than `limit` items are in collisions (-1: no limit)."""
-        if 0 <= limit < self.colliding_items:
-            raise CollisionError(
-                f"{self.input}: {self.colliding_items:,} items are in collisions; --max-collisions allows {limit:,}",
-                "bbqrec tokenize with more --levels, a larger --codebook-size or --on-collision suffix",
-            )
+        """Raises: CollisionError: more than `limit` items of an input are in collisions (-1: no limit)."""
+        for each in self.every:
+            if 0 <= limit < each.colliding_items:
+                raise CollisionError(
+                    f"{each.input}: {each.colliding_items:,} items are in collisions; "
+                    f"--max-collisions allows {limit:,}",
+                    "bbqrec tokenize with more --levels, a larger --codebook-size or --on-collision suffix",
+                )
 
 
 def run(config: CollisionsConfig, progress: Progress = SILENT) -> CollisionsResult:
-    """Analyse the semantic IDs of `config.input`.
+    """Analyse the semantic IDs of `config.input`, and write the page.
 
     Raises:
+        UsageError: the number of --features does not fit.
         MissingFileError, BrokenFileError, WrongKindError, NewerVersionError, DataError: not the file it should be.
+        MissingPackageError: --near without faiss.
     """
-    from bbqrec_cli.tokenizers.collisions import depths, largest_groups
+    from bbqrec_cli.collisions.analysis import Settings, analyse
+    from bbqrec_cli.pages.page import check_page
 
-    item_ids, titles, codes = read_ids(config.input)
-    groups = [
-        Group(
-            code=codes.codes[rows[0]].tolist(),
-            size=len(rows),
-            items=[{"id": item_ids[row], "title": titles[row]} for row in rows[:SHOWN]],
+    if config.report:
+        check_page(config.report, force=config.force)
+    if len(config.features) not in (0, 1, len(config.input)):
+        raise UsageError(
+            f"{len(config.features)} --features for {len(config.input)} inputs", "give one for all, or one each"
         )
-        for rows in largest_groups(codes.codes, config.groups)
-    ]
-    return CollisionsResult(
-        input=config.input, method=codes.method, signals=codes.modalities, codebook_size=codes.codebook_size,
-        items=len(item_ids), depths=depths(codes.codes, codes.modalities), groups=groups,
-    )  # fmt: skip
+    if config.near and config.threads:
+        from bbqrec_cli.device import set_threads
+
+        set_threads(config.threads)
+    settings = Settings(
+        groups=config.groups, near=config.near, neighbours=config.neighbours, sample=config.sample, seed=config.seed
+    )
+    every = read_all(config, progress)
+    first, *others = [analyse(ids, settings, progress) for ids in every]
+    result = CollisionsResult(first=first, others=others, agreement=agreements(every), report=config.report)
+    if config.report:
+        write_report(config, result)
+    return result
 
 
-def read_ids(path: Path) -> tuple[list[str], list[str], Codes]:
+def read_all(config: CollisionsConfig, progress: Progress) -> list[Ids]:
+    """Every input with its features."""
+    from bbqrec_cli.hdf5 import read_features
+
+    given = [read_features(path) for path in config.features]
+    of_each: list[Features | None] = [*(given * len(config.input) if len(given) == 1 else given)]
+    of_each = of_each or [None] * len(config.input)
+    found = []
+    for number, (path, features) in enumerate(zip(config.input, of_each, strict=True)):
+        ids = read_ids(path)
+        if features is not None:
+            ids = with_features(ids, features, config.features[number % len(config.features)], progress)
+        found.append(ids)
+    return found
+
+
+def read_ids(path: Path) -> Ids:
     """Item ids, titles ('' in a published index) and semantic IDs of a tokens file, a model file or an index."""
+    from bbqrec_cli.collisions.analysis import Ids
     from bbqrec_cli.hdf5 import read_codes
     from bbqrec_cli.records import Codes
     from bbqrec_cli.tokenizers.published import SIGNAL, read_index
 
     if path.suffix.lower() != ".json":
         catalogue, codes = read_codes(path)
-        return catalogue.item_ids, catalogue.titles, codes
+        return Ids(label=str(path), item_ids=catalogue.item_ids, titles=catalogue.titles, codes=codes)
     item_ids, values = read_index(path)
     codes = Codes(codes=values, modalities=(SIGNAL,), method="published", codebook_size=int(values.max()) + 1)
-    return item_ids, [""] * len(item_ids), codes
+    return Ids(label=str(path), item_ids=item_ids, titles=[""] * len(item_ids), codes=codes)
+
+
+def with_features(ids: Ids, features: Features, path: Path, progress: Progress) -> Ids:
+    """`ids` with the features of its items, and their titles where it has none.
+
+    Raises:
+        DataError: the features are of other items.
+    """
+    import numpy as np
+
+    from bbqrec_cli.tokenizers.published import align
+
+    theirs, note = features.catalogue.item_ids, ""
+    if Path(ids.label).suffix.lower() == ".json":
+        rows, note = align(ids.item_ids, np.arange(len(ids.item_ids)), theirs, where=ids.label)
+    else:
+        place = {item: row for row, item in enumerate(ids.item_ids)}
+        rows = np.array([place.get(item, -1) for item in theirs])
+    kept = np.flatnonzero(rows >= 0)
+    lost = len(ids.item_ids) - len(kept)
+    if not len(kept):
+        raise DataError(f"{path}: has none of the items of {ids.label}", "give the features file that it was made from")
+    if lost:
+        progress.warn(f"{path}: has no features of {lost:,} of the {len(ids.item_ids):,} items of {ids.label}")
+    if note:
+        progress.log(f"{ids.label}: {note}")
+    titles = list(ids.titles)
+    for row in kept if not any(titles) else ():
+        titles[rows[row]] = features.catalogue.titles[row]
+    placed = {name: placed_at(each, rows[kept], kept, len(ids.item_ids)) for name, each in features.features.items()}
+    return dataclasses.replace(ids, titles=titles, features=placed)
+
+
+def placed_at(feature: Feature, rows: np.ndarray, theirs: np.ndarray, items: int) -> Feature:
+    """Rows `theirs` of a feature at `rows` of (items, d); absent elsewhere."""
+    import numpy as np
+
+    from bbqrec_cli.records import Feature
+
+    values, present = np.zeros((items, feature.values.shape[1]), np.float32), np.zeros(items, dtype=bool)
+    values[rows], present[rows] = feature.values[theirs], feature.present[theirs]
+    return Feature(values=values, present=present, encoder=feature.encoder, normalized=feature.normalized)
+
+
+def agreements(every: list[Ids]) -> list[tuple[int, int, Agreement]]:
+    """Of every two inputs that hold the same items, in whatever order."""
+    import numpy as np
+
+    from bbqrec_cli.collisions.agreement import agreement
+
+    found = []
+    for one, other in itertools.combinations(range(len(every)), 2):
+        a, b = every[one], every[other]
+        if set(a.item_ids) != set(b.item_ids):
+            continue
+        place = {item: row for row, item in enumerate(b.item_ids)}
+        order = np.array([place[item] for item in a.item_ids])
+        present = tuple(getattr(each.codes, "present", None) for each in (a, b))
+        ordered = (present[0], None if present[1] is None else present[1][order])
+        signals = (a.codes.modalities, b.codes.modalities)
+        found.append((one, other, agreement(a.codes.codes, b.codes.codes[order], signals, ordered)))
+    return found
+
+
+def write_report(config: CollisionsConfig, result: CollisionsResult) -> None:
+    """The page of all inputs."""
+    from bbqrec_cli.collisions.report import page_of
+    from bbqrec_cli.hdf5 import sha256
+    from bbqrec_cli.origin import commit, processor
+    from bbqrec_cli.pages.page import with_plots, write_page
+
+    assert config.report is not None
+    origin = {"seed": config.seed, "commit": commit() or "not known", "processor": processor()}
+    origin |= {f"SHA-256 of {path}": sha256(path) for path in (*config.input, *config.features)}
+    page = page_of(
+        result.every, result.pairs, command=command_of(config), origin=origin, plots=with_plots(config.report)
+    )
+    write_page(config.report, page, force=config.force)
+
+
+def command_of(config: CollisionsConfig) -> str:
+    """The command that makes the page again."""
+    words = ["bbqrec", "collisions", *map(str, config.input)]
+    for path in config.features:
+        words += ["--features", str(path)]
+    for name in ("groups", "near", "neighbours", "sample", "seed"):
+        if (value := getattr(config, name)) != getattr(CollisionsConfig(), name):
+            words += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
+    return shlex.join([*words, "--report", str(config.report)])

@@ -67,9 +67,10 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
         UsageError, DataError, CollapseError, LackingError and the errors of reading and writing files.
     """
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
+    from bbqrec_cli.grouping import colliding
     from bbqrec_cli.hdf5 import check_output, read_features, sha256, write_tokens
     from bbqrec_cli.records import Tokens
-    from bbqrec_cli.tokenizers.base import RunSettings, code_figures, colliding
+    from bbqrec_cli.tokenizers.base import RunSettings, code_figures
     from bbqrec_cli.tokenizers.registry import build_tokenizer, tokenizer_config
     from bbqrec_cli.tokenizers.resolution import resolve
 

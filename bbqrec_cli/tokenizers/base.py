@@ -13,10 +13,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from bbqrec_cli.collisions.usage import perplexity
 from bbqrec_cli.data.splits import HeldOut
+from bbqrec_cli.grouping import colliding
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.records import Codes, Feature, ItemEncoder, Sequences
-from bbqrec_cli.tokenizers.collisions import perplexity
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -143,14 +144,6 @@ def code_figures(codes: np.ndarray, modalities: tuple[str, ...], present: np.nda
             figures[f"usage/{name}/{level + 1}"] = len(np.unique(here[:, level]))
             figures[f"perplexity/{name}/{level + 1}"] = round(perplexity(here[:, level]), 2)
     return figures | {"colliding_items": colliding(codes)}
-
-
-def colliding(codes: np.ndarray) -> int:
-    """Items that share their whole ID with another one. codes (I, L, M)."""
-    from bbqrec_cli.hdf5 import group_codes
-
-    token, sharing = group_codes(codes)
-    return int((sharing[token] > 1).sum())
 
 
 COLLAPSE_SHARE = 0.1

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from bbqrec_cli.errors import UsageError
-from bbqrec_cli.hdf5 import group_codes
+from bbqrec_cli.grouping import group_codes
 from bbqrec_cli.records import Codes
 from bbqrec_cli.tokenizers.base import Tokenized
 from bbqrec_cli.tokenizers.sinkhorn import assign

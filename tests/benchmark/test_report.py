@@ -8,10 +8,11 @@ import pytest
 
 from bbqrec_cli.benchmark import tables
 from bbqrec_cli.benchmark.plots import epoch_lines, score_bars
-from bbqrec_cli.benchmark.report import check_page, fence, markdown, write_report
+from bbqrec_cli.benchmark.report import write_report
 from bbqrec_cli.benchmark.results import Score
 from bbqrec_cli.benchmark.run import BenchmarkConfig, run
 from bbqrec_cli.errors import DataError, OutputExistsError, UsageError
+from bbqrec_cli.pages.page import check_page, fence, markdown
 
 VOID = {"meta", "br", "link", "img", "hr"}
 

@@ -1,0 +1,196 @@
+"""All figures of one file's IDs together. I items, L levels, M signals."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bbqrec_cli.collisions.causes import Causes, causes
+from bbqrec_cli.collisions.depths import Depth, books_of, codebooks, depths, largest_groups
+from bbqrec_cli.collisions.duplicates import DUPLICATE, VICTIM, Duplicates, verdicts
+from bbqrec_cli.collisions.near import Near, near_items
+from bbqrec_cli.collisions.neighbours import Kept, alike_by_depth, kept_neighbours, unit
+from bbqrec_cli.collisions.usage import Codebook
+from bbqrec_cli.errors import DataError
+from bbqrec_cli.progress import SILENT, Progress
+from bbqrec_cli.records import Codes, Feature
+
+SHOWN = 20
+"""Items of a group that are listed."""
+COMPARED = 2000
+"""Items of a group that its mean cosine is of, at most."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ids:
+    """Whose IDs they are: label, what the user calls the file; I item ids and titles ('' where there is none)."""
+
+    label: str
+    item_ids: list[str]
+    titles: list[str]
+    codes: Codes
+    features: Mapping[str, Feature] = field(default_factory=dict)
+
+    def about(self, row: int) -> dict[str, str]:
+        """An item as it is listed."""
+        return {"id": self.item_ids[row], "title": self.titles[row]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """near: the bound of near-collisions, 0 for none; neighbours: k; sample: items whose neighbours are searched."""
+
+    groups: int = 10
+    near: float = 0.0
+    neighbours: int = 10
+    sample: int = 10_000
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Items that share a whole ID: levels × signals of codes, how many there are, ids and titles of the first.
+
+    duplicates, victims: how many are (see `duplicates`); lacking: signal -> how many have no such signal; cosine:
+    feature -> mean over the pairs, None where no two have it.
+    """
+
+    code: list[list[int]]
+    size: int
+    items: list[dict[str, str]]
+    duplicates: int
+    victims: int
+    lacking: dict[str, int]
+    cosine: dict[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """What `bbqrec collisions --json` prints of a file, but for `counts`, which the plots show.
+
+    counts: (signal, level) -> (N,) how many items have each code; alike: feature -> mean cosine of two items that share
+    the first 0, 1, …, L levels.
+    """
+
+    input: str
+    method: str
+    signals: tuple[str, ...]
+    codebook_size: int
+    items: int
+    depths: list[Depth]
+    codebooks: list[Codebook]
+    causes: Causes
+    duplicates: Duplicates
+    groups: list[Group]
+    near: Near | None
+    near_items: list[list[dict[str, str]]]
+    neighbours: list[Kept]
+    alike: dict[str, list[float | None]]
+    counts: dict[tuple[str, int], np.ndarray]
+
+    @property
+    def distinct(self) -> int:
+        """Different whole IDs."""
+        return self.depths[-1].distinct
+
+    @property
+    def colliding_items(self) -> int:
+        """Items that share their whole ID with another one (the paper's Table 5)."""
+        return self.depths[-1].colliding_items
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        values = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("counts", "near_items")
+        }
+        near = values.pop("near")
+        if near is not None:
+            pairs = zip(near.closest, self.near_items, strict=True)
+            closest = [{"distance": pair.distance, "items": items} for pair, items in pairs]
+            near = dataclasses.asdict(near) | {"closest": closest}
+        plain = {name: _plain(value) for name, value in values.items()}
+        counts = {"distinct": self.distinct, "colliding_items": self.colliding_items, "levels": len(self.depths)}
+        return plain | counts | {"near": near}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+
+def analyse(ids: Ids, settings: Settings, progress: Progress = SILENT) -> Analysis:
+    """Everything that the file and its features allow.
+
+    Raises:
+        DataError: near-collisions are asked for and the file has no quantised vectors.
+        MissingPackageError: they are, and faiss is not installed.
+    """
+    codes, signals = ids.codes, ids.codes.modalities
+    present = getattr(codes, "present", None)
+    counts = codebooks(codes.codes, signals, codes.codebook_size, present)
+    rows = sampled(len(codes.codes), settings)
+    near = _near(ids, settings, rows, progress)
+    kept: list[Kept] = []
+    if codes.item_vectors is not None and ids.features:
+        kept = kept_neighbours(
+            ids.features, codes.item_vectors, signals, k=settings.neighbours, rows=rows, progress=progress
+        )
+    judged, verdict = verdicts(codes.codes, ids.titles, ids.features)
+    return Analysis(
+        input=ids.label, method=codes.method, signals=signals, codebook_size=codes.codebook_size,
+        items=len(codes.codes), depths=depths(codes.codes, counts), codebooks=books_of(counts),
+        causes=causes(codes.codes, signals, present), duplicates=judged,
+        groups=[_group(ids, each, verdict, present) for each in largest_groups(codes.codes, settings.groups)],
+        near=near, near_items=[[ids.about(p.first), ids.about(p.second)] for p in near.closest] if near else [],
+        neighbours=kept, counts=counts,
+        alike={name: alike_by_depth(codes.codes, feature) for name, feature in ids.features.items()},
+    )  # fmt: skip
+
+
+def sampled(items: int, settings: Settings) -> np.ndarray:
+    """The rows whose neighbours are searched: all, or a random `sample` of them in order."""
+    if items <= settings.sample:
+        return np.arange(items)
+    from bbqrec_cli.seeds import numpy_generator
+
+    return np.sort(numpy_generator(settings.seed, "sample").choice(items, settings.sample, replace=False))
+
+
+def _near(ids: Ids, settings: Settings, rows: np.ndarray, progress: Progress) -> Near | None:
+    if not settings.near:
+        return None
+    if ids.codes.item_vectors is None:
+        raise DataError(
+            f"{ids.label}: --near needs quantised vectors, which IDs by {ids.codes.method} do not have",
+            "leave out --near, or give a tokens file of a tokenizer with codebooks",
+        )
+    return near_items(
+        ids.codes.item_vectors, ids.codes.codes, ids.codes.modalities, near=settings.near, rows=rows,
+        pairs=settings.groups, progress=progress,
+    )  # fmt: skip
+
+
+def _group(ids: Ids, rows: np.ndarray, verdict: np.ndarray, present: np.ndarray | None) -> Group:
+    """rows (n,): the items that share an ID."""
+    lacking = (
+        {} if present is None else dict(zip(ids.codes.modalities, (~present[rows]).sum(axis=0).tolist(), strict=True))
+    )
+    return Group(
+        code=ids.codes.codes[rows[0]].tolist(), size=len(rows), items=[ids.about(row) for row in rows[:SHOWN]],
+        duplicates=int((verdict[rows] == DUPLICATE).sum()), victims=int((verdict[rows] == VICTIM).sum()),
+        lacking={name: count for name, count in lacking.items() if count},
+        cosine={name: _mean_cosine(feature, rows) for name, feature in ids.features.items()},
+    )  # fmt: skip
+
+
+def _mean_cosine(feature: Feature, rows: np.ndarray) -> float | None:
+    here = rows[feature.present[rows]][:COMPARED]
+    if len(here) < 2:
+        return None
+    cosines = unit(feature.values[here]) @ unit(feature.values[here]).T
+    return float((cosines.sum() - np.trace(cosines)) / (len(here) * (len(here) - 1)))

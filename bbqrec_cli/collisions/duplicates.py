@@ -1,0 +1,94 @@
+"""Whether items that share an ID are the same thing twice, or victims of a coarse quantiser. I items."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bbqrec_cli.collisions.neighbours import unit
+from bbqrec_cli.grouping import group_codes
+from bbqrec_cli.records import Feature
+
+THRESHOLD = 0.99
+"""Features are the same from this cosine on."""
+PORTION = 4096
+"""Items of one group that are compared at once; those of a larger group, portion by portion."""
+NOT_COLLIDING, UNKNOWN, DUPLICATE, VICTIM = range(4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duplicates:
+    """Of the items that share their whole ID: duplicates, those that have the title of another item of their group
+    (same_title) or features like it (same_features, None where there are no features); victims, the others; unknown,
+    those of which neither title nor features are known."""
+
+    colliding_items: int
+    duplicates: int
+    victims: int
+    unknown: int
+    same_title: int
+    same_features: int | None
+
+
+def verdicts(
+    codes: np.ndarray, titles: Sequence[str], features: Mapping[str, Feature]
+) -> tuple[Duplicates, np.ndarray]:
+    """The counts, and a verdict (I,) on each item.
+
+    Args:
+        codes: (I, L, M).
+        titles: I titles; '' where there is none.
+        features: name -> (I, d); two items are alike if every feature that both have has a cosine above .99.
+    """
+    token, sharing = group_codes(codes)
+    rows = np.flatnonzero(sharing[token] > 1)
+    rows = rows[np.argsort(token[rows], kind="stable")]
+    groups = np.split(rows, np.flatnonzero(np.diff(token[rows])) + 1) if len(rows) else []
+    named, alike = np.zeros(len(codes), dtype=bool), np.zeros(len(codes), dtype=bool)
+    for group in groups:
+        named[group] = _same_title([titles[row] for row in group])
+        alike[group] = _same_features({name: (f.values[group], f.present[group]) for name, f in features.items()})
+    known = np.array([bool(title) for title in titles], dtype=bool)
+    for feature in features.values():
+        known |= feature.present
+    found = np.full(len(codes), NOT_COLLIDING)
+    found[rows] = np.where(named | alike, DUPLICATE, np.where(known, VICTIM, UNKNOWN))[rows]
+    count = np.bincount(found, minlength=4)
+    made = Duplicates(
+        colliding_items=len(rows), duplicates=int(count[DUPLICATE]), victims=int(count[VICTIM]),
+        unknown=int(count[UNKNOWN]), same_title=int(named.sum()),
+        same_features=int(alike.sum()) if features else None,
+    )  # fmt: skip
+    return made, found
+
+
+def _same_title(titles: Sequence[str]) -> np.ndarray:
+    """Which titles occur twice, whatever their case and spaces."""
+    plain = [" ".join(title.casefold().split()) for title in titles]
+    count = Counter(plain)
+    return np.array([bool(title) and count[title] > 1 for title in plain])
+
+
+def _same_features(features: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray | bool:
+    """Which items (n,) of a group have another one in their portion whose features are like theirs.
+
+    Args:
+        features: name -> values (n, d), present (n,).
+    """
+    if not features:
+        return False
+    found = []
+    for start in range(0, len(next(iter(features.values()))[1]), PORTION):
+        part = slice(start, start + PORTION)
+        alike, compared = np.array(True), np.array(False)
+        for values, present in features.values():
+            x, here = unit(values[part]), present[part]
+            both = here[:, None] & here
+            alike, compared = alike & ((x @ x.T > THRESHOLD) | ~both), compared | both
+        same = alike & compared
+        np.fill_diagonal(same, False)
+        found.append(same.any(axis=1))
+    return np.concatenate(found)

@@ -1,0 +1,125 @@
+"""Near-collisions: items whose quantised vectors lie close together. I items, M signals, D width of a code.
+
+Distances are told in units of the root mean square distance between two items drawn at random, which is √(2 Σ σ²) over
+the columns of the vectors, so that one bound means the same for every tokenizer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bbqrec_cli.errors import import_faiss
+from bbqrec_cli.grouping import group_codes
+from bbqrec_cli.progress import SILENT, Progress
+
+HITS = 1 << 24
+"""Neighbours that one search may find at most, 12 bytes each."""
+BLOCK = (32, 4096)
+"""Items that are searched for at once, at least and at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearPair:
+    """Two rows of items, and their distance in the unit of `Near.near`."""
+
+    first: int
+    second: int
+    distance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Near:
+    """near: the bound, a share of `scale`, the root mean square distance between two random items.
+
+    searched: the items whose neighbours were looked for; same_id, other_id: how many of them have a neighbour with the
+    same whole ID, and with another one; neighbours: how many neighbours with another ID they have on average; differ:
+    signal -> level by level, in how many of these neighbours the code is another; closest: the closest pairs.
+    """
+
+    near: float
+    scale: float
+    searched: int
+    same_id: int
+    other_id: int
+    neighbours: float
+    differ: dict[str, list[int]]
+    closest: list[NearPair]
+
+
+def near_items(
+    vectors: np.ndarray, codes: np.ndarray, signals: tuple[str, ...], *,
+    near: float, rows: np.ndarray, pairs: int, progress: Progress = SILENT,
+) -> Near:  # fmt: skip
+    """Search all items for the neighbours of some.
+
+    Args:
+        vectors: (I, M·D) float32, the quantised vectors.
+        codes: (I, L, M).
+        near: the bound, a share of the root mean square distance between two items.
+        rows: (Q,) the items whose neighbours are looked for.
+        pairs: how many of the closest pairs with different IDs to keep.
+
+    Raises:
+        MissingPackageError: faiss is not installed.
+    """
+    faiss = import_faiss()
+    centred = np.ascontiguousarray(vectors - vectors.mean(axis=0), dtype=np.float32)
+    scale = float(np.sqrt(2 * centred.var(axis=0, dtype=np.float64).sum()))
+    index = faiss.IndexFlatL2(centred.shape[1])
+    index.add(centred)
+    found = _Found(group_codes(codes)[0], codes, pairs)
+    block = int(np.clip(HITS // max(1, len(vectors)), *BLOCK))
+    with progress.task("near items", len(rows)) as task:
+        for start in range(0, len(rows), block):
+            asked = rows[start : start + block]
+            ends, distances, items = index.range_search(centred[asked], float((near * scale) ** 2))
+            found.add(np.repeat(asked, np.diff(ends.astype(np.int64))), items, distances)
+            task.advance(len(asked))
+    return Near(
+        near=near, scale=scale, searched=len(rows), same_id=found.same_id, other_id=found.other_id,
+        neighbours=found.hits / max(1, len(rows)), closest=found.closest(scale),
+        differ={name: found.differ[:, number].tolist() for number, name in enumerate(signals)},
+    )  # fmt: skip
+
+
+class _Found:
+    """Sums over the neighbours found so far, and the closest pairs among them."""
+
+    def __init__(self, token: np.ndarray, codes: np.ndarray, pairs: int) -> None:
+        self.token, self.codes, self.pairs = token, codes, pairs
+        self.same_id = self.other_id = self.hits = 0
+        self.differ = np.zeros(codes.shape[1:], dtype=np.int64)
+        self._kept: Any = np.zeros(0), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+
+    def add(self, asked: np.ndarray, items: np.ndarray, distances: np.ndarray) -> None:
+        """Neighbours (H,) `items` of the items (H,) `asked` at squared `distances` (H,)."""
+        same = self.token[asked] == self.token[items]
+        self.same_id += len(np.unique(asked[same & (asked != items)]))
+        one, other = asked[~same], items[~same]
+        self.other_id += len(np.unique(one))
+        self.hits += len(one)
+        for start in range(0, len(one), 1 << 20):
+            part = slice(start, start + (1 << 20))
+            self.differ += (self.codes[one[part]] != self.codes[other[part]]).sum(axis=0)
+        self._keep(np.minimum(one, other), np.maximum(one, other), distances[~same])
+
+    def _keep(self, one: np.ndarray, other: np.ndarray, distances: np.ndarray) -> None:
+        """Of these and the pairs kept before, the closest; a pair that was found from both its ends once."""
+        old, first, second = self._kept
+        far, first, second = np.append(old, distances), np.append(first, one), np.append(second, other)
+        order = np.lexsort((far, second, first))
+        fresh = np.ones(len(order), dtype=bool)
+        fresh[1:] = (np.diff(first[order]) != 0) | (np.diff(second[order]) != 0)
+        order = order[fresh]
+        order = order[np.lexsort((second[order], first[order], far[order]))][: self.pairs]
+        self._kept = far[order], first[order], second[order]
+
+    def closest(self, scale: float) -> list[NearPair]:
+        """The closest pairs with different IDs."""
+        return [
+            NearPair(first=int(first), second=int(second), distance=float(np.sqrt(max(0.0, far))) / (scale or 1.0))
+            for far, first, second in zip(*self._kept, strict=True)
+        ]

@@ -1,0 +1,81 @@
+"""The plots of an analysis. I items, L levels, N codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bbqrec_cli.collisions.analysis import Analysis
+from bbqrec_cli.pages.svg import COLOURS, PALE, STYLES, svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def usage_plot(found: Analysis) -> str:
+    """A panel a level, a line a signal: items of the most used code, of the next, …, on a logarithmic scale. SVG."""
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, len(found.depths), sharey=True, squeeze=False).flat
+        for level, panel in enumerate(panels, 1):
+            for place, signal in enumerate(found.signals):
+                counts = np.sort(found.counts[signal, level])[::-1]
+                # Codes that nobody has are told by where the line ends.
+                used = counts[counts > 0]
+                _line(panel, np.arange(1, len(used) + 1), used, place, signal)
+            even = found.items / max(1, found.codebook_size)
+            panel.axhline(even, color=PALE, linewidth=1, zorder=0)
+            panel.set_yscale("log")
+            panel.set_xlim(0, found.codebook_size)
+            panel.locator_params(axis="x", nbins=4)
+            panel.set_title(f"level {level}", fontsize=10)
+            panel.set_xlabel("codes, most used first")
+        figure.axes[0].set_ylabel("items")
+        _legend(figure.axes[-1], found.signals)
+
+    return svg(draw, width=10.0, height=2.9, title=f"Use of the codes: {found.input}")
+
+
+def depth_plot(every: Sequence[Analysis], title: str) -> str:
+    """Share of items in collisions, and mean number of children, by depth: a line a file. SVG."""
+    from matplotlib.ticker import MaxNLocator
+
+    def draw(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2)
+        for place, found in enumerate(every):
+            depths = [d.depth for d in found.depths]
+            shares = [100 * d.colliding_items / max(1, found.items) for d in found.depths]
+            _line(left, depths, shares, place, found.input)
+            _line(right, depths, [d.mean_children for d in found.depths], place, found.input)
+        left.set_ylabel("items in collisions, %")
+        right.set_ylabel("children of a prefix, mean")
+        left.set_ylim(0, 102)
+        right.set_yscale("log")
+        for panel in (left, right):
+            panel.set_xlabel("depth")
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+            panel.grid(color=PALE, linewidth=0.7)
+        _legend(right, [found.input for found in every])
+
+    return svg(draw, width=10.0, height=2.9, title=title)
+
+
+def _line(panel: Axes, x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, place: int, name: str) -> None:
+    style = {"color": COLOURS[place % len(COLOURS)], "linestyle": STYLES[place % len(STYLES)], "linewidth": 1.4}
+    panel.plot(x, y, marker="o" if len(x) <= 8 else "", markersize=3.5, **style)  # type: ignore[arg-type]
+
+
+def _legend(panel: Axes, names: Sequence[str]) -> None:
+    """Beside the panel; nothing for one name."""
+    if len(names) < 2:
+        return
+    handles = [
+        panel.plot([], [], color=COLOURS[place % len(COLOURS)], linestyle=STYLES[place % len(STYLES)])[0]
+        for place in range(len(names))
+    ]
+    legend = panel.legend(handles, [" "] * len(names), loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(name if len(name) <= 24 else "…" + name[-23:])

@@ -1,0 +1,94 @@
+"""The page of one or more analyses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import bbqrec_cli
+from bbqrec_cli.collisions import tables
+from bbqrec_cli.collisions.agreement import Agreement
+from bbqrec_cli.collisions.analysis import Analysis
+from bbqrec_cli.pages.page import Page, Section
+from bbqrec_cli.pages.tables import Table, make
+
+
+def page_of(
+    every: Sequence[Analysis], pairs: Sequence[tuple[str, str, Agreement]], *,
+    command: str, origin: Mapping[str, Any], plots: bool,
+) -> Page:  # fmt: skip
+    """What the page says of the files, and of what every two of them have in common.
+
+    Args:
+        origin: what is told of where the numbers come from.
+        plots: whether to draw.
+    """
+    together = []
+    if len(every) > 1:
+        together = [Section(table=titled(tables.comparison_table(every)), **_by_depth(every, plots))]
+        together.append(Section(table=titled(tables.agreement_table(pairs))))
+    sections = [section for found in every for section in _sections(found, several=len(every) > 1, plots=plots)]
+    made = {"bbqrec": bbqrec_cli.__version__, **origin}
+    made["page made"] = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    where = make("Where the numbers come from", ("what", "value"), list(made.items()), left=2)
+    return Page(
+        title="Semantic IDs of " + ", ".join(found.input for found in every), command=command,
+        headline=" ".join(headline(found) for found in every), sections=[*together, *sections, Section(table=where)],
+        summary=" ".join(summary(found) for found in every),
+    )  # fmt: skip
+
+
+def headline(found: Analysis) -> str:
+    """The main outcome in a sentence."""
+    share = tables.share(found.colliding_items, found.items)
+    return f"{found.input}: {found.colliding_items:,} of {found.items:,} items ({share}) share their whole ID."
+
+
+def summary(found: Analysis) -> str:
+    """What the IDs are, in a sentence."""
+    signals = f"signal{'s' if len(found.signals) > 1 else ''} {', '.join(found.signals)}"
+    return (
+        f"{found.input}: IDs by {found.method}, {len(found.depths)} levels of {found.codebook_size:,} codes, {signals}."
+    )
+
+
+def titled(table: Table, label: str = "") -> Table:
+    """A table under a page's heading."""
+    title = table.title[0].upper() + table.title[1:]
+    return dataclasses.replace(table, title=f"{label}: {table.title}" if label else title)
+
+
+def _sections(found: Analysis, *, several: bool, plots: bool) -> list[Section]:
+    label = found.input if several else ""
+    made = []
+    for table in tables.of_file(found):
+        plot: dict[str, str] = {}
+        if table.title == "prefixes":
+            plot = _by_depth([found], plots)
+        elif table.title == "codebooks":
+            plot = _usage(found, plots)
+        made.append(Section(table=titled(table, label), **plot))
+    return made
+
+
+def _by_depth(every: Sequence[Analysis], plots: bool) -> dict[str, str]:
+    if not plots:
+        return {}
+    from bbqrec_cli.collisions.plots import depth_plot
+
+    title = f"By depth: {', '.join(found.input for found in every)}"
+    return {
+        "plot": depth_plot(every, title),
+        "caption": "Items that share the first levels, and the branching below them.",
+    }
+
+
+def _usage(found: Analysis, plots: bool) -> dict[str, str]:
+    if not plots:
+        return {}
+    from bbqrec_cli.collisions.plots import usage_plot
+
+    caption = "Items of each code, most used first. Grey: all codes used alike. A line ends where codes are not in use."
+    return {"plot": usage_plot(found), "caption": caption}

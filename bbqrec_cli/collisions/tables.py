@@ -1,0 +1,230 @@
+"""An analysis as tables, for the terminal and the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bbqrec_cli.collisions.agreement import Agreement
+from bbqrec_cli.collisions.analysis import Analysis, Group
+from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, make, plain
+
+NAMES = 4
+"""Items of a group that are named."""
+LONGEST = 60
+"""Characters of a name."""
+
+
+def of_file(found: Analysis) -> list[Table]:
+    """Everything about one file, in the order in which it is shown; tables without rows included."""
+    return [
+        prefixes_table(found), codebooks_table(found), otherwise_table(found), partings_table(found),
+        duplicates_table(found), alike_table(found), neighbours_table(found), near_table(found), differ_table(found),
+        groups_table(found), pairs_table(found),
+    ]  # fmt: skip
+
+
+def comparison_table(every: Sequence[Analysis]) -> Table:
+    """A row a file."""
+    features = list(dict.fromkeys(kept.feature for found in every for kept in found.neighbours))
+    columns = ("file", "levels", "signals", "codes", "items", "distinct", "in collisions", "of all", "perplexity")
+    rows = []
+    for found in every:
+        recall = {kept.feature: kept.recall for kept in found.neighbours if kept.vectors == "all"}
+        used = [book.perplexity / max(1, found.codebook_size) for book in found.codebooks]
+        rows.append((
+            Shown((found.input, found.method)), len(found.depths), len(found.signals), found.codebook_size, found.items,
+            found.distinct, found.colliding_items, share(found.colliding_items, found.items),
+            f"{100 * min(used):.0f}–{100 * max(used):.0f}%", *(digits(recall.get(name), 3) for name in features),
+        ))  # fmt: skip
+    note = (
+        "In collisions: items that share their whole ID. Perplexity: of the worst and the best codebook, of its codes."
+    )
+    note += " Neighbours: recall of the feature's nearest ones among the quantised vectors." if features else ""
+    return make("side by side", (*columns, *(f"{name} neighbours" for name in features)), rows, note=note)
+
+
+def prefixes_table(found: Analysis) -> Table:
+    """A row a depth."""
+    columns = ("depth", "distinct", "in collisions", "of all", "largest", "entropy", "Gini", "children", "most")
+    rows = [
+        (
+            d.depth, d.distinct, d.colliding_items, share(d.colliding_items, found.items), d.largest,
+            f"{d.entropy:.2f}", f"{d.gini:.2f}", f"{d.mean_children:.1f}", d.max_children,
+        )
+        for d in found.depths
+    ]  # fmt: skip
+    note = "Of IDs cut after so many levels. Entropy in bits. Children: of a prefix of the depth above, mean and most."
+    return make("prefixes", columns, rows, note=note)
+
+
+def codebooks_table(found: Analysis) -> Table:
+    """A row a signal and level."""
+    columns = ("signal", "level", "items", "in use", "perplexity", "entropy", "Gini")
+    rows = [
+        (
+            book.signal, book.level, book.items, f"{book.in_use:,} of {found.codebook_size:,}",
+            f"{book.perplexity:.1f}", f"{book.entropy:.2f}", f"{book.gini:.2f}",
+        )
+        for book in found.codebooks
+    ]  # fmt: skip
+    return make("codebooks", columns, rows, note="Over the items that have the signal.")
+
+
+def otherwise_table(found: Analysis) -> Table:
+    """Collisions with a signal or a level left out, and with one signal alone."""
+    causes, items = found.causes, found.items
+    rows = [("all", items, found.colliding_items, share(found.colliding_items, items))]
+    for what, counts in (("without", causes.without_signal), ("without level", causes.without_level)):
+        rows += [(f"{what} {name}", items, count, share(count, items)) for name, count in counts.items()]
+    # Of two signals that all items have, one left out is the other alone.
+    told = len(found.signals) > 2 or set(causes.only_items.values()) != {items}
+    for name, count in causes.only_signal.items() if told else ():
+        rows.append((f"{name} alone", causes.only_items[name], count, share(count, causes.only_items[name])))
+    note = "Items that would share their whole ID. A signal alone: among the items that have it."
+    return make(
+        "IDs of other parts", ("IDs", "items", "in collisions", "of all"), rows if len(rows) > 1 else [], note=note
+    )
+
+
+def partings_table(found: Analysis) -> Table:
+    """What each signal tells apart at each level; nothing where there is but one."""
+    columns = ("level", "signal", "sharing", "pairs", "parted", "resolved alone", "needed")
+    rows = [
+        (p.level, p.signal, p.sharing, p.pairs, share(p.parted, p.pairs), p.resolved, p.needed)
+        for p in sorted(found.causes.partings, key=lambda p: p.level)
+        if len(found.signals) > 1
+    ]
+    note = "Sharing: items that share all levels before with another one, and their pairs. Parted: pairs whose code "
+    note += "differs here. Resolved alone: items that this code sets apart from all. Needed: items that would go on "
+    note += "sharing without it."
+    return make("what tells items apart", columns, rows, left=2, note=note)
+
+
+def duplicates_table(found: Analysis) -> Table:
+    """Duplicates and victims among the items in collisions."""
+    made = found.duplicates
+    if not made.colliding_items or made.unknown == made.colliding_items:
+        return make("duplicates and victims", ("what", "items"), [])
+    counts = [("duplicates", made.duplicates), ("… by their title", made.same_title)]
+    counts += [("… by their features", made.same_features)] if made.same_features is not None else []
+    counts += [("victims", made.victims)] + ([("not known", made.unknown)] if made.unknown else [])
+    rows = [(what, count, share(count, made.colliding_items)) for what, count in counts]
+    note = (
+        "Of the items in collisions. Duplicates: with the title of another item of the same ID, or features of cosine "
+    )
+    note += "above .99." if made.same_features is not None else "above .99 (--features)."
+    return make("duplicates and victims", ("what", "items", "of them"), rows, note=note)
+
+
+def alike_table(found: Analysis) -> Table:
+    """Mean cosines of a feature by depth."""
+    columns = ("feature", *(f"{depth} levels" if depth != 1 else "1 level" for depth in range(len(found.depths) + 1)))
+    rows = [(name, *(digits(value, 3) for value in values)) for name, values in found.alike.items()]
+    return make(
+        "likeness", columns, rows, note="Mean cosine of two items that share so many levels; 0: of any two items."
+    )
+
+
+def neighbours_table(found: Analysis) -> Table:
+    """Recall of the features' nearest neighbours."""
+    columns = ("feature", "vectors", "items", "k", "recall", "by chance")
+    rows = [(k.feature, k.vectors, k.asked, k.k, digits(k.recall, 4), digits(k.chance, 4)) for k in found.neighbours]
+    note = "Share of an item's k nearest by the feature that are among its k nearest by the quantised vectors (cosine)."
+    return make("kept neighbours", columns, rows, left=2, note=note)
+
+
+def near_table(found: Analysis) -> Table:
+    """Near-collisions in figures."""
+    near = found.near
+    rows: list[tuple[str, Any]] = []
+    if near:
+        rows = [
+            ("items that were searched for", near.searched), ("… near one of another ID", near.other_id),
+            ("… near one of the same ID", near.same_id),
+            ("neighbours of another ID, on average", f"{near.neighbours:.2f}"),
+            ("bound", f"{near.near:g} × {near.scale:.4g}"),
+        ]  # fmt: skip
+    note = (
+        "Items whose quantised vectors lie closer than the bound, a share of the typical (root mean square) distance."
+    )
+    return make("near-collisions", ("what", "value"), rows, note=note)
+
+
+def differ_table(found: Analysis) -> Table:
+    """Which codes tell near items apart."""
+    near = found.near
+    hits = near.neighbours * near.searched if near else 0
+    rows = [(name, *(share(n, hits) for n in counts)) for name, counts in near.differ.items()] if near and hits else []
+    columns = ("signal", *(f"level {depth.depth}" for depth in found.depths))
+    return make(
+        "what tells near items apart", columns, rows, note="Near pairs with different IDs whose code differs there."
+    )
+
+
+def groups_table(found: Analysis) -> Table:
+    """The largest groups that share an ID."""
+    judged = found.duplicates.unknown < found.duplicates.colliding_items
+    columns = ("items", "semantic ID", *(("duplicates",) if judged else ()), *found.alike, "which")
+    rows = [
+        (
+            plain(group.size), code_text(group.code), *((group.duplicates,) if judged else ()),
+            *(digits(group.cosine[name], 2) for name in found.alike), named(group),
+        )
+        for group in found.groups
+    ]  # fmt: skip
+    note = "A feature's column: mean cosine of the group." if found.alike else ""
+    return make("largest groups", columns, rows, left=len(columns), note=note)
+
+
+def pairs_table(found: Analysis) -> Table:
+    """The closest pairs with different IDs."""
+    pairs = zip(found.near.closest, found.near_items, strict=True) if found.near else ()
+    rows = [
+        (f"{pair.distance:.4f}", *(shortened(item["title"] or item["id"]) for item in items)) for pair, items in pairs
+    ]
+    return make("closest items with different IDs", ("distance", "one", "other"), rows, left=3)
+
+
+def agreement_table(pairs: Sequence[tuple[str, str, Agreement]]) -> Table:
+    """Adjusted mutual information of every two files of the same items, level by level."""
+    levels = max((len(each.prefixes) for _, _, each in pairs), default=0)
+    rows = []
+    for one, other, each in pairs:
+        lines: Mapping[str, Sequence[float | None]] = {**each.codes, "prefixes": each.prefixes}
+        for number, (name, values) in enumerate(lines.items()):
+            shown = [digits(value, 3) for value in values] + [""] * (levels - len(values))
+            rows.append((f"{one}, {other}" if not number else "", name, *shown))
+    columns = ("files", "what", *(f"level {level}" for level in range(1, levels + 1)))
+    note = (
+        "Adjusted mutual information: 1 if the same items are put together, 0 as by chance. Prefixes: so many levels."
+    )
+    return make("agreement", columns, rows, left=2, note=note)
+
+
+def share(count: float, of: float) -> str:
+    """Per cent, with one more digit where it is less than one."""
+    percent = 100 * count / of if of else 0.0
+    return NOT_KNOWN if not of else f"{percent:.2f}%" if 0 < percent < 1 else f"{percent:.1f}%"
+
+
+def digits(value: float | None, number: int) -> str:
+    """Fixed decimals."""
+    return NOT_KNOWN if value is None else f"{value:.{number}f}"
+
+
+def code_text(code: list[list[int]]) -> str:
+    """One signal: 3 1 4; more: 3,7 1,0 4,4, level by level."""
+    return " ".join(",".join(map(str, level)) for level in code)
+
+
+def named(group: Group) -> str:
+    """The first items by title, or by id where there is none; what they lack."""
+    names = [shortened(each["title"] or each["id"]) for each in group.items[:NAMES]]
+    more = f"; and {group.size - NAMES:,} more" if group.size > NAMES else ""
+    lacking = ", ".join(f"{count:,} without {name}" for name, count in group.lacking.items())
+    return "; ".join(names) + more + (f" ({lacking})" if lacking else "")
+
+
+def shortened(name: str) -> str:
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"

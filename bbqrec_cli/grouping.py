@@ -1,0 +1,131 @@
+"""Which rows of codes are equal, found by sorting whole numbers: 100 million rows fit a few gigabytes.
+
+The columns of a row are packed into one 64-bit key, the first in the highest bits, so that the keys' order is the rows'
+and a key's high bits are a prefix of the row. Where 64 bits are too few, the columns so far are replaced by their rank.
+
+I rows (items), L levels, M signals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+KEY_BITS = 64
+WIDEST = 32
+"""Bits of a column; the values of one that needs more are replaced by their ranks."""
+
+
+class _Keys:
+    """Rows' prefixes as 64-bit keys: values (I,), of which the low `bits` are in use. Equal keys are equal prefixes."""
+
+    def __init__(self, rows: int) -> None:
+        self.values = np.zeros(rows, dtype=np.uint64)
+        self.bits = 0
+
+    def fit(self, width: int) -> bool:
+        """Whether there is room for a column of `width` bits."""
+        return self.bits + width <= KEY_BITS
+
+    def append(self, column: np.ndarray, width: int) -> None:
+        self.values <<= np.uint64(width)
+        # Signed columns, which NumPy can not combine with unsigned keys, are copied.
+        self.values |= column if column.dtype.kind == "u" else column.astype(np.uint64)
+        self.bits += width
+
+    def shorten(self) -> None:
+        """The ranks of the keys in their place: with I rows, log2 I bits at most."""
+        ranks, sizes = _ranks(self.values)
+        self.values, self.bits = ranks.astype(np.uint64), _width(len(sizes) - 1)
+
+
+def _width(largest: int) -> int:
+    return max(1, int(largest).bit_length())
+
+
+def _narrow(column: np.ndarray) -> tuple[np.ndarray, int]:
+    """A column (I,) as whole numbers from 0, and the bits that they need."""
+    if not len(column):
+        return column, 1
+    low, high = int(column.min()), int(column.max())
+    if low < 0 or _width(high) > WIDEST:
+        column, sizes = _ranks(column)
+        high = len(sizes) - 1
+    return column, _width(high)
+
+
+def _ranks(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rank of each value among the distinct ones, (I,) int64, and how many have it, (distinct,) int64."""
+    order = np.argsort(values)
+    sizes = _run_lengths(values[order])
+    ranks = np.empty(len(values), dtype=np.int64)
+    ranks[order] = np.repeat(np.arange(len(sizes)), sizes)
+    return ranks, sizes
+
+
+def _run_lengths(values: np.ndarray) -> np.ndarray:
+    """Lengths (runs,) int64 of the runs of equal neighbours in values (I,)."""
+    fresh = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=fresh[1:])
+    return np.diff(np.flatnonzero(fresh), append=len(values))
+
+
+def group_codes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct semantic IDs, in lexicographic order.
+
+    Args:
+        codes: (I, ...) integers.
+
+    Returns:
+        token_of_item (I,) int64, the row of each item's ID; counts (distinct,) int64, the items that share it.
+    """
+    flat = codes.reshape(len(codes), math.prod(codes.shape[1:]))
+    keys = _Keys(len(flat))
+    for each in flat.T:
+        column, width = _narrow(each)
+        if not keys.fit(width):
+            keys.shorten()
+        keys.append(column, width)
+    return _ranks(keys.values)
+
+
+def prefix_sizes(codes: np.ndarray) -> Iterator[np.ndarray]:
+    """For every depth from 1 to L: how many items share each prefix, (distinct,) int64, in lexicographic order.
+
+    One sort serves all depths whose codes fit a key together: sorted keys without their low bits are sorted prefixes.
+
+    Args:
+        codes: (I, L, M) integers.
+    """
+    keys = _Keys(len(codes))
+    ends: list[int] = []  # the key's bits at the end of each level that is not counted yet
+    for level in range(codes.shape[1]):
+        for signal in range(codes.shape[2]):
+            column, width = _narrow(codes[:, level, signal])
+            if not keys.fit(width):
+                yield from _counted(np.sort(keys.values), keys.bits, ends)
+                ends = []
+                keys.shorten()
+            keys.append(column, width)
+        ends.append(keys.bits)
+    keys.values.sort()
+    yield from _counted(keys.values, keys.bits, ends)
+
+
+def _counted(values: np.ndarray, bits: int, ends: list[int]) -> Iterator[np.ndarray]:
+    """The sizes of the groups that agree in their first `end` bits, for each of `ends`; values sorted."""
+    for end in ends:
+        yield _run_lengths(values >> np.uint64(bits - end) if end < bits else values)
+
+
+def colliding(codes: np.ndarray) -> int:
+    """Items that share their whole row with another one. codes (I, ...)."""
+    (sizes,) = prefix_sizes(codes.reshape(len(codes), 1, math.prod(codes.shape[1:])))
+    return in_groups(sizes)
+
+
+def in_groups(sizes: np.ndarray) -> int:
+    """Members of the groups of more than one; sizes (groups,)."""
+    return int(sizes[sizes > 1].sum())

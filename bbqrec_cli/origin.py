@@ -1,0 +1,64 @@
+"""Where numbers come from: version, commit, packages and machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import bbqrec_cli
+
+PACKAGES = ("torch", "numpy", "scipy", "faiss-cpu", "sentence-transformers")
+
+
+def origin(device: str, threads: int) -> dict[str, Any]:
+    """Version, commit where it is known, packages and machine: what is recorded with a step that runs here and now."""
+    import torch
+
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "bbqrec": bbqrec_cli.__version__, "commit": commit(), "python": platform.python_version(),
+        "packages": packages, "system": platform.platform(terse=True), "processor": processor(),
+        "cores": os.cpu_count(), "threads": threads or torch.get_num_threads(), "device": device_name(device),
+    }  # fmt: skip
+
+
+def commit() -> str:
+    """The git commit that this code is, '' if it was installed rather than cloned."""
+    here = Path(bbqrec_cli.__file__)
+    git = ["git", "-C", str(here.parent)]
+    try:
+        # A package inside somebody else's repository is not tracked by it.
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], check=True, capture_output=True)
+        head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+        dirty = subprocess.run([*git, "status", "--porcelain", "."], check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head + (" with uncommitted changes" if dirty.strip() else "")
+
+
+def processor() -> str:
+    """The CPU's name."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:
+            return next(line.split(":", 1)[1].strip() for line in stream if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def device_name(name: str) -> str:
+    """The device that torch computes on, with the GPU's name."""
+    import torch
+
+    from bbqrec_cli.device import resolve_device
+
+    device = resolve_device(name)
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)

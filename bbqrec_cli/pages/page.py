@@ -1,0 +1,98 @@
+"""The page: what it holds, and how it is written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from bbqrec_cli.errors import OutputExistsError, UsageError
+from bbqrec_cli.hdf5.sink import check_output, partial_of, replacing
+from bbqrec_cli.pages.tables import Table
+
+TEMPLATES = {".html": "page.html.j2", ".md": "page.md.j2"}
+"""A page's suffix -> its template, which lies beside this file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of the page: a table and a plot (SVG, '' for none; shown by HTML only), each with what it shows."""
+
+    table: Table
+    plot: str = ""
+    caption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """headline: the main outcome in a sentence; bad: what went wrong; appendix: a file's text, '' for none, and its
+    heading; advice: how one would change the page; command: what makes it."""
+
+    title: str
+    command: str
+    summary: str
+    sections: list[Section]
+    headline: str = ""
+    bad: str = ""
+    appendix: str = ""
+    appendix_title: str = ""
+    advice: str = ""
+
+
+def check_page(path: Path, *, force: bool) -> None:
+    """Refuse a page that could not be written before any work begins.
+
+    Raises:
+        UsageError: neither .html nor .md; OutputExistsError, DataError, LackingError: see `check_output`.
+    """
+    if path.suffix.lower() not in TEMPLATES:
+        raise UsageError(f"--report is {str(path)!r}; a name that ends in {' or '.join(TEMPLATES)} is needed")
+    try:
+        check_output(path, force=force)
+    except OutputExistsError as error:
+        raise OutputExistsError(error.message, "give --force to overwrite it, or --report another name") from None
+
+
+def with_plots(path: Path) -> bool:
+    """Whether the page shows plots."""
+    return path.suffix.lower() == ".html"
+
+
+def write_page(path: Path, page: Page, *, force: bool = False) -> None:
+    """Write the page whole or not at all.
+
+    Raises:
+        The errors of `check_page`; DiskFullError, LackingError.
+    """
+    check_page(path, force=force)
+    text = render(page, TEMPLATES[path.suffix.lower()])
+    with replacing(path, partial_of(path)) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def render(page: Page, template: str) -> str:
+    """The page as text; parts without rows and plot are left out."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=template.endswith(".html.j2"),
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters |= {"md": markdown, "fence": fence, "anchor": anchor}
+    sections = [each for each in page.sections if each.table.rows or each.plot]
+    return environment.get_template(template).render(page=page, sections=sections)
+
+
+def markdown(text: str) -> str:
+    """Text that Markdown (a table's cell, too) shows as it is."""
+    return re.sub(r"([\\`*_\[\]<>|~&])", r"\\\1", " ".join(text.split()))
+
+
+def fence(text: str) -> str:
+    """A fence that is longer than any in the text."""
+    return "`" * max(3, 1 + max((len(each) for each in re.findall(r"`+", text)), default=0))
+
+
+def anchor(title: str) -> str:
+    """A heading's id."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")

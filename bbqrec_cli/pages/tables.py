@@ -1,0 +1,57 @@
+"""Tables of texts: the terminal, the HTML page and the Markdown page show the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NOT_KNOWN = "–"
+Row = tuple["Shown", ...]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a table says at one place: the first line is the main thing; best: the best of its column."""
+
+    lines: tuple[str, ...]
+    best: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """left: how many columns, from the first, hold words rather than numbers; note: what must be known to read it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    left: int = 1
+    note: str = ""
+
+
+def make(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, left: int = 1, note: str = "") -> Table:
+    """A table of texts, numbers, `Shown`s and None (not known)."""
+    shown = tuple(tuple(each if isinstance(each, Shown) else Shown((plain(each),)) for each in row) for row in rows)
+    return Table(title=title, columns=tuple(columns), rows=shown, left=left, note=note)
+
+
+def plain(value: Any) -> str:
+    """A value as text."""
+    if value is None:
+        return NOT_KNOWN
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def short(value: float | None) -> str:
+    """Three digits."""
+    return NOT_KNOWN if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def of_all(count: int, items: int) -> Shown:
+    """A count and its share of all items."""
+    return Shown((f"{count:,}", f"{100 * count / max(1, items):.2f}%"))
+
+
+def counted(number: int, what: str) -> str:
+    """'1 step', '2 steps'."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bbqrec_cli.collisions.agreement import adjusted_mutual_information, agreement
+
+sklearn = pytest.importorskip("sklearn.metrics")
+
+
+@pytest.mark.parametrize(
+    ("items", "a", "b"), [(100, 5, 7), (1000, 300, 300), (50, 40, 3), (3000, 256, 256), (20, 1, 4)]
+)
+@pytest.mark.parametrize("kept", [0.0, 0.5, 1.0])
+def test_against_scikit_learn(items, a, b, kept):
+    generator = np.random.default_rng(items)
+    one = generator.integers(0, a, items)
+    other = np.where(generator.random(items) < kept, one % b, generator.integers(0, b, items))
+    expected = sklearn.adjusted_mutual_info_score(one, other)
+    assert adjusted_mutual_information(one, other) == pytest.approx(expected, abs=1e-9)
+
+
+def test_edges():
+    apart = np.arange(9)
+    assert adjusted_mutual_information(apart, apart[::-1].copy()) is None, "says nothing: nobody is together"
+    assert adjusted_mutual_information(apart[:0], apart[:0]) is None
+    assert adjusted_mutual_information(np.zeros(9, dtype=int), np.ones(9, dtype=int)) == 1
+    names = np.random.default_rng(0).permutation(5)
+    labels = np.arange(40) % 5
+    assert adjusted_mutual_information(labels, names[labels]) == pytest.approx(1), "whatever the codes are called"
+
+
+def test_levels_and_signals():
+    generator = np.random.default_rng(0)
+    one = generator.integers(0, 6, (300, 3, 2))
+    other = one.copy()
+    other[:, 1, 0] = generator.integers(0, 6, 300)  # level 2 of the first signal
+    found = agreement(one, other[:, :2, ::-1], (("id", "text"), ("text", "id")))
+    assert found.codes["text"] == pytest.approx([1, 1])
+    assert found.codes["id"][0] == pytest.approx(1)
+    assert abs(found.codes["id"][1]) < 0.1
+    assert found.prefixes[0] == pytest.approx(1)
+    assert 0 < found.prefixes[1] < 1
+    assert (found.items, len(found.prefixes)) == (300, 2)
+
+
+def test_only_items_that_have_the_signal_in_both():
+    generator = np.random.default_rng(0)
+    one = generator.integers(0, 4, (200, 1, 1))
+    other = one.copy()
+    other[100:] = generator.integers(0, 4, (100, 1, 1))
+    first, second = np.ones((200, 1), dtype=bool), np.arange(200)[:, None] < 100
+    assert agreement(one, other, (("id",), ("id",)), (first, second)).codes["id"] == [pytest.approx(1)]
+    assert agreement(one, other, (("id",), ("id",))).codes["id"][0] < 0.9

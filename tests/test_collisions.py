@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from bbqrec_cli import hdf5
+
+BEAUTY = Path(__file__).parents[2] / "shared" / "data" / "amazon-beauty" / "letter.index.json"
+
+
+def test_command_on_tokens(files, bbqrec):
+    outcome = bbqrec("collisions", files["tokens"], "--json")
+    assert outcome.status == 0
+    said = json.loads(outcome.out)
+    assert (said["items"], said["distinct"], said["colliding_items"], said["groups"]) == (12, 12, 0, [])
+    first = {"depth": 1, "distinct": 3, "colliding_items": 12, "largest": 4, "gini": pytest.approx(0)}
+    first |= {"entropy": pytest.approx(math.log2(3)), "mean_children": 3, "max_children": 3}
+    assert said["depths"][0] == first | {
+        "usage": {"id": 3, "text": 3},
+        "perplexity": pytest.approx({"id": 3, "text": 3}),
+    }
+    assert (said["near"], said["neighbours"], said["alike"], said["others"], said["agreement"]) == (
+        None,
+        [],
+        {},
+        [],
+        [],
+    )
+    assert bbqrec("collisions", files["tokens"], "--max-collisions", 0).status == 0
+    plain = bbqrec("collisions", files["tokens"])
+    assert "3 of 4" in plain.out
+
+
+def test_the_limit_speaks_after_the_result(tokens, tmp_path, bbqrec):
+    codes = tokens.codes.codes.copy()
+    codes[[0, 1, 5]] = codes[0]
+    both = dataclasses.replace(tokens, codes=dataclasses.replace(tokens.codes, codes=codes))
+    hdf5.write_tokens(tmp_path / "tokens.h5", both, config={})
+    plain = bbqrec("collisions", tmp_path / "tokens.h5", "--max-collisions", 2)
+    assert plain.status == 3
+    assert "apple; banana; pliers" in plain.out
+    assert "3 items are in collisions; --max-collisions allows 2" in plain.err
+    outcome = bbqrec("collisions", tmp_path / "tokens.h5", "--max-collisions", 2, "--json")
+    assert json.loads(outcome.err)["error"] == "collisions"
+    (group,) = json.loads(outcome.out)["groups"]
+    assert (group["size"], group["code"]) == (3, [[0, 0], [0, 0]])
+    assert group["items"][2] == {"id": "i5", "title": "pliers"}
+    assert bbqrec("collisions", tmp_path / "tokens.h5", "--max-collisions", 3).status == 0
+
+
+def test_model_files_are_read_and_others_refused(files, bbqrec):
+    assert json.loads(bbqrec("collisions", files["model"], "--json").out)["method"] == "bbqrec"
+    outcome = bbqrec("collisions", files["features"], "--json")
+    assert (outcome.status, json.loads(outcome.err)["error"]) == (3, "wrong_kind")
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not BEAUTY.exists(), reason=f"LETTER's index is not there: {BEAUTY}")
+def test_letter_on_beauty(bbqrec):
+    said = json.loads(bbqrec("collisions", BEAUTY, "--json").out)
+    assert (said["items"], said["distinct"], said["colliding_items"]) == (12_101, 12_088, 24)
+    found = [(each["distinct"], each["colliding_items"]) for each in said["depths"]]
+    assert found == [(197, 12_085), (7_931, 6_409), (11_696, 674), (12_088, 24)]
