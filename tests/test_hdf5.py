@@ -435,15 +435,6 @@ def test_a_bug_while_writing_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_group_codes():
-    """Reference: numpy.unique with axis."""
-    codes = np.random.default_rng(0).integers(0, 3, (200, 2, 2)).astype(np.uint16)
-    token, sharing = hdf5.group_codes(codes)
-    _, inverse, counts = np.unique(codes.reshape(200, 4), axis=0, return_inverse=True, return_counts=True)
-    np.testing.assert_array_equal(token, inverse.ravel())
-    np.testing.assert_array_equal(sharing, counts)
-
-
 def test_catalogue_and_codes_of_every_file_that_has_them(files, catalogue, codes, trained_model, tmp_path):
     for kind in ("dataset", "features", "tokens", "model"):
         assert same(hdf5.read_catalogue(files[kind]), catalogue)

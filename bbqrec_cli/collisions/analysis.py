@@ -15,7 +15,6 @@ from bbqrec_cli.collisions.duplicates import DUPLICATE, VICTIM, Duplicates, verd
 from bbqrec_cli.collisions.near import Near, near_items
 from bbqrec_cli.collisions.neighbours import Kept, alike_by_depth, kept_neighbours, unit
 from bbqrec_cli.collisions.usage import Codebook
-from bbqrec_cli.errors import DataError
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.records import Codes, Feature
 
@@ -42,7 +41,7 @@ class Ids:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """near: the bound of near-collisions, 0 for none; neighbours: k; sample: items whose neighbours are searched."""
+    """near: the bound of near-collisions (0: none; nor are there any without quantised vectors); neighbours: k; sample: items whose neighbours are searched."""
 
     groups: int = 10
     near: float = 0.0
@@ -127,11 +126,10 @@ def analyse(ids: Ids, settings: Settings, progress: Progress = SILENT) -> Analys
     """Everything that the file and its features allow.
 
     Raises:
-        DataError: near-collisions are asked for and the file has no quantised vectors.
-        MissingPackageError: they are, and faiss is not installed.
+        MissingPackageError: near-collisions are asked for, and faiss is not installed.
     """
     codes, signals = ids.codes, ids.codes.modalities
-    present = getattr(codes, "present", None)
+    present = codes.present
     counts = codebooks(codes.codes, signals, codes.codebook_size, present)
     rows = sampled(len(codes.codes), settings)
     near = _near(ids, settings, rows, progress)
@@ -162,13 +160,8 @@ def sampled(items: int, settings: Settings) -> np.ndarray:
 
 
 def _near(ids: Ids, settings: Settings, rows: np.ndarray, progress: Progress) -> Near | None:
-    if not settings.near:
+    if not settings.near or ids.codes.item_vectors is None:
         return None
-    if ids.codes.item_vectors is None:
-        raise DataError(
-            f"{ids.label}: --near needs quantised vectors, which IDs by {ids.codes.method} do not have",
-            "leave out --near, or give a tokens file of a tokenizer with codebooks",
-        )
     return near_items(
         ids.codes.item_vectors, ids.codes.codes, ids.codes.modalities, near=settings.near, rows=rows,
         pairs=settings.groups, progress=progress,

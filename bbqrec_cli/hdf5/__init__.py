@@ -1,6 +1,5 @@
 """bbqrec's files. See docs/file-formats.md."""
 
-from bbqrec_cli.grouping import group_codes
 from bbqrec_cli.hdf5.files import (
     check_finite,
     describe,
@@ -29,7 +28,6 @@ __all__ = [
     "check_finite",
     "check_output",
     "describe",
-    "group_codes",
     "open_file",
     "read_benchmark",
     "read_catalogue",

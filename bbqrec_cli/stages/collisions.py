@@ -109,11 +109,26 @@ def run(config: CollisionsConfig, progress: Progress = SILENT) -> CollisionsResu
         groups=config.groups, near=config.near, neighbours=config.neighbours, sample=config.sample, seed=config.seed
     )
     every = read_all(config, progress)
+    if config.near:
+        check_vectors(every, progress)
     first, *others = [analyse(ids, settings, progress) for ids in every]
     result = CollisionsResult(first=first, others=others, agreement=agreements(every), report=config.report)
     if config.report:
         write_report(config, result)
     return result
+
+
+def check_vectors(every: list[Ids], progress: Progress) -> None:
+    """Raises: DataError: no input has the quantised vectors that --near needs."""
+    lacking = [each for each in every if each.codes.item_vectors is None]
+    said = [
+        f"{each.label}: --near needs quantised vectors, which IDs by {each.codes.method} do not have"
+        for each in lacking
+    ]
+    if len(lacking) == len(every):
+        raise DataError(said[0], "leave out --near, or give a tokens file of a tokenizer with codebooks")
+    for each in said:
+        progress.warn(each)
 
 
 def read_all(config: CollisionsConfig, progress: Progress) -> list[Ids]:
@@ -202,7 +217,7 @@ def agreements(every: list[Ids]) -> list[tuple[int, int, Agreement]]:
             continue
         place = {item: row for row, item in enumerate(b.item_ids)}
         order = np.array([place[item] for item in a.item_ids])
-        present = tuple(getattr(each.codes, "present", None) for each in (a, b))
+        present = tuple(each.codes.present for each in (a, b))
         ordered = (present[0], None if present[1] is None else present[1][order])
         signals = (a.codes.modalities, b.codes.modalities)
         found.append((one, other, agreement(a.codes.codes, b.codes.codes[order], signals, ordered)))
