@@ -41,12 +41,13 @@ class Ids:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """near: the bound of near-collisions (0: none; nor are there any without quantised vectors); neighbours: k; sample: items whose neighbours are searched."""
+    """near: the bound of near-collisions (0: none; nor are there any without quantised vectors); neighbours: k;
+    sample: items whose neighbours are searched."""
 
     groups: int = 10
     near: float = 0.0
     neighbours: int = 10
-    sample: int = 10_000
+    sample: int = 20_000
     seed: int = 0
 
 

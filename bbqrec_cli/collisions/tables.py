@@ -27,21 +27,20 @@ def of_file(found: Analysis) -> list[Table]:
 def comparison_table(every: Sequence[Analysis]) -> Table:
     """A row a file."""
     features = list(dict.fromkeys(kept.feature for found in every for kept in found.neighbours))
-    columns = ("file", "levels", "signals", "codes", "items", "distinct", "in collisions", "of all", "perplexity")
+    columns = ("file", "shape", "items", "distinct", "colliding", "perplexity")
     rows = []
     for found in every:
         recall = {kept.feature: kept.recall for kept in found.neighbours if kept.vectors == "all"}
-        used = [book.perplexity / max(1, found.codebook_size) for book in found.codebooks]
+        used = [100 * book.perplexity / max(1, found.codebook_size) for book in found.codebooks]
         rows.append((
-            Shown((found.input, found.method)), len(found.depths), len(found.signals), found.codebook_size, found.items,
-            found.distinct, found.colliding_items, share(found.colliding_items, found.items),
-            f"{100 * min(used):.0f}–{100 * max(used):.0f}%", *(digits(recall.get(name), 3) for name in features),
+            Shown((found.input, found.method)), f"{len(found.depths)}×{len(found.signals)}×{found.codebook_size:,}",
+            found.items, found.distinct, Shown((plain(found.colliding_items), share(found.colliding_items, found.items))),
+            f"{min(used):.0f}–{max(used):.0f}%", *(digits(recall.get(name), 3) for name in features),
         ))  # fmt: skip
-    note = (
-        "In collisions: items that share their whole ID. Perplexity: of the worst and the best codebook, of its codes."
-    )
-    note += " Neighbours: recall of the feature's nearest ones among the quantised vectors." if features else ""
-    return make("side by side", (*columns, *(f"{name} neighbours" for name in features)), rows, note=note)
+    note = "Shape: levels × signals × codes. Colliding: items that share their whole ID. "
+    note += "Perplexity: of the worst and the best codebook, in per cent of its codes."
+    note += " Kept: recall of the feature's nearest neighbours among the quantised vectors." if features else ""
+    return make("side by side", (*columns, *(f"{name} kept" for name in features)), rows, left=2, note=note)
 
 
 def prefixes_table(found: Analysis) -> Table:

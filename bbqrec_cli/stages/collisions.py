@@ -40,7 +40,7 @@ class CollisionsConfig(StageConfig):
         minimum=0,
     )  # fmt: skip
     neighbours: int = option(10, "Nearest neighbours of a feature that are looked for (with --features).", minimum=1)
-    sample: int = option(10_000, "Items, at most, whose neighbours are searched.", minimum=1)
+    sample: int = option(20_000, "Items, at most, whose neighbours are searched.", minimum=1)
     report: Path | None = option(None, "Write a page: .html (self-contained, with plots) or .md (tables only).")
 
 
