@@ -34,7 +34,8 @@ def comparison_table(every: Sequence[Analysis]) -> Table:
         used = [100 * book.perplexity / max(1, found.codebook_size) for book in found.codebooks]
         rows.append((
             Shown((found.input, found.method)), f"{len(found.depths)}×{len(found.signals)}×{found.codebook_size:,}",
-            found.items, found.distinct, Shown((plain(found.colliding_items), share(found.colliding_items, found.items))),
+            found.items, found.distinct,
+            Shown((plain(found.colliding_items), share(found.colliding_items, found.items))),
             f"{min(used):.0f}–{max(used):.0f}%", *(digits(recall.get(name), 3) for name in features),
         ))  # fmt: skip
     note = "Shape: levels × signals × codes. Colliding: items that share their whole ID. "
