@@ -175,7 +175,8 @@ class Metrics:
     """What `evaluate` makes.
 
     users: the evaluated users' ids; ranks (U,) int64, rank of the target from 1, 0 = below the depth that was ranked;
-    recall, ndcg: k -> (U,) float32; aggregates: 'recall@10' -> mean; confidence: 'recall@10' -> (low, high).
+    recall, ndcg: k -> (U,) float32; aggregates: 'recall@10' -> mean; confidence: 'recall@10' -> (low, high);
+    cold (U,) bool: whose target has no training interaction, None in files that are too old to say.
     """
 
     user_ids: list[str]
@@ -186,3 +187,4 @@ class Metrics:
     confidence: dict[str, tuple[float, float]]
     model: str
     split: str
+    cold: np.ndarray | None = None

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from bbqrec_cli.cli.console import Console, table
@@ -21,4 +23,11 @@ def add_to(app: typer.Typer) -> None:
         if result.unevaluated:
             console.log(f"{result.unevaluated} users have fewer than 3 items and are not evaluated")
         columns = ("p (t-test)", "p (Wilcoxon)") if result.significance else ()
-        console.result(result.to_json(), head, table("", ("metric", "mean", "95% interval", *columns), rows))
+        main = table("", ("metric", "mean", "95% interval", *columns), rows)
+        console.result(result.to_json(), head, main, *cold_table(result.cold))
+
+
+def cold_table(cold: dict[str, float]) -> list[Any]:
+    """The metrics over targets that nobody took in training, where there are some."""
+    title = f"Cold: {cold['users']} users whose target has no training interaction"
+    return [table(title, ("metric", "mean"), [each for each in cold.items() if each[0] != "users"])] * (len(cold) > 1)

@@ -11,12 +11,13 @@ from bbqrec_cli.tokenizers.registry import CONFIGS
 def add_to(app: typer.Typer) -> None:
     @command(app, "tokenize", TokenizeConfig, *CONFIGS)
     def tokenize(config: TokenizeConfig, console: Console) -> None:
-        """Turn features and training sequences into semantic IDs."""
+        """Turn features and training sequences into semantic IDs; with --append, give new items theirs."""
         result = run(config, console)
         head = (
             f"{result.output}: {result.items} items, {result.levels} levels × {len(result.signals)} signals of "
             f"{result.codebook_size} codes, {result.colliding_items} items in collisions, "
-            f"{result.epochs} epochs in {result.seconds:.0f} s"
+            + (f"{result.new_items} of them new, " if result.new_items else f"{result.epochs} epochs ")
+            + f"in {result.seconds:.0f} s"
         )
         used = result.figures
         # A level that --on-collision suffix added has no codebook.

@@ -128,6 +128,8 @@ def write_metrics(path: Path, metrics: Metrics, **provenance: Any) -> None:
     datasets: dict[str, Value] = {"users/id": metrics.user_ids, "rank": metrics.ranks.astype(np.int64)}
     for name, values in (("recall", metrics.recall), ("ndcg", metrics.ndcg)):
         datasets |= {f"{name}/{k}": v.astype(np.float32) for k, v in values.items()}
+    if metrics.cold is not None:
+        datasets["cold"] = metrics.cold.astype(bool)
     attributes = {"model": metrics.model, "split": metrics.split, "aggregates": metrics.aggregates}
     attributes["confidence"] = {key: list(limits) for key, limits in metrics.confidence.items()}
     write(path, "metrics", datasets, attributes=attributes, **provenance)
@@ -145,6 +147,7 @@ def read_metrics(path: Path) -> Metrics:
             confidence={k: tuple(v) for k, v in file.attribute("confidence").items()},
             model=str(file.attribute("model")),
             split=str(file.attribute("split")),
+            cold=file.array("cold") if "cold" in file else None,
         )
 
 

@@ -79,11 +79,12 @@ KINDS: dict[str, Kind] = {
         ("model", "settings", "history"),
     ),
     "metrics": Kind(
-        1,
+        2,
         "bbqrec evaluate",
         (
             Field("users/id", "str", ("U",)),
             Field("rank", "int64", ("U",)),
+            Field("cold", "bool", ("U",), required=False),
             Field("recall/{k}", "float32", ("U",)),
             Field("ndcg/{k}", "float32", ("U",)),
         ),

@@ -13,7 +13,9 @@ from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from bbqrec_cli.records import Metrics
+    import numpy as np
+
+    from bbqrec_cli.records import Catalogue, Metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,9 @@ class EvaluateConfig(StageConfig):
     beam: int = option(50, "Beams of a generative model.", minimum=1)
     batch_size: int = option(256, "Users at once.", minimum=1)
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
+    tokens: Path | None = option(
+        None, "Grown tokens file (tokenize --append): its users, and its new items compete too, without training."
+    )
     against: Path | None = option(None, "Another metrics file: paired t-test and Wilcoxon against it.")
 
 
@@ -43,12 +48,14 @@ class EvaluateResult:
     confidence: dict[str, tuple[float, float]]
     significance: dict[str, dict[str, float]]
     seconds: float
+    cold: dict[str, float]
+    """'users' whose target has no training interaction, and the metrics over them ('recall@10', …)."""
 
     def to_json(self) -> dict[str, Any]:
         """The keys that docs/scripting.md names."""
         head = {"output": str(self.output), "model": self.model, "split": self.split, "users": self.users}
         tail = {"unevaluated": self.unevaluated, "significance": self.significance, "seconds": self.seconds}
-        return head | self.aggregates | {"confidence": self.confidence} | tail
+        return head | self.aggregates | {"confidence": self.confidence, "cold": self.cold} | tail
 
 
 def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
@@ -61,17 +68,22 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
     from bbqrec_cli.evaluation.metrics import aggregate, bootstrap_interval, ndcg_at_k, recall_at_k
     from bbqrec_cli.evaluation.protocol import target_ranks
-    from bbqrec_cli.hdf5 import check_output, read_metrics, read_model, write_metrics
+    from bbqrec_cli.hdf5 import check_output, read_metrics, read_model, read_tokens, write_metrics
+    from bbqrec_cli.models.growth import with_tokens
     from bbqrec_cli.models.registry import load_model
     from bbqrec_cli.records import Metrics
 
     if not config.k:
         raise UsageError("--k names no depth", "--k 5,10")
-    check_output(config.output, force=config.force, inputs=[config.model, *filter(None, [config.against])])
+    parents = [config.model, *filter(None, [config.tokens])]
+    check_output(config.output, force=config.force, inputs=[*parents, *filter(None, [config.against])])
     set_threads(config.threads)
     other = read_metrics(config.against) if config.against else None
     device = resolve_device(config.device)
     trained, began = read_model(config.model), time.perf_counter()
+    known = taken_in_training(trained.catalogue)
+    if config.tokens is not None:
+        trained = with_tokens(trained, read_tokens(config.tokens), where=str(config.tokens))
     catalogue = trained.catalogue
     history = trained.settings.get("history", HISTORY)
     held = getattr(leave_last_out(catalogue.sequences, history=history), config.split)
@@ -95,14 +107,33 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     metrics = Metrics(
         user_ids=user_ids, ranks=ranks, recall=recall, ndcg=ndcg, aggregates=aggregate(ranks, config.k),
         confidence=confidence, model=trained.name, split=config.split,
+        cold=~known[held.targets.clip(max=len(known) - 1)] | (held.targets >= len(known)),
     )  # fmt: skip
     provenance = stored(config) | {"seconds": seconds}
-    write_metrics(config.output, metrics, config=provenance, parents=[config.model], force=config.force)
+    write_metrics(config.output, metrics, config=provenance, parents=parents, force=config.force)
     return EvaluateResult(
         output=config.output, model=trained.name, split=config.split, users=len(ranks),
         unevaluated=catalogue.users - len(ranks), aggregates=metrics.aggregates, confidence=confidence,
-        significance=compare(metrics, other) if other else {}, seconds=seconds,
+        significance=compare(metrics, other) if other else {}, seconds=seconds, cold=cold_figures(metrics, config.k),
     )  # fmt: skip
+
+
+def taken_in_training(catalogue: Catalogue) -> np.ndarray:
+    """(I,) bool: the items with a training interaction."""
+    import numpy as np
+
+    from bbqrec_cli.data.splits import leave_last_out
+
+    return np.bincount(leave_last_out(catalogue.sequences).train.items, minlength=catalogue.items) > 0
+
+
+def cold_figures(metrics: Metrics, ks: tuple[int, ...]) -> dict[str, float]:
+    """'users' whose target has no training interaction, and the aggregates over them alone."""
+    from bbqrec_cli.evaluation.metrics import aggregate
+
+    assert metrics.cold is not None  # `run` has just made it
+    ranks = metrics.ranks[metrics.cold]
+    return {"users": len(ranks)} | (aggregate(ranks, ks) if len(ranks) else {})
 
 
 def check_comparable(config: EvaluateConfig, other: Metrics, user_ids: list[str]) -> None:

@@ -29,6 +29,9 @@ class RecommendConfig(StageConfig):
     """Options of `bbqrec recommend`."""
 
     model: Path = option(Path("model.h5"), "Model file.", positional=True)
+    tokens: Path | None = option(
+        None, "Grown tokens file (tokenize --append): its users, and its new items too, without training."
+    )
     user: tuple[str, ...] = option((), "Id of a user of the file; repeat it, or separate by commas.", repeatable=True)
     users: int = option(0, "The first so many users of the file (5 where nobody is named).", minimum=0)
     history: tuple[str, ...] | None = option(
@@ -91,7 +94,8 @@ def run(
         UsageError, DataError, LackingError and the errors of reading a model file.
     """
     from bbqrec_cli.device import resolve_device, set_threads
-    from bbqrec_cli.hdf5 import read_model
+    from bbqrec_cli.hdf5 import read_model, read_tokens
+    from bbqrec_cli.models.growth import with_tokens
     from bbqrec_cli.models.registry import load_model
 
     named = [name for name in ("user", "users", "history", "stdin") if getattr(config, name)]
@@ -102,6 +106,8 @@ def run(
     set_threads(config.threads)
     device = resolve_device(config.device)
     trained = read_model(config.model)
+    if config.tokens is not None:
+        trained = with_tokens(trained, read_tokens(config.tokens), where=str(config.tokens))
     book = Book(trained.catalogue)
     allowed = permitted(config, book)
     requests = from_lines(lines, book) if config.stdin else iter(from_options(config, book))

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bbqrec_cli.config import StageConfig, option, stored
+from bbqrec_cli.config import StageConfig, flag, option, stored
 from bbqrec_cli.device import PRECISIONS
-from bbqrec_cli.errors import CollapseError
+from bbqrec_cli.errors import CollapseError, DataError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from bbqrec_cli.records import Features
+    import numpy as np
+
+    from bbqrec_cli.records import Feature, Features, Tokens
     from bbqrec_cli.tokenizers.base import Tokenized
 
+LATER = ("features", "on_collision", "append", "id_signal", "neighbours")
+"""Options that say nothing of how a tokenizer is fitted."""
+BLOCK = 8192
+"""New items that are encoded at once."""
 ON_COLLISION = ("nearest", "sinkhorn", "suffix", "share")
 
 
@@ -25,7 +32,18 @@ class TokenizeConfig(StageConfig):
     """Options of `bbqrec tokenize`; those of the method are in `options`."""
 
     features: Path = option(Path("features.h5"), "Features file.", positional=True)
-    output: Path = option(Path("tokens.h5"), "Tokens file to write.", short="-o", stored=False)
+    output: Path | None = option(
+        None, "Tokens file to write. [default: tokens.h5; with --append grown.h5]", short="-o", stored=False
+    )
+    append: Path | None = option(
+        None, "Tokens file that stays as it is, to the last code; only items that it lacks get codes, by its tokenizer."
+    )
+    id_signal: str = option(
+        "neighbours",
+        "ID signal of appended items: the mean of similar old items (neighbours), or absent.",
+        choices=("neighbours", "absent"),
+    )
+    neighbours: int = option(10, "Old items of that mean.", minimum=1)
     method: str = option("bbqrec", "Tokenizer: bbqrec, rqvae or published.")
     paper: bool = option(False, "The paper's exact setting where the defaults depart from it; other options win.")
     on_collision: str = option(
@@ -38,6 +56,11 @@ class TokenizeConfig(StageConfig):
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
     resume: bool = option(False, "Go on from the last checkpoint.", stored=False)
     options: dict = option({})
+
+    @property
+    def target(self) -> Path:
+        """The output, given or not."""
+        return self.output or Path("grown.h5" if self.append else "tokens.h5")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +77,7 @@ class TokenizeResult:
     epochs: int
     seconds: float
     figures: dict[str, float]
+    new_items: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The keys that docs/scripting.md names."""
@@ -61,7 +85,7 @@ class TokenizeResult:
 
 
 def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
-    """Fit the tokenizer on the training part of the sequences and write the tokens file.
+    """Fit the tokenizer on the training part of the sequences and write the tokens file; with `append`, see `grow`.
 
     Raises:
         UsageError, DataError, CollapseError, LackingError and the errors of reading and writing files.
@@ -74,16 +98,18 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     from bbqrec_cli.tokenizers.registry import build_tokenizer, tokenizer_config
     from bbqrec_cli.tokenizers.resolution import resolve
 
+    if config.append is not None:
+        return grow(config, config.append, progress)
     method = tokenizer_config(config.method, config.options, paper=config.paper)
     parents = [config.features, *([Path(method.index)] if getattr(method, "index", "") else [])]
-    check_output(config.output, force=config.force, inputs=parents)
+    check_output(config.target, force=config.force, inputs=parents)
     set_threads(config.threads)
     device = resolve_device(config.device)
     features, began = read_features(config.features), time.perf_counter()
     resolved = stored(config) | {"options": stored(method)}
     precision = resolve_precision(config.precision, device)
-    run_of = {k: v for k, v in resolved.items() if k not in ("features", "on_collision")} | {"precision": precision}
-    checkpoint = config.output.with_name(config.output.name + ".checkpoint")
+    run_of = {k: v for k, v in resolved.items() if k not in LATER} | {"precision": precision}
+    checkpoint = config.target.with_name(config.target.name + ".checkpoint")
     settings = RunSettings(
         seed=config.seed, device=device, precision=precision, progress=progress, checkpoint=checkpoint,
         resume=config.resume,
@@ -96,17 +122,137 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     seconds = sum(row["seconds"] for row in made.history) if made.history else time.perf_counter() - began
     codes = dataclasses.replace(resolve(made, config.on_collision), present=made.present)
     left = colliding(codes.codes)
-    if left and config.on_collision != "share":
-        progress.warn(f"{left:,} items still share an ID: --on-collision {config.on_collision} could not part them")
+    say_what_is_left(left, config, progress)
     resolved["colliding_items"] = {"before": figures["colliding_items"], "after": left}
     tokens = Tokens(catalogue=features.catalogue, codes=codes, history=made.history, encoder=made.encoder)
-    write_tokens(config.output, tokens, config=resolved, parents=parents, force=config.force)
+    write_tokens(config.target, tokens, config=resolved, parents=parents, force=config.force)
     checkpoint.unlink(missing_ok=True)
     return TokenizeResult(
-        output=config.output, method=config.method, levels=codes.levels, codebook_size=codes.codebook_size,
+        output=config.target, method=config.method, levels=codes.levels, codebook_size=codes.codebook_size,
         signals=codes.modalities, items=features.catalogue.items, colliding_items=left,
         epochs=len(made.history), seconds=seconds, figures=figures,
     )  # fmt: skip
+
+
+def say_what_is_left(left: int, config: TokenizeConfig, progress: Progress) -> None:
+    """A warning where a policy that parts items did not part all. left: items that share an ID."""
+    if left and config.on_collision != "share":
+        progress.warn(f"{left:,} items still share an ID: --on-collision {config.on_collision} could not part them")
+
+
+def grow(config: TokenizeConfig, path: Path, progress: Progress = SILENT) -> TokenizeResult:
+    """Give the items of the features file that the tokens file `path` lacks codes, by the tokenizer that made it.
+
+    Raises:
+        UsageError, DataError, LackingError and the errors of reading and writing files.
+    """
+    from bbqrec_cli.data.growth import grown, new_rows
+    from bbqrec_cli.device import resolve_device, set_threads
+    from bbqrec_cli.hdf5 import check_output, describe, open_file, read_catalogue, read_tokens, write_tokens
+    from bbqrec_cli.records import Tokens
+    from bbqrec_cli.tokenizers.base import code_figures, colliding
+    from bbqrec_cli.tokenizers.growth import encode_new, grown_codes
+    from bbqrec_cli.tokenizers.resolution import resolve
+
+    began = time.perf_counter()
+    check_output(config.target, force=config.force, inputs=[config.features, path])
+    set_threads(config.threads)
+    device, old, about = resolve_device(config.device), read_tokens(path), describe(path)["config"]
+    tokenizer = restorable(config, path, old, about)
+    with open_file(config.features, "features"):
+        new = read_catalogue(config.features)
+    check_inputs(config, path, old)
+    rows = new_rows(old.catalogue, new)
+    if not len(rows):
+        raise DataError(f"{config.features}: {path} has all of its {new.items:,} items: nothing to append")
+    encode = tokenizer.restore(old.codes, old.encoder, device)
+    neighbours = config.neighbours if config.id_signal == "neighbours" else 0
+    fresh = encode_new(encode, blocks(config.features, old, rows), old, neighbours=neighbours, device=device)
+    made = grown_codes(old.codes, fresh)
+    figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
+    codes = resolve(made, config.on_collision, frozen=old.catalogue.items)
+    left = colliding(codes.codes)
+    say_what_is_left(left, config, progress)
+    tokens = Tokens(catalogue=grown(old.catalogue, new), codes=codes, history=old.history, encoder=old.encoder)
+    resolved = stored(config) | {"method": about["method"], "options": about["options"], "new_items": len(rows)}
+    resolved["colliding_items"] = {"before": figures["colliding_items"], "after": left}
+    write_tokens(config.target, tokens, config=resolved, parents=[path, config.features], force=config.force)
+    return TokenizeResult(
+        output=config.target, method=codes.method, levels=codes.levels, codebook_size=codes.codebook_size,
+        signals=codes.modalities, items=tokens.catalogue.items, colliding_items=left, epochs=0,
+        seconds=time.perf_counter() - began, figures=figures, new_items=len(rows),
+    )  # fmt: skip
+
+
+def restorable(config: TokenizeConfig, path: Path, old: Tokens, about: dict[str, Any]) -> Any:
+    """The tokenizer that made a tokens file.
+
+    Raises:
+        UsageError: options that only a tokenizer which is fitted heeds.
+        DataError: its codes do not come of features, or the file does not hold what they came of.
+    """
+    from bbqrec_cli.tokenizers.base import Encoding
+    from bbqrec_cli.tokenizers.registry import build_tokenizer, tokenizer_config
+
+    given = [flag(name) for name in config.options] + ["--paper"] * config.paper
+    if given or config.method not in (TokenizeConfig.method, old.codes.method):
+        raise UsageError(
+            f"--append keeps the tokenizer of {path} ({old.codes.method}): {[*given, '--method'][0]} has no say",
+            "leave it out, or tokenize anew without --append",
+        )
+    tokenizer: Any = None
+    if "options" in about:
+        tokenizer = build_tokenizer(about["method"], tokenizer_config(about["method"], about["options"]))
+    if not isinstance(tokenizer, Encoding):
+        raise DataError(
+            f"{path}: its IDs are of the method {old.codes.method}, which has nothing that gives a new item an ID",
+            "tokenize anew with all items, or by a method that reads features, such as bbqrec or rqvae",
+        )
+    if old.encoder is None:
+        raise DataError(
+            f"{path}: was made before tokens files kept what new items get their codes by",
+            "run `bbqrec tokenize` again; every item gets new codes by that",
+        )
+    return tokenizer
+
+
+def check_inputs(config: TokenizeConfig, path: Path, old: Tokens) -> None:
+    """Raises: DataError: a feature that the old items' codes came of is not there, or is not of the same kind."""
+    from bbqrec_cli.hdf5 import describe
+
+    assert old.encoder is not None  # `restorable` saw to it
+    said = describe(config.features)
+    there = said["attributes"].get("features", {})
+    for name, wanted in old.encoder.inputs.items():
+        if f"features/{name}/values" not in said["datasets"]:
+            raise DataError(
+                f"{config.features}: has no {name}, which the codes of {path} came of; it has "
+                f"{', '.join(there) or 'no features'}",
+                f"bbqrec embed --modalities {','.join(old.encoder.inputs)}",
+            )
+        width = said["datasets"][f"features/{name}/values"]["shape"][1]
+        found = {"encoder": "", "normalized": False} | there.get(name, {}) | {"width": width}
+        for key, value in wanted.items():
+            if found[key] != value:
+                raise DataError(
+                    f"{config.features}: {key} of {name} is {found[key]!r}; the codes of {path} came of {value!r}",
+                    "bbqrec embed with the model and the options of the old items",
+                )
+
+
+def blocks(path: Path, old: Tokens, rows: np.ndarray) -> Iterator[dict[str, Feature]]:
+    """The features of some rows of a features file, a part of the file at a time."""
+    from bbqrec_cli.hdf5 import read_feature_rows
+
+    assert old.encoder is not None  # `restorable` saw to it
+    for start in range(0, int(rows[-1]) + 1, BLOCK):
+        here = rows[(rows >= start) & (rows < start + BLOCK)] - start
+        if len(here):
+            found = read_feature_rows(path, tuple(old.encoder.inputs), start, start + BLOCK)
+            yield {
+                name: dataclasses.replace(f, values=f.values[here], present=f.present[here])
+                for name, f in found.items()
+            }
 
 
 def check_collapse(made: Tokenized, figures: dict[str, float], config: TokenizeConfig, progress: Progress) -> None:

@@ -76,6 +76,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     "v2": {
         "tokens": dataclasses.replace(V1["tokens"], codes=CODES2, encoder=ENCODER),
         "model": dataclasses.replace(MODEL, codes=CODES2),
+        "metrics": dataclasses.replace(METRICS, cold=np.array([False, True])),
     },
 }
 """Version -> kind -> what its file says."""

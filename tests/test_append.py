@@ -1,0 +1,241 @@
+"""New items get codes, old ones keep theirs: `bbqrec tokenize --append`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.records import Catalogue, Feature, Features, Sequences, Tokens
+from bbqrec_cli.stages import tokenize
+
+NEW = (3, 7, 11)
+"""Rows of the whole catalogue whose items come later; one of each group."""
+OLD = tuple(row for row in range(12) if row not in NEW)
+QUICK = {
+    "bbqrec": ["--epochs", 6, "--dim", 8, "--hidden", 16, "--codebook-size", 8, "--levels", 2, "--sequence-layers", 1],
+    "rqvae": ["--method", "rqvae", "--epochs", 6, "--dim", 8, "--hidden", 16, "--codebook-size", 8, "--levels", 2],
+}
+
+
+def part(features: Features, rows: tuple[int, ...], *, users: bool = True) -> Features:
+    """Some of the items, and the sequences less the others (or no users at all)."""
+    whole, place = features.catalogue, {row: number for number, row in enumerate(rows)}
+    walks = [[place[item] for item in walk.tolist() if item in place] for walk in whole.sequences] if users else []
+    catalogue = Catalogue(
+        user_ids=whole.user_ids if users else [], item_ids=[whole.item_ids[row] for row in rows],
+        titles=[whole.titles[row] for row in rows], sequences=Sequences.from_lists(walks),
+        attributes={name: [values[row] for row in rows] for name, values in whole.attributes.items()},
+    )  # fmt: skip
+    picked = {
+        name: dataclasses.replace(f, values=f.values[list(rows)], present=f.present[list(rows)])
+        for name, f in features.features.items()
+    }
+    return Features(catalogue=catalogue, features=picked)
+
+
+@pytest.fixture(scope="module")
+def old(features, tmp_path_factory) -> dict[str, Path]:
+    """Method -> a tokens file of the nine old items."""
+    from bbqrec_cli.cli import app
+
+    folder = tmp_path_factory.mktemp("old")
+    hdf5.write_features(folder / "features.h5", part(features, OLD), config={})
+    for method, options in QUICK.items():
+        command = ["tokenize", folder / "features.h5", "-o", folder / f"{method}.h5", *options, "--device", "cpu"]
+        with pytest.raises(SystemExit) as stop:
+            app.main([str(each) for each in [*command, "--quiet"]])
+        assert not stop.value.code
+    return {method: folder / f"{method}.h5" for method in QUICK}
+
+
+@pytest.fixture(scope="module")
+def grown(features, tmp_path_factory) -> Path:
+    """All twelve items, in another order than the old ones have."""
+    path = tmp_path_factory.mktemp("grown") / "features.h5"
+    hdf5.write_features(path, part(features, (*range(6, 12), *range(6))), config={})
+    return path
+
+
+def append(bbqrec, old: Path, new: Path, output: Path, *options: object) -> tuple[Tokens, dict]:
+    said = bbqrec("tokenize", "--append", old, new, "-o", output, "--device", "cpu", "--json", *options)
+    assert said.status == 0, said.err
+    return hdf5.read_tokens(output), json.loads(said.out)
+
+
+def assert_frozen(before: Tokens, after: Tokens) -> None:
+    count = before.catalogue.items
+    assert after.catalogue.item_ids[:count] == before.catalogue.item_ids
+    np.testing.assert_array_equal(after.codes.codes[:count], before.codes.codes)
+    np.testing.assert_array_equal(after.codes.item_vectors[:count], before.codes.item_vectors)
+    np.testing.assert_array_equal(after.codes.present[:count], before.codes.present)
+    np.testing.assert_array_equal(after.codes.codebooks, before.codes.codebooks)
+    assert after.history == before.history
+    for name, value in before.encoder.weights.items():
+        np.testing.assert_array_equal(after.encoder.weights[name], value)
+
+
+@pytest.mark.parametrize("policy", tokenize.ON_COLLISION)
+@pytest.mark.parametrize("method", QUICK)
+def test_old_codes_are_frozen(bbqrec, old, grown, features, tmp_path, method, policy):
+    before = hdf5.read_tokens(old[method])
+    after, said = append(bbqrec, old[method], grown, tmp_path / "g.h5", "--on-collision", policy)
+    assert_frozen(before, after)
+    assert (said["items"], said["new_items"], said["epochs"], said["method"]) == (12, 3, 0, method)
+    assert after.catalogue.item_ids[9:] == ["i7", "i11", "i3"], "in the order of the new file"
+    assert after.catalogue.titles[9:] == ["drill", "diary", "date"]
+    assert after.catalogue.attributes["group"][9:] == ["tools", "books", "fruit"]
+    walks = [[after.catalogue.item_ids[row] for row in walk] for walk in after.catalogue.sequences]
+    assert walks == [[f"i{row}" for row in walk] for walk in features.catalogue.sequences]
+    about = hdf5.describe(tmp_path / "g.h5")
+    assert [parent["kind"] for parent in about["parents"]] == ["tokens", "features"]
+    assert (about["config"]["method"], about["config"]["new_items"]) == (method, 3)
+    assert policy != "nearest" or said["colliding_items"] == 0
+
+
+@pytest.mark.parametrize("method", QUICK)
+def test_only_the_new_items_and_all_of_them_at_once_say_the_same(
+    bbqrec, old, grown, features, tmp_path, method, monkeypatch
+):
+    """A file of the new items alone, without users; and read one item at a time."""
+    monkeypatch.setattr(tokenize, "BLOCK", 1)
+    after, _ = append(bbqrec, old[method], grown, tmp_path / "one.h5")
+    hdf5.write_features(tmp_path / "new.h5", part(features, (7, 11, 3), users=False), config={})
+    alone, _ = append(bbqrec, old[method], tmp_path / "new.h5", tmp_path / "alone.h5")
+    np.testing.assert_array_equal(alone.codes.codes, after.codes.codes)
+    np.testing.assert_allclose(alone.codes.item_vectors, after.codes.item_vectors)
+    before = hdf5.read_tokens(old[method]).catalogue
+    np.testing.assert_array_equal(alone.catalogue.sequences.items, before.sequences.items)
+    assert alone.catalogue.user_ids == before.user_ids
+
+
+def test_a_twin_of_an_old_item_gets_its_codes(bbqrec, old, features, tmp_path):
+    """Same text and picture as i0: the same codes of both, and the ID of what is most like it, itself."""
+    twin = part(features, (0,), users=False)
+    twin = dataclasses.replace(twin, catalogue=dataclasses.replace(twin.catalogue, item_ids=["twin"]))
+    hdf5.write_features(tmp_path / "twin.h5", twin, config={})
+    shared, said = append(
+        bbqrec, old["bbqrec"], tmp_path / "twin.h5", tmp_path / "s.h5", "--on-collision", "share", "--neighbours", 1
+    )
+    np.testing.assert_array_equal(shared.codes.codes[9], shared.codes.codes[0])
+    np.testing.assert_allclose(shared.codes.item_vectors[9], shared.codes.item_vectors[0], rtol=1e-5)
+    assert said["colliding_items"] == 2
+    moved, said = append(bbqrec, old["bbqrec"], tmp_path / "twin.h5", tmp_path / "m.h5", "--neighbours", 1)
+    assert said["colliding_items"] == 0
+    assert_frozen(hdf5.read_tokens(old["bbqrec"]), moved)
+    assert (moved.codes.codes[9] != moved.codes.codes[0]).sum() == 1
+
+
+def test_the_id_signal(bbqrec, old, grown, tmp_path):
+    """Absent: as a missing text, zero in the vectors. Neighbours: of an item that is there, never a copy of nothing."""
+    absent, _ = append(bbqrec, old["bbqrec"], grown, tmp_path / "a.h5", "--id-signal", "absent")
+    assert absent.codes.present[9:, 0].tolist() == [False] * 3
+    assert not absent.codes.item_vectors[9:].reshape(3, 3, -1)[:, 0].any()
+    near, _ = append(bbqrec, old["bbqrec"], grown, tmp_path / "n.h5", "--neighbours", 3)
+    assert near.codes.present[9:, 0].all()
+    np.testing.assert_array_equal(near.codes.codes[9:, 0, 1:], absent.codes.codes[9:, 0, 1:])
+    vectors = near.codes.item_vectors.reshape(12, 3, -1)
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=2, keepdims=True), 1e-12)
+    # By hand: all old items were taken; the three whose texts and pictures are closest by cosine, summed.
+    from bbqrec_cli.tokenizers.growth import mean_of_nearest
+
+    assert mean_of_nearest.__doc__
+    close = np.einsum("nsd,ksd->nk", unit[9:, 1:], unit[:9, 1:])
+    for row, similar in enumerate(close):
+        mean = vectors[np.argsort(-similar)[:3], 0].mean(0)
+        cosine = mean @ unit[9 + row, 0] / np.linalg.norm(mean)
+        assert cosine > 0.5, "its quantised vector points where the mean does"
+
+
+def test_again_and_again(bbqrec, old, features, tmp_path):
+    """One item after the other is the same as all at once where none collides."""
+    path = old["rqvae"]
+    for number, row in enumerate(NEW):
+        hdf5.write_features(tmp_path / f"f{number}.h5", part(features, (row,), users=False), config={})
+        append(bbqrec, path, tmp_path / f"f{number}.h5", tmp_path / f"g{number}.h5")
+        path = tmp_path / f"g{number}.h5"
+    hdf5.write_features(tmp_path / "all.h5", part(features, NEW, users=False), config={})
+    once, _ = append(bbqrec, old["rqvae"], tmp_path / "all.h5", tmp_path / "once.h5")
+    steps = hdf5.read_tokens(path)
+    np.testing.assert_array_equal(steps.codes.codes, once.codes.codes)
+    assert steps.catalogue.item_ids == once.catalogue.item_ids
+
+
+def refused(bbqrec, old: Path, new: Path, tmp_path: Path, *options: object) -> dict:
+    said = bbqrec("tokenize", "--append", old, new, "-o", tmp_path / "g.h5", "--json", *options)
+    assert said.status in (2, 3)
+    assert not (tmp_path / "g.h5").exists()
+    return json.loads(said.err.splitlines()[-1])
+
+
+def changed(features: Features, path: Path, name: str, **changes: object) -> Path:
+    feature = dataclasses.replace(features.features[name], **changes)
+    hdf5.write_features(path, dataclasses.replace(features, features=features.features | {name: feature}), config={})
+    return path
+
+
+def test_features_that_do_not_fit(bbqrec, old, features, tmp_path):
+    wide = changed(features, tmp_path / "w.h5", "text", values=np.zeros((12, 9), dtype=np.float32))
+    assert "width of text is 9; the codes of" in refused(bbqrec, old["bbqrec"], wide, tmp_path)["message"]
+    other = changed(features, tmp_path / "e.h5", "image", encoder="another")
+    assert "encoder of image is 'another'" in refused(bbqrec, old["bbqrec"], other, tmp_path)["message"]
+    raw = changed(features, tmp_path / "n.h5", "text", normalized=False)
+    assert "normalized of text is False" in refused(bbqrec, old["rqvae"], raw, tmp_path)["message"]
+    only = dataclasses.replace(features, features={"text": features.features["text"]})
+    hdf5.write_features(tmp_path / "t.h5", only, config={})
+    error = refused(bbqrec, old["bbqrec"], tmp_path / "t.h5", tmp_path)
+    assert "has no image" in error["message"]
+    assert "bbqrec embed --modalities text,image" in error["hint"]
+    append(bbqrec, old["rqvae"], tmp_path / "t.h5", tmp_path / "fine.h5")
+
+
+def test_what_can_not_grow(bbqrec, old, grown, features, files, tmp_path):
+    index = tmp_path / "index.json"
+    index.write_text(json.dumps({f"i{row}": [f"<a_{row}>"] for row in range(12)}))
+    hdf5.write_features(tmp_path / "f.h5", part(features, OLD), config={})
+    made = bbqrec("tokenize", tmp_path / "f.h5", "--method", "published", "--index", index, "-o", tmp_path / "p.h5")
+    assert made.status == 0, made.err
+    error = refused(bbqrec, tmp_path / "p.h5", grown, tmp_path)
+    assert "method published, which has nothing that gives a new item an ID" in error["message"]
+    aged = tmp_path / "aged.h5"
+    aged.write_bytes(old["bbqrec"].read_bytes())
+    with h5py.File(aged, "a") as file:
+        del file["encoder"], file.attrs["encoder_inputs"]
+    error = refused(bbqrec, aged, grown, tmp_path)
+    assert "was made before" in error["message"]
+    assert "bbqrec tokenize` again" in error["hint"]
+    hdf5.write_features(tmp_path / "same.h5", part(features, OLD), config={})
+    assert "nothing to append" in refused(bbqrec, old["bbqrec"], tmp_path / "same.h5", tmp_path)["message"]
+    assert refused(bbqrec, old["bbqrec"], files["dataset"], tmp_path)["error"] == "wrong_kind"
+    for options in (["--levels", 3], ["--method", "rqvae"], ["--paper"]):
+        assert f"{options[0]} has no say" in refused(bbqrec, old["bbqrec"], grown, tmp_path, *options)["message"]
+
+
+def test_the_usual_name(bbqrec, old, grown, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert bbqrec("tokenize", "--append", old["rqvae"], grown, "--device", "cpu").status == 0
+    assert hdf5.read_tokens(Path("grown.h5")).catalogue.items == 12
+
+
+def test_nan_names_the_item(bbqrec, old, features, tmp_path, monkeypatch):
+    monkeypatch.setattr(tokenize, "BLOCK", 4)
+    values = features.features["text"].values.copy()
+    values[7, 1] = np.nan
+    bad = changed(features, tmp_path / "f.h5", "text", values=values)
+    assert "first in item 'i7' (row 7)" in refused(bbqrec, old["rqvae"], bad, tmp_path)["message"]
+
+
+def test_new_items_without_content(bbqrec, old, features, tmp_path):
+    """Nothing is known of it: neither an ID signal nor any other."""
+    bare = {name: Feature(values=np.zeros((1, 8), dtype=np.float32), present=np.zeros(1, dtype=bool), encoder="tiny",
+                          normalized=True) for name in features.features}  # fmt: skip
+    new = part(features, (3,), users=False)
+    hdf5.write_features(tmp_path / "bare.h5", dataclasses.replace(new, features=bare), config={})
+    after, _ = append(bbqrec, old["bbqrec"], tmp_path / "bare.h5", tmp_path / "g.h5", "--on-collision", "share")
+    assert not after.codes.present[9].any()
+    assert not after.codes.item_vectors[9].any()
