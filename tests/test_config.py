@@ -134,9 +134,9 @@ def test_error_codes_are_closed_and_distinct():
 def test_the_papers_setting_gives_way_to_what_is_given():
     from bbqrec_cli.models.registry import model_config
 
-    assert model_config("bbqrec", {}).tuple_vectors
-    assert not model_config("bbqrec", {}, paper=True).tuple_vectors
-    assert model_config("bbqrec", {"tuple-vectors": True}, paper=True).tuple_vectors
+    assert model_config("bbqrec", {}).tuple_vectors == "free"
+    assert model_config("bbqrec", {}, paper=True).tuple_vectors == "none"
+    assert model_config("bbqrec", {"tuple-vectors": "free"}, paper=True).tuple_vectors == "free"
 
 
 def test_every_setting_of_the_paper_departs_from_a_default():

@@ -5,8 +5,8 @@ B users, W beams, C children, M signals, N codes, I items, S excluded items, K r
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -59,8 +59,33 @@ class Alive:
         return self.allowed[self.trie.order[places]] & (self.excluded.gather(1, found) != places)
 
 
+@dataclass(eq=False)
+class Trace:
+    """What a search did, for who asks.
+
+    dropped: (B,) the highest score of a node that any level dropped (begin with -inf): all items that score more were
+    found. nodes, scores: (B, W) a level, the beams that it kept.
+    """
+
+    dropped: Tensor
+    nodes: list[Tensor] = field(default_factory=list)
+    scores: list[Tensor] = field(default_factory=list)
+
+    def note(self, nodes: Tensor, kept: Tensor, total: Tensor, best: Tensor) -> None:
+        """After a level: nodes and scores (B, W) of the beams, which are the columns `best` of `total` (B, n)."""
+        self.nodes.append(nodes)
+        self.scores.append(kept)
+        self.dropped = self.dropped.maximum(total.scatter(1, best, -torch.inf).amax(1))
+
+    def proven(self, depth: int) -> Tensor:
+        """(B,) bool: are the first `depth` items that were found surely the best of all?"""
+        last = self.scores[-1][:, :depth]
+        better = (last[:, -1] > self.dropped) & (last.shape[1] == depth)
+        return better | (self.dropped == -torch.inf)
+
+
 def beam_search(
-    trie: Trie, step: Step, *, width: int, k: int, alive: Alive, over_children: bool
+    trie: Trie, step: Step, *, width: int, k: int, alive: Alive, over_children: bool, trace: Trace | None = None
 ) -> tuple[Tensor, Tensor]:
     """The K most probable items of each user; equal scores in the order of the codes.
 
@@ -68,6 +93,7 @@ def beam_search(
         step: logits of a level given the codes so far.
         width: beams W; at least k are kept.
         over_children: normalise each level over the children that exist (else: a softmax over N a signal).
+        trace: takes down what the search did.
 
     Returns:
         items (B, K) rows, best first, -1 where fewer are permitted; scores (B, K) log-probabilities, -inf there. Items
@@ -85,7 +111,58 @@ def beam_search(
         best = ranks(total, flat).topk(min(width, total.shape[1]), dim=1).indices
         nodes, score, parent = flat.gather(1, best), total.gather(1, best), best // children.shape[2]
         codes = trie.codes(level)[nodes]
+        if trace is not None:
+            trace.note(nodes, score, total, best)
     return _items(trie, nodes, score, alive, k)
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A level on the way to given items (B, A): what could follow there, and what does. At level 0, X is 1, else A."""
+
+    logits: Tensor
+    """(B, X, M, N) of the level's codes."""
+    children: Tensor
+    """(B, X, C) nodes of the next depth."""
+    found: Tensor
+    """(B, X, C) their log-probabilities, -inf where there are fewer."""
+    chosen: Tensor
+    """(B, A) which of them leads to the item."""
+
+    @property
+    def log_probability(self) -> Tensor:
+        """Of the level's code tuple, (B, A)."""
+        return self.found.expand(-1, self.chosen.shape[1], -1).gather(2, self.chosen.unsqueeze(2)).squeeze(2)
+
+
+def follow(trie: Trie, step: Step, items: Tensor, *, over_children: bool) -> Iterator[Place]:
+    """Level by level to the items (B, A), by the steps of a search that goes nowhere else."""
+    users, count = items.shape
+    nodes = parent = items.new_zeros(users, 1)
+    codes = nodes.unsqueeze(2).expand(-1, -1, trie.signals)
+    for level in range(trie.levels):
+        logits, own = step(level, parent, codes)
+        children, found = child_log_probabilities(trie, level, nodes, logits, over_children, own)
+        below = trie.node(level + 1)[items]
+        yield Place(logits, children, found, below - trie.child_bounds(level)[nodes])
+        parent = nodes.expand(-1, count) if not level else torch.arange(count, device=items.device).expand(users, -1)
+        nodes, codes = below, trie.codes(level)[below]
+
+
+def item_log_probabilities(trie: Trie, step: Step, items: Tensor, *, over_children: bool) -> Tensor:
+    """log P of the items (B, A), (B, A) float32: what a beam that finds them says."""
+    places = follow(trie, step, items, over_children=over_children)
+    return torch.stack([place.log_probability for place in places]).sum(0)
+
+
+def best_items(trie: Trie, items: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The K best of the items (B, n) by their scores (B, n), PAD = none: as `beam_search` answers."""
+    scores = scores.masked_fill(items < 0, -torch.inf)
+    at = ranks(scores, trie.place[items.clamp(min=0)]).topk(min(k, items.shape[1]), dim=1).indices
+    best, missing = scores.gather(1, at), max(0, k - items.shape[1])
+    items = items.gather(1, at).masked_fill(best == -torch.inf, -1)
+    pad = torch.nn.functional.pad
+    return pad(items, (0, missing), value=-1), pad(best, (0, missing), value=-torch.inf)
 
 
 def ranks(scores: Tensor, nodes: Tensor) -> Tensor:

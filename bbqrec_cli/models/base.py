@@ -6,6 +6,7 @@ B users, T items of history, K recommendations, S items to leave out, I items.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -39,6 +40,12 @@ class Recommender(nn.Module, ABC):
 
     def prepare(self, train: Sequences, codes: Codes | None) -> None:
         """Called once before training and never on a reload: what it learns must be in buffers or parameters."""
+
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Called before each validation, with its batches (the target stands at the last item's position).
+
+        For a number or so that training data can't give; it must be in a buffer.
+        """
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:

@@ -32,7 +32,9 @@ class BBQRecConfig(TrainingConfig):
     """BBQRec's generator (paper, section 4.2)."""
 
     method: ClassVar[str] = "bbqrec"
-    PAPER: ClassVar[dict[str, Any]] = {"tuple_vectors": False}
+    PAPER: ClassVar[dict[str, Any]] = {
+        "tuple_vectors": "none", "normalisation": "codes", "masking": "bidirectional", "init_std": 0.01,
+    }  # fmt: skip
     """The paper's value of every option whose default departs from it: what --paper sets."""
 
     epochs: int = option(12, "Epochs at most; also the length of the learning rate's schedule.", minimum=1)
@@ -48,7 +50,18 @@ class BBQRecConfig(TrainingConfig):
         "A level's softmax: over the existing tuples (catalogue) or all codes.",
         choices=("catalogue", "codes"),
     )
-    tuple_vectors: bool = option(True, "A vector for each first-level code tuple (catalogue only; beyond the paper).")
+    tuple_vectors: str = option(
+        "free",
+        "What a first-level code tuple has beside its codes (catalogue only): a vector of its own (free), the mean of "
+        "the codes below it (composed) or none.",
+        choices=("free", "composed", "none"),
+    )
+    tied_embeddings: bool = option(True, "One table embeds the codes and predicts them.")
+    dense_head: bool = option(False, "A second head that scores all items at once (beyond the paper).")
+    dense_weight: float = option(1.0, "Weight of the dense head's loss.", minimum=0)
+    label_smoothing: float = option(0.0, "Share of a level's target spread over what exists.", minimum=0, maximum=0.9)
+    code_dropout: float = option(0.0, "Share of the history's codes that a step does not see.", minimum=0, maximum=0.9)
+    init_std: float = option(0.02, "Standard deviation of the embeddings at the start.", minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ INIT_STD = 0.02
 """Standard deviation of every embedding at the start; N(0, 1) tables drown the items (the paper uses .01)."""
 
 
-def embedding(rows: int, width: int) -> nn.Embedding:
+def embedding(rows: int, width: int, std: float = INIT_STD) -> nn.Embedding:
     """A table that starts small."""
     table = nn.Embedding(rows, width)
-    nn.init.normal_(table.weight, std=INIT_STD)
+    nn.init.normal_(table.weight, std=std)
     return table
 
 

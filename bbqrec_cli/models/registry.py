@@ -48,6 +48,12 @@ def model_settings(config: Any) -> dict[str, Any]:
     return {k: v for k, v in values.items() if not (isinstance(config, TrainingConfig) and k in _ONLY_TRAINING)}
 
 
+def renewed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a model file in today's words: `tuple_vectors` was a switch once."""
+    switch = settings.get("tuple_vectors")
+    return {**settings, "tuple_vectors": "free" if switch else "none"} if isinstance(switch, bool) else dict(settings)
+
+
 def build_model(name: str, settings: Mapping[str, Any], *, items: int, codes: Codes | None) -> Recommender:
     """A model with fresh weights.
 
@@ -71,7 +77,7 @@ def load_model(trained: TrainedModel, device: torch.device) -> Recommender:
     """
     import torch
 
-    settings = model_settings(model_config(trained.name, trained.settings))
+    settings = model_settings(model_config(trained.name, renewed(trained.settings)))
     model = build_model(trained.name, settings, items=trained.catalogue.items, codes=trained.codes)
     try:
         model.load_state_dict({name: torch.from_numpy(value) for name, value in trained.weights.items()})

@@ -5,6 +5,8 @@ B users, T items of history, A asked positions a user, L levels, M signals, N co
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear, normalize
@@ -12,13 +14,15 @@ from torch.nn.functional import embedding as embedding_lookup
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import HISTORY, PAD
-from bbqrec_cli.decoding.beam import Alive, beam_search
+from bbqrec_cli.decoding.beam import Alive, Step, beam_search, best_items, item_log_probabilities
 from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.models.base import Recommender, Wanted
+from bbqrec_cli.models.base import Recommender, Wanted, top_items
 from bbqrec_cli.models.code_decoder import CodeDecoder, of_beams
+from bbqrec_cli.models.dense_head import DenseHead
 from bbqrec_cli.models.layers import INIT_STD, Attention, Dropout, Layer, embedding
 from bbqrec_cli.models.similarity_attention import SimilarityAttention, similarity_buckets
+from bbqrec_cli.models.softmax import cross_entropy_over_items
 from bbqrec_cli.models.trie_softmax import children_cross_entropy, linear_cross_entropy
 from bbqrec_cli.records import Codes
 
@@ -36,28 +40,42 @@ class SemanticIDGenerator(Recommender):
             bidirectional (one sample a prefix).
         normalisation: of a level's probability: catalogue (over the code tuples that exist below the prefix) or codes
             (one softmax over N a signal, as the field does it).
-        tuple_vectors: with normalisation=catalogue, each code tuple of the first level has a vector and a bias of its
-            own beside those of its codes (beyond the paper).
+        tuple_vectors: with normalisation=catalogue, what a code tuple of the first level has beside its codes' vectors
+            (beyond the paper): free (a vector and a bias of its own), composed (the mean of the deeper codes below it)
+            or none.
+        tied_embeddings: one table embeds the codes and predicts them.
+        dense_head: a second head scores all items at once, and `recommend` mixes both (beyond the paper).
+        dense_weight: of its loss, beside the generator's.
+        label_smoothing: share of each level's target that is spread evenly over what could have been there.
+        code_dropout: share of the codes of the history that a training step does not see.
+        init_std: standard deviation of the embeddings at the start.
     """
 
     needs_codes = True
     codes: Tensor
     vectors: Tensor
     branching: Tensor
+    crowd: Tensor
 
     def __init__(
         self, *, items: int, codes: Codes, width: int = 128, layers: int = 2, decoder_layers: int = 2, heads: int = 4,
         dropout: float = 0.2, similarity_buckets: int = 100, variant: str = "full", masking: str = "causal",
-        normalisation: str = "catalogue", tuple_vectors: bool = True, history: int = HISTORY,
+        normalisation: str = "catalogue", tuple_vectors: str = "free", tied_embeddings: bool = True,
+        dense_head: bool = False, dense_weight: float = 1.0, label_smoothing: float = 0.0, code_dropout: float = 0.0,
+        init_std: float = INIT_STD, history: int = HISTORY,
     ) -> None:  # fmt: skip
         super().__init__()
         self.levels, self.signals, self.size = codes.levels, codes.codes.shape[2], codes.codebook_size
         self.masking, self.over_children = masking, normalisation == "catalogue"
         self.buckets, self.history = similarity_buckets, history
+        self.label_smoothing, self.code_dropout, self.init_std = label_smoothing, code_dropout, init_std
         self.trained_on = "windows" if masking == "causal" else "prefixes"
         self.trie = Trie(codes.codes)
         self.register_buffer("codes", torch.from_numpy(codes.codes.astype("int64")), persistent=False)
         self.register_buffer("branching", self._branching(), persistent=False)
+        leaf = self.trie.node(self.levels)
+        # log of how many items share each item's ID: between them, its probability is divided.
+        self.register_buffer("crowd", leaf.bincount()[leaf].log(), persistent=False)
         lacking = {"full": codes.item_vectors, "inherit": codes.codebooks}.get(variant, True) is None
         if lacking:
             what = {"full": "vectors of the items", "inherit": "codebooks"}[variant]
@@ -67,15 +85,21 @@ class SemanticIDGenerator(Recommender):
         if self.similar:
             vectors = normalize(torch.from_numpy(codes.item_vectors).float(), dim=1)
             self.register_buffer("vectors", vectors, persistent=False)
-        # One table for all (level, signal) pairs, of inputs and outputs: row (level · M + signal) · N + code.
-        self.tokens = embedding(self.levels * self.signals * self.size, width)
+        # One table for all (level, signal) pairs: row (level · M + signal) · N + code.
+        rows = self.levels * self.signals * self.size
+        self.tokens = embedding(rows, width, init_std)
+        self.outputs = None if tied_embeddings else embedding(rows, width, init_std)
         self.bias = nn.Parameter(torch.zeros(self.levels, self.signals, self.size))
-        tuples = len(self.trie.codes(0)) if self.over_children and tuple_vectors else 0
+        self.looks_ahead = self.over_children and self.levels > 1 and tuple_vectors == "composed"
+        tuples = len(self.trie.codes(0)) if self.over_children and tuple_vectors == "free" else 0
         # They start at zero: only what the shared codes cannot say is to be learnt here.
         self.tuples = nn.Parameter(torch.zeros(tuples, width)) if tuples else None
         self.tuple_bias = nn.Parameter(torch.zeros(tuples)) if tuples else None
-        self.positions, self.depths = embedding(history, width), embedding(self.levels, width)
-        self.start, self.steps = nn.Parameter(torch.randn(width) * INIT_STD), embedding(self.levels, width)
+        self.dense_weight = dense_weight
+        self.dense = DenseHead(items, width) if dense_head else None
+        self.positions, self.depths = embedding(history, width, init_std), embedding(self.levels, width, init_std)
+        self.start = nn.Parameter(torch.randn(width) * init_std)
+        self.steps = embedding(self.levels, width, init_std)
         self.dropout = Dropout(dropout)
         self.encoder = nn.ModuleList(
             Layer(
@@ -109,23 +133,28 @@ class SemanticIDGenerator(Recommender):
         table = self.tokens.weight.view(self.levels, self.signals, self.size, -1)
         for level in range(min(self.levels, books.shape[1])):
             book = books[:, level, :, :width].expand(self.signals, -1, -1)
-            table[level, :, : book.shape[1], :width] = book * (INIT_STD / book.std())
+            table[level, :, : book.shape[1], :width] = book * (self.init_std / book.std())
 
-    def embed(self, codes: Tensor, levels: Tensor) -> Tensor:
+    def embed(self, codes: Tensor, levels: Tensor, *, drop: float = 0.0) -> Tensor:
         """√D · sum of the M code embeddings of each token. codes (..., M), levels broadcastable to (...) -> (..., D).
 
         The factor keeps what an item is from drowning in what the layers add; the table itself serves as the output.
+        drop: the share of the codes that a training step leaves out.
         """
         signal = torch.arange(self.signals, device=codes.device)
         rows = (levels.unsqueeze(-1) * self.signals + signal) * self.size + codes
-        return self.tokens(rows).sum(-2) * self.tokens.embedding_dim**0.5
+        found = self.tokens(rows)
+        if self.training and drop:
+            found = found * ((torch.rand_like(found[..., :1]) >= drop) / (1 - drop))
+        return found.sum(-2) * self.tokens.embedding_dim**0.5
 
     def encode(self, batch: Batch) -> Tensor:
         """States of the T·L tokens of the histories, (B, T·L, D)."""
         items = batch.items.shape[1]
         rows = batch.items.clamp(min=0)
         level = torch.arange(self.levels, device=rows.device)
-        x = self.embed(self.codes[rows], level) + self.positions.weight[:items, None] + self.depths.weight
+        x = self.embed(self.codes[rows], level, drop=self.code_dropout)
+        x = x + self.positions.weight[:items, None] + self.depths.weight
         mask = batch.mask[:, None, :].expand(-1, items, -1)
         if self.masking == "causal":
             mask = mask & torch.ones(items, items, dtype=torch.bool, device=rows.device).tril()
@@ -137,10 +166,28 @@ class SemanticIDGenerator(Recommender):
         return self.encoder_norm(x)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean -log P(target) over the asked positions, summed over levels and signals."""
+        """Mean -log P(target) over the asked positions, summed over levels and signals; the dense head's beside it."""
         where, visible = self._asked(batch)
         targets = batch.targets.gather(1, where)
-        return -self.log_probabilities(self.encode(batch), visible, targets)[targets != PAD].mean()
+        memory, asked = self.encode(batch), targets != PAD
+        loss = -self.log_probabilities(memory, visible, targets)[asked].mean()
+        if self.dense is None:
+            return loss
+        states, table = self.dropout(self.last_states(memory, visible)[asked]), self.dense.table(self.composed())
+        return loss + self.dense_weight * cross_entropy_over_items(states, table, targets[asked])
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Fit the dense head's share; see `Recommender.calibrate`."""
+        if self.dense is None:
+            return
+        found: list[tuple[Tensor, Tensor]] = []
+        for batch in batches:
+            memory, last = self.encode(batch), batch.lengths.unsqueeze(1) - 1
+            targets, visible = batch.targets.gather(1, last), batch.mask.unsqueeze(1)
+            generated = self.log_probabilities(memory, visible, targets) - self.crowd[targets]
+            found.append((generated[:, 0], self.dense_scores(memory, batch.mask).gather(1, targets)[:, 0]))
+        self.dense.calibrate(*(torch.cat(part) for part in zip(*found, strict=True)))
 
     def _asked(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Positions to decode (B, A) and what they see (B, A, T): every position (causal) or each row's last one."""
@@ -198,40 +245,66 @@ class SemanticIDGenerator(Recommender):
         return torch.where(level.unsqueeze(-1) == 0, self.start, embedded) + self.steps(level)
 
     def table(self, level: int) -> Tensor:
-        """The level's code embeddings, (M, N, D)."""
-        return self.tokens.weight.view(self.levels, self.signals, self.size, -1)[level]
+        """The level's code vectors that predict, (M, N, D)."""
+        return (self.outputs or self.tokens).weight.view(self.levels, self.signals, self.size, -1)[level]
 
     def logits(self, states: Tensor, level: int) -> Tensor:
         """Logits of a level's codes, one head a signal. states (..., D) -> (..., M, N)."""
         flat = linear(states, self.table(level).flatten(0, 1), self.bias[level].flatten())
         return flat.unflatten(-1, (self.signals, self.size))
 
+    def compose(self, codes: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """Sums of a level's code vectors (C, D) and biases (C,) for code tuples (C, M)."""
+        table, bias = self.table(level), self.bias[level]
+        signals = range(self.signals)
+        vectors = torch.stack([embedding_lookup(codes[:, m], table[m]) for m in signals]).sum(0)
+        return vectors, torch.stack([bias[m][codes[:, m]] for m in signals]).sum(0)
+
+    def composed(self, first: int = 0) -> Tensor:
+        """Sum of every item's code vectors from level `first` on, (I, D)."""
+        levels = range(first, self.levels)
+        return torch.stack([self.compose(self.codes[:, level], level)[0] for level in levels]).sum(0)
+
+    def of_tuples(self) -> tuple[Tensor, Tensor] | None:
+        """What the C tuples of the first level add to their codes' vectors (C, D) and biases (C,)."""
+        if self.tuples is not None and self.tuple_bias is not None:
+            return self.tuples, self.tuple_bias
+        if not self.looks_ahead:
+            return None
+        # The mean of what the items below add at the later levels, and one vote an item.
+        node, count = self.trie.node(1), self.trie.bounds(1).diff()
+        deeper = self.composed(1)
+        mean = deeper.new_zeros(len(count), deeper.shape[1]).index_add(0, node, deeper) / count.unsqueeze(1)
+        return mean, count.to(mean.dtype).log()
+
     def _level_loss(self, level: int, states: Tensor, items: Tensor) -> Tensor:
         """-log P of the level's codes of items (P,), given the levels before; states (P, D) -> (P,) float32."""
+        smoothing = self.label_smoothing if self.training else 0.0
         if not self.over_children:
             logits = self.logits(states, level).float().flatten(0, 1)
-            losses = cross_entropy(logits, self.codes[items, level].flatten(), reduction="none")
+            wanted = self.codes[items, level].flatten()
+            losses = cross_entropy(logits, wanted, reduction="none", label_smoothing=smoothing)
             return losses.view(-1, self.signals).sum(1)
         codes = self.trie.codes(level)
         if level == 0:
             # A full softmax over composed embeddings: there are too many tuples to gather them for each sample.
-            signals = range(self.signals)
-            table = torch.stack([embedding_lookup(codes[:, m], self.table(0)[m]) for m in signals]).sum(0)
-            bias = torch.stack([self.bias[0, m][codes[:, m]] for m in signals]).sum(0)
-            if self.tuples is not None and self.tuple_bias is not None:
-                table, bias = table + self.tuples, bias + self.tuple_bias
-            return linear_cross_entropy(states, table, bias, self.trie.node(1)[items])
+            table, bias = self.compose(codes, 0)
+            extra = self.of_tuples()
+            if extra is not None:
+                table, bias = table + extra[0], bias + extra[1]
+            return linear_cross_entropy(states, table, bias, self.trie.node(1)[items], smoothing=smoothing)
         bounds, parent = self.trie.child_bounds(level), self.trie.node(level)[items]
         count = bounds[parent + 1] - bounds[parent]
         chosen = self.trie.node(level + 1)[items]
-        return children_cross_entropy(self.logits(states, level), codes, bounds[parent], count, chosen)
+        logits = self.logits(states, level)
+        return children_cross_entropy(logits, codes, bounds[parent], count, chosen, smoothing=smoothing)
 
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """Trie-constrained beam search; see `Recommender.recommend`."""
         width = max(wanted.beam, wanted.k)
         children = [int(self.trie.child_bounds(depth).diff().max()) for depth in range(self.levels)]
-        widest = max(children[0], width * max([*children[1:], self.size]))
+        widest = max(children[0], width * max([*children[1:], self.size]), self.trie.items if self.dense else 0)
         found = []
         for rows in torch.arange(len(batch.items), device=batch.items.device).split(max(1, CELLS // widest)):
             exclude = None if wanted.exclude is None else wanted.exclude[rows]
@@ -239,9 +312,37 @@ class SemanticIDGenerator(Recommender):
         return torch.cat([items for items, _ in found]), torch.cat([scores for _, scores in found])
 
     def _search(self, batch: Batch, wanted: Wanted, exclude: Tensor | None) -> tuple[Tensor, Tensor]:
-        encoded = self.encode(batch)
-        memory, last = self.decoder.remember(encoded), self.last_states(encoded, batch.mask.unsqueeze(1))
-        visible = batch.mask.unsqueeze(1).repeat_interleave(self.levels, 2)
+        encoded, width = self.encode(batch), max(wanted.beam, wanted.k)
+        items, scores = beam_search(
+            self.trie, self.stepper(encoded, batch.mask), width=width, k=wanted.k if self.dense is None else width,
+            alive=Alive.of(self.trie, wanted.allowed, exclude, len(batch.items)), over_children=self.over_children,
+        )  # fmt: skip
+        if self.dense is None:
+            return items, scores
+        # The mixture's best are among the best of either head; each head says what it thinks of the other's.
+        dense = self.dense_scores(encoded, batch.mask)
+        more, _ = top_items(dense, Wanted(k=width, allowed=wanted.allowed, exclude=exclude))
+        more = more.masked_fill((more.unsqueeze(2) == items.unsqueeze(1)).any(2), PAD)
+        generated = item_log_probabilities(
+            self.trie, self.stepper(encoded, batch.mask), more.clamp(min=0), over_children=self.over_children
+        )
+        items = torch.cat([items, more], dim=1)
+        rows = items.clamp(min=0)
+        scores = torch.cat([scores, generated], dim=1) - self.crowd[rows]
+        return best_items(self.trie, items, self.dense.unite(scores, dense.gather(1, rows)), wanted.k)
+
+    def dense_scores(self, encoded: Tensor, mask: Tensor) -> Tensor:
+        """log P of all items by the dense head after the histories `encoded` (B, T·L, D), (B, I) float32."""
+        assert self.dense is not None
+        states = self.last_states(encoded, mask.unsqueeze(1))[:, 0]
+        with torch.autocast(states.device.type, enabled=False):
+            return (states.float() @ self.dense.table(self.composed()).T).log_softmax(1)
+
+    def stepper(self, encoded: Tensor, mask: Tensor) -> Step:
+        """How a search asks for a level's logits after the histories `encoded` (B, T·L, D)."""
+        memory, last = self.decoder.remember(encoded), self.last_states(encoded, mask.unsqueeze(1))
+        visible = mask.unsqueeze(1).repeat_interleave(self.levels, 2)
+        extra = self.of_tuples()
         past: list[Tensor] = []
 
         def step(level: int, parent: Tensor, codes: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -252,20 +353,22 @@ class SemanticIDGenerator(Recommender):
             # Not in half precision: at these sizes it would tie items that differ.
             with torch.autocast(states.device.type, enabled=False):
                 states = states.float()
-                own = None if level or self.tuples is None else linear(states[:, 0], self.tuples, self.tuple_bias)
+                own = None if level or extra is None else linear(states[:, 0], *extra)
                 return self.logits(states, level), own
 
-        alive = Alive.of(self.trie, wanted.allowed, exclude, len(batch.items))
-        return beam_search(
-            self.trie, step, width=wanted.beam, k=wanted.k, alive=alive, over_children=self.over_children
-        )
+        return step
 
     @torch.no_grad()
     def score_all(self, batch: Batch, *, block: int = 64) -> Tensor:
-        """log P of every item after each history, (B, I), by teacher forcing: slow, and the reference of the beam."""
+        """Score of every item after each history, (B, I), by teacher forcing: slow, and the reference of the search."""
         memory, users = self.encode(batch), len(batch.items)
         parts = []
         for rows in torch.arange(self.trie.items, device=memory.device).split(block):
             visible = batch.mask.unsqueeze(1).expand(-1, len(rows), -1)
             parts.append(self.log_probabilities(memory, visible, rows.expand(users, -1)))
-        return torch.cat(parts, dim=1)
+        scores = torch.cat(parts, dim=1)
+        return (
+            scores
+            if self.dense is None
+            else self.dense.unite(scores - self.crowd, self.dense_scores(memory, batch.mask))
+        )

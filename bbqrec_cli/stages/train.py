@@ -108,7 +108,8 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
 
 def fit_model(model: Recommender, split: Split, training: Training, config: TrainConfig, chosen: Any) -> Fitted:
     """Train by gradient, or only measure a model that has nothing to train. chosen: the model's configuration."""
-    from bbqrec_cli.data.batches import PrefixBatches, WindowBatches
+    from bbqrec_cli.data.batches import PrefixBatches, WindowBatches, held_out_batches
+    from bbqrec_cli.device import autocast
     from bbqrec_cli.training.loop import Fitted, fit
 
     held = thinned(split.validation, config.validation_users)
@@ -117,6 +118,8 @@ def fit_model(model: Recommender, split: Split, training: Training, config: Trai
         from bbqrec_cli.evaluation.metrics import aggregate
         from bbqrec_cli.evaluation.protocol import target_ranks
 
+        with autocast(training.device, training.precision):
+            model.calibrate(batch.to(training.device) for _, batch in held_out_batches(held, 256))
         ranks = target_ranks(
             model, held, depth=10, beam=config.validation_beam, device=training.device, precision=training.precision,
             progress=training.progress,

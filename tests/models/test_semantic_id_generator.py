@@ -10,6 +10,7 @@ import torch
 
 from bbqrec_cli.data.batches import Batch, PrefixBatches, WindowBatches
 from bbqrec_cli.data.splits import PAD, leave_last_out, pad
+from bbqrec_cli.decoding.beam import item_log_probabilities
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Wanted
 from bbqrec_cli.models.semantic_id_generator import SemanticIDGenerator
@@ -57,12 +58,12 @@ def test_the_decoder_starts_from_the_last_visible_item():
     torch.testing.assert_close(model.last_states(memory, visible)[0], expected)
 
 
-def test_tuple_vectors_are_of_the_first_level_only_and_start_at_nothing(batch):
+def test_free_tuple_vectors_are_of_the_first_level_only_and_start_at_nothing(batch):
     torch.manual_seed(0)
     with_them = SemanticIDGenerator(items=ITEMS, codes=some_codes(2, 2), width=8, heads=2, dropout=0.0).eval()
     torch.manual_seed(0)
     without = SemanticIDGenerator(
-        items=ITEMS, codes=some_codes(2, 2), width=8, heads=2, dropout=0.0, tuple_vectors=False
+        items=ITEMS, codes=some_codes(2, 2), width=8, heads=2, dropout=0.0, tuple_vectors="none"
     ).eval()
     torch.testing.assert_close(with_them.score_all(batch), without.score_all(batch))
     assert with_them.tuples.shape == (len(np.unique(with_them.codes[:, 0].numpy(), axis=0)), 8)
@@ -77,15 +78,45 @@ def test_tuple_vectors_are_of_the_first_level_only_and_start_at_nothing(batch):
     torch.testing.assert_close(change[:, ~moved], change[:, ~moved][:, :1].expand(-1, int((~moved).sum())))
 
 
-@pytest.mark.parametrize("normalisation", ["catalogue", "codes"])
+def test_composed_tuple_vectors_are_the_mean_of_the_codes_below():
+    model = generator(3, 2, tuple_vectors="composed")
+    assert model.tuples is None
+    vectors, bias = model.of_tuples()
+    firsts = sorted({tuple(row) for row in model.codes[:, 0].tolist()})
+    assert len(vectors) == len(firsts) < ITEMS
+    for row, first in enumerate(firsts):
+        below = [item.tolist() for item in model.codes if tuple(item[0].tolist()) == first]
+        sums = [sum(model.table(level)[m, item[level][m]] for level in (1, 2) for m in (0, 1)) for item in below]
+        torch.testing.assert_close(vectors[row], torch.stack(sums).mean(0))
+        assert bias[row].item() == pytest.approx(np.log(len(below)))
+    assert generator(1, 2, tuple_vectors="composed").of_tuples() is None, "nothing is below"
+
+
+WAYS = [
+    {}, {"normalisation": "codes"}, {"tuple_vectors": "composed"}, {"tied_embeddings": False}, {"dense_head": True},
+    {"normalisation": "codes", "dense_head": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", WAYS, ids=str)
 @pytest.mark.parametrize(("levels", "signals"), SHAPES)
-def test_a_beam_as_wide_as_the_catalogue_agrees_with_teacher_forcing(levels, signals, normalisation, batch):
-    model = generator(levels, signals, normalisation=normalisation)
+def test_a_beam_as_wide_as_the_catalogue_agrees_with_teacher_forcing(levels, signals, settings, batch):
+    model = generator(levels, signals, **settings)
     exact = model.score_all(batch, block=4)
     items, scores = model.recommend(batch, Wanted(k=ITEMS, beam=ITEMS))
     torch.testing.assert_close(scores, exact.gather(1, items), atol=1e-4, rtol=1e-4)
     assert items.sort(dim=1).values.eq(torch.arange(ITEMS)).all()
     assert exact.std() > 0.1
+
+
+@pytest.mark.parametrize("settings", WAYS, ids=str)
+def test_following_given_items_gives_their_probabilities(settings, batch):
+    model = generator(3, 2, **settings | {"dense_head": False})
+    items = torch.tensor([[4, 4, 0], [14, 2, 1], [7, 8, 9]])
+    with torch.no_grad():
+        step = model.stepper(model.encode(batch), batch.mask)
+        found = item_log_probabilities(model.trie, step, items, over_children=model.over_children)
+    torch.testing.assert_close(found, model.score_all(batch).gather(1, items), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("levels", "signals"), SHAPES)
@@ -151,6 +182,46 @@ def test_padding_changes_nothing(batch):
     torch.testing.assert_close(model.score_all(wide), model.score_all(batch), atol=1e-5, rtol=1e-5)
 
 
+def test_code_dropout_leaves_out_whole_codes_and_only_in_training():
+    model = generator(2, 2, code_dropout=0.25)
+    codes, level = torch.zeros(4000, 2, 2, dtype=torch.int64), torch.arange(2)
+    whole = model.embed(codes, level, drop=0.25)
+    torch.testing.assert_close(whole, model.embed(codes, level))
+    parts = model.tokens.weight.view(2, 2, 3, 8)[:, :, 0] * 8**0.5
+    dropped = model.train().embed(codes, level, drop=0.25) * 0.75
+    sums = torch.stack([torch.zeros(2, 8), parts[:, 0], parts[:, 1], parts.sum(1)])
+    nearest = (dropped.unsqueeze(0) - sums.unsqueeze(1)).abs().amax(3)
+    assert nearest.amin(0).max() < 1e-5, "each token is the sum of those of its codes that are left"
+    shares = (nearest.argmin(0).unsqueeze(2) == torch.arange(4)).float().mean((0, 1))
+    torch.testing.assert_close(shares, torch.tensor([0.0625, 0.1875, 0.1875, 0.5625]), atol=0.02, rtol=0)
+
+
+def test_code_dropout_reaches_the_history_only(batch):
+    """With every code of the history dropped nearly always, histories of one length look alike."""
+    model = generator(2, 2, code_dropout=0.2).train()
+    torch.manual_seed(1)
+    one, other = model.loss(batch), model.loss(batch)
+    assert one != other
+    assert model.eval().loss(batch) == model.loss(batch)
+
+
+@pytest.mark.parametrize("normalisation", ["catalogue", "codes"])
+def test_label_smoothing_is_for_training(batch, normalisation):
+    torch.manual_seed(0)
+    plain, smooth = (generator(2, 2, normalisation=normalisation, label_smoothing=share) for share in (0.0, 0.3))
+    torch.testing.assert_close(smooth.loss(batch), plain.loss(batch))
+    assert abs(smooth.train().loss(batch) - plain.train().loss(batch)) > 0.1
+
+
+def test_untied_codes_are_written_with_a_table_of_their_own(batch):
+    model = generator(2, 2, tied_embeddings=False)
+    before = model.score_all(batch)
+    with torch.no_grad():
+        model.outputs.weight[0] += 1
+    assert not torch.allclose(before, model.score_all(batch))
+    assert "outputs.weight" not in generator(2, 2).state_dict()
+
+
 def test_similarity_decides_only_in_the_full_variant(batch):
     losses = {}
     for variant in ("full", "no-similarity"):
@@ -186,8 +257,9 @@ def test_what_a_variant_needs_is_said(variant):
     assert "--variant no-similarity" in error.value.hint
 
 
-def test_filters_and_turns_leave_the_answer_as_it_is(batch, monkeypatch):
-    model = generator(2, 2)
+@pytest.mark.parametrize("dense_head", [False, True])
+def test_filters_and_turns_leave_the_answer_as_it_is(dense_head, batch, monkeypatch):
+    model = generator(2, 2, dense_head=dense_head)
     allowed = torch.arange(ITEMS) % 3 != 0
     exclude = torch.tensor([[1, 2, 1, PAD], [4, PAD, PAD, PAD], [PAD] * 4])
     wanted = Wanted(k=12, beam=4, allowed=allowed, exclude=exclude)
@@ -203,9 +275,10 @@ def test_filters_and_turns_leave_the_answer_as_it_is(batch, monkeypatch):
     assert torch.equal(items, again)
 
 
+@pytest.mark.parametrize("dense_head", [False, True])
 @pytest.mark.parametrize("masking", ["causal", "bidirectional"])
-def test_somebody_without_a_history_is_answered(batch, masking):
-    model = generator(2, 2, masking=masking)
+def test_somebody_without_a_history_is_answered(batch, masking, dense_head):
+    model = generator(2, 2, masking=masking, dense_head=dense_head)
     nobody = Batch(torch.full_like(batch.items, PAD), batch.targets)
     items, scores = model.recommend(nobody, Wanted(k=5, beam=5))
     assert items.ge(0).all()

@@ -18,13 +18,14 @@ def problem() -> list[torch.Tensor]:
     return [*values, torch.randint(7, (11,), generator=generator)]
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("cells", [1, 21, 1000])
-def test_linear_cross_entropy_and_its_gradients(problem, cells, monkeypatch):
+def test_linear_cross_entropy_and_its_gradients(problem, cells, smoothing, monkeypatch):
     monkeypatch.setitem(trie_softmax.CELLS, "cpu", cells)
     states, table, bias, targets = problem
     weight = torch.arange(11.0, dtype=torch.float64)
-    losses = linear_cross_entropy(*problem)
-    expected = cross_entropy(states @ table.T + bias, targets, reduction="none")
+    losses = linear_cross_entropy(*problem, smoothing=smoothing)
+    expected = cross_entropy(states @ table.T + bias, targets, reduction="none", label_smoothing=smoothing)
     torch.testing.assert_close(losses, expected)
     found = torch.autograd.grad((losses * weight).sum(), [states, table, bias])
     torch.testing.assert_close(found, torch.autograd.grad((expected * weight).sum(), [states, table, bias]))
@@ -42,7 +43,8 @@ def test_linear_cross_entropy_follows_autocast(problem):
     assert all(x.grad is not None and x.grad.dtype == torch.float32 for x in values)
 
 
-def test_children_cross_entropy_and_its_gradient():
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_children_cross_entropy_and_its_gradient(smoothing):
     generator = torch.Generator().manual_seed(0)
     codes = torch.tensor([[0, 1], [2, 0], [2, 2], [1, 1], [0, 0], [2, 1]])
     first, count, chosen = torch.tensor([0, 3, 4, 0]), torch.tensor([3, 1, 2, 3]), torch.tensor([1, 3, 5, 0])
@@ -51,8 +53,8 @@ def test_children_cross_entropy_and_its_gradient():
     for sample in range(4):
         own = codes[first[sample] : first[sample] + count[sample]]
         scores = logits[sample, 0, own[:, 0]] + logits[sample, 1, own[:, 1]]
-        expected.append(-scores.log_softmax(0)[chosen[sample] - first[sample]])
-    losses = children_cross_entropy(logits, codes, first, count, chosen)
+        expected.append(cross_entropy(scores, chosen[sample] - first[sample], label_smoothing=smoothing))
+    losses = children_cross_entropy(logits, codes, first, count, chosen, smoothing=smoothing)
     torch.testing.assert_close(losses, torch.stack(expected))
     assert losses[1] == 0
     found = torch.autograd.grad(losses.sum(), logits)
