@@ -24,10 +24,32 @@ def add_to(app: typer.Typer) -> None:
             console.log(f"{result.unevaluated} users have fewer than 3 items and are not evaluated")
         columns = ("p (t-test)", "p (Wilcoxon)") if result.significance else ()
         main = table("", ("metric", "mean", "95% interval", *columns), rows)
-        console.result(result.to_json(), head, main, *cold_table(result.cold))
+        console.result(result.to_json(), head, main, *cold_table(result.cold), *diagnosis_tables(result.diagnosis))
 
 
 def cold_table(cold: dict[str, float]) -> list[Any]:
     """The metrics over targets that nobody took in training, where there are some."""
     title = f"Cold: {cold['users']} users whose target has no training interaction"
     return [table(title, ("metric", "mean"), [each for each in cold.items() if each[0] != "users"])] * (len(cold) > 1)
+
+
+def diagnosis_tables(found: dict[str, Any] | None) -> list[Any]:
+    """What `--diagnose` found: the codes, the search, the heads."""
+    if not found:
+        return []
+    columns = ("level", "signal", "nll", "accuracy", "entropy", "choices")
+    codes = [
+        [f"{row['choices']:.1f}" if c == "choices" and c in row else row.get(c) for c in columns]
+        for row in found["codes"]
+    ]
+    title = f"Codes, given the right ones before ({found['users']} users; nats)"
+    made = [table(title, columns, codes, left=2)]
+    metrics = [name for name in found["searches"][0] if "@" in name]
+    levels = [f"lost at {level + 1}" for level in range(len(found["searches"][0]["lost"]))]
+    searches = [
+        [str(row["beam"] or "no limit"), *(row[name] for name in metrics), *(row["lost"] or [None] * len(levels))]
+        for row in found["searches"]
+    ]
+    made.append(table("Beams, and where the target leaves them", ("beam", *metrics, *levels), searches))
+    heads = [[row["head"], *(row[name] for name in metrics)] for row in found["heads"]]
+    return [*made, table("Heads", ("head", *metrics), heads)] if heads else made

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bbqrec_cli.config import StageConfig, option, stored
 from bbqrec_cli.device import PRECISIONS
@@ -15,7 +16,10 @@ from bbqrec_cli.progress import SILENT, Progress
 if TYPE_CHECKING:
     import numpy as np
 
-    from bbqrec_cli.records import Catalogue, Metrics
+    from bbqrec_cli.data.splits import HeldOut
+    from bbqrec_cli.models.base import Recommender
+    from bbqrec_cli.models.semantic_id_generator import SemanticIDGenerator
+    from bbqrec_cli.records import Catalogue, Codes, Metrics, TrainedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,8 @@ class EvaluateConfig(StageConfig):
     tokens: Path | None = option(
         None, "Grown tokens file (tokenize --append): its users, and its new items compete too, without training."
     )
+    diagnose: bool = option(False, "Also where a generator loses: its codes, its beam, its heads.")
+    diagnose_users: int = option(2000, "Diagnose on about so many users, evenly taken; 0: all.", minimum=0)
     against: Path | None = option(None, "Another metrics file: paired t-test and Wilcoxon against it.")
 
 
@@ -50,12 +56,14 @@ class EvaluateResult:
     seconds: float
     cold: dict[str, float]
     """'users' whose target has no training interaction, and the metrics over them ('recall@10', …)."""
+    diagnosis: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The keys that docs/scripting.md names."""
         head = {"output": str(self.output), "model": self.model, "split": self.split, "users": self.users}
         tail = {"unevaluated": self.unevaluated, "significance": self.significance, "seconds": self.seconds}
-        return head | self.aggregates | {"confidence": self.confidence, "cold": self.cold} | tail
+        tail |= {"cold": self.cold, "diagnosis": self.diagnosis}
+        return head | self.aggregates | {"confidence": self.confidence} | tail
 
 
 def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
@@ -92,11 +100,15 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     user_ids = [catalogue.user_ids[user] for user in held.users]
     if other:
         check_comparable(config, other, user_ids)
+    model, precision = load_model(trained, device), resolve_precision(config.precision, device)
+    if config.diagnose and not model.needs_codes:
+        raise UsageError(f"--diagnose: the model {trained.name} generates no semantic IDs", "leave --diagnose out")
     ranks = target_ranks(
-        load_model(trained, device), held, depth=max(config.k), beam=config.beam, device=device,
-        precision=resolve_precision(config.precision, device), batch_size=config.batch_size, progress=progress,
+        model, held, depth=max(config.k), beam=config.beam, device=device,
+        precision=precision, batch_size=config.batch_size, progress=progress,
     )  # fmt: skip
     seconds = time.perf_counter() - began
+    diagnosis = diagnose_generator(model, held, trained, config, precision, progress) if config.diagnose else None
     recall = {k: recall_at_k(ranks, k) for k in config.k}
     ndcg = {k: ndcg_at_k(ranks, k) for k in config.k}
     confidence = {
@@ -115,6 +127,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
         output=config.output, model=trained.name, split=config.split, users=len(ranks),
         unevaluated=catalogue.users - len(ranks), aggregates=metrics.aggregates, confidence=confidence,
         significance=compare(metrics, other) if other else {}, seconds=seconds, cold=cold_figures(metrics, config.k),
+        diagnosis=diagnosis,
     )  # fmt: skip
 
 
@@ -134,6 +147,21 @@ def cold_figures(metrics: Metrics, ks: tuple[int, ...]) -> dict[str, float]:
     assert metrics.cold is not None  # `run` has just made it
     ranks = metrics.ranks[metrics.cold]
     return {"users": len(ranks)} | (aggregate(ranks, ks) if len(ranks) else {})
+
+
+def diagnose_generator(
+    model: Recommender, held: HeldOut, trained: TrainedModel, config: EvaluateConfig, precision: str, progress: Progress
+) -> dict[str, Any]:
+    """`evaluation.diagnosis.diagnose` on some of the users, ready for JSON."""
+    from bbqrec_cli.device import resolve_device
+    from bbqrec_cli.evaluation.diagnosis import diagnose
+
+    some = held.every(max(1, len(held.users) // config.diagnose_users)) if config.diagnose_users else held
+    found = diagnose(
+        cast("SemanticIDGenerator", model), some, signals=cast("Codes", trained.codes).modalities, ks=config.k,
+        device=resolve_device(config.device), precision=precision, progress=progress,
+    )  # fmt: skip
+    return dataclasses.asdict(found)
 
 
 def check_comparable(config: EvaluateConfig, other: Metrics, user_ids: list[str]) -> None:

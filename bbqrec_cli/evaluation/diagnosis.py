@@ -1,0 +1,182 @@
+"""Where a generator loses: the codes it cannot foretell, and what its beam passes over.
+
+B users, T items of history, W beams, L levels, M signals, N codes, C children.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bbqrec_cli.data.batches import Batch, held_out_batches
+from bbqrec_cli.data.splits import HeldOut
+from bbqrec_cli.decoding.beam import Alive, Place, Trace, beam_search, follow
+from bbqrec_cli.device import autocast
+from bbqrec_cli.evaluation.metrics import aggregate, rank_of_target
+from bbqrec_cli.models.base import Wanted, top_items
+from bbqrec_cli.models.semantic_id_generator import SemanticIDGenerator
+from bbqrec_cli.progress import SILENT, Progress
+
+BEAMS = (10, 20, 50, 100)
+WIDER = 8
+"""By how much the beam grows until what it found is proven to be the best."""
+BEAMS_AT_ONCE = 6400
+HEADS = ("dense", "united")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What `diagnose` found.
+
+    codes: a row a level for its whole tuple (signal 'all') and one for each signal: nll and entropy (nats) and
+    accuracy, given the right codes before; of the tuple also choices, how many there were on average.
+    searches: a row a width of the beam, the last one (beam None) as wide as it takes to find the best items of all:
+    Recall and NDCG, and lost, the share of users whose target left the beam at each level.
+    heads: a row a way of scoring, where the model has a dense head.
+    """
+
+    users: int
+    codes: list[Row]
+    searches: list[Row]
+    heads: list[Row]
+
+
+@torch.no_grad()
+def diagnose(
+    model: SemanticIDGenerator,
+    held: HeldOut,
+    *,
+    signals: Sequence[str],
+    ks: Sequence[int],
+    device: torch.device,
+    precision: str = "fp32",
+    batch_size: int = 64,
+    progress: Progress = SILENT,
+) -> Diagnosis:
+    """Follow the targets of held-out users, and search for them with narrow, wide and unlimited beams.
+
+    Args:
+        signals: names of the M signals.
+        ks: depths of Recall and NDCG.
+    """
+    users, depth = len(held.users), max(ks)
+    sums = np.zeros((model.levels, 1 + model.signals, 4))
+    widths = [width for width in BEAMS if width >= depth] or [depth]
+    lost = {width: np.zeros(model.levels) for width in widths}
+    ranks: dict[int | str | None, np.ndarray] = defaultdict(lambda: np.zeros(users, dtype=np.int64))
+    with progress.task("diagnosing", users) as task, autocast(device, precision):
+        for rows, batch in held_out_batches(held, batch_size):
+            case = _Case(model, batch.to(device), torch.from_numpy(held.targets[rows]).to(device))
+            sums += case.codes()
+            for width in widths:
+                items, trace = case.search(width)
+                ranks[width][rows] = rank_of_target(items[:, :depth].cpu().numpy(), held.targets[rows])
+                lost[width] += case.lost(trace)
+            ranks[None][rows] = rank_of_target(case.best(depth, items, trace).cpu().numpy(), held.targets[rows])
+            for name, items in case.heads(depth, widths[-1]).items():
+                ranks[name][rows] = rank_of_target(items.cpu().numpy(), held.targets[rows])
+            task.advance(len(rows))
+    figures = {which: aggregate(found, ks) for which, found in ranks.items()}
+    return Diagnosis(
+        users=users, codes=_rows(sums / users, signals),
+        searches=[
+            {"beam": width, **figures[width], "lost": (lost[width] / users).tolist() if width else None}
+            for width in (*widths, None)
+        ],
+        heads=[{"head": name, **figures[name]} for name in HEADS if name in figures],
+    )  # fmt: skip
+
+
+def _rows(means: np.ndarray, signals: Sequence[str]) -> list[Row]:
+    """means (L, 1 + M, 4): nll, accuracy, entropy, choices."""
+    return [
+        {"level": level + 1, "signal": name, "nll": float(nll), "accuracy": float(accuracy), "entropy": float(entropy)}
+        | ({"choices": float(choices)} if name == "all" else {})
+        for level, of_level in enumerate(means)
+        for name, (nll, accuracy, entropy, choices) in zip(("all", *signals), of_level, strict=True)
+    ]
+
+
+class _Case:
+    """One batch of users, their states computed once. targets (B,) rows of items."""
+
+    def __init__(self, model: SemanticIDGenerator, batch: Batch, targets: Tensor) -> None:
+        self.model, self.batch, self.targets = model, batch, targets
+        self.encoded = model.encode(batch)
+
+    def codes(self) -> np.ndarray:
+        """Sums over users of nll, accuracy, entropy and choices, (L, 1 + M, 4)."""
+        model, asked = self.model, self.targets.unsqueeze(1)
+        step = model.stepper(self.encoded, self.batch.mask)
+        places = follow(model.trie, step, asked, over_children=model.over_children)
+        return np.array([self._of_level(level, place) for level, place in enumerate(places)])
+
+    def _of_level(self, level: int, place: Place) -> list[list[float]]:
+        tuples, wanted = place.found[:, 0], self.model.codes[self.targets, level]
+        rows = [[*_judged(tuples, place.chosen[:, 0]), float((tuples > -torch.inf).sum())]]
+        for log_p, code in zip(self._signals(level, place), wanted.unbind(1), strict=True):
+            rows.append([*_judged(log_p, code), 0.0])
+        return rows
+
+    def _signals(self, level: int, place: Place) -> list[Tensor]:
+        """log P of each signal's codes, M of (B, N)."""
+        if not self.model.over_children:
+            return list(place.logits[:, 0].log_softmax(2).unbind(1))
+        codes, p = self.model.trie.codes(level)[place.children[:, 0]], place.found[:, 0].exp()
+        sums = [p.new_zeros(len(p), self.model.size).scatter_add(1, c, p) for c in codes.unbind(2)]
+        return [each.log() for each in sums]
+
+    def search(self, width: int, users: Tensor | None = None) -> tuple[Tensor, Trace]:
+        """Items (B, W) and what the search did; of `users` (rows of the batch) only."""
+        encoded, mask = (x if users is None else x[users] for x in (self.encoded, self.batch.mask))
+        model, trace = self.model, Trace(torch.full((len(mask),), -torch.inf, device=mask.device))
+        items, _ = beam_search(
+            model.trie, model.stepper(encoded, mask), width=width, k=width, over_children=model.over_children,
+            alive=Alive.of(model.trie, None, None, len(mask)), trace=trace,
+        )  # fmt: skip
+        return items, trace
+
+    def lost(self, trace: Trace) -> np.ndarray:
+        """Users whose target was still in the beam before a level and not after it, (L,)."""
+        path = [self.model.trie.node(depth + 1)[self.targets].unsqueeze(1) for depth in range(self.model.levels)]
+        there = [(nodes == node).any(1) for nodes, node in zip(trace.nodes, path, strict=True)]
+        before = [torch.ones_like(there[0]), *there[:-1]]
+        return np.array([float((a & ~b).sum()) for a, b in zip(before, there, strict=True)])
+
+    def best(self, depth: int, items: Tensor, trace: Trace) -> Tensor:
+        """The `depth` items of highest probability, (B, depth), by beams that widen until nothing better can be left.
+
+        items, trace: from a search.
+        """
+        found, width = items[:, :depth].clone(), items.shape[1]
+        left = (~trace.proven(depth)).nonzero()[:, 0]
+        while len(left):
+            width, proven = width * WIDER, []
+            for users in left.split(max(1, BEAMS_AT_ONCE // width)):
+                items, trace = self.search(width, users)
+                found[users] = items[:, :depth]
+                proven.append(trace.proven(depth))
+            left = left[~torch.cat(proven)]
+        return found
+
+    def heads(self, depth: int, width: int) -> dict[str, Tensor]:
+        """Items (B, depth) by the dense head alone and by both."""
+        if self.model.dense is None:
+            return {}
+        wanted = Wanted(k=depth, beam=width)
+        dense, _ = top_items(self.model.dense_scores(self.encoded, self.batch.mask), wanted)
+        return {"dense": dense, "united": self.model.recommend(self.batch, wanted)[0]}
+
+
+def _judged(log_p: Tensor, chosen: Tensor) -> list[float]:
+    """Sums over users of nll, accuracy and entropy. log_p (B, C), chosen (B,)."""
+    nll = -log_p.gather(1, chosen.unsqueeze(1)).sum()
+    entropy = -(log_p.exp() * log_p.clamp(min=torch.finfo(log_p.dtype).min)).sum()
+    return [float(nll), float((log_p.argmax(1) == chosen).sum()), float(entropy)]
