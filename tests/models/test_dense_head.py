@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from bbqrec_cli import hdf5
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.models.base import Wanted
 from bbqrec_cli.models.dense_head import DenseHead
+from bbqrec_cli.models.growth import with_tokens
+from bbqrec_cli.models.registry import load_model
 from bbqrec_cli.models.semantic_id_generator import SemanticIDGenerator
-from bbqrec_cli.records import Codes
+from bbqrec_cli.records import Codes, Tokens, TrainedModel
+from bbqrec_cli.stages.evaluate import EvaluateConfig
+from bbqrec_cli.stages.evaluate import run as evaluate
+from bbqrec_cli.stages.train import TrainConfig
+from bbqrec_cli.stages.train import run as train
 
 ITEMS = 15
 
@@ -139,3 +148,44 @@ def test_calibration_reads_the_targets_and_travels_with_the_weights(batch):
     plain = generator(dense_head=False)
     plain.calibrate([batch])
     assert not any(name.startswith("dense") for name in plain.state_dict())
+
+
+def test_train_calibrates_and_the_file_keeps_it(files, tmp_path):
+    small = {"width": 8, "heads": 2, "layers": 1, "decoder_layers": 1, "epochs": 2, "dense_head": True}
+    output = tmp_path / "model.h5"
+    trained = train(
+        TrainConfig(input=files["tokens"], output=output, options=small, device="cpu", precision="fp32", force=True)
+    )
+    share = hdf5.read_model(output).weights["dense.share"]
+    assert share.shape == ()
+    assert 0 < share < 1
+    assert share != 0.5
+    validated = evaluate(
+        EvaluateConfig(
+            model=output, output=tmp_path / "m.h5", split="validation", k=(10,), beam=20, device="cpu", precision="fp32"
+        )
+    )
+    assert validated.aggregates["ndcg@10"] == pytest.approx(trained.validation["ndcg@10"], abs=1e-6)
+
+
+def test_items_that_come_later_are_what_their_codes_say(catalogue, codes):
+    """A catalogue that has grown by one item, which no head has a row for."""
+    small = {"width": 8, "heads": 2, "layers": 1, "decoder_layers": 1, "dense_head": True}
+    torch.manual_seed(0)
+    old = SemanticIDGenerator(items=12, codes=codes, **small)
+    weights = {name: value.numpy() for name, value in old.state_dict().items()}
+    trained = TrainedModel(catalogue=catalogue, name="bbqrec", settings=small, weights=weights, codes=codes)
+    more = dataclasses.replace(
+        codes, codes=np.concatenate([codes.codes, codes.codes[:1]]),
+        item_vectors=np.concatenate([codes.item_vectors, codes.item_vectors[:1]]),
+    )  # fmt: skip
+    wider = dataclasses.replace(
+        catalogue, item_ids=[*catalogue.item_ids, "new"], titles=[*catalogue.titles, ""],
+        attributes={name: [*values, ""] for name, values in catalogue.attributes.items()},
+    )  # fmt: skip
+    grown = with_tokens(trained, Tokens(catalogue=wider, codes=more), where="more.h5")
+    model = load_model(grown, torch.device("cpu"))
+    items, scores = model.recommend(Batch(torch.tensor([[1, 5]]), torch.tensor([[5, PAD]])), Wanted(k=13, beam=13))
+    assert sorted(items[0].tolist()) == list(range(13))
+    by_item = dict(zip(items[0].tolist(), scores[0].tolist(), strict=True))
+    assert by_item[12] == pytest.approx(by_item[0], abs=1e-5), "the same codes, and nothing learnt of either"
