@@ -85,16 +85,7 @@ class SemanticIDGenerator(Recommender):
         if self.similar:
             vectors = normalize(torch.from_numpy(codes.item_vectors).float(), dim=1)
             self.register_buffer("vectors", vectors, persistent=False)
-        # One table for all (level, signal) pairs: row (level · M + signal) · N + code.
-        rows = self.levels * self.signals * self.size
-        self.tokens = embedding(rows, width, init_std)
-        self.outputs = None if tied_embeddings else embedding(rows, width, init_std)
-        self.bias = nn.Parameter(torch.zeros(self.levels, self.signals, self.size))
-        self.looks_ahead = self.over_children and self.levels > 1 and tuple_vectors == "composed"
-        tuples = len(self.trie.codes(0)) if self.over_children and tuple_vectors == "free" else 0
-        # They start at zero: only what the shared codes cannot say is to be learnt here.
-        self.tuples = nn.Parameter(torch.zeros(tuples, width)) if tuples else None
-        self.tuple_bias = nn.Parameter(torch.zeros(tuples)) if tuples else None
+        self._make_codes(width, tied_embeddings, tuple_vectors)
         self.dense_weight = dense_weight
         self.dense = DenseHead(items, width) if dense_head else None
         self.positions, self.depths = embedding(history, width, init_std), embedding(self.levels, width, init_std)
@@ -111,6 +102,19 @@ class SemanticIDGenerator(Recommender):
         self.decoder = CodeDecoder(width, layers=decoder_layers, heads=heads, dropout=dropout)
         if variant == "inherit":
             self._inherit(codes)
+
+    def _make_codes(self, width: int, tied: bool, tuple_vectors: str) -> None:
+        """The parameters of codes and of the first level's tuples."""
+        # One table for all (level, signal) pairs: row (level · M + signal) · N + code.
+        rows = self.levels * self.signals * self.size
+        self.tokens = embedding(rows, width, self.init_std)
+        self.outputs = None if tied else embedding(rows, width, self.init_std)
+        self.bias = nn.Parameter(torch.zeros(self.levels, self.signals, self.size))
+        self.looks_ahead = self.over_children and self.levels > 1 and tuple_vectors == "composed"
+        tuples = len(self.trie.codes(0)) if self.over_children and tuple_vectors == "free" else 0
+        # They start at zero: only what the shared codes cannot say is to be learnt here.
+        self.tuples = nn.Parameter(torch.zeros(tuples, width)) if tuples else None
+        self.tuple_bias = nn.Parameter(torch.zeros(tuples)) if tuples else None
 
     def _attention(self, width: int, heads: int, dropout: float) -> Attention | None:
         if not self.similar:

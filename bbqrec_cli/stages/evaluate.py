@@ -74,12 +74,10 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     """
     from bbqrec_cli.data.splits import HISTORY, leave_last_out
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
-    from bbqrec_cli.evaluation.metrics import aggregate, bootstrap_interval, ndcg_at_k, recall_at_k
     from bbqrec_cli.evaluation.protocol import target_ranks
     from bbqrec_cli.hdf5 import check_output, read_metrics, read_model, read_tokens, write_metrics
     from bbqrec_cli.models.growth import with_tokens
     from bbqrec_cli.models.registry import load_model
-    from bbqrec_cli.records import Metrics
 
     if not config.k:
         raise UsageError("--k names no depth", "--k 5,10")
@@ -109,6 +107,25 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     )  # fmt: skip
     seconds = time.perf_counter() - began
     diagnosis = diagnose_generator(model, held, trained, config, precision, progress) if config.diagnose else None
+    cold = ~known[held.targets.clip(max=len(known) - 1)] | (held.targets >= len(known))
+    metrics = metrics_of(ranks, config, user_ids=user_ids, model=trained.name, cold=cold)
+    provenance = stored(config) | {"seconds": seconds}
+    write_metrics(config.output, metrics, config=provenance, parents=parents, force=config.force)
+    return EvaluateResult(
+        output=config.output, model=trained.name, split=config.split, users=len(ranks),
+        unevaluated=catalogue.users - len(ranks), aggregates=metrics.aggregates, confidence=metrics.confidence,
+        significance=compare(metrics, other) if other else {}, seconds=seconds, cold=cold_figures(metrics, config.k),
+        diagnosis=diagnosis,
+    )  # fmt: skip
+
+
+def metrics_of(
+    ranks: np.ndarray, config: EvaluateConfig, *, user_ids: list[str], model: str, cold: np.ndarray
+) -> Metrics:
+    """Recall and NDCG of every user at every depth, their means and intervals. ranks (U,), cold (U,) bool."""
+    from bbqrec_cli.evaluation.metrics import aggregate, bootstrap_interval, ndcg_at_k, recall_at_k
+    from bbqrec_cli.records import Metrics
+
     recall = {k: recall_at_k(ranks, k) for k in config.k}
     ndcg = {k: ndcg_at_k(ranks, k) for k in config.k}
     confidence = {
@@ -116,18 +133,9 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
         for name, each in (("recall", recall), ("ndcg", ndcg))
         for k, values in each.items()
     }
-    metrics = Metrics(
+    return Metrics(
         user_ids=user_ids, ranks=ranks, recall=recall, ndcg=ndcg, aggregates=aggregate(ranks, config.k),
-        confidence=confidence, model=trained.name, split=config.split,
-        cold=~known[held.targets.clip(max=len(known) - 1)] | (held.targets >= len(known)),
-    )  # fmt: skip
-    provenance = stored(config) | {"seconds": seconds}
-    write_metrics(config.output, metrics, config=provenance, parents=parents, force=config.force)
-    return EvaluateResult(
-        output=config.output, model=trained.name, split=config.split, users=len(ranks),
-        unevaluated=catalogue.users - len(ranks), aggregates=metrics.aggregates, confidence=confidence,
-        significance=compare(metrics, other) if other else {}, seconds=seconds, cold=cold_figures(metrics, config.k),
-        diagnosis=diagnosis,
+        confidence=confidence, model=model, split=config.split, cold=cold,
     )  # fmt: skip
 
 
