@@ -10,11 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.config import read_toml
 from bbqrec_cli.models.registry import MODELS, model_config
+from bbqrec_cli.records import Sequences
 from bbqrec_cli.tokenizers.registry import TOKENIZERS, tokenizer_config
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +29,7 @@ def test_every_example_is_tested():
     configurations = {f"models/{name}.toml" for name in MODELS} | {f"tokenizers/{name}.toml" for name in TOKENIZERS}
     found = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*") if path.is_file()}
     assert {name for name in found if "__pycache__" not in name} == {
-        *configurations, *SCRIPTS, "compare.py", "alignment.py", "suite.toml"
+        *configurations, *SCRIPTS, "compare.py", "alignment.py", "suite.toml", "new-items.sh", "yesterday.py"
     }  # fmt: skip
 
 
@@ -184,6 +186,33 @@ def test_compare_runs(place):
     done = shell("bash", EXAMPLES / "compare.sh", "sequences", "out", cwd=place, env=commands(place, SMALL))
     assert done.returncode == 0, done.stderr[-3000:]
     assert [line.split()[1] for line in done.stdout.splitlines()[-4:]] == ["popularity", "sasrec", "tiger", "bbqrec"]
+
+
+def test_yesterday(files, catalogue, tmp_path):
+    """12 items: only the eighth, i7, is new; everything else is as it was, and no held-out item is trained on."""
+    done = shell(sys.executable, EXAMPLES / "yesterday.py", files["features"], tmp_path / "y.h5")
+    assert done.returncode == 0, done.stderr
+    today, less = hdf5.read_features(files["features"]), hdf5.read_features(tmp_path / "y.h5")
+    assert less.catalogue.item_ids == [f"i{row}" for row in range(12) if row != 7]
+    assert less.catalogue.titles == [title for title in catalogue.titles if title != "drill"]
+    for name, feature in less.features.items():
+        np.testing.assert_array_equal(feature.values, np.delete(today.features[name].values, 7, axis=0))
+    for walk, whole in zip(less.catalogue.sequences, catalogue.sequences, strict=True):
+        assert [less.catalogue.item_ids[row] for row in walk] == [f"i{row}" for row in whole if row != 7]
+    few = dataclasses.replace(catalogue, sequences=Sequences.from_lists([[7, 0, 7, 1]] * 30))
+    hdf5.write_features(tmp_path / "f.h5", dataclasses.replace(today, catalogue=few), config={})
+    shell(sys.executable, EXAMPLES / "yesterday.py", tmp_path / "f.h5", tmp_path / "z.h5")
+    assert [row.tolist() for row in hdf5.read_features(tmp_path / "z.h5").catalogue.sequences] == [[0]] * 30
+
+
+@pytest.mark.slow
+def test_new_items_runs(place):
+    done = shell("bash", EXAMPLES / "new-items.sh", "out", cwd=place, env=commands(place, SMALL))
+    assert done.returncode == 0, done.stderr[-3000:]
+    before, after = (hdf5.read_tokens(place / "out" / f"{name}.h5") for name in ("tokens", "grown"))
+    assert (before.catalogue.items, after.catalogue.items) == (190, 200)
+    np.testing.assert_array_equal(after.codes.codes[:190], before.codes.codes)
+    assert "Cold:" in done.stdout
 
 
 @pytest.mark.slow

@@ -16,11 +16,13 @@ SMALL = {
 
 
 def small(arguments: list[str]) -> list[str]:
-    """`arguments` and what makes them quick; popularity and published learn nothing and take no such options."""
+    """`arguments` and what makes them quick; popularity, published and --append learn nothing and take none of it."""
     command = arguments[0] if arguments else ""
     if command == "prepare" and "demo" in arguments:
         return [*arguments, "--size", "small"]
-    if any("popularity" in each or "published" in each for each in arguments if not each.endswith(".h5")):
+    if "--append" in arguments or any(
+        "popularity" in each or "published" in each for each in arguments if not each.endswith(".h5")
+    ):
         return arguments
     return [*arguments, *SMALL.get(command, ())]
 

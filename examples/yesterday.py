@@ -1,0 +1,51 @@
+"""A catalogue as it was before some of its items came:  python examples/yesterday.py features.h5 yesterday.h5
+
+One item in twenty is taken out, with everything that users did with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.hdf5 import read_features, write_features
+from bbqrec_cli.records import Features, Sequences
+
+EVERY, FIRST = 20, 7
+"""Of every 20 items the eighth is new."""
+
+
+def yesterday(today: Features) -> Features:
+    """Less the new items. Rows change, ids do not."""
+    catalogue = today.catalogue
+    stay = np.arange(catalogue.items) % EVERY != FIRST
+    place, rows = np.cumsum(stay) - 1, np.flatnonzero(stay)
+    train, walks = leave_last_out(catalogue.sequences).train, []
+    for user, walk in enumerate(catalogue.sequences):
+        left = walk[stay[walk]]
+        # Nobody holds out items of so short a sequence: today's held-out ones must not be trained on.
+        left = left if len(left) >= 3 else train[user][stay[train[user]]]
+        walks.append(place[left].tolist())
+    less = dataclasses.replace(
+        catalogue,
+        item_ids=[catalogue.item_ids[row] for row in rows],
+        titles=[catalogue.titles[row] for row in rows],
+        sequences=Sequences.from_lists(walks),
+        attributes={name: [values[row] for row in rows] for name, values in catalogue.attributes.items()},
+    )
+    features = {
+        name: dataclasses.replace(feature, values=feature.values[rows], present=feature.present[rows])
+        for name, feature in today.features.items()
+    }
+    return Features(catalogue=less, features=features)
+
+
+if __name__ == "__main__":
+    source, output = map(Path, sys.argv[1:])
+    write_features(
+        output, yesterday(read_features(source)), config={"without": f"one item in {EVERY}"}, parents=[source]
+    )
