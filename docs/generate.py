@@ -193,7 +193,7 @@ def toml(command: str, method: str, config: type) -> str:
     for cls in (own, config):
         for f in dataclasses.fields(cls):
             stored = f.metadata.get("stored", True) and f.metadata.get("help") and not f.metadata["positional"]
-            if not stored or f.name in seen:
+            if not stored or f.name in seen or f.default is None:  # TOML has no way to say "not given"
                 continue
             seen.add(f.name)
             value = method if flag(f.name) == choice else PLACEHOLDERS.get(f.name, f.default)
