@@ -6,7 +6,6 @@ paper's equations alone do not train, and what is done about it.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,7 +36,7 @@ from bbqrec_cli.tokenizers.item_table import warm_vectors
 from bbqrec_cli.tokenizers.modality import Modality
 from bbqrec_cli.tokenizers.mutual_information import CLUB
 from bbqrec_cli.tokenizers.residual_quantizer import ResidualQuantizer
-from bbqrec_cli.tokenizers.sequence_alignment import SequenceAlignment, distinct_rows
+from bbqrec_cli.tokenizers.sequence_alignment import SequenceAlignment, distinct_rows, rarity
 from bbqrec_cli.tokenizers.training import TokenizerNetwork, fit_tokenizer
 
 SIGNALS = ("id", "text", "image")
@@ -48,19 +47,20 @@ class BBQRecQuantizer(TokenizerNetwork):
 
     Args:
         history: items that a window of the batches may hold.
-        shares: (I,) each item's share of the training interactions, for --correct-popularity.
+        shares: (I,) each item's share of the training interactions.
+        targets: of a usual batch.
     """
 
     shares: Tensor
 
     def __init__(
         self, config: BBQRecConfig, *, items: int, features: dict[str, Feature], signals: tuple[str, ...], history: int,
-        shares: np.ndarray | None = None,
+        shares: np.ndarray | None = None, targets: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
         shares = np.full(items, 1 / items) if shares is None else shares
         self.register_buffer("shares", torch.from_numpy(shares.astype(np.float32)), persistent=False)
-        self.config, self.signals = config, signals
+        self.config, self.signals, self.targets = config, signals, targets
         self.ids = embedding(items, config.dim) if "id" in signals else None
         self.modalities = nn.ModuleDict(
             {
@@ -162,18 +162,26 @@ class BBQRecQuantizer(TokenizerNetwork):
         """
         if self.config.negatives == "all":
             return self.all_vectors(), targets[target], None
-        rows, vectors, drawn = targets, v[: len(targets)], 0
+        rows, vectors = targets, v[: len(targets)]
         if self.config.negatives == "mixed":
-            drawn = min(self.config.sampled, self.items)
-            more = torch.randperm(self.items, device=v.device)[:drawn]
+            more = torch.randperm(self.items, device=v.device)[: self.config.sampled]
             more = more[~torch.isin(more, targets)]
             rows = torch.cat([targets, more])
             vectors = torch.cat([vectors, self.vectors(self.encode(more), self.presence(more))[0].flatten(1)])
-        if not self.config.correct_popularity:
-            return vectors, target, None
-        # The chance to be missed by each of the batch's targets and by the draw.
-        missed = len(target) * torch.log1p(-self.shares[rows]) + math.log(max(1 - drawn / self.items, 1e-30))
-        return vectors, target, -torch.log(-torch.expm1(missed))
+        weighed = self.config.popularity == "loss"
+        return vectors, target, self.rarity(rows, len(target)) if weighed else None
+
+    def rarity(self, rows: Tensor, targets: int) -> Tensor:
+        """-log of the chance that the items `rows` (n,) are candidates of a step with so many targets, (n,)."""
+        drawn = self.config.sampled / self.items if self.config.negatives == "mixed" else 0.0
+        return rarity(self.shares[rows], targets=targets, drawn=drawn)
+
+    def prior(self) -> Tensor | None:
+        """What ranking adds to the cosines, (I,): eq. 12 leaves cosines of τ log (p(i | history) / p(i is drawn))."""
+        if self.config.popularity != "ranking" or self.config.negatives == "all" or self.alignment is None:
+            return None
+        every = torch.arange(self.items, device=self.shares.device)
+        return -self.alignment.temperature * self.rarity(every, self.targets)
 
     def content_losses(self, rows: Tensor, z: Tensor, q: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """L_recon (eq. 8–9: summed over features, averaged over items), and eq. 3's bound of each modality."""
@@ -271,7 +279,8 @@ class BBQRec:
                 "no user has two training items: nothing to learn from", "--method rqvae needs content only"
             )
 
-        shares = np.bincount(inputs.train.items, minlength=inputs.items) / len(inputs.train.items)
+        # An item that nobody took counts half, so that it can be ranked.
+        taken = np.maximum(np.bincount(inputs.train.items, minlength=inputs.items), 0.5)
         if config.warm_start and "id" not in signals:
             raise UsageError("--warm-start is for the signal id, which is not among the signals", "--signals id,…")
         known = warm_vectors(Path(config.warm_start), inputs, config.dim, seed=run.seed) if config.warm_start else None
@@ -279,7 +288,7 @@ class BBQRec:
         def make() -> BBQRecQuantizer:
             model = BBQRecQuantizer(
                 config, items=inputs.items, features=dict(inputs.features), signals=signals, history=train.history,
-                shares=shares,
+                shares=taken / taken.sum(), targets=round(train.targets / len(train.epoch(0))),
             )  # fmt: skip
             if known is not None and model.ids is not None:
                 model.ids.weight.data.copy_(torch.from_numpy(known))
@@ -363,16 +372,17 @@ def figures(model: BBQRecQuantizer, validation: HeldOut | None, run: RunSettings
     if codes is not None:
         found |= code_figures(codes.cpu().numpy(), model.signals, present.cpu().numpy())
     if validation is not None and model.alignment is not None and len(validation.users):
-        found |= aggregate(validation_ranks(model.alignment, vectors, validation, run), (10,))
+        ranks = validation_ranks(model.alignment, vectors, validation, run, prior=model.prior())
+        found |= aggregate(ranks, (10,))
     return found
 
 
 def validation_ranks(
-    alignment: SequenceAlignment, vectors: Tensor, validation: HeldOut, run: RunSettings
+    alignment: SequenceAlignment, vectors: Tensor, validation: HeldOut, run: RunSettings, *, prior: Tensor | None = None
 ) -> np.ndarray:
     """Rank of each user's target among all items (docs/protocol.md): equal scores in the order of the items' rows.
 
-    vectors (I, V) of all items -> (U,) int64, from 1.
+    vectors (I, V) of all items, prior (I,) added to their cosines -> (U,) int64, from 1.
     """
     ranks = np.zeros(len(validation.users), dtype=np.int64)
     rows_of_items = torch.arange(len(vectors), device=vectors.device)
@@ -381,7 +391,7 @@ def validation_ranks(
         with autocast(run.device, run.precision):
             states = alignment.states(torch.where(batch.mask.unsqueeze(2), vectors[batch.items], 0.0), batch)
         # Outside autocast: in bfloat16 hundreds of items would tie with the target.
-        scores = alignment.scores(states, vectors)
+        scores = alignment.scores(states, vectors) + (0 if prior is None else prior)
         target = batch.targets[batch.targets != PAD].unsqueeze(1)
         own = scores.gather(1, target)
         above = (scores > own) | ((scores == own) & (rows_of_items < target))

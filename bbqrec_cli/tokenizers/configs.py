@@ -37,7 +37,7 @@ class BBQRecConfig(_WithWarmup):
     """Paper, sections 4.1 and 5.1. Loss: L_recon + Σ L_RQ + β L_Rec + γ L_MIM (eq. 13)."""
 
     method: ClassVar[str] = "bbqrec"
-    PAPER: ClassVar[dict[str, Any]] = {"correct_popularity": False}
+    PAPER: ClassVar[dict[str, Any]] = {"popularity": "none"}
     """The paper's value of every option whose default departs from it: what --paper sets."""
     warmup_share: ClassVar[float] = 1 / 2
 
@@ -67,8 +67,11 @@ class BBQRecConfig(_WithWarmup):
         choices=("batch", "mixed", "all"),
     )
     sampled: int = option(2048, "Items drawn a step for --negatives mixed.", minimum=1)
-    correct_popularity: bool = option(
-        True, "Weigh negatives of batch and mixed by how rarely they are drawn, to stand for all (off: the paper's)."
+    popularity: str = option(
+        "ranking",
+        "Where it counts that a batch's items are the popular ones: when the sequence encoder's recall is measured "
+        "(ranking; the IDs are the paper's), in its loss (loss), or nowhere (none, the paper's).",
+        choices=("none", "loss", "ranking"),
     )
     learn_tau: bool = option(False, "Learn τ, from --tau on.")
     codebook_learning: str = option(

@@ -19,7 +19,7 @@ from bbqrec_cli.tokenizers.configs import BBQRecConfig
 
 SMALL = BBQRecConfig(
     levels=2, codebook_size=8, dim=16, hidden=24, epochs=12, batch_size=16, learning_rate=0.01, dropout=0.0,
-    sequence_layers=1, sequence_heads=2, correct_popularity=False,
+    sequence_layers=1, sequence_heads=2, popularity="none",
 )  # fmt: skip
 
 

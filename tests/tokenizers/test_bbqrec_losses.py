@@ -212,6 +212,10 @@ def test_validation_ranks_by_counting(inputs, network):
         scores[4:8] = [scores[4]] * 4
         order = sorted(range(12), key=lambda item: (-scores[item], item))
         assert ranks[user] == order.index(int(target)) + 1
+    prior = torch.zeros(12)
+    prior[3] = 5.0  # more than any cosine
+    ahead = bbqrec.validation_ranks(model.alignment, vectors, inputs.validation, RunSettings(), prior=prior)
+    assert (ahead[inputs.validation.targets == 3] == 1).all()
     tied = ranks[np.isin(inputs.validation.targets, range(4, 8))]
     assert len(set(tied)) > 1, "consecutive ranks, not one for all"
 

@@ -17,8 +17,9 @@ from bbqrec_cli.tokenizers.base import RunSettings
 
 OPTIONS = [
     {"negatives": "mixed", "sampled": 5},
-    {"correct_popularity": True},
-    {"negatives": "mixed", "sampled": 5, "correct_popularity": True},
+    {"popularity": "loss"},
+    {"negatives": "mixed", "sampled": 5, "popularity": "loss"},
+    {"popularity": "ranking"},
     {"codebook_learning": "ema"},
     {"estimator": "rotation"},
     {"learn_tau": True},
@@ -62,16 +63,33 @@ def test_mixed_negatives_in_a_loop(inputs, small, network, one_batch, monkeypatc
 def test_the_chance_to_be_drawn(inputs, small, network):
     """By counting draws: P targets by popularity, and a draw of some items without putting back."""
     shares, rng = np.array([0.3, 0.2, 0.1, *[0.4 / 9] * 9]), np.random.default_rng(0)
-    model = network(inputs, small(negatives="mixed", sampled=4, correct_popularity=True), shares=shares).eval()
+    model = network(inputs, small(negatives="mixed", sampled=4, popularity="loss"), shares=shares).eval()
     times, seen = 20000, np.zeros(12)
     for _ in range(times):
         seen[np.unique(np.concatenate([rng.choice(12, 6, p=shares), rng.permutation(12)[:4]]))] += 1
     every = torch.arange(12)
     _, _, rarity = model.candidates(every, torch.zeros(12, 48), torch.zeros(6, dtype=torch.int64))
     np.testing.assert_allclose(torch.exp(-rarity), seen / times, atol=0.015)
-    whole = network(inputs, small(negatives="mixed", sampled=99, correct_popularity=True), shares=shares)
+    whole = network(inputs, small(negatives="mixed", sampled=99, popularity="loss"), shares=shares)
     _, _, rarity = whole.candidates(every, torch.zeros(12, 48), torch.zeros(6, dtype=torch.int64))
     assert rarity.abs().max() < 1e-6, "all items are drawn"
+
+
+def test_ranking_by_popularity_changes_no_id(inputs, small, fit):
+    """It is about what is measured, not about what is learnt."""
+    plain, ranked = (fit(inputs, small(epochs=6, popularity=each)) for each in ("none", "ranking"))
+    np.testing.assert_array_equal(plain.codes.codes, ranked.codes.codes)
+    np.testing.assert_array_equal(plain.codes.item_vectors, ranked.codes.item_vectors)
+
+
+def test_what_ranking_adds(inputs, small, network):
+    """τ times the log of the chance to be a negative: nothing but a constant where all items are alike."""
+    shares = np.array([0.3, 0.2, 0.1, *[0.4 / 9] * 9])
+    model = network(inputs, small(popularity="ranking"), shares=shares, targets=6)
+    expected = 0.1 * np.log(1 - (1 - shares) ** 6)
+    np.testing.assert_allclose(model.prior(), expected, rtol=1e-4)
+    assert network(inputs, small(), shares=shares).prior() is None
+    assert network(inputs, small(popularity="ranking", negatives="all"), shares=shares).prior() is None
 
 
 @pytest.mark.parametrize("changes", [{"negatives": "mixed", "sampled": 5}, {"codebook_learning": "ema"}], ids=str)
