@@ -199,6 +199,11 @@ def test_what_can_not_grow(bbqrec, old, grown, features, files, tmp_path):
     error = refused(bbqrec, aged, grown, tmp_path)
     assert "was made before" in error["message"]
     assert "bbqrec tokenize` again" in error["hint"]
+    torn = tmp_path / "torn.h5"
+    torn.write_bytes(old["bbqrec"].read_bytes())
+    with h5py.File(torn, "a") as file:
+        del file["encoder/text.aligned.0.weight"]
+    assert "does not fit its configuration" in refused(bbqrec, torn, grown, tmp_path)["message"]
     hdf5.write_features(tmp_path / "same.h5", part(features, OLD), config={})
     assert "nothing to append" in refused(bbqrec, old["bbqrec"], tmp_path / "same.h5", tmp_path)["message"]
     assert refused(bbqrec, old["bbqrec"], files["dataset"], tmp_path)["error"] == "wrong_kind"

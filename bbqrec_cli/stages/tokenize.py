@@ -43,7 +43,7 @@ class TokenizeConfig(StageConfig):
         "ID signal of appended items: the mean of similar old items (neighbours), or absent.",
         choices=("neighbours", "absent"),
     )
-    neighbours: int = option(10, "Old items of that mean.", minimum=1)
+    neighbours: int = option(50, "Old items of that mean.", minimum=1)
     method: str = option("bbqrec", "Tokenizer: bbqrec, rqvae or published.")
     paper: bool = option(False, "The paper's exact setting where the defaults depart from it; other options win.")
     on_collision: str = option(

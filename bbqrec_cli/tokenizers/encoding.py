@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Feature, ItemEncoder
 from bbqrec_cli.tokenizers.base import Encoded, standardisation, standardize
 from bbqrec_cli.tokenizers.residual_quantizer import ResidualQuantizer
@@ -47,10 +48,20 @@ def scale_feature(feature: Feature, name: str, encoder: ItemEncoder) -> np.ndarr
 
 
 def load_weights(module: nn.Module, name: str, encoder: ItemEncoder) -> None:
-    """The parameters that `item_encoder` kept of the module `name`; they are in eval mode afterwards."""
+    """The parameters that `item_encoder` kept of the module `name`; it is in eval mode afterwards.
+
+    Raises:
+        DataError: they are not its parameters.
+    """
     prefix = f"{name}."
     kept = {key.removeprefix(prefix): value for key, value in encoder.weights.items() if key.startswith(prefix)}
-    module.load_state_dict({key: torch.from_numpy(np.asarray(value)) for key, value in kept.items()})
+    try:
+        module.load_state_dict({key: torch.from_numpy(np.asarray(value)) for key, value in kept.items()})
+    except RuntimeError as error:
+        raise DataError(
+            f"the encoder that the tokens file keeps does not fit its configuration: {error}",
+            "run `bbqrec tokenize` again; every item gets new codes by that",
+        ) from error
     module.eval()
 
 

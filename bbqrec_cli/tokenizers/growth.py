@@ -6,7 +6,7 @@ n new items, I old ones, L levels, M signals, N codes, D width of a code.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
@@ -32,50 +32,48 @@ def encode_new(
         blocks: the new items' features, some at a time.
         neighbours: of how many similar old items an ID signal is the mean; 0: it stays absent.
     """
-    parts = []
-    for features in blocks:
-        part = encode(features)
-        if neighbours and "id" in old.codes.modalities:
-            part = with_id(part, old, neighbours=neighbours, device=device)
-        parts.append(part)
+    with_id = id_of_neighbours(old, neighbours=neighbours, device=device) if neighbours else None
+    parts = [encode(features) if with_id is None else with_id(encode(features)) for features in blocks]
     names = [f.name for f in dataclasses.fields(Encoded)]
     return Encoded(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
-def with_id(new: Encoded, old: Tokens, *, neighbours: int, device: torch.device) -> Encoded:
-    """The ID signal of new items as the mean of those of the old items that are most like them in content.
+def id_of_neighbours(old: Tokens, *, neighbours: int, device: torch.device) -> Callable[[Encoded], Encoded] | None:
+    """What gives new items an ID signal: the mean of those of the old items that are most like them in content.
 
     Like: the sum over the content signals that both have of the cosine of their vectors. Only old items with a training
-    interaction count, since the ID of another one says nothing. A new item without content has no ID signal.
+    interaction count, since the ID of another one says nothing. A new item without content has no ID signal. None where
+    the old items have no such signal, or nobody took one.
     """
-    codes, signal = old.codes, old.codes.modalities.index("id")
-    assert codes.codebooks is not None
+    codes = old.codes
+    known = np.unique(leave_last_out(old.catalogue.sequences).train.items)
+    if "id" not in codes.modalities or not len(known):
+        return None
+    assert codes.codebooks is not None  # they are where the encoder is
     assert codes.item_vectors is not None
-    known = np.zeros(len(codes.codes), dtype=bool)
-    known[leave_last_out(old.catalogue.sequences).train.items] = True
-    vectors = torch.from_numpy(codes.item_vectors[known]).to(device).unflatten(1, (len(codes.modalities), -1))
-    latents = torch.from_numpy(new.latents).to(device)
-    content = [number for number in range(latents.shape[1]) if number != signal]
-    having = new.present[:, content].any(axis=1)
-    if not having.any() or not known.any():
-        return new
-    rows = torch.from_numpy(having).to(device)
-    latents[rows, signal] = mean_of_nearest(
-        latents[rows][:, content], vectors[:, content], vectors[:, signal], neighbours=neighbours
-    )
-    present = new.present.copy()
-    present[:, signal] = having
-    books = residual_quantizer(codes.codebooks, signals=latents.shape[1], device=device)
-    return quantised(books, latents, present)
+    signal, signals = codes.modalities.index("id"), len(codes.modalities)
+    content = [number for number in range(signals) if number != signal]
+    vectors = torch.from_numpy(codes.item_vectors[known]).to(device).unflatten(1, (signals, -1))
+    keys, values = normalize(vectors[:, content], dim=2).flatten(1), vectors[:, signal]
+    quantizer = residual_quantizer(codes.codebooks, signals=signals, device=device)
+
+    def with_id(new: Encoded) -> Encoded:
+        having, present = new.present[:, content].any(axis=1), new.present.copy()
+        latents, rows = torch.from_numpy(new.latents).to(device, copy=True), torch.from_numpy(having).to(device)
+        queries = normalize(latents[rows][:, content], dim=2).flatten(1)
+        latents[rows, signal] = mean_of_nearest(queries, keys, values, neighbours=neighbours)
+        present[:, signal] = having
+        return quantised(quantizer, latents, present)
+
+    return with_id
 
 
 def mean_of_nearest(queries: Tensor, keys: Tensor, values: Tensor, *, neighbours: int) -> Tensor:
-    """The direction of the mean value of the nearest keys, as long as the values are in the mean.
+    """The direction of the mean value of the keys of largest product, as long as the values are in the mean.
 
-    queries (n, S, D) and keys (K, S, D) of S signals, zeros where one is absent; values (K, D) -> (n, D).
+    queries (n, S·D), keys (K, S·D), values (K, D) -> (n, D).
     """
-    queries, keys = normalize(queries, dim=2).flatten(1), normalize(keys, dim=2).flatten(1)
-    length, found = values.norm(dim=1).mean(), []
+    length, found = values.norm(dim=1).mean(), [values[:0]]
     for part in queries.split(max(1, CELLS // len(keys))):
         nearest = (part @ keys.T).topk(min(neighbours, len(keys)), dim=1).indices
         found.append(normalize(values[nearest].mean(1), dim=1) * length)

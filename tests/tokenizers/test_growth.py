@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch
 from bbqrec_cli.records import Catalogue, Codes, Sequences, Tokens
 from bbqrec_cli.tokenizers import growth
 from bbqrec_cli.tokenizers.base import Encoded
-from bbqrec_cli.tokenizers.growth import encode_new, with_id
+from bbqrec_cli.tokenizers.growth import encode_new, id_of_neighbours
 
 RNG = np.random.default_rng(3)
 ITEMS, WIDTH = 30, 4
@@ -65,7 +67,7 @@ def expected(old: Tokens, item: np.ndarray, neighbours: int) -> np.ndarray:
 @pytest.mark.parametrize("cells", [1, 1 << 26])
 def test_the_mean_of_the_nearest(old, new, neighbours, cells, monkeypatch):
     monkeypatch.setattr(growth, "CELLS", cells)
-    found = with_id(new, old, neighbours=neighbours, device=torch.device("cpu"))
+    found = id_of_neighbours(old, neighbours=neighbours, device=torch.device("cpu"))(new)
     length = np.mean([np.linalg.norm(v) for v in old.codes.item_vectors.reshape(ITEMS, 3, WIDTH)[list(TAKEN), 1]])
     for row in (0, 1, 2, 4):
         mean = expected(old, new.latents[row], neighbours)
@@ -75,6 +77,7 @@ def test_the_mean_of_the_nearest(old, new, neighbours, cells, monkeypatch):
     assert found.present[:, 1].tolist() == [True, True, True, False, True], "nothing is like an item without content"
     assert not found.latents[3].any()
     assert not found.vectors[3].any()
+    assert not new.latents[:, 1].any(), "the input stays as it is"
     np.testing.assert_array_equal(found.latents[:, [0, 2]], new.latents[:, [0, 2]])
 
 
@@ -87,7 +90,16 @@ def test_absent_and_in_blocks(old, new):
 
     device = torch.device("cpu")
     assert not encode_new(encode, blocks, old, neighbours=0, device=device).present[:, 1].any()
-    once = with_id(new, old, neighbours=3, device=device)
+    once = id_of_neighbours(old, neighbours=3, device=device)(new)
     parts = encode_new(encode, blocks, old, neighbours=3, device=device)
     for name in ("codes", "present"):
         np.testing.assert_array_equal(getattr(parts, name), getattr(once, name))
+
+
+def test_nobody_to_take_it_from(old):
+    """No signal of that name, or no item that was taken."""
+    names = dataclasses.replace(old.codes, modalities=("text", "sound", "image"))
+    device = torch.device("cpu")
+    assert id_of_neighbours(dataclasses.replace(old, codes=names), neighbours=3, device=device) is None
+    idle = dataclasses.replace(old.catalogue, sequences=Sequences.from_lists([[]]))
+    assert id_of_neighbours(dataclasses.replace(old, catalogue=idle), neighbours=3, device=device) is None
