@@ -29,7 +29,8 @@ def test_every_example_is_tested():
     configurations = {f"models/{name}.toml" for name in MODELS} | {f"tokenizers/{name}.toml" for name in TOKENIZERS}
     found = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*") if path.is_file()}
     assert {name for name in found if "__pycache__" not in name} == {
-        *configurations, *SCRIPTS, "compare.py", "alignment.py", "suite.toml", "new-items.sh", "yesterday.py"
+        *configurations, *SCRIPTS, "compare.py", "alignment.py", "collisions_scale.py", "suite.toml", "new-items.sh",
+        "yesterday.py",
     }  # fmt: skip
 
 
@@ -251,3 +252,14 @@ def test_alignment_needs_both_parts(files, tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr
+
+
+def test_collisions_scale():
+    command = [sys.executable, str(EXAMPLES / "collisions_scale.py"), "2000", "1000"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")][2:]
+    assert [row[:2] for row in rows] == [[items, shape] for items in ("2,000", "1,000") for shape in ("4 × 1", "3 × 3")]
+    codes = np.random.default_rng(0).integers(0, 256, (2000, 4, 1), dtype=np.uint16)
+    _, counts = np.unique(codes[:, :, 0], axis=0, return_counts=True)
+    assert int(rows[0][7]) == counts[counts > 1].sum()
