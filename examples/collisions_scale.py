@@ -20,6 +20,8 @@ from bbqrec_cli.origin import commit, processor
 SHAPES = ((4, 1), (3, 3))
 """Levels and signals: one key of 64 bits is enough for the first and not for the second."""
 CODES = 256
+NOTE = """Codes below {codes}, drawn at random. *Every depth*: how many items share each prefix. *Items' IDs*: beyond
+that, which ID each item has. *Peak*: of the whole process, codes included. *Colliding*: items that share their whole ID."""
 
 
 def main() -> None:
@@ -41,15 +43,8 @@ def main() -> None:
             again = [sys.executable, __file__, str(items), "--one", *map(str, shape)]
             found = json.loads(subprocess.run(again, check=True, capture_output=True, text=True).stdout)
             print(row(items, shape, found), flush=True)
-    print(
-        f"\nCodes below {CODES}, drawn at random. *Every depth*: how many items share each prefix. *Items' IDs*: beyond"
-    )
-    print(
-        "that, which ID each item has. *Peak*: of the whole process, codes included. *Colliding*: items that share their"
-    )
-    print(
-        f"whole ID. One thread of {processor()}, with other work going on beside it; commit {commit() or 'not known'}."
-    )
+    print(f"\n{NOTE.format(codes=CODES)}")
+    print(f"One thread of {processor()}, with other work going on beside it; commit {commit() or 'not known'}.")
 
 
 def measure(items: int, levels: int, signals: int) -> dict[str, float]:

@@ -28,7 +28,7 @@ def usage_plot(found: Analysis) -> str:
                 _line(panel, np.arange(1, len(used) + 1), used, place, signal)
             even = found.items / max(1, found.codebook_size)
             panel.axhline(even, color=PALE, linewidth=1, zorder=0)
-            panel.set_yscale("log")
+            _logarithmic(panel)
             panel.set_xlim(0, found.codebook_size)
             panel.locator_params(axis="x", nbins=4)
             panel.set_title(f"level {level}", fontsize=10)
@@ -53,7 +53,7 @@ def depth_plot(every: Sequence[Analysis], title: str) -> str:
         left.set_ylabel("items in collisions, %")
         right.set_ylabel("children of a prefix, mean")
         left.set_ylim(0, 102)
-        right.set_yscale("log")
+        _logarithmic(right)
         for panel in (left, right):
             panel.set_xlabel("depth")
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -61,6 +61,15 @@ def depth_plot(every: Sequence[Analysis], title: str) -> str:
         _legend(right, [found.input for found in every])
 
     return svg(draw, width=10.0, height=2.9, title=title)
+
+
+def _logarithmic(panel: Axes) -> None:
+    """Up the side, with whole numbers (powers would need the formulae that labels here are safe from)."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    panel.set_yscale("log")
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    panel.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _line(panel: Axes, x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, place: int, name: str) -> None:

@@ -65,7 +65,7 @@ def _sections(found: Analysis, *, several: bool, plots: bool) -> list[Section]:
     made = []
     for table in tables.of_file(found):
         plot: dict[str, str] = {}
-        if table.title == "prefixes":
+        if table.title == "prefixes" and not several:
             plot = _by_depth([found], plots)
         elif table.title == "codebooks":
             plot = _usage(found, plots)

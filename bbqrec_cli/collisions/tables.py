@@ -165,25 +165,25 @@ def differ_table(found: Analysis) -> Table:
 def groups_table(found: Analysis) -> Table:
     """The largest groups that share an ID."""
     judged = found.duplicates.unknown < found.duplicates.colliding_items
-    columns = ("items", "semantic ID", *(("duplicates",) if judged else ()), *found.alike, "which")
+    columns = ("semantic ID", "which", "items", *(("duplicates",) if judged else ()), *found.alike)
     rows = [
         (
-            plain(group.size), code_text(group.code), *((group.duplicates,) if judged else ()),
-            *(digits(group.cosine[name], 2) for name in found.alike), named(group),
+            code_text(group.code), named(group), group.size, *((group.duplicates,) if judged else ()),
+            *(digits(group.cosine[name], 2) for name in found.alike),
         )
         for group in found.groups
     ]  # fmt: skip
     note = "A feature's column: mean cosine of the group." if found.alike else ""
-    return make("largest groups", columns, rows, left=len(columns), note=note)
+    return make("largest groups", columns, rows, left=2, note=note)
 
 
 def pairs_table(found: Analysis) -> Table:
     """The closest pairs with different IDs."""
     pairs = zip(found.near.closest, found.near_items, strict=True) if found.near else ()
     rows = [
-        (f"{pair.distance:.4f}", *(shortened(item["title"] or item["id"]) for item in items)) for pair, items in pairs
+        (*(shortened(item["title"] or item["id"]) for item in items), f"{pair.distance:.4f}") for pair, items in pairs
     ]
-    return make("closest items with different IDs", ("distance", "one", "other"), rows, left=3)
+    return make("closest items with different IDs", ("one", "other", "distance"), rows, left=2)
 
 
 def agreement_table(pairs: Sequence[tuple[str, str, Agreement]]) -> Table:
@@ -210,7 +210,7 @@ def share(count: float, of: float) -> str:
 
 def digits(value: float | None, number: int) -> str:
     """Fixed decimals."""
-    return NOT_KNOWN if value is None else f"{value:.{number}f}"
+    return NOT_KNOWN if value is None else f"{round(value, number) + 0.0:.{number}f}"  # no minus before nought
 
 
 def code_text(code: list[list[int]]) -> str:
