@@ -21,7 +21,8 @@ SHAPES = ((4, 1), (3, 3))
 """Levels and signals: one key of 64 bits is enough for the first and not for the second."""
 CODES = 256
 NOTE = """Codes below {codes}, drawn at random. *Every depth*: how many items share each prefix. *Items' IDs*: beyond
-that, which ID each item has. *Peak*: of the whole process, codes included. *Colliding*: items that share their whole ID."""
+that, which ID each item has. *Peak*: of the whole process, codes included. *Colliding*: items that share their
+whole ID."""
 
 
 def main() -> None:
