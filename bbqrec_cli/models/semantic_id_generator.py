@@ -323,7 +323,7 @@ class SemanticIDGenerator(Recommender):
         )  # fmt: skip
         if self.dense is None:
             return items, scores
-        # The mixture's best are among the best of either head; each head says what it thinks of the other's.
+        # The best of either head stand for election, and each head says what it thinks of the other's.
         dense = self.dense_scores(encoded, batch.mask)
         more, _ = top_items(dense, Wanted(k=width, allowed=wanted.allowed, exclude=exclude))
         more = more.masked_fill((more.unsqueeze(2) == items.unsqueeze(1)).any(2), PAD)
