@@ -20,9 +20,9 @@ from bbqrec_cli.origin import commit, processor
 SHAPES = ((4, 1), (3, 3))
 """Levels and signals: one key of 64 bits is enough for the first and not for the second."""
 CODES = 256
-NOTE = """Codes below {codes}, drawn at random. *Every depth*: how many items share each prefix. *Items' IDs*: beyond
-that, which ID each item has. *Peak*: of the whole process, codes included. *Colliding*: items that share their
-whole ID."""
+NOTE = """Codes below {codes}, drawn at random. Seconds are of one core's work. *Every depth*: how many items share each
+prefix. *Items' IDs*: beyond that, which ID each item has. *Peak*: memory of the whole process, codes included.
+*Colliding*: items that share their whole ID."""
 
 
 def main() -> None:
@@ -45,19 +45,19 @@ def main() -> None:
             found = json.loads(subprocess.run(again, check=True, capture_output=True, text=True).stdout)
             print(row(items, shape, found), flush=True)
     print(f"\n{NOTE.format(codes=CODES)}")
-    print(f"One thread of {processor()}, with other work going on beside it; commit {commit() or 'not known'}.")
+    print(f"One thread of {processor()}; commit {commit() or 'not known'}.")
 
 
 def measure(items: int, levels: int, signals: int) -> dict[str, float]:
     """Seconds and peak memory in MB: of the counts at every depth, then of the ID of every item as well."""
     codes = np.random.default_rng(0).integers(0, CODES, (items, levels, signals), dtype=np.uint16)
-    began = time.perf_counter()
+    began = time.process_time()
     colliding = [in_groups(sizes) for sizes in prefix_sizes(codes)]
-    depths, depths_peak = time.perf_counter() - began, peak()
-    began = time.perf_counter()
+    depths, depths_peak = time.process_time() - began, peak()
+    began = time.process_time()
     group_codes(codes)
     return {"codes": codes.nbytes / 1e6, "depths": depths, "depths_peak": depths_peak,
-            "rows": time.perf_counter() - began, "rows_peak": peak(), "colliding": colliding[-1]}  # fmt: skip
+            "rows": time.process_time() - began, "rows_peak": peak(), "colliding": colliding[-1]}  # fmt: skip
 
 
 def peak() -> float:
