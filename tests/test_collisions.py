@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from bbqrec_cli import hdf5
 
 BEAUTY = Path(__file__).parents[2] / "shared" / "data" / "amazon-beauty" / "letter.index.json"
+YELP = BEAUTY.parents[1] / "yelp" / "letter.index.json"
 
 
 def test_command_on_tokens(files, bbqrec):
@@ -65,3 +67,17 @@ def test_letter_on_beauty(bbqrec):
     assert (said["items"], said["distinct"], said["colliding_items"]) == (12_101, 12_088, 24)
     found = [(each["distinct"], each["colliding_items"]) for each in said["depths"]]
     assert found == [(197, 12_085), (7_931, 6_409), (11_696, 674), (12_088, 24)]
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not YELP.exists(), reason=f"LETTER's index is not there: {YELP}")
+def test_letter_on_yelp(bbqrec):
+    said = json.loads(bbqrec("collisions", YELP, "--json").out)
+    index = json.loads(YELP.read_text())
+    counts = Counter(map(tuple, index.values()))
+    assert (said["items"], said["distinct"]) == (len(index), len(counts)) == (20_033, 19_201)
+    assert said["colliding_items"] == sum(n for n in counts.values() if n > 1) == 1_247
+    assert said["groups"][0]["size"] == max(counts.values())
+    for level in range(4):
+        left = Counter(row[:level] + row[level + 1 :] for row in map(tuple, index.values()))
+        assert said["causes"]["without_level"][str(level + 1)] == sum(n for n in left.values() if n > 1)

@@ -50,7 +50,7 @@ def prefixes_table(found: Analysis) -> Table:
     rows = [
         (
             d.depth, d.distinct, d.colliding_items, share(d.colliding_items, found.items), d.largest,
-            f"{d.entropy:.2f}", f"{d.gini:.2f}", f"{d.mean_children:.1f}", d.max_children,
+            f"{d.entropy:.2f}", f"{d.gini:.2f}", f"{d.mean_children:,.1f}", d.max_children,
         )
         for d in found.depths
     ]  # fmt: skip
@@ -81,7 +81,8 @@ def otherwise_table(found: Analysis) -> Table:
     told = len(found.signals) > 2 or set(causes.only_items.values()) != {items}
     for name, count in causes.only_signal.items() if told else ():
         rows.append((f"{name} alone", causes.only_items[name], count, share(count, causes.only_items[name])))
-    note = "Items that would share their whole ID. A signal alone: among the items that have it."
+    note = "Items that would share their whole ID."
+    note += " A signal alone: among the items that have it." if told and causes.only_signal else ""
     return make(
         "IDs of other parts", ("IDs", "items", "in collisions", "of all"), rows if len(rows) > 1 else [], note=note
     )
