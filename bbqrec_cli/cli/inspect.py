@@ -11,7 +11,7 @@ from bbqrec_cli.cli.options import command
 from bbqrec_cli.stages.inspect import InspectConfig, run
 
 COUNTED = {"users": "users/id", "items": "items/id", "interactions": "sequences/items"}
-SUMMED = ("weights", "state", "cells")
+SUMMED = ("weights", "encoder", "state", "cells")
 """Groups of so many datasets that they are shown as one."""
 
 
