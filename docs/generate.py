@@ -24,7 +24,7 @@ from bbqrec_cli.tokenizers.registry import TOKENIZERS
 
 ROOT = Path(__file__).parents[1]
 METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH", list[str]: "TEXT"}
-PLACEHOLDERS = {"index": "index.json"}
+PLACEHOLDERS = {"index": ("index.json",), "collaborative": "sasrec.h5"}
 """Options without which a method cannot work, and what the examples say for them."""
 METHODS = {
     "tokenize": ("--method", TokenizeConfig, {name: config for name, (_, config) in TOKENIZERS.items()}),

@@ -16,7 +16,7 @@ import pytest
 from bbqrec_cli import hdf5
 from bbqrec_cli.config import read_toml
 from bbqrec_cli.models.registry import MODELS, model_config
-from bbqrec_cli.records import Sequences
+from bbqrec_cli.records import Sequences, TrainedModel
 from bbqrec_cli.tokenizers.registry import TOKENIZERS, tokenizer_config
 
 ROOT = Path(__file__).parents[1]
@@ -55,16 +55,19 @@ def test_model_configurations(name, files, bbqrec, tmp_path):
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_tokenizer_configurations(name, files, bbqrec, tmp_path, monkeypatch):
+def test_tokenizer_configurations(name, files, catalogue, bbqrec, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     index = {f"i{item}": [f"<a_{item // 4}>", f"<b_{item % 4}>"] for item in range(12)}
     Path("index.json").write_text(json.dumps(index))
     path = EXAMPLES / "tokenizers" / f"{name}.toml"
     said = own(path, "tokenize", TOKENIZERS[name][1])
-    placed = {"index": ""} if name == "published" else {}
+    table = np.eye(12, 4, dtype=np.float32)
+    model = TrainedModel(catalogue=catalogue, name="sasrec", settings={}, weights={"table.weight": table})
+    hdf5.write_model(Path("sasrec.h5"), model, config={})
+    placed = {key: "" for key in ("index", "collaborative") if key in said}
     assert tokenizer_config(name, said | placed) == tokenizer_config(name, {})
     small = ["--epochs", 2, "--warmup-epochs", 1, "--codebook-size", 4, "--dim", 8, "--hidden", 8, "--batch-size", 4]
-    quick = small if "epochs" in said else []
+    quick = small if "epochs" in said else ["--dim", 8] if "dim" in said else []
     made = bbqrec("tokenize", files["features"], "--config", path, *quick, "--device", "cpu")
     assert made.status == 0, made.err
     assert hdf5.read_tokens(Path("tokens.h5")).codes.method == name

@@ -15,7 +15,7 @@ import torch
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import DataError, InterruptedRunError, MissingPackageError
-from bbqrec_cli.records import Feature, Features, Sequences, Tokens
+from bbqrec_cli.records import Catalogue, Feature, Features, Sequences, Tokens, TrainedModel
 from bbqrec_cli.stages.tokenize import TokenizeConfig, TokenizeResult, run
 from bbqrec_cli.tokenizers import training
 from bbqrec_cli.tokenizers.base import Encoding
@@ -44,13 +44,27 @@ def index(tmp_path_factory) -> Path:
     return path
 
 
+def sasrec(path: Path, catalogue: Catalogue) -> Path:
+    """For those that follow a sequence model: a vector for each item."""
+    table = np.random.default_rng(1).standard_normal((ITEMS, 6)).astype(np.float32)
+    made = TrainedModel(catalogue=catalogue, name="sasrec", settings={}, weights={"table.weight": table})
+    hdf5.write_model(path, made, config={})
+    return path
+
+
 def known(method: str) -> set[str]:
     return {f.name for f in dataclasses.fields(TOKENIZERS[method][1])}
 
 
 @pytest.fixture(scope="module")
-def options(method, index) -> dict[str, Any]:
-    return {k: v for k, v in {**SMALL, "index": str(index)}.items() if k in known(method)}
+def followed(tmp_path_factory, catalogue) -> Path:
+    return sasrec(tmp_path_factory.mktemp("sasrec") / "sasrec.h5", catalogue)
+
+
+@pytest.fixture(scope="module")
+def options(method, index, followed) -> dict[str, Any]:
+    every = {**SMALL, "index": [str(index)], "collaborative": str(followed)}
+    return {k: v for k, v in every.items() if k in known(method)}
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +253,11 @@ def test_rows_of_absent_features_say_nothing(made, config, features, tmp_path):
 def test_items_that_nobody_took_get_codes(config, features, tmp_path):
     walks = [[item for item in walk.tolist() if item != 11] for walk in features.catalogue.sequences]
     catalogue = dataclasses.replace(features.catalogue, sequences=Sequences.from_lists(walks))
-    found, _ = tokenize(config, tmp_path / "t.h5", features=written(tmp_path / "f.h5", features, catalogue=catalogue))
+    options = dict(config.options)
+    if "collaborative" in options:
+        options["collaborative"] = str(sasrec(tmp_path / "m.h5", catalogue))
+    changed = written(tmp_path / "f.h5", features, catalogue=catalogue)
+    found, _ = tokenize(config, tmp_path / "t.h5", features=changed, options=options)
     assert len(found.codes.codes) == ITEMS
 
 

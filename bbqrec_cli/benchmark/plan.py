@@ -16,6 +16,7 @@ from bbqrec_cli.benchmark.suite import Suite, System, Tokenizer
 from bbqrec_cli.config import stored
 from bbqrec_cli.hdf5 import sha256
 from bbqrec_cli.hdf5.schema import KINDS
+from bbqrec_cli.tokenizers.registry import FILES
 
 MAKES = {"prepare": "dataset", "embed": "features", "tokenize": "tokens", "train": "model", "evaluate": "metrics"}
 """Stage -> the kind of file that it makes."""
@@ -24,8 +25,8 @@ _INPUTS = {
     "evaluate": ("model", "against"),
 }  # fmt: skip
 """Stage -> options that name files: what is in them counts, not where they lie."""
-_PLACES = {"embed": ("text_model", "image_model"), "tokenize": ("index",)}
-"""Stage -> options that count by what is in the file or folder where they name one, and as they stand otherwise."""
+_PLACES = {"embed": ("text_model", "image_model"), "tokenize": FILES}
+"""Stage -> options that count by what is in the files or folder where they name some, and as they stand otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +71,16 @@ class Cell:
         """The step whose output is the cell's."""
         return self.steps[-1]
 
+    @property
+    def own(self) -> tuple[Step, ...]:
+        """Its steps without the training of a model from which its tokenizer starts."""
+        stages = [step.stage for step in self.steps]
+        first = stages.index("tokenize") if "tokenize" in stages else 0
+        return tuple(step for place, step in enumerate(self.steps) if step.stage != "train" or place >= first)
+
     def step(self, stage: str) -> Step | None:
-        """Its step of a stage, if it has one."""
-        return next((step for step in self.steps if step.stage == stage), None)
+        """Its own step of a stage, if it has one."""
+        return next((step for step in self.own if step.stage == stage), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +103,7 @@ def make_plan(suite: Suite, machine: Machine, *, seed: int = 0) -> list[Cell]:
     for one in (seed + each for each in suite.seeds):
         cells += [_system_cell(suite, machine, each, one, data, base) for each in suite.systems]
         for each in unused:
-            steps = (*data, _tokenize(each, machine, one, base))
+            steps = (*data, *_tokenize(suite, each, machine, one, base))
             cells.append(Cell(system="", tokenizer=each.name, seed=one, steps=steps))
     return cells
 
@@ -119,22 +127,37 @@ def _system_cell(
     """base: the file that the data steps end with, and its key."""
     steps, (path, above) = list(data), base
     if system.tokenizer:
-        steps.append(_tokenize(suite.tokenizers[system.tokenizer], machine, seed, base))
+        steps += _tokenize(suite, suite.tokenizers[system.tokenizer], machine, seed, base)
         path, above = steps[-1].output, steps[-1].key
-    train = dataclasses.replace(system.config, input=path, seed=seed)
-    label, name = f"{system.name}, seed {seed}", f"{system.config.model}-seed-{seed}"
-    steps.append(_step("train", label, train, [above, stored(system.resolved)], machine, name=name))
-    evaluate = dataclasses.replace(suite.evaluate, model=steps[-1].output)
-    steps.append(_step("evaluate", label, evaluate, [steps[-1].key], machine, name=name))
+    train = _train(system, machine, seed, (path, above))
+    evaluate = dataclasses.replace(suite.evaluate, model=train.output)
+    name = f"{system.config.model}-seed-{seed}"
+    steps += [train, _step("evaluate", train.label, evaluate, [train.key], machine, name=name)]
     return Cell(system=system.name, tokenizer=system.tokenizer, seed=seed, steps=tuple(steps))
 
 
-def _tokenize(tokenizer: Tokenizer, machine: Machine, seed: int, base: tuple[Path, str]) -> Step:
-    """base: the features file and its key."""
-    config = dataclasses.replace(tokenizer.config, features=base[0], seed=seed)
+def _train(system: System, machine: Machine, seed: int, base: tuple[Path, str]) -> Step:
+    """base: the file that it is trained on and its key."""
+    config = dataclasses.replace(system.config, input=base[0], seed=seed)
+    name = f"{system.config.model}-seed-{seed}"
+    about = [base[1], stored(system.resolved)]
+    return _step("train", f"{system.name}, seed {seed}", config, about, machine, name=name)
+
+
+def _tokenize(
+    suite: Suite, tokenizer: Tokenizer, machine: Machine, seed: int, base: tuple[Path, str]
+) -> tuple[Step, ...]:
+    """The step itself, and before it the training of the systems whose models it starts from.
+
+    base: the features file and its key.
+    """
+    systems = {each.name: each for each in suite.systems}
+    before = {option: _train(systems[name], machine, seed, base) for option, name in tokenizer.after.items()}
+    options = tokenizer.config.options | {option: str(step.output) for option, step in before.items()}
+    config = dataclasses.replace(tokenizer.config, features=base[0], seed=seed, options=options)
     name = f"{config.method}-seed-{seed}"
-    about = [base[1], stored(tokenizer.resolved)]
-    return _step("tokenize", f"{tokenizer.name}, seed {seed}", config, about, machine, name=name)
+    about = [base[1], stored(tokenizer.resolved) | {option: step.key for option, step in before.items()}]
+    return *before.values(), _step("tokenize", f"{tokenizer.name}, seed {seed}", config, about, machine, name=name)
 
 
 def _step(stage: str, label: str, config: Any, about: Sequence[Any], machine: Machine, *, name: str = "") -> Step:
@@ -154,8 +177,14 @@ def _settled(stage: str, facts: Any) -> Any:
     """Options, with what is in a file or folder in place of its name; anything else as it is."""
     if not isinstance(facts, dict):
         return facts
-    named = {key: Path(facts[key]) for key in _PLACES.get(stage, ()) if facts.get(key)}
-    return facts | {key: _inside(path) for key, path in named.items() if path.exists()}
+    return facts | {key: _named(facts[key]) for key in _PLACES.get(stage, ()) if facts.get(key)}
+
+
+def _named(value: Any) -> Any:
+    """What is in the file or folder that an option names, or in each of a list; a value that names none as it is."""
+    if isinstance(value, list):
+        return [_named(each) for each in value]
+    return _inside(Path(value)) if Path(value).exists() else value
 
 
 def _contents(paths: Sequence[Path | None]) -> list[Any]:

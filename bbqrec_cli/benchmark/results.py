@@ -183,8 +183,8 @@ def histories(cells: Sequence[Cell]) -> dict[tuple[str, int], list[tuple[int, fl
 def about_cell(outcome: Outcome, records: Records) -> dict[str, Any]:
     """A cell's status and costs: seconds a stage, epochs, milliseconds a user of the evaluation."""
     cell = outcome.cell
-    about = {step.stage: records.get(step.key, {}) for step in cell.steps}
-    costs = {step.stage: spent(step, records) for step in cell.steps}
+    about = {step.stage: records.get(step.key, {}) for step in cell.own}
+    costs = {step.stage: spent(step, records) for step in cell.own}
     train, evaluate = about.get("train", {}), about.get("evaluate", {})
     users, ranking = evaluate.get("users"), evaluate.get("own_seconds")
     model = cell.step("train")

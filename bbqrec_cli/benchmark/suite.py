@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,14 @@ class Tokenizer:
     """A `[[tokenizer]]` table: config without files and seed; resolved: the method's options, defaults filled in.
 
     reported: items in collisions that a paper reports, to be shown beside ours.
+    after: options that name a system of the suite, whose model file they will be, and that system.
     """
 
     name: str
     config: TokenizeConfig
     resolved: Any
     reported: int | None = None
+    after: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +91,13 @@ def load_suite(name: str) -> Suite:
         raise UsageError(
             f"{path}: seeds is {list(head.seeds)}, k is {list(head.k)}; different seeds and a k are needed"
         )
-    made = _tables(values, "tokenizer", path, lambda table, where: _tokenizer(table, where, path.parent))
+    names = _names(values.get("system", []))
+    made = _tables(values, "tokenizer", path, lambda table, where: _tokenizer(table, where, path.parent, names))
     tokenizers = {each.name: each for each in made}
     systems = _tables(values, "system", path, lambda table, where: _system(table, where, tokenizers))
     if not systems and not tokenizers:
         raise UsageError(f"{path}: neither a [[system]] nor a [[tokenizer]] table; at least one is needed")
+    _check_after(made, {each.name: each for each in systems}, path)
     prepare, embed, file, kind = _data(values.get("data"), path)
     _check_input(tokenizers, systems, kind, path)
     where = f"{path}: [evaluate]"
@@ -135,17 +139,42 @@ def _tables(values: Mapping[str, Any], key: str, path: Path, make: Callable[[dic
     return made
 
 
-def _tokenizer(table: dict[str, Any], where: str, folder: Path) -> Tokenizer:
-    from bbqrec_cli.tokenizers.registry import tokenizer_config
+def _names(tables: Any) -> set[str]:
+    """The names of `[[system]]` tables that have not been checked yet."""
+    return {str(each.get("name")) for each in tables if isinstance(each, dict)} if isinstance(tables, list) else set()
 
-    name, reported = table.pop("name"), table.pop("reported", None)
+
+def _tokenizer(table: dict[str, Any], where: str, folder: Path, systems: set[str]) -> Tokenizer:
+    """An option that names a file may name one of the `systems` instead, but for a published index."""
+    from bbqrec_cli.tokenizers.registry import FILES, tokenizer_config
+
+    name, reported, after = table.pop("name"), table.pop("reported", None), {}
     if reported is not None and (not isinstance(reported, int) or isinstance(reported, bool) or reported < 0):
         raise UsageError(f"{where}: reported is {reported!r}; a number of items in collisions is needed")
-    if isinstance(table.get("index"), str) and table["index"]:
-        table["index"] = str(_there(table["index"], where, folder))
+    for key, value in list(table.items()):
+        if key.replace("-", "_") not in FILES or not value:
+            continue
+        if isinstance(value, str) and value in systems and key != "index":
+            after[key.replace("-", "_")] = value
+        elif isinstance(value, str):
+            table[key] = str(_there(value, where, folder))
+        elif isinstance(value, list):
+            table[key] = [str(_there(str(each), where, folder)) for each in value]
     config = _stage(TokenizeConfig, table, where, open_ended=True)
     resolved = _options(where, tokenizer_config, config.method, config)
-    return Tokenizer(name=name, config=config, resolved=resolved, reported=reported)
+    return Tokenizer(name=name, config=config, resolved=resolved, reported=reported, after=after)
+
+
+def _check_after(tokenizers: list[Tokenizer], systems: Mapping[str, System], path: Path) -> None:
+    """Raises: UsageError: a tokenizer that starts from a system which cannot be trained before it."""
+    for tokenizer in tokenizers:
+        for key, name in tokenizer.after.items():
+            if systems[name].tokenizer or systems[name].config.model == "popularity":
+                raise UsageError(
+                    f"{path}: [[tokenizer]] {tokenizer.name!r}: {key} names the system {name!r}, which is no "
+                    "sequence model without a tokenizer",
+                    'a [[system]] with model = "sasrec", or a model file',
+                )
 
 
 def _system(table: dict[str, Any], where: str, tokenizers: Mapping[str, Tokenizer]) -> System:

@@ -13,6 +13,7 @@ from bbqrec_cli.config import StageConfig, flag, option, stored
 from bbqrec_cli.device import PRECISIONS
 from bbqrec_cli.errors import CollapseError, DataError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
+from bbqrec_cli.tokenizers.registry import TOKENIZERS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +45,7 @@ class TokenizeConfig(StageConfig):
         choices=("neighbours", "absent"),
     )
     neighbours: int = option(50, "Old items of that mean.", minimum=1)
-    method: str = option("bbqrec", "Tokenizer: bbqrec, rqvae or published.")
+    method: str = option("bbqrec", f"Tokenizer: {', '.join(TOKENIZERS)}.")
     paper: bool = option(False, "The paper's exact setting where the defaults depart from it; other options win.")
     on_collision: str = option(
         "nearest",
@@ -92,28 +93,27 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     """
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
     from bbqrec_cli.grouping import colliding
-    from bbqrec_cli.hdf5 import check_output, read_features, sha256, write_tokens
+    from bbqrec_cli.hdf5 import check_output, read_features, write_tokens
     from bbqrec_cli.records import Tokens
     from bbqrec_cli.tokenizers.base import RunSettings, code_figures
-    from bbqrec_cli.tokenizers.registry import build_tokenizer, tokenizer_config
+    from bbqrec_cli.tokenizers.registry import build_tokenizer, input_files, tokenizer_config
     from bbqrec_cli.tokenizers.resolution import resolve
 
     if config.append is not None:
         return grow(config, config.append, progress)
     method = tokenizer_config(config.method, config.options, paper=config.paper)
-    parents = [config.features, *([Path(method.index)] if getattr(method, "index", "") else [])]
+    named = input_files(method)
+    parents = [config.features, *(path for _, path in named)]
     check_output(config.target, force=config.force, inputs=parents)
     set_threads(config.threads)
     device = resolve_device(config.device)
     features, began = read_features(config.features), time.perf_counter()
     resolved = stored(config) | {"options": stored(method)}
     precision = resolve_precision(config.precision, device)
-    run_of = {k: v for k, v in resolved.items() if k not in LATER} | {"precision": precision}
     checkpoint = config.target.with_name(config.target.name + ".checkpoint")
     settings = RunSettings(
         seed=config.seed, device=device, precision=precision, progress=progress, checkpoint=checkpoint,
-        resume=config.resume,
-        identity={"config": run_of, "parents": {"the features file's sha256": sha256(config.features)}},
+        resume=config.resume, identity=identity(config, resolved | {"precision": precision}, named),
     )  # fmt: skip
     made = build_tokenizer(config.method, method).fit(tokenizer_input(features), settings)
     figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
@@ -132,6 +132,20 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
         signals=codes.modalities, items=features.catalogue.items, colliding_items=left,
         epochs=len(made.history), seconds=seconds, figures=figures,
     )  # fmt: skip
+
+
+def identity(config: TokenizeConfig, resolved: dict[str, Any], named: list[tuple[str, Path]]) -> dict[str, Any]:
+    """What a resumed run must agree on: of input files what is in them, not where they lie.
+
+    named: (option, file) of those that the method's options name.
+    """
+    from bbqrec_cli.hdf5 import sha256
+
+    run_of = {key: value for key, value in resolved.items() if key not in LATER}
+    run_of["options"] = {key: value for key, value in run_of["options"].items() if key not in dict(named)}
+    parents = {"the features file's sha256": sha256(config.features)}
+    parents |= {f"the sha256 of {flag(name)} ({number})": sha256(path) for number, (name, path) in enumerate(named, 1)}
+    return {"config": run_of, "parents": parents}
 
 
 def say_what_is_left(left: int, config: TokenizeConfig, progress: Progress) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from bbqrec_cli.config import option
 from bbqrec_cli.errors import UsageError
 
-_WARMUP = "Epochs without quantisation before k-means; -1: half of them (bbqrec), a sixth (rqvae)."
+_WARMUP = "Epochs without quantisation before k-means; -1: half of them (bbqrec), a sixth (rqvae, letter)."
 
 
 class _WithWarmup:
@@ -37,17 +37,19 @@ class BBQRecConfig(_WithWarmup):
     """Paper, sections 4.1 and 5.1. Loss: L_recon + Σ L_RQ + β L_Rec + γ L_MIM (eq. 13)."""
 
     method: ClassVar[str] = "bbqrec"
+    FILES: ClassVar[tuple[str, ...]] = ("warm_start",)
+    """The options that name input files."""
     PAPER: ClassVar[dict[str, Any]] = {"popularity": "none"}
     """The paper's value of every option whose default departs from it: what --paper sets."""
     warmup_share: ClassVar[float] = 1 / 2
 
     levels: int = option(3, "Levels L of the semantic ID.", minimum=1, maximum=8)
     codebook_size: int = option(256, "Codes N of a codebook.", minimum=2, maximum=65536)
-    dim: int = option(128, "Width D of a code.", minimum=2)
+    dim: int = option(128, "Width D of a code; rqkmeans, pq, opq: of the features' PCA, 0: all they have.", minimum=2)
     signals: tuple[str, ...] = option((), "Signals, any of id,text,image; empty: id and every feature there is.")
     epochs: int = option(40, "Epochs, warm-up included.", minimum=1)
     warmup_epochs: int = option(-1, _WARMUP, minimum=-1)
-    batch_size: int = option(256, "Users (bbqrec) or items (rqvae) a step.", minimum=2)
+    batch_size: int = option(256, "Users (bbqrec) or items (rqvae, letter) a step.", minimum=2)
     learning_rate: float = option(1e-3, "Highest learning rate of AdamW.", minimum=0)
     beta: float = option(1.0, "β, weight of the sequence-to-item loss (eq. 13).", minimum=0)
     gamma: float = option(1.0, "γ, weight of the mutual information (eq. 13).", minimum=0)
@@ -110,7 +112,7 @@ class RQVAEConfig(_WithWarmup):
     signals: tuple[str, ...] = option((), "Features to concatenate; empty: text, or what there is.")
     epochs: int = option(300, "Epochs over the items, warm-up included.", minimum=1)
     warmup_epochs: int = option(-1, _WARMUP, minimum=-1)
-    batch_size: int = option(1024, "Users (bbqrec) or items (rqvae) a step.", minimum=2)
+    batch_size: int = option(1024, "Users (bbqrec) or items (rqvae, letter) a step.", minimum=2)
     learning_rate: float = option(1e-3, "Highest learning rate of AdamW.", minimum=0)
     alpha: float = option(0.25, "α, weight of the commitment term (eq. 9).", minimum=0)
     hidden: int = option(512, "Width of the encoders' and decoders' hidden layer.", minimum=1)
@@ -118,9 +120,69 @@ class RQVAEConfig(_WithWarmup):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LETTERConfig(RQVAEConfig):
+    """LETTER (Wang et al., CIKM 2024): an RQ-VAE that follows a sequence model and spreads its codes."""
+
+    method: ClassVar[str] = "letter"
+    FILES: ClassVar[tuple[str, ...]] = ("collaborative",)
+
+    collaborative: str = option("", "A sasrec's model file: its item vectors are followed.")
+    collaborative_weight: float = option(0.01, "LETTER's α, weight of following them; 0 needs no model.", minimum=0)
+    diversity_weight: float = option(0.0001, "LETTER's β, weight of the codes' diversity.", minimum=0)
+    clusters: int = option(10, "Clusters of a codebook's codes, for the diversity.", minimum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _KMeansConfig:
+    """What is learnt by k-means alone takes."""
+
+    levels: int = option(3, "Levels L of the semantic ID.", minimum=1, maximum=8)
+    codebook_size: int = option(256, "Codes N of a codebook.", minimum=2, maximum=65536)
+    dim: int = option(32, "Width D of a code: of the features' PCA, 0: all they have.", minimum=0)
+    signals: tuple[str, ...] = option((), "Features to concatenate; empty: text, or what there is.")
+    kmeans_sample: int = option(256, "Vectors a code that k-means looks at; more are sampled.", minimum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RQKMeansConfig(_KMeansConfig):
+    """Residual k-means on the features: no network, no training."""
+
+    method: ClassVar[str] = "rqkmeans"
+
+    balanced: bool = option(False, "Every code of a level gets the same number of items, give or take one.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PQConfig(_KMeansConfig):
+    """Product quantisation: one k-means for each of L parts of the features."""
+
+    method: ClassVar[str] = "pq"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OPQConfig(_KMeansConfig):
+    """VQ-Rec's: product quantisation after a rotation that is learnt (Ge et al. 2013; Hou et al. 2023)."""
+
+    method: ClassVar[str] = "opq"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomConfig:
+    """Codes that are drawn and say nothing: what a tokenizer must beat."""
+
+    method: ClassVar[str] = "random"
+
+    levels: int = option(3, "Levels L of the semantic ID.", minimum=1, maximum=8)
+    codebook_size: int = option(256, "Codes N of a codebook.", minimum=2, maximum=65536)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PublishedConfig:
     """Somebody else's semantic IDs, read from an index.json."""
 
     method: ClassVar[str] = "published"
+    FILES: ClassVar[tuple[str, ...]] = ("index",)
 
-    index: str = option("", 'An index.json (LETTER\'s format: item id -> ["<a_1>", …]).')
+    index: tuple[str, ...] = option(
+        (), 'An index.json (LETTER, MQL4GRec, MiniOneRec: item id -> ["<a_1>", …]); several: one a signal.'
+    )

@@ -11,8 +11,13 @@ SAMPLE_PER_CODE = 256
 """Vectors a centroid that k-means looks at; more are sampled (faiss's own default)."""
 
 
-def kmeans(vectors: np.ndarray, *, codes: int, seed: int, iterations: int = 25) -> np.ndarray:
+def kmeans(
+    vectors: np.ndarray, *, codes: int, seed: int, iterations: int = 25, sample: int = SAMPLE_PER_CODE
+) -> np.ndarray:
     """Centroids (N, D) of vectors (n, D); with fewer distinct vectors than codes, the rest are slightly moved copies.
+
+    Args:
+        sample: vectors a centroid that are looked at; of more, as many are drawn.
 
     Raises:
         MissingPackageError: faiss is not installed.
@@ -28,7 +33,7 @@ def kmeans(vectors: np.ndarray, *, codes: int, seed: int, iterations: int = 25) 
         niter=iterations,
         seed=derive(seed, "kmeans") % (1 << 31),
         min_points_per_centroid=1,
-        max_points_per_centroid=SAMPLE_PER_CODE,
+        max_points_per_centroid=sample,
     )
     trainer.train(vectors)
     return trainer.centroids.copy()
@@ -47,11 +52,13 @@ def _few(distinct: np.ndarray, codes: int, seed: int) -> np.ndarray:
     return np.concatenate([distinct, again + rng.normal(0, 1e-2 * spread, again.shape)]).astype(np.float32)
 
 
-def residual_kmeans(vectors: np.ndarray, *, levels: int, codes: int, seed: int) -> np.ndarray:
+def residual_kmeans(
+    vectors: np.ndarray, *, levels: int, codes: int, seed: int, sample: int = SAMPLE_PER_CODE
+) -> np.ndarray:
     """Codebooks (L, N, D): each level's k-means runs on what the levels above leave over (eq. 6)."""
     residual, books = vectors.astype(np.float32, copy=True), []
     for level in range(levels):
-        books.append(kmeans(residual, codes=codes, seed=derive(seed, "level", level)))
+        books.append(kmeans(residual, codes=codes, seed=derive(seed, "level", level), sample=sample))
         residual -= books[-1][nearest(residual, books[-1])]
     return np.stack(books)
 
@@ -65,3 +72,20 @@ def nearest(vectors: np.ndarray, centroids: np.ndarray, *, block: int = 1 << 16)
         index.search(np.ascontiguousarray(vectors[s : s + block]), 1)[1][:, 0] for s in range(0, len(vectors), block)
     ]
     return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
+def residual_codes(vectors: np.ndarray, books: np.ndarray) -> np.ndarray:
+    """Codes (n, L) int64 of vectors (n, D): at each level of books (L, N, D) the nearest to what is left over."""
+    residual, codes = vectors.astype(np.float32, copy=True), np.empty((len(vectors), len(books)), dtype=np.int64)
+    for level, book in enumerate(books):
+        codes[:, level] = nearest(residual, book)
+        residual -= book[codes[:, level]]
+    return codes
+
+
+def sum_of_codes(codes: np.ndarray, books: np.ndarray) -> np.ndarray:
+    """(n, D) float32: eq. 7. codes (n, L), books (L, N, D)."""
+    total = np.zeros((len(codes), books.shape[2]), dtype=np.float32)
+    for level, book in enumerate(books):
+        total += book[codes[:, level]]
+    return total

@@ -1,6 +1,13 @@
 """Semantic IDs that somebody else made, from an index file in JSON: item id -> ["<a_183>", "<b_70>", …].
 
-LETTER, MQL4GRec and MiniOneRec publish theirs so. I items, L levels.
+LETTER, MQL4GRec and MiniOneRec publish theirs so:
+
+- LETTER (and LC-Rec): four levels a, b, c, d;
+- MQL4GRec: two files, of texts with small letters and of pictures with capitals ("<A_154>");
+- MiniOneRec: three levels; where it writes codes of residual k-means, an item whose ID others share has one token more,
+  its number among them, from 1.
+
+I items, L levels, M files.
 """
 
 from __future__ import annotations
@@ -8,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
 SIGNAL = "published"
 LARGEST_CODE = int(np.iinfo(np.uint16).max)
 _TOKEN = re.compile(r"<([A-Za-z]+)_(\d+)>")
+_LENGTHS = "IDs of one length are needed, or a token more that numbers the items that share an ID, as MiniOneRec's do"
 _NEEDED = 'a list such as ["<a_183>", "<b_70>"] is needed'
 
 
@@ -33,48 +42,116 @@ class Published:
         self.config = config
 
     def fit(self, inputs: TokenizerInput, run: RunSettings) -> Tokenized:
-        """The published codes of the catalogue's items; one signal.
+        """The published codes of the catalogue's items; one signal a file.
 
         Raises:
             UsageError: no index was given.
-            MissingFileError, BrokenFileError, DataError: as `read_index` and `align`.
+            MissingFileError, BrokenFileError, DataError: as `load_index` and `align`; files with other levels.
         """
         from bbqrec_cli.tokenizers.base import Tokenized
 
         if not self.config.index:
             raise UsageError("--method published needs --index", "bbqrec tokenize --method published --index FILE.json")
-        path = Path(self.config.index)
-        item_ids, codes = read_index(path)
-        codes, note = align(item_ids, codes, inputs.item_ids, where=str(path))
+        paths = [Path(each) for each in self.config.index]
+        found = [load_index(path) for path in paths]
+        parts = []
+        for path, index in zip(paths, found, strict=True):
+            codes, note = align(index.item_ids, index.codes, inputs.item_ids, where=str(path))
+            if codes.shape[1] != found[0].codes.shape[1]:
+                levels = f"{codes.shape[1]} levels, and {paths[0]} has {found[0].codes.shape[1]}"
+                raise DataError(f"{path}: {levels}", "indices with as many levels each")
+            for each in filter(None, (index.note, note)):
+                run.progress.log(f"{path}: {each}")
+            parts.append(codes)
+        signals, note = signal_names(found)
         if note:
-            run.progress.log(f"{path}: {note}")
-        made = Codes(codes=codes, modalities=(SIGNAL,), method="published", codebook_size=int(codes.max(initial=0)) + 1)
+            run.progress.log(note)
+        values = np.concatenate(parts, axis=2)
+        size = int(values.max(initial=0)) + 1
+        made = Codes(codes=values, modalities=signals, method=self.config.method, codebook_size=size)
         return Tokenized(codes=made, history=[])
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Index:
+    """An index file: item ids and codes (I, L, 1) uint16 in its order; the levels' letters; what was assumed, or ''."""
+
+    item_ids: list[str]
+    codes: np.ndarray
+    letters: tuple[str, ...]
+    note: str = ""
+
+
+def signal_names(found: Sequence[Index]) -> tuple[tuple[str, ...], str]:
+    """A name a file, and what was assumed in a sentence: MQL4GRec's capitals are pictures, its small letters texts."""
+    if len(found) == 1:
+        return (SIGNAL,), ""
+    small, capital = ([all(map(test, index.letters)) for index in found] for test in (str.islower, str.isupper))
+    if len(found) == 2 and sorted(small) == [False, True] and capital == small[::-1]:
+        note = "tokens with small letters are taken for texts, with capitals for pictures, as in MQL4GRec"
+        return tuple("text" if each else "image" for each in small), note
+    return tuple(f"{SIGNAL}_{number}" for number in range(1, len(found) + 1)), ""
+
+
 def read_index(path: Path) -> tuple[list[str], np.ndarray]:
-    """Item ids and their codes (I, L, 1) uint16, in the order of the file.
+    """Item ids and their codes (I, L, 1) uint16, in the order of the file. Raises: as `load_index`."""
+    index = load_index(path)
+    return index.item_ids, index.codes
+
+
+def load_index(path: Path) -> Index:
+    """Read an index file.
 
     Raises:
         MissingFileError: no such file.
         BrokenFileError: not a JSON object.
-        DataError: an entry that is no list of tokens, a code above 65,535, IDs of different lengths, a level whose
-            tokens do not all begin with the same letter, an id given twice; the id is named.
+        DataError: an entry that is no list of tokens, a code above 65,535, IDs of different lengths (but for
+            `_number`), a level whose tokens do not all begin with the same letter, an id given twice; the id is named.
     """
     entries = _read_json(path)
-    codes: list[list[int]] = []
-    letters: list[str] = []
+    rows: list[list[int]] = []
+    letters: list[list[str]] = []
     for key, tokens in entries:
         found, row = _parse(tokens, f"{path}: item {key!r}")
-        letters = letters or found
-        if len(found) != len(letters):
-            raise DataError(f"{path}: item {key!r} has {len(found)} levels, item {entries[0][0]!r} {len(letters)}")
-        if found != letters:
+        letters.append(found)
+        rows.append(row)
+    keys = [key for key, _ in entries]
+    note = _number(rows)
+    first = max(letters, key=len) if note else letters[0]
+    for key, found, row in zip(keys, letters, rows, strict=True):
+        if len(row) != len(first):
+            raise DataError(f"{path}: item {key!r} has {len(found)} levels, item {keys[0]!r} {len(first)}", _LENGTHS)
+        if found != first[: len(found)]:
             raise DataError(
-                f"{path}: item {key!r} has the levels {' '.join(found)}, item {entries[0][0]!r} {' '.join(letters)}"
+                f"{path}: item {key!r} has the levels {' '.join(found)}, item {keys[0]!r} {' '.join(letters[0])}"
             )
-        codes.append(row)
-    return [key for key, _ in entries], np.array(codes, dtype=np.uint16)[:, :, None]
+    codes = np.array(rows, dtype=np.uint16)[:, :, None]
+    return Index(item_ids=keys, codes=codes, letters=tuple(first), note=note)
+
+
+def _number(rows: list[list[int]]) -> str:
+    """Where IDs that are a token longer number the items that share all but it, from 1, give the others 0 in its place.
+
+    rows are changed in place, and only if that is what the last tokens are.
+
+    Returns:
+        what was assumed, in a sentence; '' if nothing was.
+    """
+    levels = min(map(len, rows))
+    if {len(row) for row in rows} != {levels, levels + 1}:
+        return ""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[:levels]), []).append(row[levels] if len(row) > levels else 0)
+    if any(sorted(each) != ([0] if len(each) == 1 else list(range(1, len(each) + 1))) for each in groups.values()):
+        return ""
+    alone = [row for row in rows if len(row) == levels]
+    for row in alone:
+        row.append(0)
+    return (
+        f"{len(rows) - len(alone):,} items have one token more than the others, their number among those that share an "
+        "ID, as in MiniOneRec; the others have 0 there"
+    )
 
 
 def _read_json(path: Path) -> list[tuple[str, Any]]:

@@ -5,7 +5,7 @@ n items, d features, D width of a code, L levels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bbqrec_cli.config import nearest
-from bbqrec_cli.errors import DataError, import_faiss
+from bbqrec_cli.errors import import_faiss
 from bbqrec_cli.records import Codes, Feature, ItemEncoder
 from bbqrec_cli.seeds import numpy_generator, torch_generator
 from bbqrec_cli.tokenizers.base import (
@@ -25,10 +24,9 @@ from bbqrec_cli.tokenizers.base import (
     TokenizerInput,
     code_figures,
     collapsed,
-    standardized,
-    usable,
 )
 from bbqrec_cli.tokenizers.configs import RQVAEConfig
+from bbqrec_cli.tokenizers.content import SIGNAL, Content, choose_content
 from bbqrec_cli.tokenizers.encoding import (
     item_encoder,
     load_weights,
@@ -36,10 +34,9 @@ from bbqrec_cli.tokenizers.encoding import (
     residual_quantizer,
     scale_feature,
 )
-from bbqrec_cli.tokenizers.residual_quantizer import ResidualQuantizer
+from bbqrec_cli.tokenizers.residual_quantizer import Quantized, ResidualQuantizer
 from bbqrec_cli.tokenizers.training import TokenizerNetwork, fit_tokenizer
 
-SIGNAL = "content"
 RESTART_SHARE = 0.8
 """Part of the epochs in which unused codes are moved; afterwards the codebooks must settle."""
 
@@ -67,23 +64,8 @@ class RowBatches:
         return [Rows(part) for part in torch.from_numpy(order).split(self.batch_size)]
 
 
-@dataclass(frozen=True, eq=False)
-class Content:
-    """Modalities side by side: values (I, d), standardised, zeros where absent; present (I, d) bool, what is real;
-    their names in this order."""
-
-    values: np.ndarray
-    present: np.ndarray
-    names: tuple[str, ...]
-
-    @property
-    def having(self) -> np.ndarray:
-        """(I,) bool: the items that have anything at all."""
-        return np.asarray(self.present.any(axis=1))
-
-
 class RQVAENetwork(TokenizerNetwork):
-    """Encoder, residual quantiser, decoder; `loss` is L_RQ-VAE of eq. 9 for one signal."""
+    """Encoder, residual quantiser, decoder; `loss` is L_RQ-VAE of eq. 9 for one signal, and what `further` adds."""
 
     features: Tensor
     present: Tensor
@@ -111,16 +93,26 @@ class RQVAENetwork(TokenizerNetwork):
         )
 
     def loss(self, batch: Rows) -> dict[str, Tensor]:
-        """{'loss', 'reconstruction' (summed over the features that are there, averaged over items), 'quantisation'}."""
+        """{'loss', 'reconstruction' (summed over the features that are there, averaged over items), 'quantisation'},
+        and the parts of `further`."""
         x = self.features[batch.rows]
-        z = self.encoder(x).float()
+        z, found = self.encoder(x).float(), None
         quantisation = z.new_zeros(())
         if self.quantizer.initialised:
             found = self.quantizer(z.unsqueeze(1))
             z, quantisation = found.vectors.squeeze(1), found.loss.mean()
         error = (self.decoder(z).float() - x) * self.present[batch.rows]
         reconstruction = error.square().sum(1).mean()
-        return {"loss": reconstruction + quantisation, "reconstruction": reconstruction, "quantisation": quantisation}
+        added, parts = self.further(batch.rows, z, found)
+        parts = {"reconstruction": reconstruction, "quantisation": quantisation} | parts
+        return {"loss": reconstruction + quantisation + added} | parts
+
+    def further(self, rows: Tensor, vectors: Tensor, found: Quantized | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """What else is minimised, and its parts for the figures; a plain RQ-VAE has nothing.
+
+        rows (n,), vectors (n, D): the quantised ones, straight-through; z in the warm-up, where found is None.
+        """
+        return vectors.new_zeros(()), {}
 
     @torch.no_grad()
     def encode(self, rows: Tensor) -> Tensor:
@@ -159,16 +151,7 @@ class RQVAE:
         import_faiss()  # k-means comes after the warm-up: too late to say that something is missing
         config, content = self.config, choose_content(self.config, inputs)
         having = np.flatnonzero(content.having)
-        learnt = torch.from_numpy(having).to(run.device)
-
-        def start(model: RQVAENetwork, epoch: int) -> None:
-            if not model.quantizer.initialised:
-                if epoch >= config.warmup:
-                    every = torch.ones(len(learnt), 1, dtype=torch.bool)
-                    model.quantizer.initialise(model.encode(learnt), every, seed=run.seed)
-                    run.progress.log(f"codebooks initialised by k-means on {len(learnt):,} items")
-            elif config.restart_dead_codes and epoch < RESTART_SHARE * config.epochs:
-                model.restart_dead_codes(learnt, seed=run.seed, epoch=epoch)
+        make = self.network(content, inputs, run)
 
         def report(model: RQVAENetwork, epoch: int) -> dict[str, Any]:
             if not model.quantizer.initialised:
@@ -176,8 +159,8 @@ class RQVAE:
             return {"quantised": True} | code_figures(assign(model)[0], (SIGNAL,), content.having[:, None])
 
         model, history = fit_tokenizer(
-            lambda: RQVAENetwork(config, content).to(run.device),
-            RowBatches(having, batch_size=config.batch_size, seed=run.seed), start, report,
+            make, RowBatches(having, batch_size=config.batch_size, seed=run.seed),
+            lambda model, epoch: self.start(model, epoch, torch.from_numpy(having).to(run.device), run), report,
             lambda row: collapsed(row, config.codebook_size, {SIGNAL: len(having)}), run,
             epochs=config.epochs, learning_rate=config.learning_rate,
         )  # fmt: skip
@@ -192,6 +175,24 @@ class RQVAE:
             history=history, present=content.having[:, None], latents=latents.detach().cpu().numpy(),
             encoder=item_encoder(inputs.features, content.names, {"encoder": model.encoder}),
         )  # fmt: skip
+
+    def network(self, content: Content, inputs: TokenizerInput, run: RunSettings) -> Callable[[], RQVAENetwork]:
+        """What builds the network that is trained."""
+        return lambda: RQVAENetwork(self.config, content).to(run.device)
+
+    def start(self, model: RQVAENetwork, epoch: int, learnt: Tensor, run: RunSettings) -> None:
+        """Before an epoch: the codebooks when the time has come, later on their unused codes.
+
+        learnt (n,): the items that have content.
+        """
+        config = self.config
+        if not model.quantizer.initialised:
+            if epoch >= config.warmup:
+                every = torch.ones(len(learnt), 1, dtype=torch.bool)
+                model.quantizer.initialise(model.encode(learnt), every, seed=run.seed)
+                run.progress.log(f"codebooks initialised by k-means on {len(learnt):,} items")
+        elif config.restart_dead_codes and epoch < RESTART_SHARE * config.epochs:
+            model.restart_dead_codes(learnt, seed=run.seed, epoch=epoch)
 
     def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
         """See `Encoding.restore`."""
@@ -229,27 +230,3 @@ def assign(model: RQVAENetwork) -> tuple[np.ndarray, np.ndarray]:
     found = model.quantizer(model.encode(torch.arange(len(model.features), device=model.features.device)))
     vectors = found.vectors.flatten(1) * model.present.any(1, keepdim=True)
     return found.codes.cpu().numpy(), vectors.cpu().numpy()
-
-
-def choose_content(config: RQVAEConfig, inputs: TokenizerInput) -> Content:
-    """The asked features side by side.
-
-    Raises:
-        DataError: one that was asked for is not in the file or no item has it; there is none at all.
-    """
-    there = usable(inputs)
-    names = config.signals or (("text",) if "text" in there else there)
-    for name in names:
-        if name not in there:
-            has = f"the file has {', '.join(there) or 'none'}{nearest(name, there)}"
-            what = "no item has it" if name in inputs.features else has
-            hint = "rqvae quantises content, not ids" if name == "id" else "bbqrec embed, or other --signals"
-            raise DataError(f"--signals names {name!r}; {what}", hint)
-    if not names:
-        raise DataError("the features file holds no features, and rqvae quantises content", "bbqrec embed")
-    chosen = [inputs.features[name] for name in names]
-    return Content(
-        values=np.concatenate([standardized(feature) for feature in chosen], axis=1),
-        present=np.concatenate([np.broadcast_to(f.present[:, None], f.values.shape) for f in chosen], axis=1),
-        names=tuple(names),
-    )

@@ -173,7 +173,7 @@ def _tell(
 def line(row: Row, epochs: int) -> str:
     """An epoch in a line: the losses, codes in use and perplexity a signal, collisions, validation recall."""
     text = f"epoch {row['epoch']}/{epochs}"
-    names = ("loss", "reconstruction", "quantisation", "recommendation", "information")
+    names = ("loss", "reconstruction", "quantisation", "recommendation", "information", "collaboration", "diversity")
     text += "".join(f"  {name} {row[name]:.4g}" for name in names if name in row)
     books = [key.removeprefix("usage/") for key in row if key.startswith("usage/")]
     for name in dict.fromkeys(book.rpartition("/")[0] for book in books):

@@ -10,6 +10,7 @@ from bbqrec_cli import hdf5
 from bbqrec_cli.benchmark import plan as planning
 from bbqrec_cli.benchmark.plan import Machine, make_plan
 from bbqrec_cli.benchmark.suite import load_suite
+from bbqrec_cli.errors import MissingFileError, UsageError
 from bbqrec_cli.hdf5.schema import KINDS
 
 CELLS = [
@@ -162,6 +163,71 @@ def test_equal_systems_share_their_files(plan):
     twin = '[[system]]\nname = "twin"\nmodel = "sasrec"\nwidth = 8\n'
     cells = {cell.name: cell for cell in plan(('[[system]]\nname = "sasrec"', f'{twin}[[system]]\nname = "sasrec"'))}
     assert cells["twin, seed 0"].last.output == cells["sasrec, seed 0"].last.output
+
+
+LETTER = 'method = "letter"\ncodebook_size = 4\nlevels = 2\ncollaborative = "sasrec"'
+FOLLOWS = ('method = "rqvae"\ncodebook_size = 4\nlevels = 2', LETTER)
+
+
+def test_a_tokenizer_that_follows_a_system(plan):
+    """The system is trained before, once a seed, whoever needs it; its key is part of the tokenizer's."""
+    cells = {cell.name: cell for cell in plan(FOLLOWS)}
+    ours = cells["ours, seed 1"]
+    assert [step.stage for step in ours.steps] == ["train", "tokenize", "train", "evaluate"]
+    followed, tokenize, train, _ = ours.steps
+    assert followed == cells["sasrec, seed 1"].step("train")
+    assert tokenize.config.options["collaborative"] == str(followed.output)
+    assert ours.step("train") == train, "what it is asked for is its own model"
+    assert [step.stage for step in ours.own] == ["tokenize", "train", "evaluate"]
+    other = plan(FOLLOWS, ("width = 8", "width = 16"))
+    which = {f"ours, seed {seed}: {stage}" for seed in (0, 1) for stage in ("tokenize", "train", "evaluate")}
+    assert changed(list(cells.values()), other) == which | {
+        f"sasrec, seed {seed}: {stage}" for seed in (0, 1) for stage in ("train", "evaluate")
+    }
+
+
+def test_a_tokenizer_alone_that_follows_a_system(plan):
+    cells = {cell.name: cell for cell in plan(FOLLOWS, ('tokenizer = "ids"', 'tokenizer = "alone"'))}
+    alone = cells["tokenizer ids, seed 0"]
+    assert [step.stage for step in alone.steps] == ["train", "tokenize"]
+    assert alone.step("train") is None, "the model is another cell's"
+
+
+def test_a_tokenizer_that_follows_a_model_file(plan, folder):
+    """Its contents count, not its place."""
+    text = ('collaborative = "sasrec"', 'collaborative = "some.h5"')
+    (folder / "some.h5").write_text("one")
+    before = plan(FOLLOWS, text)
+    assert [step.stage for step in before[2].steps] == ["tokenize", "train", "evaluate"]
+    assert before[2].steps[0].config.options["collaborative"] == str(folder / "some.h5")
+    shutil.move(folder / "some.h5", folder / "moved.h5")
+    assert not changed(before, plan(FOLLOWS, (text[0], 'collaborative = "moved.h5"')))
+    (folder / "some.h5").write_text("two")
+    assert changed(before, plan(FOLLOWS, text)) == {
+        f"ours, seed {seed}: {stage}" for seed in (0, 1) for stage in ("tokenize", "train", "evaluate")
+    }
+
+
+@pytest.mark.parametrize("name", ["popularity", "ours"])
+def test_what_can_not_be_followed(plan, name):
+    with pytest.raises(UsageError, match=f"collaborative names the system '{name}'"):
+        plan(FOLLOWS, ('collaborative = "sasrec"', f'collaborative = "{name}"'))
+
+
+def test_nothing_of_that_name(plan):
+    with pytest.raises(MissingFileError, match="sasrek"):
+        plan(FOLLOWS, ('collaborative = "sasrec"', 'collaborative = "sasrek"'))
+
+
+def test_every_index_counts(plan, folder):
+    """Two published indices, one a signal."""
+    changes = ('method = "rqvae"\ncodebook_size = 4\nlevels = 2', 'method = "published"\nindex = ["a.json", "b.json"]')
+    for name in ("a.json", "b.json"):
+        (folder / name).write_text(name)
+    before = plan(changes)
+    assert before[2].steps[0].config.options["index"] == [str(folder / "a.json"), str(folder / "b.json")]
+    (folder / "b.json").write_text("other")
+    assert "ours, seed 0: tokenize" in changed(before, plan(changes))
 
 
 RAW = """

@@ -137,7 +137,7 @@ index = "index.json"
     assert suite.prepare.items.resolve() == folder / "items.csv"
     assert Path(suite.embed.text_model).resolve() == folder / "encoder"
     assert suite.embed.image_model == "descriptor", "no folder of that name: a model's name"
-    assert Path(suite.tokenizers["letter"].resolved.index).resolve() == folder / "index.json"
+    assert Path(*suite.tokenizers["letter"].resolved.index).resolve() == folder / "index.json"
 
 
 @pytest.mark.parametrize("key", ["raw.csv", "items.csv", "index.json", "features.h5"])

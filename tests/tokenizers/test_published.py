@@ -8,7 +8,7 @@ import pytest
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import BrokenFileError, DataError, MissingFileError
-from bbqrec_cli.tokenizers.published import align, read_index
+from bbqrec_cli.tokenizers.published import align, load_index, read_index
 
 BEAUTY = Path(__file__).parents[3] / "shared" / "data" / "amazon-beauty"
 
@@ -49,6 +49,84 @@ def test_reads_any_length_and_letters(tmp_path):
 def test_malformed_entries_are_named(tmp_path, content, said):
     with pytest.raises(DataError, match=said):
         read_index(index(tmp_path, content))
+
+
+MINIONEREC = {
+    "0": ["<a_60>", "<b_159>", "<c_203>"],
+    "1": ["<a_204>", "<b_229>", "<c_36>", "<d_1>"],
+    "2": ["<a_204>", "<b_229>", "<c_36>", "<d_2>"],
+    "3": ["<a_60>", "<b_219>", "<c_174>"],
+}
+
+
+def test_minionerec_numbers_items_that_share_an_id(tmp_path):
+    found = load_index(index(tmp_path, MINIONEREC))
+    assert found.codes[:, :, 0].tolist() == [[60, 159, 203, 0], [204, 229, 36, 1], [204, 229, 36, 2], [60, 219, 174, 0]]
+    assert "2 items have one token more" in found.note
+    assert found.letters == ("a", "b", "c", "d")
+    plain = {item: tokens[:3] for item, tokens in MINIONEREC.items()}
+    assert load_index(index(tmp_path, plain)).note == ""
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"2": ["<a_204>", "<b_229>", "<c_36>", "<d_3>"]},  # not 1, 2
+        {"2": ["<a_204>", "<b_229>", "<c_36>"]},  # one of the two has no number
+        {"2": ["<a_204>", "<b_229>", "<c_36>", "<d_1>"]},  # the same number twice
+        {"0": ["<a_60>", "<b_159>", "<c_203>", "<d_1>"]},  # a number without need
+        {"0": ["<a_60>", "<b_159>"]},  # three lengths
+        {"0": ["<a_60>", "<b_159>", "<c_203>", "<d_1>", "<e_1>"]},
+    ],
+)
+def test_other_lengths_are_not_taken_for_numbers(tmp_path, changed):
+    with pytest.raises(DataError, match="levels, item '0'") as caught:
+        load_index(index(tmp_path, MINIONEREC | changed))
+    assert "MiniOneRec" in caught.value.hint
+
+
+def test_numbers_have_one_letter(tmp_path):
+    wrong = MINIONEREC | {"2": ["<a_204>", "<b_229>", "<c_36>", "<e_2>"]}
+    with pytest.raises(DataError, match="item '2' has the levels a b c e"):
+        load_index(index(tmp_path, wrong))
+
+
+def two(tmp_path: Path, first: str, second: str, levels: int = 2) -> str:
+    """MQL4GRec's two files, with these letters."""
+    for name, letters in (("lemb", first), ("vitemb", second)):
+        made = {f"i{i}": [f"<{letter}_{i + level}>" for level, letter in enumerate(letters)] for i in range(12)}
+        (tmp_path / f"index_{name}.json").write_text(json.dumps(made, indent=4))
+    return f"{tmp_path / 'index_lemb.json'},{tmp_path / 'index_vitemb.json'}"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "signals"),
+    [
+        ("ab", "AB", ["text", "image"]),
+        ("AB", "ab", ["image", "text"]),
+        ("ab", "ab", ["published_1", "published_2"]),
+        ("ab", "aB", ["published_1", "published_2"]),
+    ],
+)
+def test_two_files_are_two_signals(tmp_path, files, bbqrec, first, second, signals):
+    out = tmp_path / "tokens.h5"
+    done = bbqrec(
+        "tokenize", files["features"], "-o", out, "--method", "published", "--index", two(tmp_path, first, second)
+    )
+    assert done.status == 0, done.err
+    codes = hdf5.read_tokens(out).codes
+    assert list(codes.modalities) == signals
+    assert codes.codes.tolist() == [[[i, i], [i + 1, i + 1]] for i in range(12)]
+    assert ("as in MQL4GRec" in done.err) == ("text" in signals)
+    parents = [parent["path"] for parent in hdf5.describe(out)["parents"]]
+    assert parents == ["features.h5", "index_lemb.json", "index_vitemb.json"]
+
+
+def test_two_files_need_as_many_levels(tmp_path, files, bbqrec):
+    both = two(tmp_path, "ab", "ABC")
+    done = bbqrec("tokenize", files["features"], "--method", "published", "--index", both, "-o", tmp_path / "t.h5")
+    assert done.status == 3
+    assert "3 levels, and" in done.err
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '[["a", 1]]', "7", '"x"', "\x00"])

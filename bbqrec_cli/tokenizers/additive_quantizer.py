@@ -1,0 +1,77 @@
+"""What the tokenizers that learn codebooks without a network share. I items, L levels, N codes, D width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from bbqrec_cli.errors import import_faiss
+from bbqrec_cli.records import Codes, Feature, ItemEncoder
+from bbqrec_cli.tokenizers.base import Encode, Encoded, RunSettings, Tokenized, TokenizerInput
+from bbqrec_cli.tokenizers.content import SIGNAL, choose_content, directions, projected
+from bbqrec_cli.tokenizers.encoding import item_encoder, scale_feature
+from bbqrec_cli.tokenizers.kmeans import residual_codes, sum_of_codes
+
+AXES = "principal directions"
+"""The name of the PCA among the weights of an `ItemEncoder`."""
+
+
+class AdditiveQuantizer:
+    """A tokenizer that learns codebooks from content vectors, a code of each of which is added up.
+
+    The vectors are the standardised features, or their `--dim` principal directions. `learn` is what makes the method.
+    """
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def learn(self, vectors: np.ndarray, run: RunSettings) -> tuple[np.ndarray, np.ndarray]:
+        """Codebooks (L, N, D) and codes (I, L) of the vectors (I, D) of all items that have content."""
+        raise NotImplementedError
+
+    def fit(self, inputs: TokenizerInput, run: RunSettings) -> Tokenized:
+        """Items without content get the codes nearest to zero.
+
+        Raises:
+            DataError: features that are not there.
+            UsageError: --dim is more than the features have, or fewer than the method needs.
+            MissingPackageError: faiss is not installed.
+        """
+        import_faiss()
+        config, content = self.config, choose_content(self.config, inputs)
+        axes = directions(content, config.dim)
+        values = projected(content.values, axes)
+        books, learnt = self.learn(np.ascontiguousarray(values[content.having]), run)
+        codes = residual_codes(values, books)
+        codes[content.having] = learnt
+        encoder = item_encoder(inputs.features, content.names, {})
+        if axes is not None:
+            encoder.weights[AXES] = axes
+        made = Codes(
+            codes=codes.astype(np.uint16)[:, :, None], modalities=(SIGNAL,), method=config.method,
+            codebook_size=config.codebook_size, codebooks=books[None],
+            item_vectors=sum_of_codes(codes, books) * content.having[:, None],
+        )  # fmt: skip
+        return Tokenized(
+            codes=made, history=[], present=content.having[:, None], latents=values[:, None], encoder=encoder
+        )
+
+    def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
+        """See `Encoding.restore`. What is balanced when it is learnt is not so here: the nearest codes."""
+        assert codes.codebooks is not None  # they are where the encoder is
+        books, axes = codes.codebooks[0], encoder.weights.get(AXES)
+
+        def encode(features: Mapping[str, Feature]) -> Encoded:
+            scaled = [scale_feature(features[name], name, encoder) for name in encoder.inputs]
+            values = projected(np.concatenate(scaled, axis=1), axes)
+            having = np.any([features[name].present for name in encoder.inputs], axis=0)[:, None]
+            found = residual_codes(values, books)
+            return Encoded(
+                codes=found.astype(np.uint16)[:, :, None], latents=values[:, None],
+                vectors=sum_of_codes(found, books) * having, present=having,
+            )  # fmt: skip
+
+        return encode

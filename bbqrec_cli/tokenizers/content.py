@@ -1,0 +1,84 @@
+"""Content features side by side, as the tokenizers that know no behaviour see them.
+
+I items, d features of all modalities together, D width of a code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bbqrec_cli.config import nearest
+from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.tokenizers.base import TokenizerInput, standardized, usable
+
+SIGNAL = "content"
+"""The name of their one signal."""
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """Modalities side by side: values (I, d), standardised, zeros where absent; present (I, d) bool, what is real;
+    their names in this order."""
+
+    values: np.ndarray
+    present: np.ndarray
+    names: tuple[str, ...]
+
+    @property
+    def having(self) -> np.ndarray:
+        """(I,) bool: the items that have anything at all."""
+        return np.asarray(self.present.any(axis=1))
+
+
+def choose_content(config: Any, inputs: TokenizerInput) -> Content:
+    """The features that `config.signals` names side by side; the text, or what there is, if it names none.
+
+    Raises:
+        DataError: one that was asked for is not in the file or no item has it; there is none at all.
+    """
+    there = usable(inputs)
+    names = config.signals or (("text",) if "text" in there else there)
+    for name in names:
+        if name not in there:
+            has = f"the file has {', '.join(there) or 'none'}{nearest(name, there)}"
+            what = "no item has it" if name in inputs.features else has
+            hint = f"{config.method} quantises content, not ids" if name == "id" else "bbqrec embed, or other --signals"
+            raise DataError(f"--signals names {name!r}; {what}", hint)
+    if not names:
+        raise DataError(f"the features file holds no features, and {config.method} quantises content", "bbqrec embed")
+    chosen = [inputs.features[name] for name in names]
+    return Content(
+        values=np.concatenate([standardized(feature) for feature in chosen], axis=1),
+        present=np.concatenate([np.broadcast_to(f.present[:, None], f.values.shape) for f in chosen], axis=1),
+        names=tuple(names),
+    )
+
+
+def directions(content: Content, dim: int) -> np.ndarray | None:
+    """(d, D) float32: the `dim` principal directions of the content, which has mean 0 already; None for 0.
+
+    The sign of a direction is that of its largest component.
+
+    Raises:
+        UsageError: more directions are asked for than there are.
+    """
+    values = content.values
+    if not dim:
+        return None
+    if dim > values.shape[1]:
+        raise UsageError(f"--dim is {dim}, but the features have {values.shape[1]} columns", "a smaller --dim, or 0")
+    product = np.zeros((values.shape[1],) * 2)
+    for start in range(0, len(values), 1 << 16):
+        part = values[start : start + (1 << 16)]
+        product += part.T @ part
+    _, found = np.linalg.eigh(product)
+    chosen = found[:, ::-1][:, :dim]
+    return (chosen * np.sign(chosen[np.abs(chosen).argmax(0), np.arange(dim)])).astype(np.float32)
+
+
+def projected(values: np.ndarray, axes: np.ndarray | None) -> np.ndarray:
+    """(I, D) of values (I, d) and axes (d, D), or the values as they are. What is zero stays so."""
+    return values if axes is None else np.ascontiguousarray(values @ axes)

@@ -1,0 +1,81 @@
+"""Product quantisation (Jégou et al. 2011), plain or after a learnt rotation (OPQ, Ge et al. 2013), which is VQ-Rec's.
+
+I items, n of them with content, D width of a vector, L parts of it, which are the levels of an ID, N codes.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from bbqrec_cli.errors import UsageError, import_faiss
+from bbqrec_cli.seeds import derive
+from bbqrec_cli.tokenizers.additive_quantizer import AdditiveQuantizer
+from bbqrec_cli.tokenizers.base import RunSettings
+from bbqrec_cli.tokenizers.configs import OPQConfig, PQConfig
+from bbqrec_cli.tokenizers.kmeans import kmeans, residual_codes
+
+LARGEST_BITS = 10
+"""Of the codebooks with which the rotation is learnt: more would cost much and say little."""
+
+
+class ProductQuantizer(AdditiveQuantizer):
+    """Level l of an ID is the code of the l-th part of the (rotated) vector; see `PQConfig` and `OPQConfig`.
+
+    The file's codebooks are written as for residual codes: each code as a vector of the full width, zero outside its
+    part and turned back, so that an item's vector, the sum of its codes, is the reconstruction of its features, and the
+    nearest code to what the levels above leave over is the nearest one in that part.
+    """
+
+    config: PQConfig | OPQConfig
+
+    def learn(self, vectors: np.ndarray, run: RunSettings) -> tuple[np.ndarray, np.ndarray]:
+        """See `AdditiveQuantizer.learn`. Raises: UsageError: there are more parts than columns."""
+        config, width = self.config, vectors.shape[1]
+        if width < config.levels:
+            raise UsageError(
+                f"--levels is {config.levels}, and the vectors have {width} columns: no part may be empty",
+                "a larger --dim, or fewer --levels",
+            )
+        turn = np.eye(width, dtype=np.float32)
+        if config.method == "opq":
+            turn = rotation(vectors, config)
+        books = product_codebooks(vectors, turn, config, seed=run.seed)
+        return books, residual_codes(vectors, books)
+
+
+def rotation(vectors: np.ndarray, config: OPQConfig | PQConfig) -> np.ndarray:
+    """faiss's OPQ: (D', D) with orthonormal rows. vectors (n, D).
+
+    It starts from no rotation, which is plain PQ of what PCA has made; from a random one, as faiss would by itself, it
+    ended with larger errors. D' is the largest multiple of L up to D. faiss learns with codebooks of a power of two,
+    here the largest that is no more than N and n.
+    """
+    faiss = import_faiss()
+    width, parts = vectors.shape[1], config.levels
+    kept = width - width % parts
+    bits = min(config.codebook_size, len(vectors)).bit_length() - 1
+    if bits < 1:  # a single vector: any rotation serves
+        return np.eye(kept, width, dtype=np.float32)
+    inner = faiss.ProductQuantizer(kept, parts, min(bits, LARGEST_BITS))
+    inner.cp.min_points_per_centroid, inner.cp.max_points_per_centroid = 1, config.kmeans_sample
+    learner = faiss.OPQMatrix(width, parts, kept)
+    learner.pq, learner.max_train_points = inner, config.kmeans_sample * config.codebook_size
+    faiss.copy_array_to_vector(np.eye(kept, width, dtype=np.float32).ravel(), learner.A)
+    learner.train(vectors)
+    return faiss.vector_to_array(learner.A).reshape(kept, width).copy()
+
+
+def product_codebooks(vectors: np.ndarray, turn: np.ndarray, config: PQConfig | OPQConfig, *, seed: int) -> np.ndarray:
+    """(L, N, D): k-means of each part of the turned vectors, its codes turned back. vectors (n, D), turn (D', D)."""
+    turned = vectors @ turn.T
+    bounds = np.linspace(0, len(turn), config.levels + 1).astype(int)
+    books = np.empty((config.levels, config.codebook_size, vectors.shape[1]), dtype=np.float32)
+    for level, (start, stop) in enumerate(pairwise(bounds)):
+        part = kmeans(
+            turned[:, start:stop], codes=config.codebook_size, seed=derive(seed, "part", level),
+            sample=config.kmeans_sample,
+        )  # fmt: skip
+        books[level] = part @ turn[start:stop]
+    return books

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import faiss
+import numpy as np
+import pytest
+
+from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.errors import UsageError
+from bbqrec_cli.records import Feature, Features
+from bbqrec_cli.tokenizers.base import RunSettings, TokenizerInput, standardized
+from bbqrec_cli.tokenizers.configs import OPQConfig, PQConfig
+from bbqrec_cli.tokenizers.product_quantizer import ProductQuantizer, rotation
+
+
+@pytest.fixture
+def inputs(features: Features) -> TokenizerInput:
+    """300 items with a text of width 12 whose columns hang together across the parts."""
+    generator = np.random.default_rng(0)
+    values = generator.standard_normal((300, 5)) @ generator.standard_normal((5, 12))
+    values += 0.2 * generator.standard_normal((300, 12))
+    feature = Feature(values=values.astype(np.float32), present=np.arange(300) != 7)
+    train = leave_last_out(features.catalogue.sequences).train
+    return TokenizerInput(item_ids=[f"i{i}" for i in range(300)], features={"text": feature}, train=train)
+
+
+def fit(config, inputs: TokenizerInput):
+    return ProductQuantizer(config).fit(inputs, RunSettings())
+
+
+def config(cls=PQConfig, **options):
+    return cls(**{"levels": 3, "codebook_size": 16, "dim": 0} | options)
+
+
+def faiss_codes(books: np.ndarray, turn: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """faiss's own product quantiser with our centroids. books (L, N, D), turn (D', D)."""
+    levels, size, _ = books.shape
+    theirs = faiss.ProductQuantizer(len(turn), levels, int(np.log2(size)))
+    parts = (books @ turn.T).reshape(levels, size, levels, -1)
+    centroids = np.stack([parts[level, :, level] for level in range(levels)])
+    faiss.copy_array_to_vector(np.ascontiguousarray(centroids, dtype=np.float32).ravel(), theirs.centroids)
+    packed = theirs.compute_codes(np.ascontiguousarray(values @ turn.T, dtype=np.float32))
+    bits = np.unpackbits(packed, axis=1, bitorder="little")[:, : levels * 4].reshape(len(values), levels, 4)
+    return bits @ (1 << np.arange(4))
+
+
+def error(made) -> float:
+    return float(np.square(made.latents[:, 0] - made.codes.item_vectors)[np.arange(300) != 7].sum())
+
+
+def test_pq_has_faiss_codes(inputs):
+    made, values = fit(config(), inputs), standardized(inputs.features["text"])
+    books = made.codes.codebooks[0]
+    np.testing.assert_array_equal(made.codes.codes[:, :, 0], faiss_codes(books, np.eye(12, dtype=np.float32), values))
+    for level in range(3):
+        assert not np.delete(books[level], np.arange(4 * level, 4 * level + 4), axis=1).any(), "zero outside its part"
+
+
+def test_pq_is_as_good_as_faiss(inputs):
+    values = standardized(inputs.features["text"])
+    theirs = faiss.ProductQuantizer(12, 3, 4)
+    theirs.train(values)
+    expected = np.square(values - theirs.decode(theirs.compute_codes(values))).sum()
+    assert error(fit(config(), inputs)) == pytest.approx(expected, rel=0.1)
+
+
+def test_opq_turns_and_has_faiss_codes(inputs):
+    plain, made, values = fit(config(), inputs), fit(config(OPQConfig), inputs), standardized(inputs.features["text"])
+    turn = rotation(np.ascontiguousarray(values[np.arange(300) != 7]), config(OPQConfig))
+    np.testing.assert_allclose(turn @ turn.T, np.eye(12), atol=1e-4)
+    np.testing.assert_array_equal(made.codes.codes[:, :, 0], faiss_codes(made.codes.codebooks[0], turn, values))
+    assert error(made) < 0.9 * error(plain), "what the rotation is for"
+    np.testing.assert_array_equal(made.codes.codes, fit(config(OPQConfig), inputs).codes.codes)
+
+
+@pytest.mark.parametrize("cls", [PQConfig, OPQConfig])
+@pytest.mark.parametrize(("levels", "size"), [(5, 12), (1, 3), (8, 300)])
+def test_parts_that_are_not_alike(inputs, cls, levels, size):
+    """12 columns in 5 parts, codebooks of no power of two, more codes than items."""
+    made = fit(config(cls, levels=levels, codebook_size=size), inputs)
+    assert made.codes.codes.shape == (300, levels, 1)
+    assert made.codes.codebooks.shape == (1, levels, size, 12)
+    assert error(made) < np.square(made.latents).sum()
+
+
+def test_parts_may_not_be_empty(inputs):
+    with pytest.raises(UsageError, match="--levels is 3, and the vectors have 2 columns"):
+        fit(config(dim=2), inputs)
+
+
+def test_a_single_item_with_content(inputs):
+    feature = inputs.features["text"]
+    one = Feature(values=feature.values, present=np.arange(300) == 7)
+    lonely = TokenizerInput(item_ids=inputs.item_ids, features={"text": one}, train=inputs.train)
+    assert fit(config(OPQConfig), lonely).codes.codes.shape == (300, 3, 1)

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import chisquare
+
+from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.tokenizers.base import RunSettings, TokenizerInput
+from bbqrec_cli.tokenizers.configs import RandomConfig
+from bbqrec_cli.tokenizers.random import Random
+
+
+def drawn(catalogue, seed: int) -> np.ndarray:
+    train = leave_last_out(catalogue.sequences).train
+    inputs = TokenizerInput(item_ids=[str(item) for item in range(4000)], features={}, train=train)
+    made = Random(RandomConfig(levels=3, codebook_size=20)).fit(inputs, RunSettings(seed=seed))
+    assert made.codes.codebooks is None
+    return made.codes.codes[:, :, 0]
+
+
+def test_uniform_and_independent(catalogue):
+    codes = drawn(catalogue, 0)
+    assert codes.shape == (4000, 3)
+    for level in range(3):
+        assert chisquare(np.bincount(codes[:, level], minlength=20)).pvalue > 1e-3
+    pairs = np.bincount(20 * codes[:, 0].astype(int) + codes[:, 1], minlength=400)
+    assert chisquare(pairs).pvalue > 1e-3, "levels know nothing of each other"
+    assert (codes != drawn(catalogue, 1)).mean() > 0.9
