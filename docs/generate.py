@@ -1,5 +1,5 @@
 """Writes docs/cli.md and the configuration files in examples/ from the program itself, and the results in README.md
-from docs/results: python docs/generate.py
+and docs/collisions.md from docs/results: python docs/generate.py
 
 tests/test_docs.py fails when one of them is stale.
 """
@@ -81,7 +81,7 @@ def files() -> dict[Path, str]:
         found[ROOT / "examples" / "tokenizers" / f"{name}.toml"] = toml("tokenize", name, config)
     for name, (_, config) in MODELS.items():
         found[ROOT / "examples" / "models" / f"{name}.toml"] = toml("train", name, config)
-    return found | {ROOT / "README.md": readme()}
+    return found | {ROOT / "README.md": readme(), ROOT / "docs" / "collisions.md": quoting("collisions")}
 
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -97,9 +97,20 @@ def readme() -> str:
     return before + BEGIN + "\n" + "\n".join(parts) + END + rest.split(END)[1]
 
 
-def first_table(name: str) -> str:
-    """The first table of docs/results/NAME.md."""
+def quoting(name: str) -> str:
+    """docs/NAME.md with the tables that it quotes: `<!-- results/PAGE.md: HEADING -->`, the table, `<!-- end -->`."""
+    text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+    def quoted(found: re.Match[str]) -> str:
+        return f"{found[1]}\n\n{first_table(found[2], found[3] or '')}\n<!-- end -->"
+
+    return re.sub(r"(<!-- results/([\w-]+)\.md(?:: (.+?))? -->)\n.*?<!-- end -->", quoted, text, flags=re.DOTALL)
+
+
+def first_table(name: str, heading: str = "") -> str:
+    """The first table of docs/results/NAME.md, or the first below a heading."""
     lines = (ROOT / "docs" / "results" / f"{name}.md").read_text(encoding="utf-8").splitlines()
+    lines = lines[lines.index(f"## {heading}") :] if heading else lines
     start = next(number for number, line in enumerate(lines) if line.startswith("|"))
     stop = next(number for number in range(start, len(lines) + 1) if number == len(lines) or not lines[number])
     return "\n".join(lines[start:stop]) + "\n"
