@@ -29,8 +29,8 @@ def test_every_example_is_tested():
     configurations = {f"models/{name}.toml" for name in MODELS} | {f"tokenizers/{name}.toml" for name in TOKENIZERS}
     found = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*") if path.is_file()}
     assert {name for name in found if "__pycache__" not in name} == {
-        *configurations, *SCRIPTS, "compare.py", "alignment.py", "collisions_scale.py", "suite.toml", "new-items.sh",
-        "yesterday.py",
+        *configurations, *SCRIPTS, "compare.py", "alignment.py", "collisions_scale.py", "tokenize_scale.py",
+        "suite.toml", "new-items.sh", "yesterday.py",
     }  # fmt: skip
 
 
@@ -255,6 +255,15 @@ def test_alignment_needs_both_parts(files, tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr
+
+
+def test_tokenize_scale():
+    command = [sys.executable, str(EXAMPLES / "tokenize_scale.py"), "3000"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    cells = next(line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| 3,000"))
+    assert float(cells[1]) > 3000 * 32 * 4 / 1e6 / 2
+    assert 0 <= int(cells[6]) < 1000, "256 codes at 4 levels tell most of 3,000 items apart"
 
 
 def test_collisions_scale():
