@@ -5,26 +5,40 @@ The flags that make a command quick are put after those that were given, so they
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 from bbqrec_cli.cli.app import main
+from bbqrec_cli.config import flag
+from bbqrec_cli.models.registry import MODELS
+from bbqrec_cli.tokenizers.registry import TOKENIZERS
 
 SMALL = {
-    "tokenize": ["--epochs", "2", "--warmup-epochs", "1", "--codebook-size", "16", "--dim", "16", "--hidden", "16"],
-    "train": ["--epochs", "1", "--width", "16", "--layers", "1", "--heads", "2"],
+    "tokenize": {"epochs": 2, "warmup_epochs": 1, "codebook_size": 16, "dim": 16, "hidden": 16},
+    "train": {"epochs": 1, "width": 16, "layers": 1, "heads": 2},
 }
+REGISTERED = {"tokenize": TOKENIZERS, "train": MODELS}
 
 
 def small(arguments: list[str]) -> list[str]:
-    """`arguments` and what makes them quick; popularity, published and --append learn nothing and take none of it."""
+    """`arguments` and what makes them quick, as far as the method or model has it; --append takes none of it."""
     command = arguments[0] if arguments else ""
     if command == "prepare" and "demo" in arguments:
         return [*arguments, "--size", "small"]
-    if "--append" in arguments or any(
-        "popularity" in each or "published" in each for each in arguments if not each.endswith(".h5")
-    ):
+    if command not in SMALL or "--append" in arguments:
         return arguments
-    return [*arguments, *SMALL.get(command, ())]
+    config = REGISTERED[command][named(REGISTERED[command], arguments)][1]
+    known = {field.name for field in dataclasses.fields(config)}
+    quick = {name: value for name, value in SMALL[command].items() if name in known}
+    return [*arguments, *(word for name, value in quick.items() for word in (flag(name), str(value)))]
+
+
+def named(registered: Iterable[str], arguments: list[str]) -> str:
+    """The method or model that is asked for, by name or by its TOML file; bbqrec where none is."""
+    asked = {Path(each).stem for each in arguments if not each.endswith(".h5")}
+    return next((name for name in registered if name in asked), "bbqrec")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -27,7 +28,10 @@ def add_to(app: typer.Typer) -> None:
         lines.append(", ".join(f"{shapes[p]['shape'][0]:,} {what}" for what, p in COUNTED.items() if p in shapes))
         # A model's settings stand in its configuration too.
         lines.append(told({key: value for key, value in found["attributes"].items() if key != "settings"}))
-        lines.append(f"configuration: {told(found['config'])}")
+        # Nor are the files it was made from said twice.
+        made_from = {each["path"] for each in found["parents"]}
+        own = {k: v for k, v in found["config"].items() if not (isinstance(v, str) and Path(v).name in made_from)}
+        lines.append(f"configuration: {told(own)}")
         console.result(found, head, *filter(None, lines), "datasets:", grid(rows(shapes)))
 
 
