@@ -1,12 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -17,8 +13,6 @@ from bbqrec_cli import hdf5
 from bbqrec_cli.errors import (
     BrokenFileError,
     DataError,
-    DiskFullError,
-    LackingError,
     MissingFileError,
     NewerVersionError,
     OutputExistsError,
@@ -261,35 +255,6 @@ def test_nan_in_features(tmp_path, features, bad):
         hdf5.read_features(path)
 
 
-def test_existing_output(tmp_path, features):
-    path = tmp_path / "f.h5"
-    hdf5.write_features(path, features)
-    before = path.read_bytes()
-    with pytest.raises(OutputExistsError, match="exists already") as caught:
-        hdf5.write_features(path, features)
-    assert "--force" in caught.value.hint
-    assert path.read_bytes() == before
-    hdf5.write_features(path, features, config={"seed": 1}, force=True)
-    assert hdf5.describe(path)["config"] == {"seed": 1}
-
-
-def test_impossible_outputs(tmp_path, files, monkeypatch):
-    (tmp_path / "same.h5").hardlink_to(files["tokens"])
-    with pytest.raises(DataError, match="is a folder"):
-        hdf5.check_output(tmp_path, force=True)
-    with pytest.raises(DataError, match="does not exist") as caught:
-        hdf5.check_output(tmp_path / "no" / "f.h5", force=False)
-    assert caught.value.hint.startswith("mkdir -p")
-    with pytest.raises(DataError, match="is no ordinary file"):
-        hdf5.check_output(Path(os.devnull), force=True)
-    with pytest.raises(DataError, match="is the input"):
-        hdf5.check_output(tmp_path / "same.h5", force=True, inputs=[files["model"], files["tokens"]])
-    hdf5.check_output(tmp_path / "g.h5", force=True, inputs=[tmp_path / "g.h5", files["tokens"]])
-    monkeypatch.setattr(os, "access", lambda *_, **__: False)
-    with pytest.raises(LackingError, match="may not be written"):
-        hdf5.check_output(tmp_path / "f.h5", force=False)
-
-
 def test_a_link_stays_and_what_it_names_is_written(tmp_path, files, features):
     (tmp_path / "large").mkdir()
     link, target = tmp_path / "f.h5", tmp_path / "large" / "real.h5"
@@ -302,137 +267,6 @@ def test_a_link_stays_and_what_it_names_is_written(tmp_path, files, features):
     (tmp_path / "lost.h5").symlink_to(tmp_path / "no" / "real.h5")
     with pytest.raises(DataError, match="no does not exist"):
         hdf5.check_output(tmp_path / "lost.h5", force=False)
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_full_disk_when_syncing(files, tmp_path, features, number, monkeypatch):
-    path = Path(shutil.copy(files["features"], tmp_path / "f.h5"))
-    before = path.read_bytes()
-
-    def full(_):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DiskFullError, match="the disk is full"):
-        hdf5.write_features(path, features, config={"seed": 9}, force=True)
-    assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["f.h5"]
-
-
-LIMITED = """
-import resource, signal, sys
-from pathlib import Path
-import numpy as np
-from bbqrec_cli import hdf5
-from bbqrec_cli.errors import DiskFullError
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-try:
-    hdf5.write_checkpoint(Path(sys.argv[1]), {"x": np.random.default_rng(0).random(50_000)}, {}, config={})
-except DiskFullError as error:
-    print(error)
-"""
-
-
-def test_full_disk_while_writing(tmp_path, files):
-    """A limit on the file's size stands for the full disk: write() fails in the middle, at flush or on closing."""
-    path = Path(shutil.copy(files["checkpoint"], tmp_path / "c.h5"))
-    before = path.read_bytes()
-    done = subprocess.run([sys.executable, "-c", LIMITED, path], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "the disk is full; nothing was written" in done.stdout
-    assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["c.h5"]
-
-
-KILLED = """
-import sys, time
-from pathlib import Path
-import numpy as np
-from bbqrec_cli import hdf5
-from bbqrec_cli.hdf5 import schema, store
-write = store._write_dataset
-def slow(file, name, value):
-    write(file, name, value)
-    file.flush()
-    print("begun", flush=True)
-    time.sleep(60)
-store._write_dataset = slow
-hdf5.write_checkpoint(Path(sys.argv[1]), {"x": np.arange(100_000)}, {}, config={})
-"""
-
-
-def test_kill_in_the_middle(tmp_path, files):
-    """The old output stays whole, a second writer waits its turn, and what the killed one left does not matter."""
-    path = Path(shutil.copy(files["checkpoint"], tmp_path / "c.h5"))
-    before = path.read_bytes()
-    with subprocess.Popen([sys.executable, "-c", KILLED, path], stdout=subprocess.PIPE, text=True) as writer:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "begun\n"
-        with pytest.raises(LackingError, match="another run is writing it"):
-            hdf5.write_checkpoint(path, {}, {}, config={})
-        writer.send_signal(signal.SIGKILL)
-    assert path.read_bytes() == before
-    assert set(os.listdir(tmp_path)) == {"c.h5", ".c.h5.partial"}
-    hdf5.write_checkpoint(path, {"y": np.arange(2)}, {}, config={})
-    assert hdf5.read_checkpoint(path)[0]["y"].tolist() == [0, 1]
-    assert os.listdir(tmp_path) == ["c.h5"]
-
-
-SIGNALLED = """
-import os, signal, sys
-from pathlib import Path
-import numpy as np
-from bbqrec_cli import hdf5
-from bbqrec_cli.hdf5.sink import Sink
-path, before, calls = Path(sys.argv[1]), Path(sys.argv[1]).read_bytes(), 0
-
-def counted(method):
-    def call(self, *rest):
-        global calls
-        calls += 1
-        if calls == stop:
-            os.kill(os.getpid(), [signal.SIGINT, signal.SIGTERM][stop % 2])
-        return method(self, *rest)
-    return call
-
-def terminate(*_):
-    raise KeyboardInterrupt
-
-signal.signal(signal.SIGTERM, terminate)
-for name in ("write", "read", "readinto", "seek", "tell", "truncate", "flush"):
-    setattr(Sink, name, counted(getattr(Sink, name)))
-for stop in range(1, 1000):
-    calls, interrupted = 0, False
-    try:
-        hdf5.write_checkpoint(path, {"x": np.arange(30_000), "y": np.arange(9)}, {"note": "n" * 70_000}, config={})
-    except KeyboardInterrupt:
-        interrupted = True
-    assert os.listdir(path.parent) == [path.name], stop
-    if calls < stop:
-        break
-    assert interrupted, stop
-    assert path.read_bytes() == before, stop
-assert hdf5.read_checkpoint(path)[1] == {"note": "n" * 70_000}
-assert signal.getsignal(signal.SIGTERM) is terminate
-print(stop)
-"""
-
-
-def test_a_signal_at_any_moment_of_writing(tmp_path, files):
-    """While HDF5 calls the sink an exception would crash it: Ctrl-C and SIGTERM wait until it has let go."""
-    path = Path(shutil.copy(files["checkpoint"], tmp_path / "c.h5"))
-    done = subprocess.run([sys.executable, "-c", SIGNALLED, path], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 50
-
-
-def test_a_bug_while_writing_leaves_nothing(tmp_path):
-    with pytest.raises(TypeError):
-        hdf5.write_checkpoint(tmp_path / "c.h5", {"x": np.array([object()])}, {}, config={})
-    with pytest.raises(BrokenFileError, match="/items/text is missing"):
-        store.write(tmp_path / "d.h5", "dataset", {})
-    assert os.listdir(tmp_path) == []
 
 
 def test_catalogue_and_codes_of_every_file_that_has_them(files, catalogue, codes, trained_model, tmp_path):

@@ -40,13 +40,6 @@ def generator(**settings) -> SemanticIDGenerator:
     return model.eval()
 
 
-@pytest.fixture
-def batch() -> Batch:
-    items = torch.tensor([[3, 7, 7, 0, 14], [9, 2, 4, PAD, PAD], [5, PAD, PAD, PAD, PAD]])
-    targets = torch.tensor([[7, 7, 0, 14, 1], [2, 4, 13, PAD, PAD], [8, PAD, PAD, PAD, PAD]])
-    return Batch(items, targets)
-
-
 def parts(model: SemanticIDGenerator, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities of all items by each head alone, (B, I)."""
     with torch.no_grad():

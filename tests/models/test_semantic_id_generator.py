@@ -42,14 +42,6 @@ def generator(levels: int = 2, signals: int = 2, *, sharp: float = 4.0, **settin
     return model.eval()
 
 
-@pytest.fixture
-def batch() -> Batch:
-    """Three histories of 5, 3 and 1 items; every position is asked."""
-    items = torch.tensor([[3, 7, 7, 0, 14], [9, 2, 4, PAD, PAD], [5, PAD, PAD, PAD, PAD]])
-    targets = torch.tensor([[7, 7, 0, 14, 1], [2, 4, 13, PAD, PAD], [8, PAD, PAD, PAD, PAD]])
-    return Batch(items, targets)
-
-
 def test_the_decoder_starts_from_the_last_visible_item():
     model = generator(2, 1)
     memory = torch.arange(2 * 6.0).view(1, 6, 2)  # 3 items of 2 tokens

@@ -12,7 +12,7 @@ import torch
 
 from bbqrec_cli.data.batches import Batch, WindowBatches
 from bbqrec_cli.data.splits import leave_last_out
-from bbqrec_cli.records import Features, Sequences
+from bbqrec_cli.records import Feature, Features, Sequences
 from bbqrec_cli.tokenizers.base import RunSettings, Tokenized, TokenizerInput
 from bbqrec_cli.tokenizers.bbqrec import BBQRec, BBQRecQuantizer
 from bbqrec_cli.tokenizers.configs import BBQRecConfig
@@ -80,3 +80,32 @@ def fit() -> Callable[..., Tokenized]:
         return BBQRec(config).fit(inputs, RunSettings(**settings))
 
     return run
+
+
+@pytest.fixture
+def correlated_text(features: Features) -> Callable[..., TokenizerInput]:
+    """`correlated_text(items, width, rank=…, noise=…, lacking=…)`: a text whose columns hang together, by `rank` hidden
+    ones; one item has none."""
+
+    def make(items: int, width: int, *, rank: int, noise: float, lacking: int) -> TokenizerInput:
+        generator = np.random.default_rng(0)
+        values = generator.standard_normal((items, rank)) @ generator.standard_normal((rank, width))
+        values += noise * generator.standard_normal((items, width))
+        feature = Feature(values=values.astype(np.float32), present=np.arange(items) != lacking)
+        train = leave_last_out(features.catalogue.sequences).train
+        return TokenizerInput(item_ids=[f"i{i}" for i in range(items)], features={"text": feature}, train=train)
+
+    return make
+
+
+@pytest.fixture
+def round_centres() -> Callable[[int, int], np.ndarray]:
+    """`round_centres(count, centres)`: vectors of width 6 round centres of very different weight."""
+
+    def make(count: int, centres: int) -> np.ndarray:
+        generator, weight = np.random.default_rng(0), np.arange(1, centres + 1)
+        places = 3 * generator.standard_normal((centres, 6))
+        label = generator.choice(centres, count, p=weight / weight.sum())
+        return (places[label] + generator.standard_normal((count, 6))).astype(np.float32)
+
+    return make

@@ -9,12 +9,9 @@ from bbqrec_cli.tokenizers.kmeans import kmeans, nearest
 
 
 @pytest.fixture
-def vectors() -> np.ndarray:
+def vectors(round_centres) -> np.ndarray:
     """600 vectors round 12 centres of very different weight."""
-    generator = np.random.default_rng(0)
-    centres = 3 * generator.standard_normal((12, 6))
-    label = generator.choice(12, 600, p=np.arange(1, 13) / 78)
-    return (centres[label] + generator.standard_normal((600, 6))).astype(np.float32)
+    return round_centres(600, 12)
 
 
 def distances(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:

@@ -29,12 +29,9 @@ def lloyd(vectors: np.ndarray, start: np.ndarray, iterations: int = 25) -> np.nd
 
 
 @pytest.fixture
-def vectors() -> np.ndarray:
+def vectors(round_centres) -> np.ndarray:
     """1,500 vectors round 40 centres of very different weight."""
-    generator = np.random.default_rng(0)
-    centres = 3 * generator.standard_normal((40, 6))
-    label = generator.choice(40, 1500, p=np.arange(1, 41) / 820)
-    return (centres[label] + generator.standard_normal((1500, 6))).astype(np.float32)
+    return round_centres(1500, 40)
 
 
 def test_as_good_as_lloyds(vectors):

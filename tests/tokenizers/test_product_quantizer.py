@@ -4,23 +4,17 @@ import faiss
 import numpy as np
 import pytest
 
-from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.errors import UsageError
-from bbqrec_cli.records import Feature, Features
+from bbqrec_cli.records import Feature
 from bbqrec_cli.tokenizers.base import RunSettings, TokenizerInput, standardized
 from bbqrec_cli.tokenizers.configs import OPQConfig, PQConfig
 from bbqrec_cli.tokenizers.product_quantizer import ProductQuantizer, rotation
 
 
 @pytest.fixture
-def inputs(features: Features) -> TokenizerInput:
-    """300 items with a text of width 12 whose columns hang together across the parts."""
-    generator = np.random.default_rng(0)
-    values = generator.standard_normal((300, 5)) @ generator.standard_normal((5, 12))
-    values += 0.2 * generator.standard_normal((300, 12))
-    feature = Feature(values=values.astype(np.float32), present=np.arange(300) != 7)
-    train = leave_last_out(features.catalogue.sequences).train
-    return TokenizerInput(item_ids=[f"i{i}" for i in range(300)], features={"text": feature}, train=train)
+def inputs(correlated_text) -> TokenizerInput:
+    """300 items with a text of width 12 whose columns hang together across the parts; item 7 has none."""
+    return correlated_text(300, 12, rank=5, noise=0.2, lacking=7)
 
 
 def fit(config, inputs: TokenizerInput):

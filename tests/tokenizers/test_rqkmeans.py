@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.errors import UsageError
-from bbqrec_cli.records import Feature, Features
 from bbqrec_cli.tokenizers.base import RunSettings, TokenizerInput, standardized
 from bbqrec_cli.tokenizers.configs import RQKMeansConfig
 from bbqrec_cli.tokenizers.kmeans import residual_kmeans
@@ -14,14 +12,9 @@ from bbqrec_cli.tokenizers.rqkmeans import RQKMeans
 
 
 @pytest.fixture
-def inputs(features: Features) -> TokenizerInput:
+def inputs(correlated_text) -> TokenizerInput:
     """200 items with a text of width 10; item 5 has none."""
-    generator = np.random.default_rng(0)
-    values = generator.standard_normal((200, 4)) @ generator.standard_normal((4, 10))
-    values += 0.3 * generator.standard_normal((200, 10))
-    feature = Feature(values=values.astype(np.float32), present=np.arange(200) != 5)
-    train = leave_last_out(features.catalogue.sequences).train
-    return TokenizerInput(item_ids=[f"i{i}" for i in range(200)], features={"text": feature}, train=train)
+    return correlated_text(200, 10, rank=4, noise=0.3, lacking=5)
 
 
 def fit(inputs: TokenizerInput, **options):
