@@ -91,6 +91,14 @@ def group_codes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return _ranks(keys.values)
 
 
+def shared_groups(codes: np.ndarray) -> list[np.ndarray]:
+    """The rows that are equal to another one, an array of numbers a group, in lexicographic order. codes (I, ...)."""
+    token, sharing = group_codes(codes)
+    rows = np.flatnonzero(sharing[token] > 1)
+    rows = rows[np.argsort(token[rows], kind="stable")]
+    return np.split(rows, np.flatnonzero(np.diff(token[rows])) + 1) if len(rows) else []
+
+
 def prefix_sizes(codes: np.ndarray) -> Iterator[np.ndarray]:
     """For every depth from 1 to L: how many items share each prefix, (distinct,) int64, in lexicographic order.
 

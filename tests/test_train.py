@@ -150,8 +150,7 @@ def test_more_minutes_for_a_resumed_run(stopped):
 
 
 def test_validation_users(config):
-    from bbqrec_cli.data.splits import leave_last_out
-    from bbqrec_cli.stages.train import thinned
+    from bbqrec_cli.data.splits import leave_last_out, thinned
 
     held = leave_last_out(hdf5.read_catalogue(config.input).sequences).validation
     assert thinned(held, 0) is held

@@ -52,11 +52,10 @@ def codebooks(
 
 def depths(codes: np.ndarray, counts: dict[tuple[str, int], np.ndarray]) -> list[Depth]:
     """The figures of every depth. codes (I, L, M); counts: as from `codebooks`."""
-    found, above = [], np.array([len(codes)])
+    found, above, books = [], np.array([len(codes)]), books_of(counts)
     for depth, sizes in enumerate(prefix_sizes(codes), 1):
         times = np.bincount(sizes)
         children = _children(above, sizes)
-        books = [codebook(each, signal=signal, level=level) for (signal, level), each in counts.items()]
         found.append(
             Depth(
                 depth=depth, distinct=len(sizes), colliding_items=in_groups(sizes), largest=int(sizes.max(initial=0)),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bbqrec_cli.collisions.neighbours import unit
-from bbqrec_cli.grouping import group_codes
+from bbqrec_cli.grouping import shared_groups
 from bbqrec_cli.records import Feature
 
 THRESHOLD = 0.99
@@ -43,10 +43,8 @@ def verdicts(
         titles: I titles; '' where there is none.
         features: name -> (I, d); two items are alike if every feature that both have has a cosine above .99.
     """
-    token, sharing = group_codes(codes)
-    rows = np.flatnonzero(sharing[token] > 1)
-    rows = rows[np.argsort(token[rows], kind="stable")]
-    groups = np.split(rows, np.flatnonzero(np.diff(token[rows])) + 1) if len(rows) else []
+    groups = shared_groups(codes)
+    rows = np.concatenate([*groups, np.empty(0, dtype=np.int64)])
     named, alike = np.zeros(len(codes), dtype=bool), np.zeros(len(codes), dtype=bool)
     for group in groups:
         named[group] = _same_title([titles[row] for row in group])

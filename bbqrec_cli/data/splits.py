@@ -67,6 +67,11 @@ def _held_out(sequences: Sequences, users: np.ndarray, *, back: int, history: in
     return HeldOut(users=users, histories=histories.astype(np.int64), targets=sequences.items[target].astype(np.int64))
 
 
+def thinned(held: HeldOut, users: int) -> HeldOut:
+    """About `users` of the held-out users, evenly taken; all of them for 0."""
+    return held.every(max(1, len(held.users) // users)) if users else held
+
+
 def pad(rows: list[np.ndarray] | list[list[int]], *, history: int = HISTORY) -> np.ndarray:
     """(n, T) of the last `history` items of each row, filled with PAD on the right; T is the longest that is left."""
     cut = [np.asarray(row, dtype=np.int64)[-history:] for row in rows]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from bbqrec_cli.decoding.trie import Trie
 
@@ -159,10 +160,14 @@ def best_items(trie: Trie, items: Tensor, scores: Tensor, k: int) -> tuple[Tenso
     """The K best of the items (B, n) by their scores (B, n), PAD = none: as `beam_search` answers."""
     scores = scores.masked_fill(items < 0, -torch.inf)
     at = ranks(scores, trie.place[items.clamp(min=0)]).topk(min(k, items.shape[1]), dim=1).indices
-    best, missing = scores.gather(1, at), max(0, k - items.shape[1])
-    items = items.gather(1, at).masked_fill(best == -torch.inf, -1)
-    pad = torch.nn.functional.pad
-    return pad(items, (0, missing), value=-1), pad(best, (0, missing), value=-torch.inf)
+    best = scores.gather(1, at)
+    return filled(items.gather(1, at).masked_fill(best == -torch.inf, -1), best, k)
+
+
+def filled(items: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Items and scores (B, n), n ≤ K, as an answer of K: -1 and -inf where nothing is left."""
+    missing = (0, k - items.shape[1])
+    return pad(items, missing, value=-1), pad(scores, missing, value=-torch.inf)
 
 
 def ranks(scores: Tensor, nodes: Tensor) -> Tensor:
@@ -205,7 +210,4 @@ def _items(trie: Trie, leaves: Tensor, score: Tensor, alive: Alive, k: int) -> t
     keep = (~real).to(torch.uint8).argsort(dim=1, stable=True)[:, :k]
     items = torch.where(real, trie.order[places], -1).gather(1, keep)
     best = torch.where(real, scores, -torch.inf).gather(1, keep)
-    missing = k - keep.shape[1]
-    return torch.nn.functional.pad(items, (0, missing), value=-1), torch.nn.functional.pad(
-        best, (0, missing), value=-torch.inf
-    )
+    return filled(items, best, k)

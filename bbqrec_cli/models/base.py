@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bbqrec_cli.data.batches import Batch
+from bbqrec_cli.decoding.beam import filled
 from bbqrec_cli.records import Codes, Sequences
 
 
@@ -71,9 +72,7 @@ def top_items(scores: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor]:
         scores = wide.scatter(1, wanted.exclude.remainder(scores.shape[1] + 1), -torch.inf)[:, :-1]
     k = min(wanted.k, scores.shape[1])
     items, best = _first(scores, k)
-    items = items.masked_fill(best == -torch.inf, -1)
-    missing = wanted.k - k
-    return nn.functional.pad(items, (0, missing), value=-1), nn.functional.pad(best, (0, missing), value=-torch.inf)
+    return filled(items.masked_fill(best == -torch.inf, -1), best, wanted.k)
 
 
 def _first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

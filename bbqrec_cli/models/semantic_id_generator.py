@@ -371,8 +371,6 @@ class SemanticIDGenerator(Recommender):
             visible = batch.mask.unsqueeze(1).expand(-1, len(rows), -1)
             parts.append(self.log_probabilities(memory, visible, rows.expand(users, -1)))
         scores = torch.cat(parts, dim=1)
-        return (
-            scores
-            if self.dense is None
-            else self.dense.unite(scores - self.crowd, self.dense_scores(memory, batch.mask))
-        )
+        if self.dense is None:
+            return scores
+        return self.dense.unite(scores - self.crowd, self.dense_scores(memory, batch.mask))

@@ -161,13 +161,14 @@ def diagnose_generator(
     model: Recommender, held: HeldOut, trained: TrainedModel, config: EvaluateConfig, precision: str, progress: Progress
 ) -> dict[str, Any]:
     """`evaluation.diagnosis.diagnose` on some of the users, ready for JSON."""
+    from bbqrec_cli.data.splits import thinned
     from bbqrec_cli.device import resolve_device
     from bbqrec_cli.evaluation.diagnosis import diagnose
 
-    some = held.every(max(1, len(held.users) // config.diagnose_users)) if config.diagnose_users else held
     found = diagnose(
-        cast("SemanticIDGenerator", model), some, signals=cast("Codes", trained.codes).modalities, ks=config.k,
-        device=resolve_device(config.device), precision=precision, progress=progress,
+        cast("SemanticIDGenerator", model), thinned(held, config.diagnose_users),
+        signals=cast("Codes", trained.codes).modalities, ks=config.k, device=resolve_device(config.device),
+        precision=precision, progress=progress,
     )  # fmt: skip
     return dataclasses.asdict(found)
 

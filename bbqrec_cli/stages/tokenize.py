@@ -162,9 +162,10 @@ def grow(config: TokenizeConfig, path: Path, progress: Progress = SILENT) -> Tok
     """
     from bbqrec_cli.data.growth import grown, new_rows
     from bbqrec_cli.device import resolve_device, set_threads
+    from bbqrec_cli.grouping import colliding
     from bbqrec_cli.hdf5 import check_output, describe, open_file, read_catalogue, read_tokens, write_tokens
     from bbqrec_cli.records import Tokens
-    from bbqrec_cli.tokenizers.base import code_figures, colliding
+    from bbqrec_cli.tokenizers.base import code_figures
     from bbqrec_cli.tokenizers.growth import encode_new, grown_codes
     from bbqrec_cli.tokenizers.resolution import resolve
 

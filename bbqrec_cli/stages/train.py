@@ -13,7 +13,7 @@ from bbqrec_cli.errors import DataError
 from bbqrec_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from bbqrec_cli.data.splits import HeldOut, Split
+    from bbqrec_cli.data.splits import Split
     from bbqrec_cli.models.base import Recommender
     from bbqrec_cli.records import Catalogue, Codes
     from bbqrec_cli.training.loop import Fitted, Training
@@ -109,6 +109,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
 def fit_model(model: Recommender, split: Split, training: Training, config: TrainConfig, chosen: Any) -> Fitted:
     """Train by gradient, or only measure a model that has nothing to train. chosen: the model's configuration."""
     from bbqrec_cli.data.batches import PrefixBatches, WindowBatches, held_out_batches
+    from bbqrec_cli.data.splits import thinned
     from bbqrec_cli.device import autocast
     from bbqrec_cli.training.loop import Fitted, fit
 
@@ -131,11 +132,6 @@ def fit_model(model: Recommender, split: Split, training: Training, config: Trai
     cls = WindowBatches if model.trained_on == "windows" else PrefixBatches
     batches = cls(split.train, batch_size=chosen.batch_size, seed=training.seed, history=chosen.history)
     return fit(model, batches, validate, training)
-
-
-def thinned(held: HeldOut, users: int) -> HeldOut:
-    """About `users` of the held-out users, evenly taken; all of them for 0."""
-    return held.every(max(1, len(held.users) // users)) if users else held
 
 
 def read_input(path: Path) -> tuple[Catalogue, Codes | None]:

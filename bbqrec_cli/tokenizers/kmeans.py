@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from bbqrec_cli.errors import import_faiss
@@ -52,15 +54,38 @@ def _few(distinct: np.ndarray, codes: int, seed: int) -> np.ndarray:
     return np.concatenate([distinct, again + rng.normal(0, 1e-2 * spread, again.shape)]).astype(np.float32)
 
 
+def residual_clusters(
+    vectors: np.ndarray,
+    *,
+    levels: int,
+    learn: Callable[[np.ndarray, int], np.ndarray],
+    assign: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codebooks (L, N, D) and codes (n, L) int64: each level sees what those above leave over (eq. 6).
+
+    Args:
+        vectors: (n, D).
+        learn: residuals (n, D) and the level -> its codebook (N, D).
+        assign: residuals (n, D) and that codebook -> codes (n,).
+    """
+    residual, books = vectors.astype(np.float32, copy=True), []
+    codes = np.empty((len(vectors), levels), dtype=np.int64)
+    for level in range(levels):
+        books.append(learn(residual, level))
+        codes[:, level] = assign(residual, books[-1])
+        residual -= books[-1][codes[:, level]]
+    return np.stack(books), codes
+
+
 def residual_kmeans(
     vectors: np.ndarray, *, levels: int, codes: int, seed: int, sample: int = SAMPLE_PER_CODE
 ) -> np.ndarray:
-    """Codebooks (L, N, D): each level's k-means runs on what the levels above leave over (eq. 6)."""
-    residual, books = vectors.astype(np.float32, copy=True), []
-    for level in range(levels):
-        books.append(kmeans(residual, codes=codes, seed=derive(seed, "level", level), sample=sample))
-        residual -= books[-1][nearest(residual, books[-1])]
-    return np.stack(books)
+    """Codebooks (L, N, D) by k-means, level after level on the residuals of vectors (n, D)."""
+
+    def learn(residual: np.ndarray, level: int) -> np.ndarray:
+        return kmeans(residual, codes=codes, seed=derive(seed, "level", level), sample=sample)
+
+    return residual_clusters(vectors, levels=levels, learn=learn, assign=nearest)[0]
 
 
 def nearest(vectors: np.ndarray, centroids: np.ndarray, *, block: int = 1 << 16) -> np.ndarray:
@@ -76,11 +101,7 @@ def nearest(vectors: np.ndarray, centroids: np.ndarray, *, block: int = 1 << 16)
 
 def residual_codes(vectors: np.ndarray, books: np.ndarray) -> np.ndarray:
     """Codes (n, L) int64 of vectors (n, D): at each level of books (L, N, D) the nearest to what is left over."""
-    residual, codes = vectors.astype(np.float32, copy=True), np.empty((len(vectors), len(books)), dtype=np.int64)
-    for level, book in enumerate(books):
-        codes[:, level] = nearest(residual, book)
-        residual -= book[codes[:, level]]
-    return codes
+    return residual_clusters(vectors, levels=len(books), learn=lambda _, level: books[level], assign=nearest)[1]
 
 
 def sum_of_codes(codes: np.ndarray, books: np.ndarray) -> np.ndarray:

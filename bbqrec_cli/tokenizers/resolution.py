@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from bbqrec_cli.errors import UsageError
-from bbqrec_cli.grouping import group_codes
+from bbqrec_cli.grouping import colliding, group_codes, shared_groups
 from bbqrec_cli.records import Codes
 from bbqrec_cli.tokenizers.base import Tokenized
 from bbqrec_cli.tokenizers.sinkhorn import assign
@@ -34,21 +34,15 @@ def resolve(made: Tokenized, policy: str, *, frozen: int = 0) -> Codes:
     Raises:
         UsageError: more items share an ID than a code can count; a level would be added to IDs that are frozen.
     """
-    if policy == "suffix" and (frozen or colliding_rows(made.codes.codes).any()):
-        return with_suffix(made.codes, frozen)
-    if policy == "share" or not colliding_rows(made.codes.codes).any():
+    if policy == "share" or not (colliding(made.codes.codes) or (frozen and policy == "suffix")):
         return made.codes
+    if policy == "suffix":
+        return with_suffix(made.codes, frozen)
     if made.latents is None or made.codes.codebooks is None:
         return made.codes
     board = Board(made, frozen)
     (nearest_free if policy == "nearest" else sinkhorn_free)(board)
     return dataclasses.replace(made.codes, codes=board.values, item_vectors=board.vectors)
-
-
-def colliding_rows(codes: np.ndarray) -> np.ndarray:
-    """(I,) bool: the items that share their whole ID with another one. codes (I, L, M)."""
-    token, sharing = group_codes(codes)
-    return np.asarray(sharing[token] > 1)
 
 
 def with_suffix(codes: Codes, frozen: int) -> Codes:
@@ -60,7 +54,7 @@ def with_suffix(codes: Codes, frozen: int) -> Codes:
     there = codes.codebooks is not None and codes.levels > codes.codebooks.shape[1]
     plain = codes.codes[:, : codes.levels - there]
     token, sharing = group_codes(plain)
-    if frozen and not there and colliding_rows(plain)[frozen:].any():
+    if frozen and not there and (sharing[token] > 1)[frozen:].any():
         raise UsageError(
             "--on-collision suffix: new items share IDs, but nothing collided when the old ones got theirs, so these "
             "have no level that counts; adding one would change them all",
@@ -129,11 +123,8 @@ class Board:
             parts[signal] = own[np.arange(self.level + 1), chosen].sum(0)
 
     def groups(self) -> list[np.ndarray]:
-        """The rows that share an ID, a list an ID, in the order of the IDs."""
-        token, sharing = group_codes(self.values)
-        rows = np.flatnonzero(sharing[token] > 1)
-        rows = rows[np.argsort(token[rows], kind="stable")]
-        return np.split(rows, np.flatnonzero(np.diff(token[rows])) + 1) if len(rows) else []
+        """The rows that share an ID, an array an ID, in the order of the IDs."""
+        return shared_groups(self.values)
 
 
 def nearest_free(board: Board) -> None:
