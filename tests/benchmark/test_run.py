@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -53,6 +54,16 @@ def test_the_result(config, fake, folder):
     assert "text" not in said
     assert "histories" not in said
     assert (folder / "page.html").exists()
+
+
+def test_codes_that_stand_in_for_a_missing_signal_are_not_in_use(config, fake):
+    tokens = fake.records["tokens"]
+    codes, present = np.zeros_like(tokens.codes.codes), np.ones((12, 2), dtype=bool)
+    codes[0], present[0, 1] = 3, False
+    changed = dataclasses.replace(tokens.codes, codes=codes, present=present)
+    fake.records["tokens"] = dataclasses.replace(tokens, codes=changed)
+    found = run(config(), stages=fake.stages()).tokenizers[0]
+    assert found["usage"] == np.mean([2, 1])
 
 
 def test_every_cell_is_kept_in_one_file(config, fake, folder):
