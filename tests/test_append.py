@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
+from bbqrec_cli.evaluation.metrics import bootstrap_interval
 from bbqrec_cli.records import Catalogue, Feature, Features, Sequences, Tokens
 from bbqrec_cli.stages import tokenize
 
@@ -270,6 +271,8 @@ def test_cold_items_are_judged_without_training(bbqrec, chain, features, tmp_pat
     assert found["cold"]["recall@5"] == pytest.approx(metrics.recall[5][cold].mean())
     assert found["cold"]["ndcg@12"] == pytest.approx(metrics.ndcg[12][cold].mean())
     assert found["cold"]["recall@12"] == found["recall@12"] == 1, "all twelve are ranked"
+    assert found["cold"]["confidence"]["recall@5"] == list(bootstrap_interval(metrics.recall[5][cold], seed=0))
+    assert found["cold"]["confidence"] != found["confidence"]
     assert [p["kind"] for p in hdf5.describe(tmp_path / "m.h5")["parents"]] == ["model", "tokens"]
     shown = bbqrec(
         "evaluate", chain["model"], "--tokens", chain["grown"], "-o", tmp_path / "n.h5", "--device", "cpu"

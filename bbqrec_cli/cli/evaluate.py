@@ -14,11 +14,10 @@ def add_to(app: typer.Typer) -> None:
     def evaluate(config: EvaluateConfig, console: Console) -> None:
         """Recall and NDCG under full ranking; every user's result is kept in the metrics file."""
         result = run(config, console)
-        rows = []
-        for name, value in result.aggregates.items():
-            low, high = result.confidence[name]
-            tests = result.significance.get(name, {})
-            rows.append((name, value, f"{low:.4f} … {high:.4f}", *(f"{p:.2g}" for p in tests.values())))
+        rows = [
+            (*row, *(f"{p:.2g}" for p in result.significance.get(row[0], {}).values()))
+            for row in with_intervals(result.aggregates, result.confidence)
+        ]
         head = f"{result.output}: {result.model}, {result.split}, {result.users} users, {result.seconds:.0f} s"
         if result.unevaluated:
             console.log(f"{result.unevaluated} users have fewer than 3 items and are not evaluated")
@@ -27,10 +26,17 @@ def add_to(app: typer.Typer) -> None:
         console.result(result.to_json(), head, main, *cold_table(result.cold), *diagnosis_tables(result.diagnosis))
 
 
-def cold_table(cold: dict[str, float]) -> list[Any]:
+def with_intervals(means: dict[str, float], confidence: dict[str, tuple[float, float]]) -> list[tuple[Any, ...]]:
+    """(metric, mean, its interval) of every metric."""
+    return [(name, means[name], "{:.4f} … {:.4f}".format(*ends)) for name, ends in confidence.items()]
+
+
+def cold_table(cold: dict[str, Any]) -> list[Any]:
     """The metrics over targets that nobody took in training, where there are some."""
+    if not cold["users"]:
+        return []
     title = f"Cold: {cold['users']} users whose target has no training interaction"
-    return [table(title, ("metric", "mean"), [each for each in cold.items() if each[0] != "users"])] * (len(cold) > 1)
+    return [table(title, ("metric", "mean", "95% interval"), with_intervals(cold, cold["confidence"]))]
 
 
 def diagnosis_tables(found: dict[str, Any] | None) -> list[Any]:

@@ -54,8 +54,8 @@ class EvaluateResult:
     confidence: dict[str, tuple[float, float]]
     significance: dict[str, dict[str, float]]
     seconds: float
-    cold: dict[str, float]
-    """'users' whose target has no training interaction, and the metrics over them ('recall@10', …)."""
+    cold: dict[str, Any]
+    """See `cold_figures`."""
     diagnosis: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     return EvaluateResult(
         output=config.output, model=trained.name, split=config.split, users=len(ranks),
         unevaluated=catalogue.users - len(ranks), aggregates=metrics.aggregates, confidence=metrics.confidence,
-        significance=compare(metrics, other) if other else {}, seconds=seconds, cold=cold_figures(metrics, config.k),
+        significance=compare(metrics, other) if other else {}, seconds=seconds, cold=cold_figures(metrics, config),
         diagnosis=diagnosis,
     )  # fmt: skip
 
@@ -123,19 +123,14 @@ def metrics_of(
     ranks: np.ndarray, config: EvaluateConfig, *, user_ids: list[str], model: str, cold: np.ndarray
 ) -> Metrics:
     """Recall and NDCG of every user at every depth, their means and intervals. ranks (U,), cold (U,) bool."""
-    from bbqrec_cli.evaluation.metrics import aggregate, bootstrap_interval, ndcg_at_k, recall_at_k
+    from bbqrec_cli.evaluation.metrics import aggregate, intervals, ndcg_at_k, recall_at_k
     from bbqrec_cli.records import Metrics
 
     recall = {k: recall_at_k(ranks, k) for k in config.k}
     ndcg = {k: ndcg_at_k(ranks, k) for k in config.k}
-    confidence = {
-        f"{name}@{k}": bootstrap_interval(values, seed=config.seed)
-        for name, each in (("recall", recall), ("ndcg", ndcg))
-        for k, values in each.items()
-    }
     return Metrics(
         user_ids=user_ids, ranks=ranks, recall=recall, ndcg=ndcg, aggregates=aggregate(ranks, config.k),
-        confidence=confidence, model=model, split=config.split, cold=cold,
+        confidence=intervals(ranks, config.k, seed=config.seed), model=model, split=config.split, cold=cold,
     )  # fmt: skip
 
 
@@ -148,13 +143,16 @@ def taken_in_training(catalogue: Catalogue) -> np.ndarray:
     return np.bincount(leave_last_out(catalogue.sequences).train.items, minlength=catalogue.items) > 0
 
 
-def cold_figures(metrics: Metrics, ks: tuple[int, ...]) -> dict[str, float]:
-    """'users' whose target has no training interaction, and the aggregates over them alone."""
-    from bbqrec_cli.evaluation.metrics import aggregate
+def cold_figures(metrics: Metrics, config: EvaluateConfig) -> dict[str, Any]:
+    """'users' whose target has no training interaction; where there are some, the aggregates over them alone
+    ('recall@10', …) and their intervals ('confidence')."""
+    from bbqrec_cli.evaluation.metrics import aggregate, intervals
 
     assert metrics.cold is not None  # `run` has just made it
-    ranks = metrics.ranks[metrics.cold]
-    return {"users": len(ranks)} | (aggregate(ranks, ks) if len(ranks) else {})
+    ranks, found = metrics.ranks[metrics.cold], {}
+    if len(ranks):
+        found = aggregate(ranks, config.k) | {"confidence": intervals(ranks, config.k, seed=config.seed)}
+    return {"users": len(ranks)} | found
 
 
 def diagnose_generator(
