@@ -27,7 +27,7 @@ def ndcg_at_k(ranks: np.ndarray, k: int) -> np.ndarray:
 
 def per_user(ranks: np.ndarray, ks: Iterable[int]) -> dict[str, np.ndarray]:
     """{'recall@5': every user's (B,), 'ndcg@5': …} for each k."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for k in ks:
         found |= {f"recall@{k}": recall_at_k(ranks, k), f"ndcg@{k}": ndcg_at_k(ranks, k)}
     return found
