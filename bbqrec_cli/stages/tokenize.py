@@ -41,10 +41,10 @@ class TokenizeConfig(StageConfig):
     )
     id_signal: str = option(
         "neighbours",
-        "ID signal of appended items: the mean of similar old items (neighbours), or absent.",
+        "ID signal of items that nobody took, new ones too: the mean of similar taken items (neighbours), or absent.",
         choices=("neighbours", "absent"),
     )
-    neighbours: int = option(50, "Old items of that mean.", minimum=1)
+    neighbours: int = option(50, "Taken items of that mean.", minimum=1)
     method: str = option("bbqrec", f"Tokenizer: {', '.join(TOKENIZERS)}.")
     paper: bool = option(False, "The paper's exact setting where the defaults depart from it; other options win.")
     on_collision: str = option(
@@ -62,6 +62,11 @@ class TokenizeConfig(StageConfig):
     def target(self) -> Path:
         """The output, given or not."""
         return self.output or Path("grown.h5" if self.append else "tokens.h5")
+
+    @property
+    def lenders(self) -> int:
+        """Of how many taken items the ID signal of another one is the mean; 0: it is absent."""
+        return self.neighbours if self.id_signal == "neighbours" else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +96,14 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     Raises:
         UsageError, DataError, CollapseError, LackingError and the errors of reading and writing files.
     """
+    import numpy as np
+
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
     from bbqrec_cli.grouping import colliding
     from bbqrec_cli.hdf5 import check_output, read_features, write_tokens
     from bbqrec_cli.records import Tokens
     from bbqrec_cli.tokenizers.base import RunSettings, code_figures
+    from bbqrec_cli.tokenizers.growth import with_ids_of_untaken
     from bbqrec_cli.tokenizers.registry import build_tokenizer, input_files, tokenizer_config
     from bbqrec_cli.tokenizers.resolution import resolve
 
@@ -115,7 +123,9 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
         seed=config.seed, device=device, precision=precision, progress=progress, checkpoint=checkpoint,
         resume=config.resume, identity=identity(config, resolved | {"precision": precision}, named),
     )  # fmt: skip
-    made = build_tokenizer(config.method, method).fit(tokenizer_input(features), settings)
+    inputs = tokenizer_input(features)
+    made = build_tokenizer(config.method, method).fit(inputs, settings)
+    made = with_ids_of_untaken(made, np.unique(inputs.train.items), neighbours=config.lenders, device=device)
     figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
     check_collapse(made, figures, config, progress)
     # Over all sessions, where it was interrupted.
@@ -181,8 +191,7 @@ def grow(config: TokenizeConfig, path: Path, progress: Progress = SILENT) -> Tok
     if not len(rows):
         raise DataError(f"{config.features}: {path} has all of its {new.items:,} items: nothing to append")
     encode = tokenizer.restore(old.codes, old.encoder, device)
-    neighbours = config.neighbours if config.id_signal == "neighbours" else 0
-    fresh = encode_new(encode, blocks(config.features, old, rows), old, neighbours=neighbours, device=device)
+    fresh = encode_new(encode, blocks(config.features, old, rows), old, neighbours=config.lenders, device=device)
     made = grown_codes(old.codes, fresh)
     figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
     codes = resolve(made, config.on_collision, frozen=old.catalogue.items)

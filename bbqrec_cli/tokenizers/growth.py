@@ -1,4 +1,4 @@
-"""Codes for items that come later, with every old code as it is.
+"""Codes for items that nobody took yet: those that come later, with every old code as it is, and those of the fit.
 
 n new items, I old ones, L levels, M signals, N codes, D width of a code.
 """
@@ -32,28 +32,29 @@ def encode_new(
         blocks: the new items' features, some at a time.
         neighbours: of how many similar old items an ID signal is the mean; 0: it stays absent.
     """
-    with_id = id_of_neighbours(old, neighbours=neighbours, device=device) if neighbours else None
+    taken = np.unique(leave_last_out(old.catalogue.sequences).train.items)
+    with_id = id_of_neighbours(old.codes, taken, neighbours=neighbours, device=device) if neighbours else None
     parts = [encode(features) if with_id is None else with_id(encode(features)) for features in blocks]
     names = [f.name for f in dataclasses.fields(Encoded)]
     return Encoded(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
-def id_of_neighbours(old: Tokens, *, neighbours: int, device: torch.device) -> Callable[[Encoded], Encoded] | None:
-    """What gives new items an ID signal: the mean of those of the old items that are most like them in content.
+def id_of_neighbours(
+    codes: Codes, taken: np.ndarray, *, neighbours: int, device: torch.device
+) -> Callable[[Encoded], Encoded] | None:
+    """What gives items an ID signal: the mean of those of the taken items that are most like them in content.
 
-    Like: the sum over the content signals that both have of the cosine of their vectors. Only old items with a training
-    interaction count, since the ID of another one says nothing. A new item without content has no ID signal. None where
-    the old items have no such signal, or nobody took one.
+    Like: the sum over the content signals that both have of the cosine of their vectors. Only items with a training
+    interaction count (their rows are `taken`), since the ID of another one says nothing. An item without content has no
+    ID signal. None where `codes` have no such signal, or nobody took an item.
     """
-    codes = old.codes
-    known = np.unique(leave_last_out(old.catalogue.sequences).train.items)
-    if "id" not in codes.modalities or not len(known):
+    if "id" not in codes.modalities or not len(taken):
         return None
     assert codes.codebooks is not None  # they are where the encoder is
     assert codes.item_vectors is not None
     signal, signals = codes.modalities.index("id"), len(codes.modalities)
     content = [number for number in range(signals) if number != signal]
-    vectors = torch.from_numpy(codes.item_vectors[known]).to(device).unflatten(1, (signals, -1))
+    vectors = torch.from_numpy(codes.item_vectors[taken]).to(device).unflatten(1, (signals, -1))
     keys, values = normalize(vectors[:, content], dim=2).flatten(1), vectors[:, signal]
     quantizer = residual_quantizer(codes.codebooks, signals=signals, device=device)
 
@@ -66,6 +67,48 @@ def id_of_neighbours(old: Tokens, *, neighbours: int, device: torch.device) -> C
         return quantised(quantizer, latents, present)
 
     return with_id
+
+
+def with_ids_of_untaken(made: Tokenized, taken: np.ndarray, *, neighbours: int, device: torch.device) -> Tokenized:
+    """The ID signal of the items of a fit that nobody took: as new items get it, since theirs is as it was drawn.
+
+    An item without any content keeps it: nothing else tells it apart.
+
+    Args:
+        taken: rows of the items with a training interaction.
+        neighbours: as for `encode_new`.
+    """
+    codes, present, latents = made.codes, made.present, made.latents
+    if "id" not in codes.modalities or present is None or latents is None:
+        return made
+    assert codes.codebooks is not None  # they are where the latents are
+    assert codes.item_vectors is not None
+    signal = codes.modalities.index("id")
+    rows = np.setdiff1d(np.flatnonzero(np.delete(present, signal, axis=1).any(axis=1)), taken)
+    if not len(rows):
+        return made
+    found = Encoded(
+        codes=codes.codes[rows], latents=latents[rows], vectors=codes.item_vectors[rows], present=present[rows]
+    )
+    found.latents[:, signal], found.present[:, signal] = 0, False
+    with_id = id_of_neighbours(codes, taken, neighbours=neighbours, device=device) if neighbours else None
+    if with_id is None:
+        quantizer = residual_quantizer(codes.codebooks, signals=len(codes.modalities), device=device)
+        found = quantised(quantizer, torch.from_numpy(found.latents).to(device), found.present)
+    else:
+        found = with_id(found)
+    pairs = ((codes.codes, found.codes), (codes.item_vectors, found.vectors), (present, found.present))
+    ids, vectors, there = (_replaced(old, rows, new) for old, new in pairs)
+    return dataclasses.replace(
+        made, codes=dataclasses.replace(codes, codes=ids, item_vectors=vectors), present=there,
+        latents=_replaced(latents, rows, found.latents),
+    )  # fmt: skip
+
+
+def _replaced(values: np.ndarray, rows: np.ndarray, new: np.ndarray) -> np.ndarray:
+    made = values.copy()
+    made[rows] = new
+    return made
 
 
 def mean_of_nearest(queries: Tensor, keys: Tensor, values: Tensor, *, neighbours: int) -> Tensor:

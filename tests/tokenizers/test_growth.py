@@ -10,8 +10,8 @@ import torch
 
 from bbqrec_cli.records import Catalogue, Codes, Sequences, Tokens
 from bbqrec_cli.tokenizers import growth
-from bbqrec_cli.tokenizers.base import Encoded
-from bbqrec_cli.tokenizers.growth import encode_new, id_of_neighbours
+from bbqrec_cli.tokenizers.base import Encoded, Tokenized
+from bbqrec_cli.tokenizers.growth import encode_new, id_of_neighbours, with_ids_of_untaken
 
 RNG = np.random.default_rng(3)
 ITEMS, WIDTH = 30, 4
@@ -67,7 +67,7 @@ def expected(old: Tokens, item: np.ndarray, neighbours: int) -> np.ndarray:
 @pytest.mark.parametrize("cells", [1, 1 << 26])
 def test_the_mean_of_the_nearest(old, new, neighbours, cells, monkeypatch):
     monkeypatch.setattr(growth, "CELLS", cells)
-    found = id_of_neighbours(old, neighbours=neighbours, device=torch.device("cpu"))(new)
+    found = id_of_neighbours(old.codes, np.array(TAKEN), neighbours=neighbours, device=torch.device("cpu"))(new)
     length = np.mean([np.linalg.norm(v) for v in old.codes.item_vectors.reshape(ITEMS, 3, WIDTH)[list(TAKEN), 1]])
     for row in (0, 1, 2, 4):
         mean = expected(old, new.latents[row], neighbours)
@@ -90,7 +90,7 @@ def test_absent_and_in_blocks(old, new):
 
     device = torch.device("cpu")
     assert not encode_new(encode, blocks, old, neighbours=0, device=device).present[:, 1].any()
-    once = id_of_neighbours(old, neighbours=3, device=device)(new)
+    once = id_of_neighbours(old.codes, np.array(TAKEN), neighbours=3, device=device)(new)
     parts = encode_new(encode, blocks, old, neighbours=3, device=device)
     for name in ("codes", "present"):
         np.testing.assert_array_equal(getattr(parts, name), getattr(once, name))
@@ -99,7 +99,52 @@ def test_absent_and_in_blocks(old, new):
 def test_nobody_to_take_it_from(old):
     """No signal of that name, or no item that was taken."""
     names = dataclasses.replace(old.codes, modalities=("text", "sound", "image"))
-    device = torch.device("cpu")
-    assert id_of_neighbours(dataclasses.replace(old, codes=names), neighbours=3, device=device) is None
-    idle = dataclasses.replace(old.catalogue, sequences=Sequences.from_lists([[]]))
-    assert id_of_neighbours(dataclasses.replace(old, catalogue=idle), neighbours=3, device=device) is None
+    device, taken = torch.device("cpu"), np.array(TAKEN)
+    assert id_of_neighbours(names, taken, neighbours=3, device=device) is None
+    assert id_of_neighbours(old.codes, taken[:0], neighbours=3, device=device) is None
+
+
+@pytest.fixture(scope="module")
+def fitted(old) -> Tokenized:
+    """The old items as a fit leaves them; item 26 has no content, item 27 no image."""
+    present = old.codes.present.copy()
+    present[26, [0, 2]], present[27, 2] = False, False
+    latents = RNG.standard_normal((ITEMS, 3, WIDTH)).astype(np.float32) * present[:, :, None]
+    return Tokenized(codes=old.codes, history=[], present=present, latents=latents)
+
+
+def test_untaken_items_of_a_fit(fitted, old):
+    """They get what they would get as new items; taken ones, and the one without content, stay as they are."""
+    device, taken = torch.device("cpu"), np.array(TAKEN)
+    rows = np.array([24, 25, 27, 28, 29])
+    found = with_ids_of_untaken(fitted, taken, neighbours=3, device=device)
+    latents, present = fitted.latents[rows].copy(), fitted.present[rows].copy()
+    latents[:, 1], present[:, 1] = 0, False
+    new = Encoded(codes=fitted.codes.codes[rows], latents=latents, vectors=latents.reshape(5, -1), present=present)
+    alone = id_of_neighbours(old.codes, taken, neighbours=3, device=device)(new)
+    np.testing.assert_array_equal(found.codes.codes[rows], alone.codes)
+    np.testing.assert_array_equal(found.codes.item_vectors[rows], alone.vectors)
+    np.testing.assert_array_equal(found.latents[rows], alone.latents)
+    assert found.present[rows, 1].all()
+    assert not np.array_equal(found.latents[rows, 1], fitted.latents[rows, 1])
+    others = [*TAKEN, 26]
+    for mine, before in (
+        (found.codes.codes, fitted.codes.codes), (found.latents, fitted.latents), (found.present, fitted.present),
+        (found.codes.item_vectors, fitted.codes.item_vectors),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(mine[others], before[others])
+
+
+def test_untaken_items_without_an_id_signal(fitted):
+    found = with_ids_of_untaken(fitted, np.array(TAKEN), neighbours=0, device=torch.device("cpu"))
+    rows = [24, 25, 27, 28, 29]
+    assert not found.present[rows, 1].any()
+    assert not found.codes.item_vectors.reshape(ITEMS, 3, WIDTH)[rows, 1].any()
+    assert found.present[26, 1]
+
+
+def test_a_fit_without_ids_or_untaken_items_stays_as_it_is(fitted):
+    names = dataclasses.replace(fitted.codes, modalities=("text", "sound", "image"))
+    other, device = dataclasses.replace(fitted, codes=names), torch.device("cpu")
+    assert with_ids_of_untaken(other, np.array(TAKEN), neighbours=3, device=device) is other
+    assert with_ids_of_untaken(fitted, np.arange(ITEMS), neighbours=3, device=device) is fitted
