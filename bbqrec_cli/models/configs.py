@@ -57,6 +57,7 @@ class BBQRecConfig(TrainingConfig):
         choices=("free", "composed", "none"),
     )
     tied_embeddings: bool = option(True, "One table embeds the codes and predicts them.")
+    signal_weights: bool = option(False, "Learn a weight of each level's and signal's logits (beyond the paper).")
     dense_head: bool = option(False, "A second head that scores all items at once (beyond the paper).")
     dense_weight: float = option(1.0, "Weight of the dense head's loss.", minimum=0)
     label_smoothing: float = option(0.0, "Share of a level's target spread over what exists.", minimum=0, maximum=0.9)

@@ -44,6 +44,7 @@ class SemanticIDGenerator(Recommender):
             (beyond the paper): free (a vector and a bias of its own), composed (the mean of the deeper codes below it)
             or none.
         tied_embeddings: one table embeds the codes and predicts them.
+        signal_weights: a factor is learnt for what each level and signal says of the next item (beyond the paper).
         dense_head: a second head scores all items at once, and `recommend` mixes both (beyond the paper).
         dense_weight: of its loss, beside the generator's.
         label_smoothing: share of each level's target that is spread evenly over what could have been there.
@@ -61,8 +62,8 @@ class SemanticIDGenerator(Recommender):
         self, *, items: int, codes: Codes, width: int = 128, layers: int = 2, decoder_layers: int = 2, heads: int = 4,
         dropout: float = 0.2, similarity_buckets: int = 100, variant: str = "full", masking: str = "causal",
         normalisation: str = "catalogue", tuple_vectors: str = "free", tied_embeddings: bool = True,
-        dense_head: bool = False, dense_weight: float = 1.0, label_smoothing: float = 0.0, code_dropout: float = 0.0,
-        init_std: float = INIT_STD, history: int = HISTORY,
+        signal_weights: bool = False, dense_head: bool = False, dense_weight: float = 1.0, label_smoothing: float = 0.0,
+        code_dropout: float = 0.0, init_std: float = INIT_STD, history: int = HISTORY,
     ) -> None:  # fmt: skip
         super().__init__()
         self.levels, self.signals, self.size = codes.levels, codes.codes.shape[2], codes.codebook_size
@@ -85,7 +86,7 @@ class SemanticIDGenerator(Recommender):
         if self.similar:
             vectors = normalize(torch.from_numpy(codes.item_vectors).float(), dim=1)
             self.register_buffer("vectors", vectors, persistent=False)
-        self._make_codes(width, tied_embeddings, tuple_vectors)
+        self._make_codes(width, tied_embeddings, signal_weights, tuple_vectors)
         self.dense_weight = dense_weight
         self.dense = DenseHead(items, width) if dense_head else None
         self.positions, self.depths = embedding(history, width, init_std), embedding(self.levels, width, init_std)
@@ -103,13 +104,14 @@ class SemanticIDGenerator(Recommender):
         if variant == "inherit":
             self._inherit(codes)
 
-    def _make_codes(self, width: int, tied: bool, tuple_vectors: str) -> None:
+    def _make_codes(self, width: int, tied: bool, weighed: bool, tuple_vectors: str) -> None:
         """The parameters of codes and of the first level's tuples."""
         # One table for all (level, signal) pairs: row (level · M + signal) · N + code.
         rows = self.levels * self.signals * self.size
         self.tokens = embedding(rows, width, self.init_std)
         self.outputs = None if tied else embedding(rows, width, self.init_std)
         self.bias = nn.Parameter(torch.zeros(self.levels, self.signals, self.size))
+        self.weights = nn.Parameter(torch.ones(self.levels, self.signals)) if weighed else None
         self.looks_ahead = self.over_children and self.levels > 1 and tuple_vectors == "composed"
         tuples = len(self.trie.codes(0)) if self.over_children and tuple_vectors == "free" else 0
         # They start at zero: only what the shared codes cannot say is to be learnt here.
@@ -250,7 +252,8 @@ class SemanticIDGenerator(Recommender):
 
     def table(self, level: int) -> Tensor:
         """The level's code vectors that predict, (M, N, D)."""
-        return (self.outputs or self.tokens).weight.view(self.levels, self.signals, self.size, -1)[level]
+        table = (self.outputs or self.tokens).weight.view(self.levels, self.signals, self.size, -1)[level]
+        return table if self.weights is None else table * self.weights[level].view(-1, 1, 1)
 
     def logits(self, states: Tensor, level: int) -> Tensor:
         """Logits of a level's codes, one head a signal. states (..., D) -> (..., M, N)."""

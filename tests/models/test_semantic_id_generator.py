@@ -84,9 +84,26 @@ def test_composed_tuple_vectors_are_the_mean_of_the_codes_below():
     assert generator(1, 2, tuple_vectors="composed").of_tuples() is None, "nothing is below"
 
 
+def test_weights_of_signals_scale_what_each_says(batch):
+    """They start at one, and a signal of weight 0 leaves the choice to the others."""
+    plain, weighed = generator(2, 2), generator(2, 2, signal_weights=True)
+    weighed.load_state_dict(plain.state_dict() | {"weights": torch.ones(2, 2)})
+    torch.testing.assert_close(weighed.score_all(batch), plain.score_all(batch))
+    with torch.no_grad():
+        weighed.weights[:, 1] = 0
+        weighed.tuples.zero_()
+    states = torch.randn(4, 8)
+    for level in (0, 1):
+        torch.testing.assert_close(weighed.logits(states, level)[:, 0], plain.logits(states, level)[:, 0])
+        assert (weighed.logits(states, level)[:, 1] == weighed.bias[level, 1]).all()
+    plain.loss(batch)
+    weighed.loss(batch).backward()
+    assert (weighed.weights.grad != 0).all()
+
+
 WAYS = [
     {}, {"normalisation": "codes"}, {"tuple_vectors": "composed"}, {"tied_embeddings": False}, {"dense_head": True},
-    {"normalisation": "codes", "dense_head": True},
+    {"signal_weights": True}, {"normalisation": "codes", "dense_head": True},
 ]  # fmt: skip
 
 
