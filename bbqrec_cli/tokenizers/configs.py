@@ -9,6 +9,7 @@ from bbqrec_cli.config import option
 from bbqrec_cli.errors import UsageError
 
 _WARMUP = "Epochs without quantisation before k-means; -1: half of them (bbqrec), a sixth (rqvae, letter)."
+_SINKHORN = "While training, spread each batch evenly over the last level's codes, with this ε; 0: do not."
 
 
 class _WithWarmup:
@@ -117,6 +118,7 @@ class RQVAEConfig(_WithWarmup):
     alpha: float = option(0.25, "α, weight of the commitment term (eq. 9).", minimum=0)
     hidden: int = option(512, "Width of the encoders' and decoders' hidden layer.", minimum=1)
     restart_dead_codes: bool = option(True, "Move unused codes onto random residuals after an epoch.")
+    sinkhorn: float = option(0.0, _SINKHORN, minimum=0, maximum=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +132,7 @@ class LETTERConfig(RQVAEConfig):
     collaborative_weight: float = option(0.01, "LETTER's α, weight of following them; 0 needs no model.", minimum=0)
     diversity_weight: float = option(0.0001, "LETTER's β, weight of the codes' diversity.", minimum=0)
     clusters: int = option(10, "Clusters of a codebook's codes, for the diversity.", minimum=1)
+    sinkhorn: float = option(0.003, _SINKHORN, minimum=0, maximum=1)
 
 
 @dataclass(frozen=True, kw_only=True)

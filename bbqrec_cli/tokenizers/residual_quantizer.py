@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from bbqrec_cli.seeds import derive
+from bbqrec_cli.tokenizers.even_codes import even_codes
 from bbqrec_cli.tokenizers.kmeans import residual_kmeans
 
 
@@ -81,13 +82,17 @@ class ResidualQuantizer(nn.Module):
                 self.sums.copy_(self.codebooks)
             self.initialised.fill_(True)
 
-    def forward(self, z: Tensor) -> Quantized:
-        """z (n, M, D) -> its quantisation."""
+    def forward(self, z: Tensor, *, sinkhorn: float = 0.0) -> Quantized:
+        """z (n, M, D) -> its quantisation.
+
+        sinkhorn: ε with which these items are spread evenly over the last level's codes (`even_codes`); 0: not.
+        """
         z = z.float()
         residual, total, loss, codes = z, torch.zeros_like(z), z.new_zeros(z.shape[:2]), []
         for level in range(self.levels):
             books = self.codebooks[:, level].expand(z.shape[1], -1, -1)
-            code = nearest_code(residual.detach(), books.detach())
+            spread = sinkhorn if level == self.levels - 1 else 0.0
+            code = choose_code(residual.detach(), books.detach(), sinkhorn=spread)
             chosen = books.gather(1, code.T.unsqueeze(2).expand(-1, -1, books.shape[2])).transpose(0, 1)
             pull = (residual.detach() - chosen).square().sum(2)
             commit = (residual - chosen.detach()).square().sum(2)
@@ -137,6 +142,15 @@ def rotated(z: Tensor, q: Tensor) -> Tensor:
         stretch = q.norm(dim=-1, keepdim=True) / z.norm(dim=-1, keepdim=True).clamp(min=1e-6)
     turned = z - 2 * (z * middle).sum(-1, keepdim=True) * middle + 2 * (z * start).sum(-1, keepdim=True) * end
     return stretch * turned
+
+
+def choose_code(vectors: Tensor, books: Tensor, *, sinkhorn: float) -> Tensor:
+    """`nearest_code`, or with sinkhorn > 0 the `even_codes` of each signal. (n, M, D), (M, N, D) -> (n, M) int64."""
+    if not sinkhorn:
+        return nearest_code(vectors, books)
+    with torch.autocast(vectors.device.type, enabled=False):
+        distances = torch.cdist(vectors.float().transpose(0, 1), books.float()).square()
+    return torch.stack([even_codes(each, epsilon=sinkhorn) for each in distances], dim=1)
 
 
 def nearest_code(vectors: Tensor, books: Tensor, *, largest: int = 1 << 26) -> Tensor:

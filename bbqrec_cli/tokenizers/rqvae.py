@@ -72,7 +72,7 @@ class RQVAENetwork(TokenizerNetwork):
 
     def __init__(self, config: RQVAEConfig, content: Content) -> None:
         super().__init__()
-        width, hidden = content.values.shape[1], config.hidden
+        width, hidden, self.sinkhorn = content.values.shape[1], config.hidden, config.sinkhorn
         self.register_buffer("features", torch.from_numpy(content.values), persistent=False)
         self.register_buffer("present", torch.from_numpy(content.present), persistent=False)
         self.encoder = encoder_network(width, hidden=hidden, dim=config.dim)
@@ -99,7 +99,7 @@ class RQVAENetwork(TokenizerNetwork):
         z, found = self.encoder(x).float(), None
         quantisation = z.new_zeros(())
         if self.quantizer.initialised:
-            found = self.quantizer(z.unsqueeze(1))
+            found = self.quantizer(z.unsqueeze(1), sinkhorn=self.sinkhorn)
             z, quantisation = found.vectors.squeeze(1), found.loss.mean()
         error = (self.decoder(z).float() - x) * self.present[batch.rows]
         reconstruction = error.square().sum(1).mean()

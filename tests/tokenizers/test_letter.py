@@ -12,7 +12,7 @@ from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.records import Features, TrainedModel
 from bbqrec_cli.tokenizers.base import RunSettings, TokenizerInput
-from bbqrec_cli.tokenizers.configs import LETTERConfig
+from bbqrec_cli.tokenizers.configs import LETTERConfig, RQVAEConfig
 from bbqrec_cli.tokenizers.content import choose_content
 from bbqrec_cli.tokenizers.letter import LETTER, LETTERNetwork, code_clusters, collaborative_loss, diversity_loss
 from bbqrec_cli.tokenizers.rqvae import Rows, RQVAENetwork
@@ -111,7 +111,7 @@ def test_what_is_added_to_an_rqvae(inputs):
     assert plain == 0
     added = 8 * (0.5 * parts["collaboration"] + 0.25 * parts["diversity"])
     torch.testing.assert_close(parts["loss"], parts["reconstruction"] + parts["quantisation"] + added)
-    found = made.quantizer(made.encode(rows))
+    found = made.quantizer(made.encode(rows), sinkhorn=config.sinkhorn)
     q = made.project(found.vectors[:, 0]).detach().numpy()
     assert parts["collaboration"].item() == pytest.approx(
         -np.log(np.diag(softmax(q @ table[rows.numpy()].T))).mean(), rel=1e-4
@@ -121,6 +121,28 @@ def test_what_is_added_to_an_rqvae(inputs):
     assert parts["diversity"].item() == pytest.approx(np.mean(levels)), "with two codes a cluster nothing is drawn"
     parts["loss"].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in made.parameters())
+
+
+def test_the_published_epsilon():
+    """LETTER's program spreads a batch over the last level's codes; its IDs and an RQ-VAE's do without."""
+    assert (LETTERConfig().sinkhorn, RQVAEConfig().sinkhorn) == (0.003, 0)
+
+
+def test_even_codes_are_what_follows_and_spreads(inputs):
+    """Both losses are of the codes with which a batch trains."""
+    config = dataclasses.replace(SMALL, codebook_size=4, clusters=2, diversity_weight=1.0)
+    made, rows = network(inputs, config, np.eye(12, 6, dtype=np.float32)), torch.arange(12)
+    made.set_clusters(np.array([[0, 0, 1, 1]] * 2))  # two codes each: nothing is drawn
+    even = made.quantizer(made.encode(rows), sinkhorn=0.003)
+    nearest = made.quantizer(made.encode(rows))
+    assert even.codes[:, 0].equal(nearest.codes[:, 0])
+    assert not even.codes[:, 1].equal(nearest.codes[:, 1])
+    found = made.loss(Rows(rows))
+    for codes, same in ((even, True), (nearest, False)):
+        vectors = codes.vectors.squeeze(1)
+        expected = made.further(rows, vectors, codes)[1]
+        for part in ("collaboration", "diversity"):
+            assert (found[part].item() == pytest.approx(expected[part].item())) is same
 
 
 def test_no_projection_where_the_widths_agree(inputs):

@@ -181,3 +181,24 @@ def test_codes_are_the_nearest_by_the_codebooks(inputs):
         total += books[level][nearest]
     np.testing.assert_array_equal(vectors[:10], total[:10])
     assert not vectors[10].any(), "the item without a text"
+
+
+def test_sinkhorn_is_for_training_alone(inputs):
+    """The loss takes even codes at the last level; IDs and figures are of the nearest ones, as for a new item."""
+    content = choose_content(SMALL, inputs)
+    plain, even = initialised(content), initialised(content, sinkhorn=0.003)
+    rows = torch.arange(12)
+    found = even.quantizer(even.encode(rows), sinkhorn=0.003)
+    assert even.loss(Rows(rows))["quantisation"].item() == pytest.approx(found.loss.mean().item())
+    assert even.loss(Rows(rows))["quantisation"] > plain.loss(Rows(rows))["quantisation"]
+    for model in (plain, even):
+        codes = model.quantizer(model.encode(rows)).codes
+        np.testing.assert_array_equal(assign(model.train())[0], codes)
+
+
+def test_sinkhorn_trains(inputs):
+    """Other codebooks than without it; the first level, and the warm-up, know nothing of it."""
+    one, other = (RQVAE(small(sinkhorn=epsilon)).fit(inputs, RunSettings()) for epsilon in (0.0, 0.003))
+    assert not np.array_equal(one.codes.codebooks, other.codes.codebooks)
+    assert [row["loss"] for row in one.history[:5]] == [row["loss"] for row in other.history[:5]]
+    assert one.history[5]["loss"] < other.history[5]["loss"]
