@@ -14,6 +14,7 @@ from bbqrec_cli import hdf5
 from bbqrec_cli.evaluation.metrics import bootstrap_interval
 from bbqrec_cli.records import Catalogue, Feature, Features, Sequences, Tokens
 from bbqrec_cli.stages import tokenize
+from bbqrec_cli.tokenizers import blocks
 
 NEW = (3, 7, 11)
 """Rows of the whole catalogue whose items come later; one of each group."""
@@ -104,7 +105,7 @@ def test_only_the_new_items_and_all_of_them_at_once_say_the_same(
     bbqrec, old, grown, features, tmp_path, method, monkeypatch
 ):
     """A file of the new items alone, without users; and read one item at a time."""
-    monkeypatch.setattr(tokenize, "BLOCK", 1)
+    monkeypatch.setattr(blocks, "BLOCK", 1)
     after, _ = append(bbqrec, old[method], grown, tmp_path / "one.h5")
     hdf5.write_features(tmp_path / "new.h5", part(features, (7, 11, 3), users=False), config={})
     alone, _ = append(bbqrec, old[method], tmp_path / "new.h5", tmp_path / "alone.h5")
@@ -219,7 +220,7 @@ def test_the_usual_name(bbqrec, old, grown, tmp_path, monkeypatch):
 
 
 def test_nan_names_the_item(bbqrec, old, features, tmp_path, monkeypatch):
-    monkeypatch.setattr(tokenize, "BLOCK", 4)
+    monkeypatch.setattr(blocks, "BLOCK", 4)
     values = features.features["text"].values.copy()
     values[7, 1] = np.nan
     bad = changed(features, tmp_path / "f.h5", "text", values=values)

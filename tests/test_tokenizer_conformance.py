@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from bbqrec_cli import hdf5
-from bbqrec_cli.errors import DataError, InterruptedRunError, MissingPackageError
+from bbqrec_cli.errors import DataError, InterruptedRunError, MissingPackageError, UsageError
 from bbqrec_cli.records import Catalogue, Feature, Features, Sequences, Tokens, TrainedModel
 from bbqrec_cli.stages.tokenize import TokenizeConfig, TokenizeResult, run
 from bbqrec_cli.tokenizers import training
-from bbqrec_cli.tokenizers.base import Encoding
+from bbqrec_cli.tokenizers.base import Encoding, Sampling
 from bbqrec_cli.tokenizers.registry import TOKENIZERS, build_tokenizer, tokenizer_config
 
 ITEMS, USERS = 12, 30
@@ -156,6 +156,21 @@ def test_the_file_gives_its_items_their_codes_again(config, features, method, op
     learnt = [signal for signal in range(shape[1]) if signal not in content]
     assert not found.present[:, learnt].any(), "an ID is learnt, nobody can know that of a new item"
     assert not vectors[:, learnt].any()
+
+
+def test_a_sample_is_enough_or_refused(made, config, method, options, tmp_path):
+    """All items get codes of the same kind; as many items as there are give the codes of them all."""
+    if not isinstance(build_tokenizer(method, tokenizer_config(method, options)), Sampling):
+        with pytest.raises(UsageError, match=f"--fit-items .* {method}"):
+            tokenize(config, tmp_path / "t.h5", fit_items=6)
+        return
+    few, result = tokenize(config, tmp_path / "few.h5", fit_items=6)
+    assert few.codes.codes.shape == made[0].codes.codes.shape
+    assert few.codes.item_vectors.shape == made[0].codes.item_vectors.shape
+    assert len(few.history) == len(made[0].history)
+    assert result.items == ITEMS
+    np.testing.assert_array_equal(few.codes.present, made[0].codes.present)
+    assert_same(made[0], tokenize(config, tmp_path / "all.h5", fit_items=ITEMS)[0])
 
 
 def test_the_result(made):

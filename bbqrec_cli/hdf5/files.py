@@ -78,6 +78,12 @@ def read_feature_rows(path: Path, names: Sequence[str], start: int, stop: int) -
         return found
 
 
+def read_present(path: Path) -> dict[str, np.ndarray]:
+    """Feature -> (I,) bool, which items of a features file have it. Raises: the errors of `open_file`."""
+    with open_file(path, "features") as file:
+        return {name: file.array(f"features/{name}/present") for name in file.names("features")}
+
+
 def write_tokens(path: Path, tokens: Tokens, **provenance: Any) -> None:
     """`provenance`: config, parents, force, as in `store.write`."""
     attributes, datasets = _codes_out(tokens.codes)

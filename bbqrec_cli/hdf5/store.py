@@ -128,12 +128,15 @@ def _write_strings(file: h5py.File, name: str, value: Sequence[Any]) -> None:
 
     HDF5 keeps strings of variable length in a heap without checksums, where a flipped bit can hang the library.
     """
-    texts = [_encode(text, name, row) for row, text in enumerate(value)]
-    longest = max(map(len, texts), default=0) or 1
-    if longest * len(texts) > _LARGEST_PADDED:
+
+    def texts() -> Iterator[bytes]:  # twice, since a list of the ids of a large catalogue is larger than their dataset
+        return (_encode(text, name, row) for row, text in enumerate(value))
+
+    longest = max(map(len, texts()), default=0) or 1
+    if longest * len(value) > _LARGEST_PADDED:
         file.create_dataset(name, data=np.array(value, dtype=object), dtype=h5py.string_dtype())
     else:
-        padded = np.array(texts, dtype=h5py.string_dtype(length=longest))
+        padded = np.fromiter(texts(), dtype=h5py.string_dtype(length=longest), count=len(value))
         file.create_dataset(name, data=padded, **_storage(padded))
 
 

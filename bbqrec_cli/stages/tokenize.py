@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +15,13 @@ from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.tokenizers.registry import TOKENIZERS
 
 if TYPE_CHECKING:
-    import numpy as np
+    import torch
 
-    from bbqrec_cli.records import Feature, Features, Tokens
-    from bbqrec_cli.tokenizers.base import Tokenized
+    from bbqrec_cli.records import Catalogue, Tokens
+    from bbqrec_cli.tokenizers.base import Tokenized, TokenizerInput
 
 LATER = ("features", "on_collision", "append", "id_signal", "neighbours")
 """Options that say nothing of how a tokenizer is fitted."""
-BLOCK = 8192
-"""New items that are encoded at once."""
 ON_COLLISION = ("nearest", "sinkhorn", "suffix", "share")
 
 
@@ -46,6 +43,12 @@ class TokenizeConfig(StageConfig):
     )
     neighbours: int = option(50, "Taken items of that mean.", minimum=1)
     method: str = option("bbqrec", f"Tokenizer: {', '.join(TOKENIZERS)}.")
+    fit_items: int = option(
+        0,
+        "Items that the tokenizer is fitted on, drawn from those with content; then all get codes, in blocks, so that "
+        "memory holds the features of so many only. 0: all.",
+        minimum=0,
+    )
     paper: bool = option(False, "The paper's exact setting where the defaults depart from it; other options win.")
     on_collision: str = option(
         "nearest",
@@ -100,7 +103,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
 
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
     from bbqrec_cli.grouping import colliding
-    from bbqrec_cli.hdf5 import check_output, read_features, write_tokens
+    from bbqrec_cli.hdf5 import check_output, write_tokens
     from bbqrec_cli.records import Tokens
     from bbqrec_cli.tokenizers.base import RunSettings, code_figures
     from bbqrec_cli.tokenizers.growth import with_ids_of_untaken
@@ -114,8 +117,9 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
     parents = [config.features, *(path for _, path in named)]
     check_output(config.target, force=config.force, inputs=parents)
     set_threads(config.threads)
-    device = resolve_device(config.device)
-    features, began = read_features(config.features), time.perf_counter()
+    device, tokenizer = resolve_device(config.device), build_tokenizer(config.method, method)
+    catalogue, inputs = tokenizer_input(config, tokenizer)
+    began = time.perf_counter()
     resolved = stored(config) | {"options": stored(method)}
     precision = resolve_precision(config.precision, device)
     checkpoint = config.target.with_name(config.target.name + ".checkpoint")
@@ -123,23 +127,26 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> TokenizeResult:
         seed=config.seed, device=device, precision=precision, progress=progress, checkpoint=checkpoint,
         resume=config.resume, identity=identity(config, resolved | {"precision": precision}, named),
     )  # fmt: skip
-    inputs = tokenizer_input(features)
-    made = build_tokenizer(config.method, method).fit(inputs, settings)
+    made = tokenizer.fit(inputs, settings)
     made = with_ids_of_untaken(made, np.unique(inputs.train.items), neighbours=config.lenders, device=device)
-    figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
-    check_collapse(made, figures, config, progress)
     # Over all sessions, where it was interrupted.
     seconds = sum(row["seconds"] for row in made.history) if made.history else time.perf_counter() - began
+    if inputs.sample is not None:
+        began = time.perf_counter()
+        made = encode_all(made, tokenizer, config, catalogue.items, device, progress)
+        seconds += time.perf_counter() - began
+    figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
+    check_collapse(made, figures, config, progress)
     codes = dataclasses.replace(resolve(made, config.on_collision), present=made.present)
     left = colliding(codes.codes)
     say_what_is_left(left, config, progress)
     resolved["colliding_items"] = {"before": figures["colliding_items"], "after": left}
-    tokens = Tokens(catalogue=features.catalogue, codes=codes, history=made.history, encoder=made.encoder)
+    tokens = Tokens(catalogue=catalogue, codes=codes, history=made.history, encoder=made.encoder)
     write_tokens(config.target, tokens, config=resolved, parents=parents, force=config.force)
     checkpoint.unlink(missing_ok=True)
     return TokenizeResult(
         output=config.target, method=config.method, levels=codes.levels, codebook_size=codes.codebook_size,
-        signals=codes.modalities, items=features.catalogue.items, colliding_items=left,
+        signals=codes.modalities, items=catalogue.items, colliding_items=left,
         epochs=len(made.history), seconds=seconds, figures=figures,
     )  # fmt: skip
 
@@ -176,8 +183,9 @@ def grow(config: TokenizeConfig, path: Path, progress: Progress = SILENT) -> Tok
     from bbqrec_cli.hdf5 import check_output, describe, open_file, read_catalogue, read_tokens, write_tokens
     from bbqrec_cli.records import Tokens
     from bbqrec_cli.tokenizers.base import code_figures
-    from bbqrec_cli.tokenizers.growth import encode_new, grown_codes
-    from bbqrec_cli.tokenizers.resolution import resolve
+    from bbqrec_cli.tokenizers.blocks import encode_blocks, feature_blocks
+    from bbqrec_cli.tokenizers.growth import check_inputs, encode_new
+    from bbqrec_cli.tokenizers.resolution import MOVING, resolve
 
     began = time.perf_counter()
     check_output(config.target, force=config.force, inputs=[config.features, path])
@@ -186,24 +194,32 @@ def grow(config: TokenizeConfig, path: Path, progress: Progress = SILENT) -> Tok
     tokenizer = restorable(config, path, old, about)
     with open_file(config.features, "features"):
         new = read_catalogue(config.features)
-    check_inputs(config, path, old)
+    assert old.encoder is not None  # `restorable` saw to it
+    check_inputs(config.features, old.encoder, path)
     rows = new_rows(old.catalogue, new)
     if not len(rows):
         raise DataError(f"{config.features}: {path} has all of its {new.items:,} items: nothing to append")
-    encode = tokenizer.restore(old.codes, old.encoder, device)
-    fresh = encode_new(encode, blocks(config.features, old, rows), old, neighbours=config.lenders, device=device)
-    made = grown_codes(old.codes, fresh)
+    # Before there are codes: it takes memory of its own.
+    catalogue = grown(old.catalogue, new)
+    encode = encode_new(
+        tokenizer.restore(old.codes, old.encoder, device), old, neighbours=config.lenders, device=device
+    )
+    made = encode_blocks(
+        old.codes, encode, feature_blocks(config.features, tuple(old.encoder.inputs), rows),
+        keep=old.catalogue.items, items=catalogue.items,
+        latents=config.on_collision in MOVING, progress=progress,
+    )  # fmt: skip
     figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
     codes = resolve(made, config.on_collision, frozen=old.catalogue.items)
     left = colliding(codes.codes)
     say_what_is_left(left, config, progress)
-    tokens = Tokens(catalogue=grown(old.catalogue, new), codes=codes, history=old.history, encoder=old.encoder)
+    tokens = Tokens(catalogue=catalogue, codes=codes, history=old.history, encoder=old.encoder)
     resolved = stored(config) | {"method": about["method"], "options": about["options"], "new_items": len(rows)}
     resolved["colliding_items"] = {"before": figures["colliding_items"], "after": left}
     write_tokens(config.target, tokens, config=resolved, parents=[path, config.features], force=config.force)
     return TokenizeResult(
         output=config.target, method=codes.method, levels=codes.levels, codebook_size=codes.codebook_size,
-        signals=codes.modalities, items=tokens.catalogue.items, colliding_items=left, epochs=0,
+        signals=codes.modalities, items=catalogue.items, colliding_items=left, epochs=0,
         seconds=time.perf_counter() - began, figures=figures, new_items=len(rows),
     )  # fmt: skip
 
@@ -218,7 +234,9 @@ def restorable(config: TokenizeConfig, path: Path, old: Tokens, about: dict[str,
     from bbqrec_cli.tokenizers.base import Encoding
     from bbqrec_cli.tokenizers.registry import build_tokenizer, tokenizer_config
 
-    given = [flag(name) for name in config.options] + ["--paper"] * config.paper
+    given = (
+        [flag(name) for name in config.options] + ["--paper"] * config.paper + ["--fit-items"] * bool(config.fit_items)
+    )
     if given or config.method not in (TokenizeConfig.method, old.codes.method):
         raise UsageError(
             f"--append keeps the tokenizer of {path} ({old.codes.method}): {[*given, '--method'][0]} has no say",
@@ -238,45 +256,6 @@ def restorable(config: TokenizeConfig, path: Path, old: Tokens, about: dict[str,
             "run `bbqrec tokenize` again; every item gets new codes by that",
         )
     return tokenizer
-
-
-def check_inputs(config: TokenizeConfig, path: Path, old: Tokens) -> None:
-    """Raises: DataError: a feature that the old items' codes came of is not there, or is not of the same kind."""
-    from bbqrec_cli.hdf5 import describe
-
-    assert old.encoder is not None  # `restorable` saw to it
-    said = describe(config.features)
-    there = said["attributes"].get("features", {})
-    for name, wanted in old.encoder.inputs.items():
-        if f"features/{name}/values" not in said["datasets"]:
-            raise DataError(
-                f"{config.features}: has no {name}, which the codes of {path} came of; it has "
-                f"{', '.join(there) or 'no features'}",
-                f"bbqrec embed --modalities {','.join(old.encoder.inputs)}",
-            )
-        width = said["datasets"][f"features/{name}/values"]["shape"][1]
-        found = {"encoder": "", "normalized": False} | there.get(name, {}) | {"width": width}
-        for key, value in wanted.items():
-            if found[key] != value:
-                raise DataError(
-                    f"{config.features}: {key} of {name} is {found[key]!r}; the codes of {path} came of {value!r}",
-                    "bbqrec embed with the model and the options of the old items",
-                )
-
-
-def blocks(path: Path, old: Tokens, rows: np.ndarray) -> Iterator[dict[str, Feature]]:
-    """The features of some rows of a features file, a part of the file at a time."""
-    from bbqrec_cli.hdf5 import read_feature_rows
-
-    assert old.encoder is not None  # `restorable` saw to it
-    for start in range(0, int(rows[-1]) + 1, BLOCK):
-        here = rows[(rows >= start) & (rows < start + BLOCK)] - start
-        if len(here):
-            found = read_feature_rows(path, tuple(old.encoder.inputs), start, start + BLOCK)
-            yield {
-                name: dataclasses.replace(f, values=f.values[here], present=f.present[here])
-                for name, f in found.items()
-            }
 
 
 def check_collapse(made: Tokenized, figures: dict[str, float], config: TokenizeConfig, progress: Progress) -> None:
@@ -300,12 +279,42 @@ def check_collapse(made: Tokenized, figures: dict[str, float], config: TokenizeC
         progress.warn(f"{what}. Items are hard to tell apart by such codes. Try {CURE}.")
 
 
-def tokenizer_input(features: Features) -> Any:
-    """What the tokenizer may see: the features and the training part of the sequences; validation for the figures."""
+def tokenizer_input(config: TokenizeConfig, tokenizer: Any) -> tuple[Catalogue, TokenizerInput]:
+    """The catalogue, and what the tokenizer may see of it: the features, of all items or of a sample, and the training
+    part of the sequences; validation for the figures."""
     from bbqrec_cli.data.splits import leave_last_out
+    from bbqrec_cli.hdf5 import read_catalogue, read_features, read_present
     from bbqrec_cli.tokenizers.base import TokenizerInput
+    from bbqrec_cli.tokenizers.blocks import draw_sample, read_sample
 
-    split = leave_last_out(features.catalogue.sequences)
-    return TokenizerInput(
-        item_ids=features.catalogue.item_ids, features=features.features, train=split.train, validation=split.validation
+    sample = None
+    if config.fit_items:
+        present = read_present(config.features)
+        sample = draw_sample(tokenizer, config.method, present, config.fit_items, seed=config.seed)
+    if sample is None:
+        whole = read_features(config.features)
+        catalogue, features = whole.catalogue, whole.features
+    else:
+        catalogue = read_catalogue(config.features)
+        features = read_sample(config.features, tuple(present), sample, catalogue.items)
+    split = leave_last_out(catalogue.sequences)
+    return catalogue, TokenizerInput(
+        item_ids=catalogue.item_ids, features=features, train=split.train, validation=split.validation, sample=sample
     )
+
+
+def encode_all(
+    made: Tokenized, tokenizer: Any, config: TokenizeConfig, items: int, device: torch.device, progress: Progress
+) -> Tokenized:
+    """Codes of all items of the features file from a tokenizer that was fitted on a sample of them."""
+    import numpy as np
+
+    from bbqrec_cli.tokenizers.blocks import encode_blocks, feature_blocks
+    from bbqrec_cli.tokenizers.resolution import MOVING
+
+    assert made.encoder is not None  # `draw_sample` saw to it
+    encode = tokenizer.restore(made.codes, made.encoder, device)
+    blocks = feature_blocks(config.features, tuple(made.encoder.inputs), np.arange(items))
+    latents = config.on_collision in MOVING
+    every = encode_blocks(made.codes, encode, blocks, keep=0, items=items, latents=latents, progress=progress)
+    return dataclasses.replace(every, history=made.history, encoder=made.encoder)

@@ -11,7 +11,7 @@ import torch
 from bbqrec_cli.errors import import_faiss
 from bbqrec_cli.records import Codes, Feature, ItemEncoder
 from bbqrec_cli.tokenizers.base import Encode, Encoded, RunSettings, Tokenized, TokenizerInput
-from bbqrec_cli.tokenizers.content import SIGNAL, choose_content, directions, projected
+from bbqrec_cli.tokenizers.content import SIGNAL, choose_content, content_names, directions, projected, side_by_side
 from bbqrec_cli.tokenizers.encoding import item_encoder, scale_feature
 from bbqrec_cli.tokenizers.kmeans import residual_codes, sum_of_codes
 
@@ -29,7 +29,7 @@ class AdditiveQuantizer:
         self.config = config
 
     def learn(self, vectors: np.ndarray, run: RunSettings) -> tuple[np.ndarray, np.ndarray]:
-        """Codebooks (L, N, D) and codes (I, L) of the vectors (I, D) of all items that have content."""
+        """Codebooks (L, N, D) and codes (I, L) uint16 of the vectors (I, D) of all items that have content."""
         raise NotImplementedError
 
     def fit(self, inputs: TokenizerInput, run: RunSettings) -> Tokenized:
@@ -43,21 +43,26 @@ class AdditiveQuantizer:
         import_faiss()
         config, content = self.config, choose_content(self.config, inputs)
         axes = directions(content, config.dim)
-        values = projected(content.values, axes)
-        books, learnt = self.learn(np.ascontiguousarray(values[content.having]), run)
-        codes = residual_codes(values, books)
-        codes[content.having] = learnt
-        encoder = item_encoder(inputs.features, content.names, {})
+        values, having = projected(content.values, axes), content.having
+        # Not a copy of all vectors where there is nothing to leave out.
+        books, codes = self.learn(values if having.all() else values[having], run)
+        if not having.all():
+            learnt, codes = codes, residual_codes(values, books)
+            codes[having] = learnt
+        vectors = sum_of_codes(codes, books)
+        vectors *= having[:, None]
+        encoder = item_encoder(inputs.features, tuple(content.features), {})
         if axes is not None:
             encoder.weights[AXES] = axes
         made = Codes(
-            codes=codes.astype(np.uint16)[:, :, None], modalities=(SIGNAL,), method=config.method,
-            codebook_size=config.codebook_size, codebooks=books[None],
-            item_vectors=sum_of_codes(codes, books) * content.having[:, None],
+            codes=codes[:, :, None], modalities=(SIGNAL,), method=config.method,
+            codebook_size=config.codebook_size, codebooks=books[None], item_vectors=vectors,
         )  # fmt: skip
-        return Tokenized(
-            codes=made, history=[], present=content.having[:, None], latents=values[:, None], encoder=encoder
-        )
+        return Tokenized(codes=made, history=[], present=having[:, None], latents=values[:, None], encoder=encoder)
+
+    def reads(self, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+        """See `Sampling.reads`."""
+        return content_names(self.config, present)
 
     def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
         """See `Encoding.restore`. What is balanced when it is learnt is not so here: the nearest codes."""
@@ -66,11 +71,11 @@ class AdditiveQuantizer:
 
         def encode(features: Mapping[str, Feature]) -> Encoded:
             scaled = [scale_feature(features[name], name, encoder) for name in encoder.inputs]
-            values = projected(np.concatenate(scaled, axis=1), axes)
+            values = projected(side_by_side(scaled), axes)
             having = np.any([features[name].present for name in encoder.inputs], axis=0)[:, None]
             found = residual_codes(values, books)
             return Encoded(
-                codes=found.astype(np.uint16)[:, :, None], latents=values[:, None],
+                codes=found[:, :, None], latents=values[:, None],
                 vectors=sum_of_codes(found, books) * having, present=having,
             )  # fmt: skip
 

@@ -25,16 +25,26 @@ class TokenizerInput:
     """features: modality -> (I, d); train: the training part of the sequences and nothing else.
 
     validation serves the figures that are reported; no gradient, k-means or choice of a checkpoint sees it.
+
+    sample (I,): where the tokenizer is fitted on some items of a catalogue, their rows in it, in rising order. Then the
+    features are theirs alone, while item_ids, train and validation speak of the whole catalogue.
     """
 
     item_ids: list[str]
     features: Mapping[str, Feature]
     train: Sequences
     validation: HeldOut | None = None
+    sample: np.ndarray | None = None
 
     @property
     def items(self) -> int:
-        return len(self.item_ids)
+        """Those that it is fitted on."""
+        return len(self.item_ids if self.sample is None else self.sample)
+
+    @property
+    def present(self) -> dict[str, np.ndarray]:
+        """Feature -> (I,) bool."""
+        return {name: feature.present for name, feature in self.features.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +112,20 @@ class Encoding(Protocol):
         """
 
 
+@runtime_checkable
+class Sampling(Encoding, Protocol):
+    """An `Encoding` that needs no sequences: fitted on a sample of the items (`TokenizerInput.sample`), it gives all of
+    them codes by `restore`."""
+
+    def reads(self, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+        """The features that its codes come of. present: feature -> (I,) bool, of the whole catalogue.
+
+        Raises:
+            DataError: the features that the configuration asks for are not there.
+            UsageError: a configuration with which a sample does not do.
+        """
+
+
 def standardized(feature: Feature, *, block: int = 4096) -> np.ndarray:
     """(I, d) float32: mean 0 and variance 1 a column over the items that have the feature; zeros where it is absent."""
     return standardize(feature, *standardisation(feature, block=block), block=block)
@@ -127,9 +151,9 @@ def standardize(feature: Feature, mean: np.ndarray, scale: np.ndarray, *, block:
     return made
 
 
-def usable(inputs: TokenizerInput) -> tuple[str, ...]:
-    """The features that some item has."""
-    return tuple(name for name, feature in inputs.features.items() if feature.present.any())
+def usable(present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """The features that some item has. present: feature -> (I,) bool."""
+    return tuple(name for name, having in present.items() if having.any())
 
 
 def code_figures(codes: np.ndarray, modalities: tuple[str, ...], present: np.ndarray | None = None) -> dict[str, float]:

@@ -331,7 +331,7 @@ def choose_signals(config: BBQRecConfig, inputs: TokenizerInput) -> tuple[str, .
         DataError: one that was asked for is not in the file, or no item has it; none is left.
         UsageError: the heads of the sequence encoder do not divide its width.
     """
-    there = usable(inputs)
+    there = usable(inputs.present)
     known = ("id", *(s for s in SIGNALS[1:] if s in there), *(s for s in there if s not in SIGNALS))
     for name in config.signals:
         if name not in known:

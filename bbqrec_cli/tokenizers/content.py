@@ -5,6 +5,7 @@ I items, d features of all modalities together, D width of a code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from bbqrec_cli.config import nearest
 from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.records import Feature
 from bbqrec_cli.tokenizers.base import TokenizerInput, standardized, usable
 
 SIGNAL = "content"
@@ -20,41 +22,59 @@ SIGNAL = "content"
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """Modalities side by side: values (I, d), standardised, zeros where absent; present (I, d) bool, what is real;
-    their names in this order."""
+    """Modalities side by side: values (I, d), standardised, zeros where absent; features: those that they are, in this
+    order."""
 
     values: np.ndarray
-    present: np.ndarray
-    names: tuple[str, ...]
+    features: Mapping[str, Feature]
+
+    @property
+    def present(self) -> np.ndarray:
+        """(I, d) bool: what is real."""
+        each = self.features.values()
+        return np.concatenate([np.broadcast_to(f.present[:, None], f.values.shape) for f in each], axis=1)
 
     @property
     def having(self) -> np.ndarray:
         """(I,) bool: the items that have anything at all."""
-        return np.asarray(self.present.any(axis=1))
+        return np.any([feature.present for feature in self.features.values()], axis=0)
 
 
-def choose_content(config: Any, inputs: TokenizerInput) -> Content:
-    """The features that `config.signals` names side by side; the text, or what there is, if it names none.
+def side_by_side(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """(n, d) of arrays (n, …) that come to d columns; a single one as it is, since a copy of a large one is dear."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def content_names(config: Any, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """The features that `config.signals` names; the text, or what there is, if it names none.
+
+    Args:
+        present: feature -> (I,) bool.
 
     Raises:
         DataError: one that was asked for is not in the file or no item has it; there is none at all.
     """
-    there = usable(inputs)
+    there = usable(present)
     names = config.signals or (("text",) if "text" in there else there)
     for name in names:
         if name not in there:
             has = f"the file has {', '.join(there) or 'none'}{nearest(name, there)}"
-            what = "no item has it" if name in inputs.features else has
+            what = "no item has it" if name in present else has
             hint = f"{config.method} quantises content, not ids" if name == "id" else "bbqrec embed, or other --signals"
             raise DataError(f"--signals names {name!r}; {what}", hint)
     if not names:
         raise DataError(f"the features file holds no features, and {config.method} quantises content", "bbqrec embed")
-    chosen = [inputs.features[name] for name in names]
-    return Content(
-        values=np.concatenate([standardized(feature) for feature in chosen], axis=1),
-        present=np.concatenate([np.broadcast_to(f.present[:, None], f.values.shape) for f in chosen], axis=1),
-        names=tuple(names),
-    )
+    return tuple(names)
+
+
+def choose_content(config: Any, inputs: TokenizerInput) -> Content:
+    """The features of `content_names` side by side.
+
+    Raises: as `content_names`.
+    """
+    names = content_names(config, inputs.present)
+    chosen = {name: inputs.features[name] for name in names}
+    return Content(values=side_by_side([standardized(feature) for feature in chosen.values()]), features=chosen)
 
 
 def directions(content: Content, dim: int) -> np.ndarray | None:

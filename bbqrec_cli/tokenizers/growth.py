@@ -6,7 +6,8 @@ n new items, I old ones, L levels, M signals, N codes, D width of a code.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +15,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from bbqrec_cli.data.splits import leave_last_out
-from bbqrec_cli.records import Codes, Feature, Tokens
+from bbqrec_cli.errors import DataError
+from bbqrec_cli.hdf5 import describe
+from bbqrec_cli.records import Codes, ItemEncoder, Tokens
 from bbqrec_cli.tokenizers.base import Encode, Encoded, Tokenized
 from bbqrec_cli.tokenizers.encoding import quantised, residual_quantizer
 
@@ -22,21 +25,16 @@ CELLS = 1 << 26
 """Similarities that are held at once."""
 
 
-def encode_new(
-    encode: Encode, blocks: Iterable[Mapping[str, Feature]], old: Tokens, *, neighbours: int, device: torch.device
-) -> Encoded:
-    """What all new items get before any collision is resolved.
+def encode_new(encode: Encode, old: Tokens, *, neighbours: int, device: torch.device) -> Encode:
+    """What gives new items their codes.
 
     Args:
         encode: the tokenizer's.
-        blocks: the new items' features, some at a time.
         neighbours: of how many similar old items an ID signal is the mean; 0: it stays absent.
     """
     taken = np.unique(leave_last_out(old.catalogue.sequences).train.items)
     with_id = id_of_neighbours(old.codes, taken, neighbours=neighbours, device=device) if neighbours else None
-    parts = [encode(features) if with_id is None else with_id(encode(features)) for features in blocks]
-    names = [f.name for f in dataclasses.fields(Encoded)]
-    return Encoded(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+    return encode if with_id is None else lambda features: with_id(encode(features))
 
 
 def id_of_neighbours(
@@ -123,13 +121,26 @@ def mean_of_nearest(queries: Tensor, keys: Tensor, values: Tensor, *, neighbours
     return torch.cat(found)
 
 
-def grown_codes(old: Codes, new: Encoded) -> Tokenized:
-    """Old and new items' codes in one, ready for `resolve(…, frozen=I)`. A level that counts (suffix) starts at 0."""
-    values = new.codes
-    if old.levels > values.shape[1]:
-        values = np.concatenate([values, np.zeros_like(values[:, :1])], axis=1)
-    old_present = np.ones(old.codes[:, 0].shape, dtype=bool) if old.present is None else old.present
-    present = np.concatenate([old_present, new.present])
-    vectors = None if old.item_vectors is None else np.concatenate([old.item_vectors, new.vectors])
-    codes = dataclasses.replace(old, codes=np.concatenate([old.codes, values]), item_vectors=vectors, present=present)
-    return Tokenized(codes=codes, history=[], present=present, latents=new.latents)
+def check_inputs(path: Path, encoder: ItemEncoder, tokens: Path) -> None:
+    """Whether the features file `path` has what an encoder reads; tokens: the file that it is from, for the message.
+
+    Raises:
+        DataError: a feature is not there, or is not of the same kind.
+    """
+    said = describe(path)
+    there = said["attributes"].get("features", {})
+    for name, wanted in encoder.inputs.items():
+        if f"features/{name}/values" not in said["datasets"]:
+            raise DataError(
+                f"{path}: has no {name}, which the codes of {tokens} came of; it has "
+                f"{', '.join(there) or 'no features'}",
+                f"bbqrec embed --modalities {','.join(encoder.inputs)}",
+            )
+        width = said["datasets"][f"features/{name}/values"]["shape"][1]
+        found = {"encoder": "", "normalized": False} | there.get(name, {}) | {"width": width}
+        for key, value in wanted.items():
+            if found[key] != value:
+                raise DataError(
+                    f"{path}: {key} of {name} is {found[key]!r}; the codes of {tokens} came of {value!r}",
+                    "bbqrec embed with the model and the options of the old items",
+                )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from bbqrec_cli.seeds import derive
 
 SAMPLE_PER_CODE = 256
 """Vectors a centroid that k-means looks at; more are sampled (faiss's own default)."""
+BLOCK = 1 << 16
+"""Vectors that are looked at at once where all need not be."""
 
 
 def kmeans(
@@ -26,8 +28,8 @@ def kmeans(
     """
     faiss = import_faiss()
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    distinct = _distinct(vectors)
-    if len(distinct) <= codes:
+    # Mostly the first ones tell that there are enough; sorting all of many would be dear.
+    if len(_distinct(vectors[: 2 * codes])) <= codes and len(distinct := _distinct(vectors)) <= codes:
         return _few(distinct, codes, seed)
     trainer = faiss.Kmeans(
         vectors.shape[1],
@@ -61,7 +63,7 @@ def residual_clusters(
     learn: Callable[[np.ndarray, int], np.ndarray],
     assign: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Codebooks (L, N, D) and codes (n, L) int64: each level sees what those above leave over (eq. 6).
+    """Codebooks (L, N, D) and codes (n, L) uint16: each level sees what those above leave over (eq. 6).
 
     Args:
         vectors: (n, D).
@@ -69,11 +71,12 @@ def residual_clusters(
         assign: residuals (n, D) and that codebook -> codes (n,).
     """
     residual, books = vectors.astype(np.float32, copy=True), []
-    codes = np.empty((len(vectors), levels), dtype=np.int64)
+    codes = np.empty((len(vectors), levels), dtype=np.uint16)
     for level in range(levels):
         books.append(learn(residual, level))
         codes[:, level] = assign(residual, books[-1])
-        residual -= books[-1][codes[:, level]]
+        for part in _blocks(len(vectors)):
+            residual[part] -= books[-1][codes[part, level]]
     return np.stack(books), codes
 
 
@@ -88,25 +91,34 @@ def residual_kmeans(
     return residual_clusters(vectors, levels=levels, learn=learn, assign=nearest)[0]
 
 
-def nearest(vectors: np.ndarray, centroids: np.ndarray, *, block: int = 1 << 16) -> np.ndarray:
+def _blocks(rows: int) -> Iterator[slice]:
+    """Rows in blocks, so that what is computed of them stays small."""
+    return (slice(start, start + BLOCK) for start in range(0, rows, BLOCK))
+
+
+def nearest(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """Row of the closest centroid of each vector (n,), in blocks so that memory stays bounded."""
     faiss = import_faiss()
     index = faiss.IndexFlatL2(centroids.shape[1])
     index.add(np.ascontiguousarray(centroids, dtype=np.float32))
-    found = [
-        index.search(np.ascontiguousarray(vectors[s : s + block]), 1)[1][:, 0] for s in range(0, len(vectors), block)
-    ]
+    found = [index.search(np.ascontiguousarray(vectors[part]), 1)[1][:, 0] for part in _blocks(len(vectors))]
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
 def residual_codes(vectors: np.ndarray, books: np.ndarray) -> np.ndarray:
-    """Codes (n, L) int64 of vectors (n, D): at each level of books (L, N, D) the nearest to what is left over."""
-    return residual_clusters(vectors, levels=len(books), learn=lambda _, level: books[level], assign=nearest)[1]
+    """Codes (n, L) uint16 of vectors (n, D): at each level of books (L, N, D) the nearest to what is left over."""
+    codes = np.empty((len(vectors), len(books)), dtype=np.uint16)
+    for part in _blocks(len(vectors)):
+        _, codes[part] = residual_clusters(
+            vectors[part], levels=len(books), learn=lambda _, level: books[level], assign=nearest
+        )
+    return codes
 
 
 def sum_of_codes(codes: np.ndarray, books: np.ndarray) -> np.ndarray:
     """(n, D) float32: eq. 7. codes (n, L), books (L, N, D)."""
     total = np.zeros((len(codes), books.shape[2]), dtype=np.float32)
-    for level, book in enumerate(books):
-        total += book[codes[:, level]]
+    for part in _blocks(len(codes)):
+        for level, book in enumerate(books):
+            total[part] += book[codes[part, level]]
     return total

@@ -123,6 +123,7 @@ class LETTER(RQVAE):
                     "bbqrec train FEATURES.h5 --model sasrec -o MODEL.h5, or --collaborative-weight 0 to do without",
                 )
             table = read_item_table(Path(config.collaborative), inputs.item_ids, inputs.train)
+            table = table if inputs.sample is None else table[inputs.sample]
         return lambda: LETTERNetwork(config, content, table).to(run.device)
 
     def start(self, model: Any, epoch: int, learnt: Tensor, run: RunSettings) -> None:

@@ -15,6 +15,8 @@ from bbqrec_cli.tokenizers.sinkhorn import assign
 
 LARGEST_GROUP = 1 << 16
 """Codes are 16 bits wide."""
+MOVING = ("nearest", "sinkhorn")
+"""The policies that move items by their latents."""
 ROUNDS = 20
 """Of `sinkhorn`, at most; two or three are the rule."""
 
@@ -27,7 +29,8 @@ def resolve(made: Tokenized, policy: str, *, frozen: int = 0) -> Codes:
     `share`: as they are; ranking keeps such items apart in the order of their rows.
 
     Args:
-        made: latents are those of the items that may move, the rows from `frozen` on.
+        made: latents are those of the items that may move, the rows from `frozen` on; None will do
+            where the policy is none of `MOVING`.
         policy: one of the above.
         frozen: the first so many items keep their IDs, whoever shares them.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from bbqrec_cli.errors import UsageError
 from bbqrec_cli.seeds import derive
 from bbqrec_cli.tokenizers.additive_quantizer import AdditiveQuantizer
 from bbqrec_cli.tokenizers.balanced import balanced_assignment, balanced_kmeans
@@ -19,6 +22,15 @@ class RQKMeans(AdditiveQuantizer):
     """
 
     config: RQKMeansConfig
+
+    def reads(self, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+        """See `Sampling.reads`. Raises: UsageError: the items that are not in the sample would not be balanced."""
+        if self.config.balanced:
+            raise UsageError(
+                "--fit-items gives items the nearest codes, and --balanced all codes as many items",
+                "leave one of them out",
+            )
+        return super().reads(present)
 
     def learn(self, vectors: np.ndarray, run: RunSettings) -> tuple[np.ndarray, np.ndarray]:
         """See `AdditiveQuantizer.learn`."""

@@ -26,7 +26,7 @@ from bbqrec_cli.tokenizers.base import (
     collapsed,
 )
 from bbqrec_cli.tokenizers.configs import RQVAEConfig
-from bbqrec_cli.tokenizers.content import SIGNAL, Content, choose_content
+from bbqrec_cli.tokenizers.content import SIGNAL, Content, choose_content, content_names, side_by_side
 from bbqrec_cli.tokenizers.encoding import (
     item_encoder,
     load_weights,
@@ -173,7 +173,7 @@ class RQVAE:
                 item_vectors=vectors,
             ),
             history=history, present=content.having[:, None], latents=latents.detach().cpu().numpy(),
-            encoder=item_encoder(inputs.features, content.names, {"encoder": model.encoder}),
+            encoder=item_encoder(inputs.features, tuple(content.features), {"encoder": model.encoder}),
         )  # fmt: skip
 
     def network(self, content: Content, inputs: TokenizerInput, run: RunSettings) -> Callable[[], RQVAENetwork]:
@@ -194,6 +194,10 @@ class RQVAE:
         elif config.restart_dead_codes and epoch < RESTART_SHARE * config.epochs:
             model.restart_dead_codes(learnt, seed=run.seed, epoch=epoch)
 
+    def reads(self, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+        """See `Sampling.reads`."""
+        return content_names(self.config, present)
+
     def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
         """See `Encoding.restore`."""
         assert codes.codebooks is not None  # they are where the encoder is
@@ -207,7 +211,7 @@ class RQVAE:
         def encode(features: Mapping[str, Feature]) -> Encoded:
             values = [scale_feature(features[name], name, encoder) for name in encoder.inputs]
             having = np.any([features[name].present for name in encoder.inputs], axis=0)
-            latents = network(torch.from_numpy(np.concatenate(values, axis=1)).to(device)).float()
+            latents = network(torch.from_numpy(side_by_side(values)).to(device)).float()
             return quantised(quantizer, latents.unsqueeze(1), having[:, None])
 
         return encode

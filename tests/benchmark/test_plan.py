@@ -10,6 +10,7 @@ from bbqrec_cli import hdf5
 from bbqrec_cli.benchmark import plan as planning
 from bbqrec_cli.benchmark.plan import Machine, make_plan
 from bbqrec_cli.benchmark.suite import load_suite
+from bbqrec_cli.config import stored
 from bbqrec_cli.errors import MissingFileError, UsageError
 from bbqrec_cli.hdf5.schema import KINDS
 
@@ -89,6 +90,8 @@ def test_signals_are_tokenizers_of_their_own(plan):
         ("levels = 2", "levels = 3", {f"ours, seed {{s}}: {s}" for s in ("tokenize", "train", "evaluate")}),
         ("levels = 2", 'levels = 2\non-collision = "suffix"',
          {f"ours, seed {{s}}: {s}" for s in ("tokenize", "train", "evaluate")}),
+        ("levels = 2", "levels = 2\nfit-items = 5",
+         {f"ours, seed {{s}}: {s}" for s in ("tokenize", "train", "evaluate")}),
         ('model = "tiger"', 'model = "bbqrec"', {"ours, seed {s}: train", "ours, seed {s}: evaluate"}),
         ("[data]", "[evaluate]\nbeam = 20\n[data]",
          {f"{name}, seed {{s}}: evaluate" for name in ("popularity", "sasrec", "ours")}),
@@ -129,6 +132,14 @@ def test_the_machine_does_not_count(plan, folder):
     assert not changed(plan(), moved)
     assert moved[0].last.output.parent == folder / "elsewhere"
     assert (moved[0].last.config.device, moved[0].last.config.threads) == ("cpu", 2)
+
+
+def test_what_was_made_before_an_option_came_stays(plan, monkeypatch):
+    before = plan()
+    monkeypatch.setattr(
+        planning, "stored", lambda config: {k: v for k, v in stored(config).items() if k != "fit_items"}
+    )
+    assert not changed(before, plan())
 
 
 def test_another_version_counts(plan, monkeypatch):

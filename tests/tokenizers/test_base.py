@@ -72,7 +72,7 @@ def test_usable():
     some, none = np.array([True, False]), np.zeros(2, dtype=bool)
     features = {name: Feature(values=np.zeros((2, 1)), present=p) for name, p in (("text", some), ("image", none))}
     inputs = TokenizerInput(item_ids=["a", "b"], features=features, train=Sequences.from_lists([[0, 1]]))
-    assert usable(inputs) == ("text",)
+    assert usable(inputs.present) == ("text",)
 
 
 @pytest.mark.parametrize(("cls", "expected"), [(BBQRecConfig, 20), (RQVAEConfig, 6)])

@@ -11,6 +11,7 @@ import torch
 from bbqrec_cli.records import Catalogue, Codes, Sequences, Tokens
 from bbqrec_cli.tokenizers import growth
 from bbqrec_cli.tokenizers.base import Encoded, Tokenized
+from bbqrec_cli.tokenizers.blocks import encode_blocks
 from bbqrec_cli.tokenizers.growth import encode_new, id_of_neighbours, with_ids_of_untaken
 
 RNG = np.random.default_rng(3)
@@ -84,16 +85,26 @@ def test_the_mean_of_the_nearest(old, new, neighbours, cells, monkeypatch):
 def test_absent_and_in_blocks(old, new):
     cut = [slice(0, 2), slice(2, 5)]
     blocks = [{"rows": part} for part in cut]
+    last = old.catalogue.items
 
     def encode(features):
         return Encoded(**{name: getattr(new, name)[features["rows"]] for name in vars(new)})
 
     device = torch.device("cpu")
-    assert not encode_new(encode, blocks, old, neighbours=0, device=device).present[:, 1].any()
-    once = id_of_neighbours(old.codes, np.array(TAKEN), neighbours=3, device=device)(new)
-    parts = encode_new(encode, blocks, old, neighbours=3, device=device)
-    for name in ("codes", "present"):
-        np.testing.assert_array_equal(getattr(parts, name), getattr(once, name))
+
+    def grown(neighbours: int, latents: bool = True) -> Tokenized:
+        every = encode_new(encode, old, neighbours=neighbours, device=device)
+        return encode_blocks(old.codes, every, blocks, keep=last, items=last + 5, latents=latents)
+
+    assert not grown(0).present[last:, 1].any()
+    once, parts = id_of_neighbours(old.codes, np.array(TAKEN), neighbours=3, device=device)(new), grown(3)
+    np.testing.assert_array_equal(parts.codes.codes[:last], old.codes.codes)
+    np.testing.assert_array_equal(parts.codes.codes[last:], once.codes)
+    np.testing.assert_array_equal(parts.codes.item_vectors[:last], old.codes.item_vectors)
+    np.testing.assert_allclose(parts.codes.item_vectors[last:], once.vectors, rtol=1e-5)
+    np.testing.assert_array_equal(parts.present, np.concatenate([old.codes.present, once.present]))
+    np.testing.assert_allclose(parts.latents, once.latents, rtol=1e-5)
+    assert grown(3, latents=False).latents is None
 
 
 def test_nobody_to_take_it_from(old):
