@@ -216,16 +216,16 @@ def changed(features: Features, path: Path, name: str, **changes: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("row", range(0, 12, 4))
+@pytest.mark.parametrize("row", [0, 4, 8, 11])
 @pytest.mark.parametrize("name", ["text", "image"])
 def test_nan_is_found_before_anything_is_learnt(tokenize, features, tmp_path, monkeypatch, row, name):
     """In an item that was drawn or not, in a feature that is asked for or not: as without the option."""
-    monkeypatch.setattr(training, "fit_tokenizer", lambda *_: pytest.fail("it was trained"))
+    monkeypatch.setattr(training, "_epoch", lambda *_: pytest.fail("it was trained"))
     values = features.features[name].values.copy()
     values[row, 1] = np.nan
     bad = changed(features, tmp_path / "f.h5", name, values=values)
     with pytest.raises(DataError, match=rf"features/{name}/values: NaN or infinity .* 'i{row}' \(row {row}\)"):
-        tokenize("rqvae", features=bad, fit_items=3)
+        tokenize("rqvae", features=bad, fit_items=1)
 
 
 def test_a_feature_that_nobody_drawn_has(tokenize, features, tmp_path):

@@ -63,7 +63,8 @@ def rotation(vectors: np.ndarray, config: OPQConfig | PQConfig) -> np.ndarray:
     learner = faiss.OPQMatrix(width, parts, kept)
     learner.pq, learner.max_train_points = inner, config.kmeans_sample * config.codebook_size
     faiss.copy_array_to_vector(np.eye(kept, width, dtype=np.float32).ravel(), learner.A)
-    learner.train(vectors)
+    # With fewer vectors than columns faiss writes beyond its buffers: each is taken as many times as it needs.
+    learner.train(np.tile(vectors, (-(-width // len(vectors)), 1)) if len(vectors) < width else vectors)
     return faiss.vector_to_array(learner.A).reshape(kept, width).copy()
 
 

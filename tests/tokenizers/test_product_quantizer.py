@@ -86,3 +86,22 @@ def test_a_single_item_with_content(inputs):
     one = Feature(values=feature.values, present=np.arange(300) == 7)
     lonely = TokenizerInput(item_ids=inputs.item_ids, features={"text": one}, train=inputs.train)
     assert fit(config(OPQConfig), lonely).codes.codes.shape == (300, 3, 1)
+
+
+@pytest.mark.parametrize("count", [2, 5, 8])
+def test_faiss_gets_as_many_vectors_as_columns(monkeypatch, count):
+    """With fewer it writes where it must not. What is learnt is a rotation all the same."""
+    vectors, seen = np.random.default_rng(0).standard_normal((count, 8)).astype(np.float32), []
+    train = faiss.OPQMatrix.train
+
+    def spy(self, x):
+        seen.append(x)
+        return train(self, x)
+
+    monkeypatch.setattr(faiss.OPQMatrix, "train", spy)
+    turn = rotation(vectors, config(OPQConfig))
+    np.testing.assert_allclose(turn @ turn.T, np.eye(len(turn)), atol=1e-5)
+    assert len(seen[0]) >= 8
+    _, times = np.unique(seen[0], axis=0, return_counts=True)
+    assert len(times) == count
+    assert len(set(times)) == 1, "none counts more than another"
