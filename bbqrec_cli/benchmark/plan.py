@@ -28,10 +28,6 @@ _INPUTS = {
 _PLACES = {"embed": ("text_model", "image_model"), "tokenize": FILES}
 """Stage -> options that count by what is in the files or folder where they name some, and as they stand otherwise."""
 
-_LATER = {"tokenize": {"fit_items": 0}}
-"""Stage -> options that came later, at which value it does what it did: then they do not count, so that what a work
-folder holds stays."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -168,9 +164,6 @@ def _step(stage: str, label: str, config: Any, about: Sequence[Any], machine: Ma
     """about: what the outcome depends on beside the stage's own configuration: keys of inputs, resolved options."""
     kind = MAKES[stage]
     own = {key: value for key, value in stored(config).items() if key not in (*_INPUTS[stage], "options")}
-    for option, before in _LATER.get(stage, {}).items():
-        if own.get(option) == before:
-            del own[option]
     settled = [_settled(stage, each) for each in (own, *about)]
     facts = [stage, settled, bbqrec_cli.__version__, KINDS[kind].version]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -10,7 +10,6 @@ from bbqrec_cli import hdf5
 from bbqrec_cli.benchmark import plan as planning
 from bbqrec_cli.benchmark.plan import Machine, make_plan
 from bbqrec_cli.benchmark.suite import load_suite
-from bbqrec_cli.config import stored
 from bbqrec_cli.errors import MissingFileError, UsageError
 from bbqrec_cli.hdf5.schema import KINDS
 
@@ -132,14 +131,6 @@ def test_the_machine_does_not_count(plan, folder):
     assert not changed(plan(), moved)
     assert moved[0].last.output.parent == folder / "elsewhere"
     assert (moved[0].last.config.device, moved[0].last.config.threads) == ("cpu", 2)
-
-
-def test_what_was_made_before_an_option_came_stays(plan, monkeypatch):
-    before = plan()
-    monkeypatch.setattr(
-        planning, "stored", lambda config: {k: v for k, v in stored(config).items() if k != "fit_items"}
-    )
-    assert not changed(before, plan())
 
 
 def test_another_version_counts(plan, monkeypatch):
