@@ -32,8 +32,10 @@ def encode_new(encode: Encode, old: Tokens, *, neighbours: int, device: torch.de
         encode: the tokenizer's.
         neighbours: of how many similar old items an ID signal is the mean; 0: it stays absent.
     """
+    if not neighbours:
+        return encode
     taken = np.unique(leave_last_out(old.catalogue.sequences).train.items)
-    with_id = id_of_neighbours(old.codes, taken, neighbours=neighbours, device=device) if neighbours else None
+    with_id = id_of_neighbours(old.codes, taken, neighbours=neighbours, device=device)
     return encode if with_id is None else lambda features: with_id(encode(features))
 
 
