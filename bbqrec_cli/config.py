@@ -1,6 +1,7 @@
-"""Configurations: frozen dataclasses whose fields carry their help and limits, checked by name and value.
+"""Configurations: frozen dataclasses whose fields carry their help, limits and role, checked by name and value.
 
-`option` declares a field once; the flags (`cli/options.py`), the TOML keys and the stored JSON all follow from it.
+`option` declares a field once. The flags and help panels (`cli/options.py`), the TOML keys, the stored JSON, what a
+resumed run must agree on and the key of a benchmark's step all follow from that declaration.
 """
 
 from __future__ import annotations
@@ -19,34 +20,52 @@ from bbqrec_cli.errors import MissingFileError, UsageError
 
 T = TypeVar("T")
 
+ROLES = ("model", "fit", "input", "output", "runtime")
+"""What an option is for.
+
+model: what is built; a model's constructor takes it and its file stores it. fit: how it is learnt or computed.
+input: names files or folders; what is in them counts, not where they lie. output: where the result goes.
+runtime: how to run, which changes no result beyond rounding. Output files record the first three.
+"""
+
 
 def option(
     default: Any = MISSING,
     help: str = "",
     *,
+    role: str = "fit",
+    agreed: bool | None = None,
+    paper: Any = MISSING,
     choices: Sequence[str] = (),
     minimum: float | None = None,
     maximum: float | None = None,
     short: str = "",
     positional: bool = False,
     repeatable: bool = False,
-    stored: bool = True,
+    hub: bool = False,
+    complete: str = "",
 ) -> Any:
     """A configuration field.
 
     Args:
-        default: the value when neither flag nor file gives one (MISSING: required).
+        default: the value when neither flag, file nor recipe gives one (MISSING: required).
         help: one line for --help and the generated docs.
+        role: one of ROLES.
+        agreed: whether a resumed run must agree on it; by default those of the roles model and fit.
+        paper: what the BBQRec paper has, where the default departs from it.
         choices: the allowed strings, if it is a closed set.
         minimum, maximum: inclusive limits of a number.
         short: a short flag such as '-o'.
         positional: an argument rather than a flag.
         repeatable: a flag that may be given several times, each value taken as it is (others: a comma-separated list).
-        stored: whether it belongs to the configuration that the output file records.
+        hub: of role input: it may also name something that is no file, a model on a hub say.
+        complete: what the shell completes: 'models', 'tokenizers', 'recipes', 'sources', 'suites' or a file suffix.
     """
+    assert role in ROLES
     metadata = {
-        "help": help, "choices": tuple(choices), "minimum": minimum, "maximum": maximum, "short": short,
-        "positional": positional, "repeatable": repeatable, "stored": stored,
+        "help": help, "role": role, "agreed": role in ("model", "fit") if agreed is None else agreed, "paper": paper,
+        "choices": tuple(choices), "minimum": minimum, "maximum": maximum, "short": short, "positional": positional,
+        "repeatable": repeatable, "hub": hub, "complete": complete,
     }  # fmt: skip
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -58,9 +77,58 @@ class StageConfig:
     """What every stage takes."""
 
     seed: int = option(0, "Seed of every random choice.", minimum=0)
-    device: str = option("auto", "auto, cpu, cuda (or cuda:1, …), mps.", stored=False)
-    threads: int = option(0, "CPU threads; 0 leaves it to torch.", minimum=0, stored=False)
-    force: bool = option(False, "Overwrite an existing output.", stored=False)
+    device: str = option("auto", "auto, cpu, cuda (or cuda:1, …), mps.", role="runtime")
+    threads: int = option(0, "CPU threads; 0 leaves it to torch.", minimum=0, role="runtime")
+    force: bool = option(False, "Overwrite an existing output.", role="output")
+
+
+def role_of(f: dataclasses.Field) -> str:
+    """A field's role; of one without a declaration (a stage's `options`), ''."""
+    return f.metadata.get("role", "")
+
+
+def of_role(config: Any, *roles: str) -> dict[str, Any]:
+    """Name -> value of the options of `config` (or of a configuration class: -> default) that have one of the roles."""
+    return {f.name: getattr(config, f.name, None) for f in dataclasses.fields(config) if role_of(f) in roles}
+
+
+def stored(config: Any) -> dict[str, Any]:
+    """The part of `config` that an output file records, ready for JSON."""
+    return _plain(of_role(config, "model", "fit", "input"))
+
+
+def agreed(config: Any) -> dict[str, Any]:
+    """The options that a resumed run must agree on, input files aside, ready for JSON."""
+    return _plain({f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.metadata.get("agreed")})
+
+
+def input_files(*configs: Any) -> list[tuple[str, Path]]:
+    """(option, path) of every file or folder that the options of role 'input' name; a name on a hub is none."""
+    found = []
+    for config in configs:
+        for f in dataclasses.fields(config):
+            value = getattr(config, f.name) if role_of(f) == "input" else None
+            for each in value if isinstance(value, tuple) else (value,):
+                if each and not (f.metadata["hub"] and not Path(each).exists()):
+                    found.append((f.name, Path(each)))
+    return found
+
+
+def check_files(config: Any) -> None:
+    """Raises: MissingFileError: a file that an option of role 'input' names is not there."""
+    for name, path in input_files(config):
+        if not path.is_file():
+            raise MissingFileError(f"{path}: no such file", f"{flag(name)} names an input file")
+
+
+def of_paper(cls: type) -> dict[str, Any]:
+    """Option -> what the paper has, of those whose default departs from it."""
+    declared = {f.name: f.metadata.get("paper", MISSING) for f in dataclasses.fields(cls)}
+    return {name: value for name, value in declared.items() if value is not MISSING}
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(values, default=str))
 
 
 def from_mapping(
@@ -83,7 +151,7 @@ def from_mapping(
     for key, value in values.items():
         name = key.replace("-", "_")
         if name not in fields:
-            raise UsageError(f"{origins.get(key, where)}: unknown option {key!r}{nearest(name, fields)}")
+            raise UsageError(f"{origins.get(key, where)}: unknown option {key!r}{did_you_mean(name, fields)}")
         clean[name] = check_value(fields[name], hints[name], value, where=origins.get(key, where))
     missing = [n for n, f in fields.items() if n not in clean and f.default is MISSING and f.default_factory is MISSING]
     if missing:
@@ -91,22 +159,29 @@ def from_mapping(
     return cls(**clean)
 
 
-def papers(cls: type, options: Mapping[str, Any], *, what: str) -> dict[str, Any]:
-    """The options with which the paper ran configuration `cls`, its `PAPER`; those that are given win over them.
+def configure(
+    cls: type, given: Mapping[str, Any], *, where: str, origins: Mapping[str, str] = types.MappingProxyType({})
+) -> Any:
+    """Configuration `cls` of `given`; what it does not know are options of its method, if it has one.
 
-    Args:
-        what: whose they are, for the message ('--method rqvae').
+    A file may hold the table `options` too, as output files do.
 
     Raises:
-        UsageError: it has no such setting.
+        UsageError: see `from_mapping`.
     """
-    setting = getattr(cls, "PAPER", None)
-    if setting is None:
-        raise UsageError(f"--paper: {what} has no setting of the paper's", "--paper is for bbqrec; leave it out")
-    return {**setting, **{key.replace("-", "_"): value for key, value in options.items()}}
+    own, registry = {f.name for f in dataclasses.fields(cls)}, getattr(cls, "registry", None)
+    given = dict(given)
+    if registry is not None and isinstance(given.get("options", {}), dict):
+        options = {key: given.pop(key) for key in list(given) if key not in own}
+        given["options"] = given.get("options", {}) | options
+        method = given.get(cls.choice, registry.default)  # type: ignore[attr-defined]
+        if options and method in registry:
+            chosen = f"{where}, for {method}" if not origins else where
+            from_mapping(registry.config(method), given["options"], where=chosen, origins=origins)
+    return from_mapping(cls, given, where=where, origins=origins)
 
 
-def nearest(name: str, known: typing.Iterable[str]) -> str:
+def did_you_mean(name: str, known: typing.Iterable[str]) -> str:
     """' (did you mean …?)' for the known name closest to `name`, or ''."""
     folded = {each.casefold(): each for each in known}
     close = difflib.get_close_matches(name.casefold(), list(folded), n=1)
@@ -131,7 +206,7 @@ def check_value(f: dataclasses.Field, hint: Any, value: Any, *, where: str) -> A
     for each in value if isinstance(value, tuple) else (value,):
         if choices and each not in choices:
             raise UsageError(
-                f"{where}: {flag(f.name)} is {each!r}; allowed: {', '.join(choices)}{nearest(str(each), choices)}"
+                f"{where}: {flag(f.name)} is {each!r}; allowed: {', '.join(choices)}{did_you_mean(str(each), choices)}"
             )
         if (low is not None and not each >= low) or (high is not None and not each <= high):
             limits = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
@@ -206,15 +281,9 @@ def read_toml(path: Path, section: str, sections: Collection[str]) -> dict[str, 
     values, _ = load_toml(path, "configuration")
     for name, value in values.items():
         if isinstance(value, dict) and name not in (*sections, "options"):
-            raise UsageError(f"{path}: unknown table [{name}]{nearest(name, sections)}")
+            raise UsageError(f"{path}: unknown table [{name}]{did_you_mean(name, sections)}")
     shared = {key: value for key, value in values.items() if key not in sections}
     own = values.get(section, {})
     if not isinstance(own, dict):
         raise UsageError(f"{path}: {section} is {own!r}; a table [{section}] is needed")
     return shared | own
-
-
-def stored(config: Any) -> dict[str, Any]:
-    """The part of `config` that an output file records, ready for JSON."""
-    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.metadata.get("stored", True)}
-    return json.loads(json.dumps(values, default=str))

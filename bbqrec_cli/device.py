@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,11 @@ if TYPE_CHECKING:
     import torch
 
 PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def rank_of_environment() -> int:
+    """The rank that a launcher (torchrun, Ray) gave this process among several that work together; 0 without one."""
+    return int(os.environ.get("RANK", 0))
 
 
 def resolve_device(name: str) -> torch.device:

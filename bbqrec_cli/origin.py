@@ -7,9 +7,12 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bbqrec_cli
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("torch", "numpy", "scipy", "faiss-cpu", "sentence-transformers")
 
@@ -29,6 +32,14 @@ def origin(device: str, threads: int) -> dict[str, Any]:
         "packages": packages, "system": platform.platform(terse=True), "processor": processor(),
         "cores": os.cpu_count(), "threads": threads or torch.get_num_threads(), "device": device_name(device),
     }  # fmt: skip
+
+
+def ran_on(device: torch.device, threads: int, precision: str) -> dict[str, Any]:
+    """What an output file says of where it was computed. precision: as it was resolved, 'fp32' or 'bf16'."""
+    found = origin(str(device), threads)
+    return {key: found[key] for key in ("bbqrec", "commit", "device", "threads", "processor", "packages")} | {
+        "precision": precision
+    }
 
 
 def commit() -> str:

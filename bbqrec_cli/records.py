@@ -6,14 +6,64 @@ Rows of items start at 0; there is no padding in any record.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, overload
 
 import numpy as np
 
 LIST_SEPARATOR = "|"
 """Between the values of a list attribute (genres, categories), as MovieLens writes them."""
+
+
+class Vocabulary(Sequence[str]):
+    """Ids in the order of their rows, looked up both ways. It equals any sequence of the same ids.
+
+    Args:
+        ids: all different; files are checked for that when they are read.
+    """
+
+    def __init__(self, ids: Iterable[str]) -> None:
+        self._ids = list(ids)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        return self._ids[row]
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Vocabulary):
+            return self._ids == other._ids
+        return isinstance(other, (list, tuple)) and self._ids == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({self._ids!r})"
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self._ids)}
+
+    def row(self, name: str) -> int:
+        """The row of an id. Raises: KeyError: there is no such id."""
+        return self._rows[name]
+
+    def rows(self, names: Iterable[str]) -> np.ndarray:
+        """The row of each id, (n,) int64; -1 for one that is not there."""
+        return np.fromiter((self._rows.get(name, -1) for name in names), np.int64)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -62,16 +112,22 @@ class Sequences:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Catalogue:
-    """Users, items and who took what: the part that travels from `prepare` to the model file.
+    """Users, items and interactions: the part that travels from `prepare` to the model file.
 
-    attributes: name -> one string an item ('' = missing; the values of a list are joined by LIST_SEPARATOR).
+    attributes: name -> one string per item ('' = missing; the values of a list are joined by LIST_SEPARATOR).
+    user_ids and item_ids may be given as lists.
     """
 
-    user_ids: list[str]
-    item_ids: list[str]
+    user_ids: Vocabulary
+    item_ids: Vocabulary
     titles: list[str]
     sequences: Sequences
     attributes: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("user_ids", "item_ids"):
+            ids = getattr(self, name)
+            object.__setattr__(self, name, ids if isinstance(ids, Vocabulary) else Vocabulary(ids))
 
     @property
     def users(self) -> int:
@@ -94,20 +150,23 @@ class Feature:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dataset:
-    """What `prepare` makes. texts: '' = missing; images: encoded pictures (JPEG, PNG, …), b'' = missing."""
+    """What `prepare` makes. texts: '' = missing; images: encoded pictures (JPEG, PNG, …), b'' = missing.
+
+    Of a file, each column is read when it is used.
+    """
 
     catalogue: Catalogue
-    texts: list[str]
-    images: list[bytes]
-    features: dict[str, Feature] = field(default_factory=dict)
+    texts: Sequence[str]
+    images: Sequence[bytes]
+    features: Mapping[str, Feature] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Features:
-    """What `embed` makes: the catalogue and a feature matrix a modality ('text', 'image')."""
+    """What `embed` makes: the catalogue and a feature matrix per modality ('text', 'image'), of a file read when used."""
 
     catalogue: Catalogue
-    features: dict[str, Feature]
+    features: Mapping[str, Feature]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -130,6 +189,21 @@ class Codes:
     @property
     def levels(self) -> int:
         return self.codes.shape[1]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ItemData:
+    """All that a model may know of I items: their ids, and what it `needs` of codes and features.
+
+    codes: None where there are none; features: modality -> (I, d), of a file read when used.
+    """
+
+    ids: Vocabulary
+    codes: Codes | None = None
+    features: Mapping[str, Feature] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -158,8 +232,8 @@ class Tokens:
 class TrainedModel:
     """What `train` makes: enough to rebuild the model and to recommend with titles.
 
-    weights: parameter -> array; settings: the model's own configuration; history: one row of figures an epoch.
-    codes is None for models that need none.
+    weights: parameter -> array; settings: the model's own configuration; history: one row of figures per epoch.
+    codes and features are those that the model needs.
     """
 
     catalogue: Catalogue
@@ -167,7 +241,13 @@ class TrainedModel:
     settings: dict[str, Any]
     weights: dict[str, np.ndarray]
     codes: Codes | None = None
+    features: Mapping[str, Feature] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def data(self) -> ItemData:
+        """What the model is built from."""
+        return ItemData(ids=self.catalogue.item_ids, codes=self.codes, features=self.features)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -21,7 +21,7 @@ from bbqrec_cli.evaluation.alignment import Shared, neighbours, next_item_recall
 from bbqrec_cli.hdf5 import describe, read_features, read_tokens
 from bbqrec_cli.origin import commit
 from bbqrec_cli.records import Features, Sequences
-from bbqrec_cli.tokenizers.bbqrec_encoder import both_parts
+from bbqrec_cli.tokenizers.methods.bbqrec.restore import both_parts
 from bbqrec_cli.tokenizers.registry import tokenizer_config
 
 K = 10

@@ -15,7 +15,7 @@ from bbqrec_cli.errors import DataError, InterruptedRunError, UsageError
 from bbqrec_cli.records import Catalogue, Feature, Features, Sequences, Tokens, TrainedModel
 from bbqrec_cli.stages.tokenize import ON_COLLISION, TokenizeConfig, run
 from bbqrec_cli.tokenizers import blocks, letter, training
-from bbqrec_cli.tokenizers.blocks import draw_sample
+from bbqrec_cli.tokenizers.assignment.blocks import draw_sample
 from bbqrec_cli.tokenizers.registry import build_tokenizer, tokenizer_config
 
 KMEANS = {"levels": 2, "codebook_size": 4, "dim": 4}

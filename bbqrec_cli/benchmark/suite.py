@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.config import from_mapping, load_toml, nearest, option
+from bbqrec_cli.config import configure, did_you_mean, from_mapping, input_files, load_toml, option, role_of
 from bbqrec_cli.errors import MissingFileError, UsageError
 from bbqrec_cli.stages.embed import EmbedConfig
 from bbqrec_cli.stages.evaluate import EvaluateConfig
@@ -80,7 +80,7 @@ def load_suite(name: str) -> Suite:
         if not path.exists():
             known = sorted(each.stem for each in BUILT_IN.glob("*.toml"))
             raise MissingFileError(
-                f"{name}: neither a suite file nor a built-in suite ({', '.join(known)}){nearest(name, known)}"
+                f"{name}: neither a suite file nor a built-in suite ({', '.join(known)}){did_you_mean(name, known)}"
             )
     values, text = load_toml(path, "suite")
     _only(values, ("name", "seeds", "split", "k", "data", "evaluate", "tokenizer", "system"), str(path))
@@ -183,7 +183,7 @@ def _system(table: dict[str, Any], where: str, tokenizers: Mapping[str, Tokenize
     name, tokenizer = table.pop("name"), table.pop("tokenizer", "")
     if tokenizer and tokenizer not in tokenizers:
         known = ", ".join(tokenizers) or "there is none"
-        raise UsageError(f"{where}: tokenizer is {tokenizer!r}; known: {known}{nearest(str(tokenizer), tokenizers)}")
+        raise UsageError(f"{where}: tokenizer is {tokenizer!r}; known: {known}{did_you_mean(str(tokenizer), tokenizers)}")
     config = _stage(TrainConfig, {"model": name} | table, where, open_ended=True)
     resolved = _options(where, model_config, config.model, config)
     return System(name=name, tokenizer=tokenizer, config=config, resolved=resolved)
@@ -293,4 +293,4 @@ def _table(value: Any, where: str) -> dict[str, Any]:
 def _only(values: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     for key in values:
         if key not in known:
-            raise UsageError(f"{where}: unknown key {key!r}{nearest(key, known)}; known: {', '.join(known)}")
+            raise UsageError(f"{where}: unknown key {key!r}{did_you_mean(key, known)}; known: {', '.join(known)}")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
-import traceback
-from collections.abc import Iterable
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 import typer
 
-import bbqrec_cli
-from bbqrec_cli.cli import options
-from bbqrec_cli.cli.options import COMMANDS
+from bbqrec_cli.cli.options import COMMANDS, Talk, interrupted
 from bbqrec_cli.errors import (
     BBQRecError,
     DiskFullError,
@@ -28,21 +26,33 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "unable to allocate")
 """What CUDA, torch and NumPy say."""
 
 
-def make_app(commands: Iterable[str] = COMMANDS) -> typer.Typer:
-    """The app; it starts faster with only the command that is run."""
+def make_app(arguments: Sequence[str] | None = None) -> typer.Typer:
+    """The app.
+
+    Args:
+        arguments: the command line. Only the command that it names is imported, the others are names with a line of
+            help: that is all that `bbqrec --help` shows. None: every command in full.
+    """
     made = typer.Typer(
         name="bbqrec",
         help="Semantic IDs from text, pictures and behaviour, and recommendation with them. "
         "Stages: prepare, embed, tokenize, collisions, train, evaluate, recommend.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     made.callback()(_root)
-    for name in commands:
-        import_module(f"bbqrec_cli.cli.{name}").add_to(made)
+    named = next((each for each in arguments or () if each in COMMANDS), "")
+    for name, about in COMMANDS.items():
+        if arguments is None or name == named:
+            import_module(f"bbqrec_cli.cli.{name}").add_to(made, arguments or ())
+        else:
+            made.command(name, help=about)(_stub)
     return made
+
+
+def _stub() -> None:
+    """A command whose options nobody has asked for."""
 
 
 def __getattr__(name: str) -> Any:
@@ -54,7 +64,9 @@ def __getattr__(name: str) -> Any:
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"bbqrec {bbqrec_cli.__version__}")
+        from bbqrec_cli import __version__
+
+        typer.echo(f"bbqrec {__version__}")
         raise typer.Exit
 
 
@@ -68,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with a status of docs/scripting.md: 0, 1, 2, 3, 4 or 130."""
     signal.signal(signal.SIGTERM, _interrupt)
     arguments = sys.argv[1:] if arguments is None else arguments
-    options.current_console.json_output = "--json" in arguments
+    Talk.console, Talk.json_output, Talk.verbose = None, "--json" in arguments, False
     sys.exit(_run(arguments))
 
 
@@ -77,13 +89,13 @@ def _interrupt(*_: Any) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    command = next((each for each in arguments if not each.startswith("-")), "")
+    # The shell's completion asks with the words that were typed in the environment.
+    typed = os.environ.get("_TYPER_COMPLETE_ARGS", os.environ.get("COMP_WORDS", "")).split()
     try:
-        app = make_app([command] if command in COMMANDS else COMMANDS)
-        status = app(args=arguments, prog_name="bbqrec", standalone_mode=False)
+        status = make_app(typed or arguments)(args=arguments, prog_name="bbqrec", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _say(options.interrupted())
+        return _say(interrupted())
     except BBQRecError as error:
         return _say(error)
     except SystemExit:  # rich, when the reader of --help has gone (`| head`)
@@ -91,7 +103,9 @@ def _run(arguments: list[str]) -> int:
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "show"):  # Typer's own usage errors
             return _usage(error)
-        if options.current_console.verbose:
+        if Talk.verbose:
+            import traceback
+
             traceback.print_exception(error)
         bug = f"a bug in bbqrec: {type(error).__name__}: {error}"
         return _say(_lacking(error) or BBQRecError(bug, "run it again with --verbose and report it"))
@@ -113,16 +127,18 @@ def _lacking(error: Exception) -> LackingError | None:
 
 
 def _say(error: BBQRecError) -> int:
+    from bbqrec_cli.cli.console import Console
+
     if error.exit_code == InterruptedRunError.exit_code:
         # Whoever presses Ctrl-C again gets no traceback of what Python is tidying up.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-    options.current_console.error(error)
+    (Talk.console or Console(json_output=Talk.json_output)).error(error)
     return error.exit_code
 
 
 def _usage(error: Any) -> int:
-    if options.current_console.json_output:
+    if Talk.json_output:
         return _say(UsageError(error.format_message(), "bbqrec COMMAND --help"))
     error.show()
     return 2

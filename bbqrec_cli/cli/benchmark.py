@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import typer
 
 from bbqrec_cli.benchmark.run import BenchmarkConfig, run
@@ -7,10 +9,9 @@ from bbqrec_cli.cli.console import Console, rich_table
 from bbqrec_cli.cli.options import command
 
 
-def add_to(app: typer.Typer) -> None:
-    @command(app, "benchmark", BenchmarkConfig)
+def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
+    @command(app, "benchmark", BenchmarkConfig, arguments=arguments)
     def benchmark(config: BenchmarkConfig, console: Console) -> None:
-        """Run tokenizers × models × seeds side by side: what is done is kept, what was interrupted goes on."""
         from bbqrec_cli.benchmark import tables
 
         result = run(config, console)

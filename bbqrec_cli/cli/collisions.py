@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import typer
 
 from bbqrec_cli.cli.console import Console, rich_table
@@ -7,10 +9,9 @@ from bbqrec_cli.cli.options import command
 from bbqrec_cli.stages.collisions import CollisionsConfig, run
 
 
-def add_to(app: typer.Typer) -> None:
-    @command(app, "collisions", CollisionsConfig)
+def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
+    @command(app, "collisions", CollisionsConfig, arguments=arguments)
     def collisions(config: CollisionsConfig, console: Console) -> None:
-        """Say which items share a semantic ID and why, how much of the codebooks is used, and compare IDs."""
         from bbqrec_cli.collisions import tables
 
         result = run(config, console)

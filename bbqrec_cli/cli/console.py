@@ -74,10 +74,13 @@ class Console:
         json_output: results as one JSON object on stdout.
         quiet: no progress and no notes; warnings and errors still show.
         verbose: tracebacks of bugs.
+        silent: only errors: another process says the rest.
     """
 
-    def __init__(self, *, json_output: bool = False, quiet: bool = False, verbose: bool = False) -> None:
-        self.json_output, self.quiet, self.verbose = json_output, quiet, verbose
+    def __init__(
+        self, *, json_output: bool = False, quiet: bool = False, verbose: bool = False, silent: bool = False
+    ) -> None:
+        self.json_output, self.quiet, self.verbose, self.silent = json_output, quiet, verbose, silent
         # On a terminal lines break between words; in a file an epoch stays on its line.
         self._err = RichConsole(file=cast(IO[str], _Stderr()), highlight=False)
         self._err.soft_wrap = not self._err.is_terminal
@@ -88,6 +91,8 @@ class Console:
             self._err.print(message, markup=False)
 
     def warn(self, message: str) -> None:
+        if self.silent:
+            return
         self._err.print(f"warning: {message}", style="bold yellow", markup=False)
 
     @contextmanager
@@ -104,6 +109,8 @@ class Console:
 
     def result(self, values: dict[str, Any], *renderables: Any) -> None:
         """The command's result: `values` as JSON with --json, else `renderables` (rich tables or plain text)."""
+        if self.silent:
+            return
         if self.json_output:
             self.line(values)
             return

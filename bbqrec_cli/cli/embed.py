@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import typer
 
 from bbqrec_cli.cli.console import Console, table
@@ -7,10 +9,9 @@ from bbqrec_cli.cli.options import command
 from bbqrec_cli.stages.embed import EmbedConfig, run
 
 
-def add_to(app: typer.Typer) -> None:
-    @command(app, "embed", EmbedConfig)
+def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
+    @command(app, "embed", EmbedConfig, arguments=arguments)
     def embed(config: EmbedConfig, console: Console) -> None:
-        """Turn the texts and pictures of a dataset file into features."""
         result = run(config, console)
         rows = [
             (name, about["encoder"] or "ready", about["dim"], about["present"], about["missing"])

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from collections.abc import Sequence
+
 import typer
 
 from bbqrec_cli.cli.console import Console, table
@@ -9,10 +11,9 @@ from bbqrec_cli.cli.options import command
 from bbqrec_cli.stages.evaluate import EvaluateConfig, run
 
 
-def add_to(app: typer.Typer) -> None:
-    @command(app, "evaluate", EvaluateConfig)
+def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
+    @command(app, "evaluate", EvaluateConfig, arguments=arguments)
     def evaluate(config: EvaluateConfig, console: Console) -> None:
-        """Recall and NDCG under full ranking; every user's result is kept in the metrics file."""
         result = run(config, console)
         rows = [
             (*row, *(f"{p:.2g}" for p in result.significance.get(row[0], {}).values()))

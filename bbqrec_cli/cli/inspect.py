@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,9 @@ SUMMED = ("weights", "encoder", "state", "cells")
 """Groups of so many datasets that they are shown as one."""
 
 
-def add_to(app: typer.Typer) -> None:
-    @command(app, "inspect", InspectConfig)
+def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
+    @command(app, "inspect", InspectConfig, arguments=arguments)
     def inspect(config: InspectConfig, console: Console) -> None:
-        """Say what any bbqrec file is: kind, version, shapes, configuration, provenance."""
         found = run(config, console)
         head = f"{found['path']}: {found['kind']} file, schema {found['schema_version']}, "
         head += f"by bbqrec {found['bbqrec_version']}, {found['created'][:19].replace('T', ' ')} UTC"

@@ -1,4 +1,4 @@
-"""From a configuration dataclass to a Typer command: one declaration makes flag, TOML key and stored value."""
+"""From configuration classes to a Typer command: one declaration makes flag, help panel, TOML key and stored value."""
 
 from __future__ import annotations
 
@@ -7,58 +7,92 @@ import inspect
 import os
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from bbqrec_cli.cli.console import Console
-from bbqrec_cli.config import flag, from_mapping, nearest, read_toml
+from bbqrec_cli.cli import completion
+from bbqrec_cli.config import configure, flag, read_toml, role_of
 from bbqrec_cli.errors import InterruptedRunError, UsageError
 
-COMMANDS = ("prepare", "embed", "tokenize", "collisions", "train", "evaluate", "recommend", "benchmark", "inspect")
-_TALK = {
+if typing.TYPE_CHECKING:
+    from bbqrec_cli.cli.console import Console
+
+COMMANDS = {
+    "prepare": "Turn raw data into a dataset file: prepare SOURCE [PATHS…].",
+    "embed": "Turn the texts and pictures of a dataset file into features.",
+    "tokenize": "Turn features and training sequences into semantic IDs; with --append, give new items theirs.",
+    "collisions": "Say which items share a semantic ID and why, how codes are used, and compare IDs.",
+    "train": "Train a recommender; validation NDCG@10 chooses the epoch.",
+    "evaluate": "Recall and NDCG under full ranking; every user's result is kept in the metrics file.",
+    "recommend": "The best items for users of the model file, for a typed history, or for JSON lines on stdin.",
+    "benchmark": "Run tokenizers × models × seeds side by side: what is done is kept, what was interrupted goes on.",
+    "inspect": "Say what any bbqrec file is: kind, version, shapes, configuration, provenance.",
+}
+"""All commands, in the order of the data's way, and what --help says of them."""
+_TALK: dict[str, tuple[Any, str]] = {
     "config": (Path, "TOML file of options; flags win over it."),
     "json": (bool, "Print the result as one JSON object on stdout."),
     "quiet": (bool, "No progress, no notes."),
     "verbose": (bool, "Show tracebacks."),
 }
-current_console = Console()
-"""The console of the running command; `cli/app.py` reports errors through it."""
+PANELS = {"input": "Files", "output": "Files", "model": "Options", "fit": "Options", "runtime": "Running"}
+"""Role -> title of the panel in --help."""
 
 
-def command(app: typer.Typer, name: str, config_class: type, *extra: type) -> Callable[[Callable], Callable]:
-    """Register `function(config, console)` as `bbqrec NAME`, with a flag for every field of `config_class`.
+class Talk:
+    """How the running command talks to people; `cli/app.py` reports errors through it."""
 
-    The flags of `extra` dataclasses (the options of the registered methods or models) are offered too; the given ones
-    arrive as the mapping `config.options`, so `config_class` must then have that field.
+    console: Console | None = None
+    json_output = False
+    verbose = False
+
+
+def command(
+    app: typer.Typer, name: str, *classes: type, arguments: Sequence[str] = ()
+) -> Callable[[Callable], Callable]:
+    """Register `function(config, console)` as `bbqrec NAME`, with a flag for every field of the configuration classes.
+
+    Where a class has a `registry`, its methods' options are flags too; --help shows those of the chosen method, and they
+    arrive as the mapping `config.options`. Of several classes, the first one whose required fields are all given is
+    built (`AppendConfig` needs --append), else the last.
+
+    Args:
+        arguments: the command line, for --help's choice.
     """
 
     def register(function: Callable[[Any, Console], None]) -> Callable:
-        fields = _fields(config_class, *extra)
+        chosen, registry = chosen_method(classes[-1], arguments), getattr(classes[-1], "registry", None)
 
         def run(**given: Any) -> None:
-            global current_console
+            from bbqrec_cli.cli.console import Console
+            from bbqrec_cli.device import rank_of_environment
+
             talk = {key: given.pop(key) for key in _TALK}
-            json_output, quiet, verbose = (bool(talk[key]) for key in ("json", "quiet", "verbose"))
-            current_console = Console(json_output=json_output, quiet=quiet, verbose=verbose)
+            # Of several processes one talks.
+            silent = rank_of_environment() > 0
+            Talk.json_output, Talk.verbose = bool(talk["json"]), bool(talk["verbose"])
+            Talk.console = Console(
+                json_output=Talk.json_output, quiet=bool(talk["quiet"]) or silent, verbose=Talk.verbose, silent=silent
+            )
             flags = {key: value for key, value in given.items() if value not in (None, [])}
             values, file = {}, talk["config"]
             if file:
-                values = read_toml(file, name, COMMANDS)
+                values = read_toml(file, name, tuple(COMMANDS))
             # Caught here, since Typer would end the program without a word.
             try:
-                function(build(config_class, flags, extra, values, file=str(file)), current_console)
+                function(build(classes, name, flags, values, file=str(file)), Talk.console)
             except KeyboardInterrupt:
                 raise interrupted() from None
             except BrokenPipeError:  # the reader of stdout has gone (`| head`): nothing to report, nobody to tell
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-        run.__doc__ = function.__doc__
-        run.__signature__ = inspect.Signature([*_parameters(fields), *_talk_parameters()])  # type: ignore[attr-defined]
-        app.command(name)(run)
+        run.__doc__ = COMMANDS[name]
+        parameters = [*_parameters(classes, registry, chosen), *_talk_parameters()]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        app.command(name, epilog=_others(registry, classes[-1], chosen))(run)
         return function
 
     return register
@@ -71,88 +105,132 @@ def interrupted() -> InterruptedRunError:
     )
 
 
-def build(
-    config_class: type, flags: dict[str, Any], extra: tuple[type, ...], values: dict[str, Any], *, file: str
-) -> Any:
-    """The configuration of `flags` and, where they are silent, of `values` from `file`.
+def chosen_method(config_class: type, arguments: Sequence[str]) -> str:
+    """The method, model or source that a command line, its --config file or its --recipe names; else the default.
 
-    Keys that only an `extra` dataclass knows go into `options`; a file may hold that table too, as output files do.
+    Only for --help: what cannot be made out, or does not exist, is the default.
+    """
+    registry, choice = getattr(config_class, "registry", None), getattr(config_class, "choice", "")
+    if registry is None:
+        return ""
+    named = dict(zip(arguments, arguments[1:], strict=False))
+    named |= dict(each.split("=", 1) for each in arguments if each.startswith("--") and "=" in each)
+    command_name = next((each for each in arguments if each in COMMANDS), "")
+    found = named.get(flag(choice), "")
+    if config_class.__dataclass_fields__[choice].metadata["positional"]:  # type: ignore[attr-defined]
+        found = next((each for each in arguments if each in registry), "")
+    try:
+        if not found and "--config" in named:
+            found = read_toml(Path(named["--config"]), command_name, tuple(COMMANDS)).get(choice, "")
+        if not found and "--recipe" in named:
+            from bbqrec_cli.recipes import recipe
+
+            found = recipe(named["--recipe"], command_name).get(choice, "")
+    except UsageError:
+        pass
+    return found if found in registry else registry.default
+
+
+def build(
+    classes: Sequence[type], command_name: str, flags: Mapping[str, Any], values: Mapping[str, Any], *, file: str
+) -> Any:
+    """The configuration of `flags`; where they are silent, of `values` from `file`; where both are, of the recipe.
 
     Raises:
-        UsageError: what is wrong, and whether it stands in the file or on the command line.
+        UsageError: what is wrong, and whether it stands in the file, in the recipe or on the command line.
     """
-    own = {f.name for f in dataclasses.fields(config_class)}
-    others = {f.name for each in extra for f in dataclasses.fields(each)} - own
-    for key in values:
-        if key.replace("-", "_") not in own | others:
-            raise UsageError(f"{file}: unknown option {key!r}{nearest(key, own | others)}")
-    given = {key.replace("-", "_"): value for key, value in values.items()} | flags
-    origins = {key: file for key in given if key not in flags}
-    if extra and isinstance(given.get("options", {}), dict):
-        options = {key: given.pop(key) for key in list(given) if key in others}
-        given["options"] = given.get("options", {}) | options
-    return from_mapping(config_class, given, where="the command line", origins=origins)
+    from_file = {key.replace("-", "_"): value for key, value in values.items()}
+    given = from_file | dict(flags)
+    origins = dict.fromkeys(from_file.keys() - flags.keys(), file)
+    if given.get("recipe"):
+        from bbqrec_cli.recipes import recipe
+
+        settings = recipe(given["recipe"], command_name)
+        origins |= dict.fromkeys(settings.keys() - given.keys(), f"the recipe {given['recipe']}")
+        given = settings | given
+    needed = [[f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING] for cls in classes]
+    fitting = (cls for cls, names in zip(classes, needed, strict=True) if names and set(names) <= given.keys())
+    return configure(next(fitting, classes[-1]), given, where="the command line", origins=origins)
 
 
-def _fields(*classes: type) -> dict[str, tuple[dataclasses.Field, Any, list[str]]]:
-    """name -> (field, type, defaults said in --help), first declaration first."""
-    found: dict[str, tuple[dataclasses.Field, Any, list[str]]] = {}
-    for number, each in enumerate(classes):
-        hints = typing.get_type_hints(each)
-        for f in dataclasses.fields(each):
-            if not f.metadata.get("help"):
-                continue
-            said = _default_text(f)
-            label = said if number == 0 or not said else f"{said} ({getattr(each, 'method', each.__name__)})"
-            if f.name not in found:
-                found[f.name] = (f, hints[f.name], [label] if label else [])
-            elif label and found[f.name][0].default != f.default:
-                found[f.name][2].append(label)
-    return found
+def _parameters(classes: Sequence[type], registry: Any, chosen: str) -> list[inspect.Parameter]:
+    """Positional arguments first; then the flags of the stage, of the chosen method, and hidden those of the others."""
+    made: dict[str, inspect.Parameter] = {}
+    for cls in reversed(classes):
+        for f, hint in _fields(cls):
+            made.setdefault(f.name, _parameter(f, hint, PANELS[role_of(f)]))
+    for method in sorted(registry or (), key=lambda name: name != chosen):
+        title = f"Options of {method}"
+        for f, hint in _fields(registry.config(method)):
+            made.setdefault(f.name, _parameter(f, hint, title, hidden=method != chosen))
+    positional = [each for each in made.values() if isinstance(each.annotation.__metadata__[0], _ARGUMENT)]
+    return [*positional, *(each for each in made.values() if each not in positional)]
 
 
-def _default_text(f: dataclasses.Field) -> str:
-    default = f.default if f.default is not dataclasses.MISSING else None
-    if default is None or default == "" or default is False:
+def _fields(cls: type) -> list[tuple[dataclasses.Field, Any]]:
+    hints = typing.get_type_hints(cls)
+    return [(f, hints[f.name]) for f in dataclasses.fields(cls) if f.metadata.get("help")]  # type: ignore[arg-type]
+
+
+def about(f: dataclasses.Field) -> str:
+    """What --help says of a field: help, choices, default, and what the paper has."""
+    meta, text = f.metadata, f.metadata["help"]
+    if meta["choices"] and not all(c in text for c in meta["choices"]):
+        text += f" One of: {', '.join(meta['choices'])}."
+    said = [f"default: {value}" for value in filter(None, [_text(f.default)])]
+    said += [f"paper: {_text(meta['paper']) or 'off'}"] if meta["paper"] is not dataclasses.MISSING else []
+    return f"{text} [{'; '.join(said)}]" if said else text
+
+
+def _text(default: Any) -> str:
+    if default is dataclasses.MISSING or default is None or default == "" or default is False:
         return ""
     return ",".join(map(str, default)) if isinstance(default, tuple) else "on" if default is True else str(default)
 
 
-def _parameters(fields: dict[str, tuple[dataclasses.Field, Any, list[str]]]) -> list[inspect.Parameter]:
-    positional = [p for p in fields.values() if p[0].metadata.get("positional")]
-    flags = [p for p in fields.values() if not p[0].metadata.get("positional")]
-    return [_parameter(*p) for p in (*positional, *flags)]
-
-
 # readable=False: whether a file can be read is the stage's to say, with the path, a hint and another exit status.
-def _parameter(f: dataclasses.Field, hint: Any, defaults: list[str]) -> inspect.Parameter:
-    meta = f.metadata
-    about = meta["help"]
-    if meta["choices"] and not all(c in about for c in meta["choices"]):
-        about += f" One of: {', '.join(meta['choices'])}."
-    if defaults:
-        about += f" [default: {'; '.join(defaults)}]"
-    about = escape(about)  # else rich takes what stands in square brackets for a style
-    kind = _plain_type(hint)
+def _parameter(f: dataclasses.Field, hint: Any, panel: str, *, hidden: bool = False) -> inspect.Parameter:
+    meta, kind = f.metadata, _plain_type(hint)
+    text = about(f).replace("[", r"\[")  # else rich takes what stands in square brackets for a style
+    complete = completion.of(meta["complete"], meta["choices"])
+    common: dict[str, Any] = {"help": text, "show_default": False, "rich_help_panel": panel, "autocompletion": complete}
     if meta["positional"]:
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if typing.get_origin(hint) is tuple:
-            return _make(f.name, list[str], typer.Argument(help=about, show_default=False), None)
-        info = typer.Argument(help=about, show_default=False, metavar=f.name.upper(), readable=False)
+            return _make(f.name, list[str], typer.Argument(**common), None)
+        info = typer.Argument(**common, metavar=f.name.upper(), readable=False)
         return _make(f.name, kind, info, inspect.Parameter.empty if required else None)
     names = [flag(f.name) + (f"/--no-{f.name.replace('_', '-')}" if kind is bool and f.default is True else "")]
     names += [meta["short"]] if meta["short"] else []
     kind = list[str] if meta.get("repeatable") else kind
-    return _make(f.name, kind, typer.Option(*names, help=about, show_default=False, readable=False), None)
+    return _make(f.name, kind, typer.Option(*names, **common, hidden=hidden, readable=False), None)
 
 
 def _talk_parameters() -> list[inspect.Parameter]:
     made = []
-    for name, (kind, about) in _TALK.items():
+    for name, (kind, text) in _TALK.items():
         default = False if kind is bool else None
-        info = typer.Option(flag(name), help=about, show_default=False, readable=False)
+        info = typer.Option(
+            flag(name), help=text, show_default=False, readable=False, rich_help_panel=PANELS["runtime"],
+            autocompletion=completion.of(".toml" if name == "config" else ""),
+        )  # fmt: skip
         made.append(_make(name, kind, info, default))
     return made
+
+
+_ARGUMENT = type(typer.Argument())
+
+
+def _others(registry: Any, config_class: type, chosen: str) -> str | None:
+    """A line for each method that --help does not show the options of."""
+    if registry is None:
+        return None
+    choice = config_class.choice  # type: ignore[attr-defined]
+    positional = config_class.__dataclass_fields__[choice].metadata["positional"]  # type: ignore[attr-defined]
+    typed = choice.upper() if positional else flag(choice)
+    lines = [f"Other values of {typed}; add one to --help for its options:"]
+    lines += [f"{name}: {registry.about(name)}" for name in registry if name != chosen]
+    return "\n\n".join(line.replace("[", r"\[") for line in lines)
 
 
 def _make(name: str, kind: Any, info: Any, default: Any) -> inspect.Parameter:

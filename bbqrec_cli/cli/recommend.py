@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import sys
 
+from collections.abc import Sequence
+
 import typer
 
 from bbqrec_cli.cli.console import Console, table
@@ -11,10 +13,9 @@ from bbqrec_cli.stages.recommend import RecommendConfig, run
 SHOWN_HISTORY = 5
 
 
-def add_to(app: typer.Typer) -> None:
-    @command(app, "recommend", RecommendConfig)
+def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
+    @command(app, "recommend", RecommendConfig, arguments=arguments)
     def recommend(config: RecommendConfig, console: Console) -> None:
-        """The best items for users of the model file, for a typed history, or for JSON lines on stdin."""
         for found in run(config, console, sys.stdin.buffer if config.stdin else ()):
             if config.stdin or console.json_output:
                 console.line(found.to_json())

@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import typer
 
 from bbqrec_cli.cli.console import Console, table
 from bbqrec_cli.cli.options import command
-from bbqrec_cli.stages.tokenize import TokenizeConfig, run
-from bbqrec_cli.tokenizers.registry import CONFIGS
+from bbqrec_cli.stages import append
+from bbqrec_cli.stages import tokenize as fitting
+from bbqrec_cli.stages.append import AppendConfig
+from bbqrec_cli.stages.tokenize import TokenizeConfig
 
 
-def add_to(app: typer.Typer) -> None:
-    @command(app, "tokenize", TokenizeConfig, *CONFIGS)
-    def tokenize(config: TokenizeConfig, console: Console) -> None:
-        """Turn features and training sequences into semantic IDs; with --append, give new items theirs."""
-        result = run(config, console)
+def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
+    @command(app, "tokenize", AppendConfig, TokenizeConfig, arguments=arguments)
+    def tokenize(config: AppendConfig | TokenizeConfig, console: Console) -> None:
+        result = (
+            append.run(config, console) if isinstance(config, AppendConfig) else fitting.run(config, console)
+        )  # fmt: skip
         head = (
             f"{result.output}: {result.items} items, {result.levels} levels × {len(result.signals)} signals of "
             f"{result.codebook_size} codes, {result.colliding_items} items in collisions, "

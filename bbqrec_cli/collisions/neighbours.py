@@ -77,12 +77,12 @@ def _recall(one: np.ndarray, other: np.ndarray, *, k: int, rows: np.ndarray, pro
     with progress.task("neighbours", len(rows)) as task:
         for start in range(0, len(rows), block):
             asked = rows[start : start + block]
-            total += float((nearest(one, asked, k) * nearest(other, asked, k)).sum(dtype=np.float64)) / k
+            total += float((nearest_mask(one, asked, k) * nearest_mask(other, asked, k)).sum(dtype=np.float64)) / k
             task.advance(len(asked))
     return total / len(rows)
 
 
-def nearest(values: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
+def nearest_mask(values: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
     """(Q, I) float32: 1 for the k rows that are nearest to each of `rows`, itself left out.
 
     Rows that tie for the last places share these: the weights of a row of the result sum to k in any case, and no order

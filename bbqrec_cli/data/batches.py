@@ -1,12 +1,15 @@
 """Training batches: windows of users' training sequences, of like length together so that little is padding.
 
-B users, T items of history. Every training item but a user's first is a target exactly once an epoch.
+B users, T items of history. `WindowBatches` ask for every position of a window, `PrefixBatches` for what follows each
+prefix, `ClozeBatches` for masked items. The first two make every training item but a user's first a target exactly once
+per epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -33,9 +36,46 @@ class Batch:
         """(B,) int64."""
         return self.mask.sum(1)
 
+    @property
+    def weight(self) -> int:
+        """Targets: what the mean loss over the batch is a mean of."""
+        return int((self.targets != PAD).sum())
+
     def to(self, device: torch.device) -> Batch:
         """On another device."""
         return Batch(self.items.to(device), self.targets.to(device))
+
+    def part(self, rank: int, world: int) -> Batch:
+        """Every `world`-th user from the `rank`-th on."""
+        return self if world == 1 else Batch(self.items[rank::world], self.targets[rank::world])
+
+
+class Batches(Protocol):
+    """Something with the batches of an epoch. targets: how many an epoch has; 0: there is nothing to train on."""
+
+    @property
+    def targets(self) -> int: ...
+
+    def epoch(self, number: int) -> Sequence[Any]:
+        """The batches of epoch `number` (from 0), the same whenever asked, each made when it is looked up."""
+
+
+class Epoch(Sequence[Any]):
+    """The batches of an epoch, each made when it is looked up.
+
+    Args:
+        groups: rows of each batch.
+        make: from these to the batch.
+    """
+
+    def __init__(self, groups: Sequence[Any], make: Callable[[Any], Any]) -> None:
+        self.groups, self.make = groups, make
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.make(self.groups[number])
 
 
 class WindowBatches:
@@ -51,14 +91,15 @@ class WindowBatches:
 
     @property
     def targets(self) -> int:
-        """Targets an epoch."""
+        """Targets per epoch."""
         return int((self.train.lengths[self.users] - 1).sum())
 
-    def epoch(self, number: int) -> list[Batch]:
-        """The batches of epoch `number`, the same whenever asked."""
+    def epoch(self, number: int) -> Sequence[Batch]:
+        """See `Batches.epoch`."""
         rng = numpy_generator(self.seed, "batches", number)
         starts, stops = self._windows(rng)
-        return [self._batch(starts[rows], stops[rows]) for rows in _groups(stops - starts, self.batch_size, rng)]
+        groups = _groups(stops - starts, self.batch_size, rng)
+        return Epoch(groups, lambda rows: self._batch(starts[rows], stops[rows]))
 
     def _windows(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Start and stop of each window in train.items; a window of n items has n - 1 targets."""
@@ -85,7 +126,7 @@ class WindowBatches:
 
 
 class PrefixBatches:
-    """One sample a prefix, as models with a bidirectional encoder train: only what follows the last item is asked."""
+    """One sample per prefix, as models with a bidirectional encoder train: only what follows the last item is asked."""
 
     def __init__(self, train: Sequences, *, batch_size: int, seed: int, history: int = HISTORY) -> None:
         self.train, self.batch_size, self.seed, self.history = train, batch_size, seed, history
@@ -95,13 +136,13 @@ class PrefixBatches:
 
     @property
     def targets(self) -> int:
-        """Targets an epoch."""
+        """Targets per epoch."""
         return len(self._targets)
 
-    def epoch(self, number: int) -> list[Batch]:
-        """The batches of epoch `number`, the same whenever asked."""
+    def epoch(self, number: int) -> Sequence[Batch]:
+        """See `Batches.epoch`."""
         rng = numpy_generator(self.seed, "batches", number)
-        return [self._batch(rows) for rows in _groups(self._lengths, self.batch_size, rng)]
+        return Epoch(_groups(self._lengths, self.batch_size, rng), self._batch)
 
     def _batch(self, rows: np.ndarray) -> Batch:
         length, target = self._lengths[rows], self._targets[rows]
@@ -111,6 +152,52 @@ class PrefixBatches:
         targets = np.full_like(items, PAD)
         targets[np.arange(len(rows)), length - 1] = self.train.items[target]
         return Batch(torch.from_numpy(items), torch.from_numpy(targets))
+
+
+class ClozeBatches:
+    """Masked items, as BERT4Rec trains (Sun et al., CIKM 2019): some items of a window are hidden, and asked for.
+
+    A window is the last `history` items of a training sequence. An asked position holds `mask` in `items` and what was
+    there in `targets`; all others hold PAD in `targets`. Every window has at least one asked position; with the chance
+    `last`, only its last item is asked, which is what recommending asks.
+
+    Args:
+        mask: the number that stands for a hidden item, usually I.
+        share: of a window's items that are hidden.
+    """
+
+    def __init__(
+        self, train: Sequences, *, batch_size: int, seed: int, mask: int, history: int = HISTORY, share: float = 0.2,
+        last: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.train, self.batch_size, self.seed, self.history = train, batch_size, seed, history
+        self.mask, self.share, self.last = mask, share, last
+        self.users = np.flatnonzero(train.lengths >= 2)
+        self._lengths = np.minimum(train.lengths[self.users], history)
+
+    @property
+    def targets(self) -> int:
+        """Windows: at least so many items are asked per epoch."""
+        return len(self.users)
+
+    def epoch(self, number: int) -> Sequence[Batch]:
+        """See `Batches.epoch`."""
+        rng = numpy_generator(self.seed, "batches", number)
+        groups = _groups(self._lengths, self.batch_size, rng)
+        return Epoch(list(enumerate(groups)), lambda group: self._batch(number, *group))
+
+    def _batch(self, epoch: int, number: int, rows: np.ndarray) -> Batch:
+        rng, length = numpy_generator(self.seed, "cloze", epoch, number), self._lengths[rows]
+        columns = np.arange(int(length.max()))[None, :]
+        real = columns < length[:, None]
+        start = self.train.indptr[self.users[rows] + 1] - length
+        at = np.minimum(start[:, None] + columns, len(self.train.items) - 1)
+        items = np.where(real, self.train.items[at], PAD).astype(np.int64)
+        final = columns == length[:, None] - 1
+        asked = np.where(rng.random((len(rows), 1)) < self.last, final, (rng.random(items.shape) < self.share) & real)
+        asked |= final & ~asked.any(axis=1, keepdims=True)
+        targets = np.where(asked, items, PAD)
+        return Batch(torch.from_numpy(np.where(asked, self.mask, items)), torch.from_numpy(targets))
 
 
 def held_out_batches(held: HeldOut, batch_size: int) -> Iterator[tuple[np.ndarray, Batch]]:

@@ -100,7 +100,7 @@ class Checkpoint:
             ) from None
 
 
-def encode_all(
+def encode_inputs(
     encoder: Encoder, inputs: Sequence[Any], *, modality: str, batch_size: int, checkpoint: Checkpoint
 ) -> Partial:
     """Every input that is there (not empty), in batches of like length, going on from the checkpoint.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from bbqrec_cli.data.batches import Batch, held_out_batches
 from bbqrec_cli.data.splits import HeldOut
-from bbqrec_cli.decoding.beam import Alive, Place, Trace, beam_search, follow
+from bbqrec_cli.decoding.beam import Alive, Place, Step, Trace, beam_search, follow
+from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.device import autocast
 from bbqrec_cli.evaluation.metrics import aggregate, rank_of_target
 from bbqrec_cli.models.base import Wanted, top_items
-from bbqrec_cli.models.semantic_id_generator import SemanticIDGenerator
 from bbqrec_cli.progress import SILENT, Progress
 
 BEAMS = (10, 20, 50, 100)
@@ -31,15 +31,32 @@ HEADS = ("dense", "united")
 Row = dict[str, Any]
 
 
+class Generator(Protocol):
+    """What a model that generates semantic IDs shows of itself; see `models/semantic_id_generator.py`."""
+
+    trie: Trie
+    codes: Tensor
+    levels: int
+    signals: int
+    size: int
+    over_children: bool
+    dense: Any
+
+    def encode(self, batch: Batch) -> Tensor: ...
+    def stepper(self, encoded: Tensor, mask: Tensor) -> Step: ...
+    def dense_scores(self, encoded: Tensor, mask: Tensor) -> Tensor: ...
+    def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
     """What `diagnose` found.
 
-    codes: a row a level for its whole tuple (signal 'all') and one for each signal: nll and entropy (nats) and
+    codes: a row per level for its whole tuple (signal 'all') and one for each signal: nll and entropy (nats) and
     accuracy, given the right codes before; of the tuple also choices, how many there were on average.
-    searches: a row a width of the beam, the last one (beam None) as wide as it takes to find the best items of all:
+    searches: a row per width of the beam, the last one (beam None) as wide as it takes to find the best items of all:
     Recall and NDCG, and lost, the share of users whose target left the beam at each level.
-    heads: a row a way of scoring, where the model has a dense head.
+    heads: a row per way of scoring, where the model has a dense head.
     """
 
     users: int
@@ -50,7 +67,7 @@ class Diagnosis:
 
 @torch.no_grad()
 def diagnose(
-    model: SemanticIDGenerator,
+    model: Generator,
     held: HeldOut,
     *,
     signals: Sequence[str],
@@ -107,7 +124,7 @@ def _rows(means: np.ndarray, signals: Sequence[str]) -> list[Row]:
 class _Case:
     """One batch of users, their states computed once. targets (B,) rows of items."""
 
-    def __init__(self, model: SemanticIDGenerator, batch: Batch, targets: Tensor) -> None:
+    def __init__(self, model: Generator, batch: Batch, targets: Tensor) -> None:
         self.model, self.batch, self.targets = model, batch, targets
         self.encoded = model.encode(batch)
 

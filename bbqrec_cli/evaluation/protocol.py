@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import torch
 
@@ -11,6 +13,7 @@ from bbqrec_cli.device import autocast
 from bbqrec_cli.evaluation.metrics import rank_of_target
 from bbqrec_cli.models.base import Recommender, Wanted
 from bbqrec_cli.progress import SILENT, Progress
+from bbqrec_cli.training.distributed import ALONE, World
 
 
 @torch.no_grad()
@@ -24,12 +27,16 @@ def target_ranks(
     precision: str = "fp32",
     batch_size: int = 256,
     progress: Progress = SILENT,
+    world: World = ALONE,
 ) -> np.ndarray:
-    """Rank of each user's target among the first `depth` items, from 1; 0 below. (U,) int64, in the order of `held`."""
+    """Rank of each user's target among the first `depth` items, from 1; 0 below. (U,) int64, in the order of `held`.
+
+    world: several processes rank every `size`-th batch each, and all get all ranks.
+    """
     ranks = np.zeros(len(held.users), dtype=np.int64)
     with progress.task("ranking", len(held.users)) as task, autocast(device, precision):
-        for rows, batch in held_out_batches(held, batch_size):
+        for rows, batch in islice(held_out_batches(held, batch_size), world.rank, None, world.size):
             items, _ = model.recommend(batch.to(device), Wanted(k=depth, beam=beam))
             ranks[rows] = rank_of_target(items.cpu().numpy(), held.targets[rows])
             task.advance(len(rows))
-    return ranks
+    return world.sum_array(ranks)

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from bbqrec_cli.errors import DataError
+from bbqrec_cli.records import Vocabulary
 
 
 def aligned(
@@ -20,13 +21,13 @@ def aligned(
     """
     if list(users_a) == list(users_b):
         return a, b
-    place = {user: row for row, user in enumerate(users_b)}
-    missing = [user for user in users_a if user not in place]
-    if missing or len(users_a) != len(users_b):
+    rows = Vocabulary(users_b).rows(users_a)
+    missing = np.flatnonzero(rows < 0)
+    if len(missing) or len(users_a) != len(users_b):
         what = f"{len(users_a)} and {len(users_b)} users"
-        what += f"; user {missing[0]!r} is in one only" if missing else ""
+        what += f"; user {users_a[missing[0]]!r} is in one only" if len(missing) else ""
         raise DataError(f"the two metrics files are not of the same users: {what}", "evaluate both on the same split")
-    return a, b[[place[user] for user in users_a]]
+    return a, b[rows]
 
 
 def paired_t_test(a: np.ndarray, b: np.ndarray) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 
 from bbqrec_cli.errors import BrokenFileError, DataError
 from bbqrec_cli.grouping import group_codes
+from bbqrec_cli.hdf5.columns import Column, Columns
 from bbqrec_cli.hdf5.schema import RESERVED_ATTRIBUTES
 from bbqrec_cli.hdf5.store import File, Value, open_file, write
 from bbqrec_cli.records import (
@@ -19,11 +20,13 @@ from bbqrec_cli.records import (
     Dataset,
     Feature,
     Features,
+    ItemData,
     ItemEncoder,
     Metrics,
     Sequences,
     Tokens,
     TrainedModel,
+    Vocabulary,
 )
 
 CATALOGUE_KINDS = ("dataset", "features", "tokens", "model")
@@ -38,15 +41,26 @@ def write_dataset(path: Path, dataset: Dataset, **provenance: Any) -> None:
 
 
 def read_dataset(path: Path) -> Dataset:
-    """Raises: the errors of `open_file`; DataError for NaN in ready features."""
+    """A dataset file, whose texts, pictures and ready features are read when they are used.
+
+    Raises:
+        the errors of `open_file`; where a column is used, DataError for NaN in ready features.
+    """
+
+    def texts() -> list[str]:
+        with open_file(path, "dataset") as file:
+            return file.strings("items/text")
+
+    def images() -> list[bytes]:
+        with open_file(path, "dataset") as file:
+            return file.blobs("items/image")
+
     with open_file(path, "dataset") as file:
         catalogue = _catalogue_in(file)
         return Dataset(
-            catalogue=catalogue,
-            texts=file.strings("items/text"),
-            images=file.blobs("items/image"),
-            features=_features_in(file, catalogue),
-        )
+            catalogue=catalogue, texts=Column(catalogue.items, texts), images=Column(catalogue.items, images),
+            features=_features_in(file, catalogue.item_ids),
+        )  # fmt: skip
 
 
 def write_features(path: Path, features: Features, **provenance: Any) -> None:
@@ -56,10 +70,26 @@ def write_features(path: Path, features: Features, **provenance: Any) -> None:
 
 
 def read_features(path: Path) -> Features:
-    """Raises: the errors of `open_file`; DataError for NaN."""
+    """A features file, whose features are read when they are used.
+
+    Raises:
+        the errors of `open_file`; where a feature is used, DataError for NaN in it.
+    """
     with open_file(path, "features") as file:
         catalogue = _catalogue_in(file)
-        return Features(catalogue=catalogue, features=_features_in(file, catalogue))
+        return Features(catalogue=catalogue, features=_features_in(file, catalogue.item_ids))
+
+
+def read_item_data(path: Path) -> tuple[Catalogue, ItemData]:
+    """The catalogue of any file that carries one, and what it says of the items: semantic IDs, features or neither.
+
+    Raises:
+        the errors of `open_file`; where a feature is used, DataError for NaN in it.
+    """
+    with open_file(path, "tokens", "features", "dataset", "model") as file:
+        catalogue = _catalogue_in(file)
+        features = _features_in(file, catalogue.item_ids)
+        return catalogue, ItemData(ids=catalogue.item_ids, codes=_codes_in(file), features=features)
 
 
 def read_feature_rows(path: Path, names: Sequence[str], start: int, stop: int) -> dict[str, Feature]:
@@ -113,18 +143,23 @@ def write_model(path: Path, model: TrainedModel, **provenance: Any) -> None:
     if model.codes is not None:
         code_attributes, code_datasets = _codes_out(model.codes)
         attributes, datasets = attributes | code_attributes, datasets | code_datasets
+    if model.features:
+        feature_attributes, feature_datasets = _features_out(model.features)
+        attributes, datasets = attributes | feature_attributes, datasets | feature_datasets
     write(path, "model", datasets, attributes=attributes, **provenance)
 
 
 def read_model(path: Path) -> TrainedModel:
     """Raises: the errors of `open_file`."""
     with open_file(path, "model") as file:
+        catalogue = _catalogue_in(file)
         return TrainedModel(
-            catalogue=_catalogue_in(file),
+            catalogue=catalogue,
             name=str(file.attribute("model")),
             settings=file.attribute("settings"),
             weights={name: file.array(f"weights/{name}") for name in file.names("weights")},
             codes=_codes_in(file),
+            features=_features_in(file, catalogue.item_ids),
             history=file.attribute("history"),
         )
 
@@ -251,8 +286,8 @@ def _catalogue_in(file: File) -> Catalogue:
     times = file.array("sequences/timestamps") if "sequences/timestamps" in file else None
     sequences = Sequences(indptr=file.array("sequences/indptr"), items=file.array("sequences/items"), timestamps=times)
     catalogue = Catalogue(
-        user_ids=file.strings("users/id"),
-        item_ids=file.strings("items/id"),
+        user_ids=Vocabulary(file.strings("users/id")),
+        item_ids=Vocabulary(file.strings("items/id")),
         titles=file.strings("items/title"),
         sequences=sequences,
         attributes={n: file.strings(f"items/{n}") for n in file.names("items") if n not in RESERVED_ATTRIBUTES},
@@ -278,14 +313,18 @@ def _features_out(features: Mapping[str, Feature]) -> tuple[dict[str, Any], dict
     return {"features": about}, datasets
 
 
-def _features_in(file: File, catalogue: Catalogue) -> dict[str, Feature]:
-    about = file.attribute("features") if file.has_attribute("features") else {}
-    found = {}
-    for name in file.names("features"):
-        values, present = file.array(f"features/{name}/values"), file.array(f"features/{name}/present")
-        check_finite(values, catalogue.item_ids, f"{file.path}: /features/{name}/values")
-        found[name] = Feature(values=values, present=present, **about.get(name, {}))
-    return found
+def _features_in(file: File, item_ids: Sequence[str]) -> Columns[Feature]:
+    """The features of an opened file, read from it anew when they are used."""
+    path, kind = file.path, file.kind
+
+    def read(name: str) -> Feature:
+        with open_file(path, kind) as again:
+            about = again.attribute("features") if again.has_attribute("features") else {}
+            values, present = again.array(f"features/{name}/values"), again.array(f"features/{name}/present")
+        check_finite(values, item_ids, f"{path}: /features/{name}/values")
+        return Feature(values=values, present=present, **about.get(name, {}))
+
+    return Columns(file.names("features"), read)
 
 
 def check_finite(values: np.ndarray, item_ids: Sequence[str], where: str, *, first: int = 0) -> None:

@@ -73,9 +73,9 @@ KINDS: dict[str, Kind] = {
         ("method", "levels", "codebook_size", "modalities", "history"),
     ),
     "model": Kind(
-        2,
+        3,
         "bbqrec train",
-        (*_CATALOGUE, *_codes(required=False), Field("weights/{parameter}", "*", ("...",), required=False)),
+        (*_CATALOGUE, *_codes(required=False), *_FEATURES, Field("weights/{parameter}", "*", ("...",), required=False)),
         ("model", "settings", "history"),
     ),
     "metrics": Kind(

@@ -55,6 +55,7 @@ def write(
     attributes: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
     parents: Sequence[Path] = (),
+    origin: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> None:
     """Write a whole file or nothing: a temporary file beside `path` is filled, synced and renamed over it.
@@ -66,13 +67,15 @@ def write(
         attributes: the kind's own root attributes; anything that JSON can hold.
         config: the resolved configuration, seed included.
         parents: the input files, recorded with their kind and SHA-256.
+        origin: version, commit, device and precision of what was computed (`origin.ran_on`).
         force: overwrite an existing file.
 
     Raises:
         OutputExistsError, DiskFullError, LackingError, BrokenFileError (the datasets contradict the schema: a bug).
     """
     check_output(path, force=force)
-    root, partial = _root(kind, attributes or {}, config or {}, parents), partial_of(path)
+    attributes = {**(attributes or {}), **({"origin": dict(origin)} if origin else {})}
+    root, partial = _root(kind, attributes, config or {}, parents), partial_of(path)
     # Before `replacing`, which would remove the file of another run that is writing it.
     sink = Sink(path, partial)
     with replacing(path, partial), sink, h5py.File(sink, "w", libver=_LIBVER) as file:

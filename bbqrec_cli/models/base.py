@@ -1,4 +1,4 @@
-"""What every recommender offers, so that one loop trains them and one protocol judges them.
+"""What every recommender offers, so that one trainer trains them and one protocol judges them.
 
 B users, T items of history, K recommendations, S items to leave out, I items.
 """
@@ -6,24 +6,25 @@ B users, T items of history, K recommendations, S items to leave out, I items.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from bbqrec_cli.data.batches import Batch
+from bbqrec_cli.data.batches import Batch, Batches, WindowBatches
+from bbqrec_cli.data.splits import HISTORY
 from bbqrec_cli.decoding.beam import filled
-from bbqrec_cli.records import Codes, Sequences
+from bbqrec_cli.records import Sequences
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Wanted:
     """What a caller wants of `recommend`.
 
-    k: items a user; beam: width of a beam search, where there is one; allowed (I,) bool or None: the only items to
-    recommend; exclude (B, S) int64 or None: items to leave out a user, PAD where there are fewer.
+    k: items per user; beam: width of a beam search, where there is one; allowed (I,) bool or None: the only items to
+    recommend; exclude (B, S) int64 or None: items to leave out of each user's answer, PAD where there are fewer.
     """
 
     k: int
@@ -32,15 +33,41 @@ class Wanted:
     exclude: Tensor | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of a training: pre-training and fine-tuning are two. Only the last one is validated and may end early.
+
+    epochs: of the phase, and the length of its learning rate's schedule; loss: the mean over a batch's targets;
+    start: called when the phase begins, to freeze what it does not train, say.
+    """
+
+    name: str
+    epochs: int
+    batches: Batches
+    loss: Callable[[Any], Tensor]
+    start: Callable[[], None] = lambda: None
+
+
 class Recommender(nn.Module, ABC):
-    """A model. The constructor takes its settings as keywords; `items` is the number of items I."""
+    """A model. The constructor takes `data` (`ItemData`) and its settings, both as keywords."""
 
-    needs_codes: ClassVar[bool] = False
-    trained_on: str = "windows"
-    """'windows' (every position), 'prefixes' (one sample a prefix) or 'nothing' (no gradient at all)."""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """What of 'codes' and 'features' the model is built from: its file keeps that, so that it can be built again."""
+    history: int = HISTORY
+    """Last items of a user that the model sees."""
 
-    def prepare(self, train: Sequences, codes: Codes | None) -> None:
+    def prepare(self, train: Sequences) -> None:
         """Called once before training and never on a reload: what it learns must be in buffers or parameters."""
+
+    def batches(self, train: Sequences, *, batch_size: int, seed: int) -> Batches:
+        """What it is trained on: one of the classes of `data/batches.py`. By default every position of every window,
+        for which a position must not see what follows it."""
+        return WindowBatches(train, batch_size=batch_size, seed=seed, history=self.history)
+
+    def phases(self, train: Sequences, fit: Any, *, seed: int) -> tuple[Phase, ...]:
+        """How it is trained by gradient, () for a model that is not. fit: its configuration (epochs, batch_size, …)."""
+        batches = self.batches(train, batch_size=fit.batch_size, seed=seed)
+        return (Phase(name="train", epochs=fit.epochs, batches=batches, loss=self.loss),)
 
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Called before each validation, with its batches (the target stands at the last item's position).
@@ -61,6 +88,10 @@ class Recommender(nn.Module, ABC):
         """
 
 
+CELLS = 1 << 24
+"""Scores that are ranked at once: ranking counts them in whole numbers of 8 bytes."""
+
+
 def top_items(scores: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor]:
     """`recommend`'s answer from the scores (B, I) of all items; equal scores in the order of the items' rows."""
     scores = scores.float()
@@ -71,7 +102,8 @@ def top_items(scores: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor]:
         wide = torch.cat([scores, scores.new_zeros(len(scores), 1)], dim=1)
         scores = wide.scatter(1, wanted.exclude.remainder(scores.shape[1] + 1), -torch.inf)[:, :-1]
     k = min(wanted.k, scores.shape[1])
-    items, best = _first(scores, k)
+    parts = [_first(part, k) for part in scores.split(max(1, CELLS // max(1, scores.shape[1])))]
+    items, best = (torch.cat(column) for column in zip(*parts, strict=True))
     return filled(items.masked_fill(best == -torch.inf, -1), best, wanted.k)
 
 
@@ -83,6 +115,3 @@ def _first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     items = taken.nonzero()[:, 1].view(-1, k)
     order = scores.gather(1, items).sort(dim=1, descending=True, stable=True)
     return items.gather(1, order.indices), order.values
-
-
-Settings = dict[str, Any]

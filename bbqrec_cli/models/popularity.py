@@ -1,26 +1,31 @@
-"""The floor under every number: what was taken most, for everybody."""
+"""The floor under every number: the most popular items, for everybody."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bbqrec_cli.data.batches import Batch
-from bbqrec_cli.models.base import Recommender, Wanted, top_items
-from bbqrec_cli.records import Codes, Sequences
+from bbqrec_cli.models.base import Phase, Recommender, Wanted, top_items
+from bbqrec_cli.records import ItemData, Sequences
 
 
 class Popularity(Recommender):
     """Scores an item by its interactions in the training part."""
 
-    trained_on = "nothing"
     counts: Tensor
 
-    def __init__(self, *, items: int) -> None:
+    def __init__(self, *, data: ItemData) -> None:
         super().__init__()
-        self.register_buffer("counts", torch.zeros(items))
+        self.register_buffer("counts", torch.zeros(len(data)))
 
-    def prepare(self, train: Sequences, codes: Codes | None) -> None:
+    def phases(self, train: Sequences, fit: Any, *, seed: int) -> tuple[Phase, ...]:
+        """None: nothing is trained by gradient."""
+        return ()
+
+    def prepare(self, train: Sequences) -> None:
         """Count."""
         rows = torch.from_numpy(train.items.astype("int64"))
         self.counts.copy_(torch.bincount(rows, minlength=len(self.counts)))

@@ -11,34 +11,35 @@ import torch
 from torch import Tensor
 
 from bbqrec_cli.data.batches import Batch
-from bbqrec_cli.data.splits import HISTORY, PAD
+from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.models.base import Recommender, Wanted, top_items
 from bbqrec_cli.models.layers import CausalEncoder, embedding
 from bbqrec_cli.models.softmax import cross_entropy_over_items
+from bbqrec_cli.records import ItemData
 
 
 class SASRec(Recommender):
     """Kang and McAuley (ICDM 2018), pre-norm, output tied to the item table.
 
     Args:
-        negatives: items drawn uniformly for a step's softmax, weighted so that its denominator is right in expectation
+        negatives: items drawn uniformly for each step's softmax, weighted so that its denominator is right in expectation
             (Bengio and Senécal 2008); 0: all items.
     """
 
     def __init__(
         self,
         *,
-        items: int,
-        width: int = 64,
-        layers: int = 2,
-        heads: int = 2,
-        dropout: float = 0.5,
-        negatives: int = 0,
-        history: int = HISTORY,
+        data: ItemData,
+        width: int,
+        layers: int,
+        heads: int,
+        dropout: float,
+        negatives: int,
+        history: int,
     ) -> None:
         super().__init__()
-        self.negatives = negatives
-        self.table = embedding(items, width)
+        self.negatives, self.history = negatives, history
+        self.table = embedding(len(data), width)
         self.encoder = CausalEncoder(width, layers=layers, heads=heads, dropout=dropout, history=history, inner=width)
 
     def states(self, batch: Batch) -> Tensor:

@@ -12,19 +12,19 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear, normalize
 from torch.nn.functional import embedding as embedding_lookup
 
-from bbqrec_cli.data.batches import Batch
-from bbqrec_cli.data.splits import HISTORY, PAD
+from bbqrec_cli.data.batches import Batch, Batches, PrefixBatches, WindowBatches
+from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.decoding.beam import Alive, Step, beam_search, best_items, item_log_probabilities
 from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Recommender, Wanted, top_items
 from bbqrec_cli.models.code_decoder import CodeDecoder, of_beams
 from bbqrec_cli.models.dense_head import DenseHead
-from bbqrec_cli.models.layers import INIT_STD, Attention, Dropout, Layer, embedding
+from bbqrec_cli.models.layers import Attention, Dropout, Layer, embedding
 from bbqrec_cli.models.similarity_attention import SimilarityAttention, similarity_buckets
 from bbqrec_cli.models.softmax import cross_entropy_over_items
 from bbqrec_cli.models.trie_softmax import children_cross_entropy, linear_cross_entropy
-from bbqrec_cli.records import Codes
+from bbqrec_cli.records import Codes, ItemData, Sequences
 
 CELLS = 1 << 24
 """Numbers of the largest tensor that a recommendation may build; more users are answered in turns."""
@@ -37,46 +37,39 @@ class SemanticIDGenerator(Recommender):
         variant: full (similarity-enhanced attention), no-similarity (the paper's BBQRec_S; TIGER), inherit (BBQRec_E:
             the code embeddings start as the codebooks).
         masking: causal (an item sees itself and what came before: one pass trains every position of a user) or
-            bidirectional (one sample a prefix).
+            bidirectional (one sample per prefix).
         normalisation: of a level's probability: catalogue (over the code tuples that exist below the prefix) or codes
-            (one softmax over N a signal, as the field does it).
+            (one softmax over N per signal, as the field does it).
         tuple_vectors: with normalisation=catalogue, what a code tuple of the first level has beside its codes' vectors
             (beyond the paper): free (a vector and a bias of its own), composed (the mean of the deeper codes below it)
             or none.
-        tied_embeddings: one table embeds the codes and predicts them.
-        signal_weights: a factor is learnt for what each level and signal says of the next item (beyond the paper).
         dense_head: a second head scores all items at once, and `recommend` mixes both (beyond the paper).
-        dense_weight: of its loss, beside the generator's.
-        label_smoothing: share of each level's target that is spread evenly over what could have been there.
-        code_dropout: share of the codes of the history that a training step does not see.
         init_std: standard deviation of the embeddings at the start.
     """
 
-    needs_codes = True
+    needs = frozenset({"codes"})
     codes: Tensor
     vectors: Tensor
     branching: Tensor
-    crowd: Tensor
+    log_sharing: Tensor
 
     def __init__(
-        self, *, items: int, codes: Codes, width: int = 128, layers: int = 2, decoder_layers: int = 2, heads: int = 4,
-        dropout: float = 0.2, similarity_buckets: int = 100, variant: str = "full", masking: str = "causal",
-        normalisation: str = "catalogue", tuple_vectors: str = "free", tied_embeddings: bool = True,
-        signal_weights: bool = False, dense_head: bool = False, dense_weight: float = 1.0, label_smoothing: float = 0.0,
-        code_dropout: float = 0.0, init_std: float = INIT_STD, history: int = HISTORY,
+        self, *, data: ItemData, width: int, layers: int, decoder_layers: int, heads: int, dropout: float,
+        similarity_buckets: int, variant: str, masking: str, normalisation: str, tuple_vectors: str, dense_head: bool,
+        init_std: float, history: int,
     ) -> None:  # fmt: skip
         super().__init__()
+        codes = data.codes
+        assert codes is not None  # it needs them
         self.levels, self.signals, self.size = codes.levels, codes.codes.shape[2], codes.codebook_size
         self.masking, self.over_children = masking, normalisation == "catalogue"
-        self.buckets, self.history = similarity_buckets, history
-        self.label_smoothing, self.code_dropout, self.init_std = label_smoothing, code_dropout, init_std
-        self.trained_on = "windows" if masking == "causal" else "prefixes"
+        self.buckets, self.history, self.init_std = similarity_buckets, history, init_std
         self.trie = Trie(codes.codes)
         self.register_buffer("codes", torch.from_numpy(codes.codes.astype("int64")), persistent=False)
         self.register_buffer("branching", self._branching(), persistent=False)
         leaf = self.trie.node(self.levels)
         # log of how many items share each item's ID: between them, its probability is divided.
-        self.register_buffer("crowd", leaf.bincount()[leaf].log(), persistent=False)
+        self.register_buffer("log_sharing", leaf.bincount()[leaf].log(), persistent=False)
         lacking = {"full": codes.item_vectors, "inherit": codes.codebooks}.get(variant, True) is None
         if lacking:
             what = {"full": "vectors of the items", "inherit": "codebooks"}[variant]
@@ -86,9 +79,8 @@ class SemanticIDGenerator(Recommender):
         if self.similar:
             vectors = normalize(torch.from_numpy(codes.item_vectors).float(), dim=1)
             self.register_buffer("vectors", vectors, persistent=False)
-        self._make_codes(width, tied_embeddings, signal_weights, tuple_vectors)
-        self.dense_weight = dense_weight
-        self.dense = DenseHead(items, width) if dense_head else None
+        self._make_codes(width, tuple_vectors)
+        self.dense = DenseHead(len(data), width) if dense_head else None
         self.positions, self.depths = embedding(history, width, init_std), embedding(self.levels, width, init_std)
         self.start = nn.Parameter(torch.randn(width) * init_std)
         self.steps = embedding(self.levels, width, init_std)
@@ -104,14 +96,17 @@ class SemanticIDGenerator(Recommender):
         if variant == "inherit":
             self._inherit(codes)
 
-    def _make_codes(self, width: int, tied: bool, weighed: bool, tuple_vectors: str) -> None:
+    def batches(self, train: Sequences, *, batch_size: int, seed: int) -> Batches:
+        """Windows for a causal encoder, one sample per prefix for a bidirectional one."""
+        cls = WindowBatches if self.masking == "causal" else PrefixBatches
+        return cls(train, batch_size=batch_size, seed=seed, history=self.history)
+
+    def _make_codes(self, width: int, tuple_vectors: str) -> None:
         """The parameters of codes and of the first level's tuples."""
         # One table for all (level, signal) pairs: row (level · M + signal) · N + code.
         rows = self.levels * self.signals * self.size
         self.tokens = embedding(rows, width, self.init_std)
-        self.outputs = None if tied else embedding(rows, width, self.init_std)
         self.bias = nn.Parameter(torch.zeros(self.levels, self.signals, self.size))
-        self.weights = nn.Parameter(torch.ones(self.levels, self.signals)) if weighed else None
         self.looks_ahead = self.over_children and self.levels > 1 and tuple_vectors == "composed"
         tuples = len(self.trie.codes(0)) if self.over_children and tuple_vectors == "free" else 0
         # They start at zero: only what the shared codes cannot say is to be learnt here.
@@ -141,25 +136,21 @@ class SemanticIDGenerator(Recommender):
             book = books[:, level, :, :width].expand(self.signals, -1, -1)
             table[level, :, : book.shape[1], :width] = book * (self.init_std / book.std())
 
-    def embed(self, codes: Tensor, levels: Tensor, *, drop: float = 0.0) -> Tensor:
+    def embed(self, codes: Tensor, levels: Tensor) -> Tensor:
         """√D · sum of the M code embeddings of each token. codes (..., M), levels broadcastable to (...) -> (..., D).
 
         The factor keeps what an item is from drowning in what the layers add; the table itself serves as the output.
-        drop: the share of the codes that a training step leaves out.
         """
         signal = torch.arange(self.signals, device=codes.device)
         rows = (levels.unsqueeze(-1) * self.signals + signal) * self.size + codes
-        found = self.tokens(rows)
-        if self.training and drop:
-            found = found * ((torch.rand_like(found[..., :1]) >= drop) / (1 - drop))
-        return found.sum(-2) * self.tokens.embedding_dim**0.5
+        return self.tokens(rows).sum(-2) * self.tokens.embedding_dim**0.5
 
     def encode(self, batch: Batch) -> Tensor:
         """States of the T·L tokens of the histories, (B, T·L, D)."""
         items = batch.items.shape[1]
         rows = batch.items.clamp(min=0)
         level = torch.arange(self.levels, device=rows.device)
-        x = self.embed(self.codes[rows], level, drop=self.code_dropout)
+        x = self.embed(self.codes[rows], level)
         x = x + self.positions.weight[:items, None] + self.depths.weight
         mask = batch.mask[:, None, :].expand(-1, items, -1)
         if self.masking == "causal":
@@ -180,7 +171,7 @@ class SemanticIDGenerator(Recommender):
         if self.dense is None:
             return loss
         states, table = self.dropout(self.last_states(memory, visible)[asked]), self.dense.table(self.composed())
-        return loss + self.dense_weight * cross_entropy_over_items(states, table, targets[asked])
+        return loss + cross_entropy_over_items(states, table, targets[asked])
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
@@ -191,7 +182,7 @@ class SemanticIDGenerator(Recommender):
         for batch in batches:
             memory, last = self.encode(batch), batch.lengths.unsqueeze(1) - 1
             targets, visible = batch.targets.gather(1, last), batch.mask.unsqueeze(1)
-            generated = self.log_probabilities(memory, visible, targets) - self.crowd[targets]
+            generated = self.log_probabilities(memory, visible, targets) - self.log_sharing[targets]
             found.append((generated[:, 0], self.dense_scores(memory, batch.mask).gather(1, targets)[:, 0]))
         self.dense.calibrate(*(torch.cat(part) for part in zip(*found, strict=True)))
 
@@ -252,11 +243,10 @@ class SemanticIDGenerator(Recommender):
 
     def table(self, level: int) -> Tensor:
         """The level's code vectors that predict, (M, N, D)."""
-        table = (self.outputs or self.tokens).weight.view(self.levels, self.signals, self.size, -1)[level]
-        return table if self.weights is None else table * self.weights[level].view(-1, 1, 1)
+        return self.tokens.weight.view(self.levels, self.signals, self.size, -1)[level]
 
     def logits(self, states: Tensor, level: int) -> Tensor:
-        """Logits of a level's codes, one head a signal. states (..., D) -> (..., M, N)."""
+        """Logits of a level's codes, one head per signal. states (..., D) -> (..., M, N)."""
         flat = linear(states, self.table(level).flatten(0, 1), self.bias[level].flatten())
         return flat.unflatten(-1, (self.signals, self.size))
 
@@ -286,11 +276,10 @@ class SemanticIDGenerator(Recommender):
 
     def _level_loss(self, level: int, states: Tensor, items: Tensor) -> Tensor:
         """-log P of the level's codes of items (P,), given the levels before; states (P, D) -> (P,) float32."""
-        smoothing = self.label_smoothing if self.training else 0.0
         if not self.over_children:
             logits = self.logits(states, level).float().flatten(0, 1)
             wanted = self.codes[items, level].flatten()
-            losses = cross_entropy(logits, wanted, reduction="none", label_smoothing=smoothing)
+            losses = cross_entropy(logits, wanted, reduction="none")
             return losses.view(-1, self.signals).sum(1)
         codes = self.trie.codes(level)
         if level == 0:
@@ -299,12 +288,12 @@ class SemanticIDGenerator(Recommender):
             extra = self.of_tuples()
             if extra is not None:
                 table, bias = table + extra[0], bias + extra[1]
-            return linear_cross_entropy(states, table, bias, self.trie.node(1)[items], smoothing=smoothing)
+            return linear_cross_entropy(states, table, bias, self.trie.node(1)[items])
         bounds, parent = self.trie.child_bounds(level), self.trie.node(level)[items]
         count = bounds[parent + 1] - bounds[parent]
         chosen = self.trie.node(level + 1)[items]
         logits = self.logits(states, level)
-        return children_cross_entropy(logits, codes, bounds[parent], count, chosen, smoothing=smoothing)
+        return children_cross_entropy(logits, codes, bounds[parent], count, chosen)
 
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
@@ -335,7 +324,7 @@ class SemanticIDGenerator(Recommender):
         )
         items = torch.cat([items, more], dim=1)
         rows = items.clamp(min=0)
-        scores = torch.cat([scores, generated], dim=1) - self.crowd[rows]
+        scores = torch.cat([scores, generated], dim=1) - self.log_sharing[rows]
         return best_items(self.trie, items, self.dense.unite(scores, dense.gather(1, rows)), wanted.k)
 
     def dense_scores(self, encoded: Tensor, mask: Tensor) -> Tensor:
@@ -376,4 +365,4 @@ class SemanticIDGenerator(Recommender):
         scores = torch.cat(parts, dim=1)
         if self.dense is None:
             return scores
-        return self.dense.unite(scores - self.crowd, self.dense_scores(memory, batch.mask))
+        return self.dense.unite(scores - self.log_sharing, self.dense_scores(memory, batch.mask))

@@ -52,28 +52,16 @@ def _exact(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def linear_cross_entropy(
-    states: Tensor, table: Tensor, bias: Tensor, targets: Tensor, *, smoothing: float = 0.0
-) -> Tensor:
-    """-log softmax(states @ table.T + bias)[target]. states (P, D), table (C, D), bias (C,), targets (P,) -> (P,).
-
-    smoothing: the share of the target that is spread evenly over all classes.
-    """
+def linear_cross_entropy(states: Tensor, table: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """-log softmax(states @ table.T + bias)[target]. states (P, D), table (C, D), bias (C,), targets (P,) -> (P,)."""
     kind = states.device.type
     if torch.is_autocast_enabled(kind):
         states, table, bias = (x.to(torch.get_autocast_dtype(kind)) for x in (states, table, bias))
     with torch.autocast(kind, enabled=False):
-        losses = LinearCrossEntropy.apply(states, table, bias, targets)
-        if not smoothing:
-            return losses
-        # Smoothing only swaps a share of the target's logit for the mean one, and the mean is linear too.
-        ahead = (states * (table[targets] - table.mean(0))).sum(1) + bias[targets] - bias.mean()
-        return losses + smoothing * _exact(ahead)
+        return LinearCrossEntropy.apply(states, table, bias, targets)
 
 
-def children_cross_entropy(
-    logits: Tensor, codes: Tensor, first: Tensor, count: Tensor, chosen: Tensor, *, smoothing: float = 0.0
-) -> Tensor:
+def children_cross_entropy(logits: Tensor, codes: Tensor, first: Tensor, count: Tensor, chosen: Tensor) -> Tensor:
     """-log P of one child among its siblings, where a child's logit is the sum of its M codes' logits.
 
     Args:
@@ -81,7 +69,6 @@ def children_cross_entropy(
         codes: (C, M) of all children.
         first, count: (P,) the run of children of each sample's prefix.
         chosen: (P,) the child that is the target.
-        smoothing: the share of the target that is spread evenly over the siblings.
 
     Returns:
         (P,) float32; 0 for an only child.
@@ -94,8 +81,4 @@ def children_cross_entropy(
     scores = _exact(logits.flatten()[at]).sum(1)
     highest = scores.new_full((samples,), -torch.inf).scatter_reduce(0, owner, scores.detach(), "amax")
     total = torch.zeros_like(highest).index_add(0, owner, (scores - highest[owner]).exp())
-    wanted = scores[chosen - first + begin]
-    if smoothing:
-        mean = torch.zeros_like(highest).index_add(0, owner, scores) / count
-        wanted = (1 - smoothing) * wanted + smoothing * mean
-    return total.log() + highest - wanted
+    return total.log() + highest - scores[chosen - first + begin]

@@ -27,13 +27,13 @@ class CollisionsConfig(StageConfig):
 
     input: tuple[Path, ...] = option(
         (Path("tokens.h5"),), "Tokens files, model files or published indices (.json). The first is shown in detail.",
-        positional=True,
+        role="input", positional=True, complete=".h5",
     )  # fmt: skip
     max_collisions: int = option(-1, "Exit with status 3 if more items are in collisions; -1: never.", minimum=-1)
     groups: int = option(10, "Largest groups (and closest pairs) to list.", minimum=0)
     features: tuple[Path, ...] = option(
         (), "Features file of the items, for duplicates and neighbours; for several inputs one for all, or one each.",
-        repeatable=True,
+        role="input", repeatable=True, complete=".h5",
     )  # fmt: skip
     near: float = option(
         0.0, "Count items whose quantised vectors lie closer than this share of the typical distance; 0: do not.",
@@ -41,7 +41,9 @@ class CollisionsConfig(StageConfig):
     )  # fmt: skip
     neighbours: int = option(10, "Nearest neighbours of a feature that are looked for (with --features).", minimum=1)
     sample: int = option(20_000, "Items, at most, whose neighbours are searched.", minimum=1)
-    report: Path | None = option(None, "Write a page: .html (self-contained, with plots) or .md (tables only).")
+    report: Path | None = option(
+        None, "Write a page: .html (self-contained, with plots) or .md (tables only).", role="output"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +154,7 @@ def read_ids(path: Path) -> Ids:
     from bbqrec_cli.collisions.analysis import Ids
     from bbqrec_cli.hdf5 import read_codes
     from bbqrec_cli.records import Codes
-    from bbqrec_cli.tokenizers.published import SIGNAL, read_index
+    from bbqrec_cli.formats.semantic_id_json import SIGNAL, read_index
 
     if path.suffix.lower() != ".json":
         catalogue, codes = read_codes(path)
@@ -170,14 +172,14 @@ def with_features(ids: Ids, features: Features, path: Path, progress: Progress) 
     """
     import numpy as np
 
-    from bbqrec_cli.tokenizers.published import align
+    from bbqrec_cli.formats.semantic_id_json import align
+    from bbqrec_cli.records import Vocabulary
 
     theirs, note = features.catalogue.item_ids, ""
     if Path(ids.label).suffix.lower() == ".json":
         rows, note = align(ids.item_ids, np.arange(len(ids.item_ids)), theirs, where=ids.label)
     else:
-        place = {item: row for row, item in enumerate(ids.item_ids)}
-        rows = np.array([place.get(item, -1) for item in theirs])
+        rows = Vocabulary(ids.item_ids).rows(theirs)
     kept = np.flatnonzero(rows >= 0)
     lost = len(ids.item_ids) - len(kept)
     if not len(kept):
@@ -206,17 +208,15 @@ def placed_at(feature: Feature, rows: np.ndarray, theirs: np.ndarray, items: int
 
 def agreements(every: list[Ids]) -> list[tuple[int, int, Agreement]]:
     """Of every two inputs that hold the same items, in whatever order."""
-    import numpy as np
-
     from bbqrec_cli.collisions.agreement import agreement
+    from bbqrec_cli.records import Vocabulary
 
     found = []
     for one, other in itertools.combinations(range(len(every)), 2):
         a, b = every[one], every[other]
         if set(a.item_ids) != set(b.item_ids):
             continue
-        place = {item: row for row, item in enumerate(b.item_ids)}
-        order = np.array([place[item] for item in a.item_ids])
+        order = Vocabulary(b.item_ids).rows(a.item_ids)
         present = tuple(each.codes.present for each in (a, b))
         ordered = (present[0], None if present[1] is None else present[1][order])
         signals = (a.codes.modalities, b.codes.modalities)

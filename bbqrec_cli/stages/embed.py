@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bbqrec_cli.config import StageConfig, nearest, option, stored
+from bbqrec_cli.config import StageConfig, agreed, did_you_mean, option, stored
 from bbqrec_cli.device import PRECISIONS
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
@@ -33,20 +33,24 @@ NAMED = 10
 class EmbedConfig(StageConfig):
     """Options of `bbqrec embed`."""
 
-    dataset: Path = option(Path("dataset.h5"), "Dataset file.", positional=True)
-    output: Path = option(Path("features.h5"), "Features file to write.", short="-o", stored=False)
+    dataset: Path = option(Path("dataset.h5"), "Dataset file.", role="input", positional=True, complete=".h5")
+    output: Path = option(Path("features.h5"), "Features file to write.", role="output", short="-o", complete=".h5")
     modalities: tuple[str, ...] = option(
         (), "text, image or the name of ready features, by commas; empty: all there are."
     )
-    text_model: str = option("", "sentence-transformers model, name or folder; empty: the one of bbqrec[offline-text].")
+    text_model: str = option(
+        "", "sentence-transformers model, name or folder; empty: the one of bbqrec[offline-text].", role="input",
+        hub=True,
+    )  # fmt: skip
     image_model: str = option(
-        "", "CLIP-like model, name or folder, or descriptor (empty: the same): no weights, offline."
-    )
+        "", "CLIP-like model, name or folder, or descriptor (empty: the same): no weights, offline.", role="input",
+        hub=True,
+    )  # fmt: skip
     batch_size: int = option(64, "Texts or pictures at once.", minimum=1)
     max_length: int = option(0, "Tokens of a text that are read; 0: as many as the model is made for.", minimum=0)
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
     normalize: bool = option(False, "Scale every feature to unit length.")
-    resume: bool = option(False, "Go on from the last checkpoint.", stored=False)
+    resume: bool = option(False, "Go on from the last checkpoint.", role="runtime")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,7 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     from bbqrec_cli.encoders import load_encoder
     from bbqrec_cli.encoders.resumable import Checkpoint
     from bbqrec_cli.hdf5 import check_output, read_dataset, sha256, write_features
+    from bbqrec_cli.origin import ran_on
     from bbqrec_cli.records import Features
 
     check_output(config.output, force=config.force, inputs=[config.dataset])
@@ -87,8 +92,9 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
         if model != READY
     }
     resolved = stored(config) | {"precision": precision}
-    resolved |= {"encoders": {name: {"name": e.name, "weights": e.weights} for name, e in encoders.items()}}
-    identity = {"config": {k: v for k, v in resolved.items() if k != "dataset"}, "dataset": sha256(config.dataset)}
+    made_by = {"encoders": {name: {"name": e.name, "weights": e.weights} for name, e in encoders.items()}}
+    resolved |= made_by
+    identity = {"config": agreed(config) | {"precision": precision} | made_by, "dataset": sha256(config.dataset)}
     checkpoint = Checkpoint(config.output, identity, resume=config.resume, progress=progress)
     features = {}
     for name in plan:
@@ -101,6 +107,7 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     write_features(
         config.output, Features(catalogue=dataset.catalogue, features=features),
         config=resolved, parents=[config.dataset], force=config.force,
+        origin=ran_on(device, config.threads, precision),
     )  # fmt: skip
     checkpoint.path.unlink(missing_ok=True)
     return EmbedResult(
@@ -121,7 +128,7 @@ def choose_models(config: EmbedConfig, dataset: Dataset, progress: Progress) -> 
     plan: dict[str, str] = {}
     for modality in config.modalities or known:
         if modality not in known:
-            raise UsageError(f"--modalities: {modality!r} is none of {', '.join(known)}{nearest(modality, known)}")
+            raise UsageError(f"--modalities: {modality!r} is none of {', '.join(known)}{did_you_mean(modality, known)}")
         if modality in dataset.features and not named.get(modality):
             progress.log(f"{modality}: the dataset's ready features are kept")
             plan[modality] = READY
@@ -137,7 +144,7 @@ def choose_models(config: EmbedConfig, dataset: Dataset, progress: Progress) -> 
 
 
 def inputs_of(dataset: Dataset, modality: str) -> Sequence[Any]:
-    """What is encoded, one an item; empty = missing."""
+    """What is encoded, one per item; empty = missing."""
     if modality == "text":
         return [text.strip() for text in dataset.texts]
     return dataset.images if modality == "image" else []
@@ -147,11 +154,11 @@ def encode(dataset: Dataset, modality: str, encoder: Encoder, *, batch_size: int
     """One modality of every item; missing and unreadable inputs are masked, the unreadable ones with a warning."""
     import numpy as np
 
-    from bbqrec_cli.encoders.resumable import encode_all
+    from bbqrec_cli.encoders.resumable import encode_inputs
     from bbqrec_cli.records import Feature
 
     inputs = inputs_of(dataset, modality)
-    made = encode_all(encoder, inputs, modality=modality, batch_size=batch_size, checkpoint=checkpoint)
+    made = encode_inputs(encoder, inputs, modality=modality, batch_size=batch_size, checkpoint=checkpoint)
     unreadable = np.flatnonzero(~made.readable)
     warn_items(unreadable, dataset, f"its {modality} can not be read and counts as missing", checkpoint.progress)
     present = np.array([bool(each) for each in inputs]) & made.readable
@@ -183,7 +190,7 @@ def finish(feature: Feature, dataset: Dataset, modality: str, *, normalize: bool
 
 
 def warn_items(rows: np.ndarray, dataset: Dataset, what: str, progress: Progress) -> None:
-    """One warning an item, the first few by name."""
+    """One warning per item, the first few by name."""
     for row in rows[:NAMED]:
         progress.warn(f"item {dataset.catalogue.item_ids[row]!r}: {what}")
     if len(rows) > NAMED:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bbqrec_cli.data.splits import HeldOut
     from bbqrec_cli.models.base import Recommender
-    from bbqrec_cli.models.semantic_id_generator import SemanticIDGenerator
+    from bbqrec_cli.evaluation.diagnosis import Generator
     from bbqrec_cli.records import Catalogue, Codes, Metrics, TrainedModel
 
 
@@ -26,19 +26,22 @@ if TYPE_CHECKING:
 class EvaluateConfig(StageConfig):
     """Options of `bbqrec evaluate`."""
 
-    model: Path = option(Path("model.h5"), "Model file.", positional=True)
-    output: Path = option(Path("metrics.h5"), "Metrics file to write.", short="-o", stored=False)
+    model: Path = option(Path("model.h5"), "Model file.", role="input", positional=True, complete=".h5")
+    output: Path = option(Path("metrics.h5"), "Metrics file to write.", role="output", short="-o", complete=".h5")
     split: str = option("test", "test or validation.", choices=("test", "validation"))
     k: tuple[int, ...] = option((5, 10), "Depths of Recall and NDCG.", minimum=1)
     beam: int = option(50, "Beams of a generative model.", minimum=1)
     batch_size: int = option(256, "Users at once.", minimum=1)
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
     tokens: Path | None = option(
-        None, "Grown tokens file (tokenize --append): its users, and its new items compete too, without training."
-    )
+        None, "Grown tokens file (tokenize --append): its users, and its new items compete too, without training.",
+        role="input", complete=".h5",
+    )  # fmt: skip
     diagnose: bool = option(False, "Also where a generator loses: its codes, its beam, its heads.")
     diagnose_users: int = option(2000, "Diagnose on about so many users, evenly taken; 0: all.", minimum=0)
-    against: Path | None = option(None, "Another metrics file: paired t-test and Wilcoxon against it.")
+    against: Path | None = option(
+        None, "Another metrics file: paired t-test and Wilcoxon against it.", role="input", complete=".h5"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
     from bbqrec_cli.evaluation.protocol import target_ranks
     from bbqrec_cli.hdf5 import check_output, read_metrics, read_model, read_tokens, write_metrics
-    from bbqrec_cli.models.growth import with_tokens
+    from bbqrec_cli.models.new_items import with_tokens
     from bbqrec_cli.models.registry import load_model
 
     if not config.k:
@@ -87,7 +90,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     other = read_metrics(config.against) if config.against else None
     device = resolve_device(config.device)
     trained, began = read_model(config.model), time.perf_counter()
-    known = taken_in_training(trained.catalogue)
+    known = with_training_interactions(trained.catalogue)
     if config.tokens is not None:
         trained = with_tokens(trained, read_tokens(config.tokens), where=str(config.tokens))
     catalogue = trained.catalogue
@@ -99,7 +102,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     if other:
         check_comparable(config, other, user_ids)
     model, precision = load_model(trained, device), resolve_precision(config.precision, device)
-    if config.diagnose and not model.needs_codes:
+    if config.diagnose and not hasattr(model, "stepper"):
         raise UsageError(f"--diagnose: the model {trained.name} generates no semantic IDs", "leave --diagnose out")
     ranks = target_ranks(
         model, held, depth=max(config.k), beam=config.beam, device=device,
@@ -134,7 +137,7 @@ def metrics_of(
     )  # fmt: skip
 
 
-def taken_in_training(catalogue: Catalogue) -> np.ndarray:
+def with_training_interactions(catalogue: Catalogue) -> np.ndarray:
     """(I,) bool: the items with a training interaction."""
     import numpy as np
 
@@ -164,7 +167,7 @@ def diagnose_generator(
     from bbqrec_cli.evaluation.diagnosis import diagnose
 
     found = diagnose(
-        cast("SemanticIDGenerator", model), thinned(held, config.diagnose_users),
+        cast("Generator", model), thinned(held, config.diagnose_users),
         signals=cast("Codes", trained.codes).modalities, ks=config.k, device=resolve_device(config.device),
         precision=precision, progress=progress,
     )  # fmt: skip

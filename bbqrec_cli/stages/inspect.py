@@ -14,7 +14,7 @@ from bbqrec_cli.progress import SILENT, Progress
 class InspectConfig(StageConfig):
     """Options of `bbqrec inspect`."""
 
-    file: Path = option(help="Any bbqrec file.", positional=True)
+    file: Path = option(help="Any bbqrec file.", role="input", positional=True, complete=".h5")
 
 
 def run(config: InspectConfig, progress: Progress = SILENT) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from bbqrec_cli.config import StageConfig, nearest, option, stored
+from bbqrec_cli.config import StageConfig, did_you_mean, option, stored
+from bbqrec_cli.data.sources.registry import SOURCES, source_options
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
+from bbqrec_cli.registry import Registry
 
 if TYPE_CHECKING:
     from bbqrec_cli.data.sources.base import Interactions, Items
@@ -23,13 +25,14 @@ NO_ATTRIBUTES = ("title", "text", "description")
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig(StageConfig):
-    """Options of `bbqrec prepare`."""
+    """Options of `bbqrec prepare`; those of the source are in `options`."""
 
-    source: str = option(help="demo, s3rec, table or amazon.", positional=True)
-    paths: tuple[str, ...] = option((), "The source's folder or files.", positional=True)
-    output: Path = option(Path("dataset.h5"), "Dataset file to write.", short="-o", stored=False)
-    items: Path | None = option(None, "Items file: CSV, TSV, JSON lines, or a JSON object of id to fields.")
-    images: Path | None = option(None, "Folder of pictures named by item id.")
+    registry: ClassVar[Registry] = SOURCES
+    choice: ClassVar[str] = "source"
+
+    source: str = option(help="Kind of the raw data.", positional=True, complete="sources")
+    paths: tuple[str, ...] = option((), "The source's folder or files.", role="input", positional=True)
+    output: Path = option(Path("dataset.h5"), "Dataset file to write.", role="output", short="-o", complete=".h5")
     text_fields: tuple[str, ...] = option(
         (), "Fields that make the text, as title,description. [default: all known ones]"
     )
@@ -39,15 +42,7 @@ class PrepareConfig(StageConfig):
         minimum=0,
     )
     min_item_interactions: int | None = option(None, "The same for items.", minimum=0)
-    id_shift: int | None = option(
-        None, "Add this to the ids of the items file and of the pictures (s3rec). [default: found out, and said]"
-    )
-    user_column: str = option("user", "Column of the user's id (table).")
-    item_column: str = option("item", "Column of the item's id (table; also in --items).")
-    time_column: str = option("timestamp", "Column of the time, seconds since 1970 (table).")
-    rating_column: str = option("rating", "Column of the rating (table).")
-    min_rating: float | None = option(None, "Leave out lower ratings (table).")
-    size: str = option("full", "Size of the demo.", choices=("full", "small"))
+    options: dict = option({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +74,12 @@ def run(config: PrepareConfig, progress: Progress = SILENT) -> PrepareResult:
     Raises:
         UsageError, DataError, MissingFileError, LackingError and the errors of writing files.
     """
-    from bbqrec_cli.data.sources.base import Options
     from bbqrec_cli.data.sources.registry import open_source
     from bbqrec_cli.hdf5 import check_output, write_dataset
 
-    options = Options(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Options)})
-    source = open_source(config.source, [Path(path) for path in config.paths], options, progress)
+    options = source_options(config.source, config.options)
+    paths = [Path(path) for path in config.paths]
+    source = open_source(config.source, paths, options, seed=config.seed, progress=progress)
     check_output(config.output, force=config.force, inputs=source.files)
     given = config.min_user_interactions, config.min_item_interactions
     min_user, min_item = (source.minimum if each is None else each for each in given)
@@ -94,7 +89,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT) -> PrepareResult:
     dataset = to_dataset(interactions, items, text_fields, progress)
     result = counts(config.output, items, dataset, text_fields)
     said = result.to_json()
-    record = stored(config) | {"min_user_interactions": min_user, "min_item_interactions": min_item}
+    record = stored(config) | {"options": stored(options), "min_user_interactions": min_user, "min_item_interactions": min_item}
     record |= {"text_fields": said["text_fields"]}
     record["counts"] = {key: value for key, value in said.items() if key not in ("output", "text_fields")}
     write_dataset(config.output, dataset, config=record, parents=source.files, force=config.force)
@@ -173,7 +168,7 @@ def choose_text_fields(fields: dict[str, list[str]], asked: tuple[str, ...], pro
     for name in asked:
         if name not in fields:
             known = ", ".join(fields) or "no fields"
-            what = f"--text-fields names {name!r}{nearest(name, fields)}; the items have {known}"
+            what = f"--text-fields names {name!r}{did_you_mean(name, fields)}; the items have {known}"
             raise UsageError(what, "choose among these, or leave --text-fields out")
     chosen = asked or tuple(name for name in TEXT_FIELDS if name in fields)
     if chosen:

@@ -5,9 +5,8 @@ I items, d width of a feature, L levels, M signals, N codes, D width of a code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,9 +14,11 @@ import torch
 
 from bbqrec_cli.collisions.usage import perplexity
 from bbqrec_cli.data.splits import HeldOut
+from bbqrec_cli.errors import CollapseError
 from bbqrec_cli.grouping import colliding
-from bbqrec_cli.progress import SILENT, Progress
+from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import Codes, Feature, ItemEncoder, Sequences
+from bbqrec_cli.training.trainer import RunSettings
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -30,11 +31,13 @@ class TokenizerInput:
     features are theirs alone, while item_ids, train and validation speak of the whole catalogue.
     """
 
-    item_ids: list[str]
+    item_ids: Sequence[str]
     features: Mapping[str, Feature]
     train: Sequences
     validation: HeldOut | None = None
     sample: np.ndarray | None = None
+    having: Mapping[str, np.ndarray] | None = None
+    """Feature -> (I,) bool, where that is known without reading the features themselves."""
 
     @property
     def items(self) -> int:
@@ -44,26 +47,12 @@ class TokenizerInput:
     @property
     def present(self) -> dict[str, np.ndarray]:
         """Feature -> (I,) bool."""
-        return {name: feature.present for name, feature in self.features.items()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSettings:
-    """How to compute, as opposed to what: nothing here changes what is learnt, but for the seed."""
-
-    seed: int = 0
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    precision: str = "fp32"
-    progress: Progress = SILENT
-    checkpoint: Path | None = None
-    resume: bool = False
-    identity: Mapping[str, Any] = field(default_factory=dict)
-    """What a checkpoint must agree with: configuration and checksums of the inputs."""
+        return self.having or {name: feature.present for name, feature in self.features.items()}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Tokenized:
-    """codes; one row of figures an epoch; present (I, M) bool: which items have which signal (None: all have all);
+    """codes; one row of figures per epoch; present (I, M) bool: which items have which signal (None: all have all);
     latents (I, M, D): what was quantised, None where the codes did not come of vectors; encoder: what `restore` needs,
     None where items that come later can have no codes."""
 
@@ -90,7 +79,12 @@ Encode = Callable[[Mapping[str, Feature]], Encoded]
 
 
 class Tokenizer(Protocol):
-    """A tokenizer is made from its configuration (`configs.py`) and fitted once."""
+    """A tokenizer is made from its configuration (`options/`) and its name, and fitted once.
+
+    needs_features: whether it reads features; where it does not, any file with items will do.
+    """
+
+    needs_features: bool
 
     def fit(self, inputs: TokenizerInput, run: RunSettings) -> Tokenized:
         """Learn codebooks and give every item its codes.
@@ -108,7 +102,7 @@ class Encoding(Protocol):
         """What gives items their codes, from what `fit` left in a tokens file.
 
         On the items of `fit` it gives the codes of `fit`, to the last bit, before any collision is resolved. A signal
-        that is learnt an item (BBQRec's id) is absent.
+        that is learnt per item (BBQRec's id) is absent.
         """
 
 
@@ -127,7 +121,7 @@ class Sampling(Encoding, Protocol):
 
 
 def standardized(feature: Feature, *, block: int = 4096) -> np.ndarray:
-    """(I, d) float32: mean 0 and variance 1 a column over the items that have the feature; zeros where it is absent."""
+    """(I, d) float32: mean 0 and variance 1 per column over the items that have the feature; zeros where it is absent."""
     return standardize(feature, *standardisation(feature, block=block), block=block)
 
 
@@ -157,7 +151,7 @@ def usable(present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
 
 
 def code_figures(codes: np.ndarray, modalities: tuple[str, ...], present: np.ndarray | None = None) -> dict[str, float]:
-    """Usage and perplexity a signal and level, over the items that have the signal; the items that share a whole ID.
+    """Usage and perplexity per signal and level, over the items that have the signal; the items that share a whole ID.
 
     codes (I, L, M), present (I, M) bool -> {'usage/text/1', 'perplexity/text/1', …, 'colliding_items'}.
     """
@@ -189,3 +183,22 @@ def collapsed(figures: Mapping[str, Any], codebook_size: int, items: Mapping[str
             used = f"{figures[f'usage/{book}']} of {codebook_size} codes in use, perplexity {value:.1f}"
             found[book] = f"signal {name}, level {level}: {used}"
     return found
+
+
+def check_collapse(made: Tokenized, figures: Mapping[str, Any], *, fail: bool, progress: Progress) -> None:
+    """Warn of codebooks that ended collapsed; an index that somebody else made is not judged. figures: `code_figures`.
+
+    Raises:
+        CollapseError: there are some, and `fail` says that this is an error.
+    """
+    if not made.history:
+        return
+    codes = made.codes
+    having = [len(codes.codes)] * len(codes.modalities) if made.present is None else made.present.sum(0).tolist()
+    trouble = list(collapsed(figures, codes.codebook_size, dict(zip(codes.modalities, having, strict=True))).values())
+    what = f"{len(trouble)} of {len(codes.modalities) * codes.levels} codebooks ended collapsed: {'; '.join(trouble)}"
+    if trouble and fail:
+        again = "--resume without --fail-on-collapse writes the file all the same"
+        raise CollapseError(what, f"{CURE}; {again}")
+    if trouble:
+        progress.warn(f"{what}. Items are hard to tell apart by such codes. Try {CURE}.")

@@ -1,68 +1,42 @@
-"""Name -> tokenizer and its configuration, imported only when asked for."""
+"""The tokenizers: name -> options (`options/`) and method (`methods/`), imported only when asked for."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from bbqrec_cli.config import flag, from_mapping, nearest, papers
-from bbqrec_cli.errors import MissingFileError, UsageError
-from bbqrec_cli.tokenizers.configs import (
-    BBQRecConfig,
-    LETTERConfig,
-    OPQConfig,
-    PQConfig,
-    PublishedConfig,
-    RandomConfig,
-    RQKMeansConfig,
-    RQVAEConfig,
-)
+from bbqrec_cli.config import from_mapping
+from bbqrec_cli.registry import Registry
 
-TOKENIZERS: dict[str, tuple[str, type]] = {
-    "bbqrec": ("bbqrec_cli.tokenizers.bbqrec:BBQRec", BBQRecConfig),
-    "rqvae": ("bbqrec_cli.tokenizers.rqvae:RQVAE", RQVAEConfig),
-    "letter": ("bbqrec_cli.tokenizers.letter:LETTER", LETTERConfig),
-    "rqkmeans": ("bbqrec_cli.tokenizers.rqkmeans:RQKMeans", RQKMeansConfig),
-    "pq": ("bbqrec_cli.tokenizers.product_quantizer:ProductQuantizer", PQConfig),
-    "opq": ("bbqrec_cli.tokenizers.product_quantizer:ProductQuantizer", OPQConfig),
-    "random": ("bbqrec_cli.tokenizers.random:Random", RandomConfig),
-    "published": ("bbqrec_cli.tokenizers.published:Published", PublishedConfig),
-}
-CONFIGS = tuple(config for _, config in TOKENIZERS.values())
-FILES = tuple(sorted({name for config in CONFIGS for name in getattr(config, "FILES", ())}))
-"""The options that name input files, of all tokenizers; a configuration class says its own in FILES."""
+TOKENIZERS = Registry("bbqrec_cli.tokenizers.options", option="--method", default="bbqrec")
 
 
-def input_files(config: Any) -> list[tuple[str, Path]]:
-    """(option, file) of every file that a configuration made by `tokenizer_config` names.
-
-    Raises:
-        MissingFileError: one is not there.
-    """
-    found = []
-    for name in getattr(config, "FILES", ()):
-        named = getattr(config, name)
-        found += [(name, Path(each)) for each in ((named,) if isinstance(named, str) else named) if each]
-    for name, path in found:
-        if not path.is_file():
-            raise MissingFileError(f"{path}: no such file", f"{flag(name)} names an input file")
-    return found
-
-
-def tokenizer_config(method: str, options: dict[str, Any], *, paper: bool = False) -> Any:
-    """The checked configuration of `method`; paper: as the paper has it where `options` are silent.
+def tokenizer_config(method: str, options: Mapping[str, Any]) -> Any:
+    """The checked configuration of `method`.
 
     Raises:
         UsageError: an unknown method, or an option that this method does not have.
     """
-    if method not in TOKENIZERS:
-        raise UsageError(f"--method is {method!r}; known: {', '.join(TOKENIZERS)}{nearest(method, TOKENIZERS)}")
-    cls, where = TOKENIZERS[method][1], f"--method {method}"
-    return from_mapping(cls, papers(cls, options, what=where) if paper else options, where=where)
+    return from_mapping(TOKENIZERS.config(method), options, where=f"--method {method}")
+
+
+REMOVED = {
+    "reconstruction": 1.0, "learn_tau": False, "codebook_learning": "gradient", "ema_decay": 0.99,
+    "estimator": "straight-through", "kmeans_sample": 256,
+}  # fmt: skip
+"""Options that tokenizers had once, with the value that is what tokenizers without the option do."""
+
+
+def current_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The method's options of an older tokens file in today's words: what gives new items their codes needs no others.
+
+    How codes were learnt once (REMOVED) does not matter for that.
+    """
+    kept = {name: value for name, value in options.items() if name not in REMOVED}
+    floor, unit = kept.pop("club_floor", True), kept.pop("unit_signals", True)
+    return kept | ({} if floor and unit else {"plain_equations": not unit})
 
 
 def build_tokenizer(method: str, config: Any) -> Any:
     """The tokenizer of a configuration made by `tokenizer_config`."""
-    module, name = TOKENIZERS[method][0].split(":")
-    return getattr(import_module(module), name)(config)
+    return TOKENIZERS.implementation(method)(config, name=method)

@@ -1,36 +1,34 @@
-"""The loop that trains tokenizers: AdamW with warm-up and cosine, one checkpoint an epoch, figures an epoch."""
+"""Training a tokenizer's network: θ's own optimiser, figures per epoch, and a word when a codebook collapses."""
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
 
+from bbqrec_cli.data.batches import Batches
 from bbqrec_cli.device import autocast
-from bbqrec_cli.errors import DataError, InterruptedRunError
+from bbqrec_cli.progress import Progress
 from bbqrec_cli.seeds import seed_torch
-from bbqrec_cli.tokenizers.base import CURE, RunSettings
-from bbqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
-from bbqrec_cli.training.schedule import schedule
+from bbqrec_cli.tokenizers.base import CURE
+from bbqrec_cli.training.distributed import ALONE, World
+from bbqrec_cli.training.trainer import Losses, Row, RunSettings, Task, train
 
 WARMUP_STEPS = 100
 LARGEST_GRADIENT = 10.0
 """Norm at which gradients are cut: the reconstruction is a sum over features, so it is far above the usual 1."""
-
-Row = dict[str, Any]
-"""The figures of an epoch."""
+THETA = "clubs."
 
 
 class TokenizerNetwork(nn.Module, ABC):
-    """What the loop trains. Parameters whose names begin with 'clubs.' are θ and have their own optimiser."""
+    """What is trained. Parameters whose names begin with 'clubs.' are θ and have their own optimiser."""
 
     @abstractmethod
-    def loss(self, batch: Any) -> dict[str, torch.Tensor]:
-        """{'loss', …}: what is minimised, and its parts for the figures; scalars."""
+    def loss(self, batch: Any, world: World = ALONE) -> dict[str, torch.Tensor]:
+        """{'loss', …}: this process's share of what is minimised, and of its parts for the figures; scalars."""
 
     def likelihood(self, batch: Any) -> torch.Tensor | None:
         """What θ's optimiser minimises before each main step, a scalar; None where the batch says nothing of θ."""
@@ -38,19 +36,63 @@ class TokenizerNetwork(nn.Module, ABC):
 
 
 Model = TypeVar("Model", bound=TokenizerNetwork)
-Optimisers = dict[str, torch.optim.Optimizer]
 
 
-class Batches(Protocol):
-    """Something with the batches of an epoch."""
+class TokenizerTask(Task):
+    """See `fit_tokenizer` for the arguments."""
 
-    def epoch(self, number: int) -> list[Any]:
-        """The batches of epoch `number`, the same whenever asked."""
+    stream = ("tokenizer",)
+    largest_gradient = LARGEST_GRADIENT
 
+    def __init__(
+        self, network: Any, batches: Batches, start: Callable[[Any, int], None], report: Callable[[Any, int], Row],
+        troubles: Callable[[Row], Mapping[str, str]], *, epochs: int, learning_rate: float,
+    ) -> None:  # fmt: skip
+        self.module, self.epochs, self.learning_rate = network, epochs, learning_rate
+        self._batches, self._start, self._report, self._troubles = batches, start, report, troubles
+        self._planned = epochs * len(batches.epoch(0))
+        theta = [p for name, p in network.named_parameters() if name.startswith(THETA)]
+        main = [p for name, p in network.named_parameters() if not name.startswith(THETA)]
+        self.optimisers = {
+            name: torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)
+            for name, parameters in {"main": main, "theta": theta}.items()
+            if parameters
+        }
 
-def mlp(inputs: int, hidden: int, outputs: int) -> list[nn.Module]:
-    """Two linear layers."""
-    return [nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs)]
+    def batches(self, epoch: int) -> Sequence[Any]:
+        """See `Task.batches`."""
+        return self._batches.epoch(epoch)
+
+    def plan(self, epoch: int, steps: int) -> tuple[int, int, int]:
+        """See `Task.plan`."""
+        return epoch * steps, self._planned, warmup_steps(self._planned)
+
+    def losses(self, batch: Any, run: RunSettings) -> Iterator[tuple[str, Losses]]:
+        """θ's likelihood first, then the network's losses."""
+        network = cast(TokenizerNetwork, self.module)
+        likelihood = network.likelihood(batch) if "theta" in self.optimisers else None
+        if likelihood is not None:
+            yield "theta", {"loss": likelihood / run.world.size}
+        with autocast(run.device, run.precision):
+            parts = network.loss(batch, run.world)
+        yield "main", parts
+
+    def before_epoch(self, epoch: int) -> None:
+        """k-means, when the time has come."""
+        self._start(self.module, epoch)
+
+    def report(self, epoch: int) -> Row:
+        """Usage, perplexity, collisions and whatever else the method measures."""
+        return self._report(self.module, epoch)
+
+    def tell(self, row: Row, before: Sequence[Row], left: str, progress: Progress) -> None:
+        """The epoch's line, and a warning when a codebook has collapsed: once per codebook, not once per epoch."""
+        progress.log(line(row, self.epochs) + left)
+        told = {book for each in before for book in self._troubles(each)}
+        new = [sentence for book, sentence in self._troubles(row).items() if book not in told]
+        if new:
+            count = "a codebook has" if len(new) == 1 else f"{len(new)} codebooks have"
+            progress.warn(f"epoch {row['epoch']}: {count} collapsed: {'; '.join(new)}. If it stays so, try {CURE}.")
 
 
 def fit_tokenizer(
@@ -64,7 +106,7 @@ def fit_tokenizer(
     epochs: int,
     learning_rate: float,
 ) -> tuple[Model, list[Row]]:
-    """Train a tokenizer's network.
+    """Train a tokenizer's network; the last epoch is kept.
 
     Args:
         make: builds it (called after seeding).
@@ -73,82 +115,22 @@ def fit_tokenizer(
         troubles: the collapsed codebooks in those figures, with a sentence each.
 
     Returns:
-        the trained network and one row of figures an epoch.
+        the trained network and one row of figures per epoch.
 
     Raises:
-        DataError: the loss is no longer finite.
-        InterruptedRunError: Ctrl-C or SIGTERM; it says what is saved.
+        as `trainer.train`.
     """
     seed_torch(run.seed, "tokenizer")
-    model = make()
-    optimisers = _optimisers(model, learning_rate)
-    history = _resume(model, optimisers, run)
-    total = epochs * len(batches.epoch(0))
-
-    def rate(step: int) -> float:
-        return learning_rate * schedule(step, total, warmup_steps(total))
-
-    try:
-        for epoch in range(len(history), epochs):
-            began = time.perf_counter()
-            seed_torch(run.seed, "tokenizer", epoch)
-            start(model, epoch)
-            means = _epoch(model.train(), batches.epoch(epoch), optimisers, run, epoch, rate)
-            row = {"epoch": epoch + 1} | means | report(model, epoch) | {"seconds": time.perf_counter() - began}
-            _save(model, optimisers, [*history, row], run)
-            _tell(row, history, epochs, troubles, run)
-            history.append(row)
-    except KeyboardInterrupt:
-        raise _interrupted(len(history), epochs, run) from None
-    return model.eval(), history
+    network = make()
+    task = TokenizerTask(
+        network, batches, start, report, troubles, epochs=epochs, learning_rate=learning_rate
+    )  # fmt: skip
+    return network, train(task, run).history
 
 
-def _optimisers(model: nn.Module, learning_rate: float) -> Optimisers:
-    theta = [p for name, p in model.named_parameters() if name.startswith("clubs.")]
-    main = [p for name, p in model.named_parameters() if not name.startswith("clubs.")]
-    return {
-        name: torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)
-        for name, parameters in {"main": main, "theta": theta}.items()
-        if parameters
-    }
-
-
-def _epoch(
-    model: TokenizerNetwork,
-    batches: list[Any],
-    optimisers: Optimisers,
-    run: RunSettings,
-    epoch: int,
-    rate: Callable[[int], float],
-) -> dict[str, float]:
-    """Means of the losses over the batches."""
-    sums: dict[str, torch.Tensor] = {}
-    with run.progress.task(f"epoch {epoch + 1}", len(batches)) as task:
-        for number, batch in enumerate(batches):
-            now = rate(epoch * len(batches) + number)
-            batch = batch.to(run.device)
-            likelihood = model.likelihood(batch) if "theta" in optimisers else None
-            if likelihood is not None:
-                _step(optimisers["theta"], likelihood, now)
-            with autocast(run.device, run.precision):
-                parts = model.loss(batch)
-            if not torch.isfinite(parts["loss"]):
-                what = f"epoch {epoch + 1}, step {number + 1}: the loss is {parts['loss'].item()}"
-                raise DataError(f"{what}; the training has diverged", "a lower --learning-rate, or --precision fp32")
-            _step(optimisers["main"], parts["loss"], now)
-            for key, value in parts.items():
-                sums[key] = sums.get(key, torch.zeros((), device=run.device)) + value.detach()
-            task.advance(loss=parts["loss"].item())
-    return {key: float(value) / len(batches) for key, value in sums.items()}
-
-
-def _step(optimiser: torch.optim.Optimizer, loss: torch.Tensor, rate: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], LARGEST_GRADIENT)
-    optimiser.step()
+def mlp(inputs: int, hidden: int, outputs: int) -> list[nn.Module]:
+    """Two linear layers."""
+    return [nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs)]
 
 
 def warmup_steps(total: int) -> int:
@@ -156,22 +138,8 @@ def warmup_steps(total: int) -> int:
     return min(WARMUP_STEPS, max(1, total // 10))
 
 
-def _tell(
-    row: Row, before: list[Row], epochs: int, troubles: Callable[[Row], Mapping[str, str]], run: RunSettings
-) -> None:
-    """The epoch's line, and a warning when a codebook has collapsed: once a codebook, not once an epoch."""
-    seconds = [each["seconds"] for each in (*before, row)]
-    left = sum(seconds) / len(seconds) * (epochs - row["epoch"]) / 60
-    run.progress.log(line(row, epochs) + (f", about {left:.0f} min left" if left >= 1 else ""))
-    told = {book for each in before for book in troubles(each)}
-    new = [sentence for book, sentence in troubles(row).items() if book not in told]
-    if new:
-        count = "a codebook has" if len(new) == 1 else f"{len(new)} codebooks have"
-        run.progress.warn(f"epoch {row['epoch']}: {count} collapsed: {'; '.join(new)}. If it stays so, try {CURE}.")
-
-
 def line(row: Row, epochs: int) -> str:
-    """An epoch in a line: the losses, codes in use and perplexity a signal, collisions, validation recall."""
+    """An epoch in a line: the losses, codes in use and perplexity per signal, collisions, validation recall."""
     text = f"epoch {row['epoch']}/{epochs}"
     names = ("loss", "reconstruction", "quantisation", "recommendation", "information", "collaboration", "diversity")
     text += "".join(f"  {name} {row[name]:.4g}" for name in names if name in row)
@@ -186,35 +154,3 @@ def line(row: Row, epochs: int) -> str:
     if "recall@10" in row:
         text += f"  validation recall@10 {row['recall@10']:.4f}"
     return f"{text}  {row['seconds']:.1f} s"
-
-
-def _save(model: nn.Module, optimisers: Optimisers, history: list[Row], run: RunSettings) -> None:
-    if run.checkpoint is not None:
-        saved = {"model": model.state_dict(), "history": history}
-        saved |= {"optimisers": {name: o.state_dict() for name, o in optimisers.items()}}
-        save_checkpoint(run.checkpoint, saved, run.identity)
-
-
-def _resume(model: nn.Module, optimisers: Optimisers, run: RunSettings) -> list[Row]:
-    """The rows of the epochs that are done; [] at a fresh start."""
-    path = run.checkpoint
-    if path is None or not path.exists():
-        if run.resume:
-            run.progress.log(f"{path}: no checkpoint; starting from the beginning")
-        return []
-    if not run.resume:
-        run.progress.log(f"{path}: an older run's checkpoint; it will be overwritten (--resume would go on from it)")
-        return []
-    state = load_checkpoint(path, run.identity)
-    model.load_state_dict(state["model"])
-    for name, optimiser in optimisers.items():
-        optimiser.load_state_dict(state["optimisers"][name])
-    run.progress.log(f"resumed after epoch {len(state['history'])}")
-    return state["history"]
-
-
-def _interrupted(done: int, epochs: int, run: RunSettings) -> InterruptedRunError:
-    if run.checkpoint is None or not done:
-        return InterruptedRunError("interrupted in the first epoch; nothing is saved yet")
-    what = f"interrupted; {done} of {epochs} epochs are saved in {run.checkpoint}"
-    return InterruptedRunError(what, "the same command with --resume goes on")

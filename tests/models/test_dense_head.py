@@ -13,7 +13,7 @@ from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.models.base import Wanted
 from bbqrec_cli.models.dense_head import DenseHead
-from bbqrec_cli.models.growth import with_tokens
+from bbqrec_cli.models.new_items import with_tokens
 from bbqrec_cli.models.registry import load_model
 from bbqrec_cli.models.semantic_id_generator import SemanticIDGenerator
 from bbqrec_cli.records import Codes, Tokens, TrainedModel

@@ -11,7 +11,7 @@ import torch
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Wanted
-from bbqrec_cli.models.growth import first_tuples, grown_weights, with_tokens
+from bbqrec_cli.models.new_items import first_tuples, grown_weights, with_tokens
 from bbqrec_cli.models.registry import build_model, load_model
 from bbqrec_cli.records import Tokens, TrainedModel
 

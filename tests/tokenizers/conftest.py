@@ -14,7 +14,7 @@ from bbqrec_cli.data.batches import Batch, WindowBatches
 from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.records import Feature, Features, Sequences
 from bbqrec_cli.tokenizers.base import RunSettings, Tokenized, TokenizerInput
-from bbqrec_cli.tokenizers.bbqrec import BBQRec, BBQRecQuantizer
+from bbqrec_cli.tokenizers.methods.bbqrec.method import BBQRec, BBQRecQuantizer
 from bbqrec_cli.tokenizers.configs import BBQRecConfig
 
 SMALL = BBQRecConfig(

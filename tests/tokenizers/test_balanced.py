@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from bbqrec_cli.tokenizers.balanced import balanced_assignment, balanced_kmeans
-from bbqrec_cli.tokenizers.kmeans import kmeans, nearest
+from bbqrec_cli.tokenizers.quantization.balanced import balanced_assignment, balanced_kmeans
+from bbqrec_cli.tokenizers.quantization.kmeans import kmeans, nearest
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from bbqrec_cli.errors import DataError, MissingPackageError, UsageError
 from bbqrec_cli.records import Feature, Sequences
 from bbqrec_cli.tokenizers import bbqrec
 from bbqrec_cli.tokenizers.base import Tokenized
-from bbqrec_cli.tokenizers.bbqrec import BBQRecQuantizer, choose_signals
+from bbqrec_cli.tokenizers.methods.bbqrec.method import BBQRecQuantizer, choose_signals
 
 SIGNALS = ("id", "text", "image")
 ABSENT = {"text": 10, "image": 5}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bbqrec_cli import hdf5
-from bbqrec_cli.tokenizers.bbqrec_encoder import both_parts, restore_encoder
+from bbqrec_cli.tokenizers.methods.bbqrec.restore import both_parts, restore_encoder
 from bbqrec_cli.tokenizers.registry import tokenizer_config
 
 

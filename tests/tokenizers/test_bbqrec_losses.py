@@ -11,9 +11,9 @@ from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.records import Feature
 from bbqrec_cli.tokenizers import bbqrec
 from bbqrec_cli.tokenizers.base import RunSettings
-from bbqrec_cli.tokenizers.bbqrec import BBQRecQuantizer
-from bbqrec_cli.tokenizers.modality import Modality
-from bbqrec_cli.tokenizers.mutual_information import CLUB
+from bbqrec_cli.tokenizers.methods.bbqrec.method import BBQRecQuantizer
+from bbqrec_cli.tokenizers.methods.bbqrec.modality import Modality
+from bbqrec_cli.tokenizers.methods.bbqrec.club import CLUB
 
 SIGNALS = ("id", "text", "image")
 ABSENT = {"text": 10, "image": 5}

@@ -11,8 +11,8 @@ import torch
 from bbqrec_cli.records import Catalogue, Codes, Sequences, Tokens
 from bbqrec_cli.tokenizers import growth
 from bbqrec_cli.tokenizers.base import Encoded, Tokenized
-from bbqrec_cli.tokenizers.blocks import encode_blocks
-from bbqrec_cli.tokenizers.growth import encode_new, id_of_neighbours, with_ids_of_untaken
+from bbqrec_cli.tokenizers.assignment.blocks import encode_blocks
+from bbqrec_cli.tokenizers.assignment.new_items import encode_new, id_of_neighbours, with_ids_of_untaken
 
 RNG = np.random.default_rng(3)
 ITEMS, WIDTH = 30, 4

@@ -9,7 +9,7 @@ from bbqrec_cli import hdf5
 from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.errors import DataError, WrongKindError
 from bbqrec_cli.records import Catalogue, Sequences, TrainedModel
-from bbqrec_cli.tokenizers.item_table import project, read_item_table
+from bbqrec_cli.tokenizers.methods.item_table import project, read_item_table
 
 TABLE = np.arange(36, dtype=np.float32).reshape(12, 3)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli.errors import MissingPackageError
-from bbqrec_cli.tokenizers.kmeans import kmeans, nearest, residual_codes, residual_kmeans, sum_of_codes
+from bbqrec_cli.tokenizers.quantization.kmeans import kmeans, nearest, residual_codes, residual_kmeans, sum_of_codes
 
 
 def distances(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
@@ -93,7 +93,7 @@ def test_nearest_in_blocks(monkeypatch):
     books = generator.standard_normal((3, 9, 5)).astype(np.float32)
     codes = residual_codes(vectors, books)
     vectors_of_codes = sum_of_codes(codes, books)
-    monkeypatch.setattr("bbqrec_cli.tokenizers.kmeans.BLOCK", 10)
+    monkeypatch.setattr("bbqrec_cli.tokenizers.quantization.kmeans.BLOCK", 10)
     np.testing.assert_array_equal(nearest(vectors, centroids), expected)
     np.testing.assert_array_equal(residual_codes(vectors, books), codes)
     np.testing.assert_array_equal(sum_of_codes(codes, books), vectors_of_codes)

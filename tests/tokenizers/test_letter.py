@@ -14,8 +14,8 @@ from bbqrec_cli.records import Features, TrainedModel
 from bbqrec_cli.tokenizers.base import RunSettings, TokenizerInput
 from bbqrec_cli.tokenizers.configs import LETTERConfig, RQVAEConfig
 from bbqrec_cli.tokenizers.content import choose_content
-from bbqrec_cli.tokenizers.letter import LETTER, LETTERNetwork, code_clusters, collaborative_loss, diversity_loss
-from bbqrec_cli.tokenizers.rqvae import Rows, RQVAENetwork
+from bbqrec_cli.tokenizers.methods.letter import LETTER, LETTERNetwork, code_clusters, collaborative_loss, diversity_loss
+from bbqrec_cli.tokenizers.methods.rqvae import Rows, RQVAENetwork
 
 SMALL = LETTERConfig(levels=2, codebook_size=12, dim=6, hidden=16, epochs=30, batch_size=6, learning_rate=0.01)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal
 
-from bbqrec_cli.tokenizers.mutual_information import CLUB, LOG_VARIANCE
+from bbqrec_cli.tokenizers.methods.bbqrec.club import CLUB, LOG_VARIANCE
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

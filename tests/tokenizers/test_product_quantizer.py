@@ -8,7 +8,7 @@ from bbqrec_cli.errors import UsageError
 from bbqrec_cli.records import Feature
 from bbqrec_cli.tokenizers.base import RunSettings, TokenizerInput, standardized
 from bbqrec_cli.tokenizers.configs import OPQConfig, PQConfig
-from bbqrec_cli.tokenizers.product_quantizer import ProductQuantizer, rotation
+from bbqrec_cli.tokenizers.methods.pq import ProductQuantizer, rotation
 
 
 @pytest.fixture

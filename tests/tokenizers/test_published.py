@@ -8,7 +8,7 @@ import pytest
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import BrokenFileError, DataError, MissingFileError
-from bbqrec_cli.tokenizers.published import align, load_index, read_index
+from bbqrec_cli.formats.semantic_id_json import align, load_index, read_index
 
 BEAUTY = Path(__file__).parents[3] / "shared" / "data" / "amazon-beauty"
 

@@ -6,7 +6,7 @@ from scipy.stats import chisquare
 from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.tokenizers.base import RunSettings, TokenizerInput
 from bbqrec_cli.tokenizers.configs import RandomConfig
-from bbqrec_cli.tokenizers.random import Random
+from bbqrec_cli.tokenizers.methods.random import Random
 
 
 def drawn(catalogue, seed: int) -> np.ndarray:

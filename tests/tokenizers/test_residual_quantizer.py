@@ -9,7 +9,7 @@ import torch
 from vector_quantize_pytorch import ResidualVQ
 from vector_quantize_pytorch.vector_quantize_pytorch import rotate_to
 
-from bbqrec_cli.tokenizers.residual_quantizer import Quantized, ResidualQuantizer, nearest_code, rotated
+from bbqrec_cli.tokenizers.quantization.residual import Quantized, ResidualQuantizer, nearest_code, rotated
 from bbqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
 
 

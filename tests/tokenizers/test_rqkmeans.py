@@ -7,8 +7,8 @@ import torch
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.tokenizers.base import RunSettings, TokenizerInput, standardized
 from bbqrec_cli.tokenizers.configs import RQKMeansConfig
-from bbqrec_cli.tokenizers.kmeans import residual_kmeans
-from bbqrec_cli.tokenizers.rqkmeans import RQKMeans
+from bbqrec_cli.tokenizers.quantization.kmeans import residual_kmeans
+from bbqrec_cli.tokenizers.methods.rqkmeans import RQKMeans
 
 
 @pytest.fixture

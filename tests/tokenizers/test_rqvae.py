@@ -12,7 +12,7 @@ from bbqrec_cli.records import Feature, Features
 from bbqrec_cli.tokenizers.base import RunSettings, TokenizerInput, standardized
 from bbqrec_cli.tokenizers.configs import RQVAEConfig
 from bbqrec_cli.tokenizers.content import Content, choose_content
-from bbqrec_cli.tokenizers.rqvae import RQVAE, RowBatches, Rows, RQVAENetwork, assign
+from bbqrec_cli.tokenizers.methods.rqvae import RQVAE, RowBatches, Rows, RQVAENetwork, assign
 
 SMALL = RQVAEConfig(levels=2, codebook_size=4, dim=6, hidden=16, epochs=30, batch_size=5, learning_rate=0.01)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bbqrec_cli.data.batches import Batch, WindowBatches
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.records import Sequences
-from bbqrec_cli.tokenizers.sequence_alignment import SequenceAlignment, distinct_rows
+from bbqrec_cli.tokenizers.methods.bbqrec.alignment import SequenceAlignment, distinct_rows
 
 
 def alignment(width: int = 8, *, temperature: float = 0.1, history: int = 10) -> SequenceAlignment:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment, linprog
 
-from bbqrec_cli.tokenizers.sinkhorn import assign, transport
+from bbqrec_cli.tokenizers.quantization.sinkhorn import assign, transport
 
 
 @pytest.mark.parametrize(("items", "codes"), [(1, 1), (1, 5), (3, 8), (6, 6), (9, 4)])

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from bbqrec_cli.data.sources.base import Interactions, Items, Options, by_user
+from bbqrec_cli.data.sources.base import Interactions, Items, by_user
 from bbqrec_cli.data.sources.files import fields_of, find_pictures, lines, list_pictures, read_pictures, some
+from bbqrec_cli.data.sources.options.amazon import AmazonOptions
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.progress import Progress
-from bbqrec_cli.records import Feature
+from bbqrec_cli.records import Feature, Vocabulary
 
 ASIN, WIDTH = 10, 4096
 """Bytes of an ASIN and numbers of an item in the visual features file."""
@@ -39,9 +40,8 @@ class Amazon:
         MissingFileError: a path that does not exist.
     """
 
-    takes = ("items", "images")
 
-    def __init__(self, paths: list[Path], options: Options, progress: Progress) -> None:
+    def __init__(self, paths: list[Path], options: AmazonOptions, *, seed: int, progress: Progress) -> None:
         for path in paths:
             if not path.exists():
                 raise MissingFileError(f"{path}: no such file or folder", _NAMES)
@@ -220,13 +220,13 @@ def read_image_features(path: Path, item_ids: list[str], progress: Progress) -> 
     if rest or not whole:
         what = f"{path}, record {whole + 1}: truncated, {rest:,} of {RECORD:,} bytes"
         raise DataError(what, "fetch or copy the file again")
-    rows = {item: row for row, item in enumerate(item_ids)}
+    known = Vocabulary(item_ids)
     values, present = np.zeros((len(item_ids), WIDTH), dtype=np.float32), np.zeros(len(item_ids), dtype=bool)
     again = 0
     with open(path, "rb") as stream, progress.task("visual features", whole) as task:
         for number in range(1, whole + 1):
             asin, vector = _record(path, number, stream.read(RECORD))
-            row = rows.get(asin)
+            row = known.row(asin) if asin in known else None
             if row is not None and present[row]:
                 again += 1
             elif row is not None:

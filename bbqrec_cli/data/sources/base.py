@@ -31,7 +31,7 @@ class Interactions:
 class Items:
     """What is known of I items, in the order that was asked for.
 
-    fields: name -> one string an item ('' = missing; the values of a list joined by LIST_SEPARATOR);
+    fields: name -> one string per item ('' = missing; the values of a list joined by LIST_SEPARATOR);
     images: encoded pictures, b'' = missing, or [] without any; features: ready ones.
     """
 
@@ -41,14 +41,12 @@ class Items:
 
 
 class Source(Protocol):
-    """One raw data set, built as `Class(paths, options, progress)`; what a person must know goes to `progress`.
+    """One raw data set, built as `Class(paths, options, seed=…, progress=…)`; what a person must know goes to `progress`.
 
-    takes: the options that it heeds; the others are refused before it is built;
     minimum: the interactions that a user and an item need where the command line does not say (0: all are kept);
     files: the inputs, recorded as parents of the dataset file (pictures are not: they are in it).
     """
 
-    takes: tuple[str, ...]
     minimum: int
     files: list[Path]
 
@@ -65,22 +63,6 @@ class Source(Protocol):
         Raises:
             DataError, MissingFileError: with file and line.
         """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the command line may tell a source."""
-
-    items: Path | None = None
-    images: Path | None = None
-    id_shift: int | None = None
-    user_column: str = "user"
-    item_column: str = "item"
-    time_column: str = "timestamp"
-    rating_column: str = "rating"
-    min_rating: float | None = None
-    size: str = "full"
-    seed: int = 0
 
 
 def by_user(users: Iterable[str], items: Sequence[str], times: Sequence[int] | None = None) -> Interactions:

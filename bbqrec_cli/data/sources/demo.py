@@ -24,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bbqrec_cli.data.sources.base import Interactions, Items, Options
+from bbqrec_cli.data.sources.base import Interactions, Items
+from bbqrec_cli.data.sources.options.demo import DemoOptions
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import LIST_SEPARATOR
@@ -122,22 +123,21 @@ def plant(seed: int, count: int) -> Planted:
 
 
 class Demo:
-    """The demo shop; `options.size` is a key of SIZES, `options.seed` changes everything.
+    """The demo shop; `options.size` is a key of SIZES, `seed` changes everything.
 
     Raises:
         UsageError: a path was given.
     """
 
-    takes = ("size",)
     minimum = 0
 
-    def __init__(self, paths: list[Path], options: Options, progress: Progress) -> None:
+    def __init__(self, paths: list[Path], options: DemoOptions, *, seed: int, progress: Progress) -> None:
         if paths:
             raise UsageError("prepare demo makes everything itself and takes no path", "bbqrec prepare demo")
         self.files: list[Path] = []
-        self._seed, self._progress = options.seed, progress
+        self._seed, self._progress = seed, progress
         self._count, self._users = SIZES[options.size]
-        self._planted = plant(options.seed, self._count)
+        self._planted = plant(seed, self._count)
 
     def interactions(self) -> Interactions:
         """Who takes what; items that nobody takes are not in the shop."""

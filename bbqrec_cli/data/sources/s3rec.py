@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from bbqrec_cli.data.sources.base import Interactions, Items, Options, by_user
+from bbqrec_cli.data.sources.base import Interactions, Items, by_user
 from bbqrec_cli.data.sources.files import (
     fields_of,
     find_pictures,
@@ -15,6 +15,7 @@ from bbqrec_cli.data.sources.files import (
     read_pictures,
     some,
 )
+from bbqrec_cli.data.sources.options.s3rec import S3RecOptions
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.progress import Progress
 
@@ -32,10 +33,9 @@ class S3Rec:
         MissingFileError: the path or its sequences.txt does not exist.
     """
 
-    takes = ("items", "images", "item_column", "id_shift")
     minimum = 0
 
-    def __init__(self, paths: list[Path], options: Options, progress: Progress) -> None:
+    def __init__(self, paths: list[Path], options: S3RecOptions, *, seed: int, progress: Progress) -> None:
         if len(paths) != 1:
             raise UsageError(f"prepare s3rec needs one path; there are {len(paths)}", "bbqrec prepare s3rec FOLDER")
         folder = paths[0] if paths[0].is_dir() else None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.data.sources.base import Interactions, Items, Options, by_user
+from bbqrec_cli.data.sources.base import Interactions, Items, by_user
 from bbqrec_cli.data.sources.files import (
     TABLES,
     as_field,
@@ -19,6 +19,7 @@ from bbqrec_cli.data.sources.files import (
     read_pictures,
     table_rows,
 )
+from bbqrec_cli.data.sources.options.table import TableOptions
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.progress import Progress
 
@@ -38,10 +39,9 @@ class Table:
         MissingFileError, DataError: no interactions in the folder, or several files of them.
     """
 
-    takes = ("items", "images", "user_column", "item_column", "time_column", "rating_column", "min_rating")
     minimum = 0
 
-    def __init__(self, paths: list[Path], options: Options, progress: Progress) -> None:
+    def __init__(self, paths: list[Path], options: TableOptions, *, seed: int, progress: Progress) -> None:
         if len(paths) != 1:
             hint = "bbqrec prepare table interactions.csv --items items.csv"
             raise UsageError(f"prepare table needs one path; there are {len(paths)}", hint)

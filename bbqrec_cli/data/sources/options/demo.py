@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bbqrec_cli.config import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """A shop that bbqrec makes itself, with texts, pictures and planted tastes."""
+
+    implementation: ClassVar[str] = "bbqrec_cli.data.sources.demo:Demo"
+
+    size: str = option("full", "1,200 items and 2,500 users (full), or 200 and 500 (small).", choices=("full", "small"))

@@ -1,0 +1,197 @@
+"""Semantic IDs in JSON, as LETTER, MQL4GRec and MiniOneRec publish them: item id -> ["<a_183>", "<b_70>", …].
+
+- LETTER (and LC-Rec): four levels a, b, c, d;
+- MQL4GRec: two files, of texts with small letters and of pictures with capitals ("<A_154>");
+- MiniOneRec: three levels; where it writes codes of residual k-means, an item whose ID others share has one token more,
+  its number among them, from 1.
+
+I items, L levels.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bbqrec_cli.errors import BrokenFileError, DataError, MissingFileError
+from bbqrec_cli.records import Vocabulary
+
+SIGNAL = "published"
+LARGEST_CODE = int(np.iinfo(np.uint16).max)
+_TOKEN = re.compile(r"<([A-Za-z]+)_(\d+)>")
+_LENGTHS = "IDs of one length are needed, or a token more that numbers the items that share an ID, as MiniOneRec's do"
+_NEEDED = 'a list such as ["<a_183>", "<b_70>"] is needed'
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Index:
+    """An index file: item ids and codes (I, L, 1) uint16 in its order; the levels' letters; what was assumed, or ''."""
+
+    item_ids: list[str]
+    codes: np.ndarray
+    letters: tuple[str, ...]
+    note: str = ""
+
+
+def signal_names(found: Sequence[Index]) -> tuple[tuple[str, ...], str]:
+    """A name for each file, and what was assumed in a sentence: MQL4GRec's capitals are pictures, its small letters texts."""
+    if len(found) == 1:
+        return (SIGNAL,), ""
+    small, capital = ([all(map(test, index.letters)) for index in found] for test in (str.islower, str.isupper))
+    if len(found) == 2 and sorted(small) == [False, True] and capital == small[::-1]:
+        note = "tokens with small letters are taken for texts, with capitals for pictures, as in MQL4GRec"
+        return tuple("text" if each else "image" for each in small), note
+    return tuple(f"{SIGNAL}_{number}" for number in range(1, len(found) + 1)), ""
+
+
+def read_index(path: Path) -> tuple[list[str], np.ndarray]:
+    """Item ids and their codes (I, L, 1) uint16, in the order of the file. Raises: as `load_index`."""
+    index = load_index(path)
+    return index.item_ids, index.codes
+
+
+def load_index(path: Path) -> Index:
+    """Read an index file.
+
+    Raises:
+        MissingFileError: no such file.
+        BrokenFileError: not a JSON object.
+        DataError: an entry that is no list of tokens, a code above 65,535, IDs of different lengths (but for
+            `_number`), a level whose tokens do not all begin with the same letter, an id given twice; the id is named.
+    """
+    entries = _read_json(path)
+    rows: list[list[int]] = []
+    letters: list[list[str]] = []
+    for key, tokens in entries:
+        found, row = _parse(tokens, f"{path}: item {key!r}")
+        letters.append(found)
+        rows.append(row)
+    keys = [key for key, _ in entries]
+    note = _number(rows)
+    first = max(letters, key=len) if note else letters[0]
+    for key, found, row in zip(keys, letters, rows, strict=True):
+        if len(row) != len(first):
+            raise DataError(f"{path}: item {key!r} has {len(found)} levels, item {keys[0]!r} {len(first)}", _LENGTHS)
+        if found != first[: len(found)]:
+            raise DataError(
+                f"{path}: item {key!r} has the levels {' '.join(found)}, item {keys[0]!r} {' '.join(letters[0])}"
+            )
+    codes = np.array(rows, dtype=np.uint16)[:, :, None]
+    return Index(item_ids=keys, codes=codes, letters=tuple(first), note=note)
+
+
+def _number(rows: list[list[int]]) -> str:
+    """Where IDs that are a token longer number the items that share all but it, from 1, give the others 0 in its place.
+
+    rows are changed in place, and only if that is what the last tokens are.
+
+    Returns:
+        what was assumed, in a sentence; '' if nothing was.
+    """
+    levels = min(map(len, rows))
+    if {len(row) for row in rows} != {levels, levels + 1}:
+        return ""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[:levels]), []).append(row[levels] if len(row) > levels else 0)
+    if any(sorted(each) != ([0] if len(each) == 1 else list(range(1, len(each) + 1))) for each in groups.values()):
+        return ""
+    alone = [row for row in rows if len(row) == levels]
+    for row in alone:
+        row.append(0)
+    return (
+        f"{len(rows) - len(alone):,} items have one token more than the others, their number among those that share an "
+        "ID, as in MiniOneRec; the others have 0 there"
+    )
+
+
+def _read_json(path: Path) -> list[tuple[str, Any]]:
+    try:
+        pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: pairs)
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise BrokenFileError(f"{path}: not JSON: {error}", f"an object of item id to tokens: {_NEEDED}") from None
+    if not isinstance(pairs, list) or not pairs or not all(isinstance(pair, tuple) for pair in pairs):
+        raise BrokenFileError(f"{path}: not a JSON object of item id to tokens, or an empty one", _NEEDED)
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise DataError(f"{path}: item {key!r} is there twice", "keep one entry an item")
+        seen.add(key)
+    return pairs
+
+
+def _parse(tokens: Any, where: str) -> tuple[list[str], list[int]]:
+    """Letters and codes of one entry."""
+    if not isinstance(tokens, list) or not tokens:
+        raise DataError(f"{where} has {tokens!r:.80}; {_NEEDED}")
+    letters, codes = [], []
+    for token in tokens:
+        match = _TOKEN.fullmatch(token) if isinstance(token, str) else None
+        if match is None:
+            raise DataError(f"{where} has the token {token!r:.80}; {_NEEDED}")
+        if int(match[2]) > LARGEST_CODE:
+            raise DataError(f"{where} has the token {token!r:.80}; codes go up to {LARGEST_CODE:,}")
+        letters.append(match[1])
+        codes.append(int(match[2]))
+    return letters, codes
+
+
+def align(
+    index_ids: Sequence[str], codes: np.ndarray, item_ids: Sequence[str], *, where: str
+) -> tuple[np.ndarray, str]:
+    """The codes of the catalogue's items.
+
+    LETTER's ids are S3-Rec's less one. That reading is taken only where every item then has an entry and, as the ids
+    stand, some have none; where both readings are possible, neither is taken.
+
+    Args:
+        index_ids: the index's I' ids.
+        codes: (I', L, 1), theirs.
+        item_ids: the catalogue's I ids, in the order of its rows.
+        where: the index's name for the messages.
+
+    Returns:
+        codes (I, L, 1) in the order of item_ids; what was assumed, in a sentence ('' if nothing was).
+
+    Raises:
+        DataError: an item has no entry, or the ids can be read in two ways.
+    """
+    known = Vocabulary(index_ids)
+    as_they_stand = known.rows(item_ids)
+    missing = int((as_they_stand < 0).sum())
+    less_one = _rows_less_one(known, item_ids)
+    if len(less_one) and not missing:
+        raise DataError(
+            f"{where}: its ids start at 0 and the catalogue's do not, yet every item has an entry both as the ids "
+            "stand and with one taken off; which is meant can not be told",
+            "leave out the entry '0' if it is of no item, or number both alike",
+        )
+    if len(less_one):
+        note = (
+            f"its ids start at 0: the catalogue's id less one is looked up (all {len(item_ids):,} items have an entry)"
+        )
+        return codes[less_one], note
+    if missing:
+        first = item_ids[int(as_they_stand.argmin())]
+        raise DataError(
+            f"{where}: {missing:,} of the catalogue's {len(item_ids):,} items have no entry, the first is {first!r} "
+            f"(the index has {len(known):,} entries, such as {index_ids[0]!r})",
+            "prepare the data that the index was made for",
+        )
+    return codes[as_they_stand], ""
+
+
+def _rows_less_one(known: Vocabulary, item_ids: Sequence[str]) -> np.ndarray:
+    """Each item's row when ids count from 0 in the index and from 1 in the catalogue; none where that can not be."""
+    if "0" not in known or "0" in item_ids or not all(item.isdecimal() for item in item_ids):
+        return np.empty(0, dtype=np.int64)
+    found = known.rows(str(int(item) - 1) for item in item_ids)
+    return found[:0] if (found < 0).any() else found

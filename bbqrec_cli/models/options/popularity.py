@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopularityConfig:
+    """The items with the most training interactions, for everybody: the floor under every number."""
+
+    implementation: ClassVar[str] = "bbqrec_cli.models.popularity:Popularity"

@@ -1,0 +1,43 @@
+"""Recipes: named settings of a tokenizer and a model, each a TOML file with the tables [tokenize] and [train].
+
+A recipe sets the method or model and any options of it and of the stage. What is given besides wins over it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bbqrec_cli.config import did_you_mean, load_toml
+from bbqrec_cli.errors import UsageError
+
+FOLDER = Path(__file__).parent
+TABLES = ("tokenize", "train")
+
+
+def names() -> tuple[str, ...]:
+    """All recipes."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+
+
+def about(name: str) -> str:
+    """What a recipe says of itself: the comment that begins its file, in a line."""
+    lines = (FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()
+    head = lines[: next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))]
+    return " ".join(line.removeprefix("#").strip() for line in head)
+
+
+def recipe(name: str, command: str) -> dict[str, Any]:
+    """The options that a recipe gives a command, 'tokenize' or 'train'.
+
+    Raises:
+        UsageError: no such recipe, or it says nothing of the command.
+    """
+    if name not in names():
+        known = f"known: {', '.join(names())}{did_you_mean(name, names())}"
+        raise UsageError(f"--recipe is {name!r}; {known}", "a recipe of your own goes into --config")
+    values, _ = load_toml(FOLDER / f"{name}.toml", "recipe")
+    if command not in values:
+        tables = " and ".join(f"bbqrec {table}" for table in TABLES if table in values)
+        raise UsageError(f"--recipe {name} says nothing of bbqrec {command}", f"it is for {tables}")
+    return {key.replace("-", "_"): value for key, value in values[command].items()}

@@ -1,0 +1,73 @@
+"""Registries: a folder of options files, one per method; the name of a file is the method's name.
+
+An options file declares one configuration class, whose first line of documentation is the method's line in --help and
+whose `implementation` ("module:Class") is imported only when the method is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from bbqrec_cli.config import did_you_mean
+from bbqrec_cli.errors import UsageError
+
+
+class Registry:
+    """Method name -> configuration class and implementation.
+
+    Args:
+        package: the package of the options files; files that begin with '_' hold what several share.
+        option: the flag that chooses a method, for the messages.
+        default: the method that is used where none is named; it comes first.
+    """
+
+    def __init__(self, package: str, *, option: str, default: str) -> None:
+        self.package, self.option, self.default = package, option, default
+        self._added: dict[str, type] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def names(self) -> tuple[str, ...]:
+        """All methods, the default first."""
+        files = (each.name for each in iter_modules(import_module(self.package).__path__))
+        found = {name.replace("_", "-") for name in files if not name.startswith("_")} | set(self._added)
+        return tuple(sorted(found, key=lambda name: (name != self.default, name)))
+
+    def add(self, name: str, config: type) -> None:
+        """Register a method whose options do not lie in the package's folder."""
+        self._added[name] = config
+
+    def remove(self, name: str) -> None:
+        """Forget a method that was added."""
+        del self._added[name]
+
+    def config(self, name: str) -> Any:
+        """The configuration class of a method.
+
+        Raises:
+            UsageError: there is no such method, with the nearest name.
+        """
+        if name not in self:
+            known = f"known: {', '.join(self.names())}{did_you_mean(str(name), self.names())}"
+            raise UsageError(f"{self.option} is {name!r}; {known}")
+        if name in self._added:
+            return self._added[name]
+        module = import_module(f"{self.package}.{name.replace('-', '_')}")
+        own = (each for each in vars(module).values() if getattr(each, "__module__", "") == module.__name__)
+        return next(each for each in own if isinstance(each, type))
+
+    def about(self, name: str) -> str:
+        """The first line of a configuration's documentation."""
+        return (self.config(name).__doc__ or "").strip().splitlines()[0]
+
+    def implementation(self, name: str) -> Any:
+        """The class that a method's configuration names, imported now."""
+        module, attribute = self.config(name).implementation.split(":")
+        return getattr(import_module(module), attribute)

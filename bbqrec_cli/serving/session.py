@@ -1,0 +1,98 @@
+"""A loaded model that answers requests: everything that serves recommendations goes through a `Session`.
+
+B users at once, T items of history, I items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bbqrec_cli.data.batches import Batch
+from bbqrec_cli.data.splits import PAD, pad
+from bbqrec_cli.hdf5 import read_model, read_tokens
+from bbqrec_cli.models.base import Recommender, Wanted
+from bbqrec_cli.models.new_items import with_tokens
+from bbqrec_cli.models.registry import load_model
+from bbqrec_cli.records import Catalogue
+from bbqrec_cli.serving.requests import Request
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item as people know it; score: log-probability or logit, whatever the model ranks by."""
+
+    id: str
+    title: str
+    score: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """user: '' for a typed history; history: all that counted, oldest first; items: best first."""
+
+    user: str
+    history: list[Item]
+    items: list[Item]
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys that docs/scripting.md names."""
+        items = [{"id": item.id, "title": item.title, "score": item.score} for item in self.items]
+        return {"user": self.user or None, "items": items, "history": [item.id for item in self.history]}
+
+
+@dataclass(eq=False, kw_only=True)
+class Session:
+    """A model in memory, its catalogue, and where it computes. The network is built when it is first asked."""
+
+    catalogue: Catalogue
+    load: Any
+    _model: Recommender | None = None
+    device: torch.device
+
+    @classmethod
+    def open(cls, model: Path, tokens: Path | None, device: torch.device) -> Session:
+        """The session of a model file.
+
+        Args:
+            tokens: a grown tokens file, whose users and new items count too; None: the model file alone.
+
+        Raises:
+            DataError: the tokens file does not go on from the model's IDs; the errors of reading files.
+        """
+        trained = read_model(model)
+        if tokens is not None:
+            trained = with_tokens(trained, read_tokens(tokens), where=str(tokens))
+        return cls(catalogue=trained.catalogue, load=lambda: load_model(trained, device), device=device)
+
+    @property
+    def model(self) -> Recommender:
+        """The network, in eval mode."""
+        if self._model is None:
+            self._model = self.load()
+        return self._model
+
+    def item(self, row: int, score: float = 0.0) -> Item:
+        """What is shown of an item."""
+        return Item(self.catalogue.item_ids[row], self.catalogue.titles[row], score)
+
+    def answer(
+        self, requests: Sequence[Request], *, top: int, beam: int, exclude_seen: bool, allowed: np.ndarray | None
+    ) -> Iterator[Recommendation]:
+        """The recommendations of B requests. allowed (I,) bool: the only items to recommend; None: all."""
+        rows = [request.rows for request in requests]
+        items = torch.from_numpy(pad(rows, history=self.model.history))
+        seen = torch.from_numpy(pad(rows, history=max(map(len, rows))))
+        wanted = Wanted(
+            k=top, beam=beam, exclude=seen.to(self.device) if exclude_seen else None,
+            allowed=None if allowed is None else torch.from_numpy(allowed).to(self.device),
+        )  # fmt: skip
+        best, scores = self.model.recommend(Batch(items, torch.full_like(items, PAD)).to(self.device), wanted)
+        for request, found, points in zip(requests, best.tolist(), scores.tolist(), strict=True):
+            shown = [self.item(row, score) for row, score in zip(found, points, strict=True) if row != PAD]
+            yield Recommendation(user=request.user, history=[self.item(row) for row in request.rows], items=shown)

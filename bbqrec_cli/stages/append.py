@@ -1,0 +1,110 @@
+"""tokenize --append: codes for new items, by the tokenizer that made a tokens file, with every old code as it is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bbqrec_cli.config import option, stored
+from bbqrec_cli.errors import DataError
+from bbqrec_cli.progress import SILENT, Progress
+from bbqrec_cli.tokenizers.assignment.config import AssignmentConfig, AssignmentResult
+
+if TYPE_CHECKING:
+    from bbqrec_cli.records import Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppendConfig(AssignmentConfig):
+    """Options of `bbqrec tokenize --append`."""
+
+    append: Path = option(
+        help="Tokens file that stays as it is, to the last code; items that it lacks get codes, by its tokenizer.",
+        role="input", complete=".h5",
+    )  # fmt: skip
+    output: Path = option(Path("grown.h5"), "Tokens file to write.", role="output", short="-o", complete=".h5")
+
+
+def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
+    """Give the items of the features file that the tokens file lacks codes, by the tokenizer that made it.
+
+    Raises:
+        DataError, LackingError and the errors of reading and writing files.
+    """
+    from bbqrec_cli.data.merging import merged, new_item_rows
+    from bbqrec_cli.device import resolve_device, set_threads
+    from bbqrec_cli.grouping import colliding
+    from bbqrec_cli.hdf5 import check_output, describe, open_file, read_catalogue, read_tokens, write_tokens
+    from bbqrec_cli.origin import ran_on
+    from bbqrec_cli.records import Tokens
+    from bbqrec_cli.tokenizers.assignment.blocks import encode_blocks, feature_blocks
+    from bbqrec_cli.tokenizers.assignment.collisions import MOVING, resolve, warn_of_shared
+    from bbqrec_cli.tokenizers.assignment.new_items import check_inputs, encode_new
+    from bbqrec_cli.tokenizers.base import code_figures
+
+    began = time.perf_counter()
+    check_output(config.output, force=config.force, inputs=[config.features, config.append])
+    set_threads(config.threads)
+    device, old, about = resolve_device(config.device), read_tokens(config.append), describe(config.append)["config"]
+    tokenizer = restorable(config.append, old, about)
+    with open_file(config.features, "features"):
+        new = read_catalogue(config.features)
+    assert old.encoder is not None  # `restorable` saw to it
+    check_inputs(config.features, old.encoder, config.append)
+    rows = new_item_rows(old.catalogue, new)
+    if not len(rows):
+        raise DataError(f"{config.features}: {config.append} has all of its {new.items:,} items: nothing to append")
+    # Before there are codes: it takes memory of its own.
+    catalogue = merged(old.catalogue, new)
+    encode = encode_new(
+        tokenizer.restore(old.codes, old.encoder, device), old, neighbours=config.id_neighbours, device=device
+    )
+    made = encode_blocks(
+        old.codes, encode, feature_blocks(config.features, tuple(old.encoder.inputs), rows),
+        keep=old.catalogue.items, items=catalogue.items,
+        latents=config.on_collision in MOVING, progress=progress,
+    )  # fmt: skip
+    figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
+    codes = resolve(made, config.on_collision, frozen=old.catalogue.items)
+    left = colliding(codes.codes)
+    warn_of_shared(left, config.on_collision, progress)
+    tokens = Tokens(catalogue=catalogue, codes=codes, history=old.history, encoder=old.encoder)
+    resolved = stored(config) | {"method": about["method"], "options": about["options"], "new_items": len(rows)}
+    resolved["colliding_items"] = {"before": figures["colliding_items"], "after": left}
+    write_tokens(
+        config.output, tokens, config=resolved, parents=[config.append, config.features], force=config.force,
+        origin=ran_on(device, config.threads, "fp32"),
+    )  # fmt: skip
+    return AssignmentResult(
+        output=config.output, method=codes.method, levels=codes.levels, codebook_size=codes.codebook_size,
+        signals=codes.modalities, items=catalogue.items, colliding_items=left, epochs=0,
+        seconds=time.perf_counter() - began, figures=figures, new_items=len(rows),
+    )  # fmt: skip
+
+
+def restorable(path: Path, old: Tokens, about: dict[str, Any]) -> Any:
+    """The tokenizer that made the tokens file `path`.
+
+    Raises:
+        DataError: its codes do not come of features, or the file does not hold what they came of.
+    """
+    from bbqrec_cli.tokenizers.base import Encoding
+    from bbqrec_cli.tokenizers.registry import build_tokenizer, current_options, tokenizer_config
+
+    tokenizer: Any = None
+    if "options" in about:
+        options = current_options(about["options"])
+        tokenizer = build_tokenizer(about["method"], tokenizer_config(about["method"], options))
+    if not isinstance(tokenizer, Encoding):
+        raise DataError(
+            f"{path}: its IDs are of the method {old.codes.method}, which has nothing that gives a new item an ID",
+            "tokenize anew with all items, or by a method that reads features, such as bbqrec or rqvae",
+        )
+    if old.encoder is None:
+        raise DataError(
+            f"{path}: was made before tokens files kept what new items get their codes by",
+            "run `bbqrec tokenize` again; every item gets new codes by that",
+        )
+    return tokenizer

@@ -1,0 +1,147 @@
+"""Codes of a catalogue, a block of items at a time: memory need not hold the features of them all.
+
+I items of a catalogue, n of some of them, L levels, M signals, D width of a code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.hdf5 import read_feature_rows
+from bbqrec_cli.progress import SILENT, Progress
+from bbqrec_cli.records import Codes, Feature
+from bbqrec_cli.seeds import numpy_generator
+from bbqrec_cli.tokenizers.base import Encode, Sampling, Tokenized
+
+BLOCK = 8192
+"""Items that are read and encoded at once."""
+
+
+def draw_sample(
+    tokenizer: Any, method: str, present: Mapping[str, np.ndarray], items: int, *, seed: int
+) -> np.ndarray | None:
+    """Rows (n,) int64, rising, of the items that a tokenizer is fitted on, drawn from those with content; None: all.
+
+    Args:
+        method: its name, for the message.
+        present: feature -> (I,) bool.
+        items: how many are wanted.
+
+    Raises:
+        UsageError: a tokenizer that needs all items.
+        DataError: the features that it reads are not there, or none of the items drawn has one of them.
+    """
+    if not isinstance(tokenizer, Sampling):
+        raise UsageError(
+            f"--fit-items is for a method whose codes come of an item's features alone, and those of {method} do not",
+            "leave it out, or --method rqvae, rqkmeans, pq or opq",
+        )
+    names = tokenizer.reads(present)
+    having = np.flatnonzero(np.any([present[name] for name in names], axis=0))
+    if items >= len(having):
+        return None
+    rows = np.sort(numpy_generator(seed, "fit items").choice(having, items, replace=False, shuffle=False))
+    for name in names:
+        if not present[name][rows].any():
+            raise DataError(f"none of the {items:,} items that were drawn has the feature {name}", "more --fit-items")
+    return rows
+
+
+def read_sample(path: Path, names: Sequence[str], rows: np.ndarray, items: int) -> dict[str, Feature]:
+    """The features of some rows (n,), rising, of a features file of so many items. All others are looked at as well, so
+    that what is wrong with one of them is known before a tokenizer is fitted.
+
+    Raises: as `read_feature_rows`.
+    """
+    made: dict[str, Feature] = {}
+    for start in range(0, items, BLOCK):
+        place = _inside(rows, start)
+        for name, found in read_feature_rows(path, names, start, start + BLOCK).items():
+            if name not in made:
+                values = np.empty((len(rows), found.values.shape[1]), dtype=found.values.dtype)
+                made[name] = dataclasses.replace(found, values=values, present=np.empty(len(rows), dtype=bool))
+            made[name].values[place] = found.values[rows[place] - start]
+            made[name].present[place] = found.present[rows[place] - start]
+    return made
+
+
+def feature_blocks(path: Path, names: Sequence[str], rows: np.ndarray) -> Iterator[dict[str, Feature]]:
+    """The features of some rows (n,), rising, of a features file; parts of it that hold none of them are not read.
+
+    Raises: as `read_feature_rows`.
+    """
+    for start in range(0, int(rows[-1]) + 1, BLOCK):
+        here = rows[_inside(rows, start)] - start
+        if len(here):
+            yield {
+                name: dataclasses.replace(found, values=found.values[here], present=found.present[here])
+                for name, found in read_feature_rows(path, names, start, start + BLOCK).items()
+            }
+
+
+def encode_catalogue(
+    made: Tokenized, encode: Encode, path: Path, items: int, *, latents: bool, progress: Progress = SILENT
+) -> Tokenized:
+    """Codes of all items of the features file `path` from a tokenizer that was fitted on a sample of them.
+
+    Args:
+        made: what the fit gave.
+        encode: what gives items their codes.
+        latents: as for `encode_blocks`.
+    """
+    assert made.encoder is not None  # `draw_sample` saw to it
+    blocks = feature_blocks(path, tuple(made.encoder.inputs), np.arange(items))
+    every = encode_blocks(made.codes, encode, blocks, keep=0, items=items, latents=latents, progress=progress)
+    return dataclasses.replace(every, history=made.history, encoder=made.encoder)
+
+
+def _inside(rows: np.ndarray, start: int) -> slice:
+    """The places in rows (n,), rising, of those of the block that begins with row `start`."""
+    return slice(*np.searchsorted(rows, (start, start + BLOCK)))
+
+
+def encode_blocks(
+    codes: Codes, encode: Encode, blocks: Iterable[Mapping[str, Feature]], *, keep: int, items: int,
+    latents: bool, progress: Progress = SILENT,
+) -> Tokenized:  # fmt: skip
+    """Codes of `items` items, before any collision is resolved: the first `keep` of `codes`, then what `encode` gives.
+
+    A level that counts (suffix) starts at 0. Nothing is held twice: what is made is written where it stays.
+
+    Args:
+        codes: of the tokenizer that `encode` is of.
+        blocks: the features of the others, some items at a time.
+        latents: whether a policy will need the latents (n, M, D) of the others; without it they are None.
+    """
+
+    def room(values: np.ndarray) -> np.ndarray:
+        made = np.zeros((items, *values.shape[1:]), dtype=values.dtype)
+        made[:keep] = values[:keep]
+        return made
+
+    present = room(np.ones(codes.codes[:, 0].shape, dtype=bool) if codes.present is None else codes.present)
+    made = dataclasses.replace(
+        codes, codes=room(codes.codes), present=present,
+        item_vectors=None if codes.item_vectors is None else room(codes.item_vectors),
+    )  # fmt: skip
+    kept, done = None, keep
+    with progress.task("codes", items - keep) as task:
+        for features in blocks:
+            part = encode(features)
+            rows = slice(done, done + len(part.codes))
+            made.codes[rows, : part.codes.shape[1]], present[rows] = part.codes, part.present
+            if made.item_vectors is not None:
+                made.item_vectors[rows] = part.vectors
+            if latents:
+                if kept is None:
+                    kept = np.empty((items - keep, *part.latents.shape[1:]), dtype=part.latents.dtype)
+                kept[done - keep : rows.stop - keep] = part.latents
+            done = rows.stop
+            task.advance(len(part.codes))
+    return Tokenized(codes=made, history=[], present=present, latents=kept)

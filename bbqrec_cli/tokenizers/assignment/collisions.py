@@ -1,0 +1,206 @@
+"""What to do with items that share a whole semantic ID. I items, L levels, M signals, N codes, D width."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+
+from bbqrec_cli.errors import UsageError
+from bbqrec_cli.grouping import colliding, group_codes, shared_groups
+from bbqrec_cli.progress import Progress
+from bbqrec_cli.records import Codes
+from bbqrec_cli.tokenizers.base import Tokenized
+from bbqrec_cli.tokenizers.quantization.sinkhorn import assign_by_share
+
+LARGEST_GROUP = 1 << 16
+"""Codes are 16 bits wide."""
+MOVING = ("nearest", "sinkhorn")
+"""The policies that move items by their latents."""
+ROUNDS = 20
+"""Of `sinkhorn`, at most; two or three are the rule."""
+
+
+def resolve(made: Tokenized, policy: str, *, frozen: int = 0) -> Codes:
+    """The codes that are written. No policy ever makes more collisions.
+
+    `nearest`: see `nearest_free`. `sinkhorn`: see `sinkhorn_free`. `suffix` (TIGER): see `with_suffix`.
+
+    `share`: as they are; ranking keeps such items apart in the order of their rows.
+
+    Args:
+        made: latents are those of the items that may move, the rows from `frozen` on; None will do
+            where the policy is none of `MOVING`.
+        policy: one of the above.
+        frozen: the first so many items keep their IDs, whoever shares them.
+
+    Raises:
+        UsageError: more items share an ID than a code can count; a level would be added to IDs that are frozen.
+    """
+    if policy == "share" or not (colliding(made.codes.codes) or (frozen and policy == "suffix")):
+        return made.codes
+    if policy == "suffix":
+        return with_suffix(made.codes, frozen)
+    if made.latents is None or made.codes.codebooks is None:
+        return made.codes
+    board = Board(made, frozen)
+    (nearest_free if policy == "nearest" else sinkhorn_free)(board)
+    return dataclasses.replace(made.codes, codes=board.values, item_vectors=board.vectors)
+
+
+def with_suffix(codes: Codes, frozen: int) -> Codes:
+    """One more level counts the items of each group from 0 in the order of their rows; its other signals hold 0.
+
+    No level is added where nothing collides. Codebooks and item vectors stay as they are. With `frozen` items the level
+    is there already (it has no codebook), and the others are counted on from the highest number of their group.
+    """
+    there = codes.codebooks is not None and codes.levels > codes.codebooks.shape[1]
+    plain = codes.codes[:, : codes.levels - there]
+    token, sharing = group_codes(plain)
+    if frozen and not there and (sharing[token] > 1)[frozen:].any():
+        raise UsageError(
+            "--on-collision suffix: new items share IDs, but nothing collided when the old ones got theirs, so these "
+            "have no level that counts; adding one would change them all",
+            "--on-collision nearest",
+        )
+    if sharing.max(initial=0) > LARGEST_GROUP:
+        raise UsageError(
+            f"{sharing.max():,} items share one ID, and --on-collision suffix counts up to {LARGEST_GROUP:,}",
+            "--on-collision share, more --levels or a larger --codebook-size",
+        )
+    if frozen and not there:
+        return codes
+    # The order of the rows is that of age: whoever comes later gets a higher number, so old numbers stay.
+    order = np.argsort(token, kind="stable")
+    first = np.cumsum(sharing) - sharing
+    place = np.empty(len(token), dtype=np.uint16)
+    place[order] = np.arange(len(token)) - first[token[order]]
+    suffix = np.zeros((len(token), 1, plain.shape[2]), dtype=np.uint16)
+    suffix[:, 0, 0] = place
+    size = max(codes.codebook_size, int(sharing.max(initial=0)))
+    return dataclasses.replace(codes, codes=np.concatenate([plain, suffix], axis=1), codebook_size=size)
+
+
+class Board:
+    """The IDs while they are moved about: who has which, and what a move costs.
+
+    A move changes one signal's code of the last level. Its cost is what it adds to the squared distance between the
+    residual and its code (eq. 5). `vectors` follow the codes.
+    """
+
+    def __init__(self, made: Tokenized, frozen: int) -> None:
+        codes, latents, books = made.codes, made.latents, made.codes.codebooks
+        assert latents is not None
+        assert books is not None
+        self.values, self.latents, self.books, self.frozen = codes.codes.copy(), latents, books, frozen
+        self.level = books.shape[1] - 1
+        self.vectors = None if codes.item_vectors is None else codes.item_vectors.copy()
+        self.present = np.ones(self.values[:, 0].shape, dtype=bool) if made.present is None else made.present
+        self.owners = Counter(map(bytes, self.values))
+
+    def costs(self, row: int) -> np.ndarray:
+        """(M, N), see `last_level_costs`."""
+        return last_level_costs(
+            self.latents[row - self.frozen], self.values[row, : self.level + 1], self.books, self.present[row]
+        )
+
+    def changed(self, row: int, signal: int, code: int) -> np.ndarray:
+        """The ID (L, M) that a move would give an item."""
+        wanted = self.values[row].copy()
+        wanted[self.level, signal] = code
+        return wanted
+
+    def free(self, row: int, signal: int, code: int) -> bool:
+        """Whether nobody has the ID that a move would give an item."""
+        return not self.owners[self.changed(row, signal, code).tobytes()]
+
+    def move(self, row: int, signal: int, code: int) -> None:
+        """Give an item another ID."""
+        self.owners[self.values[row].tobytes()] -= 1
+        self.values[row] = self.changed(row, signal, code)
+        self.owners[self.values[row].tobytes()] += 1
+        if self.vectors is not None:
+            own, chosen = self.books[min(signal, len(self.books) - 1)], self.values[row, : self.level + 1, signal]
+            # Summed anew, so that they are the codes' sums to the last bit (eq. 7).
+            parts = self.vectors[row].reshape(self.values.shape[2], -1)
+            parts[signal] = own[np.arange(self.level + 1), chosen].sum(0)
+
+    def groups(self) -> list[np.ndarray]:
+        """The rows that share an ID, one array per ID, in the order of the IDs."""
+        return shared_groups(self.values)
+
+
+def nearest_free(board: Board) -> None:
+    """Of items that share an ID, the first in the order of the rows keeps it; each other one makes the cheapest move to
+    an ID that is free. An item for which none is free keeps what it has."""
+    later = [rows[1:] for rows in board.groups()]
+    for row in np.sort(np.concatenate([*later, np.empty(0, dtype=np.int64)])):
+        if row < board.frozen:
+            continue
+        costs = board.costs(row)
+        for place in np.argsort(costs, axis=None, kind="stable"):
+            signal, code = divmod(int(place), costs.shape[1])
+            if np.isfinite(costs[signal, code]) and board.free(row, signal, code):
+                board.move(row, signal, code)
+                break
+
+
+def sinkhorn_free(board: Board) -> None:
+    """The items that share an ID are given the last level's codes anew, all of a group at once, by Sinkhorn–Knopp with
+    uniform marginals on the codes that are free (`sinkhorn.assign_by_share`), as LC-Rec and LETTER do it for one signal.
+
+    Of several signals a group changes one a round: that which tells most of its items apart, and of those the one that
+    costs least. An item for which no code is free keeps its ID, for the next round to try another signal. Rounds end
+    when no ID is shared or nothing moves.
+    """
+    for _ in range(ROUNDS):
+        moved = [_spread(board, rows) for rows in board.groups()]
+        if not any(moved):
+            break
+
+
+def _spread(board: Board, rows: np.ndarray) -> bool:
+    """One group's turn; whether an item moved."""
+    costs = {int(row): board.costs(row) for row in rows if row >= board.frozen}
+    best: tuple[tuple[int, float], int, dict[int, int]] | None = None  # (rank, signal, row -> code)
+    for signal in range(board.values.shape[2]):
+        moving = [row for row, own in costs.items() if np.isfinite(own[signal, 0])]
+        if not moving:
+            continue
+        current, keep = int(board.values[moving[0], board.level, signal]), len(moving) == len(rows)
+        size = board.books.shape[2]
+        codes = [c for c in range(size) if (keep if c == current else board.free(moving[0], signal, c))]
+        table = np.stack([costs[row][signal, codes] for row in moving])
+        given = assign_by_share(table)
+        chosen = {row: codes[place] for row, place in zip(moving, given, strict=True) if place >= 0}
+        rank = (-len(chosen), float(sum(costs[row][signal, code] for row, code in chosen.items())))
+        if any(code != current for code in chosen.values()) and (best is None or rank < best[0]):
+            best = (rank, signal, chosen)
+    if best is None:
+        return False
+    _, signal, chosen = best
+    for row, code in chosen.items():
+        if code != board.values[row, board.level, signal]:
+            board.move(row, signal, code)
+    return True
+
+
+def last_level_costs(latent: np.ndarray, codes: np.ndarray, books: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """(M, N): what each code of the last level would add to the squared error, inf for a signal that is not there.
+
+    latent (M, D), codes (L, M), books (1 or M, L, N, D), present (M,) bool.
+    """
+    costs = np.full((len(latent), books.shape[2]), np.inf)
+    for signal in np.flatnonzero(present):
+        own = books[min(int(signal), len(books) - 1)]
+        residual = latent[signal] - own[np.arange(len(own) - 1), codes[:-1, signal]].sum(0)
+        distances = np.square(residual - own[-1]).sum(1)
+        costs[signal] = distances - distances[codes[-1, signal]]
+    return costs
+
+
+def warn_of_shared(left: int, policy: str, progress: Progress) -> None:
+    """A warning where a policy that tells items apart did not tell them all. left: items that share an ID."""
+    if left and policy != "share":
+        progress.warn(f"{left:,} items still share an ID: --on-collision {policy} found no free one for them")

@@ -1,0 +1,89 @@
+"""Codes from what a tokens file holds: the pieces of `Encoding.restore`.
+
+n items, L levels, M signals, N codes, D width of a code, d width of a feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bbqrec_cli.errors import DataError
+from bbqrec_cli.records import Feature, ItemEncoder
+from bbqrec_cli.tokenizers.base import Encoded, standardisation, standardize
+from bbqrec_cli.tokenizers.quantization.residual import ResidualQuantizer
+
+
+def item_encoder(
+    features: Mapping[str, Feature], names: Sequence[str], modules: Mapping[str, nn.Module], *, scaled: bool = True
+) -> ItemEncoder:
+    """What `restore` will need.
+
+    Args:
+        features: those that the tokenizer was fitted on.
+        names: the ones among them that it reads of an item.
+        modules: name -> network; its parameters and buffers are kept as 'name.parameter'.
+        scaled: keep each feature's mean and scale as well, as 'feature.mean' and 'feature.scale' (`scale_feature`).
+    """
+    weights: dict[str, np.ndarray] = {}
+    for name in names if scaled else ():
+        weights[f"{name}.mean"], weights[f"{name}.scale"] = standardisation(features[name])
+    for name, module in modules.items():
+        weights |= {f"{name}.{key}": value.detach().cpu().numpy() for key, value in module.state_dict().items()}
+    inputs = {name: describe_input(features[name]) for name in names}
+    return ItemEncoder(weights=weights, inputs=inputs)
+
+
+def describe_input(feature: Feature) -> dict[str, str | bool | int]:
+    """What two files must agree on, so that one's encoder may read the other's feature."""
+    return {"encoder": feature.encoder, "normalized": feature.normalized, "width": feature.values.shape[1]}
+
+
+def scale_feature(feature: Feature, name: str, encoder: ItemEncoder) -> np.ndarray:
+    """(n, d) float32, standardised as when the tokenizer was fitted; zeros where the feature is absent."""
+    return standardize(feature, encoder.weights[f"{name}.mean"], encoder.weights[f"{name}.scale"])
+
+
+def load_weights(module: nn.Module, name: str, encoder: ItemEncoder) -> None:
+    """The parameters that `item_encoder` kept of the module `name`; it is in eval mode afterwards.
+
+    Raises:
+        DataError: they are not its parameters.
+    """
+    prefix = f"{name}."
+    kept = {key.removeprefix(prefix): value for key, value in encoder.weights.items() if key.startswith(prefix)}
+    try:
+        module.load_state_dict({key: torch.from_numpy(np.asarray(value)) for key, value in kept.items()})
+    except RuntimeError as error:
+        raise DataError(
+            f"the encoder that the tokens file keeps does not fit its configuration: {error}",
+            "run `bbqrec tokenize` again; every item gets new codes by that",
+        ) from error
+    module.eval()
+
+
+def residual_quantizer(codebooks: np.ndarray, *, signals: int, device: torch.device) -> ResidualQuantizer:
+    """The quantiser of a tokens file. codebooks (1 or M, L, N, D)."""
+    books = torch.from_numpy(codebooks)
+    made = ResidualQuantizer(
+        signals=signals, levels=books.shape[1], codebook_size=books.shape[2], dim=books.shape[3],
+        shared=len(books) == 1, commitment=0.0,
+    )  # fmt: skip
+    with torch.no_grad():
+        made.codebooks.copy_(books)
+        made.initialised.fill_(True)
+    return made.to(device).eval()
+
+
+@torch.no_grad()
+def quantised(quantizer: ResidualQuantizer, latents: Tensor, present: np.ndarray) -> Encoded:
+    """Eq. 5–7 for latents (n, M, D), present (n, M) bool; the vector of an absent signal is zero."""
+    found = quantizer(latents)
+    vectors = found.vectors * torch.from_numpy(present).to(latents.device).unsqueeze(2)
+    return Encoded(
+        codes=found.codes.cpu().numpy().astype(np.uint16), latents=latents.cpu().numpy(),
+        vectors=vectors.flatten(1).float().cpu().numpy(), present=present,
+    )  # fmt: skip

@@ -1,0 +1,150 @@
+"""Codes for items without interactions: those that come later, with every old code as it is, and those of the fit.
+
+n new items, I old ones, L levels, M signals, N codes, D width of a code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.errors import DataError
+from bbqrec_cli.hdf5 import describe
+from bbqrec_cli.records import Codes, ItemEncoder, Tokens
+from bbqrec_cli.tokenizers.base import Encode, Encoded, Tokenized
+from bbqrec_cli.tokenizers.assignment.encoding import quantised, residual_quantizer
+
+CELLS = 1 << 26
+"""Similarities that are held at once."""
+
+
+def encode_new(encode: Encode, old: Tokens, *, neighbours: int, device: torch.device) -> Encode:
+    """What gives new items their codes.
+
+    Args:
+        encode: the tokenizer's.
+        neighbours: of how many similar old items an ID signal is the mean; 0: it stays absent.
+    """
+    if not neighbours:
+        return encode
+    warm = np.unique(leave_last_out(old.catalogue.sequences).train.items)
+    with_id = id_of_neighbours(old.codes, warm, neighbours=neighbours, device=device)
+    return encode if with_id is None else lambda features: with_id(encode(features))
+
+
+def id_of_neighbours(
+    codes: Codes, warm: np.ndarray, *, neighbours: int, device: torch.device
+) -> Callable[[Encoded], Encoded] | None:
+    """What gives items an ID signal: the mean of those of the warm items that are most like them in content.
+
+    Like: the sum over the content signals that both have of the cosine of their vectors. Only items with a training
+    interaction count (their rows are `warm`), since the ID of another one says nothing. An item without content has no
+    ID signal. None where `codes` have no such signal, or no item is warm.
+    """
+    if "id" not in codes.modalities or not len(warm):
+        return None
+    assert codes.codebooks is not None  # they are where the encoder is
+    assert codes.item_vectors is not None
+    signal, signals = codes.modalities.index("id"), len(codes.modalities)
+    content = [number for number in range(signals) if number != signal]
+    vectors = torch.from_numpy(codes.item_vectors[warm]).to(device).unflatten(1, (signals, -1))
+    keys, values = normalize(vectors[:, content], dim=2).flatten(1), vectors[:, signal]
+    quantizer = residual_quantizer(codes.codebooks, signals=signals, device=device)
+
+    def with_id(new: Encoded) -> Encoded:
+        having, present = new.present[:, content].any(axis=1), new.present.copy()
+        latents, rows = torch.from_numpy(new.latents).to(device, copy=True), torch.from_numpy(having).to(device)
+        queries = normalize(latents[rows][:, content], dim=2).flatten(1)
+        latents[rows, signal] = mean_of_nearest(queries, keys, values, neighbours=neighbours)
+        present[:, signal] = having
+        return quantised(quantizer, latents, present)
+
+    return with_id
+
+
+def with_id_signals_of_cold_items(
+    made: Tokenized, warm: np.ndarray, *, neighbours: int, device: torch.device
+) -> Tokenized:
+    """The ID signal of the items of a fit without a training interaction: as new items get it, since theirs is as drawn.
+
+    An item without any content keeps it: nothing else tells it apart.
+
+    Args:
+        warm: rows of the items with a training interaction.
+        neighbours: as for `encode_new`.
+    """
+    codes, present, latents = made.codes, made.present, made.latents
+    if "id" not in codes.modalities or present is None or latents is None:
+        return made
+    assert codes.codebooks is not None  # they are where the latents are
+    assert codes.item_vectors is not None
+    signal = codes.modalities.index("id")
+    rows = np.setdiff1d(np.flatnonzero(np.delete(present, signal, axis=1).any(axis=1)), warm)
+    if not len(rows):
+        return made
+    found = Encoded(
+        codes=codes.codes[rows], latents=latents[rows], vectors=codes.item_vectors[rows], present=present[rows]
+    )
+    found.latents[:, signal], found.present[:, signal] = 0, False
+    with_id = id_of_neighbours(codes, warm, neighbours=neighbours, device=device) if neighbours else None
+    if with_id is None:
+        quantizer = residual_quantizer(codes.codebooks, signals=len(codes.modalities), device=device)
+        found = quantised(quantizer, torch.from_numpy(found.latents).to(device), found.present)
+    else:
+        found = with_id(found)
+    pairs = ((codes.codes, found.codes), (codes.item_vectors, found.vectors), (present, found.present))
+    ids, vectors, there = (_replaced(old, rows, new) for old, new in pairs)
+    return dataclasses.replace(
+        made, codes=dataclasses.replace(codes, codes=ids, item_vectors=vectors), present=there,
+        latents=_replaced(latents, rows, found.latents),
+    )  # fmt: skip
+
+
+def _replaced(values: np.ndarray, rows: np.ndarray, new: np.ndarray) -> np.ndarray:
+    made = values.copy()
+    made[rows] = new
+    return made
+
+
+def mean_of_nearest(queries: Tensor, keys: Tensor, values: Tensor, *, neighbours: int) -> Tensor:
+    """The direction of the mean value of the keys of largest product, as long as the values are in the mean.
+
+    queries (n, S·D), keys (K, S·D), values (K, D) -> (n, D).
+    """
+    length, found = values.norm(dim=1).mean(), [values[:0]]
+    for part in queries.split(max(1, CELLS // len(keys))):
+        nearest = (part @ keys.T).topk(min(neighbours, len(keys)), dim=1).indices
+        found.append(normalize(values[nearest].mean(1), dim=1) * length)
+    return torch.cat(found)
+
+
+def check_inputs(path: Path, encoder: ItemEncoder, tokens: Path) -> None:
+    """Whether the features file `path` has what an encoder reads; tokens: the file that it is from, for the message.
+
+    Raises:
+        DataError: a feature is not there, or is not of the same kind.
+    """
+    said = describe(path)
+    there = said["attributes"].get("features", {})
+    for name, wanted in encoder.inputs.items():
+        if f"features/{name}/values" not in said["datasets"]:
+            raise DataError(
+                f"{path}: has no {name}, which the codes of {tokens} came of; it has "
+                f"{', '.join(there) or 'no features'}",
+                f"bbqrec embed --modalities {','.join(encoder.inputs)}",
+            )
+        width = said["datasets"][f"features/{name}/values"]["shape"][1]
+        found = {"encoder": "", "normalized": False} | there.get(name, {}) | {"width": width}
+        for key, value in wanted.items():
+            if found[key] != value:
+                raise DataError(
+                    f"{path}: {key} of {name} is {found[key]!r}; the codes of {tokens} came of {value!r}",
+                    "bbqrec embed with the model and the options of the old items",
+                )

@@ -1,0 +1,85 @@
+"""What the tokenizers that learn codebooks without a network share. I items, L levels, N codes, D width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from bbqrec_cli.errors import import_faiss
+from bbqrec_cli.records import Codes, Feature, ItemEncoder
+from bbqrec_cli.tokenizers.base import Encode, Encoded, Tokenized, TokenizerInput
+from bbqrec_cli.tokenizers.content import SIGNAL, choose_content, content_names, directions, projected, side_by_side
+from bbqrec_cli.tokenizers.assignment.encoding import item_encoder, scale_feature
+from bbqrec_cli.tokenizers.quantization.kmeans import residual_codes, sum_of_codes
+from bbqrec_cli.training.trainer import RunSettings
+
+AXES = "principal directions"
+"""The name of the PCA among the weights of an `ItemEncoder`."""
+
+
+class AdditiveQuantizer:
+    """A tokenizer that learns codebooks from content vectors, a code of each of which is added up.
+
+    The vectors are the standardised features, or their `--dim` principal directions. `learn` is what makes the method.
+    """
+
+    needs_features = True
+
+    def __init__(self, config: Any, *, name: str) -> None:
+        self.config, self.name = config, name
+
+    def learn(self, vectors: np.ndarray, run: RunSettings) -> tuple[np.ndarray, np.ndarray]:
+        """Codebooks (L, N, D) and codes (I, L) uint16 of the vectors (I, D) of all items that have content."""
+        raise NotImplementedError
+
+    def fit(self, inputs: TokenizerInput, run: RunSettings) -> Tokenized:
+        """Items without content get the codes nearest to zero.
+
+        Raises:
+            DataError: features that are not there.
+            UsageError: --dim is more than the features have, or fewer than the method needs.
+            MissingPackageError: faiss is not installed.
+        """
+        import_faiss()
+        config, content = self.config, choose_content(self.config.signals, inputs, method=self.name)
+        axes = directions(content, config.dim)
+        values, having = projected(content.values, axes), content.having
+        # Not a copy of all vectors where there is nothing to leave out.
+        books, codes = self.learn(values if having.all() else values[having], run)
+        if not having.all():
+            learnt, codes = codes, residual_codes(values, books)
+            codes[having] = learnt
+        vectors = sum_of_codes(codes, books)
+        vectors *= having[:, None]
+        encoder = item_encoder(inputs.features, tuple(content.features), {})
+        if axes is not None:
+            encoder.weights[AXES] = axes
+        made = Codes(
+            codes=codes[:, :, None], modalities=(SIGNAL,), method=self.name,
+            codebook_size=config.codebook_size, codebooks=books[None], item_vectors=vectors,
+        )  # fmt: skip
+        return Tokenized(codes=made, history=[], present=having[:, None], latents=values[:, None], encoder=encoder)
+
+    def reads(self, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+        """See `Sampling.reads`."""
+        return content_names(self.config.signals, present, method=self.name)
+
+    def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
+        """See `Encoding.restore`. What is balanced when it is learnt is not so here: the nearest codes."""
+        assert codes.codebooks is not None  # they are where the encoder is
+        books, axes = codes.codebooks[0], encoder.weights.get(AXES)
+
+        def encode(features: Mapping[str, Feature]) -> Encoded:
+            scaled = [scale_feature(features[name], name, encoder) for name in encoder.inputs]
+            values = projected(side_by_side(scaled), axes)
+            having = np.any([features[name].present for name in encoder.inputs], axis=0)[:, None]
+            found = residual_codes(values, books)
+            return Encoded(
+                codes=found[:, :, None], latents=values[:, None],
+                vectors=sum_of_codes(found, books) * having, present=having,
+            )  # fmt: skip
+
+        return encode

@@ -1,0 +1,81 @@
+"""The item vectors of a trained sequence model, for tokenizers that start from what it learnt.
+
+I items, D width of the tokenizer's vectors, W width of the model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.errors import DataError
+from bbqrec_cli.records import Sequences
+from bbqrec_cli.seeds import numpy_generator
+from bbqrec_cli.tokenizers.base import TokenizerInput
+
+TABLE = "table.weight"
+"""The name of a model's item table among its weights."""
+_AGAIN = "bbqrec train FEATURES.h5 --model sasrec -o MODEL.h5, from the same features file"
+
+
+def read_item_table(path: Path, item_ids: Sequence[str], train: Sequences) -> np.ndarray:
+    """The item vectors of a model file, (I, W) float32, in the order of `item_ids`.
+
+    Args:
+        train: the training part of the sequences that the tokenizer may see. The model must have been trained on the
+            same, or it could bring in what is held out here.
+
+    Raises:
+        DataError: a model without an item table, or of other items or other training sequences.
+        the errors of `hdf5.read_model`.
+    """
+    model = hdf5.read_model(path)
+    table = model.weights.get(TABLE)
+    if table is None or len(table) != model.catalogue.items:
+        raise DataError(
+            f"{path}: the model {model.name} has no vector for each item; one like sasrec is needed", _AGAIN
+        )
+    rows = model.catalogue.item_ids.rows(item_ids)
+    missing = np.flatnonzero(rows < 0)
+    if len(missing):
+        what = f"the model does not know {len(missing):,} of the items, {item_ids[missing[0]]!r} first"
+        raise DataError(f"{path}: {what}", _AGAIN)
+    if not _same(leave_last_out(model.catalogue.sequences).train, train, rows):
+        raise DataError(
+            f"{path}: the model was trained on other sequences, and may have seen what is held out here", _AGAIN
+        )
+    return table[rows].astype(np.float32)
+
+
+def _same(theirs: Sequences, mine: Sequences, rows: np.ndarray) -> bool:
+    """Whether both are the same sequences. rows (I,): their row of each of my items."""
+    return np.array_equal(theirs.indptr, mine.indptr) and np.array_equal(theirs.items, rows[mine.items])
+
+
+def project(table: np.ndarray, dim: int, *, seed: int) -> np.ndarray:
+    """The vectors in another width, (I, W) -> (I, D) float32.
+
+    Wider ones lose all but their D principal directions (the mean stays in); narrower ones are turned by a random
+    rotation into D dimensions, which keeps every distance and leaves no component empty.
+    """
+    width = table.shape[1]
+    if dim == width:
+        return table.astype(np.float32)
+    if dim > width:
+        basis, _ = np.linalg.qr(numpy_generator(seed, "projection").standard_normal((dim, width)))
+        return (table @ basis.T).astype(np.float32)
+    _, directions = np.linalg.eigh(np.cov(table.astype(np.float64), rowvar=False).reshape(width, width))
+    return (table @ directions[:, ::-1][:, :dim]).astype(np.float32)
+
+
+def warm_vectors(path: Path, inputs: TokenizerInput, dim: int, *, seed: int) -> np.ndarray:
+    """The directions of a model's item vectors in D dimensions, (I, D) of unit length.
+
+    Raises: as `read_item_table`.
+    """
+    vectors = project(read_item_table(path, inputs.item_ids, inputs.train), dim, seed=seed)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,44 @@
+"""Residual k-means on content features: nothing is trained. n vectors, L levels, N codes, D width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bbqrec_cli.errors import UsageError
+from bbqrec_cli.seeds import derive
+from bbqrec_cli.tokenizers.methods.additive import AdditiveQuantizer
+from bbqrec_cli.tokenizers.quantization.balanced import balanced_assignment, balanced_kmeans
+from bbqrec_cli.tokenizers.options.rqkmeans import RQKMeansConfig
+from bbqrec_cli.tokenizers.quantization.kmeans import kmeans, nearest_centroids, residual_clusters
+from bbqrec_cli.training.trainer import RunSettings
+
+
+class RQKMeans(AdditiveQuantizer):
+    """Level by level, k-means of what the levels above leave over; see `RQKMeansConfig` for its options.
+
+    Balanced: `balanced.py` says how. Its codes are not always the nearest ones.
+    """
+
+    config: RQKMeansConfig
+
+    def reads(self, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+        """See `Sampling.reads`. Raises: UsageError: the items that are not in the sample would not be balanced."""
+        if self.config.balanced:
+            raise UsageError(
+                "--fit-items gives items the nearest codes, and --balanced all codes as many items",
+                "leave one of them out",
+            )
+        return super().reads(present)
+
+    def learn(self, vectors: np.ndarray, run: RunSettings) -> tuple[np.ndarray, np.ndarray]:
+        """See `AdditiveQuantizer.learn`."""
+        config = self.config
+        cluster, assign = (balanced_kmeans, balanced_assignment) if config.balanced else (kmeans, nearest_centroids)
+
+        def codebook(residual: np.ndarray, level: int) -> np.ndarray:
+            seed = derive(run.seed, "level", level)
+            return cluster(residual, codes=config.codebook_size, seed=seed)
+
+        return residual_clusters(vectors, levels=config.levels, learn=codebook, assign=assign)

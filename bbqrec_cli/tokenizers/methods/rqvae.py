@@ -1,0 +1,247 @@
+"""TIGER's tokenizer: an RQ-VAE over content features (Rajput et al., NeurIPS 2023).
+
+n items, d features, D width of a code, L levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bbqrec_cli.data.batches import Epoch
+from bbqrec_cli.errors import import_faiss
+from bbqrec_cli.records import Codes, Feature, ItemEncoder
+from bbqrec_cli.seeds import numpy_generator, torch_generator
+from bbqrec_cli.tokenizers.base import (
+    Encode,
+    Encoded,
+    Tokenized,
+    TokenizerInput,
+    code_figures,
+    collapsed,
+)
+from bbqrec_cli.tokenizers.options.rqvae import RQVAEConfig
+from bbqrec_cli.tokenizers.content import SIGNAL, Content, choose_content, content_names, side_by_side
+from bbqrec_cli.tokenizers.assignment.encoding import (
+    item_encoder,
+    load_weights,
+    quantised,
+    residual_quantizer,
+    scale_feature,
+)
+from bbqrec_cli.tokenizers.quantization.residual import Quantized, ResidualQuantizer
+from bbqrec_cli.tokenizers.training import TokenizerNetwork, fit_tokenizer
+from bbqrec_cli.training.distributed import ALONE, World
+from bbqrec_cli.training.trainer import RunSettings
+
+RESTART_SHARE = 0.8
+"""Part of the epochs in which unused codes are moved; afterwards the codebooks must settle."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A batch of items."""
+
+    rows: Tensor
+
+    def to(self, device: torch.device) -> Rows:
+        """On another device."""
+        return Rows(self.rows.to(device))
+
+
+class RowBatches:
+    """Items (their rows, (n,)) in random order, in batches."""
+
+    def __init__(self, rows: np.ndarray, *, batch_size: int, seed: int) -> None:
+        self.rows, self.batch_size, self.seed = rows, batch_size, seed
+
+    @property
+    def targets(self) -> int:
+        """Items per epoch."""
+        return len(self.rows)
+
+    def epoch(self, number: int) -> Sequence[Rows]:
+        """See `Batches.epoch`."""
+        order = numpy_generator(self.seed, "rows", number).permutation(self.rows)
+        return Epoch(torch.from_numpy(order).split(self.batch_size), Rows)
+
+
+class RQVAENetwork(TokenizerNetwork):
+    """Encoder, residual quantiser, decoder; `loss` is L_RQ-VAE of eq. 9 for one signal, and what `further` adds."""
+
+    features: Tensor
+    present: Tensor
+
+    def __init__(self, config: RQVAEConfig, content: Content) -> None:
+        super().__init__()
+        width, hidden, self.sinkhorn = content.values.shape[1], config.hidden, config.sinkhorn
+        self.register_buffer("features", torch.from_numpy(content.values), persistent=False)
+        self.register_buffer("present", torch.from_numpy(content.present), persistent=False)
+        self.encoder = encoder_network(width, hidden=hidden, dim=config.dim)
+        self.decoder = nn.Sequential(
+            nn.Linear(config.dim, hidden // 2),
+            nn.ReLU(),
+            nn.Linear(hidden // 2, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, width),
+        )
+        self.quantizer = ResidualQuantizer(
+            signals=1,
+            levels=config.levels,
+            codebook_size=config.codebook_size,
+            dim=config.dim,
+            shared=True,
+            commitment=config.alpha,
+        )
+
+    def loss(self, batch: Rows, world: World = ALONE) -> dict[str, Tensor]:
+        """{'loss', 'reconstruction' (summed over the features that are there, averaged over items), 'quantisation'},
+        and the parts of `further`. What `further` adds couples the items of a batch, so every process takes it whole."""
+        x = self.features[batch.rows]
+        z, found = self.encoder(x).float(), None
+        quantisation = z.new_zeros(())
+        if self.quantizer.initialised:
+            found = self.quantizer(z.unsqueeze(1), sinkhorn=self.sinkhorn)
+            z, quantisation = found.vectors.squeeze(1), found.loss.mean()
+        error = (self.decoder(z).float() - x) * self.present[batch.rows]
+        reconstruction = error.square().sum(1).mean()
+        added, parts = self.further(batch.rows, z, found)
+        parts = {"reconstruction": reconstruction, "quantisation": quantisation} | parts
+        parts = {"loss": reconstruction + quantisation + added} | parts
+        return parts if world.size == 1 else {name: part / world.size for name, part in parts.items()}
+
+    def further(self, rows: Tensor, vectors: Tensor, found: Quantized | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """What else is minimised, and its parts for the figures; a plain RQ-VAE has nothing.
+
+        rows (n,), vectors (n, D): the quantised ones, straight-through; z in the warm-up, where found is None.
+        """
+        return vectors.new_zeros(()), {}
+
+    @torch.no_grad()
+    def encode(self, rows: Tensor) -> Tensor:
+        """z of the items `rows` (n,), (n, 1, D)."""
+        return torch.cat([self.encoder(self.features[part]).float() for part in rows.split(8192)]).unsqueeze(1)
+
+    @torch.no_grad()
+    def restart_dead_codes(self, rows: Tensor, *, seed: int, epoch: int) -> None:
+        """Put each code that none of the items `rows` uses onto the residual of a random one of them."""
+        residual = self.encode(rows)
+        codes = self.quantizer(residual).codes[:, :, 0]
+        residual, generator = residual[:, 0], torch_generator(seed, "dead codes", epoch)
+        for level in range(codes.shape[1]):
+            book = self.quantizer.codebooks[0, level]
+            dead = torch.bincount(codes[:, level], minlength=len(book)) == 0
+            chosen = torch.randint(len(residual), (int(dead.sum()),), generator=generator).to(residual.device)
+            used = book[codes[:, level]]
+            book[dead] = residual[chosen]
+            residual = residual - used
+
+
+class RQVAE:
+    """See `RQVAEConfig` for its options."""
+
+    needs_features = True
+
+    def __init__(self, config: RQVAEConfig, *, name: str) -> None:
+        self.config, self.name = config, name
+
+    def fit(self, inputs: TokenizerInput, run: RunSettings) -> Tokenized:
+        """Warm-up without quantisation, k-means, then training with quantisation; items without content share an ID.
+
+        Raises:
+            DataError: features that are not there.
+            MissingPackageError: faiss is not installed.
+            InterruptedRunError: Ctrl-C or SIGTERM.
+        """
+        import_faiss()  # k-means comes after the warm-up: too late to say that something is missing
+        config = self.config
+        content = choose_content(config.signals, inputs, method=self.name)
+        having = np.flatnonzero(content.having)
+        make = self.network(content, inputs, run)
+
+        def report(model: RQVAENetwork, epoch: int) -> dict[str, Any]:
+            if not model.quantizer.initialised:
+                return {"quantised": False}
+            return {"quantised": True} | code_figures(assign(model)[0], (SIGNAL,), content.having[:, None])
+
+        model, history = fit_tokenizer(
+            make, RowBatches(having, batch_size=config.batch_size, seed=run.seed),
+            lambda model, epoch: self.start(model, epoch, torch.from_numpy(having).to(run.device), run), report,
+            lambda row: collapsed(row, config.codebook_size, {SIGNAL: len(having)}), run,
+            epochs=config.epochs, learning_rate=config.learning_rate,
+        )  # fmt: skip
+        codes, vectors = assign(model)
+        latents = model.encode(torch.arange(inputs.items, device=run.device))
+        return Tokenized(
+            codes=Codes(
+                codes=codes.astype(np.uint16), modalities=(SIGNAL,), method=self.name,
+                codebook_size=config.codebook_size, codebooks=model.quantizer.codebooks.detach().cpu().numpy(),
+                item_vectors=vectors,
+            ),
+            history=history, present=content.having[:, None], latents=latents.detach().cpu().numpy(),
+            encoder=item_encoder(inputs.features, tuple(content.features), {"encoder": model.encoder}),
+        )  # fmt: skip
+
+    def network(self, content: Content, inputs: TokenizerInput, run: RunSettings) -> Callable[[], RQVAENetwork]:
+        """What builds the network that is trained."""
+        return lambda: RQVAENetwork(self.config, content).to(run.device)
+
+    def start(self, model: RQVAENetwork, epoch: int, learnt: Tensor, run: RunSettings) -> None:
+        """Before an epoch: the codebooks when the time has come, later on their unused codes.
+
+        learnt (n,): the items that have content.
+        """
+        config = self.config
+        if not model.quantizer.initialised:
+            if epoch >= config.warmup:
+                every = torch.ones(len(learnt), 1, dtype=torch.bool)
+                model.quantizer.initialise(model.encode(learnt), every, seed=run.seed)
+                run.progress.log(f"codebooks initialised by k-means on {len(learnt):,} items")
+        elif config.restart_dead_codes and epoch < RESTART_SHARE * config.epochs:
+            model.restart_dead_codes(learnt, seed=run.seed, epoch=epoch)
+
+    def reads(self, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+        """See `Sampling.reads`."""
+        return content_names(self.config.signals, present, method=self.name)
+
+    def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
+        """See `Encoding.restore`."""
+        assert codes.codebooks is not None  # they are where the encoder is
+        quantizer = residual_quantizer(codes.codebooks, signals=1, device=device)
+        width = sum(each["width"] for each in encoder.inputs.values())
+        network = encoder_network(width, hidden=self.config.hidden, dim=self.config.dim)
+        load_weights(network, "encoder", encoder)
+        network.to(device)
+
+        @torch.no_grad()
+        def encode(features: Mapping[str, Feature]) -> Encoded:
+            values = [scale_feature(features[name], name, encoder) for name in encoder.inputs]
+            having = np.any([features[name].present for name in encoder.inputs], axis=0)
+            latents = network(torch.from_numpy(side_by_side(values)).to(device)).float()
+            return quantised(quantizer, latents.unsqueeze(1), having[:, None])
+
+        return encode
+
+
+def encoder_network(width: int, *, hidden: int, dim: int) -> nn.Sequential:
+    """From d features to z."""
+    return nn.Sequential(
+        nn.Linear(width, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, hidden // 2),
+        nn.ReLU(),
+        nn.Linear(hidden // 2, dim),
+    )
+
+
+@torch.no_grad()
+def assign(model: RQVAENetwork) -> tuple[np.ndarray, np.ndarray]:
+    """Codes (I, L, 1) and quantised vectors (I, D), zeros where the item has no content."""
+    found = model.quantizer(model.encode(torch.arange(len(model.features), device=model.features.device)))
+    vectors = found.vectors.flatten(1) * model.present.any(1, keepdim=True)
+    return found.codes.cpu().numpy(), vectors.cpu().numpy()

@@ -1,0 +1,48 @@
+"""What tokenizers share: the size of an ID, epochs before the codebooks, and what k-means alone takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bbqrec_cli.config import option
+from bbqrec_cli.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodebookConfig:
+    """Levels and codes of a semantic ID."""
+
+    levels: int = option(3, "Levels L of the semantic ID.", role="model", minimum=1, maximum=8)
+    codebook_size: int = option(256, "Codes N of a codebook.", role="model", minimum=2, maximum=65536)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmupConfig(CodebookConfig):
+    """Epochs without quantisation come first (docs/tokenizer.md says why)."""
+
+    warmup_share: ClassVar[float]
+
+    epochs: int = option(40, "Epochs, warm-up included.", minimum=1)
+    warmup_epochs: int = option(-1, "Epochs without quantisation before k-means; -1: a share of them.", minimum=-1)
+
+    def __post_init__(self) -> None:
+        if self.warmup_epochs >= self.epochs:
+            raise UsageError(
+                f"--warmup-epochs is {self.warmup_epochs} and --epochs {self.epochs}: no epoch is left in which the "
+                "codebooks are learnt",
+                f"--warmup-epochs {int(self.epochs * self.warmup_share)}, or leave it out",
+            )
+
+    @property
+    def warmup(self) -> int:
+        """Epochs before the codebooks are initialised, fewer than `epochs`."""
+        return int(self.epochs * self.warmup_share) if self.warmup_epochs < 0 else self.warmup_epochs
+
+
+@dataclass(frozen=True, kw_only=True)
+class KMeansConfig(CodebookConfig):
+    """What is learnt by k-means alone takes."""
+
+    dim: int = option(32, "Width D of a code: of the features' PCA, 0: all they have.", role="model", minimum=0)
+    signals: tuple[str, ...] = option((), "Features to concatenate; empty: text, or what there is.", role="model")

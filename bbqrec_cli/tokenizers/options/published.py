@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bbqrec_cli.config import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedConfig:
+    """Semantic IDs that somebody else published, from index.json files."""
+
+    implementation: ClassVar[str] = "bbqrec_cli.tokenizers.methods.published:Published"
+
+    index: tuple[str, ...] = option(
+        (), 'An index.json (LETTER, MQL4GRec, MiniOneRec: item id -> ["<a_1>", …]); several: one per signal.',
+        role="input", complete=".json",
+    )  # fmt: skip

@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bbqrec_cli.tokenizers.options._codebooks import CodebookConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomConfig(CodebookConfig):
+    """Codes drawn at random, which say nothing: what a tokenizer must beat."""
+
+    implementation: ClassVar[str] = "bbqrec_cli.tokenizers.methods.random:Random"

@@ -1,0 +1,131 @@
+"""k-means whose clusters are of one size. n vectors, N codes, D width.
+
+Between two steps of Lloyd's the vectors are assigned under the constraint that every code gets ⌊n/N⌋ or ⌈n/N⌉ of them
+(constrained k-means, Bradley, Bennett and Demiriz 2000). Their assignment is a minimum-cost flow; here it is found in
+two steps that need a block of distances at a time:
+
+1. Sinkhorn's iterations (Cuturi 2013) at a falling temperature give each code a price at which it is asked for about as
+   often as any other. A fixed number of passes.
+2. Rounding: every vector asks for the code that is cheapest for it, price included; a code takes those that would lose
+   most by going elsewhere, as many as it has room for; the others ask again among the codes with room. When vectors are
+   left over, a code has become full: so there are at most N such rounds.
+
+The sizes are exact; the cost is near the lowest, not the lowest.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bbqrec_cli.seeds import numpy_generator
+from bbqrec_cli.tokenizers.quantization.kmeans import SAMPLE_PER_CODE, kmeans
+from bbqrec_cli.tokenizers.quantization.sinkhorn import received
+
+WARMEST, COLDEST = 0.1, 0.002
+"""Temperatures of Sinkhorn's first and last pass, as shares of the mean squared distance of a vector to a code."""
+PASSES = 24
+"""Of Sinkhorn's; a quarter of them, the coldest, where the prices of almost the same centroids are known."""
+
+
+def balanced_kmeans(
+    vectors: np.ndarray, *, codes: int, seed: int, sample: int = SAMPLE_PER_CODE, iterations: int = 10
+) -> np.ndarray:
+    """Centroids (N, D), from plain k-means on, of vectors (n, D).
+
+    Args:
+        sample: vectors per code that are looked at; of more, as many are drawn.
+
+    Raises:
+        MissingPackageError: faiss is not installed.
+    """
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if len(vectors) > sample * codes:
+        drawn = numpy_generator(seed, "balanced").choice(len(vectors), sample * codes, replace=False)
+        vectors = vectors[np.sort(drawn)]
+    centroids, before, prices = kmeans(vectors, codes=codes, seed=seed, sample=sample), None, None
+    for _ in range(iterations):
+        label, prices = _assign(vectors, centroids, prices)
+        if before is not None and np.array_equal(label, before):
+            break
+        sums = np.zeros(centroids.shape, dtype=np.float64)
+        np.add.at(sums, label, vectors)
+        sizes = np.bincount(label, minlength=codes)[:, None]
+        centroids = np.where(sizes > 0, sums / np.maximum(sizes, 1), centroids).astype(np.float32)
+        before = label
+    return centroids
+
+
+def balanced_assignment(vectors: np.ndarray, centroids: np.ndarray, *, block: int = 1 << 14) -> np.ndarray:
+    """The code of each vector, (n,) int64: every code has ⌊n/N⌋ or ⌈n/N⌉ of them.
+
+    vectors (n, D), centroids (N, D); block: vectors whose distances are held at once.
+    """
+    return _assign(vectors, centroids, None, block=block)[0]
+
+
+def _assign(
+    vectors: np.ndarray, centroids: np.ndarray, prices: np.ndarray | None, *, block: int = 1 << 14
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codes (n,) and the prices (N,) that led to them. prices: those of centroids that were much the same."""
+    costs = _Costs(vectors, centroids, block, prices)
+    costs.balance(PASSES if prices is None else PASSES // 4)
+    found = np.full(len(vectors), -1)
+    each, more = divmod(len(vectors), len(centroids))
+    _fill(found, costs, np.full(len(centroids), each))
+    if more:
+        _fill(found, costs, np.ones(len(centroids), dtype=np.int64))
+    return found, costs.prices
+
+
+class _Costs:
+    """What each code costs each vector: the squared distance less |x|², and the code's price."""
+
+    def __init__(self, vectors: np.ndarray, centroids: np.ndarray, block: int, prices: np.ndarray | None) -> None:
+        self.vectors, self.block = np.asarray(vectors, dtype=np.float32), block
+        self.turned = -2 * np.ascontiguousarray(centroids.T, dtype=np.float32)
+        self.squares = np.square(centroids, dtype=np.float64).sum(1)
+        self.prices = np.zeros(len(centroids)) if prices is None else prices.copy()
+
+    def of(self, rows: slice | np.ndarray) -> np.ndarray:
+        """(rows, N) float32."""
+        made = self.vectors[rows] @ self.turned
+        made += (self.squares + self.prices).astype(np.float32)
+        return made
+
+    def balance(self, passes: int) -> None:
+        """Prices at which all codes are asked for alike: Sinkhorn's iterations, the last `passes` from warm to cold."""
+        n, codes = max(1, len(self.vectors)), len(self.prices)
+        blocks = [slice(start, start + self.block) for start in range(0, n, self.block)]
+        # The mean squared distance, without a distance: |x|² and |c|² and the product of the means.
+        spread = float(np.square(self.vectors, dtype=np.float64).sum()) / n + float(self.squares.mean())
+        spread += float(self.vectors.sum(0, dtype=np.float64) / n @ self.turned.mean(1))
+        for temperature in np.geomspace(WARMEST, COLDEST, PASSES)[-passes:] * max(spread, 1e-12):
+            asked = np.zeros(codes)
+            for part in blocks:
+                cost = self.of(part)
+                cost -= cost.min(1, keepdims=True)
+                cost *= np.float32(-1 / temperature)
+                asked += received(np.exp(cost, out=cost), np.float32(1), np.ones(codes, dtype=np.float32))[1]
+            self.prices += temperature * np.log(np.maximum(asked, 1e-9) * codes / n)
+
+
+def _fill(found: np.ndarray, costs: _Costs, room: np.ndarray) -> None:
+    """Give those of `found` (n,) that are -1 a code, as far as there is room (N,)."""
+    left = np.flatnonzero(found < 0)
+    while len(left) and room.any():
+        wanted, regret = np.empty(len(left), dtype=np.int64), np.empty(len(left))
+        for start in range(0, len(left), costs.block):
+            part = slice(start, start + costs.block)
+            cost = np.where(room > 0, costs.of(left[part]), np.inf)
+            wanted[part] = cost.argmin(1)
+            lowest = np.partition(cost, min(1, cost.shape[1] - 1), axis=1)
+            with np.errstate(invalid="ignore"):
+                regret[part] = lowest[:, min(1, cost.shape[1] - 1)] - lowest[:, 0]
+        # By code, and within one those first that would lose most; lexsort is stable, so ties stay in order.
+        order = np.lexsort((-regret, wanted))
+        asked = np.bincount(wanted, minlength=len(room))
+        place = np.arange(len(left)) - np.repeat(np.cumsum(asked) - asked, asked)
+        taken = order[place < room[wanted[order]]]
+        found[left[taken]] = wanted[taken]
+        room = room - np.bincount(wanted[taken], minlength=len(room))
+        left = np.delete(left, taken)

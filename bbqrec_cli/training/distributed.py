@@ -1,0 +1,89 @@
+"""Rank and world: several processes that train one model, each on its part of every batch (torchrun sets them)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bbqrec_cli.device import rank_of_environment, resolve_device, set_threads
+
+
+@dataclass(frozen=True)
+class World:
+    """rank: this process's number, from 0; size: how many there are. One process alone is rank 0 of 1."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes files and talks: one does."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.size > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def sum_array(self, values: np.ndarray) -> np.ndarray:
+        """The same of an array (on the CPU)."""
+        return self.sum(torch.from_numpy(values)).numpy() if self.size > 1 else values
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Every gradient becomes the sum over all processes; one that no process has stays None."""
+        own = list(parameters)
+        if self.size == 1 or not own:
+            return
+        there = torch.tensor([float(p.grad is not None) for p in own], device=own[0].device)
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in own])
+        self.sum(there), self.sum(flat)
+        parts = flat.split([p.numel() for p in own])
+        for parameter, part, somewhere in zip(own, parts, there.tolist(), strict=True):
+            parameter.grad = part.view_as(parameter) if somewhere else None
+
+    def spread(self, module: nn.Module) -> None:
+        """Every process gets the parameters and buffers of the first one."""
+        if self.size > 1:
+            for value in module.state_dict().values():
+                torch.distributed.broadcast(value, src=0)
+
+    def wait(self) -> None:
+        """Until all processes are here: what the first one wrote is there then."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
+    def own(self, rows: Sequence[int] | np.ndarray) -> slice:
+        """Which of these rows are this process's: every `size`-th."""
+        return slice(self.rank, len(rows), self.size)
+
+
+ALONE = World()
+
+
+def start_process(device: str, threads: int) -> tuple[World, torch.device]:
+    """What a stage that trains begins with: threads, device and world. Raises: as `device.resolve_device`."""
+    set_threads(threads)
+    return join(resolve_device(device))
+
+
+def join(device: torch.device) -> tuple[World, torch.device]:
+    """The world that the launcher's environment (RANK, WORLD_SIZE, LOCAL_RANK) speaks of, and this process's device.
+
+    Without a launcher: alone, on `device`. Among several processes, `cuda` means the GPU of the local rank.
+    """
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size == 1:
+        return ALONE, device
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
+    return World(rank=rank_of_environment(), size=size), device

@@ -1,0 +1,259 @@
+"""The trainer of recommenders and tokenizers: epochs, one schedule, checkpoints, early stopping, several processes.
+
+It knows a `Task` and nothing of models. B is a batch, P parameters.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bbqrec_cli.errors import DataError, InterruptedRunError
+from bbqrec_cli.hdf5 import sha256
+from bbqrec_cli.progress import SILENT, Progress
+from bbqrec_cli.seeds import seed_torch
+from bbqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from bbqrec_cli.training.distributed import ALONE, World
+from bbqrec_cli.training.schedule import schedule
+
+Row = dict[str, Any]
+"""The figures of an epoch: 'epoch' (from 1), the means of the losses, what `Task.report` measured, 'seconds'."""
+Losses = Mapping[str, Tensor]
+"""'loss', what is minimised, and the parts of it that are reported; scalars, this process's share of each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How to compute, as opposed to what: nothing here changes what is learnt, but for the seed.
+
+    identity: what a checkpoint must agree with: configuration and checksums of the inputs.
+    """
+
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: str = "fp32"
+    progress: Progress = SILENT
+    checkpoint: Path | None = None
+    resume: bool = False
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    world: World = ALONE
+
+
+def identity(options: Mapping[str, Any], files: Sequence[tuple[str, Path]]) -> dict[str, Any]:
+    """What a resumed run must agree on: options, and of input files what is in them, not where they lie.
+
+    files: (option, path), as `config.input_files`.
+    """
+    sums = {f"the sha256 of {name} ({number})": sha256(path) for number, (name, path) in enumerate(files, 1)}
+    return {"config": dict(options), "parents": sums}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """When to measure and when to stop.
+
+    validate_every: epochs between two reports; the last one always has one. patience: reports of the last phase without
+    a better figure before the training ends (0: it never ends early). minutes: a limit on the training time (0: none).
+    """
+
+    validate_every: int = 1
+    patience: int = 0
+    minutes: float = 0.0
+
+    def over(self, seconds: float) -> bool:
+        """Whether the time is up after so many seconds of training."""
+        return bool(self.minutes) and seconds > 60 * self.minutes
+
+
+class Task(ABC):
+    """What is trained.
+
+    module: all parameters and buffers; optimisers: by name, each with the parameters that it steps; epochs: at most;
+    stream: names of the random stream of its epochs (`seeds.seed_torch`); learning_rate: the highest;
+    largest_gradient: the norm at which gradients are cut; chosen_by: the figure of `report` whose highest value chooses
+    the epoch that is kept, '' where that is the last one.
+    """
+
+    module: nn.Module
+    optimisers: dict[str, torch.optim.Optimizer]
+    epochs: int
+    stream: tuple[object, ...]
+    learning_rate: float
+    largest_gradient: float = 1.0
+    chosen_by: str = ""
+
+    @abstractmethod
+    def batches(self, epoch: int) -> Sequence[Any]:
+        """The batches of an epoch (from 0), the same whenever asked."""
+
+    @abstractmethod
+    def losses(self, batch: Any, run: RunSettings) -> Iterator[tuple[str, Losses]]:
+        """An optimiser's name and its losses, one after the other: each has stepped before the next is asked for.
+
+        Over the processes of `run.world`, shares add up to the losses of the whole batch.
+        """
+
+    @abstractmethod
+    def plan(self, epoch: int, steps: int) -> tuple[int, int, int]:
+        """(steps before this epoch, steps in all, steps of rising rate) of the schedule, given this epoch's steps."""
+
+    def resumed(self, epoch: int) -> None:
+        """Called when a run goes on after `epoch` (from 0), before the optimisers get their state."""
+
+    def before_epoch(self, epoch: int) -> None:
+        """What happens before an epoch (from 0)."""
+
+    def reports(self, epoch: int) -> bool:
+        """Whether the epoch may have a report at all."""
+        return True
+
+    def report(self, epoch: int) -> Row:
+        """Figures after an epoch."""
+        return {}
+
+    def tell(self, row: Row, before: Sequence[Row], left: str, progress: Progress) -> None:
+        """Say what an epoch came to. left: ', about 3 min left', or ''."""
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in ("epoch", "seconds"))
+        progress.log(f"epoch {row['epoch']}/{self.epochs}  {shown}  {row['seconds']:.1f} s{left}")
+
+
+@dataclass(eq=False, kw_only=True)
+class Fitted:
+    """history: one row per epoch; best: its epoch (from 1), figures and weights, where a figure chooses it."""
+
+    history: list[Row] = field(default_factory=list)
+    best_epoch: int = 0
+    best_figures: dict[str, float] = field(default_factory=dict)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """Training and reports, over all sessions."""
+        return sum(row["seconds"] for row in self.history)
+
+    def stale(self, chosen_by: str, patience: int) -> bool:
+        """Whether the last `patience` reports all failed to beat the best one."""
+        later = [row for row in self.history if chosen_by in row and row["epoch"] > self.best_epoch]
+        return bool(patience) and self.best_epoch > 0 and len(later) >= patience
+
+
+def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitted:  # noqa: B008
+    """Train `task.module` in place and leave it with the weights of the epoch that is kept, in eval mode.
+
+    Raises:
+        DataError: a loss that is no longer finite; a checkpoint of another run.
+        InterruptedRunError: Ctrl-C or SIGTERM; it says what is saved.
+    """
+    fitted = _resume(task, run)
+    for epoch in range(len(fitted.history), task.epochs):
+        if fitted.stale(task.chosen_by, stopping.patience) or stopping.over(fitted.seconds):
+            break
+        try:
+            _run_epoch(task, run, stopping, fitted, epoch)
+        except KeyboardInterrupt:
+            raise _interrupted(fitted, task, run) from None
+    if fitted.best_weights:
+        task.module.load_state_dict(fitted.best_weights)
+    task.module.eval()
+    return fitted
+
+
+def _run_epoch(task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted, epoch: int) -> None:
+    """One epoch (from 0), its row in the history and its checkpoint."""
+    began = time.perf_counter()
+    seed_torch(run.seed, *task.stream, epoch)
+    task.before_epoch(epoch)
+    run.world.spread(task.module)
+    row: Row = {"epoch": epoch + 1} | _steps(task, run, epoch)
+    best, seconds = {}, time.perf_counter() - began
+    last = epoch + 1 == task.epochs or stopping.over(fitted.seconds + seconds)
+    if task.reports(epoch) and (last or (epoch + 1) % stopping.validate_every == 0):
+        figures = task.report(epoch)
+        row |= figures
+        if task.chosen_by and figures[task.chosen_by] > fitted.best_figures.get(task.chosen_by, -1.0):
+            weights = {name: value.detach().clone() for name, value in task.module.state_dict().items()}
+            best = {"best_epoch": epoch + 1, "best_figures": figures, "best_weights": weights}
+        seconds = time.perf_counter() - began
+    row["seconds"] = seconds
+    after: dict[str, Any] = {"history": [*fitted.history, row], **best}
+    if run.checkpoint is not None and run.world.writes:
+        optimisers = {name: each.state_dict() for name, each in task.optimisers.items()}
+        state = {"model": task.module.state_dict(), "optimisers": optimisers} | vars(fitted) | after
+        save_checkpoint(run.checkpoint, state, run.identity)
+    before = list(fitted.history)
+    vars(fitted).update(after)
+    left = fitted.seconds / len(fitted.history) * (task.epochs - epoch - 1) / 60
+    if run.world.writes:
+        task.tell(row, before, f", at most {left:.0f} min left" if left >= 1 else "", run.progress)
+
+
+def _steps(task: Task, run: RunSettings, epoch: int) -> dict[str, float]:
+    """The epoch's steps; the means of the losses over its batches."""
+    task.module.train()
+    batches = task.batches(epoch)
+    steps, found = len(batches), dict[str, list[Tensor]]()
+    before, total, rise = task.plan(epoch, steps)
+    with run.progress.task(f"epoch {epoch + 1}/{task.epochs}", steps) as bar:
+        for number in range(steps):
+            rate = task.learning_rate * schedule(before + number, total, rise)
+            parts = _step(task, run, batches[number], rate, f"epoch {epoch + 1}, step {number + 1}")
+            for key, value in parts.items():
+                found.setdefault(key, []).append(value.detach())
+            bar.advance(loss=float(parts["loss"].detach()))
+    return {key: sum(run.world.sum(torch.stack(values).float()).tolist()) / steps for key, values in found.items()}
+
+
+def _step(task: Task, run: RunSettings, batch: Any, rate: float, where: str) -> Losses:
+    """Every optimiser's step on a batch; the losses of the last one."""
+    parts: Losses = {}
+    for name, parts in task.losses(batch.to(run.device), run):
+        value = float(run.world.sum(parts["loss"].detach().clone()))
+        if not math.isfinite(value):
+            what = f"{where}: the loss is {value}; the training has diverged"
+            raise DataError(what, "a lower --learning-rate, or --precision fp32")
+        optimiser = task.optimisers[name]
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        optimiser.zero_grad(set_to_none=True)
+        parts["loss"].backward()
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        run.world.sum_gradients(parameters)
+        nn.utils.clip_grad_norm_(parameters, task.largest_gradient)
+        optimiser.step()
+    return parts
+
+
+def _interrupted(fitted: Fitted, task: Task, run: RunSettings) -> InterruptedRunError:
+    done = len(fitted.history)
+    if run.checkpoint is None or not done:
+        return InterruptedRunError("interrupted in the first epoch; nothing is saved yet")
+    what = f"interrupted; {done} of {task.epochs} epochs are saved in {run.checkpoint}"
+    return InterruptedRunError(what, "the same command with --resume goes on")
+
+
+def _resume(task: Task, run: RunSettings) -> Fitted:
+    """What is done already: of a checkpoint, if there is one and the run goes on from it."""
+    path = run.checkpoint
+    if path is None or not path.exists():
+        if run.resume:
+            run.progress.log(f"{path}: no checkpoint; starting from the beginning")
+        return Fitted()
+    if not run.resume:
+        run.progress.log(f"{path}: an older run's checkpoint; it will be overwritten (--resume would go on from it)")
+        return Fitted()
+    state = load_checkpoint(path, run.identity)
+    task.resumed(len(state["history"]) - 1)
+    task.module.load_state_dict(state.pop("model"))
+    for name, each in state.pop("optimisers").items():
+        task.optimisers[name].load_state_dict(each)
+    fitted = Fitted(**state)
+    run.progress.log(f"resumed after epoch {len(fitted.history)}")
+    return fitted
