@@ -162,23 +162,32 @@ def from_mapping(
 def configure(
     cls: type, given: Mapping[str, Any], *, where: str, origins: Mapping[str, str] = types.MappingProxyType({})
 ) -> Any:
-    """Configuration `cls` of `given`; what it does not know are options of its method, if it has one.
+    """Configuration `cls` of `given`; options of its method, if it has a `registry` of these, go into `options`.
 
     A file may hold the table `options` too, as output files do.
 
     Raises:
-        UsageError: see `from_mapping`.
+        UsageError: see `from_mapping`; an option that only other methods have.
     """
-    own, registry = {f.name for f in dataclasses.fields(cls)}, getattr(cls, "registry", None)
-    given = dict(given)
+    given, own, registry = dict(given), _names(cls), getattr(cls, "registry", None)
     if registry is not None and isinstance(given.get("options", {}), dict):
+        method = given.get(cls.choice, registry.default)  # type: ignore[attr-defined]
+        of_method = _names(registry.config(method)) if method in registry else set()
+        for key in given.keys() - own - of_method:
+            others = [name for name in registry if name != method and key in _names(registry.config(name))]
+            said = f"{origins.get(key, where)}: {flag(key)} is no option of {method}"
+            if others:
+                raise UsageError(f"{said}, but of {', '.join(others)}", f"leave it out, or {registry.option}")
+            raise UsageError(f"{origins.get(key, where)}: unknown option {key!r}{did_you_mean(key, own | of_method)}")
         options = {key: given.pop(key) for key in list(given) if key not in own}
         given["options"] = given.get("options", {}) | options
-        method = given.get(cls.choice, registry.default)  # type: ignore[attr-defined]
-        if options and method in registry:
-            chosen = f"{where}, for {method}" if not origins else where
-            from_mapping(registry.config(method), given["options"], where=chosen, origins=origins)
+        if of_method:
+            from_mapping(registry.config(method), given["options"], where=where, origins=origins)
     return from_mapping(cls, given, where=where, origins=origins)
+
+
+def _names(cls: type) -> set[str]:
+    return {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
 
 
 def did_you_mean(name: str, known: typing.Iterable[str]) -> str:

@@ -34,6 +34,9 @@ class Registry:
     def __contains__(self, name: object) -> bool:
         return name in self.names()
 
+    def __len__(self) -> int:
+        return len(self.names())
+
     def names(self) -> tuple[str, ...]:
         """All methods, the default first."""
         files = (each.name for each in iter_modules(import_module(self.package).__path__))

@@ -1,5 +1,5 @@
-"""Writes docs/cli.md and the configuration files in examples/ from the program itself, and the results in README.md
-and docs/collisions.md from docs/results: python docs/generate.py
+"""Writes what is made from the program itself: docs/cli.md, the recipe bbqrec-paper, and the results that README.md and
+docs/collisions.md quote from docs/results: python docs/generate.py
 
 tests/test_docs.py fails when one of them is stale.
 """
@@ -9,29 +9,19 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from typer.models import OptionInfo
-
-from bbqrec_cli.cli.app import make_app
-from bbqrec_cli.config import flag
+from bbqrec_cli.cli.options import COMMANDS, TALK
+from bbqrec_cli.config import StageConfig, flag, of_paper
 from bbqrec_cli.models.registry import MODELS
+from bbqrec_cli.recipes import FOLDER, about, names
 from bbqrec_cli.stages.tokenize import TokenizeConfig
-from bbqrec_cli.stages.train import TrainConfig
 from bbqrec_cli.tokenizers.registry import TOKENIZERS
 
 ROOT = Path(__file__).parents[1]
-METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH", list[str]: "TEXT"}
-PLACEHOLDERS = {"index": ("index.json",), "collaborative": "sasrec.h5"}
-"""Options without which a method cannot work, and what the examples say for them."""
-METHODS = {
-    "tokenize": ("--method", TokenizeConfig, {name: config for name, (_, config) in TOKENIZERS.items()}),
-    "train": ("--model", TrainConfig, {name: config for name, (_, config) in MODELS.items()}),
-}
-"""Commands whose options depend on a choice: the flag of the choice, the options of all, those of each."""
-
+METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 HEAD = """# Commands
 
 <!-- Made by `python docs/generate.py`; change the program, not this file. -->
@@ -45,26 +35,22 @@ COMMON = """
 | option | default | meaning |
 |---|---|---|
 """
-TOML_HEAD = """# {about}
-# Every option with its default. {use}
-# Flags win over this file; keys may be left out.
+RECIPES = """
+## Recipes
+
+`tokenize` and `train` take `--recipe NAME`: settings of the method or model and any options, over which other options win.
+
+| recipe | what it is |
+|---|---|
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Parameter:
-    """A flag or an argument as it is typed; name: the TOML key; default: '' where there is none."""
-
-    name: str
-    typed: str
-    default: str
-    about: str
-    positional: bool = False
-    required: bool = False
-
-    def row(self) -> str:
-        """A row of a Markdown table."""
-        return row(code(self.typed), code(self.default), self.about)
+PAPER = """# The BBQRec paper as printed: equations 2 to 17 and the settings of section 5.1, without what we added: no tuple vectors,
+# one softmax per signal, no warm-up, no safeguards of the tokenizer's losses, no codes moved after they were learnt. Where
+# the codebooks collapse, the run says so and goes on.
+#
+# Made by `python docs/generate.py` from the options' declarations. What the paper does not print keeps our defaults:
+# learning rates, dropout, layers, epochs, k-means at the start of the codebooks, one table that reads and writes codes,
+# and the decoder's start from the last item's states.
+"""
 
 
 def main() -> None:
@@ -76,12 +62,18 @@ def main() -> None:
 
 def files() -> dict[Path, str]:
     """Every generated file and what it should hold."""
-    found = {ROOT / "docs" / "cli.md": cli()}
-    for name, (_, config) in TOKENIZERS.items():
-        found[ROOT / "examples" / "tokenizers" / f"{name}.toml"] = toml("tokenize", name, config)
-    for name, (_, config) in MODELS.items():
-        found[ROOT / "examples" / "models" / f"{name}.toml"] = toml("train", name, config)
+    found = {ROOT / "docs" / "cli.md": cli(), FOLDER / "bbqrec-paper.toml": paper()}
     return found | {ROOT / "README.md": readme(), ROOT / "docs" / "collisions.md": quoting("collisions")}
+
+
+def paper() -> str:
+    """The recipe of the paper: every option whose declaration says what the paper has."""
+    tables = {
+        "tokenize": {"method": "bbqrec"} | of_paper(TokenizeConfig) | of_paper(TOKENIZERS.config("bbqrec")),
+        "train": {"model": "bbqrec"} | of_paper(MODELS.config("bbqrec")),
+    }
+    parts = ["".join(f"{key} = {literal(value)}\n" for key, value in table.items()) for table in tables.values()]
+    return PAPER + "\n".join(f"[{name}]\n{part}" for name, part in zip(tables, parts, strict=True))
 
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -118,62 +110,81 @@ def first_table(name: str, heading: str = "") -> str:
 
 def cli() -> str:
     """docs/cli.md."""
-    commands = {c.name: c.callback for c in make_app().registered_commands if c.name and c.callback}
-    everywhere = set.intersection(*({p.name for p in parameters(each)} for each in commands.values()))
-    common = [p for p in parameters(commands["inspect"]) if p.name in everywhere]
-    text = HEAD + "".join(section(name, function, common) for name, function in commands.items())
-    return text + COMMON + "".join(p.row() for p in common) + row(code("--help, -h"), "", "Show the help and exit.")
+    text = HEAD + "".join(section(name) for name in COMMANDS) + RECIPES
+    text += "".join(row(code(name), about(name)) for name in names()) + COMMON
+    text += "".join(option_row(f, hint) for f, hint in declared(StageConfig))
+    text += "".join(
+        row(code(flag(name) + ("" if kind is bool else " PATH")), "", said) for name, (kind, said) in TALK.items()
+    )
+    return text + row(code("--help, -h"), "", "Show the help and exit.")
 
 
-def section(name: str, function: Any, common: list[Parameter]) -> str:
-    """One command; common: the options that stand elsewhere, unless they mean something else here."""
-    choice, own, methods = METHODS.get(name, ("", None, {}))
-    of_methods = {f.name for each in methods.values() for f in dataclasses.fields(each)}
-    of_methods -= {f.name for f in dataclasses.fields(own)} if own else set()
-    every = [p for p in parameters(function) if p not in common and p.name not in of_methods]
-    arguments = "".join(f" {p.typed}" if p.required else f" [{p.typed}]" for p in every if p.positional)
-    text = f"\n## {name}\n\n    bbqrec {name}{arguments} [OPTIONS]\n\n{(function.__doc__ or '').strip()}\n"
-    text += "\n| argument or option | default | meaning |\n|---|---|---|\n" + "".join(p.row() for p in every)
-    typed = {p.name: p.typed for p in parameters(function)}
-    return text + (method_table(choice, methods, typed) if methods else "")
+def section(name: str) -> str:
+    """One command: what it does, its arguments and options, and those of each of its methods."""
+    classes = classes_of(name)
+    common = {f.name: f for f, _ in declared(StageConfig)}
+    own = {f.name: (f, hint) for cls in classes for f, hint in declared(cls) if common.get(f.name) != f}
+    own = {key: found for key, found in own.items() if key not in common or found[0].metadata != common[key].metadata}
+    typed = [f for f, _ in own.values() if f.metadata["positional"]]
+    arguments = "".join(f" {f.name.upper()}" if required(f) else f" [{f.name.upper()}]" for f in typed)
+    text = f"\n## {name}\n\n    bbqrec {name}{arguments} [OPTIONS]\n\n{COMMANDS[name]}\n"
+    text += "\n| argument or option | default | meaning |\n|---|---|---|\n"
+    text += "".join(option_row(f, hint) for f, hint in own.values())
+    registry = getattr(classes[-1], "registry", None)
+    return text + "".join(method_section(registry, each) for each in registry or ())
 
 
-def method_table(choice: str, methods: dict[str, type], typed: dict[str, str]) -> str:
-    """Options that only some methods have, and every method's default; typed: name -> the flag as it is typed."""
-    names = list(methods)
-    text = f"\nOptions of each `{choice}` and its default (–: has no such option):\n\n"
-    text += row("option", *map(code, names), "meaning") + "|---" * (len(names) + 2) + "|\n"
-    fields: dict[str, dict[str, dataclasses.Field]] = {}
-    for method, config in methods.items():
-        for f in dataclasses.fields(config):
-            fields.setdefault(f.name, {})[method] = f
-    for name, having in fields.items():
-        about = next(iter(having.values())).metadata
-        extra = "" if all(c in about["help"] for c in about["choices"]) else f" One of: {', '.join(about['choices'])}."
-        defaults = [code(shown(having[m].default)) or "empty" if m in having else "–" for m in names]
-        text += row(code(typed[name]), *defaults, about["help"] + extra)
-    return text
+def classes_of(name: str) -> list[type]:
+    """The configurations of a command: its stage's, and of `tokenize` also that of --append."""
+    where = {"tokenize": ("stages.append", "stages.tokenize"), "benchmark": ("benchmark.run",)}
+    modules = [import_module(f"bbqrec_cli.{each}") for each in where.get(name, (f"stages.{name}",))]
+    found = [each for module in modules for each in vars(module).values() if isinstance(each, type)]
+    own = {module.__name__ for module in modules}
+    return [each for each in found if issubclass(each, StageConfig) and each.__module__ in own]
 
 
-def parameters(function: Any) -> Iterator[Parameter]:
-    """What a command takes, as its function's signature tells Typer."""
-    for name, each in function.__signature__.parameters.items():
-        kind, info = typing.get_args(each.annotation)
-        kinds = [k for k in typing.get_args(kind) if k is not type(None)]
-        kind = kinds[0] if kinds and typing.get_origin(kind) is not list else kind
-        about, default = split_default(info.help.replace("\\[", "["))
-        if isinstance(info, OptionInfo):
-            value = "" if kind is bool else f" {METAVARS[kind]}"
-            yield Parameter(name, ", ".join([info.default, *(info.param_decls or ())]) + value, default, about)
-        else:
-            needed = each.default is each.empty
-            yield Parameter(name, name.upper() + ("…" if kind == list[str] else ""), default, about, True, needed)
+def method_section(registry: Any, name: str) -> str:
+    """The options of one method, model or source."""
+    title = f"### {registry.option} {name}"
+    text = f"\n{title}\n\n{registry.about(name)}\n"
+    rows = [option_row(f, hint) for f, hint in declared(registry.config(name))]
+    return text + ("\n| option | default | meaning |\n|---|---|---|\n" + "".join(rows) if rows else "")
 
 
-def split_default(about: str) -> tuple[str, str]:
+def declared(cls: type) -> list[tuple[dataclasses.Field, Any]]:
+    """The options of a configuration class, with their types."""
+    hints = typing.get_type_hints(cls)
+    return [(f, hints[f.name]) for f in dataclasses.fields(cls) if f.metadata.get("help")]  # type: ignore[arg-type]
+
+
+def required(f: dataclasses.Field) -> bool:
+    """Whether it must be given."""
+    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+
+
+def option_row(f: dataclasses.Field, hint: Any) -> str:
+    """An option as it is typed, its default, and what it means; what the paper has where that differs."""
+    meta, kinds = f.metadata, [k for k in typing.get_args(hint) if k is not type(None)]
+    kind = str if typing.get_origin(hint) is tuple or not isinstance(hint, type) and not kinds else hint
+    kind = kinds[0] if kinds and typing.get_origin(hint) is not tuple else kind
+    if meta["positional"]:
+        typed = f.name.upper() + ("…" if typing.get_origin(hint) is tuple else "")
+    else:
+        flags = [flag(f.name) + (f"/--no-{f.name.replace('_', '-')}" if kind is bool and f.default is True else "")]
+        flags += [meta["short"]] if meta["short"] else []
+        typed = ", ".join(flags) + ("" if kind is bool else f" {METAVARS.get(kind, 'TEXT')}")
+    said, default = split_default(meta["help"])
+    if meta["choices"] and not all(c in said for c in meta["choices"]):
+        said += f" One of: {', '.join(meta['choices'])}."
+    if meta["paper"] is not dataclasses.MISSING:
+        said += f" The paper: `{shown(meta['paper'])}`."
+    return row(code(typed), code(default or ("" if required(f) or f.default is None else shown(f.default))), said)
+
+
+def split_default(said: str) -> tuple[str, str]:
     """'Seed. [default: 0]' -> ('Seed.', '0')."""
-    found = re.fullmatch(r"(.*?)\s*\[default: (.*)\]", about, re.DOTALL)
-    return (found[1], found[2]) if found else (about, "")
+    found = re.fullmatch(r"(.*?)\s*\[default: (.*)\]", said, re.DOTALL)
+    return (found[1], found[2]) if found else (said, "")
 
 
 def shown(default: Any) -> str:
@@ -191,25 +202,6 @@ def row(*cells: str) -> str:
 def code(text: str) -> str:
     """In backticks, unless it is empty or a phrase."""
     return f"`{text}`" if text and not re.fullmatch(r"[\w']+( [\w']+)+", text) else text
-
-
-def toml(command: str, method: str, config: type) -> str:
-    """A configuration file for one tokenizer or model."""
-    choice, own, _ = METHODS[command]
-    folder = "tokenizers" if command == "tokenize" else "models"
-    use = f"Use: bbqrec {command} --config examples/{folder}/{method}.toml"
-    about = " ".join((config.__doc__ or "").strip().splitlines()[0].split())
-    text = TOML_HEAD.format(about=about, use=use) + f"[{command}]\n"
-    seen: set[str] = set()
-    for cls in (own, config):
-        for f in dataclasses.fields(cls):
-            stored = f.metadata.get("stored", True) and f.metadata.get("help") and not f.metadata["positional"]
-            if not stored or f.name in seen or f.default is None:  # TOML has no way to say "not given"
-                continue
-            seen.add(f.name)
-            value = method if flag(f.name) == choice else PLACEHOLDERS.get(f.name, f.default)
-            text += f"{f.name} = {literal(value)}  # {f.metadata['help']}\n"
-    return text
 
 
 def literal(value: Any) -> str:

@@ -178,10 +178,9 @@ class Outcome:
 @pytest.fixture
 def bbqrec(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome]]:
     """`bbqrec("inspect", path, "--json")` runs the command line in this process."""
-    from bbqrec_cli.cli import app, options
+    from bbqrec_cli.cli import app
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    console = options.current_console
 
     def run(*arguments: object) -> Outcome:
         capsys.readouterr()
@@ -193,4 +192,3 @@ def bbqrec(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome
     yield run
     for number, handler in before.items():
         signal.signal(number, handler)
-    options.current_console = console

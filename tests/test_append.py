@@ -13,8 +13,8 @@ import pytest
 from bbqrec_cli import hdf5
 from bbqrec_cli.evaluation.metrics import bootstrap_interval
 from bbqrec_cli.records import Catalogue, Feature, Features, Sequences, Tokens
-from bbqrec_cli.stages import tokenize
-from bbqrec_cli.tokenizers import blocks
+from bbqrec_cli.tokenizers.assignment import blocks
+from bbqrec_cli.tokenizers.assignment.config import ON_COLLISION
 
 NEW = (3, 7, 11)
 """Rows of the whole catalogue whose items come later; one of each group."""
@@ -82,7 +82,7 @@ def assert_frozen(before: Tokens, after: Tokens) -> None:
         np.testing.assert_array_equal(after.encoder.weights[name], value)
 
 
-@pytest.mark.parametrize("policy", tokenize.ON_COLLISION)
+@pytest.mark.parametrize("policy", ON_COLLISION)
 @pytest.mark.parametrize("method", QUICK)
 def test_old_codes_are_frozen(bbqrec, old, grown, features, tmp_path, method, policy):
     before = hdf5.read_tokens(old[method])

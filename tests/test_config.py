@@ -21,7 +21,7 @@ class Config(StageConfig):
     signals: tuple[str, ...] = option(("id", "text"), "names")
     depths: tuple[int, ...] = option((5, 10), "numbers", minimum=1)
     limit: int | None = option(None, "perhaps a number")
-    output: Path = option(Path("o.h5"), "not recorded", stored=False)
+    output: Path = option(Path("o.h5"), "not recorded", role="output")
     flag: bool = option(False, "on or off")
 
 

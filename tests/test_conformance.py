@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from bbqrec_cli import hdf5
-from bbqrec_cli.data.batches import Batch, PrefixBatches, WindowBatches
+from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD, leave_last_out, pad
 from bbqrec_cli.models.base import Recommender, Wanted
 from bbqrec_cli.models.registry import MODELS, build_model, load_model, model_settings
-from bbqrec_cli.records import Sequences, Tokens
+from bbqrec_cli.records import ItemData, Sequences, Tokens
 from bbqrec_cli.seeds import seed_torch
 from bbqrec_cli.stages.train import TrainConfig, run
 
@@ -28,7 +28,7 @@ ITEMS = 12
 
 
 def options(name: str, **more) -> dict:
-    known = {f.name for f in dataclasses.fields(MODELS[name][1])}
+    known = {f.name for f in dataclasses.fields(MODELS.config(name))}
     return {key: value for key, value in (SMALL | more).items() if key in known}
 
 
@@ -168,24 +168,28 @@ def test_one_seed_gives_one_model(name, source, tmp_path):
 
 def test_the_loss_falls(model, path):
     losses = [row["loss"] for row in hdf5.read_model(path).history]
-    if model.trained_on == "nothing":
+    if not list(model.parameters()):
         assert not losses, "nothing is trained"
         return
     assert all(math.isfinite(loss) for loss in losses)
     assert losses[-1] < 0.3 * losses[0]
 
 
-def test_every_parameter_gets_a_gradient(name, catalogue, codes):
+def test_every_parameter_gets_a_gradient(name, catalogue, codes, features):
     """One that gets none is dead weight, or a wire that nobody connected."""
     train = leave_last_out(catalogue.sequences).train
     seed_torch(0, "weights")
-    model = build_model(name, model_settings(MODELS[name][1](**options(name))), items=ITEMS, codes=codes)
-    model.prepare(train, codes)
-    if model.trained_on == "nothing":
+    config = MODELS.config(name)(**options(name))
+    data = ItemData(ids=catalogue.item_ids, codes=codes, features=features.features)
+    model = build_model(name, model_settings(config), data)
+    model.prepare(train)
+    phases = model.phases(train, config, seed=0)
+    if not phases:
         assert not list(model.parameters())
         return
-    cls = WindowBatches if model.trained_on == "windows" else PrefixBatches
-    for batch in cls(train, batch_size=30, seed=0).epoch(0):
-        model.loss(batch).backward()
+    for phase in phases:
+        phase.start()
+        for batch in phase.batches.epoch(0):
+            phase.loss(batch).backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not without

@@ -13,8 +13,10 @@ import pytest
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import DataError, InterruptedRunError, UsageError
 from bbqrec_cli.records import Catalogue, Feature, Features, Sequences, Tokens, TrainedModel
-from bbqrec_cli.stages.tokenize import ON_COLLISION, TokenizeConfig, run
-from bbqrec_cli.tokenizers import blocks, letter, training
+from bbqrec_cli.stages.tokenize import TokenizeConfig, run
+from bbqrec_cli.tokenizers.assignment.config import ON_COLLISION
+from bbqrec_cli.tokenizers.assignment import blocks
+from bbqrec_cli.tokenizers.methods import letter
 from bbqrec_cli.tokenizers.assignment.blocks import draw_sample
 from bbqrec_cli.tokenizers.registry import build_tokenizer, tokenizer_config
 

@@ -11,7 +11,7 @@ import pytest
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.records import Feature
-from bbqrec_cli.stages.tokenize import ON_COLLISION
+from bbqrec_cli.tokenizers.assignment.config import ON_COLLISION
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,9 @@ import torch
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import DataError, InterruptedRunError, MissingPackageError, UsageError
 from bbqrec_cli.records import Catalogue, Feature, Features, Sequences, Tokens, TrainedModel
-from bbqrec_cli.stages.tokenize import TokenizeConfig, TokenizeResult, run
-from bbqrec_cli.tokenizers import training
+from bbqrec_cli.stages.tokenize import TokenizeConfig, run
+from bbqrec_cli.tokenizers.assignment.config import AssignmentResult
+from bbqrec_cli.training import trainer
 from bbqrec_cli.tokenizers.base import Encoding, Sampling
 from bbqrec_cli.tokenizers.registry import TOKENIZERS, build_tokenizer, tokenizer_config
 
@@ -53,7 +54,7 @@ def sasrec(path: Path, catalogue: Catalogue) -> Path:
 
 
 def known(method: str) -> set[str]:
-    return {f.name for f in dataclasses.fields(TOKENIZERS[method][1])}
+    return {f.name for f in dataclasses.fields(TOKENIZERS.config(method))}
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +76,13 @@ def config(method, options, files) -> TokenizeConfig:
     )  # fmt: skip
 
 
-def tokenize(config: TokenizeConfig, output: Path, **changes: Any) -> tuple[Tokens, TokenizeResult]:
+def tokenize(config: TokenizeConfig, output: Path, **changes: Any) -> tuple[Tokens, AssignmentResult]:
     result = run(dataclasses.replace(config, output=output, **changes))
     return hdf5.read_tokens(output), result
 
 
 @pytest.fixture(scope="module")
-def made(config, method, tmp_path_factory) -> tuple[Tokens, TokenizeResult]:
+def made(config, method, tmp_path_factory) -> tuple[Tokens, AssignmentResult]:
     return tokenize(config, tmp_path_factory.mktemp(method) / "tokens.h5")
 
 
@@ -278,15 +279,15 @@ def test_items_that_nobody_took_get_codes(config, features, tmp_path):
 
 def interrupt(config: TokenizeConfig, output: Path, at: int) -> bool:
     """Stop in epoch `at` (from 0), after what is done before it, k-means for one; whether there was such an epoch."""
-    epoch = training._epoch
+    epoch = trainer._steps
 
     def stop(*rest):
-        if rest[4] == at:
+        if rest[-1] == at:
             raise KeyboardInterrupt
         return epoch(*rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_epoch", stop)
+        patch.setattr(trainer, "_steps", stop)
         if "epochs" not in known(config.method):
             tokenize(config, output)
             return False
@@ -330,7 +331,7 @@ def test_without_faiss_nothing_is_begun(made, config, monkeypatch, tmp_path):
     if made[0].codes.codebooks is None:
         return
     monkeypatch.setitem(sys.modules, "faiss", None)
-    monkeypatch.setattr(training, "_epoch", lambda *_: pytest.fail("it was trained"))
+    monkeypatch.setattr(trainer, "_steps", lambda *_: pytest.fail("it was trained"))
     with pytest.raises(MissingPackageError):
         tokenize(config, tmp_path / "tokens.h5")
 
@@ -343,7 +344,6 @@ def test_signals_that_are_not_there(method, config, tmp_path):
 
 
 def test_the_command_knows_it(method, options):
-    assert method in TokenizeConfig.__dataclass_fields__["method"].metadata["help"]
     checked = tokenizer_config(method, options)
-    assert checked.method == method
+    assert TOKENIZERS.about(method)
     assert callable(build_tokenizer(method, checked).fit)

@@ -15,7 +15,7 @@ from bbqrec_cli import hdf5
 from bbqrec_cli.errors import DataError, InterruptedRunError, OutputExistsError, UsageError
 from bbqrec_cli.records import Dataset, Sequences, TrainedModel
 from bbqrec_cli.stages.train import TrainConfig, run
-from bbqrec_cli.training import loop
+from bbqrec_cli.training import trainer
 
 SMALL = {"epochs": 4, "width": 8, "batch_size": 10, "patience": 0}
 
@@ -92,7 +92,7 @@ def test_users_too_short_to_validate_on(config, catalogue, tmp_path):
 @pytest.fixture
 def stopped(config, monkeypatch) -> TrainConfig:
     """A run that was interrupted in its third epoch."""
-    epoch = loop._epoch
+    epoch = trainer._steps
 
     def stop(*rest):
         if rest[-1] == 2:
@@ -100,7 +100,7 @@ def stopped(config, monkeypatch) -> TrainConfig:
         return epoch(*rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_epoch", stop)
+        patch.setattr(trainer, "_steps", stop)
         with pytest.raises(InterruptedRunError, match=r"2 of 4 epochs are saved in .*model\.h5\.checkpoint"):
             run(config)
     assert not config.output.exists()

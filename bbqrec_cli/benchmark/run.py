@@ -27,7 +27,7 @@ class BenchmarkConfig(StageConfig):
     time_budget: float = option(0.0, "Start no cell after so many minutes; 0: no limit.", minimum=0)
     report: Path | None = option(None, "Write a page: .html (self-contained, with plots) or .md (tables only).")
     seed: int = option(0, "Added to every seed of the suite.", minimum=0)
-    force: bool = option(False, "Overwrite an existing page. Cells that are done are never run again.", stored=False)
+    force: bool = option(False, "Overwrite an existing page. Steps that are done are never run again.", role="output")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ COMMANDS = {
     "inspect": "Say what any bbqrec file is: kind, version, shapes, configuration, provenance.",
 }
 """All commands, in the order of the data's way, and what --help says of them."""
-_TALK: dict[str, tuple[Any, str]] = {
+TALK: dict[str, tuple[Any, str]] = {
     "config": (Path, "TOML file of options; flags win over it."),
     "json": (bool, "Print the result as one JSON object on stdout."),
     "quiet": (bool, "No progress, no notes."),
@@ -70,7 +70,7 @@ def command(
             from bbqrec_cli.cli.console import Console
             from bbqrec_cli.device import rank_of_environment
 
-            talk = {key: given.pop(key) for key in _TALK}
+            talk = {key: given.pop(key) for key in TALK}
             # Of several processes one talks.
             silent = rank_of_environment() > 0
             Talk.json_output, Talk.verbose = bool(talk["json"]), bool(talk["verbose"])
@@ -208,7 +208,7 @@ def _parameter(f: dataclasses.Field, hint: Any, panel: str, *, hidden: bool = Fa
 
 def _talk_parameters() -> list[inspect.Parameter]:
     made = []
-    for name, (kind, text) in _TALK.items():
+    for name, (kind, text) in TALK.items():
         default = False if kind is bool else None
         info = typer.Option(
             flag(name), help=text, show_default=False, readable=False, rich_help_panel=PANELS["runtime"],

@@ -52,7 +52,7 @@ def identity(options: Mapping[str, Any], files: Sequence[tuple[str, Path]]) -> d
 
     files: (option, path), as `config.input_files`.
     """
-    sums = {f"the sha256 of {name} ({number})": sha256(path) for number, (name, path) in enumerate(files, 1)}
+    sums = {f"{name} (file {number}): sha256": sha256(path) for number, (name, path) in enumerate(files, 1)}
     return {"config": dict(options), "parents": sums}
 
 

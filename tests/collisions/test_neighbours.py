@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli.collisions import neighbours as module
-from bbqrec_cli.collisions.neighbours import alike_by_depth, kept_neighbours, nearest
+from bbqrec_cli.collisions.neighbours import alike_by_depth, kept_neighbours, nearest_mask
 from bbqrec_cli.records import Feature
 
 GENERATOR = np.random.default_rng(0)
@@ -39,8 +39,8 @@ def test_against_sorting(cells, monkeypatch):
 def test_ties_share_the_last_places():
     """Rows 1, 2 and 3 are the same: each is one of the two nearest to 0 with a probability of two thirds."""
     values = np.array([[1, 0], [0.8, 0.6], [0.8, 0.6], [0.8, 0.6], [-1, 0]], dtype=np.float32)
-    assert nearest(values, np.array([0]), 2)[0] == pytest.approx([0, 2 / 3, 2 / 3, 2 / 3, 0])
-    assert nearest(values, np.array([1]), 2)[0] == pytest.approx([0, 0, 1, 1, 0])
+    assert nearest_mask(values, np.array([0]), 2)[0] == pytest.approx([0, 2 / 3, 2 / 3, 2 / 3, 0])
+    assert nearest_mask(values, np.array([1]), 2)[0] == pytest.approx([0, 0, 1, 1, 0])
 
 
 def test_perfect_and_chance():

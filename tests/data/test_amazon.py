@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli.data.sources.amazon import Amazon, plain_text, read_image_features, record
-from bbqrec_cli.data.sources.base import Options
+from bbqrec_cli.data.sources.options.amazon import AmazonOptions
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 
 REVIEW = (
@@ -52,7 +52,7 @@ VISUAL = visual(("B000000003", vector(3)), ("B000000009", vector(9)), ("B0000000
 
 def read(paths, listener, **options):
     """(interactions, items) of a source."""
-    source = Amazon(paths, Options(**options), listener)
+    source = Amazon(paths, AmazonOptions(**options), seed=0, progress=listener)
     interactions = source.interactions()
     return interactions, source.items(interactions.item_ids)
 
@@ -95,7 +95,7 @@ def test_reviews_alone_and_named_files(put, listener):
 
 @pytest.mark.parametrize(("name", "minimum"), [("reviews_Beauty.json.gz", 5), ("reviews_Beauty_5.json.gz", 0)])
 def test_the_whole_reviews_are_filtered_to_the_5_core(put, listener, name, minimum):
-    assert Amazon([put(name, REVIEWS)], Options(), listener).minimum == minimum
+    assert Amazon([put(name, REVIEWS)], AmazonOptions(), seed=0, progress=listener).minimum == minimum
 
 
 def test_pictures_named_by_asin(put, tmp_path, listener):
@@ -234,17 +234,17 @@ def test_visual_features_are_streamed(tmp_path, listener):
 
 def test_paths(put, tmp_path, listener):
     with pytest.raises(UsageError, match=r"found no reviews_X_5.json.gz or reviews_X.json.gz \(no path was given\)"):
-        Amazon([], Options(), listener)
+        Amazon([], AmazonOptions(), seed=0, progress=listener)
     with pytest.raises(UsageError, match="found no reviews_X_5"):
-        Amazon([tmp_path], Options(), listener)
+        Amazon([tmp_path], AmazonOptions(), seed=0, progress=listener)
     with pytest.raises(MissingFileError, match="none: no such file or folder"):
-        Amazon([tmp_path / "none"], Options(), listener)
+        Amazon([tmp_path / "none"], AmazonOptions(), seed=0, progress=listener)
     reviews = put("reviews_X.json.gz", REVIEWS)
     with pytest.raises(UsageError, match=r"cannot tell what metadata.json is"):
-        Amazon([reviews, put("metadata.json", META)], Options(), listener)
+        Amazon([reviews, put("metadata.json", META)], AmazonOptions(), seed=0, progress=listener)
     put("reviews_X_5.json.gz", REVIEWS)
     with pytest.raises(UsageError, match=r"several files of a sort: reviews_X.json.gz, reviews_X_5.json.gz"):
-        Amazon([tmp_path], Options(), listener)
+        Amazon([tmp_path], AmazonOptions(), seed=0, progress=listener)
 
 
 def test_metadata_under_another_name(put, listener):

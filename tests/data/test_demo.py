@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from bbqrec_cli.data.sources import demo
-from bbqrec_cli.data.sources.base import Options
+from bbqrec_cli.data.sources.options.demo import DemoOptions
 from bbqrec_cli.data.sources.demo import KINDS, THEMES, Demo
 from bbqrec_cli.data.sources.demo_pictures import LOOKS, draw
 from bbqrec_cli.errors import UsageError
@@ -29,7 +29,7 @@ COLOURS = {
 @pytest.fixture(scope="module")
 def shop():
     """The whole shop: interactions; labels of its items (I,); texts and pictures of its first items."""
-    source = Demo([], Options(), SILENT)
+    source = Demo([], DemoOptions(), seed=0, progress=SILENT)
     interactions = source.interactions()
     planted = source._planted
     rows = np.array([int(name.removeprefix("item-")) - 1 for name in interactions.item_ids])
@@ -164,8 +164,8 @@ def same(one: Demo, other: Demo) -> bool:
 
 def test_the_seed_is_all_that_matters():
     small = {"size": "small"}
-    assert same(Demo([], Options(**small), SILENT), Demo([], Options(**small), SILENT))
-    one, other = Demo([], Options(**small), SILENT), Demo([], Options(**small, seed=1), SILENT)
+    assert same(Demo([], DemoOptions(**small), seed=0, progress=SILENT), Demo([], DemoOptions(**small), seed=0, progress=SILENT))
+    one, other = Demo([], DemoOptions(**small), seed=0, progress=SILENT), Demo([], DemoOptions(**small), seed=1, progress=SILENT)
     few = one.interactions().item_ids[:10]
     assert not np.array_equal(one.interactions().items, other.interactions().items)
     assert one.items(few).fields["title"] != other.items(few).fields["title"]
@@ -173,7 +173,7 @@ def test_the_seed_is_all_that_matters():
 
 
 def test_an_items_picture_does_not_depend_on_which_others_are_asked_for(shop):
-    source = Demo([], Options(), SILENT)
+    source = Demo([], DemoOptions(), seed=0, progress=SILENT)
     name = shop.interactions.item_ids[7]
     assert source.items([name]).images == [shop.images[7]]
 
@@ -195,7 +195,7 @@ def test_both_cuts_and_all_materials_of_a_kind_show(kind):
 
 def test_items_that_nobody_takes_are_left_out_and_said(monkeypatch, listener):
     monkeypatch.setitem(demo.SIZES, "small", (200, 5))
-    interactions = Demo([], Options(size="small"), listener).interactions()
+    interactions = Demo([], DemoOptions(size="small"), seed=0, progress=listener).interactions()
     assert len(interactions.item_ids) < 200
     assert listener.logged == [f"{200 - len(interactions.item_ids)} items are left out: nobody took them"]
     assert set(interactions.items.tolist()) == set(range(len(interactions.item_ids)))
@@ -203,4 +203,4 @@ def test_items_that_nobody_takes_are_left_out_and_said(monkeypatch, listener):
 
 def test_it_takes_no_path(tmp_path):
     with pytest.raises(UsageError, match="takes no path"):
-        Demo([tmp_path], Options(), SILENT)
+        Demo([tmp_path], DemoOptions(), seed=0, progress=SILENT)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bbqrec_cli.data.sources.base import Options
+from bbqrec_cli.data.sources.options.s3rec import S3RecOptions
 from bbqrec_cli.data.sources.s3rec import S3Rec
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 
@@ -17,7 +17,7 @@ def entries(ids) -> str:
 
 def read(path, listener, **options):
     """(interactions, items) of a source."""
-    source = S3Rec([path], Options(**options), listener)
+    source = S3Rec([path], S3RecOptions(**options), seed=0, progress=listener)
     interactions = source.interactions()
     return interactions, source.items(interactions.item_ids)
 
@@ -170,6 +170,6 @@ def test_malformed_sequences(put, listener, text, message):
 def test_paths(tmp_path, listener):
     for paths in ([], [tmp_path, tmp_path]):
         with pytest.raises(UsageError, match=f"needs one path; there are {len(paths)}"):
-            S3Rec(paths, Options(), listener)
+            S3Rec(paths, S3RecOptions(), seed=0, progress=listener)
     with pytest.raises(MissingFileError, match=r"sequences.txt: no such file"):
-        S3Rec([tmp_path], Options(), listener)
+        S3Rec([tmp_path], S3RecOptions(), seed=0, progress=listener)

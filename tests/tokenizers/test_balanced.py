@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from bbqrec_cli.tokenizers.quantization.balanced import balanced_assignment, balanced_kmeans
-from bbqrec_cli.tokenizers.quantization.kmeans import kmeans, nearest
+from bbqrec_cli.tokenizers.quantization.kmeans import kmeans, nearest_centroids
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_balanced_centroids_serve_balanced_sizes(vectors):
     costs = [cost(vectors, each, balanced_assignment(vectors, each)) for each in (plain, made)]
     assert costs[1] < 0.9 * costs[0]
     np.testing.assert_array_equal(made, balanced_kmeans(vectors, codes=20, seed=0))
-    assert cost(vectors, plain, nearest(vectors, plain)) < costs[1], "what is not constrained is closer"
+    assert cost(vectors, plain, nearest_centroids(vectors, plain)) < costs[1], "what is not constrained is closer"
 
 
 def test_a_sample(vectors):

@@ -8,7 +8,8 @@ import pytest
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.records import Feature, Sequences
 from bbqrec_cli.tokenizers.base import TokenizerInput, code_figures, collapsed, standardized, usable
-from bbqrec_cli.tokenizers.configs import BBQRecConfig, RQVAEConfig
+from bbqrec_cli.tokenizers.options.bbqrec import BBQRecConfig
+from bbqrec_cli.tokenizers.options.rqvae import RQVAEConfig
 from bbqrec_cli.tokenizers.registry import TOKENIZERS, tokenizer_config
 
 

@@ -11,7 +11,7 @@ import torch
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.errors import DataError, MissingPackageError, UsageError
 from bbqrec_cli.records import Feature, Sequences
-from bbqrec_cli.tokenizers import bbqrec
+from bbqrec_cli.tokenizers.methods.bbqrec import method as bbqrec
 from bbqrec_cli.tokenizers.base import Tokenized
 from bbqrec_cli.tokenizers.methods.bbqrec.method import BBQRecQuantizer, choose_signals
 

@@ -9,8 +9,8 @@ import torch
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.records import Feature
-from bbqrec_cli.tokenizers import bbqrec
-from bbqrec_cli.tokenizers.base import RunSettings
+from bbqrec_cli.tokenizers.methods.bbqrec import method as bbqrec
+from bbqrec_cli.training.trainer import RunSettings
 from bbqrec_cli.tokenizers.methods.bbqrec.method import BBQRecQuantizer
 from bbqrec_cli.tokenizers.methods.bbqrec.modality import Modality
 from bbqrec_cli.tokenizers.methods.bbqrec.club import CLUB
@@ -140,7 +140,7 @@ def test_the_recommendation_loss_in_a_loop(inputs, small, network):
     model = network(inputs).eval().requires_grad_(False)
     bbqrec.initialise(model, RunSettings())
     items, targets = torch.tensor([[3, 1, 4], [9, 2, PAD]]), torch.tensor([[1, 4, 6], [2, 1, PAD]])
-    v, losses = model.assign()[0], []
+    v, losses = model.quantise_catalogue()[0], []
     for user, steps in ((0, 3), (1, 2)):
         for t in range(steps):
             state = model.alignment.encoder(v[items[user, : t + 1]].unsqueeze(0))[0, -1]
@@ -190,7 +190,7 @@ def test_all_items_as_negatives(inputs, small, network, one_batch, fit):
     model = network(inputs, small(negatives="all")).eval()
     batch = one_batch(inputs)
     with torch.no_grad():
-        v, _, _ = model.assign()
+        v, _, _ = model.quantise_catalogue()
         states = model.alignment.states(torch.where(batch.mask.unsqueeze(2), v[batch.items], 0.0), batch)
         cosines = torch.nn.functional.cosine_similarity(states.unsqueeze(1), v.unsqueeze(0), dim=2) / small().tau
         expected = (
@@ -234,7 +234,7 @@ def test_precision_does_not_tie_the_ranks(inputs, network):
 def test_statistics_of_the_whole_catalogue(inputs, network):
     """`settle`: codes do not depend on the last batches."""
     model = network(inputs)
-    model.settle()
+    model.use_catalogue_statistics()
     modality = model.modality("text")
     outputs = modality.aligned(modality.features[modality.present])
     torch.testing.assert_close(modality.norm.running_mean, outputs.mean(0))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import linprog
 
-from bbqrec_cli.tokenizers.quantization.even_codes import even_codes
+from bbqrec_cli.tokenizers.quantization.sinkhorn import even_codes
 from bbqrec_cli.tokenizers.quantization.residual import ResidualQuantizer, choose_code, nearest_code
 from bbqrec_cli.tokenizers.quantization.sinkhorn import transport
 

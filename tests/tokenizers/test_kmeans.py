@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli.errors import MissingPackageError
-from bbqrec_cli.tokenizers.quantization.kmeans import kmeans, nearest, residual_codes, residual_kmeans, sum_of_codes
+from bbqrec_cli.tokenizers.quantization.kmeans import kmeans, nearest_centroids, residual_codes, residual_kmeans, sum_of_codes
 
 
 def distances(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
@@ -89,12 +89,12 @@ def test_nearest_in_blocks(monkeypatch):
     generator = np.random.default_rng(0)
     vectors, centroids = (generator.standard_normal((n, 5)).astype(np.float32) for n in (103, 9))
     expected = distances(vectors, centroids).argmin(1)
-    np.testing.assert_array_equal(nearest(vectors, centroids), expected)
+    np.testing.assert_array_equal(nearest_centroids(vectors, centroids), expected)
     books = generator.standard_normal((3, 9, 5)).astype(np.float32)
     codes = residual_codes(vectors, books)
     vectors_of_codes = sum_of_codes(codes, books)
     monkeypatch.setattr("bbqrec_cli.tokenizers.quantization.kmeans.BLOCK", 10)
-    np.testing.assert_array_equal(nearest(vectors, centroids), expected)
+    np.testing.assert_array_equal(nearest_centroids(vectors, centroids), expected)
     np.testing.assert_array_equal(residual_codes(vectors, books), codes)
     np.testing.assert_array_equal(sum_of_codes(codes, books), vectors_of_codes)
     np.testing.assert_allclose(vectors_of_codes, books[np.arange(3), codes.astype(int)].sum(1), rtol=1e-5)

@@ -11,8 +11,10 @@ from bbqrec_cli import hdf5
 from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.records import Features, TrainedModel
-from bbqrec_cli.tokenizers.base import RunSettings, TokenizerInput
-from bbqrec_cli.tokenizers.configs import LETTERConfig, RQVAEConfig
+from bbqrec_cli.tokenizers.base import TokenizerInput
+from bbqrec_cli.training.trainer import RunSettings
+from bbqrec_cli.tokenizers.options.letter import LETTERConfig
+from bbqrec_cli.tokenizers.options.rqvae import RQVAEConfig
 from bbqrec_cli.tokenizers.content import choose_content
 from bbqrec_cli.tokenizers.methods.letter import LETTER, LETTERNetwork, code_clusters, collaborative_loss, diversity_loss
 from bbqrec_cli.tokenizers.methods.rqvae import Rows, RQVAENetwork

@@ -6,8 +6,10 @@ import pytest
 
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.records import Feature
-from bbqrec_cli.tokenizers.base import RunSettings, TokenizerInput, standardized
-from bbqrec_cli.tokenizers.configs import OPQConfig, PQConfig
+from bbqrec_cli.tokenizers.base import TokenizerInput, standardized
+from bbqrec_cli.training.trainer import RunSettings
+from bbqrec_cli.tokenizers.options.opq import OPQConfig
+from bbqrec_cli.tokenizers.options.pq import PQConfig
 from bbqrec_cli.tokenizers.methods.pq import ProductQuantizer, rotation
 
 

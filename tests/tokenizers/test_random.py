@@ -4,8 +4,9 @@ import numpy as np
 from scipy.stats import chisquare
 
 from bbqrec_cli.data.splits import leave_last_out
-from bbqrec_cli.tokenizers.base import RunSettings, TokenizerInput
-from bbqrec_cli.tokenizers.configs import RandomConfig
+from bbqrec_cli.tokenizers.base import TokenizerInput
+from bbqrec_cli.training.trainer import RunSettings
+from bbqrec_cli.tokenizers.options.random import RandomConfig
 from bbqrec_cli.tokenizers.methods.random import Random
 
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 from vector_quantize_pytorch import ResidualVQ
-from vector_quantize_pytorch.vector_quantize_pytorch import rotate_to
 
-from bbqrec_cli.tokenizers.quantization.residual import Quantized, ResidualQuantizer, nearest_code, rotated
+from bbqrec_cli.tokenizers.quantization.residual import Quantized, ResidualQuantizer, nearest_code
 from bbqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -194,91 +193,3 @@ def test_nearest_codes_in_blocks_and_whatever_autocast_says():
     assert torch.equal(nearest_code(z, books, largest=300), expected)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(nearest_code(z, books), expected)
-
-
-def running(books: torch.Tensor, *, signals: int = 1, decay: float = 0.9) -> ResidualQuantizer:
-    """Codes (C, L, N, D) that are running means."""
-    _, levels, size, dim = books.shape
-    made = ResidualQuantizer(
-        signals=signals, levels=levels, codebook_size=size, dim=dim, shared=len(books) == 1, commitment=0.25,
-        decay=decay,
-    )  # fmt: skip
-    made.codebooks.copy_(books)
-    made.sums.copy_(books)
-    return made
-
-
-def test_running_means_by_hand():
-    """Codes {0, 4}; 1, 2 and 6 come: the mean of nothing but 0 moves towards theirs by a tenth of what came."""
-    made, z = running(torch.tensor([[[[0.0], [4.0], [-9.0]]]])), torch.tensor([[[1.0]], [[1.5]], [[6.0]]])
-    made.update(z, made(z).codes, torch.ones(3, 1, dtype=torch.bool))
-    zero, four = (0.9 * 0 + 0.1 * 2.5) / (0.9 + 0.1 * 2), (0.9 * 4 + 0.1 * 6) / (0.9 + 0.1)
-    assert made.codebooks.flatten().tolist() == pytest.approx([zero, four, -9.0])
-    assert not list(made.parameters()), "no optimiser moves them"
-
-
-@pytest.mark.parametrize("codebooks", [1, 2])
-def test_running_means_in_a_loop(codebooks):
-    """Van den Oord et al. 2017, appendix A.1, on the residuals of eq. 6, one item, level and signal at a time."""
-    books, decay = random(codebooks, 3, 4, 5).double(), 0.8
-    made = running(books.float(), signals=2, decay=decay)
-    counts, sums = torch.ones(books.shape[:3]), books.clone()
-    for step in range(4):
-        z, present = random(9, 2, 5, seed=step + 1), random(9, 2, seed=step) > -0.5
-        codes, n, m = made(z).codes, torch.zeros_like(counts), torch.zeros_like(sums)
-        for item, signal in present.nonzero().tolist():
-            residual, book = z[item, signal].double(), signal if codebooks > 1 else 0
-            for level in range(3):
-                code = codes[item, level, signal]
-                n[book, level, code] += 1
-                m[book, level, code] += residual
-                residual = residual - books[book, level, code]
-        counts, sums = decay * counts + (1 - decay) * n, decay * sums + (1 - decay) * m
-        books = sums / counts.unsqueeze(3)
-        made.update(z, codes, present)
-        torch.testing.assert_close(made.codebooks, books.float(), rtol=1e-4, atol=1e-5)
-
-
-def test_running_means_survive(tmp_path):
-    made, fresh = running(random(1, 2, 4, 3)), running(torch.zeros(1, 2, 4, 3))
-    z, every = random(20, 1, 3, seed=1), torch.ones(20, 1, dtype=torch.bool)
-    made.update(z, made(z).codes, every)
-    save_checkpoint(tmp_path / "c.h5", {"model": made.state_dict()}, {})
-    fresh.load_state_dict(load_checkpoint(tmp_path / "c.h5", {})["model"])
-    for each in (made, fresh):
-        each.update(z, each(z).codes, every)
-    assert torch.equal(made.codebooks, fresh.codebooks)
-
-
-def test_rotation_by_its_own_formula():
-    """Fifty et al. 2024, eq. 4: q = λRz with the matrix written out; what is held still is a constant."""
-    books, z, weights = random(1, 2, 5, 4), random(6, 2, 4, seed=1).requires_grad_(), random(6, 2, 4, seed=2)
-    made = quantizer(books, signals=2)
-    made.rotation = True
-    found = made(z).vectors
-    (found * weights).sum().backward()
-    plain = quantizer(books, signals=2)(z).vectors.detach()
-    assert torch.equal(found.detach(), plain), "in value it is the sum of the codes"
-    for item, signal in itertools.product(range(6), range(2)):
-        start, end = z[item, signal].detach(), plain[item, signal]
-        stretch, e, q = end.norm() / start.norm(), start / start.norm(), end / end.norm()
-        r = (e + q) / (e + q).norm()
-        turn = torch.eye(4) - 2 * torch.outer(r, r) + 2 * torch.outer(q, e)
-        torch.testing.assert_close(stretch * turn @ start, end, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(z.grad[item, signal], stretch * turn.T @ weights[item, signal])
-
-
-def test_rotation_as_in_vector_quantize_pytorch():
-    z, q, weights = random(7, 5).requires_grad_(), random(7, 5, seed=1), random(7, 5, seed=2)
-    theirs = rotate_to(z, q)
-    (expected,) = torch.autograd.grad((theirs * weights).sum(), z)
-    (found,) = torch.autograd.grad((rotated(z, q) * weights).sum(), z)
-    torch.testing.assert_close(rotated(z, q), theirs)
-    torch.testing.assert_close(found, expected)
-
-
-def test_rotation_of_nothing():
-    """An item without the signal is zero: no NaN."""
-    z = torch.zeros(1, 4, requires_grad=True)
-    rotated(z, random(1, 4)).sum().backward()
-    assert z.grad.isfinite().all()

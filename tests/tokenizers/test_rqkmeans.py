@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from bbqrec_cli.errors import UsageError
-from bbqrec_cli.tokenizers.base import RunSettings, TokenizerInput, standardized
-from bbqrec_cli.tokenizers.configs import RQKMeansConfig
+from bbqrec_cli.tokenizers.base import TokenizerInput, standardized
+from bbqrec_cli.training.trainer import RunSettings
+from bbqrec_cli.tokenizers.options.rqkmeans import RQKMeansConfig
 from bbqrec_cli.tokenizers.quantization.kmeans import residual_kmeans
 from bbqrec_cli.tokenizers.methods.rqkmeans import RQKMeans
 

@@ -9,8 +9,9 @@ import torch
 from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Feature, Features
-from bbqrec_cli.tokenizers.base import RunSettings, TokenizerInput, standardized
-from bbqrec_cli.tokenizers.configs import RQVAEConfig
+from bbqrec_cli.tokenizers.base import TokenizerInput, standardized
+from bbqrec_cli.training.trainer import RunSettings
+from bbqrec_cli.tokenizers.options.rqvae import RQVAEConfig
 from bbqrec_cli.tokenizers.content import Content, choose_content
 from bbqrec_cli.tokenizers.methods.rqvae import RQVAE, RowBatches, Rows, RQVAENetwork, assign
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment, linprog
 
-from bbqrec_cli.tokenizers.quantization.sinkhorn import assign, transport
+from bbqrec_cli.tokenizers.quantization.sinkhorn import assign_by_share, transport
 
 
 @pytest.mark.parametrize(("items", "codes"), [(1, 1), (1, 5), (3, 8), (6, 6), (9, 4)])
@@ -44,7 +44,7 @@ def test_no_overflow():
     """Costs that differ a million times more than the least of them."""
     shares = transport(np.array([[0.0, 1e6, 1e-3], [0.0, 2e6, 3e-3]]))
     assert np.isfinite(shares).all()
-    assert assign(np.array([[0.0, 1e6, 1e-3], [0.0, 2e6, 3e6]])).tolist() == [2, 0]
+    assert assign_by_share(np.array([[0.0, 1e6, 1e-3], [0.0, 2e6, 3e6]])).tolist() == [2, 0]
 
 
 def test_close_to_the_best_assignment():
@@ -53,7 +53,7 @@ def test_close_to_the_best_assignment():
     for _ in range(100):
         costs = generator.random((generator.integers(2, 8), generator.integers(8, 40)))
         rows, columns = linear_sum_assignment(costs)
-        found = assign(costs)
+        found = assign_by_share(costs)
         assert len(set(found)) == len(found)
         mine.append(costs[np.arange(len(costs)), found].sum())
         best.append(costs[rows, columns].sum())
@@ -74,10 +74,10 @@ def one_after_the_other(costs: np.ndarray) -> float:
 
 
 def test_twins_take_the_nearest_codes_in_order():
-    assert assign(np.tile([[0.3, 0.1, 0.9, 0.2]], (3, 1))).tolist() == [1, 3, 0]
+    assert assign_by_share(np.tile([[0.3, 0.1, 0.9, 0.2]], (3, 1))).tolist() == [1, 3, 0]
 
 
 def test_too_many_items():
-    found = assign(np.random.default_rng(1).random((5, 3)))
+    found = assign_by_share(np.random.default_rng(1).random((5, 3)))
     assert sorted(found.tolist()) == [-1, -1, 0, 1, 2]
-    assert assign(np.empty((2, 0))).tolist() == [-1, -1]
+    assert assign_by_share(np.empty((2, 0))).tolist() == [-1, -1]

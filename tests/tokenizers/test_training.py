@@ -13,7 +13,7 @@ from torch import nn
 
 from bbqrec_cli.errors import DataError, InterruptedRunError
 from bbqrec_cli.tokenizers import training
-from bbqrec_cli.tokenizers.base import RunSettings
+from bbqrec_cli.training.trainer import RunSettings
 from bbqrec_cli.tokenizers.training import TokenizerNetwork, fit_tokenizer, line, warmup_steps
 
 

@@ -24,13 +24,13 @@ class AssignmentConfig(StageConfig):
         "nearest",
         "Items with equal IDs move to free ones, one after the other (nearest) or all at once (sinkhorn), get one more "
         "level (suffix), or share.",
-        agreed=False, choices=ON_COLLISION,
+        agreed=False, paper="share", choices=ON_COLLISION,
     )  # fmt: skip
     id_signal: str = option(
         "neighbours",
         "ID signal of items without interactions, new ones too: the mean of similar items that have some (neighbours), "
         "or absent.",
-        agreed=False, choices=("neighbours", "absent"),
+        agreed=False, paper="absent", choices=("neighbours", "absent"),
     )  # fmt: skip
     neighbours: int = option(50, "Similar items of that mean.", agreed=False, minimum=1)
 

@@ -21,7 +21,9 @@ class BBQRecConfig(WarmupConfig):
     signals: tuple[str, ...] = option(
         (), "Signals, any of id,text,image; empty: id and every feature there is.", role="model"
     )
-    warmup_epochs: int = option(-1, "Epochs without quantisation before k-means; -1: half of them.", minimum=-1)
+    warmup_epochs: int = option(
+        -1, "Epochs without quantisation before k-means; -1: half of them.", paper=0, minimum=-1
+    )
     batch_size: int = option(256, "Users per step.", minimum=2)
     learning_rate: float = option(1e-3, "Highest learning rate of AdamW.", minimum=0)
     beta: float = option(1.0, "β, weight of the sequence-to-item loss (eq. 13).", minimum=0)

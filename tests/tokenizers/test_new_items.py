@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from bbqrec_cli.records import Catalogue, Codes, Sequences, Tokens
-from bbqrec_cli.tokenizers import growth
+from bbqrec_cli.tokenizers.assignment import new_items
 from bbqrec_cli.tokenizers.base import Encoded, Tokenized
 from bbqrec_cli.tokenizers.assignment.blocks import encode_blocks
-from bbqrec_cli.tokenizers.assignment.new_items import encode_new, id_of_neighbours, with_ids_of_untaken
+from bbqrec_cli.tokenizers.assignment.new_items import encode_new, id_of_neighbours, with_id_signals_of_cold_items
 
 RNG = np.random.default_rng(3)
 ITEMS, WIDTH = 30, 4
@@ -67,7 +67,7 @@ def expected(old: Tokens, item: np.ndarray, neighbours: int) -> np.ndarray:
 @pytest.mark.parametrize("neighbours", [1, 3, 24, 100])
 @pytest.mark.parametrize("cells", [1, 1 << 26])
 def test_the_mean_of_the_nearest(old, new, neighbours, cells, monkeypatch):
-    monkeypatch.setattr(growth, "CELLS", cells)
+    monkeypatch.setattr(new_items, "CELLS", cells)
     found = id_of_neighbours(old.codes, np.array(TAKEN), neighbours=neighbours, device=torch.device("cpu"))(new)
     length = np.mean([np.linalg.norm(v) for v in old.codes.item_vectors.reshape(ITEMS, 3, WIDTH)[list(TAKEN), 1]])
     for row in (0, 1, 2, 4):
@@ -128,7 +128,7 @@ def test_untaken_items_of_a_fit(fitted, old):
     """They get what they would get as new items; taken ones, and the one without content, stay as they are."""
     device, taken = torch.device("cpu"), np.array(TAKEN)
     rows = np.array([24, 25, 27, 28, 29])
-    found = with_ids_of_untaken(fitted, taken, neighbours=3, device=device)
+    found = with_id_signals_of_cold_items(fitted, taken, neighbours=3, device=device)
     latents, present = fitted.latents[rows].copy(), fitted.present[rows].copy()
     latents[:, 1], present[:, 1] = 0, False
     new = Encoded(codes=fitted.codes.codes[rows], latents=latents, vectors=latents.reshape(5, -1), present=present)
@@ -147,7 +147,7 @@ def test_untaken_items_of_a_fit(fitted, old):
 
 
 def test_untaken_items_without_an_id_signal(fitted):
-    found = with_ids_of_untaken(fitted, np.array(TAKEN), neighbours=0, device=torch.device("cpu"))
+    found = with_id_signals_of_cold_items(fitted, np.array(TAKEN), neighbours=0, device=torch.device("cpu"))
     rows = [24, 25, 27, 28, 29]
     assert not found.present[rows, 1].any()
     assert not found.codes.item_vectors.reshape(ITEMS, 3, WIDTH)[rows, 1].any()
@@ -157,5 +157,5 @@ def test_untaken_items_without_an_id_signal(fitted):
 def test_a_fit_without_ids_or_untaken_items_stays_as_it_is(fitted):
     names = dataclasses.replace(fitted.codes, modalities=("text", "sound", "image"))
     other, device = dataclasses.replace(fitted, codes=names), torch.device("cpu")
-    assert with_ids_of_untaken(other, np.array(TAKEN), neighbours=3, device=device) is other
-    assert with_ids_of_untaken(fitted, np.arange(ITEMS), neighbours=3, device=device) is fitted
+    assert with_id_signals_of_cold_items(other, np.array(TAKEN), neighbours=3, device=device) is other
+    assert with_id_signals_of_cold_items(fitted, np.arange(ITEMS), neighbours=3, device=device) is fitted
