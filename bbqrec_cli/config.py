@@ -14,7 +14,7 @@ import typing
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from bbqrec_cli.errors import MissingFileError, UsageError
 
@@ -80,6 +80,21 @@ class StageConfig:
     device: str = option("auto", "auto, cpu, cuda (or cuda:1, …), mps.", role="runtime")
     threads: int = option(0, "CPU threads; 0 leaves it to torch.", minimum=0, role="runtime")
     force: bool = option(False, "Overwrite an existing output.", role="output")
+
+
+class MethodConfig:
+    """What the configurations of models, tokenizers and sources have in common.
+
+    name: what people call it, by default the name of the file that declares it; implementation: 'module:Class', which
+    is imported only when it is used.
+    """
+
+    name: ClassVar[str] = ""
+    implementation: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        if "name" not in vars(cls):
+            cls.name = cls.__module__.rpartition(".")[2].replace("_", "-")
 
 
 def role_of(f: dataclasses.Field) -> str:
@@ -172,17 +187,17 @@ def configure(
     given, own, registry = dict(given), _names(cls), getattr(cls, "registry", None)
     if registry is not None and isinstance(given.get("options", {}), dict):
         method = given.get(cls.choice, registry.default)  # type: ignore[attr-defined]
-        of_method = _names(registry.config(method)) if method in registry else set()
+        of_method = _names(registry.config(method))
         for key in given.keys() - own - of_method:
             others = [name for name in registry if name != method and key in _names(registry.config(name))]
             said = f"{origins.get(key, where)}: {flag(key)} is no option of {method}"
             if others:
-                raise UsageError(f"{said}, but of {', '.join(others)}", f"leave it out, or {registry.option}")
+                takes = ", ".join(flag(name) for name in sorted(of_method)) or "no options"
+                raise UsageError(f"{said}, but of {', '.join(others)}", f"leave it out; {method} takes {takes}")
             raise UsageError(f"{origins.get(key, where)}: unknown option {key!r}{did_you_mean(key, own | of_method)}")
         options = {key: given.pop(key) for key in list(given) if key not in own}
         given["options"] = given.get("options", {}) | options
-        if of_method:
-            from_mapping(registry.config(method), given["options"], where=where, origins=origins)
+        from_mapping(registry.config(method), given["options"], where=where, origins=origins)
     return from_mapping(cls, given, where=where, origins=origins)
 
 

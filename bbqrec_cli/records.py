@@ -163,7 +163,7 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Features:
-    """What `embed` makes: the catalogue and a feature matrix per modality ('text', 'image'), of a file read when used."""
+    """What `embed` makes: the catalogue and a feature matrix per modality ('text', 'image'), read when it is used."""
 
     catalogue: Catalogue
     features: Mapping[str, Feature]

@@ -1,7 +1,7 @@
 """Registries: a folder of options files, one per method; the name of a file is the method's name.
 
-An options file declares one configuration class, whose first line of documentation is the method's line in --help and
-whose `implementation` ("module:Class") is imported only when the method is used.
+An options file declares one configuration class (`config.MethodConfig`), whose first line of documentation is the
+method's line in --help.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from bbqrec_cli.config import did_you_mean
+from bbqrec_cli.config import MethodConfig, did_you_mean
 from bbqrec_cli.errors import UsageError
 
 
@@ -26,7 +26,7 @@ class Registry:
 
     def __init__(self, package: str, *, option: str, default: str) -> None:
         self.package, self.option, self.default = package, option, default
-        self._added: dict[str, type] = {}
+        self._added: dict[str, type[MethodConfig]] = {}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
@@ -43,9 +43,9 @@ class Registry:
         found = {name.replace("_", "-") for name in files if not name.startswith("_")} | set(self._added)
         return tuple(sorted(found, key=lambda name: (name != self.default, name)))
 
-    def add(self, name: str, config: type) -> None:
+    def add(self, config: type[MethodConfig]) -> None:
         """Register a method whose options do not lie in the package's folder."""
-        self._added[name] = config
+        self._added[config.name] = config
 
     def remove(self, name: str) -> None:
         """Forget a method that was added."""
@@ -59,12 +59,11 @@ class Registry:
         """
         if name not in self:
             known = f"known: {', '.join(self.names())}{did_you_mean(str(name), self.names())}"
-            raise UsageError(f"{self.option} is {name!r}; {known}")
+            raise UsageError(f"{self.option} is {name!r}; {known}", "--help says what each is")
         if name in self._added:
             return self._added[name]
         module = import_module(f"{self.package}.{name.replace('-', '_')}")
-        own = (each for each in vars(module).values() if getattr(each, "__module__", "") == module.__name__)
-        return next(each for each in own if isinstance(each, type))
+        return next(each for each in vars(module).values() if getattr(each, "__module__", "") == module.__name__)
 
     def about(self, name: str) -> str:
         """The first line of a configuration's documentation."""

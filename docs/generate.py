@@ -38,14 +38,15 @@ COMMON = """
 RECIPES = """
 ## Recipes
 
-`tokenize` and `train` take `--recipe NAME`: settings of the method or model and any options, over which other options win.
+`tokenize` and `train` take `--recipe NAME`: settings of the method or model and any options. Other options win.
 
 | recipe | what it is |
 |---|---|
 """
-PAPER = """# The BBQRec paper as printed: equations 2 to 17 and the settings of section 5.1, without what we added: no tuple vectors,
-# one softmax per signal, no warm-up, no safeguards of the tokenizer's losses, no codes moved after they were learnt. Where
-# the codebooks collapse, the run says so and goes on.
+PAPER = """\
+# The BBQRec paper as printed: equations 2 to 17 and the settings of section 5.1, without what we added: no tuple
+# vectors, one softmax per signal, no warm-up, no safeguards of the tokenizer's losses, no codes moved after they were
+# learnt. Where the codebooks collapse, the run says so and goes on.
 #
 # Made by `python docs/generate.py` from the options' declarations. What the paper does not print keeps our defaults:
 # learning rates, dropout, layers, epochs, k-means at the start of the codebooks, one table that reads and writes codes,
@@ -165,7 +166,7 @@ def required(f: dataclasses.Field) -> bool:
 def option_row(f: dataclasses.Field, hint: Any) -> str:
     """An option as it is typed, its default, and what it means; what the paper has where that differs."""
     meta, kinds = f.metadata, [k for k in typing.get_args(hint) if k is not type(None)]
-    kind = str if typing.get_origin(hint) is tuple or not isinstance(hint, type) and not kinds else hint
+    kind = str if typing.get_origin(hint) is tuple or (not isinstance(hint, type) and not kinds) else hint
     kind = kinds[0] if kinds and typing.get_origin(hint) is not tuple else kind
     if meta["positional"]:
         typed = f.name.upper() + ("…" if typing.get_origin(hint) is tuple else "")

@@ -209,7 +209,7 @@ def test_what_can_not_grow(bbqrec, old, grown, features, files, tmp_path):
     hdf5.write_features(tmp_path / "same.h5", part(features, OLD), config={})
     assert "nothing to append" in refused(bbqrec, old["bbqrec"], tmp_path / "same.h5", tmp_path)["message"]
     assert refused(bbqrec, old["bbqrec"], files["dataset"], tmp_path)["error"] == "wrong_kind"
-    for options in (["--levels", 3], ["--method", "rqvae"], ["--paper"]):
+    for options in (["--levels", 3], ["--method", "rqvae"], ["--fit-items", 3]):
         assert f"{options[0]} has no say" in refused(bbqrec, old["bbqrec"], grown, tmp_path, *options)["message"]
 
 
@@ -278,14 +278,14 @@ def test_cold_items_are_judged_without_training(bbqrec, chain, features, tmp_pat
     shown = bbqrec(
         "evaluate", chain["model"], "--tokens", chain["grown"], "-o", tmp_path / "n.h5", "--device", "cpu"
     ).out
-    assert f"Cold: {cold.sum()} users" in " ".join(shown.split())
+    assert f"cold: {cold.sum()} users' targets have no training interaction: recall@5" in " ".join(shown.split())
 
 
 def test_no_cold_targets(bbqrec, chain, tmp_path):
     said = bbqrec("evaluate", chain["popularity"], "-o", tmp_path / "m.h5", "--json")
     assert json.loads(said.out)["cold"] == {"users": 0}
     said = bbqrec("evaluate", chain["popularity"], "-o", tmp_path / "n.h5")
-    assert "Cold" not in said.out
+    assert "of these, cold" not in said.out
 
 
 def test_new_items_are_recommended_without_training(bbqrec, chain):

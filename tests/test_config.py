@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from bbqrec_cli.config import StageConfig, from_mapping, option, read_toml, stored
+from bbqrec_cli.config import (
+    StageConfig,
+    agreed,
+    check_files,
+    from_mapping,
+    input_files,
+    of_paper,
+    of_role,
+    option,
+    read_toml,
+    stored,
+)
 from bbqrec_cli.errors import CODES, BBQRecError, MissingFileError, UsageError
 
 
@@ -131,28 +142,43 @@ def test_error_codes_are_closed_and_distinct():
     assert {error.exit_code for error in every_error()} == {1, 2, 3, 4, 130}
 
 
-def test_the_papers_setting_gives_way_to_what_is_given():
-    from bbqrec_cli.models.registry import model_config
-
-    assert model_config("bbqrec", {}).tuple_vectors == "free"
-    assert model_config("bbqrec", {}, paper=True).tuple_vectors == "none"
-    assert model_config("bbqrec", {"tuple-vectors": "free"}, paper=True).tuple_vectors == "free"
-
-
-def test_every_setting_of_the_paper_departs_from_a_default():
-    """An entry that says what the default says anyway would be noise, and a misspelt one a trap."""
+def test_what_the_paper_has_departs_from_a_default():
+    """A declaration that says what the default says anyway would be noise."""
     from bbqrec_cli.models.registry import MODELS
+    from bbqrec_cli.stages.tokenize import TokenizeConfig
     from bbqrec_cli.tokenizers.registry import TOKENIZERS
 
-    for cls in {cls for _, cls in (*MODELS.values(), *TOKENIZERS.values()) if hasattr(cls, "PAPER")}:
+    for cls in (TokenizeConfig, MODELS.config("bbqrec"), TOKENIZERS.config("bbqrec")):
+        assert of_paper(cls), cls
         defaults = {f.name: f.default for f in dataclasses.fields(cls)}
-        made = from_mapping(cls, cls.PAPER, where="the paper")
-        for name, value in cls.PAPER.items():
+        made = from_mapping(cls, of_paper(cls), where="the paper")
+        for name, value in of_paper(cls).items():
             assert getattr(made, name) == value != defaults[name], f"{cls.__name__}.{name}"
 
 
-def test_paper_is_for_methods_with_a_setting_of_the_papers():
-    from bbqrec_cli.tokenizers.registry import tokenizer_config
+@dataclass(frozen=True, kw_only=True)
+class Roles(StageConfig):
+    """One option of each role."""
 
-    with pytest.raises(UsageError, match="--paper: --method rqvae has no setting"):
-        tokenizer_config("rqvae", {}, paper=True)
+    input: Path = option(Path("in.h5"), "a file", role="input", positional=True)
+    several: tuple[str, ...] = option((), "more files", role="input")
+    encoder: str = option("", "a folder, or a name on a hub", role="input", hub=True, agreed=True)
+    output: Path = option(Path("o.h5"), "where to", role="output")
+    width: int = option(8, "what is built", role="model")
+    epochs: int = option(3, "how it is learnt")
+    minutes: float = option(0.0, "when to stop", agreed=False)
+    resume: bool = option(False, "how to run", role="runtime")
+    options: dict = option({})
+
+
+def test_roles_say_what_is_stored_and_what_a_resumed_run_must_agree_on(tmp_path):
+    (tmp_path / "folder").mkdir()
+    made = Roles(several=("a.json", "b.json"), encoder="some/name")
+    assert set(stored(made)) == {"seed", "input", "several", "encoder", "width", "epochs", "minutes", "options"}
+    assert set(agreed(made)) == {"seed", "encoder", "width", "epochs", "options"}
+    assert of_role(made, "model") == {"width": 8}
+    files = [("input", Path("in.h5")), ("several", Path("a.json")), ("several", Path("b.json"))]
+    assert input_files(made) == files, "a name on a hub is no file"
+    assert ("encoder", tmp_path / "folder") in input_files(Roles(encoder=str(tmp_path / "folder")))
+    with pytest.raises(MissingFileError, match=r"a\.json: no such file"):
+        check_files(dataclasses.replace(made, input=Path(__file__)))

@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
-from bbqrec_cli.errors import DataError, InterruptedRunError, UsageError
+from bbqrec_cli.errors import DataError, InterruptedRunError
 from bbqrec_cli.records import Catalogue, Feature, Features, Sequences, Tokens, TrainedModel
+from bbqrec_cli.stages import append
+from bbqrec_cli.stages.append import AppendConfig
 from bbqrec_cli.stages.tokenize import TokenizeConfig, run
-from bbqrec_cli.tokenizers.assignment.config import ON_COLLISION
 from bbqrec_cli.tokenizers.assignment import blocks
-from bbqrec_cli.tokenizers.methods import letter
 from bbqrec_cli.tokenizers.assignment.blocks import draw_sample
+from bbqrec_cli.tokenizers.assignment.config import ON_COLLISION
+from bbqrec_cli.tokenizers.methods import letter
 from bbqrec_cli.tokenizers.registry import build_tokenizer, tokenizer_config
+from bbqrec_cli.training import trainer
 
 KMEANS = {"levels": 2, "codebook_size": 4, "dim": 4}
 TRAINED = KMEANS | {"hidden": 16, "epochs": 4, "batch_size": 5}
@@ -46,8 +49,11 @@ def tokenize(files, tmp_path):
     """`tokenize(method, …)`: what `bbqrec tokenize` of the tiny catalogue writes, by keywords of its configuration."""
 
     def make(method: str, name: str = "t.h5", **changes: Any) -> Tokens:
-        values = {"features": files["features"], "options": METHODS[method], "device": "cpu", "precision": "fp32"}
-        run(TokenizeConfig(output=tmp_path / name, method=method, force=True, **(values | changes)))
+        values = {"features": files["features"], "output": tmp_path / name, "device": "cpu", "force": True} | changes
+        if "append" in values:
+            append.run(AppendConfig(**values))
+        else:
+            run(TokenizeConfig(method=method, **{"options": METHODS[method], "precision": "fp32"} | values))
         return hdf5.read_tokens(tmp_path / name)
 
     return make
@@ -111,7 +117,7 @@ def test_a_sample_is_a_catalogue_that_grows(tokenize, method, features, tmp_path
     few = tokenize(method, "few.h5", features=tmp_path / "drawn.h5", on_collision="share")
     np.testing.assert_array_equal(sampled.codes.codebooks, few.codes.codebooks)
     assert learnt(sampled) == learnt(few)
-    grown = tokenize(method, "grown.h5", append=tmp_path / "few.h5", options={}, on_collision="share")
+    grown = tokenize(method, "grown.h5", append=tmp_path / "few.h5", on_collision="share")
     place = [grown.catalogue.item_ids.index(item) for item in sampled.catalogue.item_ids]
     for name in ("codes", "item_vectors", "present"):
         np.testing.assert_array_equal(getattr(sampled.codes, name), getattr(grown.codes, name)[place], err_msg=name)
@@ -132,7 +138,7 @@ def test_no_more_is_read_than_a_block(tokenize, method, monkeypatch, catalogue):
         asked.append((start, stop - start))
         return read(path, names, start, stop)
 
-    monkeypatch.setattr(hdf5, "read_features", lambda _: pytest.fail("all features were read"))
+    monkeypatch.setattr(hdf5, "read_item_data", lambda _: pytest.fail("all features were read"))
     monkeypatch.setattr(blocks, "read_feature_rows", spy)
     tokens = tokenize(method, fit_items=6)
     assert asked == [(0, 5), (5, 5), (10, 5)] * 2
@@ -160,22 +166,22 @@ def test_what_is_said_and_stored(bbqrec, files, tmp_path):
 def test_it_can_grow_later(tokenize, method, features, files, tmp_path):
     hdf5.write_features(tmp_path / "old.h5", part(features, np.arange(9)), config={})
     old = tokenize(method, "old-tokens.h5", features=tmp_path / "old.h5", fit_items=6, on_collision="share")
-    grown = tokenize(method, "grown.h5", append=tmp_path / "old-tokens.h5", options={}, on_collision="share")
+    grown = tokenize(method, "grown.h5", append=tmp_path / "old-tokens.h5", on_collision="share")
     np.testing.assert_array_equal(grown.codes.codes[:9], old.codes.codes)
     assert len(grown.codes.codes) == 12
     assert hdf5.describe(tmp_path / "grown.h5")["config"]["new_items"] == 3
 
 
 def interrupted(tokenize, **changes: Any) -> None:
-    epoch = training._epoch
+    epoch = trainer._steps
 
     def stop(*rest):
-        if rest[4] == 3:
+        if rest[-1] == 3:
             raise KeyboardInterrupt
         return epoch(*rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_epoch", stop)
+        patch.setattr(trainer, "_steps", stop)
         with pytest.raises(InterruptedRunError):
             tokenize("rqvae", **changes)
 
@@ -207,9 +213,10 @@ def test_what_needs_all_items(bbqrec, files, tmp_path, options, says, items):
     assert not (tmp_path / "t.h5").exists()
 
 
-def test_append_has_its_tokenizer(tokenize, files):
-    with pytest.raises(UsageError, match="--fit-items has no say"):
-        tokenize("rqvae", append=files["tokens"], options={}, fit_items=6)
+def test_append_has_its_tokenizer(bbqrec, files):
+    said = bbqrec("tokenize", "--append", files["tokens"], files["features"], "--fit-items", 6)
+    assert said.status == 2
+    assert "--append keeps the tokenizer of its file: --fit-items has no say" in said.err
 
 
 def changed(features: Features, path: Path, name: str, **changes: Any) -> Path:
@@ -222,7 +229,7 @@ def changed(features: Features, path: Path, name: str, **changes: Any) -> Path:
 @pytest.mark.parametrize("name", ["text", "image"])
 def test_nan_is_found_before_anything_is_learnt(tokenize, features, tmp_path, monkeypatch, row, name):
     """In an item that was drawn or not, in a feature that is asked for or not: as without the option."""
-    monkeypatch.setattr(training, "_epoch", lambda *_: pytest.fail("it was trained"))
+    monkeypatch.setattr(trainer, "_steps", lambda *_: pytest.fail("it was trained"))
     values = features.features[name].values.copy()
     values[row, 1] = np.nan
     bad = changed(features, tmp_path / "f.h5", name, values=values)

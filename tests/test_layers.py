@@ -12,8 +12,14 @@ import bbqrec_cli
 
 PACKAGE = Path(bbqrec_cli.__file__).parent
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
-LIBRARIES = ("data", "encoders", "tokenizers", "models", "decoding", "training", "evaluation", "collisions", "pages")
-GROUND_FLOOR = ("hdf5", "grouping", "config", "errors", "seeds", "progress", "records", "device", "origin")
+GROUND_FLOOR = (
+    "errors", "config", "registry", "seeds", "progress", "device", "origin", "records", "grouping", "hdf5", "recipes",
+)  # fmt: skip
+LIBRARIES = (
+    "pages", "data", "formats", "collisions", "decoding", "training", "models", "evaluation", "encoders", "tokenizers",
+    "serving",
+)  # fmt: skip
+"""In the order of docs/architecture.md: each imports only what stands before it, and the ground floor."""
 LIGHT = {"__future__", "bbqrec_cli", "typer", "rich"}
 
 
@@ -95,18 +101,63 @@ def test_a_stage_imports_no_stage_and_no_cli(trees):
             assert not inner(imports(tree)) & {"stages", "cli"}, name
 
 
-def test_libraries_know_no_stage(trees):
+def test_libraries_have_an_order(trees):
+    """Each imports only those before it, and no stage."""
     for name, tree in trees.items():
         if part(name) in LIBRARIES:
-            above = inner(imports(tree)) - {*LIBRARIES, *GROUND_FLOOR}
-            assert not above - {"__version__"}, f"{name} imports {above}"
+            before = LIBRARIES[: LIBRARIES.index(part(name)) + 1]
+            above = inner(imports(tree)) - {*before, *GROUND_FLOOR, "__version__"}
+            assert not above, f"{name} imports {above}"
 
 
 def test_the_ground_floor_knows_nothing_above(trees):
     for name, tree in trees.items():
         if part(name) in GROUND_FLOOR:
-            above = inner(imports(tree)) - set(GROUND_FLOOR)
-            assert not above - {"__version__"}, f"{name} imports {above}"
+            above = inner(imports(tree)) - {*GROUND_FLOOR, "__version__"}
+            assert not above, f"{name} imports {above}"
+
+
+def test_training_knows_no_model_and_evaluation_none_of_them(trees):
+    """What training and evaluation know of models is a protocol."""
+    for name, tree in trees.items():
+        named = {each for each in imports(tree) if each.startswith(("bbqrec_cli.models.", "bbqrec_cli.tokenizers."))}
+        if part(name) == "training":
+            assert not named, f"{name} imports {named}"
+        if part(name) == "evaluation":
+            assert all(each.startswith("bbqrec_cli.models.base.") for each in named), f"{name} imports {named}"
+
+
+def test_no_circles(trees):
+    """Files that import each other, also inside functions, cannot be understood one at a time."""
+    modules = {dotted(name) for name in FILES}
+    edges = {dotted(name): targets(tree, modules) - {dotted(name)} for name, tree in trees.items()}
+    assert not circles(edges)
+
+
+def test_a_circle_is_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == {"a", "b", "c"}
+    assert not circles({"a": {"b"}, "b": {"c"}, "c": set()})
+
+
+def dotted(name: str) -> str:
+    """`stages/embed.py` -> bbqrec_cli.stages.embed."""
+    return "bbqrec_cli." + name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def targets(tree: ast.AST, modules: set[str]) -> set[str]:
+    """The modules that a file imports, also inside functions and for types only."""
+    return {each for name in imports(tree) for each in {name, name.rpartition(".")[0]} & modules}
+
+
+def circles(edges: dict[str, set[str]]) -> set[str]:
+    """Whatever is left when files that import nothing that is left are taken away, and those that nothing imports."""
+    left = dict(edges)
+    while True:
+        imported = set().union(*left.values()) if left else set()
+        kept = {name: found & left.keys() for name, found in left.items() if found & left.keys() and name in imported}
+        if kept.keys() == left.keys():
+            return set(left)
+        left = kept
 
 
 def test_cli_and_stages_import_nothing_heavy(trees):
@@ -123,4 +174,4 @@ def test_files_and_commands_stay_small(trees):
     for name, path in FILES.items():
         lines = len(path.read_text(encoding="utf-8").splitlines())
         is_command = part(name) == "cli" and path.stem not in ("app", "console", "options")
-        assert lines < (80 if is_command else 400), f"{name}: {lines} lines"
+        assert lines < (100 if is_command else 400), f"{name}: {lines} lines"

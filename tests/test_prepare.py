@@ -179,7 +179,7 @@ def content(path: Path) -> dict[str, object]:
 def test_the_demo_is_the_same_twice_and_the_seed_changes_it(tmp_path, monkeypatch):
     monkeypatch.setitem(demo.SIZES, "small", (60, 40))
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        run(PrepareConfig(source="demo", size="small", seed=seed, output=tmp_path / name))
+        run(PrepareConfig(source="demo", options={"size": "small"}, seed=seed, output=tmp_path / name))
     first, again, other = (content(tmp_path / name) for name in "abc")
     assert first == again
     assert (tmp_path / "a").stat().st_size == (tmp_path / "b").stat().st_size
@@ -234,11 +234,15 @@ def write(folder: Path, files: dict[str, str | bytes]) -> None:
 
 SEQUENCES = {"s/sequences.txt": "u 1 2\nv 2 1\n"}
 FAILURES = {
-    "unknown source": ({}, "recbol x", 2, "unknown source 'recbol'", "one of: demo"),
-    "unknown source, nearly": ({}, "s3-rec x", 2, "did you mean 's3rec'?", "one of: demo"),
+    "unknown source": ({}, "recbol x", 2, "SOURCE is 'recbol'; known: demo, amazon", "--help"),
+    "unknown source, nearly": ({}, "s3-rec x", 2, "did you mean 's3rec'?", "--help"),
     "no source": ({}, "", 2, "SOURCE", ""),
-    "option of another source": (SEQUENCES, "s3rec s --min-rating 4", 2, "makes no use of --min-rating", "--id-shift"),
-    "option of no source": ({}, "demo --images x", 2, "demo makes no use of --images", "--size"),
+    "option of another source": (
+        SEQUENCES, "s3rec s --min-rating 4", 2, "--min-rating is no option of s3rec, but of table", "--id-shift"
+    ),
+    "option of no source": (
+        {}, "demo --images x", 2, "--images is no option of demo, but of amazon, s3rec, table", "--size"
+    ),
     "no path": ({}, "table", 2, "prepare table needs one path; there are 0", "bbqrec prepare table"),
     "unknown text field": (
         SEQUENCES | {"s/items.json": '{"1": {"title": "a"}, "2": {}}'},

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import new_model
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError, WrongKindError
-from bbqrec_cli.models.registry import build_model
 from bbqrec_cli.records import Catalogue, Sequences, TrainedModel
 from bbqrec_cli.seeds import seed_torch
 from bbqrec_cli.stages.recommend import RecommendConfig, run
@@ -26,14 +26,14 @@ def save(path: Path, catalogue: Catalogue, name: str, codes=None) -> Path:
     """A model file with random weights; popularity counts."""
     settings = {} if name == "popularity" else {"width": 8, "layers": 1}
     seed_torch(0, name)
-    model = build_model(name, settings, items=catalogue.items, codes=codes)
-    model.prepare(catalogue.sequences.without_last(2), codes)
+    model = new_model(name, catalogue.items, codes, **settings)
+    model.prepare(catalogue.sequences.without_last(2))
     weights = {key: value.numpy() for key, value in model.state_dict().items()}
     hdf5.write_model(
         path,
         TrainedModel(
             catalogue=catalogue, name=name, settings=settings, weights=weights, 
-            codes=codes if model.needs_codes else None,
+            codes=codes if "codes" in model.needs else None,
         ),
         config={},
     )  # fmt: skip
@@ -109,7 +109,7 @@ def test_nobody_named_shows_the_first_users_who_took_something(catalogue, tmp_pa
     assert [each.user for each in answers(config)] == ["u1", "u3", "u4", "u5", "u6"]
     assert [each.user for each in answers(config, users=2)] == ["u1", "u3"]
     assert len(answers(config, users=99)) == 28
-    with pytest.raises(UsageError, match=r"--user: user 'u2' took nothing yet") as caught:
+    with pytest.raises(UsageError, match=r"--user: user 'u2' has no interactions") as caught:
         answers(config, user=("u2",))
     assert "--history" in caught.value.hint
 

@@ -16,7 +16,7 @@ from bbqrec_cli import hdf5
 from bbqrec_cli.errors import CollapseError, UsageError
 from bbqrec_cli.records import Feature, Features, TrainedModel
 from bbqrec_cli.stages.tokenize import TokenizeConfig, run
-from bbqrec_cli.tokenizers import training
+from bbqrec_cli.training import trainer
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 QUICK = {
@@ -67,7 +67,7 @@ def test_what_people_see(bbqrec, files, tmp_path):
     ("changes", "says"),
     [
         ({"method": "rqvea"}, "did you mean 'rqvae'"),
-        ({"method": "rqvae", "sequence_layers": None, "gamma": 1}, "--method rqvae: unknown option 'gamma'"),
+        ({"method": "rqvae", "sequence_layers": None, "gamma": 1}, "--gamma is no option of rqvae, but of bbqrec"),
         ({"on_collision": "sufix"}, "did you mean 'suffix'"),
         ({"negatives": "al"}, "did you mean 'all'"),
         ({"levels": 0}, "--levels is 0; it must be 1 to 8"),
@@ -218,15 +218,15 @@ def test_no_collapse_no_warning(bbqrec, files, tmp_path):
 
 
 def test_ctrl_c_says_what_is_saved(bbqrec, files, tmp_path, monkeypatch):
-    epoch, output = training._epoch, tmp_path / "tokens.h5"
+    epoch, output = trainer._steps, tmp_path / "tokens.h5"
 
     def stop(*rest):
-        if rest[4] == 3:
+        if rest[-1] == 3:
             raise KeyboardInterrupt
         return epoch(*rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_epoch", stop)
+        patch.setattr(trainer, "_steps", stop)
         said = bbqrec("tokenize", files["features"], "-o", output, *flags(), "--json")
     error = json.loads(said.err.splitlines()[-1])
     assert (said.status, error["error"], said.out) == (130, "interrupted", "")

@@ -18,9 +18,9 @@ from bbqrec_cli.errors import DataError, InterruptedRunError, MissingPackageErro
 from bbqrec_cli.records import Catalogue, Feature, Features, Sequences, Tokens, TrainedModel
 from bbqrec_cli.stages.tokenize import TokenizeConfig, run
 from bbqrec_cli.tokenizers.assignment.config import AssignmentResult
-from bbqrec_cli.training import trainer
 from bbqrec_cli.tokenizers.base import Encoding, Sampling
 from bbqrec_cli.tokenizers.registry import TOKENIZERS, build_tokenizer, tokenizer_config
+from bbqrec_cli.training import trainer
 
 ITEMS, USERS = 12, 30
 LACKING = {"text": 10, "image": 5}

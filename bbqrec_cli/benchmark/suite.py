@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.config import configure, did_you_mean, from_mapping, input_files, load_toml, option, role_of
+from bbqrec_cli.config import did_you_mean, from_mapping, load_toml, option
 from bbqrec_cli.errors import MissingFileError, UsageError
 from bbqrec_cli.stages.embed import EmbedConfig
 from bbqrec_cli.stages.evaluate import EvaluateConfig
@@ -183,7 +183,9 @@ def _system(table: dict[str, Any], where: str, tokenizers: Mapping[str, Tokenize
     name, tokenizer = table.pop("name"), table.pop("tokenizer", "")
     if tokenizer and tokenizer not in tokenizers:
         known = ", ".join(tokenizers) or "there is none"
-        raise UsageError(f"{where}: tokenizer is {tokenizer!r}; known: {known}{did_you_mean(str(tokenizer), tokenizers)}")
+        raise UsageError(
+            f"{where}: tokenizer is {tokenizer!r}; known: {known}{did_you_mean(str(tokenizer), tokenizers)}"
+        )
     config = _stage(TrainConfig, {"model": name} | table, where, open_ended=True)
     resolved = _options(where, model_config, config.model, config)
     return System(name=name, tokenizer=tokenizer, config=config, resolved=resolved)

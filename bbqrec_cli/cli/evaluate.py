@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from typing import Any
-
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -20,11 +19,12 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
             for row in with_intervals(result.aggregates, result.confidence)
         ]
         head = f"{result.output}: {result.model}, {result.split}, {result.users} users, {result.seconds:.0f} s"
+        head += f", {result.ms_per_user:.3g} ms per user"
         if result.unevaluated:
             console.log(f"{result.unevaluated} users have fewer than 3 items and are not evaluated")
         columns = ("p (t-test)", "p (Wilcoxon)") if result.significance else ()
         main = table("", ("metric", "mean", "95% interval", *columns), rows)
-        console.result(result.to_json(), head, main, *cold_table(result.cold), *diagnosis_tables(result.diagnosis))
+        console.result(result.to_json(), head, main, *cold_line(result.cold), *diagnosis_tables(result.diagnosis))
 
 
 def with_intervals(means: dict[str, float], confidence: dict[str, tuple[float, float]]) -> list[tuple[Any, ...]]:
@@ -32,12 +32,13 @@ def with_intervals(means: dict[str, float], confidence: dict[str, tuple[float, f
     return [(name, means[name], "{:.4f} … {:.4f}".format(*ends)) for name, ends in confidence.items()]
 
 
-def cold_table(cold: dict[str, Any]) -> list[Any]:
-    """The metrics over targets that nobody took in training, where there are some."""
+def cold_line(cold: dict[str, Any]) -> list[str]:
+    """The metrics over targets without a training interaction, where there are some: they are in the table, too."""
     if not cold["users"]:
         return []
-    title = f"Cold: {cold['users']} users whose target has no training interaction"
-    return [table(title, ("metric", "mean", "95% interval"), with_intervals(cold, cold["confidence"]))]
+    figures = ", ".join(f"{name} {cold[name]:.4f}" for name in cold["confidence"])
+    whose = "1 user's target has" if cold["users"] == 1 else f"{cold['users']} users' targets have"
+    return [f"of these, cold: {whose} no training interaction: {figures}"]
 
 
 def diagnosis_tables(found: dict[str, Any] | None) -> list[Any]:

@@ -26,12 +26,19 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         lines = [f"made from {p['path']} ({p['kind']}, sha256 {p['sha256'][:16]}…)" for p in found["parents"]]
         lines.append(", ".join(f"{shapes[p]['shape'][0]:,} {what}" for what, p in COUNTED.items() if p in shapes))
         # A model's settings stand in its configuration too.
-        lines.append(told({key: value for key, value in found["attributes"].items() if key != "settings"}))
+        about = {key: value for key, value in found["attributes"].items() if key not in ("settings", "origin")}
+        lines += [told(about), ran_on(found["attributes"].get("origin", {}))]
         # Nor are the files it was made from said twice.
         made_from = {each["path"] for each in found["parents"]}
         own = {k: v for k, v in found["config"].items() if not (isinstance(v, str) and Path(v).name in made_from)}
         lines.append(f"configuration: {told(own)}")
         console.result(found, head, *filter(None, lines), "datasets:", grid(rows(shapes)))
+
+
+def ran_on(origin: dict[str, Any]) -> str:
+    """Where it was computed, as far as the file says so."""
+    commit = f"commit {origin['commit'][:12]}" if origin.get("commit") else "a commit that is not known"
+    return f"computed on {origin['device']} in {origin['precision']}, {commit}" if origin else ""
 
 
 def told(values: dict[str, Any]) -> str:

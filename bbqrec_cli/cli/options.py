@@ -8,6 +8,7 @@ import os
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,7 +56,7 @@ def command(
 ) -> Callable[[Callable], Callable]:
     """Register `function(config, console)` as `bbqrec NAME`, with a flag for every field of the configuration classes.
 
-    Where a class has a `registry`, its methods' options are flags too; --help shows those of the chosen method, and they
+    Where a class has a `registry`, its methods' options are flags too; --help shows those of the chosen method. They
     arrive as the mapping `config.options`. Of several classes, the first one whose required fields are all given is
     built (`AppendConfig` needs --append), else the last.
 
@@ -113,7 +114,7 @@ def chosen_method(config_class: type, arguments: Sequence[str]) -> str:
     registry, choice = getattr(config_class, "registry", None), getattr(config_class, "choice", "")
     if registry is None:
         return ""
-    named = dict(zip(arguments, arguments[1:], strict=False))
+    named = dict(pairwise(arguments))
     named |= dict(each.split("=", 1) for each in arguments if each.startswith("--") and "=" in each)
     command_name = next((each for each in arguments if each in COMMANDS), "")
     found = named.get(flag(choice), "")
@@ -150,7 +151,10 @@ def build(
         given = settings | given
     needed = [[f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING] for cls in classes]
     fitting = (cls for cls, names in zip(classes, needed, strict=True) if names and set(names) <= given.keys())
-    return configure(next(fitting, classes[-1]), given, where="the command line", origins=origins)
+    chosen: Any = next(fitting, classes[-1])
+    for key in given.keys() - {f.name for f in dataclasses.fields(chosen)} if hasattr(chosen, "alone") else ():
+        raise UsageError(f"{chosen.alone}: {flag(key)} has no say", "leave it out")
+    return configure(chosen, given, where="the command line", origins=origins)
 
 
 def _parameters(classes: Sequence[type], registry: Any, chosen: str) -> list[inspect.Parameter]:

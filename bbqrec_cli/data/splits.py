@@ -17,7 +17,7 @@ SPLITS = ("validation", "test")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class HeldOut:
-    """One target a user.
+    """One target per user.
 
     users (n,) rows of users; histories (n, T) rows of items, oldest first, filled with PAD on the right; targets (n,).
     """
@@ -25,6 +25,10 @@ class HeldOut:
     users: np.ndarray
     histories: np.ndarray
     targets: np.ndarray
+
+    def first(self, users: int) -> HeldOut:
+        """The first so many users only."""
+        return HeldOut(users=self.users[:users], histories=self.histories[:users], targets=self.targets[:users])
 
     def every(self, step: int) -> HeldOut:
         """Every `step`-th user only."""

@@ -30,6 +30,8 @@ class Alive:
     """(I,) bool, in item rows."""
     excluded: Tensor
     """(B, S) places of the excluded items in the trie's order, sorted, I where there is none."""
+    before: Tensor
+    """(I + 1,) how many allowed items stand before each place of the trie's order."""
 
     @classmethod
     def of(cls, trie: Trie, allowed: Tensor | None, exclude: Tensor | None, users: int) -> Alive:
@@ -37,22 +39,22 @@ class Alive:
         device = trie.order.device
         if allowed is None:
             allowed = torch.ones(trie.items, dtype=torch.bool, device=device)
+        before = pad(allowed[trie.order].cumsum(0), (1, 0))
         if exclude is None or not exclude.shape[1]:
-            return cls(trie, allowed, torch.full((users, 1), trie.items, device=device))
+            return cls(trie, allowed, torch.full((users, 1), trie.items, device=device), before)
         rows = exclude.clamp(min=0)
         counted = (exclude >= 0) & allowed[rows]
         places = torch.where(counted, trie.place[rows], trie.items).sort(dim=1).values
         again = torch.zeros_like(counted)
         again[:, 1:] = places[:, 1:] == places[:, :-1]
-        return cls(trie, allowed, torch.where(again, trie.items, places).sort(dim=1).values)
+        return cls(trie, allowed, torch.where(again, trie.items, places).sort(dim=1).values, before)
 
     def nodes(self, depth: int, nodes: Tensor) -> Tensor:
         """(B, n) bool for nodes (B, n) at `depth`: does a permitted item remain below?"""
         bounds = self.trie.bounds(depth)
         start, stop = bounds[nodes], bounds[nodes + 1]
-        permitted = torch.nn.functional.pad(self.allowed[self.trie.order].cumsum(0), (1, 0))
         removed = torch.searchsorted(self.excluded, stop) - torch.searchsorted(self.excluded, start)
-        return permitted[stop] - permitted[start] > removed
+        return self.before[stop] - self.before[start] > removed
 
     def places(self, places: Tensor) -> Tensor:
         """(B, n) bool for places (B, n) in the trie's order."""
@@ -65,7 +67,7 @@ class Trace:
     """What a search did, for who asks.
 
     dropped: (B,) the highest score of a node that any level dropped (begin with -inf): all items that score more were
-    found. nodes, scores: (B, W) a level, the beams that it kept.
+    found. nodes, scores: (B, W) per level, the beams that it kept.
     """
 
     dropped: Tensor
@@ -93,7 +95,7 @@ def beam_search(
     Args:
         step: logits of a level given the codes so far.
         width: beams W; at least k are kept.
-        over_children: normalise each level over the children that exist (else: a softmax over N a signal).
+        over_children: normalise each level over the children that exist (else: a softmax over N per signal).
         trace: takes down what the search did.
 
     Returns:

@@ -44,7 +44,8 @@ class Generator(Protocol):
 
     def encode(self, batch: Batch) -> Tensor: ...
     def stepper(self, encoded: Tensor, mask: Tensor) -> Step: ...
-    def dense_scores(self, encoded: Tensor, mask: Tensor) -> Tensor: ...
+    def dense_table(self) -> Tensor: ...
+    def dense_scores(self, encoded: Tensor, mask: Tensor, table: Tensor) -> Tensor: ...
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]: ...
 
 
@@ -188,7 +189,8 @@ class _Case:
         if self.model.dense is None:
             return {}
         wanted = Wanted(k=depth, beam=width)
-        dense, _ = top_items(self.model.dense_scores(self.encoded, self.batch.mask), wanted)
+        scores = self.model.dense_scores(self.encoded, self.batch.mask, self.model.dense_table())
+        dense, _ = top_items(scores, wanted)
         return {"dense": dense, "united": self.model.recommend(self.batch, wanted)[0]}
 
 

@@ -40,7 +40,7 @@ class Index:
 
 
 def signal_names(found: Sequence[Index]) -> tuple[tuple[str, ...], str]:
-    """A name for each file, and what was assumed in a sentence: MQL4GRec's capitals are pictures, its small letters texts."""
+    """A name for each file, and what was assumed: MQL4GRec's capitals are pictures, its small letters texts."""
     if len(found) == 1:
         return (SIGNAL,), ""
     small, capital = ([all(map(test, index.letters)) for index in found] for test in (str.islower, str.isupper))

@@ -315,7 +315,11 @@ def _features_out(features: Mapping[str, Feature]) -> tuple[dict[str, Any], dict
 
 def _features_in(file: File, item_ids: Sequence[str]) -> Columns[Feature]:
     """The features of an opened file, read from it anew when they are used."""
-    path, kind = file.path, file.kind
+    path, kind, names = file.path, file.kind, file.names("features")
+    for name in names:
+        for part in ("values", "present"):
+            if f"features/{name}/{part}" not in file:
+                raise BrokenFileError(f"{path}: /features/{name}/{part} is missing")
 
     def read(name: str) -> Feature:
         with open_file(path, kind) as again:
@@ -324,7 +328,7 @@ def _features_in(file: File, item_ids: Sequence[str]) -> Columns[Feature]:
         check_finite(values, item_ids, f"{path}: /features/{name}/values")
         return Feature(values=values, present=present, **about.get(name, {}))
 
-    return Columns(file.names("features"), read)
+    return Columns(names, read)
 
 
 def check_finite(values: np.ndarray, item_ids: Sequence[str], where: str, *, first: int = 0) -> None:

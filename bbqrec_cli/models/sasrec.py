@@ -22,7 +22,7 @@ class SASRec(Recommender):
     """Kang and McAuley (ICDM 2018), pre-norm, output tied to the item table.
 
     Args:
-        negatives: items drawn uniformly for each step's softmax, weighted so that its denominator is right in expectation
+        negatives: items drawn uniformly for each softmax, weighted so that its denominator is right in expectation
             (Bengio and Senécal 2008); 0: all items.
     """
 

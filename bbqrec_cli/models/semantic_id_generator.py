@@ -179,11 +179,12 @@ class SemanticIDGenerator(Recommender):
         if self.dense is None:
             return
         found: list[tuple[Tensor, Tensor]] = []
+        table = self.dense_table()
         for batch in batches:
             memory, last = self.encode(batch), batch.lengths.unsqueeze(1) - 1
             targets, visible = batch.targets.gather(1, last), batch.mask.unsqueeze(1)
             generated = self.log_probabilities(memory, visible, targets) - self.log_sharing[targets]
-            found.append((generated[:, 0], self.dense_scores(memory, batch.mask).gather(1, targets)[:, 0]))
+            found.append((generated[:, 0], self.dense_scores(memory, batch.mask, table).gather(1, targets)[:, 0]))
         self.dense.calibrate(*(torch.cat(part) for part in zip(*found, strict=True)))
 
     def _asked(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -301,22 +302,24 @@ class SemanticIDGenerator(Recommender):
         width = max(wanted.beam, wanted.k)
         children = [int(self.trie.child_bounds(depth).diff().max()) for depth in range(self.levels)]
         widest = max(children[0], width * max([*children[1:], self.size]), self.trie.items if self.dense else 0)
-        found = []
+        table, found = None if self.dense is None else self.dense_table(), []
         for rows in torch.arange(len(batch.items), device=batch.items.device).split(max(1, CELLS // widest)):
             exclude = None if wanted.exclude is None else wanted.exclude[rows]
-            found.append(self._search(Batch(batch.items[rows], batch.targets[rows]), wanted, exclude))
+            found.append(self._search(Batch(batch.items[rows], batch.targets[rows]), wanted, exclude, table))
         return torch.cat([items for items, _ in found]), torch.cat([scores for _, scores in found])
 
-    def _search(self, batch: Batch, wanted: Wanted, exclude: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _search(
+        self, batch: Batch, wanted: Wanted, exclude: Tensor | None, table: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         encoded, width = self.encode(batch), max(wanted.beam, wanted.k)
         items, scores = beam_search(
             self.trie, self.stepper(encoded, batch.mask), width=width, k=wanted.k if self.dense is None else width,
             alive=Alive.of(self.trie, wanted.allowed, exclude, len(batch.items)), over_children=self.over_children,
         )  # fmt: skip
-        if self.dense is None:
+        if self.dense is None or table is None:
             return items, scores
         # The best of either head stand for election, and each head says what it thinks of the other's.
-        dense = self.dense_scores(encoded, batch.mask)
+        dense = self.dense_scores(encoded, batch.mask, table)
         more, _ = top_items(dense, Wanted(k=width, allowed=wanted.allowed, exclude=exclude))
         more = more.masked_fill((more.unsqueeze(2) == items.unsqueeze(1)).any(2), PAD)
         generated = item_log_probabilities(
@@ -327,12 +330,20 @@ class SemanticIDGenerator(Recommender):
         scores = torch.cat([scores, generated], dim=1) - self.log_sharing[rows]
         return best_items(self.trie, items, self.dense.unite(scores, dense.gather(1, rows)), wanted.k)
 
-    def dense_scores(self, encoded: Tensor, mask: Tensor) -> Tensor:
-        """log P of all items by the dense head after the histories `encoded` (B, T·L, D), (B, I) float32."""
+    def dense_table(self) -> Tensor:
+        """The dense head's vectors of all items, (I, D)."""
         assert self.dense is not None
+        with torch.autocast(self.codes.device.type, enabled=False):
+            return self.dense.table(self.composed())
+
+    def dense_scores(self, encoded: Tensor, mask: Tensor, table: Tensor) -> Tensor:
+        """log P of all items by the dense head after the histories `encoded` (B, T·L, D), (B, I) float32.
+
+        table: as `dense_table` gives it.
+        """
         states = self.last_states(encoded, mask.unsqueeze(1))[:, 0]
         with torch.autocast(states.device.type, enabled=False):
-            return (states.float() @ self.dense.table(self.composed()).T).log_softmax(1)
+            return (states.float() @ table.T).log_softmax(1)
 
     def stepper(self, encoded: Tensor, mask: Tensor) -> Step:
         """How a search asks for a level's logits after the histories `encoded` (B, T·L, D)."""
@@ -365,4 +376,4 @@ class SemanticIDGenerator(Recommender):
         scores = torch.cat(parts, dim=1)
         if self.dense is None:
             return scores
-        return self.dense.unite(scores - self.log_sharing, self.dense_scores(memory, batch.mask))
+        return self.dense.unite(scores - self.log_sharing, self.dense_scores(memory, batch.mask, self.dense_table()))

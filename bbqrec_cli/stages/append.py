@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bbqrec_cli.config import option, stored
 from bbqrec_cli.errors import DataError
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class AppendConfig(AssignmentConfig):
     """Options of `bbqrec tokenize --append`."""
+
+    alone: ClassVar[str] = "--append keeps the tokenizer of its file"
+    """Why options of `tokenize` that are not among these are refused."""
 
     append: Path = option(
         help="Tokens file that stays as it is, to the last code; items that it lacks get codes, by its tokenizer.",

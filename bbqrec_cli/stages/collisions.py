@@ -152,13 +152,13 @@ def read_all(config: CollisionsConfig, progress: Progress) -> list[Ids]:
 def read_ids(path: Path) -> Ids:
     """Item ids, titles ('' in a published index) and semantic IDs of a tokens file, a model file or an index."""
     from bbqrec_cli.collisions.analysis import Ids
+    from bbqrec_cli.formats.semantic_id_json import SIGNAL, read_index
     from bbqrec_cli.hdf5 import read_codes
     from bbqrec_cli.records import Codes
-    from bbqrec_cli.formats.semantic_id_json import SIGNAL, read_index
 
     if path.suffix.lower() != ".json":
         catalogue, codes = read_codes(path)
-        return Ids(label=str(path), item_ids=catalogue.item_ids, titles=catalogue.titles, codes=codes)
+        return Ids(label=str(path), item_ids=list(catalogue.item_ids), titles=catalogue.titles, codes=codes)
     item_ids, values = read_index(path)
     codes = Codes(codes=values, modalities=(SIGNAL,), method="published", codebook_size=int(values.max()) + 1)
     return Ids(label=str(path), item_ids=item_ids, titles=[""] * len(item_ids), codes=codes)

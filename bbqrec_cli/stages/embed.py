@@ -40,11 +40,11 @@ class EmbedConfig(StageConfig):
     )
     text_model: str = option(
         "", "sentence-transformers model, name or folder; empty: the one of bbqrec[offline-text].", role="input",
-        hub=True,
+        hub=True, agreed=True,
     )  # fmt: skip
     image_model: str = option(
         "", "CLIP-like model, name or folder, or descriptor (empty: the same): no weights, offline.", role="input",
-        hub=True,
+        hub=True, agreed=True,
     )  # fmt: skip
     batch_size: int = option(64, "Texts or pictures at once.", minimum=1)
     max_length: int = option(0, "Tokens of a text that are read; 0: as many as the model is made for.", minimum=0)

@@ -89,8 +89,8 @@ def run(config: PrepareConfig, progress: Progress = SILENT) -> PrepareResult:
     dataset = to_dataset(interactions, items, text_fields, progress)
     result = counts(config.output, items, dataset, text_fields)
     said = result.to_json()
-    record = stored(config) | {"options": stored(options), "min_user_interactions": min_user, "min_item_interactions": min_item}
-    record |= {"text_fields": said["text_fields"]}
+    record = stored(config) | {"options": stored(options), "text_fields": said["text_fields"]}
+    record |= {"min_user_interactions": min_user, "min_item_interactions": min_item}
     record["counts"] = {key: value for key, value in said.items() if key not in ("output", "text_fields")}
     write_dataset(config.output, dataset, config=record, parents=source.files, force=config.force)
     return result
@@ -127,7 +127,7 @@ def to_dataset(interactions: Interactions, items: Items, text_fields: tuple[str,
     """The record that is written; its texts are made of the fields `text_fields`."""
     import numpy as np
 
-    from bbqrec_cli.records import Catalogue, Dataset, Sequences
+    from bbqrec_cli.records import Catalogue, Dataset, Sequences, Vocabulary
 
     lengths = np.bincount(interactions.users, minlength=len(interactions.user_ids))
     sequences = Sequences(
@@ -137,8 +137,8 @@ def to_dataset(interactions: Interactions, items: Items, text_fields: tuple[str,
     )
     titles = items.fields.get("title") or items.fields.get("name") or [""] * len(interactions.item_ids)
     catalogue = Catalogue(
-        user_ids=interactions.user_ids,
-        item_ids=interactions.item_ids,
+        user_ids=Vocabulary(interactions.user_ids),
+        item_ids=Vocabulary(interactions.item_ids),
         titles=titles,
         sequences=sequences,
         attributes=attributes(items),

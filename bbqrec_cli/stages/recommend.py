@@ -41,9 +41,7 @@ class RecommendConfig(StageConfig):
     filter: tuple[str, ...] = option(
         (), "attribute=value: only items with it, in any case; repeated: all must hold.", repeatable=True
     )
-    allow: Path | None = option(
-        None, "File of item ids, one per line: only these are recommended.", role="input"
-    )
+    allow: Path | None = option(None, "File of item ids, one per line: only these are recommended.", role="input")
     batch_size: int = option(64, "Users at once; --stdin reads so many lines before it answers.", minimum=1)
 
 
@@ -72,8 +70,11 @@ def run(
     session = Session.open(config.model, config.tokens, resolve_device(config.device))
     catalogue = session.catalogue
     allowed = permitted(catalogue, config.filter, config.allow)
-    asked = {"history": config.history, "users": config.user, "first": config.users or FIRST_USERS}
-    requests = of_lines(lines, catalogue) if config.stdin else iter(of_options(catalogue, **asked))
+    if config.stdin:
+        requests = of_lines(lines, catalogue)
+    else:
+        first = config.users or FIRST_USERS
+        requests = iter(of_options(catalogue, history=config.history, users=config.user, first=first))
     enough = True
     for batch in batches(requests, config.batch_size):
         for found in session.answer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,7 +17,9 @@ from bbqrec_cli.tokenizers.assignment.config import AssignmentConfig, Assignment
 from bbqrec_cli.tokenizers.registry import TOKENIZERS, tokenizer_config
 
 if TYPE_CHECKING:
-    from bbqrec_cli.records import Catalogue
+    import numpy as np
+
+    from bbqrec_cli.records import Catalogue, Feature
     from bbqrec_cli.tokenizers.base import TokenizerInput
 
 
@@ -116,23 +119,22 @@ def tokenizer_input(config: TokenizeConfig, tokenizer: Any) -> tuple[Catalogue, 
     """The catalogue, and what the tokenizer may see of it: the features, of all items or of a sample, and the training
     part of the sequences; validation for the figures."""
     from bbqrec_cli.data.splits import leave_last_out
-    from bbqrec_cli.hdf5 import read_catalogue, read_features, read_present
+    from bbqrec_cli.hdf5 import read_catalogue, read_item_data, read_present
     from bbqrec_cli.tokenizers.assignment.blocks import draw_sample, read_sample
     from bbqrec_cli.tokenizers.base import TokenizerInput
 
-    features, present, sample = {}, {}, None
-    if tokenizer.needs_features:
-        present = read_present(config.features)
-        whole = read_features(config.features)
-        catalogue, features = whole.catalogue, whole.features
-    else:
-        catalogue = read_catalogue(config.features)
+    present = read_present(config.features) if tokenizer.needs_features else {}
+    sample: np.ndarray | None = None
     if config.fit_items:
         sample = draw_sample(tokenizer, config.method, present, config.fit_items, seed=config.seed)
+    catalogue, data = read_item_data(config.features) if sample is None else (read_catalogue(config.features), None)
+    features: Mapping[str, Feature] = {}
     if sample is not None:
-        features, present = read_sample(config.features, tuple(present), sample, catalogue.items), None
+        features = read_sample(config.features, tuple(present), sample, catalogue.items)
+    elif data is not None and tokenizer.needs_features:
+        features = data.features
     split = leave_last_out(catalogue.sequences)
     return catalogue, TokenizerInput(
         item_ids=catalogue.item_ids, features=features, train=split.train, validation=split.validation, sample=sample,
-        having=present,
+        having=present if sample is None else None,
     )  # fmt: skip

@@ -45,7 +45,7 @@ class TokenizerInput:
         return len(self.item_ids if self.sample is None else self.sample)
 
     @property
-    def present(self) -> dict[str, np.ndarray]:
+    def present(self) -> Mapping[str, np.ndarray]:
         """Feature -> (I,) bool."""
         return self.having or {name: feature.present for name, feature in self.features.items()}
 
@@ -79,7 +79,7 @@ Encode = Callable[[Mapping[str, Feature]], Encoded]
 
 
 class Tokenizer(Protocol):
-    """A tokenizer is made from its configuration (`options/`) and its name, and fitted once.
+    """A tokenizer is made from its configuration (`options/`) and fitted once.
 
     needs_features: whether it reads features; where it does not, any file with items will do.
     """
@@ -121,7 +121,7 @@ class Sampling(Encoding, Protocol):
 
 
 def standardized(feature: Feature, *, block: int = 4096) -> np.ndarray:
-    """(I, d) float32: mean 0 and variance 1 per column over the items that have the feature; zeros where it is absent."""
+    """(I, d) float32: mean 0, variance 1 per column over the items that have the feature; zeros where it is absent."""
     return standardize(feature, *standardisation(feature, block=block), block=block)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,35 +45,34 @@ def side_by_side(parts: Sequence[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
-def content_names(signals: Sequence[str], present: Mapping[str, np.ndarray], *, method: str) -> tuple[str, ...]:
-    """The features that `signals` name; the text, or what there is, if they name none.
+def content_names(config: Any, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """The features that `config.signals` names; the text, or what there is, if it names none.
 
     Args:
         present: feature -> (I,) bool.
-        method: the tokenizer's name, for the messages.
 
     Raises:
         DataError: one that was asked for is not in the file or no item has it; there is none at all.
     """
     there = usable(present)
-    names = signals or (("text",) if "text" in there else there)
+    names = config.signals or (("text",) if "text" in there else there)
     for name in names:
         if name not in there:
             has = f"the file has {', '.join(there) or 'none'}{did_you_mean(name, there)}"
             what = "no item has it" if name in present else has
-            hint = f"{method} quantises content, not ids" if name == "id" else "bbqrec embed, or other --signals"
+            hint = f"{config.name} quantises content, not ids" if name == "id" else "bbqrec embed, or other --signals"
             raise DataError(f"--signals names {name!r}; {what}", hint)
     if not names:
-        raise DataError(f"the features file holds no features, and {method} quantises content", "bbqrec embed")
+        raise DataError(f"the features file holds no features, and {config.name} quantises content", "bbqrec embed")
     return tuple(names)
 
 
-def choose_content(signals: Sequence[str], inputs: TokenizerInput, *, method: str) -> Content:
+def choose_content(config: Any, inputs: TokenizerInput) -> Content:
     """The features of `content_names` side by side.
 
     Raises: as `content_names`.
     """
-    names = content_names(signals, inputs.present, method=method)
+    names = content_names(config, inputs.present)
     chosen = {name: inputs.features[name] for name in names}
     return Content(values=side_by_side([standardized(feature) for feature in chosen.values()]), features=chosen)
 

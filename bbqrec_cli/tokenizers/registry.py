@@ -39,4 +39,4 @@ def current_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def build_tokenizer(method: str, config: Any) -> Any:
     """The tokenizer of a configuration made by `tokenizer_config`."""
-    return TOKENIZERS.implementation(method)(config, name=method)
+    return TOKENIZERS.implementation(method)(config)

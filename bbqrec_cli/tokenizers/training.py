@@ -27,10 +27,17 @@ class TokenizerNetwork(nn.Module, ABC):
     """What is trained. Parameters whose names begin with 'clubs.' are θ and have their own optimiser."""
 
     @abstractmethod
-    def loss(self, batch: Any, world: World = ALONE) -> dict[str, torch.Tensor]:
-        """{'loss', …}: this process's share of what is minimised, and of its parts for the figures; scalars."""
+    def loss(self, batch: Any, world: World = ALONE, encoded: Any = None) -> dict[str, torch.Tensor]:
+        """{'loss', …}: this process's share of what is minimised, and of its parts for the figures; scalars.
 
-    def likelihood(self, batch: Any) -> torch.Tensor | None:
+        encoded: what `encoded` gave for the batch, if it was asked.
+        """
+
+    def encoded(self, batch: Any) -> Any:
+        """What θ's step and the losses share of a batch, computed once; None where they share nothing."""
+        return None
+
+    def likelihood(self, batch: Any, encoded: Any = None) -> torch.Tensor | None:
         """What θ's optimiser minimises before each main step, a scalar; None where the batch says nothing of θ."""
         return None
 
@@ -70,11 +77,13 @@ class TokenizerTask(Task):
     def losses(self, batch: Any, run: RunSettings) -> Iterator[tuple[str, Losses]]:
         """θ's likelihood first, then the network's losses."""
         network = cast(TokenizerNetwork, self.module)
-        likelihood = network.likelihood(batch) if "theta" in self.optimisers else None
+        with autocast(run.device, run.precision):
+            encoded = network.encoded(batch)
+        likelihood = network.likelihood(batch, encoded) if "theta" in self.optimisers else None
         if likelihood is not None:
             yield "theta", {"loss": likelihood / run.world.size}
         with autocast(run.device, run.precision):
-            parts = network.loss(batch, run.world)
+            parts = network.loss(batch, run.world, encoded)
         yield "main", parts
 
     def before_epoch(self, epoch: int) -> None:

@@ -105,10 +105,10 @@ class Task(ABC):
     def plan(self, epoch: int, steps: int) -> tuple[int, int, int]:
         """(steps before this epoch, steps in all, steps of rising rate) of the schedule, given this epoch's steps."""
 
-    def resumed(self, epoch: int) -> None:
+    def resumed(self, epoch: int) -> None:  # noqa: B027
         """Called when a run goes on after `epoch` (from 0), before the optimisers get their state."""
 
-    def before_epoch(self, epoch: int) -> None:
+    def before_epoch(self, epoch: int) -> None:  # noqa: B027
         """What happens before an epoch (from 0)."""
 
     def reports(self, epoch: int) -> bool:
@@ -145,7 +145,7 @@ class Fitted:
         return bool(patience) and self.best_epoch > 0 and len(later) >= patience
 
 
-def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitted:  # noqa: B008
+def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitted:
     """Train `task.module` in place and leave it with the weights of the epoch that is kept, in eval mode.
 
     Raises:
@@ -173,7 +173,8 @@ def _run_epoch(task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted,
     task.before_epoch(epoch)
     run.world.spread(task.module)
     row: Row = {"epoch": epoch + 1} | _steps(task, run, epoch)
-    best, seconds = {}, time.perf_counter() - began
+    best: dict[str, Any] = {}
+    seconds = time.perf_counter() - began
     last = epoch + 1 == task.epochs or stopping.over(fitted.seconds + seconds)
     if task.reports(epoch) and (last or (epoch + 1) % stopping.validate_every == 0):
         figures = task.report(epoch)

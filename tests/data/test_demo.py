@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from bbqrec_cli.data.sources import demo
-from bbqrec_cli.data.sources.options.demo import DemoOptions
 from bbqrec_cli.data.sources.demo import KINDS, THEMES, Demo
 from bbqrec_cli.data.sources.demo_pictures import LOOKS, draw
+from bbqrec_cli.data.sources.options.demo import DemoOptions
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.progress import SILENT
 
@@ -163,9 +163,8 @@ def same(one: Demo, other: Demo) -> bool:
 
 
 def test_the_seed_is_all_that_matters():
-    small = {"size": "small"}
-    assert same(Demo([], DemoOptions(**small), seed=0, progress=SILENT), Demo([], DemoOptions(**small), seed=0, progress=SILENT))
-    one, other = Demo([], DemoOptions(**small), seed=0, progress=SILENT), Demo([], DemoOptions(**small), seed=1, progress=SILENT)
+    one, again, other = (Demo([], DemoOptions(size="small"), seed=seed, progress=SILENT) for seed in (0, 0, 1))
+    assert same(one, again)
     few = one.interactions().item_ids[:10]
     assert not np.array_equal(one.interactions().items, other.interactions().items)
     assert one.items(few).fields["title"] != other.items(few).fields["title"]

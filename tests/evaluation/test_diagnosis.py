@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers import new_generator
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.data.splits import HeldOut
@@ -115,7 +116,7 @@ def generator(**settings) -> SemanticIDGenerator:
         codebook_size=3,
     )  # fmt: skip
     torch.manual_seed(0)
-    model = SemanticIDGenerator(items=ITEMS, codes=codes, width=8, heads=2, variant="no-similarity", **settings)
+    model = new_generator(codes, width=8, heads=2, variant="no-similarity", **settings)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(4).add_(0.1 * torch.randn_like(parameter))
@@ -163,7 +164,7 @@ def test_heads_alone_and_together(monkeypatch):
 def model_file(catalogue, codes, tmp_path):
     settings = {"width": 8, "heads": 2, "layers": 1, "decoder_layers": 1}
     torch.manual_seed(0)
-    weights = {k: v.numpy() for k, v in SemanticIDGenerator(items=12, codes=codes, **settings).state_dict().items()}
+    weights = {k: v.numpy() for k, v in new_generator(codes, **settings).state_dict().items()}
     trained = TrainedModel(catalogue=catalogue, name="bbqrec", settings=settings, weights=weights, codes=codes)
     hdf5.write_model(tmp_path / "generator.h5", trained, config={})
     return tmp_path / "generator.h5"

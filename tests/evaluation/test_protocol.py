@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import new_model
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.models.base import Recommender
-from bbqrec_cli.models.registry import build_model, model_config, model_settings
 from bbqrec_cli.records import Catalogue, Codes, Sequences, TrainedModel
 from bbqrec_cli.stages.evaluate import EvaluateConfig, run
 
@@ -55,8 +55,7 @@ def walks() -> Catalogue:
 def model(request, shared_ids) -> tuple[str, Recommender]:
     """With large random weights, so that every history has an order of its own."""
     torch.manual_seed(0)
-    settings = model_settings(model_config(request.param, SMALL))
-    made = build_model(request.param, settings, items=ITEMS, codes=shared_ids).eval()
+    made = new_model(request.param, ITEMS, shared_ids, **SMALL).eval()
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.mul_(5).add_(0.3 * torch.randn_like(parameter))
@@ -68,7 +67,7 @@ def path(model, walks, shared_ids, tmp_path) -> Path:
     name, made = model
     weights = {key: value.numpy() for key, value in made.state_dict().items()}
     trained = TrainedModel(
-        catalogue=walks, name=name, settings=SMALL, weights=weights, codes=shared_ids if made.needs_codes else None
+        catalogue=walks, name=name, settings=SMALL, weights=weights, codes=shared_ids if "codes" in made.needs else None
     )
     hdf5.write_model(tmp_path / "model.h5", trained, config={})
     return tmp_path / "model.h5"
@@ -79,7 +78,8 @@ def ranking(model: Recommender, history: list[int]) -> list[int]:
     """All items, best first; those of one score, which share an ID, in the order of their rows."""
     items = torch.tensor([history])
     batch = Batch(items, torch.full_like(items, PAD))
-    scores = model.score_all(batch)[0] if model.needs_codes else model.table.weight @ model.states(batch)[0, -1]
+    by_codes = "codes" in model.needs
+    scores = model.score_all(batch)[0] if by_codes else model.table.weight @ model.states(batch)[0, -1]
     return sorted(range(ITEMS), key=lambda item: (-round(float(scores[item]), 5), item))
 
 

@@ -78,6 +78,7 @@ RECORDS: dict[str, dict[str, Any]] = {
         "model": dataclasses.replace(MODEL, codes=CODES2),
         "metrics": dataclasses.replace(METRICS, cold=np.array([False, True])),
     },
+    "v3": {"model": dataclasses.replace(MODEL, codes=CODES2, features={"text": TEXT})},
 }
 """Version -> kind -> what its file says."""
 CHECKPOINT = ({"model/weight": np.arange(3)}, {"epoch": 7})

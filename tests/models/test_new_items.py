@@ -7,12 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from helpers import new_model
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Wanted
 from bbqrec_cli.models.new_items import first_tuples, grown_weights, with_tokens
-from bbqrec_cli.models.registry import build_model, load_model
+from bbqrec_cli.models.registry import load_model
 from bbqrec_cli.records import Tokens, TrainedModel
 
 CPU = torch.device("cpu")
@@ -37,7 +38,7 @@ def grown(tokens) -> Tokens:
 def trained(tokens: Tokens, name: str = "bbqrec", **changes) -> TrainedModel:
     settings = {"width": 8, "layers": 1, "decoder_layers": 1, "heads": 2, "similarity_buckets": 10} | changes
     torch.manual_seed(0)
-    model = build_model(name, settings, items=12, codes=tokens.codes)
+    model = new_model(name, 12, tokens.codes, **settings)
     for parameter in model.parameters():
         parameter.data.normal_()
     weights = {key: value.numpy() for key, value in model.state_dict().items()}

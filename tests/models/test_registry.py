@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers import new_generator
 
+from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.registry import load_model
-from bbqrec_cli.models.semantic_id_generator import SemanticIDGenerator
 from bbqrec_cli.records import TrainedModel
 
 
@@ -13,11 +14,26 @@ from bbqrec_cli.records import TrainedModel
 def test_a_model_of_the_days_when_tuple_vectors_were_a_switch(switch, word, catalogue, codes):
     small = {"width": 8, "heads": 2, "layers": 1, "decoder_layers": 1}
     weights = {
-        name: value.numpy()
-        for name, value in SemanticIDGenerator(items=12, codes=codes, tuple_vectors=word, **small).state_dict().items()
+        name: value.numpy() for name, value in new_generator(codes, tuple_vectors=word, **small).state_dict().items()
     }
     settings = {**small, "tuple_vectors": switch}
     trained = TrainedModel(catalogue=catalogue, name="bbqrec", settings=settings, weights=weights, codes=codes)
     model = load_model(trained, torch.device("cpu"))
     assert (model.tuples is not None) == switch
     np.testing.assert_array_equal(model.tokens.weight.detach().numpy(), weights["tokens.weight"])
+
+
+@pytest.mark.parametrize(("setting", "kept", "gone"), [("signal_weights", False, True), ("label_smoothing", 0.0, 0.1)])
+def test_a_model_of_the_days_when_there_were_more_options(setting, kept, gone, catalogue, codes):
+    """At the value that is what models without the option do it opens; at another one it is refused, not misread."""
+    small = {"width": 8, "heads": 2, "layers": 1, "decoder_layers": 1}
+    weights = {name: value.numpy() for name, value in new_generator(codes, **small).state_dict().items()}
+
+    def load(value):
+        settings = {**small, setting: value}
+        trained = TrainedModel(catalogue=catalogue, name="bbqrec", settings=settings, weights=weights, codes=codes)
+        return load_model(trained, torch.device("cpu"))
+
+    load(kept)
+    with pytest.raises(DataError, match=f"{setting} = {gone}, an option that bbqrec no longer has"):
+        load(gone)

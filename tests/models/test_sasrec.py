@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import new_model
 from torch import nn
 
 from bbqrec_cli.data.batches import Batch
@@ -17,7 +18,7 @@ ITEMS, WIDTH, HEADS = 30, 16, 2
 @pytest.fixture
 def model() -> SASRec:
     torch.manual_seed(0)
-    model = SASRec(items=ITEMS, width=WIDTH, heads=HEADS, layers=2, dropout=0.0, history=8)
+    model = new_model("sasrec", ITEMS, width=WIDTH, heads=HEADS, layers=2, dropout=0.0, history=8)
     with torch.no_grad():
         for parameter in model.parameters():  # the start is too small to tell right from wrong
             parameter.copy_(torch.randn_like(parameter) * 0.5)

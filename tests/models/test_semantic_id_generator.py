@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from helpers import new_generator
 
-from bbqrec_cli.data.batches import Batch, PrefixBatches, WindowBatches
+from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD, leave_last_out, pad
 from bbqrec_cli.decoding.beam import item_log_probabilities
 from bbqrec_cli.errors import DataError
@@ -35,7 +36,7 @@ def generator(levels: int = 2, signals: int = 2, *, sharp: float = 4.0, **settin
     torch.manual_seed(0)
     codes = some_codes(levels, signals)
     settings = {"width": 8, "layers": 1, "decoder_layers": 1, "heads": 2, "dropout": 0.0} | settings
-    model = SemanticIDGenerator(items=ITEMS, codes=codes, **settings)
+    model = new_generator(codes, **settings)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(sharp).add_(0.1 * torch.randn_like(parameter))
@@ -52,11 +53,9 @@ def test_the_decoder_starts_from_the_last_visible_item():
 
 def test_free_tuple_vectors_are_of_the_first_level_only_and_start_at_nothing(batch):
     torch.manual_seed(0)
-    with_them = SemanticIDGenerator(items=ITEMS, codes=some_codes(2, 2), width=8, heads=2, dropout=0.0).eval()
+    with_them = new_generator(some_codes(2, 2), width=8, heads=2, dropout=0.0).eval()
     torch.manual_seed(0)
-    without = SemanticIDGenerator(
-        items=ITEMS, codes=some_codes(2, 2), width=8, heads=2, dropout=0.0, tuple_vectors="none"
-    ).eval()
+    without = new_generator(some_codes(2, 2), width=8, heads=2, dropout=0.0, tuple_vectors="none").eval()
     torch.testing.assert_close(with_them.score_all(batch), without.score_all(batch))
     assert with_them.tuples.shape == (len(np.unique(with_them.codes[:, 0].numpy(), axis=0)), 8)
     assert without.tuples is None
@@ -84,26 +83,9 @@ def test_composed_tuple_vectors_are_the_mean_of_the_codes_below():
     assert generator(1, 2, tuple_vectors="composed").of_tuples() is None, "nothing is below"
 
 
-def test_weights_of_signals_scale_what_each_says(batch):
-    """They start at one, and a signal of weight 0 leaves the choice to the others."""
-    plain, weighed = generator(2, 2), generator(2, 2, signal_weights=True)
-    weighed.load_state_dict(plain.state_dict() | {"weights": torch.ones(2, 2)})
-    torch.testing.assert_close(weighed.score_all(batch), plain.score_all(batch))
-    with torch.no_grad():
-        weighed.weights[:, 1] = 0
-        weighed.tuples.zero_()
-    states = torch.randn(4, 8)
-    for level in (0, 1):
-        torch.testing.assert_close(weighed.logits(states, level)[:, 0], plain.logits(states, level)[:, 0])
-        assert (weighed.logits(states, level)[:, 1] == weighed.bias[level, 1]).all()
-    plain.loss(batch)
-    weighed.loss(batch).backward()
-    assert (weighed.weights.grad != 0).all()
-
-
 WAYS = [
-    {}, {"normalisation": "codes"}, {"tuple_vectors": "composed"}, {"tied_embeddings": False}, {"dense_head": True},
-    {"signal_weights": True}, {"normalisation": "codes", "dense_head": True},
+    {}, {"normalisation": "codes"}, {"tuple_vectors": "composed"}, {"dense_head": True},
+    {"normalisation": "codes", "dense_head": True},
 ]  # fmt: skip
 
 
@@ -140,9 +122,7 @@ def test_over_codes_all_tuples_sum_to_one(batch):
     every = np.array(list(itertools.product(range(2), repeat=4)), dtype=np.uint16).reshape(16, 2, 2)
     codes = Codes(codes=every, modalities=("a", "b"), method="test", codebook_size=2)
     torch.manual_seed(0)
-    model = SemanticIDGenerator(
-        items=16, codes=codes, width=8, heads=2, variant="no-similarity", normalisation="codes"
-    ).eval()
+    model = new_generator(codes, width=8, heads=2, variant="no-similarity", normalisation="codes").eval()
     torch.testing.assert_close(model.score_all(batch).exp().sum(1), torch.ones(3), atol=1e-5, rtol=0)
 
 
@@ -191,46 +171,6 @@ def test_padding_changes_nothing(batch):
     torch.testing.assert_close(model.score_all(wide), model.score_all(batch), atol=1e-5, rtol=1e-5)
 
 
-def test_code_dropout_leaves_out_whole_codes_and_only_in_training():
-    model = generator(2, 2, code_dropout=0.25)
-    codes, level = torch.zeros(4000, 2, 2, dtype=torch.int64), torch.arange(2)
-    whole = model.embed(codes, level, drop=0.25)
-    torch.testing.assert_close(whole, model.embed(codes, level))
-    parts = model.tokens.weight.view(2, 2, 3, 8)[:, :, 0] * 8**0.5
-    dropped = model.train().embed(codes, level, drop=0.25) * 0.75
-    sums = torch.stack([torch.zeros(2, 8), parts[:, 0], parts[:, 1], parts.sum(1)])
-    nearest = (dropped.unsqueeze(0) - sums.unsqueeze(1)).abs().amax(3)
-    assert nearest.amin(0).max() < 1e-5, "each token is the sum of those of its codes that are left"
-    shares = (nearest.argmin(0).unsqueeze(2) == torch.arange(4)).float().mean((0, 1))
-    torch.testing.assert_close(shares, torch.tensor([0.0625, 0.1875, 0.1875, 0.5625]), atol=0.02, rtol=0)
-
-
-def test_code_dropout_reaches_the_history_only(batch):
-    """With every code of the history dropped nearly always, histories of one length look alike."""
-    model = generator(2, 2, code_dropout=0.2).train()
-    torch.manual_seed(1)
-    one, other = model.loss(batch), model.loss(batch)
-    assert one != other
-    assert model.eval().loss(batch) == model.loss(batch)
-
-
-@pytest.mark.parametrize("normalisation", ["catalogue", "codes"])
-def test_label_smoothing_is_for_training(batch, normalisation):
-    torch.manual_seed(0)
-    plain, smooth = (generator(2, 2, normalisation=normalisation, label_smoothing=share) for share in (0.0, 0.3))
-    torch.testing.assert_close(smooth.loss(batch), plain.loss(batch))
-    assert abs(smooth.train().loss(batch) - plain.train().loss(batch)) > 0.1
-
-
-def test_untied_codes_are_written_with_a_table_of_their_own(batch):
-    model = generator(2, 2, tied_embeddings=False)
-    before = model.score_all(batch)
-    with torch.no_grad():
-        model.outputs.weight[0] += 1
-    assert not torch.allclose(before, model.score_all(batch))
-    assert "outputs.weight" not in generator(2, 2).state_dict()
-
-
 def test_similarity_decides_only_in_the_full_variant(batch):
     losses = {}
     for variant in ("full", "no-similarity"):
@@ -249,7 +189,7 @@ def test_similarity_decides_only_in_the_full_variant(batch):
 def test_inherit_starts_from_the_codebooks():
     torch.manual_seed(0)
     codes = some_codes(2, 2)
-    model = SemanticIDGenerator(items=ITEMS, codes=codes, width=8, heads=2, variant="inherit")
+    model = new_generator(codes, width=8, heads=2, variant="inherit")
     table = model.tokens.weight.detach().view(2, 2, 3, 8)[..., :6]
     for level, signal in itertools.product(range(2), range(2)):
         ratio = table[level, signal].numpy() / codes.codebooks[0, level]
@@ -262,7 +202,7 @@ def test_what_a_variant_needs_is_said(variant):
     codes = some_codes(2, 1)
     bare = Codes(codes=codes.codes, modalities=("s0",), method="published", codebook_size=3)
     with pytest.raises(DataError, match=variant) as error:
-        SemanticIDGenerator(items=ITEMS, codes=bare, width=8, heads=2, variant=variant)
+        new_generator(bare, width=8, heads=2, variant=variant)
     assert "--variant no-similarity" in error.value.hint
 
 
@@ -309,13 +249,12 @@ def test_weights_round_trip(batch):
 )
 def test_it_learns_what_follows_what(catalogue, codes, masking, normalisation, variant):
     torch.manual_seed(0)
-    model = SemanticIDGenerator(
-        items=12, codes=codes, width=32, layers=1, decoder_layers=1, heads=2, dropout=0.0, masking=masking,
+    model = new_generator(
+        codes, width=32, layers=1, decoder_layers=1, heads=2, dropout=0.0, masking=masking,
         normalisation=normalisation, variant=variant, similarity_buckets=10,
     )  # fmt: skip
     split = leave_last_out(catalogue.sequences)
-    kind = WindowBatches if model.trained_on == "windows" else PrefixBatches
-    batches = kind(split.train, batch_size=30, seed=0)
+    batches = model.batches(split.train, batch_size=30, seed=0)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
     losses = []
     for epoch in range(EPOCHS):

@@ -14,9 +14,9 @@ from bbqrec_cli.data.batches import Batch, WindowBatches
 from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.records import Feature, Features, Sequences
 from bbqrec_cli.tokenizers.base import Tokenized, TokenizerInput
-from bbqrec_cli.training.trainer import RunSettings
 from bbqrec_cli.tokenizers.methods.bbqrec.method import BBQRec, BBQRecQuantizer
 from bbqrec_cli.tokenizers.options.bbqrec import BBQRecConfig
+from bbqrec_cli.training.trainer import RunSettings
 
 SMALL = BBQRecConfig(
     levels=2, codebook_size=8, dim=16, hidden=24, epochs=12, batch_size=16, learning_rate=0.01, dropout=0.0,

@@ -104,5 +104,5 @@ def test_options_are_checked_by_name():
 
 
 def test_the_registry_and_the_configurations_agree():
-    for method, (_, config) in TOKENIZERS.items():
-        assert config.method == method
+    for method in TOKENIZERS:
+        assert TOKENIZERS.config(method).name == method

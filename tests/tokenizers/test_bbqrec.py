@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.errors import DataError, MissingPackageError, UsageError
 from bbqrec_cli.records import Feature, Sequences
-from bbqrec_cli.tokenizers.methods.bbqrec import method as bbqrec
 from bbqrec_cli.tokenizers.base import Tokenized
+from bbqrec_cli.tokenizers.methods.bbqrec import method as bbqrec
 from bbqrec_cli.tokenizers.methods.bbqrec.method import BBQRecQuantizer, choose_signals
 
 SIGNALS = ("id", "text", "image")
@@ -152,7 +151,7 @@ def test_theta_is_left_alone_by_the_main_step(inputs, monkeypatch, small, fit):
     """With its own optimiser idle θ stays as it was made, though the main loss has gradients in it."""
     seen = []
 
-    def look(model: BBQRecQuantizer, batch: Batch) -> None:
+    def look(model: BBQRecQuantizer, *_: object) -> None:
         theta = [p for name, p in model.named_parameters() if name.startswith("clubs.")]
         seen.append([(p.detach().clone(), p.grad is not None) for p in theta])
 

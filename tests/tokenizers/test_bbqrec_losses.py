@@ -10,10 +10,10 @@ from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.records import Feature
 from bbqrec_cli.tokenizers.methods.bbqrec import method as bbqrec
-from bbqrec_cli.training.trainer import RunSettings
+from bbqrec_cli.tokenizers.methods.bbqrec.club import CLUB
 from bbqrec_cli.tokenizers.methods.bbqrec.method import BBQRecQuantizer
 from bbqrec_cli.tokenizers.methods.bbqrec.modality import Modality
-from bbqrec_cli.tokenizers.methods.bbqrec.club import CLUB
+from bbqrec_cli.training.trainer import RunSettings
 
 SIGNALS = ("id", "text", "image")
 ABSENT = {"text": 10, "image": 5}
@@ -76,17 +76,17 @@ def test_no_gradient_below_zero_and_modality_by_modality(inputs, signed, small, 
 def test_without_the_floor_the_estimate_is_charged_as_it_is(inputs, signed, small, network, one_batch):
     batch, gradients = one_batch(inputs), {}
     for gamma in (0.0, 1.0):
-        model = network(inputs, small(gamma=gamma, club_floor=False))
+        model = network(inputs, small(gamma=gamma, plain_equations=True))
         signed(model, text=0.1, image=-10.0)
         gradients[gamma] = gradient(model, batch, "image")
     assert not torch.allclose(gradients[0.0], gradients[1.0], rtol=1e-3)
-    club = network(inputs, small(club_floor=False)).club("text")
+    club = network(inputs, small(plain_equations=True)).club("text")
     torch.nn.init.constant_(club.spread.bias, 50.0)
     assert club(torch.zeros(2, 16))[1].min() > 40, "nor is the variance bounded"
 
 
 def test_signals_as_the_encoders_give_them(inputs, small, network):
-    model = network(inputs, small(unit_signals=False)).eval()
+    model = network(inputs, small(plain_equations=True)).eval()
     z, modality = model.encode(torch.arange(12)), model.modality("text")
     rows = modality.present.nonzero().squeeze(1)
     torch.testing.assert_close(z[:, 0], model.ids.weight)
@@ -96,11 +96,11 @@ def test_signals_as_the_encoders_give_them(inputs, small, network):
 
 def test_weights_of_the_total(inputs, signed, small, network, one_batch):
     batch = one_batch(inputs)
-    model = network(inputs, small(beta=3.0, gamma=5.0, reconstruction=0.5))
+    model = network(inputs, small(beta=3.0, gamma=5.0))
     bbqrec.initialise(model, RunSettings())
     signed(model, text=0.1, image=0.2)
     parts = {name: value.item() for name, value in model.train().loss(batch).items()}
-    weighted = 0.5 * parts["reconstruction"] + 3 * parts["recommendation"] + 5 * parts["information"]
+    weighted = parts["reconstruction"] + 3 * parts["recommendation"] + 5 * parts["information"]
     expected = weighted + parts["quantisation"]
     assert parts["loss"] == pytest.approx(expected, rel=1e-5)
 
@@ -140,7 +140,7 @@ def test_the_recommendation_loss_in_a_loop(inputs, small, network):
     model = network(inputs).eval().requires_grad_(False)
     bbqrec.initialise(model, RunSettings())
     items, targets = torch.tensor([[3, 1, 4], [9, 2, PAD]]), torch.tensor([[1, 4, 6], [2, 1, PAD]])
-    v, losses = model.quantise_catalogue()[0], []
+    v, losses = model.quantise(model.encode_catalogue(), model.everywhere())[0], []
     for user, steps in ((0, 3), (1, 2)):
         for t in range(steps):
             state = model.alignment.encoder(v[items[user, : t + 1]].unsqueeze(0))[0, -1]
@@ -190,7 +190,7 @@ def test_all_items_as_negatives(inputs, small, network, one_batch, fit):
     model = network(inputs, small(negatives="all")).eval()
     batch = one_batch(inputs)
     with torch.no_grad():
-        v, _, _ = model.quantise_catalogue()
+        v, _ = model.quantise(model.encode_catalogue(), model.everywhere())
         states = model.alignment.states(torch.where(batch.mask.unsqueeze(2), v[batch.items], 0.0), batch)
         cosines = torch.nn.functional.cosine_similarity(states.unsqueeze(1), v.unsqueeze(0), dim=2) / small().tau
         expected = (
@@ -232,14 +232,15 @@ def test_precision_does_not_tie_the_ranks(inputs, network):
 
 
 def test_statistics_of_the_whole_catalogue(inputs, network):
-    """`settle`: codes do not depend on the last batches."""
-    model = network(inputs)
-    model.use_catalogue_statistics()
+    """Codes do not depend on the last batches, and the catalogue's signals are those that a batch of it has."""
+    model = network(inputs).eval()
+    z = model.encode_catalogue()
+    torch.testing.assert_close(z, model.encode(torch.arange(12)))
     modality = model.modality("text")
     outputs = modality.aligned(modality.features[modality.present])
     torch.testing.assert_close(modality.norm.running_mean, outputs.mean(0))
     torch.testing.assert_close(modality.norm.running_var, outputs.var(0))
-    model.settle(block=3)
+    torch.testing.assert_close(modality.encode_catalogue(block=3), z[:, 1])
     torch.testing.assert_close(modality.norm.running_mean, outputs.mean(0))
 
 

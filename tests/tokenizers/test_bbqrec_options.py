@@ -49,7 +49,7 @@ def test_mixed_negatives_in_a_loop(inputs, small, network, one_batch, monkeypatc
     batch = dataclasses.replace(batch, targets=torch.where(batch.targets < 4, batch.targets, PAD))
     asked = batch.targets[batch.targets != PAD]
     assert set(asked.tolist()) == {0, 1, 2, 3}
-    v = model.quantise_catalogue()[0]
+    v = model.quantise(model.encode_catalogue(), model.everywhere())[0]
     states = model.alignment.states(torch.where(batch.mask.unsqueeze(2), v[batch.items], 0.0), batch)
     cosines = torch.nn.functional.cosine_similarity(states.unsqueeze(1), v.unsqueeze(0), dim=2) / 0.1
     own = cosines.gather(1, asked.unsqueeze(1))[:, 0]

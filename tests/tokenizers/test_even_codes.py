@@ -7,9 +7,8 @@ import pytest
 import torch
 from scipy.optimize import linprog
 
-from bbqrec_cli.tokenizers.quantization.sinkhorn import even_codes
 from bbqrec_cli.tokenizers.quantization.residual import ResidualQuantizer, choose_code, nearest_code
-from bbqrec_cli.tokenizers.quantization.sinkhorn import transport
+from bbqrec_cli.tokenizers.quantization.sinkhorn import even_codes, transport
 
 
 def drawn(items: int, codes: int, *, seed: int = 0) -> np.ndarray:

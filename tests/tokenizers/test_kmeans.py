@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from bbqrec_cli.errors import MissingPackageError
-from bbqrec_cli.tokenizers.quantization.kmeans import kmeans, nearest_centroids, residual_codes, residual_kmeans, sum_of_codes
+from bbqrec_cli.tokenizers.quantization.kmeans import (
+    kmeans,
+    nearest_centroids,
+    residual_codes,
+    residual_kmeans,
+    sum_of_codes,
+)
 
 
 def distances(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
@@ -98,7 +104,7 @@ def test_nearest_in_blocks(monkeypatch):
     np.testing.assert_array_equal(residual_codes(vectors, books), codes)
     np.testing.assert_array_equal(sum_of_codes(codes, books), vectors_of_codes)
     np.testing.assert_allclose(vectors_of_codes, books[np.arange(3), codes.astype(int)].sum(1), rtol=1e-5)
-    assert nearest(vectors[:0], centroids).shape == (0,)
+    assert nearest_centroids(vectors[:0], centroids).shape == (0,)
 
 
 def test_without_faiss(monkeypatch, vectors):

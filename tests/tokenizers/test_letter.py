@@ -12,12 +12,18 @@ from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.records import Features, TrainedModel
 from bbqrec_cli.tokenizers.base import TokenizerInput
-from bbqrec_cli.training.trainer import RunSettings
+from bbqrec_cli.tokenizers.content import choose_content
+from bbqrec_cli.tokenizers.methods.letter import (
+    LETTER,
+    LETTERNetwork,
+    code_clusters,
+    collaborative_loss,
+    diversity_loss,
+)
+from bbqrec_cli.tokenizers.methods.rqvae import Rows, RQVAENetwork
 from bbqrec_cli.tokenizers.options.letter import LETTERConfig
 from bbqrec_cli.tokenizers.options.rqvae import RQVAEConfig
-from bbqrec_cli.tokenizers.content import choose_content
-from bbqrec_cli.tokenizers.methods.letter import LETTER, LETTERNetwork, code_clusters, collaborative_loss, diversity_loss
-from bbqrec_cli.tokenizers.methods.rqvae import Rows, RQVAENetwork
+from bbqrec_cli.training.trainer import RunSettings
 
 SMALL = LETTERConfig(levels=2, codebook_size=12, dim=6, hidden=16, epochs=30, batch_size=6, learning_rate=0.01)
 

@@ -10,9 +10,9 @@ import torch
 
 from bbqrec_cli.records import Catalogue, Codes, Sequences, Tokens
 from bbqrec_cli.tokenizers.assignment import new_items
-from bbqrec_cli.tokenizers.base import Encoded, Tokenized
 from bbqrec_cli.tokenizers.assignment.blocks import encode_blocks
 from bbqrec_cli.tokenizers.assignment.new_items import encode_new, id_of_neighbours, with_id_signals_of_cold_items
+from bbqrec_cli.tokenizers.base import Encoded, Tokenized
 
 RNG = np.random.default_rng(3)
 ITEMS, WIDTH = 30, 4

@@ -7,10 +7,10 @@ import pytest
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.records import Feature
 from bbqrec_cli.tokenizers.base import TokenizerInput, standardized
-from bbqrec_cli.training.trainer import RunSettings
+from bbqrec_cli.tokenizers.methods.pq import OPQ, PQ, rotation
 from bbqrec_cli.tokenizers.options.opq import OPQConfig
 from bbqrec_cli.tokenizers.options.pq import PQConfig
-from bbqrec_cli.tokenizers.methods.pq import ProductQuantizer, rotation
+from bbqrec_cli.training.trainer import RunSettings
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def inputs(correlated_text) -> TokenizerInput:
 
 
 def fit(config, inputs: TokenizerInput):
-    return ProductQuantizer(config).fit(inputs, RunSettings())
+    return (OPQ if isinstance(config, OPQConfig) else PQ)(config).fit(inputs, RunSettings())
 
 
 def config(cls=PQConfig, **options):

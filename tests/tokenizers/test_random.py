@@ -5,9 +5,9 @@ from scipy.stats import chisquare
 
 from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.tokenizers.base import TokenizerInput
-from bbqrec_cli.training.trainer import RunSettings
-from bbqrec_cli.tokenizers.options.random import RandomConfig
 from bbqrec_cli.tokenizers.methods.random import Random
+from bbqrec_cli.tokenizers.options.random import RandomConfig
+from bbqrec_cli.training.trainer import RunSettings
 
 
 def drawn(catalogue, seed: int) -> np.ndarray:

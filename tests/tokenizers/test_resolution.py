@@ -10,8 +10,8 @@ import pytest
 
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.records import Codes
-from bbqrec_cli.tokenizers.base import Tokenized
 from bbqrec_cli.tokenizers.assignment.collisions import resolve
+from bbqrec_cli.tokenizers.base import Tokenized
 
 CODES = np.array([[[0, 5], [1, 5]], [[0, 6], [1, 5]], [[2, 7], [1, 5]], [[0, 5], [1, 5]]], dtype=np.uint16)
 """Four items, two levels, two signals; the first and the last collide."""

@@ -6,10 +6,10 @@ import torch
 
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.tokenizers.base import TokenizerInput, standardized
-from bbqrec_cli.training.trainer import RunSettings
+from bbqrec_cli.tokenizers.methods.rqkmeans import RQKMeans
 from bbqrec_cli.tokenizers.options.rqkmeans import RQKMeansConfig
 from bbqrec_cli.tokenizers.quantization.kmeans import residual_kmeans
-from bbqrec_cli.tokenizers.methods.rqkmeans import RQKMeans
+from bbqrec_cli.training.trainer import RunSettings
 
 
 @pytest.fixture
@@ -70,8 +70,3 @@ def test_balanced(inputs):
     )
     assert (greedy(made.latents[:, 0], books)[having] != codes[having]).any(), "not always the nearest"
     np.testing.assert_array_equal(made.codes.codes, fit(inputs, balanced=True).codes.codes)
-
-
-def test_the_sample_is_an_option(inputs):
-    few, many = fit(inputs, kmeans_sample=2), fit(inputs, kmeans_sample=256)
-    assert not np.array_equal(few.codes.codebooks, many.codes.codebooks)

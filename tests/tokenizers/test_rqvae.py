@@ -10,10 +10,10 @@ from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Feature, Features
 from bbqrec_cli.tokenizers.base import TokenizerInput, standardized
-from bbqrec_cli.training.trainer import RunSettings
-from bbqrec_cli.tokenizers.options.rqvae import RQVAEConfig
 from bbqrec_cli.tokenizers.content import Content, choose_content
 from bbqrec_cli.tokenizers.methods.rqvae import RQVAE, RowBatches, Rows, RQVAENetwork, assign
+from bbqrec_cli.tokenizers.options.rqvae import RQVAEConfig
+from bbqrec_cli.training.trainer import RunSettings
 
 SMALL = RQVAEConfig(levels=2, codebook_size=4, dim=6, hidden=16, epochs=30, batch_size=5, learning_rate=0.01)
 

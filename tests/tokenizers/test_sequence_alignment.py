@@ -146,24 +146,6 @@ def test_the_answer_is_weighed_as_it_is():
     torch.testing.assert_close(made.loss(states, vectors, torch.tensor([0]), rarity), expected)
 
 
-def test_a_learnt_temperature():
-    made = SequenceAlignment(8, layers=1, heads=2, dropout=0.0, history=10, temperature=0.1, learnt=True)
-    optimiser = torch.optim.SGD(made.parameters(), lr=0.5)
-    states, vectors = random(6, 8), random(6, 8)
-    before = made.loss(states, vectors, torch.arange(6))
-    for _ in range(60):
-        optimiser.zero_grad()
-        made.loss(states, vectors, torch.arange(6)).backward()
-        optimiser.step()
-    assert made.temperature < 0.05, "all answers are right, so sharper is better"
-    assert made.loss(states, vectors, torch.arange(6)) < before
-    made.log_temperature.data.fill_(-50)
-    assert made.temperature.item() == pytest.approx(0.01)
-    fixed = alignment(temperature=0.25)
-    assert fixed.temperature.item() == pytest.approx(0.25)
-    assert "log_temperature" not in dict(fixed.named_parameters())
-
-
 def test_either_encoder_reads_the_items_up_to_each_question():
     rows, vectors = [[3, 1, 3, 4, 1], [9, 2], [5, 3, 5]], random(10, 8)
     torch.manual_seed(0)

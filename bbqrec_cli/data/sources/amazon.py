@@ -40,7 +40,6 @@ class Amazon:
         MissingFileError: a path that does not exist.
     """
 
-
     def __init__(self, paths: list[Path], options: AmazonOptions, *, seed: int, progress: Progress) -> None:
         for path in paths:
             if not path.exists():

@@ -41,7 +41,7 @@ class Items:
 
 
 class Source(Protocol):
-    """One raw data set, built as `Class(paths, options, seed=…, progress=…)`; what a person must know goes to `progress`.
+    """One raw data set, built as `Class(paths, options, seed=…, progress=…)`; what people must know goes to `progress`.
 
     minimum: the interactions that a user and an item need where the command line does not say (0: all are kept);
     files: the inputs, recorded as parents of the dataset file (pictures are not: they are in it).

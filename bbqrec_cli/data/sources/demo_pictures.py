@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageChops, ImageColor, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-SIZE, SCALE = 96, 3
-_FULL = SIZE * SCALE
+from bbqrec_cli.data.sources.demo_pen import FULL, SCALE, Pen, darker
+from bbqrec_cli.data.sources.demo_shapes import SHAPES
+
 _GROUNDS = ("#f4f1ec", "#eef1f3", "#f3efe9", "#eff1ec", "#f2eef0", "#ecedef")
 _TRIMS = {
     "oak": "#b98a55", "walnut": "#7a5233", "bamboo": "#d3b777", "brass": "#c9a24a", "steel": "#9aa3a8",
@@ -42,8 +42,6 @@ LOOKS = (
 
 def draw(kind: str, variant: int, material: str, look: Look, rng: np.random.Generator) -> bytes:
     """A PNG of SIZE × SIZE: the product at a slightly different size, place and cut of cloth each time."""
-    from bbqrec_cli.data.sources.demo_shapes import SHAPES
-
     pen = Pen(
         zoom=float(rng.uniform(0.86, 1.0)), at=(float(rng.uniform(-4, 4)), 0.0), trim=_TRIMS.get(material, "#8d8478")
     )
@@ -56,9 +54,9 @@ def draw(kind: str, variant: int, material: str, look: Look, rng: np.random.Gene
     pen.replay("cloth", ImageDraw.Draw(cloth), None)
     left, top = (int(v) for v in rng.integers(0, 60, 2))
     bolt = _cloth(look, int(rng.integers(3)), int(rng.integers(3)))
-    picture.paste(bolt.crop((left, top, left + _FULL, top + _FULL)), (0, 0), cloth)
-    pen.replay("outline", ink, None, colour=_darker(look.main, 0.55))
-    pen.replay("front", ink, ImageDraw.Draw(body), dark=_darker(look.main, 0.5))
+    picture.paste(bolt.crop((left, top, left + FULL, top + FULL)), (0, 0), cloth)
+    pen.replay("outline", ink, None, colour=darker(look.main, 0.55))
+    pen.replay("front", ink, ImageDraw.Draw(body), dark=darker(look.main, 0.5))
     lit = ImageChops.multiply(picture, _light())
     picture.paste(lit, (0, 0), ImageChops.lighter(body, cloth))
     stream = io.BytesIO()
@@ -66,18 +64,14 @@ def draw(kind: str, variant: int, material: str, look: Look, rng: np.random.Gene
     return stream.getvalue()
 
 
-def _darker(colour: str, share: float) -> tuple[int, ...]:
-    return tuple(int(v * share) for v in ImageColor.getrgb(colour))
-
-
 @lru_cache
 def _ground(number: int) -> Image.Image:
     """A wall, a floor and a soft shadow on it."""
-    picture = Image.new("RGB", (_FULL, _FULL), _GROUNDS[number])
-    ink, horizon = ImageDraw.Draw(picture), int(0.74 * _FULL)
-    ink.rectangle((0, horizon, _FULL, _FULL), fill=_darker(_GROUNDS[number], 0.94))
+    picture = Image.new("RGB", (FULL, FULL), _GROUNDS[number])
+    ink, horizon = ImageDraw.Draw(picture), int(0.74 * FULL)
+    ink.rectangle((0, horizon, FULL, FULL), fill=darker(_GROUNDS[number], 0.94))
     shadow = Image.new("L", picture.size)
-    ImageDraw.Draw(shadow).ellipse((0.17 * _FULL, 0.82 * _FULL, 0.87 * _FULL, 0.92 * _FULL), fill=95)
+    ImageDraw.Draw(shadow).ellipse((0.17 * FULL, 0.82 * FULL, 0.87 * FULL, 0.92 * FULL), fill=95)
     picture.paste("#55504a", (0, 0), shadow.filter(ImageFilter.GaussianBlur(3 * SCALE)))
     return picture
 
@@ -85,15 +79,15 @@ def _ground(number: int) -> Image.Image:
 @lru_cache
 def _light() -> Image.Image:
     """Light from the left: (x) -> brightness, multiplied onto the product."""
-    x = np.linspace(0, 1, _FULL)
+    x = np.linspace(0, 1, FULL)
     row = np.round(255 * np.clip(1.08 - 0.5 * np.abs(x - 0.36) ** 1.3 - 0.12 * x, 0, 1)).astype(np.uint8)
-    return Image.fromarray(np.tile(row, (_FULL, 1))).convert("RGB")
+    return Image.fromarray(np.tile(row, (FULL, 1))).convert("RGB")
 
 
 @lru_cache
 def _cloth(look: Look, cut: int, turn: int) -> Image.Image:
     """A bolt of the look's cloth, a little larger than the picture; three sizes of pattern, three slants."""
-    side, step = _FULL + 180, (9 + 2 * cut) * SCALE
+    side, step = FULL + 180, (9 + 2 * cut) * SCALE
     cloth = Image.new("RGB", (side, side), look.main)
     ink = ImageDraw.Draw(cloth)
     for row, y in enumerate(range(-step, side, step)):
@@ -129,94 +123,3 @@ def _motif(ink: ImageDraw.ImageDraw, look: Look, x: int, y: int, step: int, *, o
 def _round(x: float, y: float, radius: float) -> tuple[float, float, float, float]:
     """The box of a circle."""
     return x - radius, y - radius, x + radius, y + radius
-
-
-class Pen:
-    """Takes down what a shape is made of, to be painted layer by layer.
-
-    Layers: `behind` the cloth (handles, legs), the `cloth` itself, which gets the look, and `front` of it.
-    A colour may be 'trim', that of the product's material, or 'dark', a dark tone of the look.
-
-    Args:
-        zoom: size of the product; it keeps standing on the floor.
-        at: shift of the product, in units of the page.
-        trim: the material's colour.
-    """
-
-    def __init__(self, *, zoom: float, at: tuple[float, float], trim: str) -> None:
-        self._zoom, self._at, self._trim, self._layer = zoom, at, trim, "cloth"
-        self._taken: list[tuple[str, str, list, dict]] = []
-
-    def layer(self, name: str) -> None:
-        """What follows belongs to the layer."""
-        self._layer = name
-
-    def polygon(self, *xy: float, fill: str = "trim") -> None:
-        """Straight edges."""
-        self._add("polygon", xy, fill=fill)
-
-    def blob(self, *xy: float, fill: str = "trim", rounds: int = 3) -> None:
-        """A polygon whose corners are cut `rounds` times (Chaikin), so that it is round."""
-        points = np.array(xy, dtype=float).reshape(-1, 2)
-        for _ in range(rounds):
-            following = np.roll(points, -1, axis=0)
-            points = np.stack([0.75 * points + 0.25 * following, 0.25 * points + 0.75 * following], 1).reshape(-1, 2)
-        self._add("polygon", points.ravel().tolist(), fill=fill)
-
-    def ellipse(self, *xy: float, fill: str = "trim") -> None:
-        """Inside the box x0 y0 x1 y1."""
-        self._add("ellipse", xy, fill=fill)
-
-    def box(self, *xy: float, radius: float = 4, fill: str = "trim") -> None:
-        """A rectangle x0 y0 x1 y1 with round corners."""
-        self._add("rounded_rectangle", xy, fill=fill, radius=radius)
-
-    def slice(self, start: float, stop: float, *xy: float, fill: str = "trim") -> None:
-        """A part of an ellipse, degrees clockwise from the right."""
-        self._add("pieslice", xy, fill=fill, start=start, end=stop)
-
-    def arc(self, start: float, stop: float, *xy: float, width: float = 2, fill: str = "dark") -> None:
-        """A part of an ellipse's edge."""
-        self._add("arc", xy, fill=fill, start=start, end=stop, width=width)
-
-    def line(self, *xy: float, width: float = 2, fill: str = "dark") -> None:
-        """Through all points."""
-        self._add("line", xy, fill=fill, width=width)
-
-    def _add(self, how: str, xy: Sequence[float], **style) -> None:
-        place = [50 + (x - 50) * self._zoom + self._at[0] if n % 2 == 0 else 86 + (x - 86) * self._zoom + self._at[1]
-                 for n, x in enumerate(xy)]  # fmt: skip
-        unit = _FULL / 100
-        style |= {k: v * unit * self._zoom for k, v in style.items() if k in ("width", "radius")}
-        self._taken.append((self._layer, how, [v * unit for v in place], style))
-
-    def replay(
-        self, layer: str, ink: ImageDraw.ImageDraw, body: ImageDraw.ImageDraw | None, *,
-        colour: tuple[int, ...] = (), dark: tuple[int, ...] = (60, 56, 52),
-    ) -> None:  # fmt: skip
-        """Paint one layer; `body` collects where it is.
-
-        'cloth' paints a mask, 'outline' the cloth's edges in `colour`.
-        """
-        for name, how, points, style in self._taken:
-            if name != ("cloth" if layer == "outline" else layer):
-                continue
-            style = dict(style)
-            if "width" in style:
-                style["width"] = max(1, round(style["width"]))
-            style["fill"] = {"trim": self._trim, "dark": dark}.get(style["fill"], style["fill"])
-            if layer == "cloth":
-                style["fill"] = 255
-            elif layer == "outline" and "width" not in style:
-                style |= {"fill": None, "outline": colour, "width": SCALE}
-            elif layer != "outline" and "width" not in style:
-                style |= {"outline": _darker(_hex(style["fill"]), 0.6), "width": SCALE - 1}
-            elif layer == "outline":
-                continue
-            getattr(ink, how)(points, **style)
-            if body is not None:
-                getattr(body, how)(points, **{k: v for k, v in style.items() if k != "outline"} | {"fill": 255})
-
-
-def _hex(colour: str | tuple[int, ...]) -> str:
-    return colour if isinstance(colour, str) else "#" + "".join(f"{v:02x}" for v in colour)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bbqrec_cli.data.sources.demo_pictures import Pen
+from bbqrec_cli.data.sources.demo_pen import Pen
 
 
 def mug(p: Pen, variant: int) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bbqrec_cli.config import option
+from bbqrec_cli.config import MethodConfig, option
 from bbqrec_cli.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class TrainingConfig(MethodConfig):
     """Options of every trained model; the defaults differ from model to model."""
 
     epochs: int = option(30, "Epochs at most; also the length of the learning rate's schedule.", minimum=1)
@@ -22,9 +22,7 @@ class TrainingConfig:
     layers: int = option(2, "Layers (of the encoder, where there is a decoder).", role="model", minimum=1)
     heads: int = option(4, "Attention heads.", role="model", minimum=1)
     dropout: float = option(0.2, "Dropout.", role="model", minimum=0, maximum=0.9)
-    history: int = option(
-        20, "Last items of a user that the model sees (the protocol: 20).", role="model", minimum=1
-    )
+    history: int = option(20, "Last items of a user that the model sees (the protocol: 20).", role="model", minimum=1)
 
     def __post_init__(self) -> None:
         if self.width % self.heads:

@@ -3,9 +3,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from bbqrec_cli.config import MethodConfig
+
 
 @dataclass(frozen=True, kw_only=True)
-class PopularityConfig:
+class PopularityConfig(MethodConfig):
     """The items with the most training interactions, for everybody: the floor under every number."""
 
     implementation: ClassVar[str] = "bbqrec_cli.models.popularity:Popularity"

@@ -18,6 +18,4 @@ class SASRecConfig(TrainingConfig):
     width: int = option(64, "Width of the model.", role="model", minimum=1)
     heads: int = option(2, "Attention heads.", role="model", minimum=1)
     dropout: float = option(0.5, "Dropout.", role="model", minimum=0, maximum=0.9)
-    negatives: int = option(
-        0, "Sampled negatives per step; 0: softmax over all items.", role="model", minimum=0
-    )
+    negatives: int = option(0, "Sampled negatives per step; 0: softmax over all items.", role="model", minimum=0)

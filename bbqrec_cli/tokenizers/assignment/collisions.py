@@ -148,7 +148,7 @@ def nearest_free(board: Board) -> None:
 
 def sinkhorn_free(board: Board) -> None:
     """The items that share an ID are given the last level's codes anew, all of a group at once, by Sinkhorn–Knopp with
-    uniform marginals on the codes that are free (`sinkhorn.assign_by_share`), as LC-Rec and LETTER do it for one signal.
+    uniform marginals on the codes that are free (`assign_by_share`), as LC-Rec and LETTER do it for one signal.
 
     Of several signals a group changes one a round: that which tells most of its items apart, and of those the one that
     costs least. An item for which no code is free keeps its ID, for the next round to try another signal. Rounds end

@@ -1,4 +1,4 @@
-"""How items get their codes, all of them or new ones: the options and the result. No torch here: `--help` reads this."""
+"""How items get their codes, all of them or new ones: options and result. No torch here: `--help` reads this."""
 
 from __future__ import annotations
 

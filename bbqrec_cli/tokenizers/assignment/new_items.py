@@ -18,8 +18,8 @@ from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.hdf5 import describe
 from bbqrec_cli.records import Codes, ItemEncoder, Tokens
-from bbqrec_cli.tokenizers.base import Encode, Encoded, Tokenized
 from bbqrec_cli.tokenizers.assignment.encoding import quantised, residual_quantizer
+from bbqrec_cli.tokenizers.base import Encode, Encoded, Tokenized
 
 CELLS = 1 << 26
 """Similarities that are held at once."""
@@ -72,7 +72,7 @@ def id_of_neighbours(
 def with_id_signals_of_cold_items(
     made: Tokenized, warm: np.ndarray, *, neighbours: int, device: torch.device
 ) -> Tokenized:
-    """The ID signal of the items of a fit without a training interaction: as new items get it, since theirs is as drawn.
+    """The ID signal of the items without a training interaction: as new items get it, since theirs is as drawn.
 
     An item without any content keeps it: nothing else tells it apart.
 

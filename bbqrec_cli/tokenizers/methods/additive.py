@@ -10,9 +10,9 @@ import torch
 
 from bbqrec_cli.errors import import_faiss
 from bbqrec_cli.records import Codes, Feature, ItemEncoder
+from bbqrec_cli.tokenizers.assignment.encoding import item_encoder, scale_feature
 from bbqrec_cli.tokenizers.base import Encode, Encoded, Tokenized, TokenizerInput
 from bbqrec_cli.tokenizers.content import SIGNAL, choose_content, content_names, directions, projected, side_by_side
-from bbqrec_cli.tokenizers.assignment.encoding import item_encoder, scale_feature
 from bbqrec_cli.tokenizers.quantization.kmeans import residual_codes, sum_of_codes
 from bbqrec_cli.training.trainer import RunSettings
 
@@ -28,8 +28,8 @@ class AdditiveQuantizer:
 
     needs_features = True
 
-    def __init__(self, config: Any, *, name: str) -> None:
-        self.config, self.name = config, name
+    def __init__(self, config: Any) -> None:
+        self.config = config
 
     def learn(self, vectors: np.ndarray, run: RunSettings) -> tuple[np.ndarray, np.ndarray]:
         """Codebooks (L, N, D) and codes (I, L) uint16 of the vectors (I, D) of all items that have content."""
@@ -44,7 +44,7 @@ class AdditiveQuantizer:
             MissingPackageError: faiss is not installed.
         """
         import_faiss()
-        config, content = self.config, choose_content(self.config.signals, inputs, method=self.name)
+        config, content = self.config, choose_content(self.config, inputs)
         axes = directions(content, config.dim)
         values, having = projected(content.values, axes), content.having
         # Not a copy of all vectors where there is nothing to leave out.
@@ -58,14 +58,14 @@ class AdditiveQuantizer:
         if axes is not None:
             encoder.weights[AXES] = axes
         made = Codes(
-            codes=codes[:, :, None], modalities=(SIGNAL,), method=self.name,
+            codes=codes[:, :, None], modalities=(SIGNAL,), method=self.config.name,
             codebook_size=config.codebook_size, codebooks=books[None], item_vectors=vectors,
         )  # fmt: skip
         return Tokenized(codes=made, history=[], present=having[:, None], latents=values[:, None], encoder=encoder)
 
     def reads(self, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
         """See `Sampling.reads`."""
-        return content_names(self.config.signals, present, method=self.name)
+        return content_names(self.config, present)
 
     def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
         """See `Encoding.restore`. What is balanced when it is learnt is not so here: the nearest codes."""

@@ -16,13 +16,13 @@ from torch.nn.functional import cross_entropy
 
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.seeds import derive
-from bbqrec_cli.tokenizers.quantization.balanced import balanced_assignment, balanced_kmeans
 from bbqrec_cli.tokenizers.base import TokenizerInput
-from bbqrec_cli.tokenizers.options.letter import LETTERConfig
 from bbqrec_cli.tokenizers.content import Content
 from bbqrec_cli.tokenizers.methods.item_table import read_item_table
-from bbqrec_cli.tokenizers.quantization.residual import Quantized
 from bbqrec_cli.tokenizers.methods.rqvae import RQVAE, RQVAENetwork
+from bbqrec_cli.tokenizers.options.letter import LETTERConfig
+from bbqrec_cli.tokenizers.quantization.balanced import balanced_assignment, balanced_kmeans
+from bbqrec_cli.tokenizers.quantization.residual import Quantized
 from bbqrec_cli.training.trainer import RunSettings
 
 

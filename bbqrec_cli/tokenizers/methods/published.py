@@ -19,8 +19,8 @@ class Published:
 
     needs_features = False
 
-    def __init__(self, config: PublishedConfig, *, name: str) -> None:
-        self.config, self.name = config, name
+    def __init__(self, config: PublishedConfig) -> None:
+        self.config = config
 
     def fit(self, inputs: TokenizerInput, run: RunSettings) -> Tokenized:
         """The published codes of the catalogue's items; one signal per file.
@@ -47,5 +47,5 @@ class Published:
             run.progress.log(note)
         values = np.concatenate(parts, axis=2)
         size = int(values.max(initial=0)) + 1
-        made = Codes(codes=values, modalities=signals, method=self.name, codebook_size=size)
+        made = Codes(codes=values, modalities=signals, method=self.config.name, codebook_size=size)
         return Tokenized(codes=made, history=[])

@@ -18,14 +18,12 @@ class Random:
 
     needs_features = False
 
-    def __init__(self, config: RandomConfig, *, name: str) -> None:
-        self.config, self.name = config, name
+    def __init__(self, config: RandomConfig) -> None:
+        self.config = config
 
     def fit(self, inputs: TokenizerInput, run: RunSettings) -> Tokenized:
         """Codes (I, L, 1) by the seed; no codebooks and no vectors."""
         levels, size = self.config.levels, self.config.codebook_size
         drawn = numpy_generator(run.seed, "random codes").integers(size, size=(inputs.items, levels, 1))
-        codes = Codes(
-            codes=drawn.astype(np.uint16), modalities=(SIGNAL,), method=self.name, codebook_size=size
-        )
+        codes = Codes(codes=drawn.astype(np.uint16), modalities=(SIGNAL,), method=self.config.name, codebook_size=size)
         return Tokenized(codes=codes, history=[])

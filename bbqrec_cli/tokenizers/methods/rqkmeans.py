@@ -9,8 +9,8 @@ import numpy as np
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.seeds import derive
 from bbqrec_cli.tokenizers.methods.additive import AdditiveQuantizer
-from bbqrec_cli.tokenizers.quantization.balanced import balanced_assignment, balanced_kmeans
 from bbqrec_cli.tokenizers.options.rqkmeans import RQKMeansConfig
+from bbqrec_cli.tokenizers.quantization.balanced import balanced_assignment, balanced_kmeans
 from bbqrec_cli.tokenizers.quantization.kmeans import kmeans, nearest_centroids, residual_clusters
 from bbqrec_cli.training.trainer import RunSettings
 

@@ -17,6 +17,13 @@ from bbqrec_cli.data.batches import Epoch
 from bbqrec_cli.errors import import_faiss
 from bbqrec_cli.records import Codes, Feature, ItemEncoder
 from bbqrec_cli.seeds import numpy_generator, torch_generator
+from bbqrec_cli.tokenizers.assignment.encoding import (
+    item_encoder,
+    load_weights,
+    quantised,
+    residual_quantizer,
+    scale_feature,
+)
 from bbqrec_cli.tokenizers.base import (
     Encode,
     Encoded,
@@ -25,15 +32,8 @@ from bbqrec_cli.tokenizers.base import (
     code_figures,
     collapsed,
 )
-from bbqrec_cli.tokenizers.options.rqvae import RQVAEConfig
 from bbqrec_cli.tokenizers.content import SIGNAL, Content, choose_content, content_names, side_by_side
-from bbqrec_cli.tokenizers.assignment.encoding import (
-    item_encoder,
-    load_weights,
-    quantised,
-    residual_quantizer,
-    scale_feature,
-)
+from bbqrec_cli.tokenizers.options.rqvae import RQVAEConfig
 from bbqrec_cli.tokenizers.quantization.residual import Quantized, ResidualQuantizer
 from bbqrec_cli.tokenizers.training import TokenizerNetwork, fit_tokenizer
 from bbqrec_cli.training.distributed import ALONE, World
@@ -99,9 +99,9 @@ class RQVAENetwork(TokenizerNetwork):
             commitment=config.alpha,
         )
 
-    def loss(self, batch: Rows, world: World = ALONE) -> dict[str, Tensor]:
+    def loss(self, batch: Rows, world: World = ALONE, encoded: None = None) -> dict[str, Tensor]:
         """{'loss', 'reconstruction' (summed over the features that are there, averaged over items), 'quantisation'},
-        and the parts of `further`. What `further` adds couples the items of a batch, so every process takes it whole."""
+        and the parts of `further`. These couple the items of a batch, so every process computes it whole."""
         x = self.features[batch.rows]
         z, found = self.encoder(x).float(), None
         quantisation = z.new_zeros(())
@@ -147,8 +147,8 @@ class RQVAE:
 
     needs_features = True
 
-    def __init__(self, config: RQVAEConfig, *, name: str) -> None:
-        self.config, self.name = config, name
+    def __init__(self, config: RQVAEConfig) -> None:
+        self.config = config
 
     def fit(self, inputs: TokenizerInput, run: RunSettings) -> Tokenized:
         """Warm-up without quantisation, k-means, then training with quantisation; items without content share an ID.
@@ -160,7 +160,7 @@ class RQVAE:
         """
         import_faiss()  # k-means comes after the warm-up: too late to say that something is missing
         config = self.config
-        content = choose_content(config.signals, inputs, method=self.name)
+        content = choose_content(config, inputs)
         having = np.flatnonzero(content.having)
         make = self.network(content, inputs, run)
 
@@ -179,7 +179,7 @@ class RQVAE:
         latents = model.encode(torch.arange(inputs.items, device=run.device))
         return Tokenized(
             codes=Codes(
-                codes=codes.astype(np.uint16), modalities=(SIGNAL,), method=self.name,
+                codes=codes.astype(np.uint16), modalities=(SIGNAL,), method=self.config.name,
                 codebook_size=config.codebook_size, codebooks=model.quantizer.codebooks.detach().cpu().numpy(),
                 item_vectors=vectors,
             ),
@@ -207,7 +207,7 @@ class RQVAE:
 
     def reads(self, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
         """See `Sampling.reads`."""
-        return content_names(self.config.signals, present, method=self.name)
+        return content_names(self.config, present)
 
     def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
         """See `Encoding.restore`."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bbqrec_cli.config import option
+from bbqrec_cli.config import MethodConfig, option
 from bbqrec_cli.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodebookConfig:
+class CodebookConfig(MethodConfig):
     """Levels and codes of a semantic ID."""
 
     levels: int = option(3, "Levels L of the semantic ID.", role="model", minimum=1, maximum=8)

@@ -60,10 +60,8 @@ class BBQRecConfig(WarmupConfig):
     rec: bool = option(
         True, "Train the sequence-to-item task (off: the paper's ¬Rec; leaves the ID signal out).", role="model"
     )
-    shared_codebook: bool = option(
-        True, "One codebook per level for all signals (off: the paper's ¬U).", role="model"
-    )
+    shared_codebook: bool = option(True, "One codebook per level for all signals (off: the paper's ¬U).", role="model")
     plain_equations: bool = option(
-        False, "Equations 2–9 as printed: signals as the encoders give them, and CLUB without a floor, which runs away.",
+        False, "Equations 2–9 as printed: signals as the encoders give them, CLUB without a floor, which runs away.",
         role="model", paper=True,
     )  # fmt: skip

@@ -16,9 +16,7 @@ class LETTERConfig(RQVAEConfig):
     collaborative: str = option(
         "", "A sasrec's model file: its item vectors are followed.", role="input", complete=".h5"
     )
-    collaborative_weight: float = option(
-        0.01, "LETTER's α, weight of following them; 0 needs no model.", minimum=0
-    )
+    collaborative_weight: float = option(0.01, "LETTER's α, weight of following them; 0 needs no model.", minimum=0)
     diversity_weight: float = option(0.0001, "LETTER's β, weight of the codes' diversity.", minimum=0)
     clusters: int = option(10, "Clusters of a codebook's codes, for the diversity.", minimum=1)
     sinkhorn: float = option(

@@ -3,11 +3,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bbqrec_cli.config import option
+from bbqrec_cli.config import MethodConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishedConfig:
+class PublishedConfig(MethodConfig):
     """Semantic IDs that somebody else published, from index.json files."""
 
     implementation: ClassVar[str] = "bbqrec_cli.tokenizers.methods.published:Published"

@@ -1,7 +1,7 @@
-"""Entropic optimal transport (Cuturi 2013) by Sinkhorn and Knopp: how n items share N codes when all are given out alike.
+"""Entropic optimal transport (Cuturi 2013) by Sinkhorn and Knopp: n items share N codes that are all given out alike.
 
-One core, `received`, serves three uses: codes that a training batch uses evenly (`even_codes`), codes for the items that
-share an ID (`assign_by_share`), and clusters of one size (`balanced.py`).
+One core, `received`, serves three uses: codes that a training batch uses evenly (`even_codes`), codes for the items
+that share an ID (`assign_by_share`), and clusters of one size (`balanced.py`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def received(kernel: Any, mass: Any, columns: Any) -> tuple[Any, Any]:
         columns: (N,), the codes' factors.
 
     Returns:
-        rows (n,), the items' factors; sums (N,) of the kernel with these. 1 / sums are the codes' factors with which each
-        code is given out exactly once.
+        rows (n,), the items' factors; sums (N,) of the kernel with these. 1 / sums are the codes' factors with which
+        each code is given out exactly once.
     """
     rows = mass / (kernel @ columns)
     return rows, kernel.T @ rows
@@ -43,9 +43,9 @@ def even_codes(distances: Tensor, *, epsilon: float, iterations: int = ITERATION
     """The code of which each item has the largest share, (n,) int64, where all codes are given out alike.
 
     As LC-Rec and LETTER choose the last level's codes while training: shares are those after so many rounds over items
-    and codes. With n ≥ N every item takes N / n of a code. With n < N every item takes one code, none is given out twice,
-    and what is left goes to nobody (the published programs give all of it to the items, which then have equal shares of
-    several codes). Of codes with equal shares the nearest is chosen.
+    and codes. With n ≥ N every item takes N / n of a code. With n < N every item takes one code, none is given out
+    twice, and what is left goes to nobody (the published programs give all of it to the items, which then have equal
+    shares of several codes). Of codes with equal shares the nearest is chosen.
 
     Args:
         distances: (n, N), finite.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bbqrec_cli.config import option
+from bbqrec_cli.config import MethodConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class ItemFiles:
+class ItemFiles(MethodConfig):
     """Where the items are described."""
 
     items: Path | None = option(

@@ -3,11 +3,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bbqrec_cli.config import option
+from bbqrec_cli.config import MethodConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoOptions:
+class DemoOptions(MethodConfig):
     """A shop that bbqrec makes itself, with texts, pictures and planted tastes."""
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.demo:Demo"

@@ -33,8 +33,8 @@ class BBQRec:
 
     needs_features = True
 
-    def __init__(self, config: BBQRecConfig, *, name: str) -> None:
-        self.config, self.name = config, name
+    def __init__(self, config: BBQRecConfig) -> None:
+        self.config = config
 
     def fit(self, inputs: TokenizerInput, run: RunSettings) -> Tokenized:
         """Warm-up without quantisation, k-means on what was learnt, then training with quantisation.
@@ -78,16 +78,16 @@ class BBQRec:
             lambda row: collapsed(row, config.codebook_size, having), run,
             epochs=config.epochs, learning_rate=config.learning_rate,
         )  # fmt: skip
-        model.use_catalogue_statistics()
-        vectors, codes, present = model.quantise_catalogue()
+        latents, present = model.encode_catalogue(), model.everywhere()
+        vectors, codes = model.quantise(latents, present)
         assert codes is not None  # the configuration leaves at least one epoch after the warm-up
         return Tokenized(
             codes=Codes(
-                codes=codes.cpu().numpy().astype(np.uint16), modalities=signals, method=self.name,
+                codes=codes.cpu().numpy().astype(np.uint16), modalities=signals, method=self.config.name,
                 codebook_size=config.codebook_size, codebooks=model.quantizer.codebooks.detach().cpu().numpy(),
                 item_vectors=vectors.float().cpu().numpy(),
             ),
-            history=history, present=present.cpu().numpy(), latents=model.latents().cpu().numpy(),
+            history=history, present=present.cpu().numpy(), latents=latents.cpu().numpy(),
             encoder=keep_encoder(model, inputs.features),
         )  # fmt: skip
 
@@ -128,18 +128,16 @@ def choose_signals(config: BBQRecConfig, inputs: TokenizerInput) -> tuple[str, .
 def initialise(model: BBQRecQuantizer, run: RunSettings) -> None:
     """k-means, level after level, on all items' encoder outputs of all signals together."""
     model.eval()
-    model.use_catalogue_statistics()
-    rows = torch.arange(model.items, device=run.device)
-    model.quantizer.initialise(model.latents(), model.presence(rows), seed=run.seed)
-    run.progress.log(f"codebooks initialised by k-means on {len(rows):,} items × {len(model.signals)} signals")
+    model.quantizer.initialise(model.encode_catalogue(), model.everywhere(), seed=run.seed)
+    run.progress.log(f"codebooks initialised by k-means on {model.items:,} items × {len(model.signals)} signals")
 
 
 @torch.no_grad()
 def figures(model: BBQRecQuantizer, validation: HeldOut | None, run: RunSettings) -> dict[str, Any]:
     """The epoch's usage, perplexity, collisions and the sequence encoder's validation recall (full ranking)."""
     model.eval()
-    model.use_catalogue_statistics()
-    vectors, codes, present = model.quantise_catalogue()
+    present = model.everywhere()
+    vectors, codes = model.quantise(model.encode_catalogue(), present)
     found: dict[str, Any] = {"quantised": codes is not None}
     if codes is not None:
         found |= code_figures(codes.cpu().numpy(), model.signals, present.cpu().numpy())

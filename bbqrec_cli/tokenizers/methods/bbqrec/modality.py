@@ -38,13 +38,31 @@ class Modality(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """z, (n, D), of unit length."""
-        z = self.aligned(x).float()
+        return self.scale(self.aligned(x).float())
+
+    def scale(self, z: Tensor) -> Tensor:
+        """z of what the behaviour-aligned encoder put out, both (n, D)."""
         if not self.unit:
             return z
         if self.training and len(z) < 2:
             # One row has no variance: the running statistics must serve.
             return normalize(batch_norm(z, self.norm.running_mean, self.norm.running_var), dim=1)
         return normalize(self.norm(z), dim=1)
+
+    @torch.no_grad()
+    def encode_catalogue(self, *, block: int = 8192) -> Tensor:
+        """z of every item, (I, D), zeros where it is absent.
+
+        The batch norm gets the whole catalogue's statistics by that, so that codes do not depend on the last batches.
+        """
+        x = self.features[self.present]
+        outputs = torch.cat([self.aligned(part).float() for part in x.split(block)]) if len(x) else x[:, :0]
+        if len(outputs) > 1:
+            self.norm.running_mean, self.norm.running_var = outputs.mean(0), outputs.var(0)
+        z = torch.zeros(len(self.present), self.norm.num_features, device=x.device)
+        if len(x):
+            z[self.present] = self.scale(outputs)
+        return z
 
     def encode_specific(self, x: Tensor) -> Tensor | None:
         """z̄, (n, D), of length √D, or None in the variant ¬MIM."""

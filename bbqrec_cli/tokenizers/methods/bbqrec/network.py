@@ -8,6 +8,7 @@ paper's equations alone do not train, and what is done about it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -28,6 +29,23 @@ from bbqrec_cli.tokenizers.training import TokenizerNetwork
 from bbqrec_cli.training.distributed import ALONE, World
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EncodedBatch:
+    """A batch's distinct items, targets first, as `distinct_rows` gives them, and their signals.
+
+    rows (n,); position (B, T) of the history's items in rows; target (P,) of each asked position in rows; targets: how
+    many rows are targets; present (n, M) bool; z (n, M, D); specific: modality -> z̄ (n', D) of the items that have it.
+    """
+
+    rows: Tensor
+    position: Tensor
+    target: Tensor
+    targets: int
+    present: Tensor
+    z: Tensor
+    specific: Mapping[str, Tensor | None]
+
+
 class BBQRecQuantizer(TokenizerNetwork):
     """All parameters of section 4.1 but θ's optimiser; `loss` is eq. 13 on one batch of users.
 
@@ -40,19 +58,18 @@ class BBQRecQuantizer(TokenizerNetwork):
     shares: Tensor
 
     def __init__(
-        self, config: BBQRecConfig, *, items: int, features: Mapping[str, Feature], signals: tuple[str, ...], history: int,
-        shares: np.ndarray | None = None, targets: int = 1,
+        self, config: BBQRecConfig, *, items: int, features: Mapping[str, Feature], signals: tuple[str, ...],
+        history: int, shares: np.ndarray | None = None, targets: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
         shares = np.full(items, 1 / items) if shares is None else shares
         self.register_buffer("shares", torch.from_numpy(shares.astype(np.float32)), persistent=False)
         self.config, self.signals, self.targets = config, signals, targets
         self.ids = embedding(items, config.dim) if "id" in signals else None
+        unit, specific = not config.plain_equations, config.mim
         self.modalities = nn.ModuleDict(
             {
-                name: Modality(
-                    features[name], dim=config.dim, hidden=config.hidden, specific=config.mim, unit=not config.plain_equations
-                )
+                name: Modality(features[name], dim=config.dim, hidden=config.hidden, specific=specific, unit=unit)
                 for name in signals
                 if name != "id"
             }
@@ -95,9 +112,8 @@ class BBQRecQuantizer(TokenizerNetwork):
         """Z_i of eq. 4 for the items `rows` (n,): (n, M, D), zeros where the item lacks the signal."""
         parts = []
         for name in self.signals:
-            if self.ids is not None and name == "id":
-                part = self.ids(rows).float()
-                parts.append(part if self.config.plain_equations else normalize(part, dim=1))
+            if name not in self.modalities:
+                parts.append(self.id_signal(rows))
             else:
                 modality = self.modality(name)
                 here = modality.present[rows]
@@ -107,6 +123,19 @@ class BBQRecQuantizer(TokenizerNetwork):
                 parts.append(part)
         return torch.stack(parts, dim=1)
 
+    def id_signal(self, rows: Tensor) -> Tensor:
+        """The learnt signal of the items `rows` (n,), (n, D)."""
+        assert self.ids is not None
+        z = self.ids(rows).float()
+        return z if self.config.plain_equations else normalize(z, dim=1)
+
+    @torch.no_grad()
+    def encode_catalogue(self) -> Tensor:
+        """Z_i of every item, (I, M, D), in eval mode; see `Modality.encode_catalogue`."""
+        every = torch.arange(self.items, device=self.quantizer.codebooks.device)
+        made = {name: self.modality(name).encode_catalogue() for name in self.modalities}
+        return torch.stack([made[name] if name in made else self.id_signal(every) for name in self.signals], dim=1)
+
     def vectors(self, z: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """q (n, M, D), L_RQ (n, M) and codes (n, L, M); before the codebooks are initialised q = z, 0 and None."""
         if not self.quantizer.initialised:
@@ -114,55 +143,53 @@ class BBQRecQuantizer(TokenizerNetwork):
         found = self.quantizer(z)
         return found.vectors * present.unsqueeze(2), found.loss, found.codes
 
-    def loss(self, batch: Batch, world: World = ALONE) -> dict[str, Tensor]:
+    def encoded(self, batch: Batch) -> EncodedBatch:
+        """The batch's items and their signals, which θ's step and the losses share."""
+        rows, position, target, targets = distinct_rows(batch)
+        own = {name: self.modality(name) for name in self.modalities}
+        specific = {name: each.encode_specific(each.features[rows[each.present[rows]]]) for name, each in own.items()}
+        return EncodedBatch(
+            rows=rows, position=position, target=target, targets=targets, present=self.presence(rows),
+            z=self.encode(rows), specific=specific,
+        )  # fmt: skip
+
+    def loss(self, batch: Batch, world: World = ALONE, encoded: EncodedBatch | None = None) -> dict[str, Tensor]:
         """Eq. 13 and its parts: {'loss', 'reconstruction', 'quantisation', 'recommendation', 'information'}.
 
         Of several processes, each encodes all items of the batch, so that batch norm, CLUB and the negatives see them
         all, and runs the sequence encoder over its own users.
         """
-        rows, position, target, targets = distinct_rows(batch)
-        present, z = self.presence(rows), self.encode(rows)
-        q, quantisation, _ = self.vectors(z, present)
-        reconstruction, bounds = self.content_losses(rows, z, q, present)
-        parts = {"reconstruction": reconstruction, "quantisation": (quantisation * present).sum() / len(rows)}
+        e = encoded or self.encoded(batch)
+        q, quantisation, _ = self.vectors(e.z, e.present)
+        reconstruction, bounds = self.content_losses(e, q)
+        parts = {"reconstruction": reconstruction, "quantisation": (quantisation * e.present).sum() / len(e.rows)}
         loss = parts["reconstruction"] + parts["quantisation"]
-        own = None
-        if self.alignment is not None:
-            own = self.sequence_loss(batch, rows[:targets], q.flatten(1), position, target, world)
-            parts["recommendation"] = own
         if self.clubs:
             parts["information"] = bounds.sum()
         if world.size > 1:
-            loss = loss / world.size
-            parts |= {name: part / world.size for name, part in parts.items() if name != "recommendation"}
-        if own is not None:
-            loss = loss + self.config.beta * own
+            loss, bounds = loss / world.size, bounds / world.size
+            parts = {name: part / world.size for name, part in parts.items()}
+        if self.alignment is not None:
+            parts["recommendation"] = self.sequence_loss(batch, e, q.flatten(1), world)
+            loss = loss + self.config.beta * parts["recommendation"]
         if self.clubs:
             # No gradient below zero: an "upper bound" under zero is the estimator's failure, and CLUB would run to -∞.
-            floored = (bounds if self.config.plain_equations else bounds.clamp(min=0)).sum()
-            loss = loss + self.config.gamma * (floored / world.size if world.size > 1 else floored)
+            floored = bounds if self.config.plain_equations else bounds.clamp(min=0)
+            loss = loss + self.config.gamma * floored.sum()
         return parts | {"loss": loss}
 
-    def sequence_loss(
-        self, batch: Batch, targets: Tensor, v: Tensor, position: Tensor, target: Tensor, world: World
-    ) -> Tensor:
-        """L_Rec (eq. 12): this process's users' share of the mean over all asked positions.
-
-        targets (n,) the batch's distinct target items, whose vectors come first in v (n', M·D); position (B, T) of the
-        history's items in v, target (P,) of each asked position among the targets.
-        """
+    def sequence_loss(self, batch: Batch, e: EncodedBatch, v: Tensor, world: World) -> Tensor:
+        """L_Rec (eq. 12): this process's users' share of the mean over all asked positions. v (n, M·D) of e.rows."""
         assert self.alignment is not None
-        vectors, candidate, weight = self.candidates(targets, v, target)
-        share, part = 1.0, batch
+        vectors, candidate, weight = self.candidates(e.rows[: e.targets], v, e.target)
+        share, part, position = 1.0, batch, e.position
         if world.size > 1:
             asked = batch.targets != PAD
             mine = torch.zeros_like(asked)
             mine[world.rank :: world.size] = True
             candidate, position = candidate[mine[asked]], position[world.rank :: world.size]
-            part = batch.part(world.rank, world.size)
-            width = int(part.lengths.max()) if len(part.items) else 0
-            share = len(candidate) / len(target)
-            if not share or not width:
+            part, share = batch.part(world.rank, world.size), len(candidate) / len(e.target)
+            if not share:  # more processes than users
                 return v.sum() * 0
         states = self.alignment.states(torch.where(part.mask.unsqueeze(2), v[position], 0.0), part)
         loss = self.alignment.loss(states, vectors, candidate, weight)
@@ -200,35 +227,30 @@ class BBQRecQuantizer(TokenizerNetwork):
         every = torch.arange(self.items, device=self.shares.device)
         return -self.alignment.temperature * self.rarity(every, self.targets)
 
-    def content_losses(self, rows: Tensor, z: Tensor, q: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    def content_losses(self, e: EncodedBatch, q: Tensor) -> tuple[Tensor, Tensor]:
         """L_recon (eq. 8–9: summed over features, averaged over items), and eq. 3's bound of each modality."""
-        reconstruction, bounds = z.new_zeros(()), [z.new_zeros(())]
+        reconstruction, bounds = q.new_zeros(()), [q.new_zeros(())]
         for name in self.modalities:
-            modality, signal = self.modality(name), self.signals.index(name)
-            here = present[:, signal]
+            modality, signal, specific = self.modality(name), self.signals.index(name), e.specific[name]
+            here = e.present[:, signal]
             if not here.any():
                 continue
-            x = modality.features[rows[here]]
-            specific = modality.encode_specific(x)
-            error = modality.decode(q[here, signal], specific).float() - x
-            reconstruction = reconstruction + error.square().sum() / len(rows)
+            error = modality.decode(q[here, signal], specific).float() - modality.features[e.rows[here]]
+            reconstruction = reconstruction + error.square().sum() / len(e.rows)
             if specific is not None:
-                bounds.append(self.club(name).bound(specific, z[here, signal]))
+                bounds.append(self.club(name).bound(specific, e.z[here, signal]))
         return reconstruction, torch.stack(bounds)
 
-    def likelihood(self, batch: Batch) -> Tensor | None:
+    def likelihood(self, batch: Batch, encoded: EncodedBatch | None = None) -> Tensor | None:
         """-log q_θ(z̄ | z) on detached inputs: the loss of θ's own optimiser, before each main step."""
-        rows, *_ = distinct_rows(batch)
-        total = None
+        e, total = encoded or self.encoded(batch), None
         for name in self.clubs:
-            modality = self.modality(name)
-            x = modality.features[rows[modality.present[rows]]]
-            if not len(x):
+            signal, specific = self.signals.index(name), e.specific[name]
+            z = e.z[e.present[:, signal], signal].detach()
+            if not len(z):
                 continue
-            with torch.no_grad():
-                z, specific = modality.encode(x), modality.encode_specific(x)
             assert specific is not None  # a modality without one has no estimator
-            unlikely = -self.club(name).likelihood(specific, z)
+            unlikely = -self.club(name).likelihood(specific.detach(), z)
             total = unlikely if total is None else total + unlikely
         return total
 
@@ -244,28 +266,15 @@ class BBQRecQuantizer(TokenizerNetwork):
         return len(self.ids.weight) if self.ids is not None else len(self.modality(next(iter(self.modalities))).present)
 
     @torch.no_grad()
-    def use_catalogue_statistics(self, *, block: int = 8192) -> None:
-        """Give the batch norms the whole catalogue's statistics, so that codes do not depend on the last batches."""
-        for name in self.modalities:
-            modality = self.modality(name)
-            x = modality.features[modality.present]
-            outputs = torch.cat([modality.aligned(part).float() for part in x.split(block)]) if len(x) else x
-            if len(outputs) > 1:
-                modality.norm.running_mean, modality.norm.running_var = outputs.mean(0), outputs.var(0)
-
-    @torch.no_grad()
-    def latents(self, *, block: int = 8192) -> Tensor:
-        """z of every item, (I, M, D)."""
-        every = torch.arange(self.items, device=self.quantizer.codebooks.device)
-        return torch.cat([self.encode(rows) for rows in every.split(block)])
-
-    @torch.no_grad()
-    def quantise_catalogue(self, *, block: int = 8192) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Every item's v (I, M·D), codes (I, L, M) (None before initialisation) and presence (I, M)."""
-        vectors, codes, presence = [], [], []
-        for rows in torch.arange(self.items, device=self.quantizer.codebooks.device).split(block):
-            presence.append(self.presence(rows))
-            q, _, found = self.vectors(self.encode(rows), presence[-1])
+    def quantise(self, z: Tensor, present: Tensor, *, block: int = 8192) -> tuple[Tensor, Tensor | None]:
+        """v (n, M·D) and codes (n, L, M) (None before initialisation) of z (n, M, D), present (n, M)."""
+        vectors, codes = [], []
+        for part, here in zip(z.split(block), present.split(block), strict=True):
+            q, _, found = self.vectors(part, here)
             vectors.append(q.flatten(1))
             codes += [] if found is None else [found]
-        return torch.cat(vectors), torch.cat(codes) if codes else None, torch.cat(presence)
+        return torch.cat(vectors), torch.cat(codes) if codes else None
+
+    def everywhere(self) -> Tensor:
+        """Which items have which signal, (I, M) bool."""
+        return self.presence(torch.arange(self.items, device=self.quantizer.codebooks.device))

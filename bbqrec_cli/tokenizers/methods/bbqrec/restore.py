@@ -11,11 +11,17 @@ import numpy as np
 import torch
 
 from bbqrec_cli.records import Codes, Feature, ItemEncoder
+from bbqrec_cli.tokenizers.assignment.encoding import (
+    item_encoder,
+    load_weights,
+    quantised,
+    residual_quantizer,
+    scale_feature,
+)
 from bbqrec_cli.tokenizers.base import Encode, Encoded
+from bbqrec_cli.tokenizers.methods.bbqrec.modality import Modality
 from bbqrec_cli.tokenizers.methods.bbqrec.network import BBQRecQuantizer
 from bbqrec_cli.tokenizers.options.bbqrec import BBQRecConfig
-from bbqrec_cli.tokenizers.assignment.encoding import item_encoder, load_weights, quantised, residual_quantizer, scale_feature
-from bbqrec_cli.tokenizers.methods.bbqrec.modality import Modality
 
 
 def keep_encoder(model: BBQRecQuantizer, features: Mapping[str, Feature]) -> ItemEncoder:

@@ -2,26 +2,43 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
+from helpers import new_model
 
-from bbqrec_cli.data.batches import WindowBatches
+from bbqrec_cli.data.batches import Epoch, WindowBatches
 from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.errors import DataError, InterruptedRunError
+from bbqrec_cli.models.base import Phase
 from bbqrec_cli.models.sasrec import SASRec
+from bbqrec_cli.models.task import RecommenderTask
 from bbqrec_cli.progress import SILENT
 from bbqrec_cli.seeds import seed_torch
-from bbqrec_cli.training.loop import Training, fit
 from bbqrec_cli.training.schedule import schedule
+from bbqrec_cli.training.trainer import Fitted, RunSettings, Stopping, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(RunSettings, Stopping):
+    """All that says how `fit` trains."""
+
+    epochs: int = 5
+    learning_rate: float = 0.01
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+
+
+def fit(model, batches, validate, training: Training) -> Fitted:
+    """A recommender in one phase."""
+    phase = Phase(name="train", epochs=training.epochs, batches=batches, loss=model.loss)
+    return train(RecommenderTask(model, [phase], training, validate), training, training)
 
 
 @pytest.fixture
 def training(tmp_path) -> Training:
-    return Training(
-        epochs=5, learning_rate=0.01, weight_decay=0.05, warmup=0.1, patience=0, checkpoint=tmp_path / "c.h5",
-        identity={"seed": 0},
-    )  # fmt: skip
+    return Training(checkpoint=tmp_path / "c.h5", identity={"seed": 0})
 
 
 @pytest.fixture
@@ -31,7 +48,7 @@ def batches(catalogue) -> WindowBatches:
 
 def sasrec() -> SASRec:
     seed_torch(0, "weights")
-    return SASRec(items=12, width=8, dropout=0.3, negatives=5)
+    return new_model("sasrec", width=8, dropout=0.3, negatives=5)
 
 
 def scores(*values: float):
@@ -56,14 +73,15 @@ class Stops:
         return Bomb(todo, self.error) if number == self.stop else todo
 
 
-class Bomb(list):
+class Bomb(Epoch):
     def __init__(self, todo, error) -> None:
-        super().__init__(todo)
+        super().__init__(todo.groups, todo.make)
         self.error = error
 
-    def __iter__(self):
-        yield self[0]
-        raise self.error
+    def __getitem__(self, number):
+        if number == 1:
+            raise self.error
+        return super().__getitem__(number)
 
 
 def without_seconds(history):
@@ -212,3 +230,75 @@ def test_notes_on_checkpoints(training, batches):
     assert "will be overwritten" in said[2]
     fit(sasrec(), batches, rising, dataclasses.replace(told, resume=True))
     assert "resumed after epoch 1" in said[4]
+
+
+class Steps:
+    """Batches of numbers, so that a test sees which phase used them."""
+
+    def __init__(self, value: float) -> None:
+        self.value, self.targets = value, 4
+
+    def epoch(self, number: int):
+        return [Number(torch.tensor(self.value)) for _ in range(2)]
+
+
+@dataclass
+class Number:
+    value: torch.Tensor
+    weight: int = 1
+
+    def to(self, device):
+        return self
+
+    def part(self, rank, world):
+        return self
+
+
+def two_phases(model, frozen: list[str]) -> list[Phase]:
+    """Pre-training moves the item table, fine-tuning everything but it."""
+
+    def freeze() -> None:
+        frozen.append("fine")
+        model.table.weight.requires_grad_(False)
+
+    def loss(batch):
+        return sum((p - batch.value).square().sum() for p in model.parameters() if p.requires_grad)
+
+    return [
+        Phase(name="pre", epochs=2, batches=Steps(1.0), loss=loss, start=lambda: frozen.append("pre")),
+        Phase(name="fine", epochs=3, batches=Steps(-1.0), loss=loss, start=freeze),
+    ]
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_phases_follow_each_other_and_resume(training, stop):
+    """Only the last phase is validated; each begins with a fresh optimiser and a schedule of its own."""
+
+    def run(model, settings, begun):
+        task = RecommenderTask(model, two_phases(model, begun), settings, scores(0.1, 0.3, 0.2))
+        return train(task, settings, settings)
+
+    whole, begun = sasrec(), []
+    fitted = run(whole, dataclasses.replace(training, checkpoint=None), begun)
+    assert begun == ["pre", "fine"]
+    assert [row["epoch"] for row in fitted.history if "ndcg@10" in row] == [3, 4, 5]
+    assert fitted.best_epoch == 4
+    part = sasrec()
+    task = RecommenderTask(part, two_phases(part, []), training, scores(0.1, 0.3, 0.2))
+    before = task.before_epoch
+
+    def interrupt(epoch: int) -> None:
+        if epoch == stop:
+            raise KeyboardInterrupt
+        before(epoch)
+
+    task.before_epoch = interrupt
+    with pytest.raises(InterruptedRunError, match=f"{stop} of 5 epochs"):
+        train(task, training, training)
+    again = sasrec()
+    left = (0.1, 0.3, 0.2) if stop < 3 else (0.3, 0.2)
+    task = RecommenderTask(again, two_phases(again, []), training, scores(*left))
+    resumed = train(task, dataclasses.replace(training, resume=True), training)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    assert without_seconds(resumed.history) == without_seconds(fitted.history)
