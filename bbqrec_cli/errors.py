@@ -53,6 +53,12 @@ class BrokenFileError(DataError):
     code = "broken_file"
 
 
+class UnsafeFileError(DataError):
+    """A file that could bring in another file's bytes, or take more memory than its size lets expect."""
+
+    code = "unsafe_file"
+
+
 class MissingFileError(DataError):
     """An input file that does not exist."""
 
@@ -112,6 +118,7 @@ CODES = tuple(
                 WrongKindError,
                 NewerVersionError,
                 BrokenFileError,
+                UnsafeFileError,
                 MissingFileError,
                 OutputExistsError,
                 CollapseError,

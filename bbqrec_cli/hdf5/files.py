@@ -29,6 +29,8 @@ from bbqrec_cli.records import (
     Vocabulary,
 )
 
+_MOST_CODES = 1 << 16
+"""Codes are uint16."""
 CATALOGUE_KINDS = ("dataset", "features", "tokens", "model")
 
 
@@ -372,6 +374,8 @@ def _codes_in(file: File) -> Codes | None:
         present=file.array("present") if "present" in file else None,
     )
     highest, signals = int(made.codes.max(initial=0)), made.codes.shape[2]
+    if made.codebook_size > _MOST_CODES:  # tables are made of so many rows, whatever the codes are
+        raise BrokenFileError(f"{file.path}: codebook_size is {made.codebook_size:,}; codes end at {_MOST_CODES:,}")
     if highest >= made.codebook_size:
         raise BrokenFileError(f"{file.path}: /codes holds {highest}, but codebook_size is {made.codebook_size}")
     if len(made.modalities) != signals:

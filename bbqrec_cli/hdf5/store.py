@@ -1,4 +1,4 @@
-"""HDF5 itself: atomic writes, provenance, and checks on opening. The only module that imports h5py."""
+"""HDF5 itself: atomic writes, provenance, and checks on opening."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from bbqrec_cli.errors import (
     NewerVersionError,
     WrongKindError,
 )
+from bbqrec_cli.hdf5.safety import Allowance, check_safe, printable
 from bbqrec_cli.hdf5.schema import FORMAT, KINDS, Field, field_of
 from bbqrec_cli.hdf5.sink import Sink, check_output, partial_of, replacing
 
@@ -165,37 +166,58 @@ def _storage(value: np.ndarray) -> dict[str, Any]:
 
 
 def describe_parent(path: Path) -> dict[str, str]:
-    """{'path': name, 'kind', 'sha256'} of an input; kind 'raw' for what is not a bbqrec file."""
+    """{'path': name, 'kind', 'sha256'} of an input; kind 'raw' for what is not a bbqrec file.
+
+    Raises:
+        UnsafeFileError: as `open_file`.
+    """
     kind = "raw"
     if h5py.is_hdf5(path):
-        with suppress(OSError), h5py.File(path, "r", locking=False) as file:
-            kind = _text(file.attrs.get("kind", kind))
+        with suppress(*_DAMAGE), h5py.File(path, "r", locking=False) as file:
+            check_safe(file, path)
+            found = _text(file.attrs.get("kind", kind))
+            kind = found if found in KINDS else kind
     return {"path": path.name, "kind": kind, "sha256": sha256(path)}
 
 
 class File:
     """An opened bbqrec file whose structure has been checked."""
 
-    def __init__(self, path: Path, file: h5py.File) -> None:
+    def __init__(self, path: Path, file: h5py.File, allowance: Allowance) -> None:
         self.path = path
         self._file = file
+        self._allowance = allowance
         self.kind = _text(file.attrs["kind"])
 
     def __contains__(self, name: str) -> bool:
         return name in self._file
 
     def names(self, group: str) -> list[str]:
-        """Names inside a group, [] if it is not there."""
-        return sorted(self._file[group]) if group in self._file else []
+        """Names inside a group, [] if it is not there.
+
+        Raises:
+            BrokenFileError: it is a dataset.
+        """
+        if group not in self._file:
+            return []
+        node = self._file[group]
+        if not isinstance(node, h5py.Group):
+            raise BrokenFileError(f"{self.path}: /{group} is not a group", _remake(self.kind))
+        return sorted(node)
 
     def array(self, name: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
-        """A numeric dataset (or some rows of it).
+        """A dataset, or some rows of it; those of variable length only by slices.
 
         Raises:
             BrokenFileError: its bytes cannot be read.
+            UnsafeFileError: values of variable length take more memory than the file's size lets expect.
         """
         try:
             node = self._file[name]
+            if not isinstance(node, h5py.Dataset):
+                raise KeyError("no dataset")
+            if node.dtype.kind == "O" and isinstance(rows, slice):
+                return self._allowance.read(name, node, rows)
             return node[rows] if node.shape else np.asarray(node[()])
         except _DAMAGE as error:
             raise BrokenFileError(f"{self.path}: /{name} cannot be read ({error})", _remake(self.kind)) from error
@@ -215,7 +237,7 @@ class File:
         """A root attribute, JSON decoded where it is JSON."""
         try:
             if key not in self._file.attrs and f"attributes/{key}" in self._file:
-                return _decode(self._file[f"attributes/{key}"][()])
+                return _decode(self.array(f"attributes/{key}")[()])
             return _decode(self._file.attrs[key])
         except _DAMAGE as error:
             raise BrokenFileError(
@@ -237,7 +259,7 @@ class File:
 
         def visit(name: str, node: Any) -> None:
             if isinstance(node, h5py.Dataset):
-                found[name] = {"shape": list(node.shape), "type": _type(node)}
+                found[name] = {"shape": list(node.shape or ()), "type": _type(node)}
 
         self._file.visititems(visit)
         return found
@@ -249,6 +271,7 @@ def open_file(path: Path, *kinds: str) -> Iterator[File]:
 
     Raises:
         MissingFileError, BrokenFileError, WrongKindError, NewerVersionError: with the path and the command that helps.
+        UnsafeFileError: with the HDF5 path of what could bring in another file, or fill the memory.
     """
     hint = _make(kinds[0]) if kinds else ""
     if not path.exists():
@@ -265,11 +288,12 @@ def open_file(path: Path, *kinds: str) -> Iterator[File]:
         raise BrokenFileError(f"{path}: {what}", hint) from error
     with file:
         try:
+            allowance = check_safe(file, path)
             _check_header(file, path, kinds, hint)
             _check(file, path, _text(file.attrs["kind"]))
         except _DAMAGE as error:
             raise BrokenFileError(f"{path}: a damaged HDF5 file ({error})", hint) from error
-        yield File(path, file)
+        yield File(path, file, allowance)
 
 
 def _check_header(file: h5py.File, path: Path, kinds: Sequence[str], hint: str) -> None:
@@ -277,12 +301,12 @@ def _check_header(file: h5py.File, path: Path, kinds: Sequence[str], hint: str) 
         raise WrongKindError(f"{path}: an HDF5 file, but not one of bbqrec's (no attribute format = {FORMAT!r})", hint)
     kind = _text(file.attrs.get("kind", ""))
     if kind not in KINDS:
-        raise WrongKindError(f"{path}: kind {kind!r} is unknown to bbqrec {bbqrec_cli.__version__}", hint)
+        raise WrongKindError(f"{path}: kind {printable(kind)!r} is unknown to bbqrec {bbqrec_cli.__version__}", hint)
     if kinds and kind not in kinds:
         raise WrongKindError(f"{path}: is a {kind} file; a {' or '.join(kinds)} file is needed", hint)
     version = int(file.attrs["schema_version"])
     if version > KINDS[kind].version:
-        made = _text(file.attrs.get("bbqrec_version", "?"))
+        made = printable(_text(file.attrs.get("bbqrec_version", "?")))
         raise NewerVersionError(
             f"{path}: schema version {version} of a {kind} file, written by bbqrec {made}; this is bbqrec "
             f"{bbqrec_cli.__version__}, which reads versions up to {KINDS[kind].version}",
@@ -312,6 +336,10 @@ def _check(file: h5py.File, path: Path, kind: str) -> None:
 def _check_dataset(
     path: Path, kind: str, name: str, node: h5py.Dataset, f: Field, sizes: dict[str, tuple[int, str]]
 ) -> None:
+    if node.shape is None:
+        raise BrokenFileError(f"{path}: /{name} holds nothing", _remake(kind))
+    if f.type == "*" and node.dtype.kind not in "biufc":
+        raise BrokenFileError(f"{path}: /{name} holds {_type(node)}; numbers are needed", _remake(kind))
     if f.type != "*" and _type(node) != f.type:
         raise BrokenFileError(f"{path}: /{name} holds {_type(node)}; {f.type} is needed", _remake(kind))
     if f.shape == ("...",):
@@ -330,7 +358,7 @@ def _check_dataset(
 def _type(node: h5py.Dataset) -> str:
     if h5py.check_string_dtype(node.dtype):
         return "str"
-    return "bytes" if h5py.check_vlen_dtype(node.dtype) is not None else str(node.dtype)
+    return "bytes" if h5py.check_vlen_dtype(node.dtype) == np.uint8 else str(node.dtype)
 
 
 def _make(kind: str, again: str = "") -> str:
