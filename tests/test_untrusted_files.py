@@ -5,10 +5,12 @@ Each attack is made in a small file of bbqrec's own and must be refused by every
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import json
 import shutil
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -557,6 +559,75 @@ def test_a_long_text_where_nothing_was_written():
         hdf5.read_dataset(Path("d.h5"))
 
 
+def pipeline(*filters: int, length: int = 60_000) -> h5p.PropDCID:
+    made = h5p.create(h5p.DATASET_CREATE)
+    made.set_chunk((length,))
+    for code in filters:
+        made.set_filter(code, h5z.FLAG_OPTIONAL, (6,) if code == h5z.FILTER_DEFLATE else (4, 261, length))
+    return made
+
+
+def with_chunks(files, made: h5p.PropDCID, *chunks: tuple[int, bytes], size: int = 60_000) -> Path:
+    """A checkpoint with a dataset of bytes whose chunks are written past the filters: (where, bytes)."""
+    path = Path(shutil.copy(files["checkpoint"], "c.h5"))
+    with h5py.File(path, "r+") as file:
+        data = h5d.create(file["state"].id, b"x", h5t.NATIVE_UINT8, h5s.create_simple((size,)), made)
+        for start, raw in chunks:
+            data.write_direct_chunk((start,), raw)
+    return path
+
+
+SHORT = zlib.compress(bytes(range(200)))
+LZF, LZF_SHORT = b"\x00\x01" + b"\xe0\xff\x00" * 400, b"\x04hello"
+"""A byte and 400 repetitions of 264 of it; five bytes as they are."""
+
+
+@pytest.mark.parametrize(
+    ("filters", "raw"),
+    [
+        ((), b"hello"),
+        ((h5z.FILTER_SHUFFLE,), b"hello"),
+        ((h5z.FILTER_DEFLATE,), SHORT),
+        ((h5z.FILTER_DEFLATE,), zlib.compress(bytes(60_001))),
+        ((h5z.FILTER_DEFLATE,), b"no gzip"),
+        ((h5z.FILTER_SHUFFLE, h5z.FILTER_DEFLATE, h5z.FILTER_FLETCHER32), SHORT + b"1234"),
+        ((h5z.FILTER_LZF,), LZF_SHORT),
+        ((h5z.FILTER_LZF,), b"\x1fno lzf"),
+        ((h5z.FILTER_FLETCHER32, h5z.FILTER_LZF), LZF_SHORT),
+    ],
+)
+def test_chunks_that_are_too_short(files, filters, raw):
+    """HDF5 would fill them up with what the process has in its memory: of other files, too."""
+    path = with_chunks(files, pipeline(*filters), (0, raw))
+    with pytest.raises(BrokenFileError, match=r"/state/x cannot be read \((the chunk at \(0,\) is not of|Can't)"):
+        hdf5.read_checkpoint(path)
+
+
+def test_a_short_chunk_after_a_whole_one(files):
+    """Whose remains may still stand in the memory."""
+    whole = 1 + 264 * 400
+    path = with_chunks(
+        files, pipeline(h5z.FILTER_LZF, length=whole), (0, LZF), (whole, LZF), (2 * whole, LZF_SHORT), size=3 * whole
+    )
+    with pytest.raises(BrokenFileError, match=rf"the chunk at \({2 * whole},\) is not of {whole:,} bytes"):
+        hdf5.read_checkpoint(path)
+    arrays, *_ = hdf5.read_checkpoint(
+        with_chunks(files, pipeline(h5z.FILTER_LZF, length=whole), (0, LZF), (whole, LZF), size=2 * whole)
+    )
+    assert (arrays["x"] == 1).all()
+
+
+def test_a_short_chunk_at_an_edge_without_filters(files):
+    """It looks like a compressed one, and HDF5 takes it as it is."""
+    made = pipeline(h5z.FILTER_DEFLATE)
+    choose = ctypes.CDLL(h5p.__file__).H5Pset_chunk_opts
+    choose.argtypes = [ctypes.c_int64, ctypes.c_uint]
+    assert choose(made.id, 2) == 0
+    path = with_chunks(files, made, (60_000, zlib.compress(bytes(60_000))), size=90_000)
+    with pytest.raises(BrokenFileError, match="chunks at its edge are stored without its filters"):
+        hdf5.read_checkpoint(path)
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "value", "says"),
     [
@@ -644,6 +715,17 @@ def test_what_compresses_best(features):
     with h5py.File(path) as file:
         left = safety.check_safe(file, path).left
     assert left > safety.RATIO * path.stat().st_size * 2 // 3
+
+
+def test_chunks_that_do_not_compress(tmp_path):
+    """HDF5 leaves the filter out of those, and says so in the chunk's mask."""
+    generator = np.random.default_rng(0)
+    arrays = {"noise": generator.integers(256, size=(700, 300), dtype=np.uint8), "odd": np.arange(99_999.0)}
+    arrays |= {"bytes": generator.integers(4, size=(3, 5, 40_001), dtype=np.int8), "one": np.ones(70_000, bool)}
+    hdf5.write_checkpoint(Path("c.h5"), arrays, {}, config={})
+    found, *_ = hdf5.read_checkpoint(Path("c.h5"))
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(found[name], values)
 
 
 def test_a_file_of_many_datasets_opens_fast():

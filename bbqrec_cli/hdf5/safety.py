@@ -16,6 +16,7 @@ import numpy as np
 from h5py import h5a, h5d, h5g, h5i, h5l, h5o, h5p, h5t, h5z
 
 from bbqrec_cli.errors import UnsafeFileError
+from bbqrec_cli.hdf5.chunks import COMPRESSORS
 
 RATIO = 512
 """Bytes of memory that a byte of a file may become. What bbqrec writes reaches 300 at most (docs/file-formats.md)."""
@@ -43,7 +44,6 @@ _DECODED = 4
 
 _SHOWN = 200
 """Characters of a name that a message shows."""
-COMPRESSORS = (h5z.FILTER_DEFLATE, h5z.FILTER_LZF)
 _FILTERS = {*COMPRESSORS, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}
 _PLAIN = {h5t.INTEGER, h5t.FLOAT, h5t.ENUM, h5t.STRING}
 _LINKS = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "an external link"}

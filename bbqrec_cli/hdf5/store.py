@@ -22,6 +22,7 @@ from bbqrec_cli.errors import (
     NewerVersionError,
     WrongKindError,
 )
+from bbqrec_cli.hdf5.chunks import check_chunks
 from bbqrec_cli.hdf5.safety import Allowance, check_safe, printable
 from bbqrec_cli.hdf5.schema import FORMAT, KINDS, Field, field_of
 from bbqrec_cli.hdf5.sink import Sink, check_output, partial_of, replacing
@@ -216,6 +217,7 @@ class File:
             node = self._file[name]
             if not isinstance(node, h5py.Dataset):
                 raise KeyError("no dataset")
+            check_chunks(node, rows)
             if node.dtype.kind == "O" and isinstance(rows, slice):
                 return self._allowance.read(name, node, rows)
             return node[rows] if node.shape else np.asarray(node[()])

@@ -1,0 +1,120 @@
+"""Whether each chunk of a dataset is as long as it should be once its filters are undone.
+
+HDF5 takes that for granted: of a shorter chunk it reads on in the memory behind it, and hands out, as data, whatever
+the process had there. N bytes of a chunk, as the program sees it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from collections.abc import Sequence
+
+import h5py
+import numpy as np
+from h5py import h5d, h5p, h5s, h5t, h5z
+
+COMPRESSORS = (h5z.FILTER_DEFLATE, h5z.FILTER_LZF)
+"""Safety allows one of them, and nothing but checksums after it."""
+_CHECKSUM = 4
+"""Bytes that fletcher32 adds."""
+_MARK = 32
+"""Bytes of a mark; LZF's largest run."""
+
+
+def check_chunks(node: h5py.Dataset, rows: slice | np.ndarray) -> None:
+    """Look at the chunks that hold `rows` of a dataset; of an array of rows, at all.
+
+    Raises:
+        ValueError: a chunk of another length.
+        OSError, RuntimeError: damaged ones.
+    """
+    if not node.chunks:
+        return
+    made, length = node.id.get_create_plist(), math.prod(node.chunks) * _size(node)
+    filters = [made.get_filter(number)[0] for number in range(made.get_nfilters())]
+    start, stop, _ = rows.indices(len(node)) if isinstance(rows, slice) else (0, len(node), 1)
+    found: list[h5d.StoreInfo] = []
+    node.id.chunk_iter(found.append)
+    lzf = _Lzf(length) if h5z.FILTER_LZF in filters else None
+    if set(filters) & set(COMPRESSORS) and _edges_are_plain(node, made):
+        raise ValueError("chunks at its edge are stored without its filters")
+    for chunk in found:
+        if start - node.chunks[0] < chunk.chunk_offset[0] < stop and not _fits(node.id, chunk, filters, length, lzf):
+            raise ValueError(f"the chunk at {chunk.chunk_offset} is not of {length:,} bytes")
+
+
+def _size(node: h5py.Dataset) -> int:
+    """Bytes of a value in the file; of variable length, of what says where it is: its length, an address, a number."""
+    if node.dtype.kind == "O":
+        return 8 + node.file.id.get_create_plist().get_sizes()[0]
+    return node.id.get_type().get_size()
+
+
+def _fits(data: h5d.DatasetID, chunk: h5d.StoreInfo, filters: Sequence[int], length: int, lzf: _Lzf | None) -> bool:
+    """Whether a chunk becomes N = length bytes. What its mask says was left out when it was written is left out."""
+    left = [code for number, code in enumerate(filters) if not chunk.filter_mask >> number & 1]
+    at = next((number for number, code in enumerate(left) if code in COMPRESSORS), len(left))
+    length += _CHECKSUM * left[:at].count(h5z.FILTER_FLETCHER32)
+    if at == len(left):
+        return chunk.size == length
+    _, raw = data.read_direct_chunk(chunk.chunk_offset)
+    raw = raw[: len(raw) - _CHECKSUM * left[at:].count(h5z.FILTER_FLETCHER32)]
+    if left[at] == h5z.FILTER_LZF:
+        assert lzf is not None  # it is among the filters
+        return lzf.becomes(raw, length)
+    try:
+        return len(zlib.decompressobj().decompress(raw, length + 1)) == length
+    except zlib.error:
+        return False
+
+
+class _Lzf:
+    """How long bytes of the LZF filter become, of which only HDF5 knows: by a dataset in memory, of one chunk.
+
+    A mark is put at their end, which must come out behind exactly N bytes: a new one each time, since an old one may
+    still stand in the memory.
+    """
+
+    def __init__(self, length: int) -> None:
+        shape, made = (length + _CHECKSUM + _MARK,), h5p.create(h5p.DATASET_CREATE)
+        made.set_chunk(shape)
+        made.set_filter(h5z.FILTER_LZF, h5z.FLAG_OPTIONAL)
+        self.file = _in_memory()
+        self.data = h5d.create(self.file.id, b"x", h5t.NATIVE_UINT8, h5s.create_simple(shape), made)
+
+    def becomes(self, raw: bytes, length: int) -> bool:
+        """Whether raw bytes become `length` of them."""
+        mark, found, space = os.urandom(_MARK), np.empty(_MARK, np.uint8), self.data.get_space()
+        # LZF: n - 1 says that n bytes follow as they are.
+        self.data.write_direct_chunk((0,), raw + bytes([_MARK - 1]) + mark)
+        space.select_hyperslab((length,), found.shape)
+        self.data.read(h5s.create_simple(found.shape), space, found)
+        return found.tobytes() == mark
+
+
+def _edges_are_plain(node: h5py.Dataset, made: h5p.PropDCID) -> bool:
+    """Whether a dataset's filters leave out the chunks that stand out of its shape, which HDF5 lets a writer choose.
+
+    Nothing tells but a dataset made in the same way, in memory, with such a chunk of zeros.
+    """
+    chunk = node.chunks
+    assert chunk is not None  # asked only of datasets that have chunks
+    if not any(size % part for size, part in zip(node.shape, chunk, strict=True)):
+        return False
+    made, size = made.copy(), _size(node)
+    zeros = np.zeros((1, *chunk[1:]), f"V{size}")
+    made.set_fill_value(np.zeros((), zeros.dtype))
+    with _in_memory() as file:
+        whole, corner = h5s.create_simple((chunk[0] + 1, *chunk[1:])), (chunk[0], *(0 for _ in chunk[1:]))
+        whole.select_hyperslab(corner, zeros.shape)
+        data = h5d.create(file.id, b"x", h5t.py_create(zeros.dtype), whole, made)
+        data.write(h5s.create_simple(zeros.shape), whole, zeros)
+        mask, raw = data.read_direct_chunk(corner)
+    return mask == 0 and raw == bytes(math.prod(chunk) * size)
+
+
+def _in_memory() -> h5py.File:
+    """An HDF5 file that is never on a disk, whatever it is called."""
+    return h5py.File(os.urandom(8).hex(), "w", driver="core", backing_store=False, libver=("v110", "v110"))
