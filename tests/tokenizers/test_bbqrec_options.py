@@ -13,6 +13,7 @@ from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.records import Catalogue, Sequences, TrainedModel
 from bbqrec_cli.tokenizers.methods.bbqrec import method as bbqrec
+from bbqrec_cli.tokenizers.methods.bbqrec.network import EncodedBatch
 from bbqrec_cli.training.trainer import RunSettings
 
 OPTIONS = [
@@ -57,6 +58,37 @@ def test_mixed_negatives_in_a_loop(inputs, small, network, one_batch, monkeypatc
     torch.testing.assert_close(model.loss(batch)["recommendation"], expected)
 
 
+def all_as_candidates(*, asked: int) -> EncodedBatch:
+    """A batch with so many asked positions whose candidates are the twelve items."""
+    every, nothing = torch.arange(12), torch.zeros(12, 0)
+    return EncodedBatch(
+        rows=every, candidates=every, target=torch.zeros(asked, dtype=torch.int64), own=12, position=nothing,
+        present=nothing, z=nothing, specific={},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", [{"negatives": "mixed", "sampled": 7}, {"negatives": "all"}], ids=str)
+def test_histories_and_candidates_are_encoded_once(inputs, small, network, one_batch, monkeypatch, changes):
+    """One batch norm sees them all: no item has two vectors in a step."""
+    model = network(inputs, small(**changes)).train()
+    asked = []
+    encode = type(model).encode
+
+    def spy(self, rows):
+        asked.append(rows)
+        return encode(self, rows)
+
+    monkeypatch.setattr(type(model), "encode", spy)
+    encoded = model.encoded(one_batch(inputs))
+    assert len(asked) == 1
+    assert len(set(asked[0].tolist())) == len(asked[0])
+    compared = encoded.rows[encoded.candidates].tolist()
+    assert len(set(compared)) == len(compared)
+    assert set(encoded.rows[encoded.target].tolist()) <= set(compared)
+    if changes["negatives"] == "all":
+        assert sorted(compared) == list(range(12))
+
+
 def test_the_chance_to_be_drawn(inputs, small, network):
     """By counting draws: P targets by popularity, and a draw of some items without putting back."""
     shares, rng = np.array([0.3, 0.2, 0.1, *[0.4 / 9] * 9]), np.random.default_rng(0)
@@ -64,11 +96,10 @@ def test_the_chance_to_be_drawn(inputs, small, network):
     times, seen = 20000, np.zeros(12)
     for _ in range(times):
         seen[np.unique(np.concatenate([rng.choice(12, 6, p=shares), rng.permutation(12)[:4]]))] += 1
-    every = torch.arange(12)
-    _, _, rarity = model.candidates(every, torch.zeros(12, 48), torch.zeros(6, dtype=torch.int64))
+    rarity = model.candidate_rarity(all_as_candidates(asked=6))
     np.testing.assert_allclose(torch.exp(-rarity), seen / times, atol=0.015)
     whole = network(inputs, small(negatives="mixed", sampled=99, popularity="loss"), shares=shares)
-    _, _, rarity = whole.candidates(every, torch.zeros(12, 48), torch.zeros(6, dtype=torch.int64))
+    rarity = whole.candidate_rarity(all_as_candidates(asked=6))
     assert rarity.abs().max() < 1e-6, "all items are drawn"
 
 

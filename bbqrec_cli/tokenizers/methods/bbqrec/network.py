@@ -31,16 +31,19 @@ from bbqrec_cli.training.distributed import ALONE, World
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EncodedBatch:
-    """A batch's distinct items, targets first, as `distinct_rows` gives them, and their signals.
+    """A batch's distinct items, targets first, as `distinct_rows` gives them, those that are drawn as further
+    negatives, and the signals of them all.
 
-    rows (n,); position (B, T) of the history's items in rows; target (P,) of each asked position in rows; targets: how
-    many rows are targets; present (n, M) bool; z (n, M, D); specific: modality -> z̄ (n', D) of the items that have it.
+    rows (n,); position (B, T) of the history's items in rows; target (P,) of each asked position in rows; own: how many
+    rows are of the batch; candidates (c,), places in rows of what h_t is compared with, the targets first; present (n, M)
+    bool; z (n, M, D); specific: modality -> z̄ (n', D) of the batch's items that have it.
     """
 
     rows: Tensor
     position: Tensor
     target: Tensor
-    targets: int
+    own: int
+    candidates: Tensor
     present: Tensor
     z: Tensor
     specific: Mapping[str, Tensor | None]
@@ -148,10 +151,28 @@ class BBQRecQuantizer(TokenizerNetwork):
         rows, position, target, targets = distinct_rows(batch)
         own = {name: self.modality(name) for name in self.modalities}
         specific = {name: each.encode_specific(each.features[rows[each.present[rows]]]) for name, each in own.items()}
+        every, candidates = self.with_negatives(rows, targets)
         return EncodedBatch(
-            rows=rows, position=position, target=target, targets=targets, present=self.presence(rows),
-            z=self.encode(rows), specific=specific,
+            rows=every, position=position, target=target, own=len(rows), candidates=candidates,
+            present=self.presence(every), z=self.encode(every), specific=specific,
         )  # fmt: skip
+
+    def with_negatives(self, rows: Tensor, targets: int) -> tuple[Tensor, Tensor]:
+        """rows (n,) and behind them what --negatives adds, and the places in these of the candidates, targets first.
+
+        All are encoded at once, so that one batch norm sees histories and candidates.
+        """
+        first = torch.arange(targets, device=rows.device)
+        if self.config.negatives == "batch":
+            return rows, first
+        if self.config.negatives == "all":
+            drawn = torch.arange(self.items, device=rows.device)
+        else:
+            drawn = torch.randperm(self.items, device=rows.device)[: self.config.sampled]
+        every = torch.cat([rows, drawn[~torch.isin(drawn, rows)]])
+        order = every.argsort()
+        more = drawn[~torch.isin(drawn, rows[:targets])]
+        return every, torch.cat([first, order[torch.searchsorted(every[order], more)]])
 
     def loss(self, batch: Batch, world: World = ALONE, encoded: EncodedBatch | None = None) -> dict[str, Tensor]:
         """Eq. 13 and its parts: {'loss', 'reconstruction', 'quantisation', 'recommendation', 'information'}.
@@ -162,7 +183,8 @@ class BBQRecQuantizer(TokenizerNetwork):
         e = encoded or self.encoded(batch)
         q, quantisation, _ = self.vectors(e.z, e.present)
         reconstruction, bounds = self.content_losses(e, q)
-        parts = {"reconstruction": reconstruction, "quantisation": (quantisation * e.present).sum() / len(e.rows)}
+        of_batch = (quantisation * e.present)[: e.own]
+        parts = {"reconstruction": reconstruction, "quantisation": of_batch.sum() / e.own}
         loss = parts["reconstruction"] + parts["quantisation"]
         if self.clubs:
             parts["information"] = bounds.sum()
@@ -181,7 +203,7 @@ class BBQRecQuantizer(TokenizerNetwork):
     def sequence_loss(self, batch: Batch, e: EncodedBatch, v: Tensor, world: World) -> Tensor:
         """L_Rec (eq. 12): this process's users' share of the mean over all asked positions. v (n, M·D) of e.rows."""
         assert self.alignment is not None
-        vectors, candidate, weight = self.candidates(e.rows[: e.targets], v, e.target)
+        vectors, weight, candidate = v[e.candidates], self.candidate_rarity(e), e.target
         share, part, position = 1.0, batch, e.position
         if world.size > 1:
             asked = batch.targets != PAD
@@ -195,25 +217,11 @@ class BBQRecQuantizer(TokenizerNetwork):
         loss = self.alignment.loss(states, vectors, candidate, weight)
         return loss if share == 1.0 else loss * share
 
-    def candidates(self, targets: Tensor, v: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What h_t is compared with.
-
-        Args:
-            targets: (n,) the batch's distinct target items, whose vectors come first in v; target: (P,) rows of them.
-
-        Returns:
-            vectors, each position's row among them, and -log of the chance to be drawn (None: none is weighed).
-        """
-        if self.config.negatives == "all":
-            return self.catalogue_vectors(), targets[target], None
-        rows, vectors = targets, v[: len(targets)]
-        if self.config.negatives == "mixed":
-            more = torch.randperm(self.items, device=v.device)[: self.config.sampled]
-            more = more[~torch.isin(more, targets)]
-            rows = torch.cat([targets, more])
-            vectors = torch.cat([vectors, self.vectors(self.encode(more), self.presence(more))[0].flatten(1)])
-        weighed = self.config.popularity == "loss"
-        return vectors, target, self.rarity(rows, len(target)) if weighed else None
+    def candidate_rarity(self, e: EncodedBatch) -> Tensor | None:
+        """-log of the chance of each candidate to be one, (c,); None where that does not count in the loss."""
+        if self.config.popularity != "loss" or self.config.negatives == "all":
+            return None
+        return self.rarity(e.rows[e.candidates], len(e.target))
 
     def rarity(self, rows: Tensor, targets: int) -> Tensor:
         """-log of the chance that the items `rows` (n,) are candidates of a step with so many targets, (n,)."""
@@ -232,13 +240,14 @@ class BBQRecQuantizer(TokenizerNetwork):
         reconstruction, bounds = q.new_zeros(()), [q.new_zeros(())]
         for name in self.modalities:
             modality, signal, specific = self.modality(name), self.signals.index(name), e.specific[name]
-            here = e.present[:, signal]
+            here = e.present[: e.own, signal]
             if not here.any():
                 continue
-            error = modality.decode(q[here, signal], specific).float() - modality.features[e.rows[here]]
-            reconstruction = reconstruction + error.square().sum() / len(e.rows)
+            rows, z = e.rows[: e.own][here], e.z[: e.own][here, signal]
+            error = modality.decode(q[: e.own][here, signal], specific).float() - modality.features[rows]
+            reconstruction = reconstruction + error.square().sum() / e.own
             if specific is not None:
-                bounds.append(self.club(name).bound(specific, e.z[here, signal]))
+                bounds.append(self.club(name).bound(specific, z))
         return reconstruction, torch.stack(bounds)
 
     def likelihood(self, batch: Batch, encoded: EncodedBatch | None = None) -> Tensor | None:
@@ -246,19 +255,13 @@ class BBQRecQuantizer(TokenizerNetwork):
         e, total = encoded or self.encoded(batch), None
         for name in self.clubs:
             signal, specific = self.signals.index(name), e.specific[name]
-            z = e.z[e.present[:, signal], signal].detach()
+            z = e.z[: e.own][e.present[: e.own, signal], signal].detach()
             if not len(z):
                 continue
             assert specific is not None  # a modality without one has no estimator
             unlikely = -self.club(name).likelihood(specific.detach(), z)
             total = unlikely if total is None else total + unlikely
         return total
-
-    def catalogue_vectors(self) -> Tensor:
-        """v of every item, (I, M·D), with gradients in training."""
-        rows = torch.arange(self.items, device=self.quantizer.codebooks.device)
-        present = self.presence(rows)
-        return self.vectors(self.encode(rows), present)[0].flatten(1)
 
     @property
     def items(self) -> int:
