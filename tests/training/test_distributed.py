@@ -1,0 +1,123 @@
+"""Two processes under torchrun (gloo, on the CPU) against one: the same global batches, one writer, one checkpoint.
+
+Without dropout what is learnt is the same up to the rounding of sums: losses to 1e-4 of their size, weights to 0.005
+(Adam's steps are as long for a gradient of 1e-9 as for one of 1), codes and validation figures equal. With dropout the
+processes draw other masks than one process would.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.data.batches import Batch
+from bbqrec_cli.data.splits import PAD
+from bbqrec_cli.training.distributed import ALONE, World
+
+ADAM = 0.005
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bbqrec_cli"]
+COMMON = ["--device", "cpu", "--precision", "fp32", "--dropout", "0", "--json"]
+MODELS = {
+    "sasrec": ["--model", "sasrec", "--epochs", "3", "--width", "8", "--batch-size", "9", "--learning-rate", "0.01"],
+    "bbqrec": ["--epochs", "3", "--width", "8", "--layers", "1", "--decoder-layers", "1", "--batch-size", "9"],
+}
+TOKENIZER = [
+    "--levels", "2", "--codebook-size", "6", "--dim", "8", "--hidden", "16", "--epochs", "4", "--batch-size", "9",
+    "--sequence-layers", "1",
+]  # fmt: skip
+
+
+def two(*arguments: object) -> subprocess.Popen:
+    """A run of two processes, in a process group of its own."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*TORCHRUN, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def finished(running: subprocess.Popen) -> str:
+    out, err = running.communicate(timeout=240)
+    assert running.returncode == 0, err
+    return out
+
+
+def losses(history: list[dict]) -> list[float]:
+    return [row["loss"] for row in history]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_training_on_two_processes_is_training_on_one(bbqrec, files, tmp_path, model):
+    said = finished(two("train", files["tokens"], "-o", tmp_path / "two.h5", *MODELS[model], *COMMON))
+    assert said.count("\n") == 1, "one of them talks"
+    assert bbqrec("train", files["tokens"], "-o", tmp_path / "one.h5", *MODELS[model], *COMMON).status == 0
+    one, other = (hdf5.read_model(tmp_path / name) for name in ("one.h5", "two.h5"))
+    assert losses(other.history) == pytest.approx(losses(one.history), rel=1e-4)
+    assert [row["ndcg@10"] for row in other.history] == pytest.approx([row["ndcg@10"] for row in one.history], abs=1e-6)
+    for name, value in one.weights.items():
+        np.testing.assert_allclose(other.weights[name], value, atol=ADAM, err_msg=name)
+    assert json.loads(said)["validation"]["ndcg@10"] == pytest.approx(max(row["ndcg@10"] for row in one.history))
+
+
+def test_tokenizing_on_two_processes_is_tokenizing_on_one(bbqrec, files, tmp_path):
+    running = two("tokenize", files["features"], "-o", tmp_path / "two.h5", *TOKENIZER, *COMMON)
+    assert bbqrec("tokenize", files["features"], "-o", tmp_path / "one.h5", *TOKENIZER, *COMMON).status == 0
+    assert finished(running).count("\n") == 1
+    one, other = (hdf5.read_tokens(tmp_path / name) for name in ("one.h5", "two.h5"))
+    np.testing.assert_array_equal(other.codes.codes, one.codes.codes)
+    np.testing.assert_allclose(other.codes.item_vectors, one.codes.item_vectors, atol=ADAM)
+    assert losses(other.history) == pytest.approx(losses(one.history), rel=1e-4)
+    assert other.history[-1]["ndcg@10"] == pytest.approx(one.history[-1]["ndcg@10"], abs=1e-6)
+
+
+def test_what_two_began_one_goes_on_with(bbqrec, files, tmp_path):
+    many = ["--model", "sasrec", "--epochs", "40", "--width", "8", "--batch-size", "2", "--patience", "0", *COMMON]
+    output, checkpoint = tmp_path / "m.h5", tmp_path / "m.h5.checkpoint"
+    running = two("train", files["tokens"], "-o", output, *many)
+    until = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < until:
+        time.sleep(0.005)
+    workers = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    for process in (running.pid, *map(int, workers)):
+        os.kill(process, signal.SIGKILL)
+    running.communicate()
+    assert checkpoint.exists()
+    if output.exists():
+        pytest.fail("it was over before it was killed")
+    resumed = bbqrec("train", files["tokens"], "-o", output, *many, "--resume")
+    assert (resumed.status, "resumed after epoch" in resumed.err) == (0, True), resumed.err
+    assert bbqrec("train", files["tokens"], "-o", tmp_path / "one.h5", *many).status == 0
+    one, other = (hdf5.read_model(path) for path in (tmp_path / "one.h5", output))
+    assert losses(other.history) == pytest.approx(losses(one.history), rel=1e-3)
+    assert not checkpoint.exists()
+
+
+def test_parts_are_the_whole():
+    items = torch.arange(15).view(5, 3)
+    targets = torch.tensor([[1, 2, PAD], [PAD, PAD, 3], [4, 5, 6], [PAD, 7, PAD], [8, PAD, PAD]])
+    batch = Batch(items, targets)
+    assert batch.part(0, 1) is batch
+    parts = [batch.part(rank, 3) for rank in range(3)]
+    assert sum(part.weight for part in parts) == batch.weight == 8
+    assert sorted(torch.cat([part.items for part in parts])[:, 0].tolist()) == items[:, 0].tolist()
+    assert [part.weight for part in (batch.part(rank, 7) for rank in range(7))] == [2, 1, 3, 1, 1, 0, 0]
+
+
+def test_alone_nothing_is_asked_of_others():
+    assert (ALONE.rank, ALONE.size, ALONE.writes) == (0, 1, True)
+    assert not World(rank=1, size=2).writes
+    values = torch.ones(3)
+    assert ALONE.sum(values) is values
+    parameter = torch.nn.Parameter(torch.ones(2))
+    ALONE.sum_gradients([parameter])
+    assert parameter.grad is None
