@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bbqrec_cli.data.batches import Batch, PrefixBatches, WindowBatches, held_out_batches
+from bbqrec_cli.data.batches import Batch, ClozeBatches, PrefixBatches, WindowBatches, held_out_batches
 from bbqrec_cli.data.splits import PAD, leave_last_out
 from bbqrec_cli.records import Sequences
 
@@ -143,3 +143,53 @@ def test_held_out_users_come_once_with_their_own_history():
 def test_to_a_device():
     batch = Batch(torch.tensor([[4, PAD]]), torch.tensor([[5, PAD]])).to(torch.device("meta"))
     assert batch.items.device.type == batch.targets.device.type == "meta"
+
+
+def test_cloze_batches_hide_items_and_ask_for_them():
+    train, mask = numbered([2, 5, 9, 30, 1, 3]), 999
+    batches = ClozeBatches(train, batch_size=3, seed=0, mask=mask, history=6, share=0.3)
+    assert batches.targets == 5, "one user has a single item"
+    hidden, asked_last = 0, 0
+    for epoch in range(40):
+        windows = 0
+        for batch in batches.epoch(epoch):
+            real = batch.items != PAD
+            asked = batch.targets != PAD
+            assert torch.equal(batch.items == mask, asked)
+            assert asked.any(1).all()
+            whole = torch.where(asked, batch.targets, batch.items)
+            for row, length in zip(whole.tolist(), real.sum(1).tolist(), strict=True):
+                user = next(each.tolist() for each in train if row[0] in each.tolist())
+                assert row[:length] == user[-6:]
+            windows += len(real)
+            hidden += int(asked.sum())
+            asked_last += int(asked.gather(1, real.sum(1, keepdim=True) - 1).sum())
+        assert windows == 5
+    items = 40 * (2 + 5 + 6 + 6 + 3)
+    assert 0.3 < hidden / items < 0.4, "the share, and one where none was drawn"
+    assert asked_last < hidden
+    again, other = (ClozeBatches(train, batch_size=3, seed=seed, mask=mask, history=6) for seed in (0, 1))
+    first = [batch.items for batch in again.epoch(3)]
+    assert all(torch.equal(a, b.items) for a, b in zip(first, again.epoch(3), strict=True))
+    assert any(a.shape != b.items.shape or not torch.equal(a, b.items) for a, b in zip(first, other.epoch(3)))  # noqa: B905
+
+
+def test_cloze_batches_can_ask_for_the_last_item_alone():
+    batches = ClozeBatches(numbered([4, 7, 5]), batch_size=3, seed=0, mask=99, last=1.0)
+    for batch in batches.epoch(0):
+        asked = batch.targets != PAD
+        assert (asked.sum(1) == 1).all()
+        assert asked.gather(1, (batch.items != PAD).sum(1, keepdim=True) - 1).all()
+
+
+@BOTH
+def test_batches_are_made_when_they_are_looked_up(kind, monkeypatch):
+    """An epoch of millions of users is not a list of all its batches."""
+    batches = kind(numbered([5] * 20), batch_size=4, seed=0)
+    made = []
+    build = kind._batch
+    monkeypatch.setattr(kind, "_batch", lambda self, *rest: made.append(1) or build(self, *rest))
+    epoch = batches.epoch(0)
+    assert (len(epoch) > 3, made) == (True, [])
+    assert torch.equal(epoch[1].items, epoch[1].items)
+    assert len(made) == 2
