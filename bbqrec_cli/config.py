@@ -160,7 +160,7 @@ def from_mapping(
     Raises:
         UsageError: an unknown key (with the nearest match), a wrong type, a value outside its limits.
     """
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {f.name: f for f in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
     clean: dict[str, Any] = {}
     for key, value in values.items():

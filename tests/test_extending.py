@@ -1,4 +1,4 @@
-"""docs/extending.md: its files, put into a copy of the package, are all that a new model, tokenizer, source and suite take.
+"""docs/extending.md: its files, put into a copy of the package, are all that a new method, source and suite take.
 
 The whole chain runs with them, and nothing else of the package was touched.
 """
@@ -110,7 +110,10 @@ def test_help_and_completion_know_them(place):
     assert "Options of numbers" in tokenizer
     assert "transitions: What most often follows the last item" in models
     assert "--popularity" in model
-    code = "from bbqrec_cli.cli.completion import of; print(of('models')('tr'), of('tokenizers')('nu'), of('sources')('mo'))"
+    code = (
+        "from bbqrec_cli.cli.completion import of; "
+        "print(of('models')('tr'), of('tokenizers')('nu'), of('sources')('mo'))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=True,
         env={"PYTHONPATH": str(place)},

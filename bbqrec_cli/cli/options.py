@@ -173,7 +173,7 @@ def _parameters(classes: Sequence[type], registry: Any, chosen: str) -> list[ins
 
 def _fields(cls: type) -> list[tuple[dataclasses.Field, Any]]:
     hints = typing.get_type_hints(cls)
-    return [(f, hints[f.name]) for f in dataclasses.fields(cls) if f.metadata.get("help")]  # type: ignore[arg-type]
+    return [(f, hints[f.name]) for f in dataclasses.fields(cls) if f.metadata.get("help")]
 
 
 def about(f: dataclasses.Field) -> str:

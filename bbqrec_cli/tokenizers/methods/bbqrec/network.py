@@ -34,9 +34,9 @@ class EncodedBatch:
     """A batch's distinct items, targets first, as `distinct_rows` gives them, those that are drawn as further
     negatives, and the signals of them all.
 
-    rows (n,); position (B, T) of the history's items in rows; target (P,) of each asked position in rows; own: how many
-    rows are of the batch; candidates (c,), places in rows of what h_t is compared with, the targets first; present (n, M)
-    bool; z (n, M, D); specific: modality -> z̄ (n', D) of the batch's items that have it.
+    rows (n,); position (B, T) of the history's items in rows; target (P,) of each asked position in rows; own: how
+    many rows are of the batch; candidates (c,), places in rows of what h_t is compared with, the targets first;
+    present (n, M) bool; z (n, M, D); specific: modality -> z̄ (n', D) of the batch's items that have it.
     """
 
     rows: Tensor
