@@ -14,7 +14,7 @@ from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.models.base import Recommender, Wanted, top_items
 from bbqrec_cli.models.layers import CausalEncoder, embedding
-from bbqrec_cli.models.softmax import cross_entropy_over_items
+from bbqrec_cli.models.softmax import catalogue_cross_entropy
 from bbqrec_cli.records import ItemData
 
 
@@ -53,7 +53,7 @@ class SASRec(Recommender):
         if self.negatives:
             drawn = torch.randint(len(self.table.weight), (self.negatives,), device=targets.device)
             return self.sampled_losses(states, targets, drawn).mean()
-        return cross_entropy_over_items(states, self.table.weight, targets)
+        return catalogue_cross_entropy(states, self.table.weight, targets).mean()
 
     def sampled_losses(self, states: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
         """-log softmax with the other items' share of the denominator estimated from `drawn` (n,).

@@ -18,12 +18,12 @@ from bbqrec_cli.decoding.beam import Alive, Step, beam_search, best_items, item_
 from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Recommender, Wanted, top_items
+from bbqrec_cli.models.children_softmax import children_cross_entropy
 from bbqrec_cli.models.code_decoder import CodeDecoder, of_beams
 from bbqrec_cli.models.dense_head import DenseHead
 from bbqrec_cli.models.layers import Attention, Dropout, Layer, embedding
 from bbqrec_cli.models.similarity_attention import SimilarityAttention, similarity_buckets
-from bbqrec_cli.models.softmax import cross_entropy_over_items
-from bbqrec_cli.models.trie_softmax import children_cross_entropy, linear_cross_entropy
+from bbqrec_cli.models.softmax import catalogue_cross_entropy
 from bbqrec_cli.records import Codes, ItemData, Sequences
 
 CELLS = 1 << 24
@@ -171,7 +171,7 @@ class SemanticIDGenerator(Recommender):
         if self.dense is None:
             return loss
         states, table = self.dropout(self.last_states(memory, visible)[asked]), self.dense.table(self.composed())
-        return loss + cross_entropy_over_items(states, table, targets[asked])
+        return loss + catalogue_cross_entropy(states, table, targets[asked]).mean()
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
@@ -289,7 +289,7 @@ class SemanticIDGenerator(Recommender):
             extra = self.of_tuples()
             if extra is not None:
                 table, bias = table + extra[0], bias + extra[1]
-            return linear_cross_entropy(states, table, bias, self.trie.node(1)[items])
+            return catalogue_cross_entropy(states, table, self.trie.node(1)[items], bias)
         bounds, parent = self.trie.child_bounds(level), self.trie.node(level)[items]
         count = bounds[parent + 1] - bounds[parent]
         chosen = self.trie.node(level + 1)[items]

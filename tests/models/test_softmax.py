@@ -1,3 +1,5 @@
+"""The chunked cross-entropy against torch's own over explicit logits."""
+
 from __future__ import annotations
 
 import pytest
@@ -5,23 +7,59 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from bbqrec_cli.models import softmax
+from bbqrec_cli.models.softmax import catalogue_cross_entropy
 
 
+def problem(scale: float = 1.0, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    shapes = ((20, 6), (11, 6), (11,))
+    return [(scale * torch.randn(*shape, generator=draw, dtype=dtype)).requires_grad_() for shape in shapes]
+
+
+TARGETS = torch.arange(20) * 7 % 11
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("rows", [1, 7, 20, 1000])
 @pytest.mark.parametrize("scale", [1.0, 30.0])
-def test_value_and_gradients_are_torchs_own(monkeypatch, rows, scale):
+def test_values_and_gradients_are_torchs_own(monkeypatch, rows, scale, with_bias, dtype):
     monkeypatch.setitem(softmax.CELLS, "cpu", rows * 11)
-    draw = torch.Generator().manual_seed(0)
-    states, table = (scale * torch.randn(n, 6, generator=draw) for n in (20, 11))
-    targets = torch.randint(11, (20,), generator=draw)
-    found = []
-    for loss in (
-        lambda s, t: cross_entropy(s @ t.T, targets),
-        lambda s, t: softmax.cross_entropy_over_items(s, t, targets),
-    ):
-        s, t = states.clone().requires_grad_(), table.clone().requires_grad_()
-        value = loss(s, t)
-        (3 * value).backward()
-        found.append((value.detach(), s.grad, t.grad))
-    for expected, ours in zip(*found, strict=True):
-        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
+    states, table, bias = problem(scale, dtype)
+    given = [states, table, bias] if with_bias else [states, table]
+    logits = states @ table.T + (bias if with_bias else 0)
+    expected, found = cross_entropy(logits, TARGETS, reduction="none"), catalogue_cross_entropy(
+        states, table, TARGETS, bias if with_bias else None
+    )  # fmt: skip
+    torch.testing.assert_close(found, expected)
+    gradients = (torch.autograd.grad(3 * losses.mean(), given) for losses in (found, expected))
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=2e-6 * scale)
+    with torch.no_grad():
+        assert torch.equal(catalogue_cross_entropy(states, table, TARGETS, bias if with_bias else None), found)
+
+
+def test_losses_that_weigh_differently_are_refused():
+    states, table, bias = problem()
+    losses = catalogue_cross_entropy(states, table, TARGETS, bias)
+    with pytest.raises(ValueError, match="weigh the same"):
+        (losses * torch.arange(20)).sum().backward()
+
+
+def test_no_states_at_all():
+    states, table, bias = problem()
+    losses = catalogue_cross_entropy(states[:0], table, TARGETS[:0], bias)
+    losses.sum().backward()
+    assert losses.shape == (0,) and table.grad is not None and not table.grad.any()
+
+
+def test_it_follows_autocast():
+    given = problem(dtype=torch.float32)
+    states, table, bias = given
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = catalogue_cross_entropy(states, table, TARGETS, bias)
+    found = torch.autograd.grad(losses.sum(), given)
+    exact = catalogue_cross_entropy(states, table, TARGETS, bias)
+    torch.testing.assert_close(losses, exact, atol=0.05, rtol=0.02)
+    assert not torch.equal(losses, exact)
+    torch.testing.assert_close(found, torch.autograd.grad(exact.sum(), given), atol=0.05, rtol=0.05)
+    assert losses.dtype == torch.float32 and {x.dtype for x in found} == {torch.float32}
