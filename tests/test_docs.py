@@ -104,13 +104,15 @@ def test_every_name_is_in_readme_and_help(name, command, option, bbqrec, monkeyp
         assert f"bbqrec prepare {name}" in page("README.md")
     else:
         assert [name] in [row[:1] for row in rows(section(page("README.md"), "Compare"))]
-    lines = [line for line in bbqrec(command, "--help").out.splitlines() if option in line]
-    assert any(name in line for line in lines), f"the help of {option} does not name {name}"
+    shown = bbqrec(command, "--help").out
+    here = re.search(rf"^│ {option} .*\[default: {name}\]|^╭─ Options of {name} ", shown, re.MULTILINE)
+    listed = re.search(rf"^ {name}: \w", shown, re.MULTILINE)
+    assert here or listed, f"the help of {command} does not name {name}"
 
 
 PARTS = {
     "The catalogue": ("dataset", "features", "tokens", "model"),
-    "Features": ("dataset", "features"),
+    "Features": ("dataset", "features", "model"),
     "Codes": ("tokens", "model"),
 }
 """Sections of docs/file-formats.md that belong to several kinds."""
@@ -191,7 +193,7 @@ def answers(files, bbqrec, tmp_path) -> Callable[[str], dict]:
 def test_every_json_key_is_documented(command, answers):
     """And none that is not there. What stands in brackets is inside the key before it."""
     listed = {row[0]: row[1] for row in rows(section(page("docs/scripting.md"), "Output"))}
-    named = re.sub(r"\([^)]*\)", "", listed[command]).replace(", one key a metric ,", ",")
+    named = re.sub(r"\([^)]*\)", "", listed[command]).replace(", one key per metric ,", ",")
     found = answers(command)
     metrics = {key for key in found if re.fullmatch(r"(recall|ndcg)@\d+", key)}
     assert {key.strip() for key in named.split(",")} == set(found) - metrics
