@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bbqrec_cli.cli.options import COMMANDS, TALK
-from bbqrec_cli.config import StageConfig, flag, of_paper
+from bbqrec_cli.config import StageConfig, flag, load_toml, of_paper
 from bbqrec_cli.models.registry import MODELS
 from bbqrec_cli.recipes import FOLDER, about, names
 from bbqrec_cli.stages.tokenize import TokenizeConfig
@@ -78,16 +78,40 @@ def paper() -> str:
 
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-RESULTS = {"beauty": "Amazon Beauty, id and text", "movielens": "MovieLens 1M, id, text and image"}
-"""Pages in docs/results whose tables README shows, and what they are of."""
+RESULTS = {"beauty": "Amazon Beauty (id, text)", "movielens": "MovieLens 1M (id, text, image)"}
+"""Pages in docs/results whose numbers README shows, and what they are of."""
+METRICS = ("Recall@5", "Recall@10", "NDCG@5", "NDCG@10")
 
 
 def readme() -> str:
-    """README.md with the first tables of the results pages, as `bbqrec benchmark` wrote them."""
+    """README.md with the test numbers of the results pages, as `bbqrec benchmark` wrote them, in one table."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
-    parts = [f"**{about}**\n\n{first_table(name)}\n[more](docs/results/{name}.md)\n" for name, about in RESULTS.items()]
-    return before + BEGIN + "\n" + "\n".join(parts) + END + rest.split(END)[1]
+    table = row("data", "system", "carried by", *METRICS) + row(*["---"] * 3, *["---:"] * len(METRICS))
+    for name, about in RESULTS.items():
+        carried = carriers(name)
+        for system, *cells in cells_of(first_table(name))[1:]:
+            own = system.split("<br>")[0]
+            table += row(f"[{about}](docs/results/{name}.md)", own, carried[own], *(c.split("<br>")[0] for c in cells))
+    return before + BEGIN + "\n" + table + END + rest.split(END)[1]
+
+
+def carriers(name: str) -> dict[str, str]:
+    """system of the suite docs/results/NAME.toml -> what beyond its paper carries its numbers."""
+    suite, _ = load_toml(ROOT / "docs" / "results" / f"{name}.toml", "suite")
+    found = {}
+    for system in suite["system"]:
+        defaults = MODELS.config(system.get("model", system["name"]))
+        options = {f.name: f.default for f in dataclasses.fields(defaults)} | system
+        with_them = options.get("normalisation") == "catalogue" and options["tuple_vectors"] != "none"
+        found[system["name"]] = "tuple vectors" if with_them else ""
+    return found
+
+
+def cells_of(table: str) -> list[list[str]]:
+    """The cells of a Markdown table, without the line below its head."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()]
+    return [lines[0], *lines[2:]]
 
 
 def quoting(name: str) -> str:

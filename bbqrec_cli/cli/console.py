@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 
 from bbqrec_cli.errors import BBQRecError
@@ -38,7 +39,24 @@ class _NoTask:
         pass
 
 
-class _Results(RichConsole):
+_CONTROLS = (*range(0, 9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""Characters that steer a terminal or turn the direction of writing; not the tab and the newline."""
+_SHOWN = dict.fromkeys(_CONTROLS, "\N{REPLACEMENT CHARACTER}")
+_ESCAPED = {code: f"\\u{code:04x}" for code in _CONTROLS if code > 31}
+"""As JSON writes them; it escapes those below 32 by itself."""
+
+
+class _Printing(RichConsole):
+    """A title from somebody's file is only text, never a sequence that steers the terminal."""
+
+    def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
+        """As rich does, with control characters shown as such."""
+        for segment in super().render(renderable, options):
+            clean = segment.control or segment.text.isprintable()
+            yield segment if clean else Segment(segment.text.translate(_SHOWN), segment.style)
+
+
+class _Results(_Printing):
     def on_broken_pipe(self) -> None:
         """Leave it to `cli/options.py`; rich would exit with status 1."""
         raise BrokenPipeError
@@ -82,7 +100,7 @@ class Console:
     ) -> None:
         self.json_output, self.quiet, self.verbose, self.silent = json_output, quiet, verbose, silent
         # On a terminal lines break between words; in a file an epoch stays on its line.
-        self._err = RichConsole(file=cast(IO[str], _Stderr()), highlight=False)
+        self._err = _Printing(file=cast(IO[str], _Stderr()), highlight=False)
         self._err.soft_wrap = not self._err.is_terminal
         self._out = _Results(highlight=False)
 
@@ -119,13 +137,13 @@ class Console:
 
     def line(self, values: dict[str, Any]) -> None:
         """One JSON object on one line of stdout. NaN and infinities become null."""
-        sys.stdout.write(json.dumps(_finite(values), ensure_ascii=False) + "\n")
+        sys.stdout.write(_json(_finite(values)) + "\n")
         sys.stdout.flush()
 
     def error(self, error: BBQRecError) -> None:
         """An error, for people or (with --json) for programs, on stderr."""
         if self.json_output:
-            text = json.dumps({"error": error.code, "message": error.message, "hint": error.hint}, ensure_ascii=False)
+            text = _json({"error": error.code, "message": error.message, "hint": error.hint})
             self._err.file.write(text + "\n")
             return
         self._err.print(f"error: {error.message}", style="bold red", markup=False)
@@ -173,6 +191,10 @@ def grid(rows: Sequence[Sequence[str]]) -> Table:
     for row in rows:
         made.add_row(*map(Text, row))
     return made
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False).translate(_ESCAPED)
 
 
 def _finite(value: Any) -> Any:
