@@ -88,11 +88,11 @@ def readme() -> str:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     table = row("data", "system", "carried by", *METRICS) + row(*["---"] * 3, *["---:"] * len(METRICS))
-    for name, about in RESULTS.items():
+    for name, data in RESULTS.items():
         carried = carriers(name)
         for system, *cells in cells_of(first_table(name))[1:]:
             own = system.split("<br>")[0]
-            table += row(f"[{about}](docs/results/{name}.md)", own, carried[own], *(c.split("<br>")[0] for c in cells))
+            table += row(f"[{data}](docs/results/{name}.md)", own, carried[own], *(c.split("<br>")[0] for c in cells))
     return before + BEGIN + "\n" + table + END + rest.split(END)[1]
 
 
