@@ -84,14 +84,10 @@ def test_a_model_of_many_weights(trained, screen):
 
 def test_a_benchmark(tmp_path, screen):
     path = tmp_path / "b.h5"
-    state = {
-        "users": [*"abcde"],
-        "cells": {"x": np.arange(5), "y": np.arange(5)},
-        "steps": {},
-        "results": {"n": [1] * 99},
-    }
+    data = {"toys": {"users": [*"abcde"], "cells": {"x": np.arange(5), "y": np.arange(5)}}}
+    state = {"data": data, "steps": {}, "results": {"n": [1] * 99}}
     hdf5.write_benchmark(path, state, config={"seed": 0})
-    assert "cells/… 10 numbers" in screen(path)
+    assert "data/toys/cells/… 10 numbers" in screen(path)
 
 
 @pytest.mark.parametrize("kind", KINDS)

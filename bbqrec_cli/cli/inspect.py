@@ -69,7 +69,7 @@ def rows(datasets: dict[str, Any]) -> list[tuple[str, str, str]]:
     numbers: dict[str, int] = {}
     for path, about in datasets.items():
         folder, slash, name = path.rpartition("/")
-        if folder in SUMMED:
+        if folder.rpartition("/")[2] in SUMMED:
             numbers[folder] = numbers.get(folder, 0) + math.prod(about["shape"])
         else:
             shape = " × ".join(map(str, about["shape"]))

@@ -14,6 +14,7 @@ from bbqrec_cli.hdf5.files import (
     read_metrics,
     read_model,
     read_present,
+    read_record,
     read_tokens,
     write_benchmark,
     write_checkpoint,
@@ -21,6 +22,7 @@ from bbqrec_cli.hdf5.files import (
     write_features,
     write_metrics,
     write_model,
+    write_record,
     write_tokens,
 )
 from bbqrec_cli.hdf5.sink import check_output
@@ -42,6 +44,7 @@ __all__ = [
     "read_metrics",
     "read_model",
     "read_present",
+    "read_record",
     "read_tokens",
     "sha256",
     "write_benchmark",
@@ -50,5 +53,6 @@ __all__ = [
     "write_features",
     "write_metrics",
     "write_model",
+    "write_record",
     "write_tokens",
 ]

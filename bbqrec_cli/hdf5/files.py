@@ -12,7 +12,7 @@ import numpy as np
 from bbqrec_cli.errors import BrokenFileError, DataError
 from bbqrec_cli.grouping import group_codes
 from bbqrec_cli.hdf5.columns import Column, Columns
-from bbqrec_cli.hdf5.schema import RESERVED_ATTRIBUTES
+from bbqrec_cli.hdf5.schema import KINDS, RESERVED_ATTRIBUTES
 from bbqrec_cli.hdf5.store import File, Value, open_file, write
 from bbqrec_cli.records import (
     Catalogue,
@@ -209,28 +209,49 @@ def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], 
         return arrays, file.attribute("meta"), file.attribute("config")
 
 
+def write_record(path: Path, record: Mapping[str, Any], **provenance: Any) -> None:
+    """What became of a benchmark's step. Overwrites, atomically; `provenance`: parents, as in `store.write`."""
+    write(path, "record", {}, attributes=record, force=True, **provenance)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The `record` of `write_record`. Raises: the errors of `open_file`."""
+    with open_file(path, "record") as file:
+        found = {key: file.attribute(key) for key in KINDS["record"].attributes}
+    # A text that is a number comes back as one.
+    texts = ("stage", "label", "key", "status", "error", "traceback", "finished")
+    return found | {key: str(found[key]) for key in texts}
+
+
 def write_benchmark(path: Path, state: Mapping[str, Any], **provenance: Any) -> None:
-    """What a suite's run knows. Overwrites, atomically; `provenance`: config, parents, as in `store.write`.
+    """What a suite came to. Overwrites, atomically; `provenance`: config, parents, as in `store.write`.
 
     Args:
-        state: users, ids of the U evaluated users ([] before the end); cells, name -> ranks (U,) of their targets;
-            steps, key -> what was recorded of a step; results, all that was made of the cells ({} before the end).
+        state: data, name of a data set -> {'users': ids of its U evaluated users, 'cells': name -> ranks (U,) of their
+            targets}; steps, key -> the step's record; results, all that was made of the cells.
     """
-    datasets: dict[str, Value] = {"users/id": state["users"]}
-    datasets |= {f"cells/{name}": ranks.astype(np.int64) for name, ranks in state["cells"].items()}
+    datasets: dict[str, Value] = {}
+    for name, found in state["data"].items():
+        datasets[f"data/{name}/users"] = found["users"]
+        datasets |= {f"data/{name}/cells/{cell}": ranks.astype(np.int64) for cell, ranks in found["cells"].items()}
     attributes = {"steps": state["steps"], "results": state["results"]}
     write(path, "benchmark", datasets, attributes=attributes, force=True, **provenance)
 
 
 def read_benchmark(path: Path) -> dict[str, Any]:
-    """The `state` of `write_benchmark`. Raises: the errors of `open_file`."""
+    """The `state` of `write_benchmark`; of version 1, whose one data set has no name, it is called 'data'.
+
+    Raises: the errors of `open_file`.
+    """
     with open_file(path, "benchmark") as file:
-        return {
-            "users": file.strings("users/id"),
-            "cells": {name: file.array(f"cells/{name}") for name in file.names("cells")},
-            "steps": file.attribute("steps"),
-            "results": file.attribute("results"),
-        }
+        places = {name: (f"data/{name}/users", f"data/{name}/cells") for name in file.names("data")}
+        if "users/id" in file:
+            places = {"data": ("users/id", "cells")}
+        data: dict[str, Any] = {}
+        for name, (users, cells) in places.items():
+            ranks = {each: file.array(f"{cells}/{each}") for each in file.names(cells)}
+            data[name] = {"users": file.strings(users), "cells": ranks}
+        return {"data": data, "steps": file.attribute("steps"), "results": file.attribute("results")}
 
 
 def read_catalogue(path: Path) -> Catalogue:

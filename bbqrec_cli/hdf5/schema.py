@@ -59,6 +59,11 @@ def _codes(required: bool) -> tuple[Field, ...]:
     )
 
 
+_RECORD = (
+    "stage", "label", "key", "inputs", "status", "error", "traceback", "seconds", "at_least", "origin", "process",
+    "finished", "figures",
+)  # fmt: skip
+
 KINDS: dict[str, Kind] = {
     "dataset": Kind(
         1,
@@ -91,10 +96,14 @@ KINDS: dict[str, Kind] = {
         ("model", "split", "aggregates", "confidence"),
     ),
     "checkpoint": Kind(1, "an interrupted stage", (Field("state/{name}", "*", ("...",), required=False),), ("meta",)),
+    "record": Kind(1, "bbqrec benchmark", (), _RECORD),
     "benchmark": Kind(
-        1,
+        2,
         "bbqrec benchmark",
-        (Field("users/id", "str", ("U",)), Field("cells/{name}", "int64", ("U",), required=False)),
+        (
+            Field("data/{name}/users", "str", ("*",), required=False),
+            Field("data/{name}/cells/{cell}", "int64", ("*",), required=False),
+        ),
         ("steps", "results"),
     ),
 }

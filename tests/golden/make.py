@@ -60,10 +60,29 @@ V1: dict[str, Any] = {
     "model": MODEL,
     "metrics": METRICS,
     "benchmark": {
-        "users": ["ann", "бob"],
-        "cells": {"bbqrec, seed 0": np.array([1, 0]), "popularity, seed 0": np.array([3, 2])},
+        "data": {
+            "data": {
+                "users": ["ann", "бob"],
+                "cells": {"bbqrec, seed 0": np.array([1, 0]), "popularity, seed 0": np.array([3, 2])},
+            }
+        },
         "steps": {"0a1b": {"stage": "train", "label": "bbqrec, seed 0", "status": "done", "seconds": 1.5, "error": ""}},
         "results": {"suite": "tiny", "failed": 0},
+    },
+    "record": {
+        "stage": "train",
+        "label": "bbqrec, seed 0",
+        "key": "0a1b",
+        "inputs": {"input": ["2c3d"]},
+        "status": "interrupted",
+        "error": "interrupted; 3 epochs are saved",
+        "traceback": "",
+        "seconds": 1.5,
+        "at_least": True,
+        "origin": {"commit": "4e5f", "device": "cpu", "precision": "fp32"},
+        "process": 77,
+        "finished": "2030-01-02T03:04:05+00:00",
+        "figures": {"epochs": 3, "validation/ndcg@10": 0.25},
     },
 }
 CODES2 = dataclasses.replace(CODES, present=np.array([[True, True], [True, False], [True, True]]))
@@ -77,6 +96,13 @@ RECORDS: dict[str, dict[str, Any]] = {
         "tokens": dataclasses.replace(V1["tokens"], codes=CODES2, encoder=ENCODER),
         "model": dataclasses.replace(MODEL, codes=CODES2),
         "metrics": dataclasses.replace(METRICS, cold=np.array([False, True])),
+        "benchmark": V1["benchmark"]
+        | {
+            "data": {
+                "toys": V1["benchmark"]["data"]["data"],
+                "games": {"users": ["eve"], "cells": {"bbqrec, seed 0": np.array([5])}},
+            }
+        },
     },
     "v3": {"model": dataclasses.replace(MODEL, codes=CODES2, features={"text": TEXT})},
 }
