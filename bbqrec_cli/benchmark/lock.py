@@ -37,6 +37,8 @@ def locked(folder: Path) -> Iterator[None]:
         stream.truncate(0)
         stream.write(f"{os.getpid()}\n")
         stream.flush()
+        # Processes that run steps keep it, too: they may outlive this one.
+        os.set_inheritable(stream.fileno(), True)
         yield
 
 

@@ -10,7 +10,7 @@ from bbqrec_cli.pages.svg import COLOURS, INK, PALE, STYLES, svg
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from bbqrec_cli.benchmark.results import Score
+    from bbqrec_cli.benchmark.result import Score
 
 PANELS = 4
 """Metrics side by side."""

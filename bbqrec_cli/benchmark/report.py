@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bbqrec_cli.benchmark import tables
+from bbqrec_cli.benchmark import scores, tables
+from bbqrec_cli.benchmark.result import BenchmarkResult
 from bbqrec_cli.pages.page import Page, Section, with_plots, write_page
 from bbqrec_cli.pages.tables import counted, make
-
-if TYPE_CHECKING:
-    from bbqrec_cli.benchmark.run import BenchmarkResult
 
 
 def write_report(path: Path, result: BenchmarkResult, *, force: bool = False) -> None:
@@ -21,7 +18,7 @@ def write_report(path: Path, result: BenchmarkResult, *, force: bool = False) ->
 def page_of(result: BenchmarkResult, *, plots: bool) -> Page:
     """What the page says."""
     return Page(
-        title=f"Benchmark {result.suite}", command=result.command, headline=tables.headline(result),
+        title=f"Benchmark {result.suite}", command=result.command, headline=scores.headline(result),
         summary=summary(result), sections=sections(result, plots=plots), bad=undone(result), appendix=result.text,
         appendix_title="The suite", advice="To change it, change the suite and give the command again.",
     )  # fmt: skip
@@ -39,29 +36,38 @@ def summary(result: BenchmarkResult) -> str:
     """What was run, in a line."""
     seeds = f"seed{'s' if len(result.seeds) > 1 else ''} {', '.join(map(str, result.seeds))}"
     said = f"{len(result.of('done'))} of {counted(len(result.cells), 'cell')} done ({seeds})"
-    if result.data:
-        said += f", on {result.data['users']:,} users and {result.data['items']:,} items of {result.data['source']}"
+    sets = [(name, data) for name, data in result.data.items() if data]
+    on = [f"{data['users']:,} users and {data['items']:,} items of {name or data['source']}" for name, data in sets]
+    said += f", on {'; '.join(on)}" if on else ""
     return f"{said}. Full ranking over all items, split {result.split}."
 
 
 def sections(result: BenchmarkResult, *, plots: bool) -> list[Section]:
-    """Every part, empty ones included."""
-    bars = lines = ""
-    if plots and result.systems:
-        from bbqrec_cli.benchmark.plots import epoch_lines, score_bars
-
-        bars = score_bars(result.systems, result.metrics)
-        lines = epoch_lines(result.histories) if result.histories else ""
-    curves = make("Validation by epoch", (), [])
-    whiskers = "Bars: means over seeds. Whiskers: 95% intervals."
+    """Every part, empty ones included. The tables that a suite asks for take the place of the usual ones."""
+    usual = (tables.tokenizers_table, tables.seeds_table, tables.fitting_table, tables.costs_table)
     return [
         Section(table=tables.undone_table(result)),
-        Section(table=tables.scores_table(result), plot=bars, caption=whiskers),
-        Section(table=curves, plot=lines, caption="The epoch with the highest value is the one that is evaluated."),
-        Section(table=tables.tokenizers_table(result)),
-        Section(table=tables.seeds_table(result)),
-        Section(table=tables.fitting_table(result)),
-        Section(table=tables.costs_table(result)),
+        *(Section(table=table) for table in scores.tables_of(result)),
+        *(plotted(result) if plots else []),
+        *(Section(table=make_table(result)) for make_table in usual if not result.asked),
         Section(table=tables.data_table(result)),
         Section(table=tables.provenance_table(result)),
-    ]  # fmt: skip
+    ]
+
+
+def plotted(result: BenchmarkResult) -> list[Section]:
+    """The scores on each data set, and the validations."""
+    from bbqrec_cli.benchmark.plots import epoch_lines, score_bars
+
+    made = []
+    for data, systems in result.systems.items():
+        if systems:
+            nothing = make(f"Scores, {data}" if data else "Scores", (), [])
+            whiskers = "Bars: means over seeds. Whiskers: 95% intervals."
+            made.append(Section(table=nothing, plot=score_bars(systems, result.metrics), caption=whiskers))
+    if result.histories:
+        named = {(", ".join(filter(None, (system, data))), seed): rows
+                 for (system, data, seed), rows in result.histories.items()}  # fmt: skip
+        best = "The epoch with the highest value is the one that is evaluated."
+        made.append(Section(table=make("Validation by epoch", (), []), plot=epoch_lines(named), caption=best))
+    return made

@@ -4,52 +4,68 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bbqrec_cli.benchmark.plan import Cell, Step
+from bbqrec_cli.benchmark.graph import Cell, Graph, Step
+from bbqrec_cli.benchmark.layouts import Layout
+from bbqrec_cli.benchmark.records import Records
+from bbqrec_cli.benchmark.result import Score, Systems
 from bbqrec_cli.benchmark.runner import Outcome
-from bbqrec_cli.benchmark.suite import Suite
+from bbqrec_cli.benchmark.suite import Data, Suite
 from bbqrec_cli.evaluation.metrics import bootstrap_interval
 from bbqrec_cli.evaluation.significance import aligned, paired_t_test, wilcoxon
 from bbqrec_cli.hdf5 import describe, open_file, read_catalogue, read_codes, read_metrics, sha256
 from bbqrec_cli.records import Catalogue, Metrics
 
-Records = Mapping[str, Mapping[str, Any]]
-"""A step's key -> what the runner recorded of it."""
+Loaded = dict[str, dict[str, dict[int, Metrics]]]
+"""data set -> system -> seed -> metrics."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Score:
-    """One metric of one system.
-
-    values: one a seed; sd: over seeds, None for one seed; low, high: 95% interval over users of the seeds' mean;
-    against: the best other system, '' if there is none; p_t, p_wilcoxon: paired tests against it on every user's mean
-    over the seeds that both have.
-    """
-
-    values: list[float]
-    mean: float
-    sd: float | None
-    low: float
-    high: float
-    against: str = ""
-    p_t: float | None = None
-    p_wilcoxon: float | None = None
+def load_metrics(suite: Suite, outcomes: Sequence[Outcome]) -> Loaded:
+    """The metrics of the cells that are done, data sets and systems in the order of the suite."""
+    done = {(each.cell.data, each.cell.system, each.cell.seed): each.cell for each in outcomes if each.status == "done"}
+    found: Loaded = {}
+    for data in suite.data:
+        found[data.name] = {}
+        for system in suite.systems:
+            cells = [cell for (name, of, _), cell in done.items() if (name, of) == (data.name, system.name)]
+            if cells:
+                found[data.name][system.name] = {cell.seed: read_metrics(cell.last.output) for cell in cells}
+    return found
 
 
-def load_metrics(outcomes: Sequence[Outcome]) -> dict[str, dict[int, Metrics]]:
-    """system -> seed -> metrics, of the cells that are done."""
-    found: dict[str, dict[int, Metrics]] = {}
-    for outcome in outcomes:
-        cell = outcome.cell
-        if outcome.status == "done" and cell.system:
-            found.setdefault(cell.system, {})[cell.seed] = read_metrics(cell.last.output)
+def tables(suite: Suite, loaded: Loaded) -> tuple[tuple[Layout, Systems], ...]:
+    """The tables that the suite asks for, or one per data set; each with the scores of the systems in it."""
+    asked = suite.layouts or [default_layout(suite, data, systems) for data, systems in loaded.items()]
+    found = []
+    for layout in asked:
+        names, metrics = [name for _, name in layout.rows], [name for name in suite.metrics if name in layout.columns]
+        own = {data: {name: loaded[data][name] for name in names if name in loaded[data]} for data in layout.data}
+        found.append((layout, {data: scores(systems, metrics) for data, systems in own.items()}))
+    return tuple(found)
+
+
+def default_layout(suite: Suite, data: str, systems: Iterable[str]) -> Layout:
+    """All systems with all metrics."""
+    title = f"{suite.split.capitalize()} results"
+    return Layout(
+        title=f"{title}, {data}" if data else title, head="system", rows=tuple((name, name) for name in systems),
+        columns=suite.metrics, data=(data,), others=True,
+    )  # fmt: skip
+
+
+def ranks(loaded: Loaded) -> dict[str, dict[str, Any]]:
+    """Data set ('data' where it has no name) -> its evaluated users, and every cell's ranks of their targets."""
+    found = {}
+    for name, systems in loaded.items():
+        every = {f"{system}, seed {seed}": each for system, seeds in systems.items() for seed, each in seeds.items()}
+        users = next(iter(every.values())).user_ids if every else []
+        found[name or "data"] = {"users": users, "cells": {cell: each.ranks for cell, each in every.items()}}
     return found
 
 
@@ -57,7 +73,7 @@ def scores(metrics: Mapping[str, Mapping[int, Metrics]], names: Sequence[str]) -
     """system -> metric ('recall@10') -> Score.
 
     Args:
-        metrics: as `load_metrics`.
+        metrics: system -> seed -> metrics, all on one data set.
         names: the metrics.
 
     Raises:
@@ -99,16 +115,17 @@ def _tests(
     return {"p_t": paired_t_test(a, b), "p_wilcoxon": wilcoxon(a, b)}
 
 
-def about_data(cells: Sequence[Cell], suite: Suite) -> dict[str, Any]:
-    """Counts and checksums of the data behind the cells; {} where it is not there."""
-    path = suite.file or next((step.output for step in cells[0].steps if step.stage == "prepare"), None)
+def about_data(cells: Sequence[Cell], data: Data) -> dict[str, Any]:
+    """Counts and checksums of a data set; {} where it is not there."""
+    made = (step.output for cell in cells if cell.data == data.name for step in cell.steps if step.stage == "prepare")
+    path = data.file or next(made, None)
     if path is None or not path.exists():
         return {}
     catalogue = read_catalogue(path)
-    sources = describe(path)["parents"] if suite.file is None else [{"path": path.name, "sha256": sha256(path)}]
+    sources = describe(path)["parents"] if data.file is None else [{"path": path.name, "sha256": sha256(path)}]
     interactions = len(catalogue.sequences.items)
     return {
-        "source": suite.prepare.source if suite.prepare else path.name,
+        "source": data.prepare.source if data.prepare else path.name,
         "users": catalogue.users, "items": catalogue.items, "interactions": interactions,
         "average_length": interactions / max(1, catalogue.users), "content": content_of(catalogue),
         "checksums": {each["path"]: each["sha256"] for each in sources},
@@ -118,24 +135,24 @@ def about_data(cells: Sequence[Cell], suite: Suite) -> dict[str, Any]:
 def content_of(catalogue: Catalogue) -> str:
     """SHA-256 of ids and sequences: the same data give the same one, whichever file they lie in."""
     sequences = catalogue.sequences
-    digest = hashlib.sha256(json.dumps([catalogue.user_ids, catalogue.item_ids]).encode())
+    digest = hashlib.sha256(json.dumps([list(catalogue.user_ids), list(catalogue.item_ids)]).encode())
     digest.update(sequences.indptr.astype("<i8").tobytes() + sequences.items.astype("<i4").tobytes())
     return digest.hexdigest()
 
 
 def about_tokenizers(cells: Sequence[Cell], records: Records, suite: Suite) -> list[dict[str, Any]]:
-    """Levels, codes and collisions of every tokenizer and seed whose tokens file is there."""
+    """Levels, codes and collisions of every tokenizer, data set and seed whose tokens file is there."""
     from bbqrec_cli.collisions.depths import codebooks, depths
 
-    steps = {(cell.tokenizer, cell.seed): step for cell in cells if (step := cell.step("tokenize"))}
+    steps = {(cell.tokenizer, cell.data, cell.seed): step for cell in cells if (step := cell.step("tokenize"))}
     rows = []
-    for (name, seed), step in steps.items():
+    for (name, data, seed), step in steps.items():
         if not step.output.exists():
             continue
         _, codes = read_codes(step.output)
         found = depths(codes.codes, codebooks(codes.codes, codes.modalities, codes.codebook_size, codes.present))
         rows.append({
-            "tokenizer": name, "seed": seed, "method": codes.method, "signals": list(codes.modalities),
+            "tokenizer": name, "data": data, "seed": seed, "method": codes.method, "signals": list(codes.modalities),
             "levels": codes.levels, "codebook_size": codes.codebook_size, "items": len(codes.codes),
             "distinct": found[-1].distinct, "colliding_items": found[-1].colliding_items,
             "colliding_prefixes": [depth.colliding_items for depth in found],
@@ -166,8 +183,8 @@ def fitted(path: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def histories(cells: Sequence[Cell]) -> dict[tuple[str, int], list[tuple[int, float]]]:
-    """(system, seed) -> epochs and their validation NDCG@10, of the models that were trained and are there."""
+def histories(cells: Sequence[Cell]) -> dict[tuple[str, str, int], list[tuple[int, float]]]:
+    """(system, data set, seed) -> epochs and their validation NDCG@10, of the trained models that are there."""
     found = {}
     for cell in cells:
         step = cell.step("train")
@@ -176,25 +193,24 @@ def histories(cells: Sequence[Cell]) -> dict[tuple[str, int], list[tuple[int, fl
         with open_file(step.output, "model") as file:
             rows = [(row["epoch"], row["ndcg@10"]) for row in file.attribute("history") if "ndcg@10" in row]
         if rows:
-            found[cell.system, cell.seed] = rows
+            found[cell.system, cell.data, cell.seed] = rows
     return found
 
 
 def about_cell(outcome: Outcome, records: Records) -> dict[str, Any]:
-    """A cell's status and costs: seconds a stage, epochs, milliseconds a user of the evaluation."""
+    """A cell's status and costs: seconds a stage, epochs, milliseconds of ranking per user."""
     cell = outcome.cell
-    about = {step.stage: records.get(step.key, {}) for step in cell.own}
+    figures = {step.stage: records.get(step.key, {}).get("figures", {}) for step in cell.own}
     costs = {step.stage: spent(step, records) for step in cell.own}
-    train, evaluate = about.get("train", {}), about.get("evaluate", {})
-    users, ranking = evaluate.get("users"), evaluate.get("own_seconds")
-    model = cell.step("train")
+    train, model, evaluate = figures.get("train", {}), cell.step("train"), cell.step("evaluate")
     return {
         "name": cell.name, "system": cell.system, "model": model.config.model if model else "",
-        "tokenizer": cell.tokenizer, "seed": cell.seed, "status": outcome.status, "error": outcome.error,
-        "seconds": {stage: each["seconds"] for stage, each in costs.items()},
+        "tokenizer": cell.tokenizer, "data": cell.data, "seed": cell.seed, "status": outcome.status,
+        "error": outcome.error, "seconds": {stage: each["seconds"] for stage, each in costs.items()},
         "at_least": [stage for stage, each in costs.items() if each["at_least"]],
         "epochs": train.get("epochs"), "best_epoch": train.get("best_epoch"),
-        "milliseconds_per_user": 1000 * ranking / users if users and ranking is not None else None,
+        "milliseconds_per_user": figures.get("evaluate", {}).get("ms_per_user"),
+        "exclude_seen": bool(evaluate and getattr(evaluate.config, "exclude_seen", False)),
         "file": cell.last.output.name, "key": cell.last.key,
     }  # fmt: skip
 
@@ -202,14 +218,17 @@ def about_cell(outcome: Outcome, records: Records) -> dict[str, Any]:
 def spent(step: Step, records: Records) -> dict[str, Any]:
     """seconds of a step, None where they are not known; at_least: a run that was killed spent more."""
     record = records.get(step.key, {})
-    known = [record[name] for name in ("seconds", "own_seconds") if record.get(name) is not None]
+    # A process that was killed after it had written its output left a record of a step that runs.
+    known = [record["seconds"]] if record.get("status", "running") != "running" else []
+    # What the stage itself counted goes over all sessions, too.
+    known += [record["figures"]["seconds"]] if "seconds" in record.get("figures", {}) else []
     return {"seconds": max(known, default=None), "at_least": bool(record.get("at_least"))}
 
 
-def provenance(cells: Sequence[Cell], records: Records) -> dict[str, Any]:
+def provenance(graph: Graph, records: Records) -> dict[str, Any]:
     """Which version on which machine ran how many of the steps, when, and for how long all in all."""
-    steps = {step.key: step for cell in cells for step in cell.steps if step.output.exists()}
-    known = [records[key] for key in steps if key in records]
+    steps = [step for step in graph.steps.values() if step.done]
+    known = [records[step.key] for step in steps if records.get(step.key, {}).get("origin")]
     runs: dict[str, dict[str, Any]] = {}
     for record in known:
         run = runs.setdefault(json.dumps(record["origin"], sort_keys=True), record["origin"] | {"steps": 0})
@@ -218,6 +237,6 @@ def provenance(cells: Sequence[Cell], records: Records) -> dict[str, Any]:
     return {
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "first": finished[0] if finished else None, "last": finished[-1] if finished else None,
-        "seconds": sum(spent(step, records)["seconds"] or 0.0 for step in steps.values()),
+        "seconds": sum(spent(step, records)["seconds"] or 0.0 for step in steps),
         "runs": list(runs.values()), "unrecorded_steps": len(steps) - len(known),
     }  # fmt: skip

@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.config import did_you_mean, from_mapping, load_toml, option
+from bbqrec_cli.benchmark.checks import chosen, named, only, table, there
+from bbqrec_cli.benchmark.layouts import Known, Layout, Published, layouts, published
+from bbqrec_cli.benchmark.sweeps import expand
+from bbqrec_cli.config import StageConfig, configure, did_you_mean, from_mapping, load_toml, option, role_of
 from bbqrec_cli.errors import MissingFileError, UsageError
+from bbqrec_cli.recipes import recipe
 from bbqrec_cli.stages.embed import EmbedConfig
 from bbqrec_cli.stages.evaluate import EvaluateConfig
 from bbqrec_cli.stages.prepare import PrepareConfig
 from bbqrec_cli.stages.tokenize import TokenizeConfig
 from bbqrec_cli.stages.train import TrainConfig
 
-LONGEST_NAME = 60
 BUILT_IN = Path(__file__).parent / "suites"
-_OURS = (
-    "seed", "device", "threads", "force", "resume", "output", "dataset", "features", "input", "against", "split", "k",
-    "options",
-)  # fmt: skip
-"""Options of the stages that the benchmark sets itself."""
+HEAD = ("name", "seeds", "split", "k")
+KEYS = (*HEAD, "data", "evaluate", "tokenizer", "system", "sweep", "published", "table")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """A `[data]` table. Either `file` is there or `prepare`; `kind` is the kind of `file`, or 'dataset'.
+
+    name: '' where the suite has one data set without a name.
+    """
+
+    name: str
+    prepare: PrepareConfig | None
+    embed: EmbedConfig
+    file: Path | None
+    kind: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenizer:
-    """A `[[tokenizer]]` table: config without files and seed; resolved: the method's options, defaults filled in.
+    """A `[[tokenizer]]` table: config without files and seed; data: the names of the data sets that it is for.
 
     reported: items in collisions that a paper reports, to be shown beside ours.
     after: options that name a system of the suite, whose model file they will be, and that system.
@@ -35,78 +49,105 @@ class Tokenizer:
 
     name: str
     config: TokenizeConfig
-    resolved: Any
+    data: tuple[str, ...]
     reported: int | None = None
     after: Mapping[str, str] = field(default_factory=dict)
+
+    def runs_on(self, data: Data) -> bool:
+        """Whether it is for a data set."""
+        return data.name in self.data
 
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """A `[[system]]` table; tokenizer: the name of one, or '' for a model without semantic IDs."""
+    """A `[[system]]` table; tokenizer: the name of one, or '' for a model without semantic IDs; data: as above."""
 
     name: str
     tokenizer: str
     config: TrainConfig
-    resolved: Any
+    evaluate: EvaluateConfig
+    data: tuple[str, ...]
+
+    def runs_on(self, data: Data) -> bool:
+        """Whether it is for a data set."""
+        return data.name in self.data
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A suite file. Either `file` is there or `prepare`; `kind` is the kind of `file`, or 'dataset'."""
+    """A suite file; text: the file itself, for the report."""
 
     name: str
     seeds: tuple[int, ...]
-    prepare: PrepareConfig | None
-    embed: EmbedConfig
-    file: Path | None
-    kind: str
-    tokenizers: dict[str, Tokenizer]
+    split: str
+    k: tuple[int, ...]
+    data: tuple[Data, ...]
+    tokenizers: Mapping[str, Tokenizer]
     systems: tuple[System, ...]
-    evaluate: EvaluateConfig
+    published: tuple[Published, ...]
+    layouts: tuple[Layout, ...]
     text: str
-    """The file itself, for the report."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """'recall@5', … of its depths."""
+        return metric_names(self.k)
+
+    def alone(self, data: Data) -> list[Tokenizer]:
+        """The tokenizers that no system uses on a data set."""
+        used = {system.tokenizer for system in self.systems if system.runs_on(data)}
+        return [each for name, each in self.tokenizers.items() if name not in used and each.runs_on(data)]
+
+    def needs_features(self, data: Data) -> bool:
+        """Whether a tokenizer or a model reads features of a data set."""
+        readers: list[System | Tokenizer] = [each for each in self.systems if "features" in needs(each.config)]
+        return any(each.runs_on(data) for each in [*readers, *self.tokenizers.values()])
+
+
+def metric_names(depths: Collection[int]) -> tuple[str, ...]:
+    """'recall@5', …, 'ndcg@10'."""
+    return tuple(f"{name}@{k}" for name in ("recall", "ndcg") for k in depths)
+
+
+def needs(config: TrainConfig) -> frozenset[str]:
+    """What the model reads of the items beside their interactions: 'codes', 'features'."""
+    return config.registry.implementation(config.model).needs
+
+
+def method_of(config: Any) -> Any:
+    """The checked options of the method, model or source that a stage's configuration chooses; None without a choice.
+
+    Raises:
+        UsageError: there is no such method, or it has no such option.
+    """
+    registry = getattr(config, "registry", None)
+    if registry is None:
+        return None
+    name = getattr(config, config.choice)
+    return from_mapping(registry.config(name), config.options, where=f"{registry.option} {name}")
+
+
+def built_in() -> tuple[str, ...]:
+    """The names of the suites that come with the program."""
+    return tuple(sorted(path.stem for path in BUILT_IN.glob("*.toml")))
 
 
 def load_suite(name: str) -> Suite:
     """The suite in the file `name`, or the built-in one of that name.
 
     Raises:
-        MissingFileError: no such file or built-in suite.
+        MissingFileError: no such file or built-in suite, or a file that the suite names.
         UsageError: anything in it that does not fit, named by table and key.
     """
     path = Path(name)
     if not path.suffix and not path.is_file():
+        if name not in built_in():
+            known = f"({', '.join(built_in())}){did_you_mean(name, built_in())}"
+            raise MissingFileError(f"{name}: neither a suite file nor a built-in suite {known}")
         path = BUILT_IN / f"{name}.toml"
-        if not path.exists():
-            known = sorted(each.stem for each in BUILT_IN.glob("*.toml"))
-            raise MissingFileError(
-                f"{name}: neither a suite file nor a built-in suite ({', '.join(known)}){did_you_mean(name, known)}"
-            )
     values, text = load_toml(path, "suite")
-    _only(values, ("name", "seeds", "split", "k", "data", "evaluate", "tokenizer", "system"), str(path))
-    head = from_mapping(_Head, {k: values[k] for k in ("name", "seeds", "split", "k") if k in values}, where=str(path))
-    if not head.name or not all(c.isalnum() or c in "-_." for c in head.name):
-        raise UsageError(f"{path}: name is {head.name!r}; letters, digits, '-', '_' and '.' are needed")
-    if not head.seeds or len(set(head.seeds)) < len(head.seeds) or not head.k:
-        raise UsageError(
-            f"{path}: seeds is {list(head.seeds)}, k is {list(head.k)}; different seeds and a k are needed"
-        )
-    names = _names(values.get("system", []))
-    made = _tables(values, "tokenizer", path, lambda table, where: _tokenizer(table, where, path.parent, names))
-    tokenizers = {each.name: each for each in made}
-    systems = _tables(values, "system", path, lambda table, where: _system(table, where, tokenizers))
-    if not systems and not tokenizers:
-        raise UsageError(f"{path}: neither a [[system]] nor a [[tokenizer]] table; at least one is needed")
-    _check_after(made, {each.name: each for each in systems}, path)
-    prepare, embed, file, kind = _data(values.get("data"), path)
-    _check_input(tokenizers, systems, kind, path)
-    where = f"{path}: [evaluate]"
-    evaluate = _stage(EvaluateConfig, _table(values.get("evaluate", {}), where), where, also=("model",))
-    evaluate = dataclasses.replace(evaluate, split=head.split, k=tuple(sorted(set(head.k))))
-    return Suite(
-        name=head.name, seeds=head.seeds, prepare=prepare, embed=embed, file=file, kind=kind, tokenizers=tokenizers,
-        systems=tuple(systems), evaluate=evaluate, text=text,
-    )  # fmt: skip
+    only(values, KEYS, str(path))
+    return _Reader(path, values).suite(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,182 +158,186 @@ class _Head:
     k: tuple[int, ...] = option((5, 10), minimum=1)
 
 
-def _tables(values: Mapping[str, Any], key: str, path: Path, make: Callable[[dict, str], Any]) -> list[Any]:
-    """Every `[[key]]` table, each with a name of its own."""
-    tables = values.get(key, [])
-    if not isinstance(tables, list):
-        raise UsageError(f"{path}: {key} is one table; write [[{key}]]")
-    made: list[Any] = []
-    for number, table in enumerate(tables, 1):
-        table = _table(table, f"{path}: [[{key}]] number {number}")
-        name = table.get("name")
-        if not isinstance(name, str) or not name:
-            raise UsageError(f"{path}: [[{key}]] number {number} has no name")
-        if not name.isprintable() or "/" in name or len(name) > LONGEST_NAME:
-            what = f"a line of at most {LONGEST_NAME} characters without '/' is needed"
-            raise UsageError(f"{path}: [[{key}]] number {number}: name is {name!r}; {what}")
-        if name in {each.name for each in made}:
-            raise UsageError(f"{path}: two [[{key}]] tables are named {name!r}")
-        made.append(
-            make({k: v for k, v in table.items() if k != "name"} | {"name": name}, f"{path}: [[{key}]] {name!r}")
-        )
-    return made
+class _Reader:
+    """Reads a suite's tables, one after the other; every method raises what `load_suite` does."""
+
+    def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
+        self.path, self.folder, self.values = path, path.parent, values
+
+    def suite(self, text: str) -> Suite:
+        """All of it."""
+        head = self._head()
+        self.tables = {key: named(self.values, key, self.path) for key in ("tokenizer", "system")}
+        sweeps = expand(named(self.values, "sweep", self.path), self.tables, self.path)
+        self.data = self._every_data()
+        evaluate = table(self.values.get("evaluate", {}), f"{self.path}: [evaluate]")
+        self._evaluate(evaluate, head, f"{self.path}: [evaluate]")
+        self.tokenizers = {name: self._tokenizer(name, each) for name, each in self.tables["tokenizer"].items()}
+        systems = tuple(self._system(name, each, evaluate, head) for name, each in self.tables["system"].items())
+        if not systems and not self.tokenizers:
+            raise UsageError(f"{self.path}: neither a [[system]] nor a [[tokenizer]] table; at least one is needed")
+        self._check_input(systems)
+        self._check_after({each.name: each for each in systems})
+        known = Known(
+            systems=[each.name for each in systems], tokenizers=list(self.tokenizers), sweeps=sweeps,
+            used=[each.tokenizer for each in systems], data=[each.name for each in self.data],
+            metrics=metric_names(head.k),
+        )  # fmt: skip
+        return Suite(
+            name=head.name, seeds=head.seeds, split=head.split, k=head.k, data=self.data, tokenizers=self.tokenizers,
+            systems=systems, published=published(self.values, known, self.path),
+            layouts=layouts(self.values, known, self.path), text=text,
+        )  # fmt: skip
+
+    def _head(self) -> _Head:
+        given = {key: self.values[key] for key in HEAD if key in self.values}
+        head = from_mapping(_Head, given, where=str(self.path))
+        if not head.name or not all(c.isalnum() or c in "-_." for c in head.name):
+            raise UsageError(f"{self.path}: name is {head.name!r}; letters, digits, '-', '_' and '.' are needed")
+        if not head.seeds or len(set(head.seeds)) < len(head.seeds) or not head.k:
+            what = f"seeds is {list(head.seeds)}, k is {list(head.k)}; different seeds and a k are needed"
+            raise UsageError(f"{self.path}: {what}")
+        return dataclasses.replace(head, k=tuple(sorted(set(head.k))))
+
+    def _every_data(self) -> tuple[Data, ...]:
+        """One `[data]`, or every `[[data]]` by name."""
+        data = self.values.get("data", {})
+        if isinstance(data, list):
+            every = named(self.values, "data", self.path).items()
+            return tuple(self._data(name, each, f"{self.path}: [[data]] {name!r}") for name, each in every)
+        return (self._data("", table(data, f"{self.path}: [data]"), f"{self.path}: [data]"),)
+
+    def _data(self, name: str, data: dict[str, Any], where: str) -> Data:
+        from bbqrec_cli.hdf5 import open_file
+
+        only(data, ("source", "file", "prepare", "embed"), where)
+        if ("source" in data) == ("file" in data):
+            raise UsageError(f'{where} needs either source = ["demo"], or another source with its paths, or file = "…"')
+        embed, _ = self._stage(EmbedConfig, table(data.get("embed", {}), f"{where}, embed"), f"{where}, embed")
+        if "source" in data:
+            return Data(name=name, prepare=self._prepare(data, where), embed=embed, file=None, kind="dataset")
+        if "prepare" in data or not isinstance(data["file"], str):
+            raise UsageError(f"{where}: a file is a path, and needs no [data.prepare]")
+        file = there(data["file"], where, self.folder)
+        with open_file(file, "dataset", "features", "tokens") as opened:
+            return Data(name=name, prepare=None, embed=embed, file=file, kind=opened.kind)
+
+    def _prepare(self, data: Mapping[str, Any], where: str) -> PrepareConfig:
+        source = [data["source"]] if isinstance(data["source"], str) else data["source"]
+        if not isinstance(source, list) or not source or not all(isinstance(each, str) for each in source):
+            raise UsageError(f'{where}: source is {source!r}; a list such as ["s3rec", "FOLDER"] is needed')
+        paths = tuple(str(there(each, where, self.folder)) for each in source[1:])
+        values = table(data.get("prepare", {}), f"{where}, prepare")
+        if "source" in values or "paths" in values:
+            what = f"{where}, prepare: the source and its paths are given in [data]"
+            raise UsageError(what, 'source = ["s3rec", "FOLDER"]')
+        config, _ = self._stage(PrepareConfig, values | {"source": source[0]}, f"{where}, prepare")
+        return dataclasses.replace(config, paths=paths)
+
+    def _tokenizer(self, name: str, values: dict[str, Any]) -> Tokenizer:
+        where, reported = f"{self.path}: [[tokenizer]] {name!r}", values.pop("reported", None)
+        if reported is not None and (not isinstance(reported, int) or isinstance(reported, bool) or reported < 0):
+            raise UsageError(f"{where}: reported is {reported!r}; a number of items in collisions is needed")
+        data = self._data_of(values, where)
+        config, after = self._stage(TokenizeConfig, values, where, systems=self.tables["system"])
+        return Tokenizer(name=name, config=config, data=data, reported=reported, after=after)
+
+    def _system(self, name: str, values: dict[str, Any], evaluate: Mapping[str, Any], head: _Head) -> System:
+        where, tokenizer = f"{self.path}: [[system]] {name!r}", values.pop("tokenizer", "")
+        if tokenizer:
+            chosen(tokenizer, self.tokenizers, f"{where}: tokenizer", several=False)
+        own = table(values.pop("evaluate", {}), f"{where}, evaluate")
+        made = self._evaluate({**evaluate, **own}, head, f"{where}, evaluate")
+        data = self._data_of(values, where)
+        if tokenizer:
+            data = tuple(each for each in data if each in self.tokenizers[tokenizer].data)
+        config, _ = self._stage(TrainConfig, values, where, model=name)
+        return System(name=name, tokenizer=tokenizer, config=config, evaluate=made, data=data)
+
+    def _evaluate(self, values: dict[str, Any], head: _Head, where: str) -> EvaluateConfig:
+        for key in ("split", "k"):
+            if key in values:
+                raise UsageError(f"{where}: {key} is set by the benchmark", f"{key} at the top of the suite")
+        config, _ = self._stage(EvaluateConfig, values, where)
+        return dataclasses.replace(config, split=head.split, k=head.k)
+
+    def _data_of(self, values: dict[str, Any], where: str) -> tuple[str, ...]:
+        """The data sets that a table is for: those that its key `data` names, or all."""
+        names = tuple(each.name for each in self.data)
+        return chosen(values.pop("data"), names, f"{where}: data") if "data" in values else names
+
+    def _stage(
+        self, cls: type, values: dict[str, Any], where: str, *, systems: Collection[str] = (), **defaults: Any
+    ) -> tuple[Any, dict[str, str]]:
+        """Configuration `cls` of a table, and which of its options name one of the `systems` instead of a file.
+
+        defaults: values that a recipe and the table win over.
+        """
+        ours = {f.name for f in dataclasses.fields(cls) if f.name in _OURS or _is_file(f) or role_of(f) == "output"}
+        for key in values:
+            if key in ours:
+                raise UsageError(f"{where}: {key} is set by the benchmark")
+        origins = {}
+        try:
+            if values.get("recipe"):
+                command = cls.__name__.removesuffix("Config").lower()
+                settings = recipe(values.pop("recipe"), command)
+                origins = dict.fromkeys(settings.keys() - values.keys(), f"{where}, its recipe")
+                values = settings | values
+            values = defaults | values
+            registry = getattr(cls, "registry", None)
+            method = registry.config(values.get(cls.choice, registry.default)) if registry else None  # type: ignore[attr-defined]
+        except UsageError as error:
+            raise UsageError(f"{where}: {error.message}", error.hint) from None
+        values, after = self._placed((cls, method), values, where, systems)
+        return configure(cls, values, where=where, origins=origins), after
+
+    def _placed(
+        self, classes: tuple[type, type | None], values: dict[str, Any], where: str, systems: Collection[str]
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """The options with paths in the suite's folder, less those that name a system."""
+        values, after = dict(values), {}
+        inputs = [f for cls in classes if cls for f in dataclasses.fields(cls) if role_of(f) == "input"]
+        for f in inputs:
+            value = values.get(f.name)
+            if isinstance(value, list):
+                values[f.name] = [str(there(str(each), where, self.folder)) for each in value]
+            elif isinstance(value, str) and value in systems and f.metadata["complete"] == ".h5":
+                after[f.name] = values.pop(f.name)
+            # What may also be a name on a hub is a folder, or else that.
+            elif isinstance(value, str) and value and not (f.metadata["hub"] and not (self.folder / value).is_dir()):
+                values[f.name] = str(there(value, where, self.folder))
+        return values, after
+
+    def _check_input(self, systems: tuple[System, ...]) -> None:
+        """Raises: UsageError: a model without the semantic IDs that it needs, or a tokenizer without features."""
+        tokens = {data.name for data in self.data if data.kind == "tokens"}
+        for tokenizer in self.tokenizers.values():
+            if tokens & set(tokenizer.data):
+                what = f"{self.path}: [[tokenizer]] {tokenizer.name!r}, but the data is a tokens file already"
+                raise UsageError(what, "give a features file")
+        for system in systems:
+            if "codes" in needs(system.config) and not system.tokenizer and not tokens.issuperset(system.data):
+                where = f"{self.path}: [[system]] {system.name!r}"
+                raise UsageError(f"{where}: the model {system.config.model} needs a tokenizer", 'tokenizer = "…"')
+
+    def _check_after(self, systems: Mapping[str, System]) -> None:
+        """Raises: UsageError: a tokenizer that starts from a system which cannot be trained before it."""
+        for tokenizer in self.tokenizers.values():
+            for key, name in tokenizer.after.items():
+                where, system = f"{self.path}: [[tokenizer]] {tokenizer.name!r}: {key}", systems[name]
+                if system.tokenizer or not hasattr(method_of(system.config), "epochs"):
+                    raise UsageError(
+                        f"{where} names the system {name!r}, which is no sequence model without a tokenizer",
+                        'a [[system]] with model = "sasrec", or a model file',
+                    )
+                if not set(tokenizer.data) <= set(system.data):
+                    raise UsageError(f"{where} names the system {name!r}, which is not for the same data sets")
 
 
-def _names(tables: Any) -> set[str]:
-    """The names of `[[system]]` tables that have not been checked yet."""
-    return {str(each.get("name")) for each in tables if isinstance(each, dict)} if isinstance(tables, list) else set()
+_OURS = (*(f.name for f in dataclasses.fields(StageConfig)), "resume")
+"""Options of the stages that the benchmark sets itself, beside inputs and outputs."""
 
 
-def _tokenizer(table: dict[str, Any], where: str, folder: Path, systems: set[str]) -> Tokenizer:
-    """An option that names a file may name one of the `systems` instead, but for a published index."""
-    from bbqrec_cli.tokenizers.registry import FILES, tokenizer_config
-
-    name, reported, after = table.pop("name"), table.pop("reported", None), {}
-    if reported is not None and (not isinstance(reported, int) or isinstance(reported, bool) or reported < 0):
-        raise UsageError(f"{where}: reported is {reported!r}; a number of items in collisions is needed")
-    for key, value in list(table.items()):
-        if key.replace("-", "_") not in FILES or not value:
-            continue
-        if isinstance(value, str) and value in systems and key != "index":
-            after[key.replace("-", "_")] = value
-        elif isinstance(value, str):
-            table[key] = str(_there(value, where, folder))
-        elif isinstance(value, list):
-            table[key] = [str(_there(str(each), where, folder)) for each in value]
-    config = _stage(TokenizeConfig, table, where, open_ended=True)
-    resolved = _options(where, tokenizer_config, config.method, config)
-    return Tokenizer(name=name, config=config, resolved=resolved, reported=reported, after=after)
-
-
-def _check_after(tokenizers: list[Tokenizer], systems: Mapping[str, System], path: Path) -> None:
-    """Raises: UsageError: a tokenizer that starts from a system which cannot be trained before it."""
-    for tokenizer in tokenizers:
-        for key, name in tokenizer.after.items():
-            if systems[name].tokenizer or systems[name].config.model == "popularity":
-                raise UsageError(
-                    f"{path}: [[tokenizer]] {tokenizer.name!r}: {key} names the system {name!r}, which is no "
-                    "sequence model without a tokenizer",
-                    'a [[system]] with model = "sasrec", or a model file',
-                )
-
-
-def _system(table: dict[str, Any], where: str, tokenizers: Mapping[str, Tokenizer]) -> System:
-    from bbqrec_cli.models.registry import model_config
-
-    name, tokenizer = table.pop("name"), table.pop("tokenizer", "")
-    if tokenizer and tokenizer not in tokenizers:
-        known = ", ".join(tokenizers) or "there is none"
-        raise UsageError(
-            f"{where}: tokenizer is {tokenizer!r}; known: {known}{did_you_mean(str(tokenizer), tokenizers)}"
-        )
-    config = _stage(TrainConfig, {"model": name} | table, where, open_ended=True)
-    resolved = _options(where, model_config, config.model, config)
-    return System(name=name, tokenizer=tokenizer, config=config, resolved=resolved)
-
-
-def _options(where: str, check: Callable[..., Any], name: str, config: TokenizeConfig | TrainConfig) -> Any:
-    """The checked options of the method or model `name`."""
-    try:
-        return check(name, config.options, paper=config.paper)
-    except UsageError as error:
-        raise UsageError(f"{where}: {error.message}", error.hint) from None
-
-
-def _stage(
-    cls: type, table: Mapping[str, Any], where: str, *, open_ended: bool = False, also: tuple[str, ...] = ()
-) -> Any:
-    """Configuration `cls` of a table; open_ended: keys that it does not know are the method's or model's options."""
-    values = {key.replace("-", "_"): value for key, value in table.items()}
-    for key in values:
-        if key in (*_OURS, *also):
-            raise UsageError(f"{where}: {key} is set by the benchmark")
-    if open_ended:
-        known = {f.name for f in dataclasses.fields(cls)}
-        values = {k: v for k, v in values.items() if k in known} | {
-            "options": {k: v for k, v in values.items() if k not in known}
-        }
-    return from_mapping(cls, values, where=where)
-
-
-def _data(table: Any, path: Path) -> tuple[PrepareConfig | None, EmbedConfig, Path | None, str]:
-    from bbqrec_cli.hdf5 import open_file
-
-    where = f"{path}: [data]"
-    table = _table(table or {}, where)
-    _only(table, ("source", "file", "prepare", "embed"), where)
-    if ("source" in table) == ("file" in table):
-        raise UsageError(f'{where} needs either source = ["demo"], or another source with its paths, or file = "…"')
-    embed = _embed(table.get("embed", {}), f"{path}: [data.embed]", path.parent)
-    if "source" in table:
-        return _prepare(table, path), embed, None, "dataset"
-    if "prepare" in table or not isinstance(table["file"], str):
-        raise UsageError(f"{where}: a file is a path, and needs no [data.prepare]")
-    file = _there(table["file"], where, path.parent)
-    with open_file(file, "dataset", "features", "tokens") as opened:
-        return None, embed, file, opened.kind
-
-
-def _prepare(data: Mapping[str, Any], path: Path) -> PrepareConfig:
-    where = f"{path}: [data]"
-    source = [data["source"]] if isinstance(data["source"], str) else data["source"]
-    if not isinstance(source, list) or not source or not all(isinstance(each, str) for each in source):
-        raise UsageError(f'{where}: source is {source!r}; a list such as ["s3rec", "FOLDER"] is needed')
-    paths = [str(_there(each, where, path.parent)) for each in source[1:]]
-    where = f"{path}: [data.prepare]"
-    values = _table(data.get("prepare", {}), where)
-    if "source" in values or "paths" in values:
-        raise UsageError(f"{where}: the source and its paths are given in [data]", 'source = ["s3rec", "FOLDER"]')
-    for key in ("items", "images"):
-        if isinstance(values.get(key), str):
-            values[key] = str(_there(values[key], where, path.parent))
-    return _stage(PrepareConfig, {"source": source[0], "paths": paths} | values, where)
-
-
-def _embed(table: Any, where: str, folder: Path) -> EmbedConfig:
-    """A model may be a folder, but need not be: what lies beside the suite file is taken."""
-    values = _table(table, where)
-    for key in ("text_model", "image_model"):
-        key = key if key in values else key.replace("_", "-")
-        if isinstance(values.get(key), str) and values[key] and (folder / values[key]).is_dir():
-            values[key] = str(folder / values[key])
-    return _stage(EmbedConfig, values, where)
-
-
-def _there(name: str, where: str, folder: Path) -> Path:
-    """The path `name` of a suite file in `folder`: so the same command works from anywhere.
-
-    Raises:
-        MissingFileError: nothing is there.
-    """
-    path = folder / name
-    if not path.exists():
-        raise MissingFileError(f"{where}: {path} is not there", "paths are relative to the suite file's folder")
-    return path
-
-
-def _check_input(tokenizers: Mapping[str, Tokenizer], systems: list[System], kind: str, path: Path) -> None:
-    """Raises: UsageError: a model without the semantic IDs that it needs, or a tokenizer without features."""
-    from importlib import import_module
-
-    from bbqrec_cli.models.registry import MODELS
-
-    if tokenizers and kind == "tokens":
-        raise UsageError(f"{path}: a [[tokenizer]], but the data is a tokens file already", "give a features file")
-    for system in systems:
-        module, name = MODELS[system.config.model][0].split(":")
-        where = f"{path}: [[system]] {system.name!r}"
-        if not system.tokenizer and kind != "tokens" and getattr(import_module(module), name).needs_codes:
-            raise UsageError(f"{where}: the model {system.config.model} needs a tokenizer", 'tokenizer = "…"')
-
-
-def _table(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise UsageError(f"{where} is {value!r}; a table is needed")
-    return dict(value)
-
-
-def _only(values: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    for key in values:
-        if key not in known:
-            raise UsageError(f"{where}: unknown key {key!r}{did_you_mean(key, known)}; known: {', '.join(known)}")
+def _is_file(f: dataclasses.Field) -> bool:
+    return role_of(f) == "input" and not f.metadata["hub"]

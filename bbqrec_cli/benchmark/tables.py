@@ -1,85 +1,18 @@
-"""A benchmark's result as tables."""
+"""What a page has beside the tables of systems: semantic IDs, costs, data, and where the numbers come from."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bbqrec_cli.benchmark.result import BenchmarkResult
+from bbqrec_cli.benchmark.scores import named, spread
 from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, counted, make, of_all, plain, short
 
-if TYPE_CHECKING:
-    from bbqrec_cli.benchmark.results import Score
-    from bbqrec_cli.benchmark.run import BenchmarkResult
 
-
-def scores_table(result: BenchmarkResult, *, brief: bool = False) -> Table:
-    """Systems × metrics: mean ± sd over seeds, the interval over users, the tests against the best other system.
-
-    brief: without the intervals and the others' names, so that four metrics fit a terminal.
-    """
-    best = {name: max(each[name].mean for each in result.systems.values()) for name in result.metrics if result.systems}
-    about = {cell["system"]: cell for cell in result.cells if cell["system"]}
-    rows = []
-    for system, scores in result.systems.items():
-        shown = [Shown(score_lines(scores[name], brief), scores[name].mean == best[name]) for name in result.metrics]
-        count, made = len(scores[result.metrics[0]].values), made_of(about[system])
-        few = f"{count} of {len(result.seeds)} seeds" if count < len(result.seeds) else ""
-        rows.append([named(system, few if brief else ", ".join(filter(None, (made, few)))), *shown])
-    note = "± standard deviation over seeds; " if len(result.seeds) > 1 else ""
-    note += "" if brief else "[95% bootstrap interval over users]; "
-    note += "p of the paired t-test / of Wilcoxon's signed-rank test over users, against the best other system. "
-    note += "The best of a column is bold."
-    return make(f"{result.split.capitalize()} results", ("system", *map(metric_name, result.metrics)), rows, note=note)
-
-
-def named(name: str, more: str) -> Shown:
-    """A name, and more about it where that says more."""
-    return Shown((name, more) if more not in ("", name) else (name,))
-
-
-def made_of(cell: Mapping[str, Any]) -> str:
-    """The model and the tokenizer of a cell."""
-    return cell["model"] + (f" on {cell['tokenizer']}" if cell["tokenizer"] else "")
-
-
-def metric_name(name: str) -> str:
-    """'ndcg@10' -> 'NDCG@10'."""
-    return name.replace("recall", "Recall").replace("ndcg", "NDCG")
-
-
-def score_lines(score: Score, brief: bool) -> tuple[str, ...]:
-    """Mean ± sd; the interval; the tests, where there is another system."""
-    lines = [mean_sd(score)] + ([] if brief else [f"[{score.low:.4f}, {score.high:.4f}]"])
-    if score.against and score.p_t is not None and score.p_wilcoxon is not None:
-        tests = f"p {p_text(score.p_t)} / {p_text(score.p_wilcoxon)}"
-        lines.append(tests if brief else f"{tests} vs {score.against}")
-    return tuple(lines)
-
-
-def mean_sd(score: Score) -> str:
-    """'0.0543 ± 0.0012', or the mean alone for one seed."""
-    return f"{score.mean:.4f}" + (f" ± {score.sd:.4f}" if score.sd is not None else "")
-
-
-def p_text(p: float) -> str:
-    """Three decimals without the 0 before them; '<.001' below."""
-    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
-
-
-def headline(result: BenchmarkResult) -> str:
-    """The main outcome in a sentence, '' without a system."""
-    if not result.systems:
-        return ""
-    name = result.metrics[-1]
-    system = max(result.systems, key=lambda each: result.systems[each][name].mean)
-    score = result.systems[system][name]
-    said = f"Highest {result.split} {metric_name(name)}: {system}, {mean_sd(score)}"
-    if not score.against:
-        return f"{said}."
-    other = result.systems[score.against][name]
-    said += f"; next {score.against}, {mean_sd(other)}"
-    return said + (f" (paired t-test: p {p_text(score.p_t)})." if score.p_t is not None else ".")
+def of_method(row: Mapping[str, Any]) -> Shown:
+    """A tokenizer's name, its method and its data set."""
+    return named(row["tokenizer"], ", ".join(filter(None, (row["method"], row["data"]))))
 
 
 def tokenizers_table(result: BenchmarkResult, *, brief: bool = False) -> Table:
@@ -90,7 +23,7 @@ def tokenizers_table(result: BenchmarkResult, *, brief: bool = False) -> Table:
     )  # fmt: skip
     rows = [
         (
-            named(row["tokenizer"], row["method"]), row["seed"], row["levels"], ", ".join(row["signals"]),
+            of_method(row), row["seed"], row["levels"], ", ".join(row["signals"]),
             row["codebook_size"], row["distinct"], of_all(row["colliding_items"], row["items"]),
             plain(row["colliding_before"]), " · ".join(map(plain, row["colliding_prefixes"])),
             seconds(row["seconds"], row["at_least"]),
@@ -122,7 +55,7 @@ def fitting_table(result: BenchmarkResult) -> Table:
     recalls = ("recall_unquantised", "recall_quantised")
     rows = [
         (
-            named(row["tokenizer"], row["method"]), row["seed"], row["epochs"], *(short(row[name]) for name in figures),
+            of_method(row), row["seed"], row["epochs"], *(short(row[name]) for name in figures),
             *(NOT_KNOWN if row[name] is None else f"{row[name]:.4f}" for name in recalls),
             short(row["lowest_perplexity"]),
         )
@@ -145,32 +78,20 @@ def seeds_table(result: BenchmarkResult) -> Table:
         ("colliding_items", ".1f"), ("colliding_before", ".1f"), ("usage", ".1f"), ("recall_unquantised", ".4f"),
         ("recall_quantised", ".4f"), ("lowest_perplexity", ".1f"),
     )  # fmt: skip
-    of: dict[str, list[dict[str, Any]]] = {}
+    of: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in result.tokenizers:
-        of.setdefault(row["tokenizer"], []).append(row)
+        of.setdefault((row["tokenizer"], row["data"]), []).append(row)
     rows = [
-        (
-            named(name, seeds[0]["method"]),
-            len(seeds),
-            *(spread([each[key] for each in seeds], form) for key, form in figures),
-        )
-        for name, seeds in of.items()
+        (of_method(seeds[0]), len(seeds), *(spread([each[key] for each in seeds], form) for key, form in figures))
+        for seeds in of.values()
         if len(seeds) > 1
     ]
     return make("Semantic IDs over seeds", columns, rows, note="Codes in use: the mean over signals and levels.")
 
 
-def spread(values: Sequence[float | None], form: str) -> str:
-    """Mean ± standard deviation of what is known of all, else NOT_KNOWN."""
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return NOT_KNOWN
-    return f"{statistics.mean(known):{form}} ± {statistics.stdev(known):{form}}"
-
-
 def costs_table(result: BenchmarkResult) -> Table:
-    """Seconds a stage, epochs and milliseconds a user, cell by cell; what cells share was run once."""
-    columns = ("cell", "tokenize, s", "train, s", "best epoch", "evaluate, s", "ms a user")
+    """Seconds of each stage, epochs and milliseconds per user, cell by cell; what cells share was run once."""
+    columns = ("cell", "tokenize, s", "train, s", "best epoch", "evaluate, s", "ms per user")
     rows = [
         (
             cell["name"], *(stage_seconds(cell, stage) for stage in ("tokenize", "train")),
@@ -179,10 +100,12 @@ def costs_table(result: BenchmarkResult) -> Table:
         )
         for cell in result.of("done")
     ]  # fmt: skip
-    shared = [f"{stage} {stage_seconds(result.cells[0], stage)} s" for stage in ("prepare", "embed")
-              if stage in result.cells[0]["seconds"]]  # fmt: skip
+    first = {cell["data"]: cell for cell in reversed(result.cells)}
+    shared = [f"{' '.join(filter(None, (stage, data)))} {stage_seconds(cell, stage)} s"
+              for data, cell in reversed(first.items()) for stage in ("prepare", "embed")
+              if stage in cell["seconds"]]  # fmt: skip
     notes = [f"For all cells together: {', '.join(shared)}." if shared else ""]
-    notes.append("A tokenizer that several cells share was fitted once a seed. ms a user: ranking alone.")
+    notes.append("A tokenizer that several cells share was fitted once per seed. ms per user: ranking alone.")
     if any(cell["at_least"] for cell in result.cells):
         notes.append("≥: a run that was killed spent more, and could not write down how much.")
     return make("Costs", columns, rows, note=" ".join(filter(None, notes)))
@@ -213,15 +136,20 @@ def undone_table(result: BenchmarkResult) -> Table:
 
 
 def data_table(result: BenchmarkResult) -> Table:
-    """Counts and checksums."""
-    data = result.data
-    if not data:
+    """Counts and checksums, a column per data set."""
+    sets = {name: about for name, about in result.data.items() if about}
+    if not sets:
         return make("Data", ("what", "value"), [], left=2)
-    counts = [(name, data[name]) for name in ("users", "items", "interactions")]
-    rows = [("source", data["source"]), *counts, ("items a user, on average", f"{data['average_length']:.2f}")]
-    rows += [(f"SHA-256 of {name}", digest) for name, digest in data["checksums"].items()]
-    rows.append(("SHA-256 of ids and sequences", data["content"]))
-    return make("Data", ("what", "value"), rows, left=2)
+    tell: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+        "source": lambda data: data["source"], "users": lambda data: data["users"], "items": lambda data: data["items"],
+        "interactions": lambda data: data["interactions"],
+        "items per user, on average": lambda data: f"{data['average_length']:.2f}",
+    }  # fmt: skip
+    files = dict.fromkeys(name for data in sets.values() for name in data["checksums"])
+    rows = [(what, *(say(data) for data in sets.values())) for what, say in tell.items()]
+    rows += [(f"SHA-256 of {name}", *(data["checksums"].get(name) for data in sets.values())) for name in files]
+    rows.append(("SHA-256 of ids and sequences", *(data["content"] for data in sets.values())))
+    return make("Data", ("what", *(name or "value" for name in sets)), rows, left=1 + len(sets))
 
 
 def provenance_table(result: BenchmarkResult) -> Table:
@@ -245,6 +173,7 @@ ORIGIN: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "processor": lambda run: f"{run['processor']}, {run['cores']} cores",
     "threads used": lambda run: str(run["threads"]),
     "device": lambda run: run["device"],
+    "precision": lambda run: run.get("precision") or NOT_KNOWN,
     "system": lambda run: f"{run['system']}, Python {run['python']}",
     "packages": lambda run: ", ".join(f"{name} {version}" for name, version in run["packages"].items()),
 }

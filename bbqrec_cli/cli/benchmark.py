@@ -12,16 +12,13 @@ from bbqrec_cli.cli.options import command
 def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
     @command(app, "benchmark", BenchmarkConfig, arguments=arguments)
     def benchmark(config: BenchmarkConfig, console: Console) -> None:
-        from bbqrec_cli.benchmark import tables
+        from bbqrec_cli.benchmark import scores, tables
 
         result = run(config, console)
-        made = [tables.scores_table(result, brief=True), tables.tokenizers_table(result, brief=True)]
-        shown = [
-            rich_table(table)
-            for table in (*made, tables.costs_table(result), tables.undone_table(result))
-            if table.rows
-        ]
+        usual = [] if result.asked else [tables.tokenizers_table(result, brief=True), tables.costs_table(result)]
+        made = [*scores.tables_of(result, brief=True), *usual, tables.undone_table(result)]
+        shown = [rich_table(table) for table in made if table.rows]
         where = f"{result.output}: {len(result.of('done'))} of {len(result.cells)} cells are done"
         where += f"; page: {result.report}" if result.report else ""
-        console.result(result.to_json(), *shown, *filter(None, (tables.headline(result),)), where)
+        console.result(result.to_json(), *shown, *filter(None, (scores.headline(result),)), where)
         result.check()

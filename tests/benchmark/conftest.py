@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
-from bbqrec_cli.benchmark.plan import Cell, Machine, make_plan
+from bbqrec_cli.benchmark.graph import Graph, Machine, make_graph
 from bbqrec_cli.benchmark.suite import load_suite
 from bbqrec_cli.evaluation.metrics import ndcg_at_k, recall_at_k
 
@@ -57,15 +57,15 @@ def folder(tmp_path: Path, files: dict[str, Path]) -> Path:
 
 
 @pytest.fixture
-def plan(folder: Path) -> Callable[..., list[Cell]]:
-    """`plan(("width = 8", "width = 16"))` is the plan of the suite after replacements in its text."""
+def graph(folder: Path) -> Callable[..., Graph]:
+    """`graph(("width = 8", "width = 16"))` is the graph of the suite after replacements in its text."""
 
-    def make(*changes: tuple[str, str], text: str = SUITE, machine: Machine | None = None, seed: int = 0) -> list[Cell]:
+    def make(*changes: tuple[str, str], text: str = SUITE, machine: Machine | None = None, seed: int = 0) -> Graph:
         for old, new in changes:
             assert old in text
             text = text.replace(old, new)
         (folder / "suite.toml").write_text(text)
-        return make_plan(load_suite(str(folder / "suite.toml")), machine or Machine(folder=folder / "work"), seed=seed)
+        return make_graph(load_suite(str(folder / "suite.toml")), machine or Machine(folder=folder / "work"), seed=seed)
 
     return make
 
@@ -82,16 +82,20 @@ class Result:
 
 @dataclass
 class Fake:
-    """Stages by name. calls: (stage, output's name) in order; configs: as they came; before: called first."""
+    """Stages. calls: (stage, output's name) in order; configs: as they came; before: called first."""
 
     records: dict[str, Any]
     calls: list[tuple[str, str]] = field(default_factory=list)
     configs: list[Any] = field(default_factory=list)
     before: Callable[[str, Any], None] = lambda stage, config: None
 
-    def stages(self) -> dict[str, Callable]:
+    def install(self, patch: pytest.MonkeyPatch) -> Fake:
+        """In place of the program's own stages."""
         makes = {"prepare": "dataset", "embed": "features", "tokenize": "tokens", "train": "model"}
-        return {stage: self._stage(stage, kind) for stage, kind in makes.items()} | {"evaluate": self._evaluate}
+        for stage, kind in makes.items():
+            patch.setattr(f"bbqrec_cli.stages.{stage}.run", self._stage(stage, kind))
+        patch.setattr("bbqrec_cli.stages.evaluate.run", self._evaluate)
+        return self
 
     def of(self, stage: str) -> list[str]:
         return [output for called, output in self.calls if called == stage]
@@ -121,16 +125,17 @@ class Fake:
         recall, ndcg = ({k: f(ranks, k) for k in config.k} for f in (recall_at_k, ndcg_at_k))
         metrics = dataclasses.replace(self.records["metrics"], ranks=ranks, recall=recall, ndcg=ndcg)
         hdf5.write_metrics(config.output, metrics, config={"seed": config.seed})
-        return Result({"users": 30, "seconds": 0.03})
+        return Result({"users": 30, "seconds": 0.03, "ms_per_user": 1.0})
 
 
 @pytest.fixture
-def fake(dataset, features, tokens, trained_model, metrics) -> Fake:
-    """Stages that take no time."""
+def fake(dataset, features, tokens, trained_model, metrics, monkeypatch) -> Fake:
+    """Stages that take no time, in place of the real ones."""
     history = [{"epoch": 1, "ndcg@10": 0.3, "loss": 2.0}, {"epoch": 2, "ndcg@10": 0.2, "loss": 1.0}]
     model = dataclasses.replace(trained_model, history=history)
     warm = {"epoch": 1, "reconstruction": 9.0, "information": -2.0, "recall@10": 0.3, "quantised": False}
     last = {"epoch": 2, "reconstruction": 5.0, "information": 0.5, "recall@10": 0.25, "quantised": True}
     last |= {"perplexity/id/1": 3.0, "perplexity/text/1": 2.0}
     tokens = dataclasses.replace(tokens, history=[warm, last])
-    return Fake({"dataset": dataset, "features": features, "tokens": tokens, "model": model, "metrics": metrics})
+    records = {"dataset": dataset, "features": features, "tokens": tokens, "model": model, "metrics": metrics}
+    return Fake(records).install(monkeypatch)

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from bbqrec_cli.benchmark import results
-from bbqrec_cli.benchmark.plan import Step
+from bbqrec_cli.benchmark.graph import Step
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.evaluation.metrics import ndcg_at_k, recall_at_k
 from bbqrec_cli.records import Sequences
@@ -135,28 +135,29 @@ def step(key: str, output: Path) -> Step:
 
 def test_what_was_spent(tmp_path):
     records = {
-        "a": {"seconds": 5.0, "own_seconds": 3.0, "at_least": False},
-        "b": {"seconds": 5.0, "own_seconds": 9.0, "at_least": True},
-        "c": {"seconds": 2.0, "own_seconds": None, "at_least": False},
+        "a": {"status": "done", "seconds": 5.0, "figures": {"seconds": 3.0}, "at_least": False},
+        "b": {"status": "done", "seconds": 5.0, "figures": {"seconds": 9.0}, "at_least": True},
+        "c": {"status": "failed", "seconds": 2.0, "figures": {}, "at_least": False},
+        "d": {"status": "running", "seconds": 0.0, "figures": {}, "at_least": False},
     }  # fmt: skip
-    found = [results.spent(step(key, tmp_path), records) for key in "abcd"]
+    found = [results.spent(step(key, tmp_path), records) for key in "abcde"]
     assert [(each["seconds"], each["at_least"]) for each in found] == [
-        (5, False), (9, True), (2, False), (None, False),
+        (5, False), (9, True), (2, False), (None, False), (None, False),
     ]  # fmt: skip
 
 
-def test_every_origin_is_told(plan, folder):
-    cells = plan()
+def test_every_origin_is_told(graph, folder):
+    whole = graph()
     (folder / "work").mkdir()
-    steps = list({one.key: one for cell in cells for one in cell.steps}.values())
+    steps = list(whole.steps.values())
     for one in steps[:5]:
         one.output.write_text("")
     here, there = {"commit": "a", "processor": "x"}, {"commit": "b", "processor": "x"}
     records = {
-        one.key: {"origin": origin, "seconds": 2.0, "finished": f"2030-01-0{day}"}
+        one.key: {"status": "done", "origin": origin, "seconds": 2.0, "finished": f"2030-01-0{day}"}
         for day, (one, origin) in enumerate(zip(steps, (here, there, here, there), strict=False), 1)
     }
-    found = results.provenance(cells, records)
+    found = results.provenance(whole, records)
     assert found["runs"] == [here | {"steps": 2}, there | {"steps": 2}]
     assert (found["unrecorded_steps"], found["seconds"]) == (1, 8)
     assert (found["first"], found["last"]) == ("2030-01-01", "2030-01-04")

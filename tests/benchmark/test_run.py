@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
-from bbqrec_cli.benchmark import runner
 from bbqrec_cli.benchmark.lock import locked
 from bbqrec_cli.benchmark.run import BenchmarkConfig, run
 from bbqrec_cli.errors import DataError, LackingError, OutputExistsError, UsageError
@@ -28,7 +27,7 @@ def config(folder):
 
 
 def test_the_result(config, fake, folder):
-    result = run(config(report=folder / "page.html"), stages=fake.stages())
+    result = run(config(report=folder / "page.html"))
     said = json.loads(json.dumps(result.to_json()))
     assert (said["suite"], said["split"], said["seeds"]) == ("tiny", "test", [0, 1])
     assert said["metrics"] == ["recall@5", "recall@10", "ndcg@5", "ndcg@10"]
@@ -42,9 +41,9 @@ def test_the_result(config, fake, folder):
     assert (alone["system"], alone["milliseconds_per_user"], alone["status"]) == ("", None, "done")
     codes = fake.records["tokens"].codes.codes
     assert said["tokenizers"][0] | {"seconds": 0} == {
-        "tokenizer": "ids", "seed": 0, "method": "bbqrec", "signals": ["id", "text"], "levels": 2, "codebook_size": 4,
-        "items": 12, "distinct": 12, "colliding_items": 0, "colliding_prefixes": [12, 0], "seconds": 0,
-        "at_least": False,
+        "tokenizer": "ids", "data": "", "seed": 0, "method": "bbqrec", "signals": ["id", "text"], "levels": 2,
+        "codebook_size": 4, "items": 12, "distinct": 12, "colliding_items": 0, "colliding_prefixes": [12, 0],
+        "seconds": 0, "at_least": False,
     } | {
         "colliding_before": None, "epochs": 2, "reconstruction": 5.0, "information": 0.5, "lowest_information": -2.0,
         "recall_unquantised": 0.3, "recall_quantised": 0.25, "lowest_perplexity": 2.0, "reported": None,
@@ -62,17 +61,19 @@ def test_codes_that_stand_in_for_a_missing_signal_are_not_in_use(config, fake):
     codes[0], present[0, 1] = 3, False
     changed = dataclasses.replace(tokens.codes, codes=codes, present=present)
     fake.records["tokens"] = dataclasses.replace(tokens, codes=changed)
-    found = run(config(), stages=fake.stages()).tokenizers[0]
+    found = run(config()).tokenizers[0]
     assert found["usage"] == np.mean([2, 1])
 
 
 def test_every_cell_is_kept_in_one_file(config, fake, folder):
-    result = run(config(), stages=fake.stages())
+    result = run(config())
     state = hdf5.read_benchmark(folder / "work" / "benchmark.h5")
-    assert state["results"]["systems"].keys() == result.systems.keys()
-    assert state["cells"].keys() == {f"{s}, seed {n}" for s in ("popularity", "sasrec", "ours") for n in (0, 1)}
-    np.testing.assert_array_equal(state["cells"]["popularity, seed 1"], np.full(30, 4))
-    assert state["users"] == [f"u{n}" for n in range(30)]
+    assert state["results"]["systems"].keys() == result.systems[""].keys()
+    (data,) = state["data"].values()
+    assert data["cells"].keys() == {f"{s}, seed {n}" for s in ("popularity", "sasrec", "ours") for n in (0, 1)}
+    np.testing.assert_array_equal(data["cells"]["popularity, seed 1"], np.full(30, 4))
+    assert data["users"] == [f"u{n}" for n in range(30)]
+    assert len(state["steps"]) == 16
     about = hdf5.describe(folder / "work" / "benchmark.h5")
     assert about["config"]["suite"] == (folder / "suite.toml").read_text()
 
@@ -80,51 +81,50 @@ def test_every_cell_is_kept_in_one_file(config, fake, folder):
 def test_nothing_is_begun_when_the_page_can_not_be_written(config, fake, folder):
     (folder / "page.html").write_text("mine")
     with pytest.raises(OutputExistsError):
-        run(config(report=folder / "page.html"), stages=fake.stages())
+        run(config(report=folder / "page.html"))
     with pytest.raises(UsageError):
-        run(config(report=folder / "page.pdf"), stages=fake.stages())
+        run(config(report=folder / "page.pdf"))
     assert fake.calls == []
 
 
 def test_a_page_from_what_is_done(config, fake, folder):
-    first = run(config(), stages=fake.stages())
+    first = run(config())
     fake.calls.clear()
-    second = run(config(report=folder / "page.md"), stages=fake.stages())
+    second = run(config(report=folder / "page.md"))
     assert fake.calls == []
-    assert vars(second.systems["ours"]["ndcg@10"]) == vars(first.systems["ours"]["ndcg@10"])
+    assert vars(second.systems[""]["ours"]["ndcg@10"]) == vars(first.systems[""]["ours"]["ndcg@10"])
     assert second.provenance["runs"] == first.provenance["runs"]
 
 
 def test_two_at_once(config, fake, folder):
     (folder / "work").mkdir()
     with locked(folder / "work"), pytest.raises(DataError, match="another run is at work"):
-        run(config(), stages=fake.stages())
+        run(config())
     assert fake.calls == []
 
 
 def test_tokenizers_alone(config, fake, folder):
     text = (folder / "suite.toml").read_text()
     (folder / "suite.toml").write_text(text.split("[[system]]")[0])
-    result = run(config(report=folder / "page.html"), stages=fake.stages())
-    assert (result.systems, len(result.tokenizers), len(result.cells)) == ({}, 4, 4)
+    result = run(config(report=folder / "page.html"))
+    assert (result.systems, len(result.tokenizers), len(result.cells)) == ({"": {}}, 4, 4)
     assert "Semantic IDs" in (folder / "page.html").read_text()
 
 
 def test_a_work_folder_that_can_not_be(config, fake, folder):
     (folder / "work").write_text("a file")
     with pytest.raises(DataError, match="cannot be made the work folder"):
-        run(config(), stages=fake.stages())
+        run(config())
 
 
 def test_a_device_that_is_not_there(folder, fake):
     options = BenchmarkConfig(suite=str(folder / "suite.toml"), output=folder / "work", device="cuda:99")
     with pytest.raises(LackingError):
-        run(options, stages=fake.stages())
+        run(options)
     assert fake.calls == []
 
 
 def test_the_command(bbqrec, folder, fake, monkeypatch):
-    monkeypatch.setattr(runner, "real_stages", fake.stages)
     monkeypatch.chdir(folder)
     said = bbqrec("benchmark", "suite.toml")
     assert said.status == 0
@@ -144,7 +144,6 @@ def test_the_command_says_what_failed_at_last(bbqrec, folder, fake, monkeypatch)
             raise DataError("no luck")
 
     fake.before = fail
-    monkeypatch.setattr(runner, "real_stages", fake.stages)
     said = bbqrec("benchmark", folder / "suite.toml", "-o", folder / "work", "--report", folder / "page.html")
     assert said.status == 3
     assert "Not done" in said.out
@@ -156,7 +155,6 @@ def test_the_command_says_what_failed_at_last(bbqrec, folder, fake, monkeypatch)
 
 
 def test_time_budget_and_seed_from_the_command_line(bbqrec, folder, fake, monkeypatch):
-    monkeypatch.setattr(runner, "real_stages", fake.stages)
     said = bbqrec("benchmark", folder / "suite.toml", "-o", folder / "work", "--time-budget", "1e-9", "--json")
     assert (said.status, json.loads(said.out)["left"]) == (0, 8), "cells that are left are no failure"
     said = bbqrec("benchmark", folder / "suite.toml", "-o", folder / "work", "--seed", 5, "--json")
@@ -249,7 +247,7 @@ def test_for_real(bbqrec, tmp_path):
         assert bbqrec(*stage, "--device", "cpu", "--threads", 1).status == 0
     mine = hdf5.read_metrics(tmp_path / "e.h5")
     np.testing.assert_array_equal(
-        hdf5.read_benchmark(tmp_path / "work/benchmark.h5")["cells"]["tiger, seed 0"], mine.ranks
+        hdf5.read_benchmark(tmp_path / "work/benchmark.h5")["data"]["data"]["cells"]["tiger, seed 0"], mine.ranks
     )
 
 

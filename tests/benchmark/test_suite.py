@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bbqrec_cli.benchmark.suite import BUILT_IN, load_suite
+from bbqrec_cli import recipes
+from bbqrec_cli.benchmark.layouts import COLUMNS
+from bbqrec_cli.benchmark.suite import HEAD, KEYS, built_in, load_suite, method_of
 from bbqrec_cli.errors import MissingFileError, UsageError, WrongKindError
+
+ROOT = Path(__file__).parents[2]
 
 
 def write(folder: Path, text: str) -> str:
@@ -17,22 +21,24 @@ def write(folder: Path, text: str) -> str:
 
 def test_what_a_suite_says(folder):
     suite = load_suite(str(folder / "suite.toml"))
-    assert (suite.name, suite.seeds, suite.kind, suite.file) == ("tiny", (0, 1), "features", folder / "features.h5")
-    assert {name: each.resolved.levels for name, each in suite.tokenizers.items()} == {"ids": 2, "alone": 3}
+    assert (suite.name, suite.seeds, suite.split, suite.k) == ("tiny", (0, 1), "test", (5, 10))
+    (data,) = suite.data
+    assert (data.name, data.kind, data.file) == ("", "features", folder / "features.h5")
+    assert {name: method_of(each.config).levels for name, each in suite.tokenizers.items()} == {"ids": 2, "alone": 3}
     assert [(each.name, each.config.model, each.tokenizer) for each in suite.systems] == [
         ("popularity", "popularity", ""), ("sasrec", "sasrec", ""), ("ours", "tiger", "ids"),
     ]  # fmt: skip
-    assert suite.systems[1].resolved.width == 8
-    assert (suite.evaluate.split, suite.evaluate.k) == ("test", (5, 10))
+    assert method_of(suite.systems[1].config).width == 8
+    assert {(each.evaluate.split, each.evaluate.k) for each in suite.systems} == {("test", (5, 10))}
 
 
-@pytest.mark.parametrize("name", [path.stem for path in BUILT_IN.glob("*.toml")])
+@pytest.mark.parametrize("name", built_in())
 def test_the_built_in_suites(name, tmp_path, monkeypatch):
     """Even beside a folder of that name, which `make demo` leaves."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).mkdir()
     suite = load_suite(name)
-    assert (suite.name, suite.prepare.source) == (name, "demo")
+    assert (suite.name, suite.data[0].prepare.source) == (name, "demo")
     assert {"popularity", "sasrec", "tiger", "bbqrec"} <= {system.config.model for system in suite.systems}
 
 
@@ -44,7 +50,7 @@ def test_signals_make_tokenizers_of_their_own(folder):
     )
     suite = load_suite(write(folder, text))
     assert suite.tokenizers["two"].config.method == "bbqrec"
-    assert suite.tokenizers["two"].resolved.signals == ("id", "text")
+    assert method_of(suite.tokenizers["two"].config).signals == ("id", "text")
 
 
 def test_tokenizers_need_no_system(folder):
@@ -81,7 +87,7 @@ def test_tokenizers_need_no_system(folder):
         ("levels = 2", "levles = 2", "did you mean 'levels'"),
         ('name = "popularity"', 'name = "popular"', "did you mean 'popularity'"),
         ("width = 8", "output = 'x.h5'", "output is set by the benchmark"),
-        ("width = 8", "variant = 'full'", "[[system]] 'sasrec': --model sasrec: unknown option 'variant'"),
+        ("width = 8", "variant = 'full'", "[[system]] 'sasrec': --variant is no option of sasrec"),
         ('tokenizer = "ids"', 'tokenizer = "idz"', "did you mean 'ids'"),
         ('tokenizer = "ids"', "", "the model tiger needs a tokenizer"),
         ("[[system]]", "[system]", "not a TOML file"),
@@ -104,7 +110,7 @@ def test_nothing_to_run(folder):
 def test_tokens_are_data_too(folder, files):
     (folder / "tokens.h5").write_bytes(files["tokens"].read_bytes())
     text = 'name = "x"\n[data]\nfile = "tokens.h5"\n[[system]]\nname = "tiger"\n'
-    assert load_suite(write(folder, text)).kind == "tokens"
+    assert load_suite(write(folder, text)).data[0].kind == "tokens"
     with pytest.raises(UsageError, match="tokens file already"):
         load_suite(write(folder, text + '[[tokenizer]]\nname = "ids"\n'))
     (folder / "metrics.h5").write_bytes(files["metrics"].read_bytes())
@@ -133,11 +139,12 @@ index = "index.json"
     name = write(folder, text)
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     suite = load_suite(os.path.relpath(name))
-    assert Path(suite.prepare.paths[0]).resolve() == folder / "raw.csv"
-    assert suite.prepare.items.resolve() == folder / "items.csv"
-    assert Path(suite.embed.text_model).resolve() == folder / "encoder"
-    assert suite.embed.image_model == "descriptor", "no folder of that name: a model's name"
-    assert Path(*suite.tokenizers["letter"].resolved.index).resolve() == folder / "index.json"
+    (data,) = suite.data
+    assert Path(data.prepare.paths[0]).resolve() == folder / "raw.csv"
+    assert method_of(data.prepare).items.resolve() == folder / "items.csv"
+    assert Path(data.embed.text_model).resolve() == folder / "encoder"
+    assert data.embed.image_model == "descriptor", "no folder of that name: a model's name"
+    assert Path(*method_of(suite.tokenizers["letter"].config).index).resolve() == folder / "index.json"
 
 
 @pytest.mark.parametrize("key", ["raw.csv", "items.csv", "index.json", "features.h5"])
@@ -163,13 +170,51 @@ def test_no_such_suite():
         load_suite("demmo.toml")
 
 
-def test_the_documented_suite(tmp_path):
-    """The example of docs/benchmark.md loads, and every key of a suite is described there."""
-    text = (Path(__file__).parents[2] / "docs" / "benchmark.md").read_text(encoding="utf-8")
-    example = re.search(r"```toml\n(.*?)```", text, flags=re.S)[1]
+def test_the_documented_suites(tmp_path, files):
+    """The examples of docs/benchmark.md load, and every key of a suite is described there."""
+    text = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    whole, data, *more = re.findall(r"```toml\n(.*?)```", text, flags=re.S)
     (tmp_path / "data" / "beauty").mkdir(parents=True)
     (tmp_path / "data" / "beauty" / "letter.index.json").write_text("{}")
-    suite = load_suite(write(tmp_path, example))
-    assert len(suite.systems) == 4
-    for key in ("name", "seeds", "split", "k", "source", "file", "prepare", "embed", "method", "model", "tokenizer"):
-        assert f"\n| `{key}` |" in text, key
+    (tmp_path / "toys-features.h5").write_bytes(files["features"].read_bytes())
+    assert len(load_suite(write(tmp_path, whole)).systems) == 4
+    suite = load_suite(write(tmp_path, "\n".join([whole, *more])))
+    assert (len(suite.systems), len(suite.layouts), len(suite.published)) == (8, 2, 1)
+    suite = load_suite(write(tmp_path, f'name = "x"\n{data}'))
+    assert [(each.name, each.kind) for each in suite.data] == [("beauty", "dataset"), ("toys", "features")]
+    described = set(re.findall(r"^\| `(\w+)` \|", text, flags=re.M))
+    assert described >= {
+        *HEAD, "source", "file", "prepare", "embed", "method", "reported", "model", "tokenizer", "recipe", "data",
+        "evaluate", "system", "option", "values", "title", "rows", "columns", "metrics", "exclude_seen",
+    }  # fmt: skip
+    assert set(re.findall(r"^\| in .*?`\[+(\w+)\]+`", text, flags=re.M)) == {*KEYS} - {*HEAD}
+    assert all(f"`{name}`" in text for name in COLUMNS)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "results").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_suites_of_the_results(path, tmp_path, files):
+    """They load, with something in the place of the data that their heads name."""
+    text = path.read_text(encoding="utf-8")
+    for kind in ("features", "tokens"):
+        for name in re.findall(rf'^file = "(.*{kind}\.h5)"', text, flags=re.M):
+            (tmp_path / name).write_bytes(files[kind].read_bytes())
+    for name in re.findall(r'^source = \["\w+", "(.*)"\]', text, flags=re.M):
+        (tmp_path / name).mkdir()
+    for name in re.findall(r'^index = "(.*)"', text, flags=re.M):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / path.name).write_text(text, encoding="utf-8")
+    suite = load_suite(str(tmp_path / path.name))
+    assert suite.name == path.stem
+    assert len(suite.systems) + len(suite.tokenizers) == text.count("[[")
+
+
+def test_recipes_of_the_program_load(folder):
+    """Each as a tokenizer and a system of its own."""
+    tables = [
+        f'[[tokenizer]]\nname = "{name}"\nrecipe = "{name}"\n[[system]]\nname = "{name}"\nrecipe = "{name}"\n'
+        f'tokenizer = "{name}"\n'
+        for name in recipes.names()
+    ]
+    head = 'name = "all"\n[data]\nfile = "features.h5"\n'
+    suite = load_suite(write(folder, head + "".join(tables)))
+    assert len(suite.systems) == len(tables)

@@ -7,8 +7,7 @@ import pytest
 
 import bbqrec_cli
 from bbqrec_cli import hdf5
-from bbqrec_cli.benchmark import plan as planning
-from bbqrec_cli.benchmark.plan import Machine, make_plan
+from bbqrec_cli.benchmark.graph import Machine, make_graph
 from bbqrec_cli.benchmark.suite import load_suite
 from bbqrec_cli.errors import MissingFileError, UsageError
 from bbqrec_cli.hdf5.schema import KINDS
@@ -19,19 +18,19 @@ CELLS = [
 ]  # fmt: skip
 
 
-def keys(cells) -> dict[str, str]:
+def keys(graph) -> dict[str, str]:
     """'sasrec, seed 0: train' -> key."""
-    return {f"{cell.name}: {step.stage}": step.key for cell in cells for step in cell.steps}
+    return {f"{cell.name}: {step.stage}": step.key for cell in graph.cells for step in cell.steps}
 
 
 def changed(before, after) -> set[str]:
-    """Which steps have another key, of those that both plans have."""
+    """Which steps have another key, of those that both graphs have."""
     old, new = keys(before), keys(after)
     return {name for name in old.keys() & new.keys() if old[name] != new[name]}
 
 
-def test_cells_seed_by_seed(plan):
-    cells = plan()
+def test_cells_seed_by_seed(graph):
+    cells = graph().cells
     assert [cell.name for cell in cells] == CELLS
     stages = {cell.name: [step.stage for step in cell.steps] for cell in cells}
     assert stages["popularity, seed 0"] == ["train", "evaluate"], "features are there, and not needed"
@@ -39,43 +38,43 @@ def test_cells_seed_by_seed(plan):
     assert stages["tokenizer alone, seed 1"] == ["tokenize"]
 
 
-def test_steps_are_chained(plan, folder):
-    tokenize, train, evaluate = plan()[2].steps
+def test_steps_are_chained(graph, folder):
+    tokenize, train, evaluate = graph().cells[2].steps
     assert tokenize.config.features == folder / "features.h5"
     assert train.config.input == tokenize.output
     assert evaluate.config.model == train.output
     assert (tokenize.config.seed, train.config.seed, evaluate.config.seed) == (0, 0, 0)
-    second = plan()[6].steps
+    second = graph().cells[6].steps
     assert [step.config.seed for step in second] == [1, 1, 0], "the bootstrap's seed is one for all"
     assert evaluate.output.parent == folder / "work"
     assert evaluate.key[:16] in evaluate.output.name
     assert evaluate.output.name.endswith(".metrics.h5")
 
 
-def test_from_raw_data(plan):
-    cells = plan(('file = "features.h5"', 'source = "demo"'))
+def test_from_raw_data(graph):
+    cells = graph(('file = "features.h5"', 'source = "demo"')).cells
     assert [step.stage for step in cells[0].steps] == ["prepare", "embed", "train", "evaluate"]
     assert len({cell.step("embed").output for cell in cells}) == 1
     assert cells[0].step("train").config.input == cells[0].step("embed").output
     alone = 'name = "x"\n[data]\nsource = "demo"\n[[system]]\nname = "popularity"\n'
-    without = plan(text=alone)
+    without = graph(text=alone).cells
     assert [step.stage for step in without[0].steps] == ["prepare", "train", "evaluate"], "nobody needs features"
 
 
-def test_from_a_dataset_file(plan, folder, files):
+def test_from_a_dataset_file(graph, folder, files):
     """Features are missing there: they are made once for all cells."""
     (folder / "features.h5").write_bytes(files["dataset"].read_bytes())
-    cells = plan()
+    cells = graph().cells
     assert [step.stage for step in cells[2].steps] == ["embed", "tokenize", "train", "evaluate"]
     assert cells[2].steps[0].config.dataset == folder / "features.h5"
     assert len({cell.step("embed").key for cell in cells}) == 1
 
 
-def test_signals_are_tokenizers_of_their_own(plan):
+def test_signals_are_tokenizers_of_their_own(graph):
     """The same method on other signals is another tokenizer; on the same signals, in a list or not, the same one."""
-    both = plan(('method = "rqvae"\ncodebook_size = 4\nlevels = 2', 'signals = ["id", "text"]'))
-    text = plan(('method = "rqvae"\ncodebook_size = 4\nlevels = 2', 'signals = ["text"]'))
-    said = plan(('method = "rqvae"\ncodebook_size = 4\nlevels = 2', 'signals = "id,text"'))
+    both = graph(('method = "rqvae"\ncodebook_size = 4\nlevels = 2', 'signals = ["id", "text"]')).cells
+    text = graph(('method = "rqvae"\ncodebook_size = 4\nlevels = 2', 'signals = ["text"]')).cells
+    said = graph(('method = "rqvae"\ncodebook_size = 4\nlevels = 2', 'signals = "id,text"')).cells
     assert both[2].step("tokenize").key != text[2].step("tokenize").key
     assert both[2].last.key == said[2].last.key
 
@@ -102,9 +101,9 @@ def test_signals_are_tokenizers_of_their_own(plan):
          {f"{name}, seed {{s}}: evaluate" for name in ("popularity", "sasrec", "ours")}),
     ],
 )  # fmt: skip
-def test_what_depends_on_an_option_changes_with_it_and_nothing_else(plan, old, new, which):
+def test_what_depends_on_an_option_changes_with_it_and_nothing_else(graph, old, new, which):
     expected = {name.format(s=seed) for name in which for seed in (0, 1)}
-    assert changed(plan(), plan((old, new))) == expected
+    assert changed(graph(), graph((old, new))) == expected
 
 
 @pytest.mark.parametrize(
@@ -119,51 +118,54 @@ def test_what_depends_on_an_option_changes_with_it_and_nothing_else(plan, old, n
         ('[[system]]\nname = "popularity"\n', ""),
     ],
 )
-def test_names_orders_and_defaults_do_not_count(plan, old, new):
-    before, after = plan(), plan((old, new))
-    outputs = {step.output for cell in before for step in cell.steps if cell.system not in ("popularity", "")}
-    assert outputs <= {step.output for cell in after for step in cell.steps}
+def test_names_orders_and_defaults_do_not_count(graph, old, new):
+    before, after = graph(), graph((old, new))
+    outputs = {step.output for cell in before.cells for step in cell.steps if cell.system not in ("popularity", "")}
+    assert outputs <= {step.output for cell in after.cells for step in cell.steps}
 
 
-def test_the_machine_does_not_count(plan, folder):
+def test_the_machine_does_not_count(graph, folder):
     other = Machine(folder=folder / "elsewhere", device="cpu", threads=2)
-    moved = plan(machine=other)
-    assert not changed(plan(), moved)
+    moved = graph(machine=other)
+    assert not changed(graph(), moved)
+    moved = moved.cells
     assert moved[0].last.output.parent == folder / "elsewhere"
     assert (moved[0].last.config.device, moved[0].last.config.threads) == ("cpu", 2)
 
 
-def test_another_version_counts(plan, monkeypatch):
-    before = plan()
+def test_another_version_counts(graph, monkeypatch):
+    before = graph()
     monkeypatch.setattr(bbqrec_cli, "__version__", "99.0")
-    assert changed(before, plan()) == keys(before).keys()
+    assert changed(before, graph()) == keys(before).keys()
 
 
-def test_another_layout_of_a_file_counts(plan, monkeypatch):
-    before = plan()
+def test_another_layout_of_a_file_counts(graph, monkeypatch):
+    before = graph()
     monkeypatch.setitem(KINDS, "tokens", dataclasses.replace(KINDS["tokens"], version=KINDS["tokens"].version + 1))
-    after = changed(before, plan())
+    after = changed(before, graph())
     assert {name.split(": ")[1] for name in after} == {"tokenize", "train", "evaluate"}
     assert {name.split(",")[0] for name in after} == {"ours", "tokenizer alone"}
 
 
-def test_the_contents_of_the_data_count_and_not_their_place(plan, folder, features):
-    before = plan()
+def test_the_contents_of_the_data_count_and_not_their_place(graph, folder, features):
+    before = graph()
     shutil.move(folder / "features.h5", folder / "moved.h5")
-    assert not changed(before, plan(('"features.h5"', '"moved.h5"')))
+    assert not changed(before, graph(('"features.h5"', '"moved.h5"')))
     hdf5.write_features(folder / "features.h5", features, config={"seed": 7})
-    assert changed(before, plan()) == keys(before).keys()
+    assert changed(before, graph()) == keys(before).keys()
 
 
-def test_seeds_shift_together(plan):
-    first, shifted = plan(), plan(seed=1)
+def test_seeds_shift_together(graph):
+    first, shifted = graph().cells, graph(seed=1).cells
     assert [cell.seed for cell in shifted] == [1] * 4 + [2] * 4
     assert [cell.last.key for cell in shifted[:4]] == [cell.last.key for cell in first[4:]]
 
 
-def test_equal_systems_share_their_files(plan):
+def test_equal_systems_share_their_files(graph):
     twin = '[[system]]\nname = "twin"\nmodel = "sasrec"\nwidth = 8\n'
-    cells = {cell.name: cell for cell in plan(('[[system]]\nname = "sasrec"', f'{twin}[[system]]\nname = "sasrec"'))}
+    cells = {
+        cell.name: cell for cell in graph(('[[system]]\nname = "sasrec"', f'{twin}[[system]]\nname = "sasrec"')).cells
+    }
     assert cells["twin, seed 0"].last.output == cells["sasrec, seed 0"].last.output
 
 
@@ -171,9 +173,9 @@ LETTER = 'method = "letter"\ncodebook_size = 4\nlevels = 2\ncollaborative = "sas
 FOLLOWS = ('method = "rqvae"\ncodebook_size = 4\nlevels = 2', LETTER)
 
 
-def test_a_tokenizer_that_follows_a_system(plan):
+def test_a_tokenizer_that_follows_a_system(graph):
     """The system is trained before, once a seed, whoever needs it; its key is part of the tokenizer's."""
-    cells = {cell.name: cell for cell in plan(FOLLOWS)}
+    cells = {cell.name: cell for cell in graph(FOLLOWS).cells}
     ours = cells["ours, seed 1"]
     assert [step.stage for step in ours.steps] == ["train", "tokenize", "train", "evaluate"]
     followed, tokenize, train, _ = ours.steps
@@ -181,55 +183,55 @@ def test_a_tokenizer_that_follows_a_system(plan):
     assert tokenize.config.options["collaborative"] == str(followed.output)
     assert ours.step("train") == train, "what it is asked for is its own model"
     assert [step.stage for step in ours.own] == ["tokenize", "train", "evaluate"]
-    other = plan(FOLLOWS, ("width = 8", "width = 16"))
+    other = graph(FOLLOWS, ("width = 8", "width = 16"))
     which = {f"ours, seed {seed}: {stage}" for seed in (0, 1) for stage in ("tokenize", "train", "evaluate")}
-    assert changed(list(cells.values()), other) == which | {
+    assert changed(graph(FOLLOWS), other) == which | {
         f"sasrec, seed {seed}: {stage}" for seed in (0, 1) for stage in ("train", "evaluate")
     }
 
 
-def test_a_tokenizer_alone_that_follows_a_system(plan):
-    cells = {cell.name: cell for cell in plan(FOLLOWS, ('tokenizer = "ids"', 'tokenizer = "alone"'))}
+def test_a_tokenizer_alone_that_follows_a_system(graph):
+    cells = {cell.name: cell for cell in graph(FOLLOWS, ('tokenizer = "ids"', 'tokenizer = "alone"')).cells}
     alone = cells["tokenizer ids, seed 0"]
     assert [step.stage for step in alone.steps] == ["train", "tokenize"]
     assert alone.step("train") is None, "the model is another cell's"
 
 
-def test_a_tokenizer_that_follows_a_model_file(plan, folder):
+def test_a_tokenizer_that_follows_a_model_file(graph, folder):
     """Its contents count, not its place."""
     text = ('collaborative = "sasrec"', 'collaborative = "some.h5"')
     (folder / "some.h5").write_text("one")
-    before = plan(FOLLOWS, text)
-    assert [step.stage for step in before[2].steps] == ["tokenize", "train", "evaluate"]
-    assert before[2].steps[0].config.options["collaborative"] == str(folder / "some.h5")
+    before = graph(FOLLOWS, text)
+    assert [step.stage for step in before.cells[2].steps] == ["tokenize", "train", "evaluate"]
+    assert before.cells[2].steps[0].config.options["collaborative"] == str(folder / "some.h5")
     shutil.move(folder / "some.h5", folder / "moved.h5")
-    assert not changed(before, plan(FOLLOWS, (text[0], 'collaborative = "moved.h5"')))
+    assert not changed(before, graph(FOLLOWS, (text[0], 'collaborative = "moved.h5"')))
     (folder / "some.h5").write_text("two")
-    assert changed(before, plan(FOLLOWS, text)) == {
+    assert changed(before, graph(FOLLOWS, text)) == {
         f"ours, seed {seed}: {stage}" for seed in (0, 1) for stage in ("tokenize", "train", "evaluate")
     }
 
 
 @pytest.mark.parametrize("name", ["popularity", "ours"])
-def test_what_can_not_be_followed(plan, name):
+def test_what_can_not_be_followed(graph, name):
     with pytest.raises(UsageError, match=f"collaborative names the system '{name}'"):
-        plan(FOLLOWS, ('collaborative = "sasrec"', f'collaborative = "{name}"'))
+        graph(FOLLOWS, ('collaborative = "sasrec"', f'collaborative = "{name}"'))
 
 
-def test_nothing_of_that_name(plan):
+def test_nothing_of_that_name(graph):
     with pytest.raises(MissingFileError, match="sasrek"):
-        plan(FOLLOWS, ('collaborative = "sasrec"', 'collaborative = "sasrek"'))
+        graph(FOLLOWS, ('collaborative = "sasrec"', 'collaborative = "sasrek"'))
 
 
-def test_every_index_counts(plan, folder):
+def test_every_index_counts(graph, folder):
     """Two published indices, one a signal."""
     changes = ('method = "rqvae"\ncodebook_size = 4\nlevels = 2', 'method = "published"\nindex = ["a.json", "b.json"]')
     for name in ("a.json", "b.json"):
         (folder / name).write_text(name)
-    before = plan(changes)
-    assert before[2].steps[0].config.options["index"] == [str(folder / "a.json"), str(folder / "b.json")]
+    before = graph(changes)
+    assert before.cells[2].steps[0].config.options["index"] == [str(folder / "a.json"), str(folder / "b.json")]
     (folder / "b.json").write_text("other")
-    assert "ours, seed 0: tokenize" in changed(before, plan(changes))
+    assert "ours, seed 0: tokenize" in changed(before, graph(changes))
 
 
 RAW = """
@@ -259,7 +261,7 @@ def raw(tmp_path):
 
     def stages(text: str = RAW) -> dict[str, str]:
         (tmp_path / "raw.toml").write_text(text)
-        (cell,) = make_plan(load_suite(str(tmp_path / "raw.toml")), Machine(folder=tmp_path))
+        (cell,) = make_graph(load_suite(str(tmp_path / "raw.toml")), Machine(folder=tmp_path)).cells
         return {step.stage: step.key for step in cell.steps}
 
     first = stages()
@@ -301,14 +303,3 @@ def test_names_that_say_what_a_file_is_count(raw, tmp_path):
     assert raw() == set()
     (tmp_path / "in" / "log.csv").rename(tmp_path / "in" / "log.tsv")
     assert raw(RAW.replace("log.csv", "log.tsv")) == EVERY, "it is read by other rules now"
-
-
-def test_one_file_in_two_places_is_not_lost(tmp_path):
-    """Two inputs of one name: both count."""
-    paths = [tmp_path / "a" / "x.csv", tmp_path / "b" / "x.csv"]
-    for path in paths:
-        path.parent.mkdir()
-        path.write_text("one")
-    first = planning._contents(paths)
-    paths[0].write_text("two")
-    assert planning._contents(paths) != first

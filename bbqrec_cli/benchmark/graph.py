@@ -1,0 +1,286 @@
+"""From a suite to a graph of steps: what runs after what, with a key for all that a step's outcome depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import bbqrec_cli
+from bbqrec_cli.benchmark import sources
+from bbqrec_cli.benchmark.suite import Data, Suite, System, Tokenizer, method_of
+from bbqrec_cli.config import from_mapping, input_files, stored
+from bbqrec_cli.hdf5 import sha256
+from bbqrec_cli.hdf5.schema import KINDS
+
+MAKES = {kind.made_by.removeprefix("bbqrec "): name for name, kind in KINDS.items()}
+"""Stage -> the kind of file that it makes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a step takes of a machine: CPU threads and GPUs."""
+
+    cpu: int = 1
+    gpu: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One run of a stage.
+
+    label: what people call it; key: SHA-256 of everything that the output depends on; config: the stage's, complete but
+    for `resume`; output: the file, whose name holds the key and nothing that may change without it; inputs: option that
+    names files -> the keys of the steps that make them, or digests of what is in them.
+    """
+
+    stage: str
+    label: str
+    key: str
+    config: Any
+    output: Path
+    inputs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    needs: Needs = field(default_factory=Needs)
+
+    @property
+    def name(self) -> str:
+        """What it does, in words."""
+        return f"{self.stage} {self.label}"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the stage leaves its state when it is interrupted."""
+        return self.output.with_name(self.output.name + ".checkpoint")
+
+    @property
+    def record(self) -> Path:
+        """Where whoever runs it writes down what it took."""
+        return self.output.with_name(self.output.name + ".record")
+
+    @property
+    def done(self) -> bool:
+        """Whether its output is there: outputs are written whole or not at all, and their names hold their keys."""
+        return self.output.exists()
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the stage can go on from a checkpoint."""
+        return any(each.name == "resume" for each in dataclasses.fields(self.config))
+
+    def to_json(self) -> str:
+        """All that another process must know to run it."""
+        return json.dumps(dataclasses.asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Step:
+        """The step of `to_json`, with its typed configuration."""
+        said = json.loads(text)
+        stage = import_module(f"bbqrec_cli.stages.{said['stage']}")
+        config_class = getattr(stage, f"{said['stage'].capitalize()}Config")
+        config = from_mapping(config_class, said["config"], where=said["label"])
+        given = {"config": config, "output": Path(said["output"]), "needs": Needs(**said["needs"])}
+        return cls(**(said | given))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A system with a seed on a data set, and the steps that lead to its metrics, in order; cells share steps.
+
+    A tokenizer that no system uses is a cell of its own: system is '' then, and the last step is `tokenize`.
+    """
+
+    system: str
+    tokenizer: str
+    seed: int
+    steps: tuple[Step, ...]
+    data: str = ""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return labelled(self.system or f"tokenizer {self.tokenizer}", self.data, self.seed)
+
+    @property
+    def last(self) -> Step:
+        """The step whose output is the cell's."""
+        return self.steps[-1]
+
+    @property
+    def own(self) -> tuple[Step, ...]:
+        """Its steps without the training of a model from which its tokenizer starts."""
+        stages = [step.stage for step in self.steps]
+        first = stages.index("tokenize") if "tokenize" in stages else 0
+        return tuple(step for place, step in enumerate(self.steps) if step.stage != "train" or place >= first)
+
+    def step(self, stage: str) -> Step | None:
+        """Its own step of a stage, if it has one."""
+        return next((step for step in self.own if step.stage == stage), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """steps: by key, each after those that it needs; cells: what the steps lead to."""
+
+    steps: Mapping[str, Step]
+    cells: Sequence[Cell]
+
+    def before(self, step: Step) -> list[Step]:
+        """The steps whose outputs it reads."""
+        return [self.steps[key] for keys in step.inputs.values() for key in keys if key in self.steps]
+
+    def missing(self, step: Step) -> list[Step]:
+        """What has to run until `step` is done, in order, itself at last."""
+        if step.done:
+            return []
+        found = {each.key: each for needed in self.before(step) for each in self.missing(needed)}
+        return [*found.values(), step]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where to compute and the folder of the files: nothing that changes what is computed, but for rounding.
+
+    gpus: whether there are any, so that steps which compute on a device ask for one.
+    """
+
+    folder: Path
+    device: str = "auto"
+    threads: int = 0
+    gpus: bool = False
+
+
+def labelled(name: str, data: str, seed: int) -> str:
+    """'sasrec, seed 0'; where data sets have names, 'sasrec, toys, seed 0'."""
+    return ", ".join(filter(None, (name, data, f"seed {seed}")))
+
+
+def make_graph(suite: Suite, machine: Machine, *, seed: int = 0) -> Graph:
+    """All steps and cells, seed by seed, so that a time budget leaves whole comparisons; `seed` is added to each."""
+    builder, cells = _Builder(suite=suite, machine=machine), []
+    for one in (seed + each for each in suite.seeds):
+        for data in suite.data:
+            cells += [builder.system_cell(data, each, one) for each in suite.systems if each.runs_on(data)]
+            cells += [builder.tokenizer_cell(data, each, one) for each in suite.alone(data)]
+    return Graph(steps=builder.steps, cells=cells)
+
+
+@dataclass(kw_only=True)
+class _Builder:
+    """Makes steps, each but once. contents: digests of files, which are read but once, too."""
+
+    suite: Suite
+    machine: Machine
+    steps: dict[str, Step] = field(default_factory=dict)
+    contents: dict[tuple[Path, bool], str] = field(default_factory=dict)
+
+    def system_cell(self, data: Data, system: System, seed: int) -> Cell:
+        """What leads to a system's metrics."""
+        steps, base = self._data(data)
+        if system.tokenizer:
+            steps += self._tokenize(data, self.suite.tokenizers[system.tokenizer], seed, base)
+            base = steps[-1].output
+        steps.append(self._train(data, system, seed, base))
+        config = dataclasses.replace(system.evaluate, model=steps[-1].output)
+        label, name = labelled(system.name, data.name, seed), f"{system.config.model}-seed-{seed}"
+        steps.append(self._step("evaluate", label, config, name))
+        return Cell(system=system.name, tokenizer=system.tokenizer, seed=seed, steps=tuple(steps), data=data.name)
+
+    def tokenizer_cell(self, data: Data, tokenizer: Tokenizer, seed: int) -> Cell:
+        """What leads to a tokenizer's IDs."""
+        steps, base = self._data(data)
+        steps += self._tokenize(data, tokenizer, seed, base)
+        return Cell(system="", tokenizer=tokenizer.name, seed=seed, steps=tuple(steps), data=data.name)
+
+    def _data(self, data: Data) -> tuple[list[Step], Path]:
+        """prepare and embed, as far as the data's file does not spare them, and the file that they end with."""
+        steps, base = [], data.file or Path()
+        if data.prepare is not None:
+            label = ", ".join(filter(None, (data.prepare.source, data.name)))
+            steps.append(self._step("prepare", label, data.prepare, data.prepare.source))
+            base = steps[-1].output
+        if data.kind == "dataset" and self.suite.needs_features(data):
+            config = dataclasses.replace(data.embed, dataset=base)
+            steps.append(self._step("embed", ", ".join(filter(None, ("features", data.name))), config, "features"))
+            base = steps[-1].output
+        return steps, base
+
+    def _train(self, data: Data, system: System, seed: int, base: Path) -> Step:
+        """base: the file that it is trained on."""
+        config = dataclasses.replace(system.config, input=base, seed=seed)
+        return self._step("train", labelled(system.name, data.name, seed), config, f"{config.model}-seed-{seed}")
+
+    def _tokenize(self, data: Data, tokenizer: Tokenizer, seed: int, base: Path) -> list[Step]:
+        """The step itself, and before it the training of the systems whose models it starts from."""
+        systems = {each.name: each for each in self.suite.systems}
+        before = {option: self._train(data, systems[name], seed, base) for option, name in tokenizer.after.items()}
+        options = tokenizer.config.options | {option: str(step.output) for option, step in before.items()}
+        config = dataclasses.replace(tokenizer.config, features=base, seed=seed, options=options)
+        label, name = labelled(tokenizer.name, data.name, seed), f"{config.method}-seed-{seed}"
+        return [*before.values(), self._step("tokenize", label, config, name)]
+
+    def _step(self, stage: str, label: str, config: Any, name: str) -> Step:
+        """name: how the output's begins."""
+        kind, method = MAKES[stage], method_of(config)
+        inputs = self._inputs(config) | (self._inputs(method) if method is not None else {})
+        key = key_of(stage, config, method, inputs)
+        if key not in self.steps:
+            name = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
+            output, threads = self.machine.folder / f"{name}-{key[:16]}.{kind}.h5", self.machine.threads
+            config = dataclasses.replace(config, output=output, device=self.machine.device, threads=threads)
+            # A stage that has a precision computes on the device.
+            needs = Needs(cpu=max(1, threads), gpu=int(self.machine.gpus and hasattr(config, "precision")))
+            self.steps[key] = Step(
+                stage=stage, label=label, key=key, config=config, output=output, inputs=inputs, needs=needs
+            )
+        return self.steps[key]
+
+    def _inputs(self, config: Any) -> dict[str, list[str]]:
+        """Option that names files -> for each file the key of the step that makes it, or a digest of what is in it."""
+        made = {step.output: key for key, step in self.steps.items()}
+        of_format = {f.name for f in dataclasses.fields(config) if f.metadata.get("complete", "").startswith(".")}
+        found: dict[str, list[str]] = {}
+        for option, path in input_files(config):
+            place = path, option not in of_format
+            if path not in made and place not in self.contents:
+                self.contents[place] = content(path, named=place[1])
+            found.setdefault(option, []).append(made.get(path) or self.contents[place])
+        return found
+
+
+def key_of(stage: str, config: Any, method: Any, inputs: Mapping[str, Sequence[str]]) -> str:
+    """SHA-256 of all that a step's outcome depends on.
+
+    Args:
+        config, method: the stage's options and those of its method (None without one); where they lead the files to
+            and how they are run does not count.
+        inputs: what is in the files that the options name.
+    """
+
+    def facts(options: Any) -> dict[str, Any]:
+        named = stored(options)
+        return named | {name: inputs[name] for name in named.keys() & inputs.keys()}
+
+    modules, given = [f"bbqrec_cli.stages.{stage}"], facts(config)
+    if method is not None:
+        modules += [type(method).__module__, type(method).implementation.partition(":")[0]]
+        given["options"] = facts(method)
+    given |= {"stage": stage, "version": bbqrec_cli.__version__, "layout": KINDS[MAKES[stage]].version}
+    return hashlib.sha256(json.dumps([given, sources.digest(*modules)], sort_keys=True).encode()).hexdigest()
+
+
+def content(path: Path, *, named: bool) -> str:
+    """A digest of what is in a file or folder, which may lie anywhere.
+
+    named: a file's own name counts, too, since it may say the format (`.tsv`, `_5.json.gz`). In a folder all names do.
+    """
+    if not path.is_dir():
+        return f"{path.name} {sha256(path)}" if named else sha256(path)
+    files = sorted(each for each in path.rglob("*") if each.is_file())
+    inside = {each.relative_to(path).as_posix(): sha256(each) for each in files}
+    return hashlib.sha256(json.dumps(inside).encode()).hexdigest()

@@ -1,0 +1,88 @@
+"""What a benchmark comes to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bbqrec_cli.benchmark.layouts import Layout, Published
+from bbqrec_cli.errors import DataError
+
+PAGE_ONLY = ("text", "histories", "layouts", "asked")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Score:
+    """One metric of one system on one data set.
+
+    values: one a seed; sd: over seeds, None for one seed; low, high: 95% interval over users of the seeds' mean;
+    against: the best other system, '' if there is none; p_t, p_wilcoxon: paired tests against it on every user's mean
+    over the seeds that both have.
+    """
+
+    values: list[float]
+    mean: float
+    sd: float | None
+    low: float
+    high: float
+    against: str = ""
+    p_t: float | None = None
+    p_wilcoxon: float | None = None
+
+
+Systems = Mapping[str, dict[str, dict[str, Score]]]
+"""data set -> system -> metric -> its Score."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkResult:
+    """What `bbqrec benchmark --json` prints.
+
+    data, systems: by the data set's name, '' where the suite's one has none; cells, tokenizers, data, provenance: see
+    `benchmark.results`; published: numbers of others. For the page only: layouts, the tables of systems, each with the
+    scores of its own systems, whose tests are among these; asked: whether the suite asks for them; text: the suite's;
+    histories: (system, data set, seed) -> epochs and their validation NDCG@10.
+    """
+
+    suite: str
+    output: Path
+    report: Path | None
+    split: str
+    seeds: tuple[int, ...]
+    metrics: tuple[str, ...]
+    data: Mapping[str, dict[str, Any]]
+    systems: Systems
+    cells: list[dict[str, Any]]
+    tokenizers: list[dict[str, Any]]
+    published: tuple[Published, ...]
+    provenance: dict[str, Any]
+    command: str
+    text: str
+    layouts: tuple[tuple[Layout, Systems], ...]
+    asked: bool
+    histories: dict[tuple[str, str, int], list[tuple[int, float]]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values. A data set without a name stands there without the level of the names."""
+        report = str(self.report) if self.report else None
+        own = {"output": str(self.output), "report": report, "metrics": list(self.metrics), "seeds": list(self.seeds)}
+        values = dataclasses.asdict(self) | own | {"failed": len(self.of("failed")), "left": len(self.of("left"))}
+        if set(self.data) == {""}:
+            values |= {key: values[key][""] for key in ("data", "systems")}
+        return {name: value for name, value in values.items() if name not in PAGE_ONLY}
+
+    def of(self, status: str) -> list[dict[str, Any]]:
+        """The cells of a status: done, failed or left."""
+        return [cell for cell in self.cells if cell["status"] == status]
+
+    def check(self) -> None:
+        """Raises: DataError: a cell failed."""
+        if failed := self.of("failed"):
+            what = f"{len(failed)} of {len(self.cells)} cells failed"
+            raise DataError(
+                f"{what}, the first is {failed[0]['name']}: {failed[0]['error']}",
+                "mend it and give the same command again: what is done stays done",
+            )

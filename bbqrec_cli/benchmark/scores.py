@@ -1,0 +1,172 @@
+"""Tables of systems: their metrics beside each other and beside published numbers, and what else a suite asks for."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bbqrec_cli.benchmark.layouts import COLUMNS, SEEN, Column, Layout, Published
+from bbqrec_cli.benchmark.result import BenchmarkResult, Score, Systems
+from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, make, plain
+
+
+def tables_of(result: BenchmarkResult, *, brief: bool = False) -> list[Table]:
+    """The tables of systems. brief: without intervals and the others' names, so that four metrics fit a terminal."""
+    return [layout_table(result, layout, systems, brief=brief) for layout, systems in result.layouts]
+
+
+def layout_table(result: BenchmarkResult, layout: Layout, systems: Systems, *, brief: bool) -> Table:
+    """Rows and columns of a layout: mean ± sd over seeds; of metrics also the interval over users and the tests."""
+    places = [(data, column) for data in layout.data for column in layout.columns]
+    rows = []
+    for label, name in layout.rows:
+        head = Shown((label,)) if label != name else named(name, about_row(result, systems, name, brief))
+        rows.append([head, *(shown(result, systems, name, place, brief) for place in places)])
+        rows += [published_row(each, places, brief) for each in published_of(result, layout, name)]
+    if layout.others:
+        rest = {each.system for each in result.published} - {name for _, name in layout.rows}
+        rows += [published_row(each, places, brief) for name in sorted(rest)
+                 for each in published_of(result, layout, name)]  # fmt: skip
+    columns = [heading(column) for _, column in places]
+    if len(layout.data) > 1:
+        columns = [f"{data}: {title}" for (data, _), title in zip(places, columns, strict=True)]
+    # A row without any number is none.
+    filled = [row for row in rows if any(each.lines != (NOT_KNOWN,) for each in row[1:])]
+    return make(layout.title, (layout.head, *columns), filled, note=note_of(result, layout, brief))
+
+
+def shown(result: BenchmarkResult, systems: Systems, name: str, place: tuple[str, str], brief: bool) -> Shown:
+    """What stands at a place, that is a data set and a column."""
+    data, column = place
+    if column in COLUMNS:
+        return Shown((spread(figures(result, name, data, COLUMNS[column]), COLUMNS[column].form),))
+    if name not in systems[data]:
+        return Shown((NOT_KNOWN,))
+    score, best = systems[data][name][column], max(each[column].mean for each in systems[data].values())
+    return Shown(score_lines(score, brief), score.mean == best)
+
+
+def figures(result: BenchmarkResult, name: str, data: str, column: Column) -> list[float | None]:
+    """The values of a column, one a seed: of the system `name`, or of its tokenizer, or of the tokenizer `name`."""
+    cells = [cell for cell in result.cells if cell["data"] == data and cell["status"] == "done"]
+    own = [cell for cell in cells if cell["system"] == name]
+    if column.of == "cells":
+        return [value_at(cell, column.key) for cell in own]
+    tokenizers = {cell["tokenizer"] for cell in own} or {name}
+    rows = [row for row in result.tokenizers if row["data"] == data and row["tokenizer"] in tokenizers]
+    return [value_at(row, column.key) for row in rows]
+
+
+def value_at(values: Mapping[str, Any], key: str) -> float | None:
+    """The value of 'seconds/train', None where there is none."""
+    found: Any = values
+    for part in key.split("/"):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def spread(values: Sequence[float | None], form: str) -> str:
+    """Mean ± standard deviation of what is known of all, else NOT_KNOWN; a single value as it is."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return NOT_KNOWN
+    if len(known) == 1:
+        return plain(known[0]) if isinstance(known[0], int) else f"{known[0]:{form}}"
+    return f"{statistics.mean(known):{form}} ± {statistics.stdev(known):{form}}"
+
+
+def published_of(result: BenchmarkResult, layout: Layout, name: str) -> list[list[Published]]:
+    """The numbers that others report for a system on the layout's data sets, source by source."""
+    found: dict[str, list[Published]] = {}
+    for each in result.published:
+        if each.system == name and each.data in layout.data and set(each.metrics) & set(layout.columns):
+            found.setdefault(each.source, []).append(each)
+    return list(found.values())
+
+
+def published_row(group: Sequence[Published], places: Sequence[tuple[str, str]], brief: bool) -> list[Shown]:
+    """A row of numbers from one source."""
+    values = {(each.data, name): value for each in group for name, value in each.metrics.items()}
+    seen = ", ".join(dict.fromkeys(SEEN[each.exclude_seen] for each in group))
+    lines = (group[0].system, "published") if brief else (group[0].system, f"published: {group[0].source}", seen)
+    return [Shown(lines), *(Shown((f"{values[place]:.4f}" if place in values else NOT_KNOWN,)) for place in places)]
+
+
+def about_row(result: BenchmarkResult, systems: Systems, name: str, brief: bool) -> str:
+    """The second line under a system's name: what it is made of, how many seeds are missing, what of seen items."""
+    cell = next((each for each in result.cells if name == each["system"]), None)
+    if cell is None:
+        return ""
+    counts = [len(score.values) for scores in systems.values() for score in scores.get(name, {}).values()]
+    few = f"{min(counts)} of {len(result.seeds)} seeds" if counts and min(counts) < len(result.seeds) else ""
+    seen = SEEN[cell["exclude_seen"]] if result.published or cell["exclude_seen"] else ""
+    return few if brief else ", ".join(filter(None, (made_of(cell), few, seen)))
+
+
+def note_of(result: BenchmarkResult, layout: Layout, brief: bool) -> str:
+    """What must be known to read the table."""
+    parts = ["± standard deviation over seeds"] if len(result.seeds) > 1 else []
+    if not set(layout.columns) & set(result.metrics):
+        return f"{parts[0]}." if parts else ""
+    parts += [] if brief else ["[95% bootstrap interval over users]"]
+    parts.append("p of the paired t-test / of Wilcoxon's signed-rank test over users, against the best other system")
+    return "; ".join(parts) + ". The best of a column is bold."
+
+
+def heading(column: str) -> str:
+    """'ndcg@10' -> 'NDCG@10'; 'ms_per_user' -> 'ms per user'."""
+    return COLUMNS[column].title if column in COLUMNS else metric_name(column)
+
+
+def metric_name(name: str) -> str:
+    """'ndcg@10' -> 'NDCG@10'."""
+    return name.replace("recall", "Recall").replace("ndcg", "NDCG")
+
+
+def named(name: str, more: str) -> Shown:
+    """A name, and more about it where that says more."""
+    return Shown((name, more) if more not in ("", name) else (name,))
+
+
+def made_of(cell: Mapping[str, Any]) -> str:
+    """The model and the tokenizer of a cell."""
+    return cell["model"] + (f" on {cell['tokenizer']}" if cell["tokenizer"] else "")
+
+
+def score_lines(score: Score, brief: bool) -> tuple[str, ...]:
+    """Mean ± sd; the interval; the tests, where there is another system."""
+    lines = [mean_sd(score)] + ([] if brief else [f"[{score.low:.4f}, {score.high:.4f}]"])
+    if score.against and score.p_t is not None and score.p_wilcoxon is not None:
+        tests = f"p {p_text(score.p_t)} / {p_text(score.p_wilcoxon)}"
+        lines.append(tests if brief else f"{tests} vs {score.against}")
+    return tuple(lines)
+
+
+def mean_sd(score: Score) -> str:
+    """'0.0543 ± 0.0012', or the mean alone for one seed."""
+    return f"{score.mean:.4f}" + (f" ± {score.sd:.4f}" if score.sd is not None else "")
+
+
+def p_text(p: float) -> str:
+    """Three decimals without the 0 before them; '<.001' below."""
+    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+
+
+def headline(result: BenchmarkResult) -> str:
+    """The main outcome in a sentence per data set, '' without a system."""
+    return " ".join(filter(None, (headline_of(result, data) for data in result.systems)))
+
+
+def headline_of(result: BenchmarkResult, data: str) -> str:
+    """The same of one data set."""
+    systems, name = result.systems[data], result.metrics[-1]
+    if not systems:
+        return ""
+    system = max(systems, key=lambda each: systems[each][name].mean)
+    score = systems[system][name]
+    said = f"Highest {result.split} {metric_name(name)}{f' on {data}' if data else ''}: {system}, {mean_sd(score)}"
+    if not score.against:
+        return f"{said}."
+    said += f"; next {score.against}, {mean_sd(systems[score.against][name])}"
+    return said + (f" (paired t-test: p {p_text(score.p_t)})." if score.p_t is not None else ".")

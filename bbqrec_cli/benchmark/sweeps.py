@@ -1,0 +1,73 @@
+"""`[[sweep]]`: a tokenizer or system once for each value of an option."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bbqrec_cli.benchmark.checks import chosen, only
+from bbqrec_cli.errors import UsageError
+
+Tables = dict[str, dict[str, dict[str, Any]]]
+"""'tokenizer' and 'system' -> name -> the table, not yet checked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """rows: (value, the system that has it; without one the tokenizer), value by value."""
+
+    option: str
+    rows: tuple[tuple[str, str], ...]
+
+
+def expand(sweeps: Mapping[str, dict[str, Any]], tables: Tables, path: Path) -> dict[str, Sweep]:
+    """Add what the sweeps vary to the tables, each value under a name of its own: 'ours, levels=2'.
+
+    A sweep names a `tokenizer`, the `system` that is to run on each of its versions or neither, or a `system` alone.
+
+    Raises:
+        UsageError: a sweep that does not fit.
+    """
+    known, found = {kind: tuple(tables[kind]) for kind in tables}, {}
+    for name, sweep in sweeps.items():
+        where = f"{path}: [[sweep]] {name!r}"
+        only(sweep, ("tokenizer", "system", "option", "values"), where)
+        values, option = sweep.get("values"), sweep.get("option")
+        bases: dict[str, str] = {}
+        bases |= {kind: chosen(sweep[kind], known[kind], f"{where}: {kind}", several=False)[0]
+                 for kind in ("tokenizer", "system") if kind in sweep}  # fmt: skip
+        if not bases or not isinstance(option, str) or not isinstance(values, list) or not values:
+            raise UsageError(f"{where} needs a tokenizer or a system, an option and a list of values")
+        if name in (*tables["tokenizer"], *tables["system"]):
+            raise UsageError(f"{where}: a tokenizer or system has that name already")
+        option = option.replace("-", "_")
+        rows = [(_text(value), _add(tables, bases, option, value)) for value in values]
+        found[name] = Sweep(option=option, rows=tuple(rows))
+    return found
+
+
+def _add(tables: Tables, bases: Mapping[str, str], option: str, value: Any) -> str:
+    """Add a version of every base with the option, which belongs to the first of them; the name of the last."""
+    names = {kind: f"{base}, {option}={_text(value)}" for kind, base in bases.items()}
+    for kind, base in bases.items():
+        made = copy.deepcopy(tables[kind][base])
+        made.pop("reported", None)
+        if kind == "system" and "recipe" not in made:
+            made.setdefault("model", base)
+        if kind == "system" and "tokenizer" in names:
+            made["tokenizer"] = names["tokenizer"]
+        else:
+            *outer, last = option.split(".")  # evaluate.beam
+            inner = made.setdefault(outer[0], {}) if outer else made
+            inner[last] = value
+        tables[kind][names[kind]] = made
+    return list(names.values())[-1]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
