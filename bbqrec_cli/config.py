@@ -160,7 +160,7 @@ def from_mapping(
     Raises:
         UsageError: an unknown key (with the nearest match), a wrong type, a value outside its limits.
     """
-    fields = {f.name: f for f in dataclasses.fields(cls)}
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
     clean: dict[str, Any] = {}
     for key, value in values.items():
@@ -202,7 +202,7 @@ def configure(
 
 
 def _names(cls: type) -> set[str]:
-    return {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return {f.name for f in dataclasses.fields(cls)}
 
 
 def did_you_mean(name: str, known: typing.Iterable[str]) -> str:
