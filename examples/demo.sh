@@ -6,7 +6,7 @@ examples=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "${1:-demo}" && cd "${1:-demo}"
 step() { printf '\n== %s\n' "$*"; }
 
-step "1/8 prepare: a shop of 1,200 items with texts and pictures, and what 2,500 users took"
+step "1/8 prepare: a shop of 1,200 items with texts and pictures, and the interactions of 2,500 users"
 bbqrec prepare demo --force
 
 step "2/8 embed: texts and pictures become vectors"
@@ -15,7 +15,7 @@ bbqrec embed --force
 step "3/8 tokenize: texts, pictures and behaviour become semantic IDs"
 bbqrec tokenize --levels 3 --codebook-size 64 --epochs 20 --batch-size 128 --force
 
-step "4/8 train: BBQRec's generator learns to write the ID of the next item"
+step "4/8 train: BBQRec's generator learns to generate the ID of the next item"
 bbqrec train --layers 1 --decoder-layers 1 --learning-rate 0.003 --batch-size 64 --epochs 6 --force
 
 step "5/8 popularity: the same items for everybody, to compare with"

@@ -27,7 +27,7 @@ KNOWN = 100_000
 """Items that a tokenizer of few is fitted on (a tenth of the items, where there are fewer than a million)."""
 OPTIONS = ["--method", "rqkmeans", "--levels", "4", "--codebook-size", "256", "--dim", "0", "--on-collision", "share"]
 NOTE = """Vectors of width {width} in {clusters:,} clusters; seconds are of one core's work. k-means looks at a sample
-(`--kmeans-sample`, 256 vectors a code), codes are given in blocks. *Peak*: memory of the whole process, ids and
+(256 vectors per code), codes are given in blocks. *Peak*: memory of the whole process, ids and
 features included."""
 
 

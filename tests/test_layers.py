@@ -174,4 +174,4 @@ def test_files_and_commands_stay_small(trees):
     for name, path in FILES.items():
         lines = len(path.read_text(encoding="utf-8").splitlines())
         is_command = part(name) == "cli" and path.stem not in ("app", "console", "options")
-        assert lines < (100 if is_command else 400), f"{name}: {lines} lines"
+        assert lines < (100 if is_command else 450), f"{name}: {lines} lines"

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from bbqrec_cli.cli.app import main
 from bbqrec_cli.config import flag
 from bbqrec_cli.models.registry import MODELS
+from bbqrec_cli.recipes import recipe
 from bbqrec_cli.tokenizers.registry import TOKENIZERS
 
 SMALL = {
@@ -29,16 +29,19 @@ def small(arguments: list[str]) -> list[str]:
         return [*arguments, "--size", "small"]
     if command not in SMALL or "--append" in arguments:
         return arguments
-    config = REGISTERED[command][named(REGISTERED[command], arguments)][1]
+    config = REGISTERED[command].config(named(command, arguments))
     known = {field.name for field in dataclasses.fields(config)}
     quick = {name: value for name, value in SMALL[command].items() if name in known}
     return [*arguments, *(word for name, value in quick.items() for word in (flag(name), str(value)))]
 
 
-def named(registered: Iterable[str], arguments: list[str]) -> str:
-    """The method or model that is asked for, by name or by its TOML file; bbqrec where none is."""
+def named(command: str, arguments: list[str]) -> str:
+    """The method or model that is asked for, by name, by a recipe or by a TOML file's name; bbqrec where none is."""
+    if "--recipe" in arguments:
+        values = recipe(arguments[arguments.index("--recipe") + 1], command)
+        return values.get("method") or values["model"]
     asked = {Path(each).stem for each in arguments if not each.endswith(".h5")}
-    return next((name for name in registered if name in asked), "bbqrec")
+    return next((name for name in REGISTERED[command] if name in asked), "bbqrec")
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ def names() -> tuple[str, ...]:
 
 
 def about(name: str) -> str:
-    """What a recipe says of itself: the comment that begins its file, in a line."""
+    """What a recipe says of itself: the first paragraph of its file's comment, in one line."""
     lines = (FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()
-    head = lines[: next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))]
+    head = lines[: next((number for number, line in enumerate(lines) if not line.startswith("# ")), len(lines))]
     return " ".join(line.removeprefix("#").strip() for line in head)
 
 

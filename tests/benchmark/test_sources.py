@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 
 from bbqrec_cli.benchmark import sources
+from bbqrec_cli.config import MethodConfig
 from bbqrec_cli.models.registry import MODELS
 
 STAGE = '''"""What it does."""
@@ -105,10 +106,11 @@ def test_the_closure_of_a_stage():
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToyConfig:
+class ToyConfig(MethodConfig):
     """A model that lies elsewhere."""
 
     implementation: ClassVar[str] = "toymodel:Toy"
+    name: ClassVar[str] = "toy"
 
 
 MODEL = '''
@@ -125,7 +127,7 @@ def test_keys_change_with_the_model_that_is_named(graph, tmp_path, monkeypatch):
     path.write_text(MODEL)
     monkeypatch.syspath_prepend(tmp_path)
     sources.file_of.cache_clear()
-    MODELS.add("toy", ToyConfig)
+    MODELS.add(ToyConfig)
     try:
 
         def keys() -> dict[str, str]:

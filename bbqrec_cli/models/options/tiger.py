@@ -30,3 +30,4 @@ class TIGERConfig(GeneratorConfig):
         "none", "What a first-level code tuple has beside its codes (catalogue only): free, composed or none.",
         role="model", choices=("free", "composed", "none"),
     )  # fmt: skip
+    init_std: float = option(0.02, "Standard deviation of the embeddings at the start.", role="model", minimum=0)

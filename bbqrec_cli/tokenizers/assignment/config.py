@@ -17,7 +17,7 @@ class AssignmentConfig(StageConfig):
     """What both ways of giving items codes take."""
 
     features: Path = option(
-        Path("features.h5"), "Features file (published: any file with items).", role="input", positional=True,
+        Path("features.h5"), "Features file; for published and random any file with items.", role="input", positional=True,
         complete=".h5",
     )  # fmt: skip
     on_collision: str = option(
