@@ -1,9 +1,13 @@
-"""Every registered model against the same checks. A new model needs no line here: a registry line is enough."""
+"""Every registered model against the same checks. A new model needs no line here: a registry line is enough.
+
+BBQREC_TEST_DEVICE=cuda runs them on a GPU (`make gpu-check` does).
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +29,7 @@ SMALL = {
 }  # fmt: skip
 """Enough for 12 items (after 30 epochs, 90 steps, bbqrec knows 11 of them); each model takes what it has of it."""
 ITEMS = 12
+DEVICE = torch.device(os.environ.get("BBQREC_TEST_DEVICE", "cpu"))
 
 
 def options(name: str, **more) -> dict:
@@ -35,8 +40,8 @@ def options(name: str, **more) -> dict:
 def train(name: str, source: Path, output: Path, **more) -> Path:
     run(
         TrainConfig(
-            input=source, output=output, model=name, options=options(name, **more), device="cpu", precision="fp32",
-            validate_every=SMALL["epochs"],
+            input=source, output=output, model=name, options=options(name, **more), device=str(DEVICE),
+            precision="fp32", validate_every=SMALL["epochs"],
         )
     )  # fmt: skip
     return output
@@ -69,12 +74,12 @@ def path(name, source, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(path) -> Recommender:
-    return load_model(hdf5.read_model(path), torch.device("cpu"))
+    return load_model(hdf5.read_model(path), DEVICE)
 
 
 def histories(rows: list[list[int]]) -> Batch:
     items = torch.from_numpy(pad(rows))
-    return Batch(items, torch.full_like(items, PAD))
+    return Batch(items, torch.full_like(items, PAD)).to(DEVICE)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +101,7 @@ def test_finds_the_known_answer(name, model, walks, successor, source):
         counts = np.bincount(seen, minlength=ITEMS)
         assert len(set(counts)) > 3
         best = np.argsort(-counts, kind="stable")[:3]
-        assert (items.numpy() == best).all()
+        assert (items.cpu().numpy() == best).all()
     else:
         assert items[:, 0].tolist() == [int(successor[walk[-1]]) for walk in walks]
 
@@ -127,8 +132,8 @@ def test_who_stands_beside_changes_nothing(model, walks):
 def test_only_what_is_allowed_and_not_excluded(model, walks, beam):
     """The k best of all that are left, and all that are left where k is more: filters work inside the beam."""
     everything, _ = model.recommend(histories(walks), Wanted(k=ITEMS, beam=50))
-    allowed = torch.tensor([item % 3 != 0 for item in range(ITEMS)])
-    exclude = torch.full((len(walks), 5), PAD)
+    allowed = torch.tensor([item % 3 != 0 for item in range(ITEMS)], device=DEVICE)
+    exclude = torch.full((len(walks), 5), PAD, device=DEVICE)
     for user, walk in enumerate(walks):
         exclude[user, : len(walk)] = torch.tensor(walk)
     items, scores = model.recommend(histories(walks), Wanted(k=ITEMS, beam=beam, allowed=allowed, exclude=exclude))
@@ -141,7 +146,7 @@ def test_only_what_is_allowed_and_not_excluded(model, walks, beam):
 
 @pytest.mark.parametrize("only", range(0, ITEMS, 5))
 def test_the_only_allowed_item_is_found(model, walks, only):
-    allowed = torch.arange(ITEMS) == only
+    allowed = torch.arange(ITEMS, device=DEVICE) == only
     items, scores = model.recommend(histories(walks), Wanted(k=2, beam=1, allowed=allowed))
     assert items.tolist() == [[only, PAD]] * len(walks)
     assert torch.isfinite(scores[:, 0]).all()
@@ -150,7 +155,7 @@ def test_the_only_allowed_item_is_found(model, walks, only):
 def test_a_model_file_gives_the_same_recommendations_again(name, path, model, walks, tmp_path):
     stored = hdf5.read_model(path)
     hdf5.write_model(tmp_path / "again.h5", stored, config={})
-    again = load_model(hdf5.read_model(tmp_path / "again.h5"), torch.device("cpu"))
+    again = load_model(hdf5.read_model(tmp_path / "again.h5"), DEVICE)
     for mine, theirs in zip(
         model.recommend(histories(walks), Wanted(k=7)), again.recommend(histories(walks), Wanted(k=7)), strict=True
     ):
@@ -160,6 +165,11 @@ def test_a_model_file_gives_the_same_recommendations_again(name, path, model, wa
 
 def test_one_seed_gives_one_model(name, source, tmp_path):
     made = [train(name, source, tmp_path / f"{run}.h5", epochs=2, dropout=0.3) for run in "ab"]
+    if DEVICE.type != "cpu":
+        # Sums in no fixed order: the losses agree, a weight whose gradient is rounding alone does not.
+        losses = [[row["loss"] for row in hdf5.read_model(path).history] for path in made]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+        return
     one, other = (hdf5.read_model(path).weights for path in made)
     assert one.keys() == other.keys()
     for parameter, value in one.items():
@@ -181,7 +191,7 @@ def test_every_parameter_gets_a_gradient(name, catalogue, codes, features):
     seed_torch(0, "weights")
     config = MODELS.config(name)(**options(name))
     data = ItemData(ids=catalogue.item_ids, codes=codes, features=features.features)
-    model = build_model(name, model_settings(config), data)
+    model = build_model(name, model_settings(config), data).to(DEVICE)
     model.prepare(train)
     phases = model.phases(train, config, seed=0)
     if not phases:
@@ -190,6 +200,6 @@ def test_every_parameter_gets_a_gradient(name, catalogue, codes, features):
     for phase in phases:
         phase.start()
         for batch in phase.batches.epoch(0):
-            phase.loss(batch).backward()
+            phase.loss(batch.to(DEVICE)).backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not without

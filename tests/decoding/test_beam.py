@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from bbqrec_cli.decoding.beam import Alive, beam_search, ranks
 from bbqrec_cli.decoding.trie import Trie
 
 USERS, SIZE = 3, 3
+DEVICE = torch.device(os.environ.get("BBQREC_TEST_DEVICE", "cpu"))
 
 
 class Table:
@@ -25,10 +27,10 @@ class Table:
         self.logits = [
             torch.from_numpy(
                 np.random.default_rng([seed, level]).standard_normal((USERS, SIZE ** (level * signals), signals, SIZE))
-            ).float()
+            ).to(DEVICE, torch.float32)
             for level in range(levels)
         ]
-        self.prefix = torch.zeros(USERS, 1, dtype=torch.int64)
+        self.prefix = torch.zeros(USERS, 1, dtype=torch.int64, device=DEVICE)
 
     def __call__(self, level: int, parent: Tensor, codes: Tensor) -> tuple[Tensor, None]:
         if level:
@@ -41,7 +43,7 @@ class Table:
         """Of one item's codes (L, M); catalogue (I, L, M): normalise over its tuples, None: over all N a signal."""
         total, prefix = 0.0, 0
         for level in range(self.levels):
-            logits = self.logits[level][user, prefix].double().numpy()
+            logits = self.logits[level][user, prefix].double().cpu().numpy()
 
             def score(tuple_: np.ndarray, logits: np.ndarray = logits) -> float:
                 return float(logits[np.arange(self.signals), tuple_].sum())
@@ -58,7 +60,8 @@ class Table:
 
 
 def search(codes: np.ndarray, table: Table, *, width: int, k: int, allowed=None, exclude=None, over_children=True):
-    trie = Trie(codes)
+    trie = Trie(codes).to(DEVICE)
+    allowed, exclude = (None if given is None else given.to(DEVICE) for given in (allowed, exclude))
     alive = Alive.of(trie, allowed, exclude, USERS)
     return beam_search(trie, table, width=width, k=k, alive=alive, over_children=over_children)
 
@@ -79,7 +82,7 @@ def test_a_beam_as_wide_as_the_catalogue_sorts_all_items(levels, signals, over_c
         # Colliding items have the same probability: in the order of their rows, one after the other.
         order = np.argsort(-exact.round(6), kind="stable")
         assert items[user].tolist() == order.tolist()
-        torch.testing.assert_close(scores[user].double(), torch.from_numpy(exact[order]), atol=1e-5, rtol=0)
+        torch.testing.assert_close(scores[user].cpu().double(), torch.from_numpy(exact[order]), atol=1e-5, rtol=0)
 
 
 @settings(deadline=None, max_examples=120)
@@ -117,7 +120,7 @@ def test_a_narrow_beam_goes_where_the_permitted_items_are():
     # The first level all but rules out code 1, and only the item below it is permitted.
     codes = np.array([[[0], [0]], [[0], [1]], [[1], [0]]], dtype=np.uint16)
     table = Table(2, 1, seed=0)
-    table.logits[0][:] = torch.tensor([9.0, -9.0, 0.0])
+    table.logits[0][:] = torch.tensor([9.0, -9.0, 0.0], device=DEVICE)
     found, _ = search(codes, table, width=1, k=1, exclude=torch.tensor([[0, 1]] * USERS))
     assert found.tolist() == [[2]] * USERS
 
@@ -132,7 +135,7 @@ def test_equal_scores_come_in_the_order_of_the_codes():
 
 def test_ranks_keep_the_order_of_floats():
     values = [float("-inf"), -3e38, -1.0, -1e-40, -0.0, 1e-40, 1.0, 3e38]
-    numbers = ranks(torch.tensor(values), torch.zeros(len(values), dtype=torch.int64))
+    numbers = ranks(torch.tensor(values, device=DEVICE), torch.zeros(len(values), dtype=torch.int64, device=DEVICE))
     assert numbers.diff().gt(0).all()
     same = ranks(torch.tensor([0.0, -0.0]), torch.tensor([0, 1]))
     assert same[0] > same[1]

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
 from bbqrec_cli.models.base import Wanted, top_items
+
+DEVICE = torch.device(os.environ.get("BBQREC_TEST_DEVICE", "cpu"))
 
 
 def brute_force(scores, k, allowed, exclude):
@@ -29,10 +33,11 @@ def test_top_items_against_brute_force(seed):
         scores = scores.round()  # many ties
     allowed = torch.rand(items, generator=draw) < 0.6 if seed % 3 else None
     exclude = torch.randint(-1, items, (4, 5), generator=draw) if seed % 5 else None
-    found, best = top_items(scores, Wanted(k=k, allowed=allowed, exclude=exclude))
+    there = [None if given is None else given.to(DEVICE) for given in (allowed, exclude)]
+    found, best = top_items(scores.to(DEVICE), Wanted(k=k, allowed=there[0], exclude=there[1]))
     expected, points = brute_force(scores, k, allowed, exclude)
-    assert torch.equal(found, expected)
-    assert torch.equal(best, points)
+    assert torch.equal(found.cpu(), expected)
+    assert torch.equal(best.cpu(), points)
 
 
 def test_the_callers_scores_are_left_alone():

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch.nn.functional import cross_entropy
 
 from bbqrec_cli.models.children_softmax import children_cross_entropy
 
+DEVICE = torch.device(os.environ.get("BBQREC_TEST_DEVICE", "cpu"))
+
 
 def test_children_cross_entropy_and_its_gradient():
     generator = torch.Generator().manual_seed(0)
-    codes = torch.tensor([[0, 1], [2, 0], [2, 2], [1, 1], [0, 0], [2, 1]])
-    first, count, chosen = torch.tensor([0, 3, 4, 0]), torch.tensor([3, 1, 2, 3]), torch.tensor([1, 3, 5, 0])
-    logits = torch.randn(4, 2, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    codes = torch.tensor([[0, 1], [2, 0], [2, 2], [1, 1], [0, 0], [2, 1]], device=DEVICE)
+    first, count, chosen = torch.tensor([[0, 3, 4, 0], [3, 1, 2, 3], [1, 3, 5, 0]], device=DEVICE)
+    logits = torch.randn(4, 2, 3, generator=generator, dtype=torch.float64).to(DEVICE).requires_grad_()
     expected = []
     for sample in range(4):
         own = codes[first[sample] : first[sample] + count[sample]]
