@@ -5,10 +5,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
+GPU_CHECK ?=
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install -q
 
-.PHONY: demo test test-all lint docs install clean
+.PHONY: demo test test-all lint docs gpu-check install clean
 install: $(VENV)/.installed
 
 # torch first, so that its index is asked for nothing else.
@@ -28,13 +29,19 @@ test-all: install
 	$(BIN)/python -m pytest -q -m ''
 
 lint: install
-	$(BIN)/ruff check bbqrec_cli tests docs examples
-	$(BIN)/ruff format --check bbqrec_cli tests docs examples
+	$(BIN)/ruff check bbqrec_cli tests docs examples tools
+	$(BIN)/ruff format --check bbqrec_cli tests docs examples tools
 	$(BIN)/mypy
 
 # The pages and configuration files that are made from the program.
 docs: install
 	$(BIN)/python docs/generate.py
+
+# On a machine with an NVIDIA card: whether it computes what its CPU does, and how fast. By the Python that is there, with
+# torch, faiss and the other packages: nothing is installed, and no network is needed.
+#   make gpu-check GPU_CHECK="--output gpu.md --minutes 7"
+gpu-check:
+	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(PYTHON) -m tools.gpu_check $(GPU_CHECK)
 
 clean:
 	rm -rf $(VENV) demo

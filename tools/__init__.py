@@ -1,0 +1,1 @@
+"""Tools of those who develop bbqrec; none is installed with it."""
