@@ -62,6 +62,16 @@ def test_a_part_that_ended_early_has_failed(report, tmp_path):
     assert read_report(tmp_path / "report.json") == report
 
 
+def test_what_raises_has_failed_and_the_part_goes_on(report, capsys):
+    with report.guarded("first"):
+        raise ValueError("long\nstory\n")
+    with report.guarded("second"):
+        report.most("share", 1.0, 1.0)
+    assert [(check.what, check.passed) for check in report.checks] == [("first", False), ("share", True)]
+    assert report.checks[0].device == "ValueError: story"
+    assert "Traceback" in capsys.readouterr().err
+
+
 def test_relative_error_by_hand():
     from tools.gpu_check.report import relative_error
 

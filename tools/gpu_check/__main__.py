@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tools.gpu_check.report import Report, read_report
+from tools.gpu_check.report import Report, read_report, said
 from tools.gpu_check.settings import ROOT, Settings, environment, read_settings
 
 Part = Callable[[Settings, Report], None]
@@ -35,7 +35,7 @@ LEAST = 20.0
 GRACE = 45.0
 """Seconds after the end of measurements at which a part is stopped, which is a failure."""
 SHOWN = 4000
-"""Characters of a failed part's output."""
+"""Characters of the output of a part with failures."""
 
 
 def parts(settings: Settings) -> dict[str, Part]:
@@ -43,13 +43,12 @@ def parts(settings: Settings) -> dict[str, Part]:
     from tools.gpu_check import chain, conformance, inside, same, speed
 
     many = settings.share(4)
-    other = many - 1 or many + 1
     return {
         "prepare": chain.prepare,
         "prepare-speed": speed.prepare_speed,
         "chain-device": partial(chain.run_chain, name="chain-device", device=settings.device, threads=1),
         "chain-cpu": partial(chain.run_chain, name="chain-cpu", device="cpu", threads=many),
-        "chain-cpu-again": partial(chain.run_chain, name="chain-cpu-again", device="cpu", threads=other),
+        "chain-cpu-again": partial(chain.run_chain, name="chain-cpu-again", device="cpu", threads=many, plain=True),
         "more-models": chain.more_models,
         "conformance": conformance.conformance,
         "end-to-end": chain.end_to_end,
@@ -75,8 +74,7 @@ def child(name: str, work: Path) -> int:
         parts(settings)[name](settings, report)
     except BaseException as error:
         traceback.print_exc()
-        said = [line for line in str(error).splitlines() if line.strip()]
-        report.error = f"{type(error).__name__}: {said[-1] if said else ''}"
+        report.error = said(error)
     report.seconds = time.perf_counter() - began
     report.write(settings.path(f"report-{name}.json"))
     return 1 if report.error else 0
@@ -114,18 +112,18 @@ def run(name: str, settings: Settings) -> Report:
 
 
 def tell(report: Report, log: Path) -> None:
-    """A line for the part, one for each failure, and the end of the output of a part that did not come to its end."""
+    """A line for the part, the end of its output where something failed, and a line for each failure."""
     nothing = report.skipped and not (report.checks or report.tables)
     how = "FAIL" if report.failures else "SKIP" if nothing else "ok"
     lines = [f"{how:5}{report.part}  {report.seconds:.0f} s"]
+    if report.failures and log.exists():
+        lines += [log.read_text(encoding="utf-8", errors="replace")[-SHOWN:]]
     lines += [
         f"FAIL   {report.part}: {c.what}: CPU {c.cpu or '–'}, device {c.device or '–'}, {c.difference} ({c.tolerance})"
         for c in report.checks
         if not c.passed
     ]
-    if report.error:
-        lines += [log.read_text(encoding="utf-8", errors="replace")[-SHOWN:]] if log.exists() else []
-        lines += [f"FAIL   {report.part}: {report.error}"]
+    lines += [f"FAIL   {report.part}: {report.error}"] if report.error else []
     lines += [f"SKIP   {each}" for each in report.skipped]
     print("\n".join(lines), flush=True)
 
@@ -165,6 +163,7 @@ def check(options: argparse.Namespace, work: Path) -> int:
     command = "make gpu-check" if not options.quick else "python -m tools.gpu_check --quick"
     page.write(settings, reports, options.output, command)
     failed = sum(report.failures for report in reports)
+    print(page.measured(reports))
     print(f"{'FAIL' if failed else 'ok':5}{page.verdict(reports)} {time.time() - began:.0f} s; {options.output}")
     return 1 if failed else 0
 

@@ -1,7 +1,7 @@
-"""The whole chain by bbqrec's command line: on the device, on the CPU, and on the CPU with another number of threads.
+"""The whole chain by bbqrec's command line: on the device, on the CPU, and on the CPU by other instructions.
 
 What training comes to depends on the last digits of its sums. How much, two runs on the CPU tell that differ in nothing
-but the number of threads: the device has to agree with the CPU about as well as the CPU with itself. Dropout is off,
+but the order of these sums: the device has to agree with the CPU about as well as the CPU with itself. Dropout is off,
 since its random numbers are others on every device.
 """
 
@@ -55,7 +55,7 @@ def prepare(settings: Settings, report: Report) -> None:
     bbqrec(folder, "cpu", settings.threads, "embed", "--precision", "fp32")
 
 
-def run_chain(settings: Settings, report: Report, *, name: str, device: str, threads: int) -> None:
+def run_chain(settings: Settings, report: Report, *, name: str, device: str, threads: int, plain: bool = False) -> None:
     """embed, tokenize, collisions, train, evaluate, recommend; what they print is kept beside their files."""
     folder, base = settings.path(name), settings.path("base")
     folder.mkdir()
@@ -71,10 +71,11 @@ def run_chain(settings: Settings, report: Report, *, name: str, device: str, thr
     seconds = []
     for command in commands:
         began = time.perf_counter()
-        said = bbqrec(folder, device, threads, *command)
+        said = bbqrec(folder, device, threads, *command, plain=plain)
         seconds.append(f"{time.perf_counter() - began:.1f}")
         (folder / f"{command[0]}.json").write_text(said, encoding="utf-8")
     where = f"{device}, threads: {threads}" if device == "cpu" else device
+    where += ", plain instructions" if plain else ""
     columns = ["chain", *(str(command[0]) for command in commands)]
     report.tables.append(Table(title=CHAIN_TABLE, columns=columns, rows=[[where, *seconds]]))
 

@@ -27,9 +27,9 @@ def conformance(settings: Settings, report: Report) -> None:
     """Every test that passes or fails; a suite that cannot be collected fails, too."""
     workers = WORKERS if settings.threads >= 2 * WORKERS and importlib.util.find_spec("xdist") else 0
     found = settings.path("conformance.xml")
-    # Plugins of the machine's own may warn, and warnings are errors here.
+    # Plugins and packages of the machine's own may warn, and in the suites warnings are errors.
     words = ["-p", "xdist", "-n", str(workers)] if workers else []
-    words += ["-q", "-p", "no:cacheprovider", "--tb=short", "--junitxml", str(found)]
+    words += ["-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default", "--tb=short", "--junitxml", str(found)]
     more = {"BBQREC_TEST_DEVICE": settings.device, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words, *(QUICK if settings.quick else SUITES)],

@@ -38,8 +38,8 @@ EXPLAINED = {
     "end-to-end": f"""
 `prepare demo`, `embed`, `tokenize`, `collisions`, `train`, `evaluate` and `recommend`, fp32, one seed, without dropout,
 whose random numbers are others on every device. Training makes a little difference of rounding large: the CPU's chain
-ran twice, with two numbers of threads, and where something has no scale of its own the device has to agree with the CPU
-at least {CHAOS:g} times as well as these two with each other.""",
+ran twice, with its vector instructions and without, and where something has no scale of its own the device has to agree
+with the CPU at least {CHAOS:g} times as well as these two with each other.""",
     "same-models": """
 `evaluate` and `recommend` of files that were trained once: nothing here may differ but by rounding, and by what follows
 from it where two scores are nearly equal. bf16 is the device's autocast against fp32 on the CPU.""",
@@ -51,7 +51,7 @@ furthest off (there a tenfold error is allowed, and a gradient that is next to n
 the whole).""",
     "one-epoch": """
 Recommenders: one epoch. Tokenizers: all users (items) in one step an epoch, three steps before the codebooks are made
-and two with them; the first step's loss is that of the same weights.""",
+and one with them; the first step's loss is that of the same weights.""",
     "resume": """
 On the device alone. Some of a GPU's sums have no fixed order, so that a seed does not decide the last digits.""",
     "speed-device": """
@@ -129,6 +129,12 @@ def merged(tables: Sequence[Table]) -> list[Table]:
     return [table for table in found.values() if table.rows]
 
 
+def measured(reports: Sequence[Report]) -> str:
+    """All tables of measurements, as Markdown."""
+    tables = merged([table for report in reports for table in report.tables])
+    return "\n".join(f"{table.title}:\n\n{markdown(table)}\n" for table in tables)
+
+
 def page(settings: Settings, reports: Sequence[Report], about: dict[str, str], command: str) -> str:
     """Markdown."""
     parts = [
@@ -147,7 +153,7 @@ def page(settings: Settings, reports: Sequence[Report], about: dict[str, str], c
         parts += [f"**FAIL**: {report.error}\n"] if report.error else []
         parts += [f"{of_checks(report)}\n"] if report.checks else []
         if report.part == "speed-device":
-            parts += [f"{each.title}:\n\n{markdown(each)}\n" for each in merged([t for r in reports for t in r.tables])]
+            parts.append(measured(reports))
         parts += ["".join(f"- {note}\n" for note in report.notes)] if report.notes else []
     parts += (
         ["## Skipped\n\nNot measured, and so neither good nor bad:\n", "\n".join(skipped) + "\n"] if skipped else []

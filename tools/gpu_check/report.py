@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,15 @@ class Report:
         """Anything else."""
         self._add(what, "", found, "", wanted, passed)
 
+    @contextmanager
+    def guarded(self, what: str) -> Iterator[None]:
+        """What raises in it has failed, and the part goes on."""
+        try:
+            yield
+        except Exception as error:
+            traceback.print_exc()
+            self.true(what, said(error), False, wanted="no exception")
+
     def _add(self, what: str, cpu: str, device: str, difference: str, tolerance: str, passed: bool) -> None:
         # A comparison with NaN is never true.
         self.checks.append(
@@ -83,6 +94,12 @@ class Report:
     def write(self, path: Path) -> None:
         """As JSON."""
         path.write_text(json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def said(error: BaseException) -> str:
+    """An exception in a line."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"
 
 
 def read_report(path: Path) -> Report:

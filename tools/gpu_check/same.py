@@ -68,23 +68,30 @@ def same_models(settings: Settings, report: Report) -> None:
     def evaluate(name: str, run: str) -> None:
         device, precision = runs[run]
         words = ("evaluate", present[name], "--precision", precision, "-o", f"{name}-{run}.h5")
-        bbqrec(folder, device, threads, *words)
+        with report.guarded(f"{name}: evaluate on {device}, {precision}"):
+            bbqrec(folder, device, threads, *words)
 
     def recommend(name: str, run: str) -> None:
-        said = bbqrec(folder, runs[run][0], threads, "recommend", present[name], "--users", USERS, "--exclude-seen")
-        (folder / f"{name}-{run}.json").write_text(said, encoding="utf-8")
+        words = ("recommend", present[name], "--users", USERS, "--exclude-seen")
+        with report.guarded(f"{name}: recommend on {runs[run][0]}"):
+            said = bbqrec(folder, runs[run][0], threads, *words)
+            (folder / f"{name}-{run}.json").write_text(said, encoding="utf-8")
 
     tasks = [partial(evaluate, name, run) for name in present for run in runs]
     tasks += [partial(recommend, name, run) for name in present for run in ("cpu", "device")]
     together(tasks)
     for name in present:
-        cpu, device, half = (read_metrics(folder / f"{name}-{run}.h5") for run in runs)
-        report.most(f"{name}: users with the same rank", float((cpu.ranks == device.ranks).mean()), RANKS)
-        for figure in ("recall@10", "ndcg@10"):
-            wanted = cpu.aggregates[figure]
-            report.near(f"{name}: {figure}", wanted, device.aggregates[figure], absolute=EXACTLY)
-            report.near(f"{name}: {figure}, bf16", wanted, half.aggregates[figure], absolute=HALF)
-        compare_lists(report, name, *(recommended(folder / f"{name}-{run}.json") for run in ("cpu", "device")))
+        with report.guarded(f"{name}: ranks"):
+            ranks = [read_metrics(folder / f"{name}-{run}.h5").ranks for run in ("cpu", "device")]
+            report.most(f"{name}: users with the same rank", float((ranks[0] == ranks[1]).mean()), RANKS)
+        for run, largest in {"device": EXACTLY, "half": HALF}.items():
+            with report.guarded(f"{name}: metrics, {runs[run][1]}"):
+                cpu, device = (read_metrics(folder / f"{name}-{each}.h5").aggregates for each in ("cpu", run))
+                for figure in ("recall@10", "ndcg@10"):
+                    what = f"{name}: {figure}, {runs[run][1]}"
+                    report.near(what, cpu[figure], device[figure], absolute=largest)
+        with report.guarded(f"{name}: lists"):
+            compare_lists(report, name, *(recommended(folder / f"{name}-{run}.json") for run in ("cpu", "device")))
 
 
 def compare_lists(report: Report, name: str, cpu: dict[str, Any], device: dict[str, Any]) -> None:
@@ -101,31 +108,36 @@ def same_tokens(settings: Settings, report: Report) -> None:
     folder, features = settings.path("grown"), settings.path("base", "features.h5")
     folder.mkdir()
 
-    def append(method: str, device: str) -> None:
-        old, new = settings.path("more", f"old-{method}.h5"), f"{method}-{'cpu' if device == 'cpu' else 'device'}.h5"
-        bbqrec(folder, device, settings.share(16), "tokenize", "--append", old, features, "-o", folder / new)
+    def append(method: str, device: str, name: str) -> None:
+        old, new = settings.path("more", f"old-{method}.h5"), folder / f"{method}-{name}.h5"
+        with report.guarded(f"{method}: append on {device}"):
+            bbqrec(folder, device, settings.share(16), "tokenize", "--append", old, features, "-o", new)
 
     devices, methods = {"cpu": "cpu", "device": settings.device}, METHODS[settings.quick]
-    if settings.device == "cpu":
-        devices.pop("device")
-    together([partial(append, method, device) for method in methods for device in devices.values()])
+    together([partial(append, method, device, name) for method in methods for name, device in devices.items()])
     for method in methods:
-        cpu, device = (read_tokens(folder / f"{method}-{each}.h5") for each in ("cpu", [*devices][-1]))
-        old = read_tokens(settings.path("more", f"old-{method}.h5"))
-        count = old.catalogue.items
-        new = (cpu.codes.codes[count:] == device.codes.codes[count:]).mean()
-        report.most(f"{method}: codes of {cpu.catalogue.items - count} appended items", float(new), CODES)
-        report.most(f"{method}: old items that kept their ID", same_ids(first(device, count), old), 1.0)
+        with report.guarded(f"{method}: appended items"):
+            old = read_tokens(settings.path("more", f"old-{method}.h5"))
+            cpu, device = (read_tokens(folder / f"{method}-{each}.h5") for each in devices)
+            count = old.catalogue.items
+            new = (cpu.codes.codes[count:] == device.codes.codes[count:]).mean()
+            report.most(f"{method}: codes of {cpu.catalogue.items - count} appended items", float(new), CODES)
+            report.most(f"{method}: old items that kept their ID", same_ids(first(device, count), old), 1.0)
     for name, path in {"bbqrec": of_chain(settings, "tokens.h5"), "rqvae": settings.path("more", "rqvae.h5")}.items():
-        tokens, about = read_tokens(path), describe(path)["config"]
-        tokenizer = build_tokenizer(about["method"], tokenizer_config(about["method"], about["options"]))
-        inputs = read_features(features).features
-        cpu, device = (
-            tokenizer.restore(tokens.codes, tokens.encoder, torch.device(each))(inputs)
-            for each in ("cpu", settings.device)
-        )
-        report.small(f"{name}: encoder's outputs", relative_error([device.latents], [cpu.latents]), GRADIENT)
-        report.most(f"{name}: codes by the encoder", float((cpu.codes == device.codes).mean()), CODES)
+        with report.guarded(f"{name}: encoder"):
+            encode_again(settings, report, name, path)
+
+
+def encode_again(settings: Settings, report: Report, name: str, path: Path) -> None:
+    """All items of a tokens file by the encoder that it keeps."""
+    tokens, about = read_tokens(path), describe(path)["config"]
+    tokenizer = build_tokenizer(about["method"], tokenizer_config(about["method"], about["options"]))
+    inputs = read_features(settings.path("base", "features.h5")).features
+    cpu, device = (
+        tokenizer.restore(tokens.codes, tokens.encoder, torch.device(each))(inputs) for each in ("cpu", settings.device)
+    )
+    report.small(f"{name}: encoder's outputs", relative_error([device.latents], [cpu.latents]), GRADIENT)
+    report.most(f"{name}: codes by the encoder", float((cpu.codes == device.codes).mean()), CODES)
 
 
 def first(tokens: Any, count: int) -> Any:
@@ -138,25 +150,28 @@ def gradients(settings: Settings, report: Report) -> None:
     precision = torch.get_float32_matmul_precision()
     report.notes.append(f"torch's precision of fp32 products: {precision} (highest: no TF32)")
     for name, path in models(settings, report).items():
-        if name == "popularity":
-            continue
-        trained = read_model(path)
-        still = dataclasses.replace(trained, settings=trained.settings | {"dropout": 0.0})
-        cpu, device = (loss_and_gradient(still, torch.device(each)) for each in ("cpu", settings.device))
-        report.near(f"{name}: loss", cpu[0], device[0], relative=GRADIENT)
-        names = list(cpu[1])
-        report.small(
-            f"{name}: gradient", relative_error([device[1][n] for n in names], [cpu[1][n] for n in names]), GRADIENT
-        )
-        whole = float(np.sqrt(sum(np.square(g, dtype=np.float64).sum() for g in cpu[1].values())))
-        off = {n: apart(device[1][n], cpu[1][n], least=FAINT * whole) for n in names}
-        worst = max(names, key=off.__getitem__)
-        report.small(f"{name}: gradient of the parameter that is furthest off, {worst}", off[worst], 10 * GRADIENT)
-        half = loss_and_gradient(still, torch.device(settings.device), half=True)
-        report.near(f"{name}: loss, bf16", cpu[0], half[0], relative=0.02)
-        broken = sorted(n for n in names if not np.isfinite(half[1][n]).all())
-        found = f"not finite: {', '.join(broken)}" if broken else "finite"
-        report.true(f"{name}: gradient, bf16", found, not broken, wanted="finite")
+        if name != "popularity":
+            with report.guarded(f"{name}: gradient"):
+                gradient(settings, report, name, read_model(path))
+
+
+def gradient(settings: Settings, report: Report, name: str, trained: TrainedModel) -> None:
+    """One model's."""
+    still = dataclasses.replace(trained, settings=trained.settings | {"dropout": 0.0})
+    cpu, device = (loss_and_gradient(still, torch.device(each)) for each in ("cpu", settings.device))
+    report.near(f"{name}: loss", cpu[0], device[0], relative=GRADIENT)
+    names = list(cpu[1])
+    error = relative_error([device[1][n] for n in names], [cpu[1][n] for n in names])
+    report.small(f"{name}: gradient", error, GRADIENT)
+    whole = float(np.sqrt(sum(np.square(g, dtype=np.float64).sum() for g in cpu[1].values())))
+    off = {n: apart(device[1][n], cpu[1][n], least=FAINT * whole) for n in names}
+    worst = max(names, key=off.__getitem__)
+    report.small(f"{name}: gradient of the parameter that is furthest off, {worst}", off[worst], 10 * GRADIENT)
+    half = loss_and_gradient(still, torch.device(settings.device), half=True)
+    report.near(f"{name}: loss, bf16", cpu[0], half[0], relative=0.02)
+    broken = sorted(n for n in names if not np.isfinite(half[1][n]).all())
+    found = f"not finite: {', '.join(broken)}" if broken else "finite"
+    report.true(f"{name}: gradient, bf16", found, not broken, wanted="finite")
 
 
 def apart(found: np.ndarray, wanted: np.ndarray, *, least: float) -> float:
@@ -186,36 +201,40 @@ def one_epoch(settings: Settings, report: Report) -> None:
     sources, methods = {"bbqrec": of_chain(settings, "tokens.h5"), "sasrec": features}, METHODS[settings.quick]
     if settings.quick:
         sources.pop("sasrec")
-    steps = ("--batch-size", 100_000, "--epochs", 5, "--warmup-epochs", 3, "--seed", 0)
+    steps = ("--batch-size", 100_000, "--epochs", 4, "--warmup-epochs", 3, "--seed", 0)
 
     def train(model: str, run: str) -> None:
         device, precision = runs[run]
         small = (*FAST, *WIDTHS[settings.quick], *(SHALLOW if model == "bbqrec" else ()))
         words = ("train", sources[model], "--model", model, "--epochs", 1, "--dropout", 0, "--seed", 0, *small)
-        bbqrec(folder, device, settings.share(16), *words, "--precision", precision, "-o", f"{model}-{run}.h5")
+        with report.guarded(f"{model}: an epoch on {device}, {precision}"):
+            bbqrec(folder, device, settings.share(16), *words, "--precision", precision, "-o", f"{model}-{run}.h5")
 
     def tokenize(method: str, run: str) -> None:
         device, precision = runs[run]
         still = ("--dropout", 0) if method == "bbqrec" else ()
         words = ("tokenize", features, "--method", method, *IDS[settings.quick], *steps, *still)
         output = f"{method}-{run}-tokens.h5"
-        bbqrec(folder, device, settings.share(16), *words, "--precision", precision, "-o", output)
+        with report.guarded(f"tokenize {method} on {device}, {precision}"):
+            bbqrec(folder, device, settings.share(8), *words, "--precision", precision, "-o", output)
 
     tasks = [partial(train, name, run) for name in sources for run in runs]
     tasks += [partial(tokenize, name, run) for name in methods for run in runs]
     together(tasks)
     for name in sources:
-        cpu, device, half = (read_model(folder / f"{name}-{run}.h5") for run in runs)
-        wanted = cpu.history[0]
-        report.near(f"{name}: an epoch's loss", wanted["loss"], device.history[0]["loss"], relative=GRADIENT)
-        report.near(f"{name}: an epoch's loss, bf16", wanted["loss"], half.history[0]["loss"], relative=0.02)
-        report.near(f"{name}: ndcg@10 after it", wanted["ndcg@10"], device.history[0]["ndcg@10"], absolute=0.005)
-        weights = [[each.weights[key] for key in cpu.weights] for each in (device, cpu)]
-        report.small(f"{name}: all weights after it", relative_error(*weights), 1e-3)
+        with report.guarded(f"{name}: an epoch"):
+            cpu, device, half = (read_model(folder / f"{name}-{run}.h5") for run in runs)
+            wanted, found, rough = (each.history[0] for each in (cpu, device, half))
+            report.near(f"{name}: an epoch's loss", wanted["loss"], found["loss"], relative=GRADIENT)
+            report.near(f"{name}: an epoch's loss, bf16", wanted["loss"], rough["loss"], relative=0.02)
+            report.near(f"{name}: ndcg@10 after it", wanted["ndcg@10"], found["ndcg@10"], absolute=0.005)
+            weights = [[each.weights[key] for key in cpu.weights] for each in (device, cpu)]
+            report.small(f"{name}: all weights after it", relative_error(*weights), 1e-3)
     for name in methods:
-        histories = [read_tokens(folder / f"{name}-{run}-tokens.h5").history for run in runs]
-        losses, theirs, rough = ([row["loss"] for row in history] for history in histories)
-        report.near(f"tokenize {name}: loss of the first step", losses[0], theirs[0], relative=GRADIENT)
-        report.near(f"tokenize {name}: loss of the first step, bf16", losses[0], rough[0], relative=0.02)
-        report.near(f"tokenize {name}: loss of the third step", losses[2], theirs[2], relative=1e-3)
-        report.near(f"tokenize {name}: loss of the first step with codes", losses[3], theirs[3], relative=0.02)
+        with report.guarded(f"tokenize {name}"):
+            histories = [read_tokens(folder / f"{name}-{run}-tokens.h5").history for run in runs]
+            exact, other, half_exact = ([row["loss"] for row in history] for history in histories)
+            report.near(f"tokenize {name}: loss of the first step", exact[0], other[0], relative=GRADIENT)
+            report.near(f"tokenize {name}: loss of the first step, bf16", exact[0], half_exact[0], relative=0.02)
+            report.near(f"tokenize {name}: loss of the third step", exact[2], other[2], relative=1e-3)
+            report.near(f"tokenize {name}: loss of the first step with codes", exact[3], other[3], relative=0.02)

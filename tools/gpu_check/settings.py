@@ -66,8 +66,16 @@ def environment(device: str, threads: int) -> dict[str, str]:
     return os.environ | made | ({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
 
 
-def bbqrec(folder: Path, device: str, threads: int, *arguments: object) -> str:
-    """What a command prints on stdout; arguments: those of the command line, without --device and --threads.
+PLAIN = {"ATEN_CPU_CAPABILITY": "default"}
+"""torch without the CPU's vector instructions: the same sums in another order."""
+
+
+def bbqrec(folder: Path, device: str, threads: int, *arguments: object, plain: bool = False) -> str:
+    """What a command prints on stdout.
+
+    Args:
+        arguments: those of the command line, without --device and --threads.
+        plain: as PLAIN says.
 
     Raises:
         RuntimeError: it ended with another status than 0.
@@ -75,10 +83,9 @@ def bbqrec(folder: Path, device: str, threads: int, *arguments: object) -> str:
     words = [str(each) for each in arguments]
     if words[0] not in ("prepare", "collisions"):
         words += ["--device", device, "--threads", str(threads)]
-    done = subprocess.run(
-        [sys.executable, "-m", "bbqrec_cli", *words, "--json", "--verbose"],
-        cwd=folder, env=environment(device, threads), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    where = environment(device, threads) | (PLAIN if plain else {})
+    command = [sys.executable, "-m", "bbqrec_cli", *words, "--json", "--verbose"]
+    done = subprocess.run(command, cwd=folder, env=where, capture_output=True, text=True, check=False)
     if done.returncode:
         shown = f"bbqrec {' '.join(words)} ended with status {done.returncode}"
         raise RuntimeError(f"{done.stderr[-TAIL:]}\n{shown}")
