@@ -68,6 +68,7 @@ class SASRec(Recommender):
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """Scores all items, in float32 (bfloat16 would tie neighbours); see `Recommender.recommend`."""
-        last = self.states(batch)[torch.arange(len(batch.items)), batch.lengths - 1]
+        users = torch.arange(len(batch.items), device=batch.items.device)
+        last = self.states(batch)[users, batch.lengths - 1]
         with torch.autocast(last.device.type, enabled=False):
             return top_items(last.float() @ self.table.weight.T, wanted)
