@@ -16,6 +16,7 @@ from tools.gpu_check.internals import (
     Features,
     Sequences,
     Tokens,
+    Vocabulary,
     read_dataset,
     write_dataset,
     write_features,
@@ -58,12 +59,13 @@ def synthetic(users: int, items: int) -> Catalogue:
     lengths = np.clip(5 + rng.geometric(1 / 5, users) - 1, 5, 25)
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     weights = 1 / np.arange(10, items + 10) ** 0.7
-    taken = rng.permutation(items)[rng.choice(items, indptr[-1], p=weights / weights.sum())].astype(np.int32)
-    near = np.flatnonzero(rng.random(len(taken)) < 0.5)
-    taken[near] = (taken[near - 1] + rng.integers(1, 4, len(near))) % items
+    chosen = rng.permutation(items)[rng.choice(items, indptr[-1], p=weights / weights.sum())].astype(np.int32)
+    near = np.flatnonzero(rng.random(len(chosen)) < 0.5)
+    chosen[near] = (chosen[near - 1] + rng.integers(1, 4, len(near))) % items
     return Catalogue(
-        user_ids=[f"u{user}" for user in range(users)], item_ids=[f"i{item}" for item in range(items)],
-        titles=[""] * items, sequences=Sequences(indptr=indptr, items=taken),
+        user_ids=Vocabulary(f"u{user}" for user in range(users)),
+        item_ids=Vocabulary(f"i{item}" for item in range(items)),
+        titles=[""] * items, sequences=Sequences(indptr=indptr, items=chosen),
     )  # fmt: skip
 
 
@@ -90,5 +92,5 @@ def write_synthetic(features: Path, tokens: Path, few: Path, *, users: int, item
     write_tokens(tokens, Tokens(catalogue=catalogue, codes=ids), config={})
     sequences = catalogue.sequences
     kept = Sequences(indptr=sequences.indptr[: asked + 1], items=sequences.items[: sequences.indptr[asked]])
-    less = dataclasses.replace(catalogue, user_ids=catalogue.user_ids[:asked], sequences=kept)
+    less = dataclasses.replace(catalogue, user_ids=Vocabulary(catalogue.user_ids[:asked]), sequences=kept)
     write_tokens(few, Tokens(catalogue=less, codes=ids), config={})

@@ -17,7 +17,7 @@ SUITES = (
     "tests/decoding/test_beam.py",
     "tests/models/test_base.py",
     "tests/models/test_softmax.py",
-    "tests/models/test_trie_softmax.py",
+    "tests/models/test_children_softmax.py",
 )
 QUICK = ("tests/decoding/test_beam.py", "tests/models/test_base.py", "tests/models/test_softmax.py")
 WORKERS = 4

@@ -25,8 +25,8 @@ SECONDS = 12.0
 """After which a measurement ends, however few steps it has, if it has one."""
 LEAST = 25.0
 """Seconds that must be left for a measurement to begin."""
-TRAINING = ["what", "device", "precision", "ms a step", "a second", "of what", "steps", "peak GPU memory, MiB"]
-DECODING = ["what", "device", "precision", "ms a user, 256 at once", "ms, one at a time", "peak GPU memory, MiB"]
+TRAINING = ["what", "device", "precision", "ms per step", "per second", "of what", "steps", "peak GPU memory, MiB"]
+DECODING = ["what", "device", "precision", "ms per user, 256 at once", "ms, one at a time", "peak GPU memory, MiB"]
 
 
 class EnoughError(Exception):
@@ -107,7 +107,7 @@ def prepare_speed(settings: Settings, report: Report) -> None:
     write_synthetic(*paths, users=users, items=items, asked=asked)
     sequences = read_features(paths[0]).catalogue.sequences
     report.notes.append(
-        f"A synthetic catalogue: {users:,} users, {items:,} items, {sequences.lengths.mean():.1f} interactions a user; "
+        f"A synthetic catalogue: {users:,} users, {items:,} items, {sequences.lengths.mean():.1f} per user; "
         f"decoding is for {asked:,} of the users."
     )
 

@@ -17,8 +17,8 @@ class AssignmentConfig(StageConfig):
     """What both ways of giving items codes take."""
 
     features: Path = option(
-        Path("features.h5"), "Features file; for published and random any file with items.", role="input", positional=True,
-        complete=".h5",
+        Path("features.h5"), "Features file; for published and random any file with items.", role="input",
+        positional=True, complete=".h5",
     )  # fmt: skip
     on_collision: str = option(
         "nearest",
