@@ -37,9 +37,9 @@ class BenchmarkConfig(StageConfig):
     )
     seed: int = option(0, "Added to every seed of the suite.", minimum=0)
     force: bool = option(False, "Overwrite an existing page. Steps that are done are never run again.", role="output")
-    jobs: int = option(
-        0, "Steps at the same time, each in a process of its own. [default: 1; with ray what the cluster has room for]",
-        role="runtime", minimum=0,
+    jobs: int | None = option(
+        None, "Steps at the same time, each in a process of its own. [default: 1; on Ray as many as there is room for]",
+        role="runtime", minimum=1,
     )  # fmt: skip
     executor: str = option(
         "", "Who runs the steps: local (this process), processes or ray (see --ray-address). [default: local, with "
@@ -72,7 +72,7 @@ def run(config: BenchmarkConfig, progress: Progress = SILENT) -> BenchmarkResult
     folder = config.output or Path(f"benchmark-{suite.name}")
     make_folder(folder)
     with locked(folder), make_executor(
-        config.executor, progress, jobs=config.jobs, device=config.device, threads=config.threads,
+        config.executor, progress, jobs=config.jobs or 0, device=config.device, threads=config.threads,
         address=config.ray_address,
     ) as executor:  # fmt: skip
         machine = Machine(folder=folder, device=config.device, threads=executor.threads, gpus=executor.gpus > 0)

@@ -112,6 +112,21 @@ def test_no_more_at_once_than_jobs(stubbed, monkeypatch):
     assert {record["status"] for _, record in stopped} == {"interrupted"}
 
 
+def test_a_time_budget_ends_what_has_begun(stubbed, monkeypatch):
+    """A minute passes with every step that ends: what two jobs have begun by the first one is ended."""
+    now, (_, runner, talk) = [0.0], stubbed(jobs=2)
+    runner.minutes, runner.clock, ends = 1, lambda: now[0], runner.executor.next
+
+    def tick():
+        now[0] += 60
+        return ends()
+
+    monkeypatch.setattr(runner.executor, "next", tick)
+    with runner.executor:
+        assert [outcome.status for outcome in runner.run()] == ["done", "done", *["left"] * 6]
+    assert talk.logs[-1] == "1 minutes are over: 6 cells are left for the next time"
+
+
 def test_gpus_are_shared_out(stubbed, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     made, runner, talk = stubbed(jobs=4)
@@ -224,8 +239,9 @@ def same(one: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_jobs_do_what_one_does(real, tmp_path):
+def test_two_jobs_do_what_one_does(real, tmp_path, capfd):
     alone, two = run(real(SMALL, "alone")), run(real(SMALL, "two", jobs=2))
+    assert "Traceback" not in capfd.readouterr().err, "processes end in peace"
     assert [cell["status"] for cell in two.cells] == ["done"] * 3
     assert {name: scores["ndcg@10"].values for name, scores in two.systems[""].items()} == {
         name: scores["ndcg@10"].values for name, scores in alone.systems[""].items()

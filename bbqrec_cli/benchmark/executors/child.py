@@ -53,6 +53,8 @@ def main() -> int:
         return INTERRUPTED if run_step(step, lines)["status"] == "interrupted" else 0
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:  # what is done must not be interrupted, and stdin is closed when stdout is
+        _ignore()
 
 
 def _watch() -> None:
@@ -65,9 +67,13 @@ def _watch() -> None:
 
 def _interrupt(*_: Any) -> None:
     """Once is enough: the checkpoint must not be interrupted."""
+    _ignore()
+    raise KeyboardInterrupt
+
+
+def _ignore() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
