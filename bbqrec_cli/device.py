@@ -56,14 +56,21 @@ def set_threads(threads: int) -> None:
         faiss.omp_set_num_threads(threads)
 
 
-def resolve_precision(name: str, device: torch.device) -> str:
-    """'fp32' or 'bf16'. `auto` takes bf16 where the hardware multiplies it (about 3 times faster on such CPUs)."""
+def resolve_precision(name: str, device: torch.device, *, large: bool = False) -> str:
+    """'fp32' or 'bf16'. `auto` takes bf16 on CPUs that multiply it (up to 3 times faster), and on GPUs for large models.
+
+    A recommender or tokenizer of the usual width is faster in fp32 on a GPU, where it waits for kernels to start
+    (docs/results/gpu.md).
+
+    Args:
+        large: a pretrained encoder runs.
+    """
     import torch
 
     if name != "auto":
         return name
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        return "bf16" if large and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type == "cpu":
         fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
         return "bf16" if fast else "fp32"

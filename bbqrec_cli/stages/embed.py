@@ -84,7 +84,7 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     set_threads(config.threads)
     began, dataset = time.perf_counter(), read_dataset(config.dataset)
     device = resolve_device(config.device)
-    precision = resolve_precision(config.precision, device)
+    precision = resolve_precision(config.precision, device, large=True)
     plan = choose_models(config, dataset, progress)
     encoders = {
         modality: load_encoder(modality, model, device=device, precision=precision, max_length=config.max_length)

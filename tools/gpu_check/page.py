@@ -76,7 +76,7 @@ def machine(settings: Settings) -> dict[str, str]:
     found["Python"] = platform.python_version()
     found["packages"] = ", ".join(f"{name} {installed[name]}" for name in sorted(packages))
     found["torch build"] = torch.__version__
-    found["commit"] = commit() or os.environ.get("BBQREC_COMMIT", "") or "not known"
+    found["commit"] = os.environ.get("BBQREC_COMMIT", "") or commit() or "not known"
     found["date"] = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
     return found
 
