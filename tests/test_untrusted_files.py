@@ -20,8 +20,11 @@ import pytest
 from h5py import h5d, h5g, h5i, h5p, h5s, h5t, h5z
 
 from bbqrec_cli import hdf5
+from bbqrec_cli.benchmark.graph import Machine, make_graph
+from bbqrec_cli.benchmark.suite import load_suite
 from bbqrec_cli.errors import BrokenFileError, UnsafeFileError, WrongKindError
 from bbqrec_cli.hdf5 import safety, store
+from bbqrec_cli.hdf5.schema import KINDS
 from bbqrec_cli.records import Catalogue, Dataset, Sequences
 
 MARKER = "s3cret-marker"
@@ -348,20 +351,21 @@ def odd_names(file, name):
 
 @pytest.fixture(scope="session")
 def files(files, tmp_path_factory):
-    """Those of conftest.py, the state of a benchmark, and a tokens file that new items can be appended to."""
+    """Those of conftest.py, those of a benchmark, and a tokens file that new items can be appended to."""
     from bbqrec_cli.stages.tokenize import TokenizeConfig
     from bbqrec_cli.stages.tokenize import run as tokenize
 
     made = tmp_path_factory.mktemp("more")
-    state = {"users": ["u0", "u1"], "cells": {"one": np.arange(2)}, "steps": {}, "results": {}}
+    state = {"data": {"s": {"users": ["u0", "u1"], "cells": {"one": np.arange(2)}}}, "steps": {}, "results": {}}
     hdf5.write_benchmark(made / "benchmark.h5", state)
+    hdf5.write_record(made / "record.h5", dict.fromkeys(KINDS["record"].attributes, ""))
     options = {"epochs": 1, "codebook_size": 4, "dim": 8}
     tokenize(
         TokenizeConfig(
             features=files["features"], output=made / "growing.h5", method="rqvae", options=options, threads=1
         )
     )
-    return files | {"benchmark": made / "benchmark.h5", "growing": made / "growing.h5"}
+    return files | {name: made / f"{name}.h5" for name in ("benchmark", "record", "growing")}
 
 
 @pytest.fixture
@@ -372,8 +376,8 @@ def attacked(files, monkeypatch) -> Callable[..., tuple[Path, str, str]]:
     def made(which: str, kind: str, to: str = "") -> tuple[Path, str, str]:
         path = Path(shutil.copy(files[kind], to or f"evil-{kind}.h5"))
         with h5py.File(path, "r+", libver=("v110", "v110")) as file:
-            name = "state/a|b" if kind == "checkpoint" else "users/id"
-            if which in REPLACING:
+            name = {"checkpoint": "state/a|b", "benchmark": "data/s/users"}.get(kind, "users/id")
+            if which in REPLACING and name in file:
                 del file[name]
             where, says = ATTACKS[which](file, name)
         return path, where, says
@@ -427,7 +431,7 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
     "recommend": ("model", ["recommend", "EVIL", "--user", "u0"]),
     "recommend --tokens": ("tokens", ["recommend", "MODEL", "--tokens", "EVIL", "--user", "u0"]),
     "benchmark, data": ("dataset", ["benchmark", "suite.toml", "-o", "work"]),
-    "benchmark, state": ("benchmark", ["benchmark", "suite.toml", "-o", "work"]),
+    "benchmark, record": ("record", ["benchmark", "suite.toml", "-o", "work"]),
     **{f"inspect, {kind}": (kind, ["inspect", "EVIL"]) for kind in ("dataset", "metrics", "checkpoint", "benchmark")},
 }  # fmt: skip
 """What is run -> the kind of the file with the attack, and the words; in capitals, files."""
@@ -442,12 +446,15 @@ def run(bbqrec, files, attacked, tokens):
     def made(which: str, command: str):
         kind, words = COMMANDS[command]
         writes = words[0] in ("embed", "tokenize", "train", "evaluate")
-        place = {"benchmark, state": "work/benchmark.h5"}.get(command, "")
-        place = "out.h5.checkpoint" if words[-1] == "--resume" else place
-        Path("work").mkdir()
+        place = "out.h5.checkpoint" if words[-1] == "--resume" else ""
+        if command == "benchmark, record":
+            Path("suite.toml").write_text(SUITE.format(data=files["dataset"]))
+            machine = Machine(folder=Path("work"), device="auto", threads=0)
+            place = next(iter(make_graph(load_suite("suite.toml"), machine).steps.values())).record
+            place.parent.mkdir(parents=True)
         path, where, says = attacked(which, kind, place)
-        data = path if command == "benchmark, data" else files["dataset"]
-        Path("suite.toml").write_text(SUITE.format(data=data))
+        if command == "benchmark, data":
+            Path("suite.toml").write_text(SUITE.format(data=path))
         named = files | {"evil": path}
         given = [str(named.get(word.lower(), word)) if word.isupper() else word for word in words]
         return bbqrec(*given, *(["-o", "out.h5"] if writes else []), "--json"), f"{path}: {where} {says}"
