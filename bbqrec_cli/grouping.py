@@ -25,7 +25,7 @@ class _Keys:
         self.values = np.zeros(rows, dtype=np.uint64)
         self.bits = 0
 
-    def fit(self, width: int) -> bool:
+    def has_room(self, width: int) -> bool:
         """Whether there is room for a column of `width` bits."""
         return self.bits + width <= KEY_BITS
 
@@ -85,7 +85,7 @@ def group_codes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     keys = _Keys(len(flat))
     for each in flat.T:
         column, width = _narrow(each)
-        if not keys.fit(width):
+        if not keys.has_room(width):
             keys.shorten()
         keys.append(column, width)
     return _ranks(keys.values)
@@ -112,7 +112,7 @@ def prefix_sizes(codes: np.ndarray) -> Iterator[np.ndarray]:
     for level in range(codes.shape[1]):
         for signal in range(codes.shape[2]):
             column, width = _narrow(codes[:, level, signal])
-            if not keys.fit(width):
+            if not keys.has_room(width):
                 yield from _counted(np.sort(keys.values), keys.bits, ends)
                 ends = []
                 keys.shorten()
@@ -128,7 +128,7 @@ def _counted(values: np.ndarray, bits: int, ends: list[int]) -> Iterator[np.ndar
         yield _run_lengths(values >> np.uint64(bits - end) if end < bits else values)
 
 
-def colliding(codes: np.ndarray) -> int:
+def count_colliding_items(codes: np.ndarray) -> int:
     """Items that share their whole row with another one. codes (I, ...)."""
     (sizes,) = prefix_sizes(codes.reshape(len(codes), 1, math.prod(codes.shape[1:])))
     return in_groups(sizes)

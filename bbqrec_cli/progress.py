@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 
-class Task(Protocol):
+class ProgressBar(Protocol):
     """A running bar of `total` steps."""
 
     def advance(self, steps: int = 1, **figures: float | str) -> None:
@@ -22,7 +22,7 @@ class Progress(Protocol):
     def warn(self, message: str) -> None:
         """A line that must not be missed; shown even with --quiet."""
 
-    def task(self, description: str, total: int | None) -> AbstractContextManager[Task]:
+    def task(self, description: str, total: int | None) -> AbstractContextManager[ProgressBar]:
         """A bar for a long step: `with progress.task("epoch 3", 120) as task: task.advance(loss=…)`."""
 
 
@@ -38,7 +38,7 @@ class _Silent:
     def warn(self, message: str) -> None:
         pass
 
-    def task(self, description: str, total: int | None) -> AbstractContextManager[Task]:
+    def task(self, description: str, total: int | None) -> AbstractContextManager[ProgressBar]:
         return nullcontext(_SilentTask())
 
 

@@ -13,10 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.cli.options import COMMANDS, TALK
+from bbqrec_cli.cli.options import COMMANDS, COMMON_FLAGS
 from bbqrec_cli.config import StageConfig, flag, load_toml, of_paper
 from bbqrec_cli.models.registry import MODELS
-from bbqrec_cli.recipes import FOLDER, about, names
+from bbqrec_cli.recipes import FOLDER, describe_recipe, names
 from bbqrec_cli.stages.tokenize import TokenizeConfig
 from bbqrec_cli.tokenizers.registry import TOKENIZERS
 
@@ -136,10 +136,11 @@ def first_table(name: str, heading: str = "") -> str:
 def cli() -> str:
     """docs/cli.md."""
     text = HEAD + "".join(section(name) for name in COMMANDS) + RECIPES
-    text += "".join(row(code(name), about(name)) for name in names()) + COMMON
+    text += "".join(row(code(name), describe_recipe(name)) for name in names()) + COMMON
     text += "".join(option_row(f, hint) for f, hint in declared(StageConfig))
     text += "".join(
-        row(code(flag(name) + ("" if kind is bool else " PATH")), "", said) for name, (kind, said) in TALK.items()
+        row(code(flag(name) + ("" if kind is bool else " PATH")), "", said)
+        for name, (kind, said) in COMMON_FLAGS.items()
     )
     return text + row(code("--help, -h"), "", "Show the help and exit.")
 

@@ -17,7 +17,14 @@ import numpy as np
 from bbqrec_cli.config import flag
 from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.errors import BBQRecError, DataError
-from bbqrec_cli.evaluation.alignment import Shared, neighbours, next_item_recall, overlap, shared, together
+from bbqrec_cli.evaluation.alignment import (
+    SharedInformation,
+    co_interaction_share,
+    nearest_items,
+    neighbour_overlap,
+    next_item_recall,
+    shared_information,
+)
 from bbqrec_cli.hdf5 import describe, read_features, read_tokens
 from bbqrec_cli.origin import commit
 from bbqrec_cli.records import Features, Sequences
@@ -45,7 +52,7 @@ class Study:
     options: str
     modality: str
     estimate: float
-    shared: Shared
+    shared: SharedInformation
     near: dict[str, Neighbourhood]
 
 
@@ -75,7 +82,7 @@ def study(path: Path, features: Features) -> list[Study]:
         found.append(
             Study(
                 name=path.stem, options=given(config), modality=modality, estimate=last,
-                shared=shared(specific, z, seed=SEED), near=near,
+                shared=shared_information(specific, z, seed=SEED), near=near,
             )
         )  # fmt: skip
     return found
@@ -92,12 +99,12 @@ def neighbourhoods(parts: dict[str, np.ndarray], rows: np.ndarray, features: Fea
     """parts: name -> (n, p) of the items `rows` (n,); 'x' is the content that the others are compared with."""
     split = leave_last_out(features.catalogue.sequences)
     items, found = features.catalogue.items, {}
-    of = {name: neighbours(values, K) for name, values in parts.items()}
+    of = {name: nearest_items(values, K) for name, values in parts.items()}
     for name, near in of.items():
         every = np.full((items, K), -1)
         every[rows] = rows[near]
         found[name] = Neighbourhood(
-            content=overlap(near, of["x"]), together=together(near, only(split.train, rows)),
+            content=neighbour_overlap(near, of["x"]), together=co_interaction_share(near, only(split.train, rows)),
             next_item=next_item_recall(every, split.validation),
         )  # fmt: skip
     return found

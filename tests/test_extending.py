@@ -111,8 +111,8 @@ def test_help_and_completion_know_them(place):
     assert "transitions: What most often follows the last item" in models
     assert "--popularity" in model
     code = (
-        "from bbqrec_cli.cli.completion import of; "
-        "print(of('models')('tr'), of('tokenizers')('nu'), of('sources')('mo'))"
+        "from bbqrec_cli.cli.completion import completer; "
+        "print(completer('models')('tr'), completer('tokenizers')('nu'), completer('sources')('mo'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=True,

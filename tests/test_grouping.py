@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bbqrec_cli.grouping import colliding, group_codes, prefix_sizes
+from bbqrec_cli.grouping import count_colliding_items, group_codes, prefix_sizes
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_against_unique_rows(shape, low, high):
     assert (token.dtype, sharing.dtype) == (np.int64, np.int64)
     np.testing.assert_array_equal(token, inverse.ravel())
     np.testing.assert_array_equal(sharing, counts)
-    assert colliding(codes) == counts[counts > 1].sum()
+    assert count_colliding_items(codes) == counts[counts > 1].sum()
     for depth, sizes in enumerate(prefix_sizes(codes), 1):
         _, expected = np.unique(codes[:, :depth].reshape(len(codes), -1), axis=0, return_counts=True)
         np.testing.assert_array_equal(sizes, expected)

@@ -22,7 +22,7 @@ from bbqrec_cli.errors import DataError, InterruptedRunError, MissingPackageErro
 from bbqrec_cli.records import Catalogue, Feature, Features, Sequences, Tokens, TrainedModel
 from bbqrec_cli.stages.tokenize import TokenizeConfig, run
 from bbqrec_cli.tokenizers.assignment.config import AssignmentResult
-from bbqrec_cli.tokenizers.base import Encoding, Sampling
+from bbqrec_cli.tokenizers.base import ContentTokenizer, SampleTokenizer
 from bbqrec_cli.tokenizers.registry import TOKENIZERS, build_tokenizer, tokenizer_config
 from bbqrec_cli.training import trainer
 
@@ -152,7 +152,7 @@ def test_the_file_gives_its_items_their_codes_again(config, features, method, op
     """What new items get their codes by: on the old ones it is what they have, with bits to spare for nothing."""
     tokens, _ = tokenize(config, tmp_path / "tokens.h5", on_collision="share")
     tokenizer = build_tokenizer(method, tokenizer_config(method, options))
-    if not isinstance(tokenizer, Encoding):
+    if not isinstance(tokenizer, ContentTokenizer):
         assert tokens.encoder is None
         return
     found = tokenizer.restore(tokens.codes, tokens.encoder, DEVICE)(features.features)
@@ -171,7 +171,7 @@ def test_the_file_gives_its_items_their_codes_again(config, features, method, op
 
 def test_a_sample_is_enough_or_refused(made, config, method, options, tmp_path):
     """All items get codes of the same kind; as many items as there are give the codes of them all."""
-    if not isinstance(build_tokenizer(method, tokenizer_config(method, options)), Sampling):
+    if not isinstance(build_tokenizer(method, tokenizer_config(method, options)), SampleTokenizer):
         with pytest.raises(UsageError, match=f"--fit-items .* {method}"):
             tokenize(config, tmp_path / "t.h5", fit_items=6)
         return

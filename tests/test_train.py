@@ -150,11 +150,11 @@ def test_more_minutes_for_a_resumed_run(stopped):
 
 
 def test_validation_users(config):
-    from bbqrec_cli.data.splits import leave_last_out, thinned
+    from bbqrec_cli.data.splits import leave_last_out, subsample_users
 
     held = leave_last_out(hdf5.read_catalogue(config.input).sequences).validation
-    assert thinned(held, 0) is held
-    assert thinned(held, 10).users.tolist() == list(range(0, 30, 3))
+    assert subsample_users(held, 0) is held
+    assert subsample_users(held, 10).users.tolist() == list(range(0, 30, 3))
 
 
 def test_the_command(bbqrec, files, tmp_path):

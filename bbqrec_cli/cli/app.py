@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from bbqrec_cli.cli.options import COMMANDS, Talk, interrupted
+from bbqrec_cli.cli.options import COMMANDS, CommandOutput, interrupted
 from bbqrec_cli.errors import (
     BBQRecError,
     DiskFullError,
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with a status of docs/scripting.md: 0, 1, 2, 3, 4 or 130."""
     signal.signal(signal.SIGTERM, _interrupt)
     arguments = sys.argv[1:] if arguments is None else arguments
-    Talk.console, Talk.json_output, Talk.verbose = None, "--json" in arguments, False
+    CommandOutput.console, CommandOutput.json_output, CommandOutput.verbose = None, "--json" in arguments, False
     sys.exit(_run(arguments))
 
 
@@ -95,23 +95,23 @@ def _run(arguments: list[str]) -> int:
         status = make_app(typed or arguments)(args=arguments, prog_name="bbqrec", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _say(interrupted())
+        return _report_error(interrupted())
     except BBQRecError as error:
-        return _say(error)
+        return _report_error(error)
     except SystemExit:  # rich, when the reader of --help has gone (`| head`)
         return 0
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "show"):  # Typer's own usage errors
-            return _usage(error)
-        if Talk.verbose:
+            return _usage_error(error)
+        if CommandOutput.verbose:
             import traceback
 
             traceback.print_exception(error)
         bug = f"a bug in bbqrec: {type(error).__name__}: {error}"
-        return _say(_lacking(error) or BBQRecError(bug, "run it again with --verbose and report it"))
+        return _report_error(_environment_error(error) or BBQRecError(bug, "run it again with --verbose and report it"))
 
 
-def _lacking(error: Exception) -> LackingError | None:
+def _environment_error(error: Exception) -> LackingError | None:
     """What the environment lacks, where that is what an exception of somebody else's code means."""
     said = str(error)
     if isinstance(error, MemoryError) or any(each in said.lower() for each in _NO_MEMORY):
@@ -126,19 +126,19 @@ def _lacking(error: Exception) -> LackingError | None:
     return None
 
 
-def _say(error: BBQRecError) -> int:
+def _report_error(error: BBQRecError) -> int:
     from bbqrec_cli.cli.console import Console
 
     if error.exit_code == InterruptedRunError.exit_code:
         # Whoever presses Ctrl-C again gets no traceback of what Python is tidying up.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-    (Talk.console or Console(json_output=Talk.json_output)).error(error)
+    (CommandOutput.console or Console(json_output=CommandOutput.json_output)).error(error)
     return error.exit_code
 
 
-def _usage(error: Any) -> int:
-    if Talk.json_output:
-        return _say(UsageError(error.format_message(), "bbqrec COMMAND --help"))
+def _usage_error(error: Any) -> int:
+    if CommandOutput.json_output:
+        return _report_error(UsageError(error.format_message(), "bbqrec COMMAND --help"))
     error.show()
     return 2

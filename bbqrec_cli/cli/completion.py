@@ -8,7 +8,7 @@ from pathlib import Path
 Complete = Callable[[str], list[str]]
 
 
-def of(what: str, choices: Sequence[str] = ()) -> Complete | None:
+def completer(what: str, choices: Sequence[str] = ()) -> Complete | None:
     """What completes an option. what: as `config.option` has it in `complete`; a suffix such as '.h5' means files."""
     if choices:
         return lambda incomplete: _starting(choices, incomplete)

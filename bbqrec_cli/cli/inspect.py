@@ -27,43 +27,43 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         lines.append(", ".join(f"{shapes[p]['shape'][0]:,} {what}" for what, p in COUNTED.items() if p in shapes))
         # A model's settings stand in its configuration too.
         about = {key: value for key, value in found["attributes"].items() if key not in ("settings", "origin")}
-        lines += [told(about), ran_on(found["attributes"].get("origin", {}))]
+        lines += [settings_text(about), origin_line(found["attributes"].get("origin", {}))]
         # Nor are the files it was made from said twice.
         made_from = {each["path"] for each in found["parents"]}
         own = {k: v for k, v in found["config"].items() if not (isinstance(v, str) and Path(v).name in made_from)}
-        lines.append(f"configuration: {told(own)}")
-        console.result(found, head, *filter(None, lines), "datasets:", grid(rows(shapes)))
+        lines.append(f"configuration: {settings_text(own)}")
+        console.result(found, head, *filter(None, lines), "datasets:", grid(dataset_rows(shapes)))
 
 
-def ran_on(origin: dict[str, Any]) -> str:
+def origin_line(origin: dict[str, Any]) -> str:
     """Where it was computed, as far as the file says so."""
     commit = f"commit {origin['commit'][:12]}" if origin.get("commit") else "a commit that is not known"
     return f"computed on {origin['device']} in {origin['precision']}, {commit}" if origin else ""
 
 
-def told(values: dict[str, Any]) -> str:
+def settings_text(values: dict[str, Any]) -> str:
     """'seed 0, levels 3, …'."""
-    return ", ".join(f"{key} {text(value)}" for key, value in flat(values))
+    return ", ".join(f"{key} {value_text(value)}" for key, value in flattened(values))
 
 
-def flat(values: dict[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+def flattened(values: dict[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
     """Tables as dotted names; what was not given is left out."""
     for key, value in values.items():
         if isinstance(value, dict):
             # The options of a method or a model, and the metrics, have names that say enough.
-            yield from flat(value, "" if key in ("options", "aggregates") else f"{within}{key}.")
+            yield from flattened(value, "" if key in ("options", "aggregates") else f"{within}{key}.")
         elif value not in (None, "", []):
             yield f"{within}{key}", value
 
 
-def text(value: Any) -> str:
+def value_text(value: Any) -> str:
     """Four digits of a number, a list as it is typed."""
     if isinstance(value, list):
-        return ",".join(map(text, value))
+        return ",".join(map(value_text, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def rows(datasets: dict[str, Any]) -> list[tuple[str, str, str]]:
+def dataset_rows(datasets: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(path, shape, type); neighbours that are alike share a row."""
     alike: dict[tuple[str, str, str], list[str]] = {}
     numbers: dict[str, int] = {}

@@ -33,7 +33,7 @@ COMMANDS = {
     "inspect": "Say what any bbqrec file is: kind, version, shapes, configuration, provenance.",
 }
 """All commands, in the order of the data's way, and what --help says of them."""
-TALK: dict[str, tuple[Any, str]] = {
+COMMON_FLAGS: dict[str, tuple[Any, str]] = {
     "config": (Path, "TOML file of options; flags win over it."),
     "json": (bool, "Print the result as one JSON object on stdout."),
     "quiet": (bool, "No progress, no notes."),
@@ -43,7 +43,7 @@ PANELS = {"input": "Files", "output": "Files", "model": "Options", "fit": "Optio
 """Role -> title of the panel in --help."""
 
 
-class Talk:
+class CommandOutput:
     """How the running command talks to people; `cli/app.py` reports errors through it."""
 
     console: Console | None = None
@@ -71,29 +71,32 @@ def command(
             from bbqrec_cli.cli.console import Console
             from bbqrec_cli.device import rank_of_environment
 
-            talk = {key: given.pop(key) for key in TALK}
+            common = {key: given.pop(key) for key in COMMON_FLAGS}
             # Of several processes one talks.
             silent = rank_of_environment() > 0
-            Talk.json_output, Talk.verbose = bool(talk["json"]), bool(talk["verbose"])
-            Talk.console = Console(
-                json_output=Talk.json_output, quiet=bool(talk["quiet"]) or silent, verbose=Talk.verbose, silent=silent
+            CommandOutput.json_output, CommandOutput.verbose = bool(common["json"]), bool(common["verbose"])
+            CommandOutput.console = Console(
+                json_output=CommandOutput.json_output,
+                quiet=bool(common["quiet"]) or silent,
+                verbose=CommandOutput.verbose,
+                silent=silent,
             )
             flags = {key: value for key, value in given.items() if value not in (None, [])}
-            values, file = {}, talk["config"]
+            values, file = {}, common["config"]
             if file:
                 values = read_toml(file, name, tuple(COMMANDS))
             # Caught here, since Typer would end the program without a word.
             try:
-                function(build(classes, name, flags, values, file=str(file)), Talk.console)
+                function(build(classes, name, flags, values, file=str(file)), CommandOutput.console)
             except KeyboardInterrupt:
                 raise interrupted() from None
             except BrokenPipeError:  # the reader of stdout has gone (`| head`): nothing to report, nobody to tell
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
         run.__doc__ = COMMANDS[name]
-        parameters = [*_parameters(classes, registry, chosen), *_talk_parameters()]
+        parameters = [*_parameters(classes, registry, chosen), *_common_parameters()]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        app.command(name, epilog=_others(registry, classes[-1], chosen))(run)
+        app.command(name, epilog=_other_methods(registry, classes[-1], chosen))(run)
         return function
 
     return register
@@ -176,7 +179,7 @@ def _fields(cls: type) -> list[tuple[dataclasses.Field, Any]]:
     return [(f, hints[f.name]) for f in dataclasses.fields(cls) if f.metadata.get("help")]
 
 
-def about(f: dataclasses.Field) -> str:
+def option_help(f: dataclasses.Field) -> str:
     """What --help says of a field: help, choices, default, and what the paper has."""
     meta, text = f.metadata, f.metadata["help"]
     if meta["choices"] and not all(c in text for c in meta["choices"]):
@@ -195,8 +198,8 @@ def _text(default: Any) -> str:
 # readable=False: whether a file can be read is the stage's to say, with the path, a hint and another exit status.
 def _parameter(f: dataclasses.Field, hint: Any, panel: str, *, hidden: bool = False) -> inspect.Parameter:
     meta, kind = f.metadata, _plain_type(hint)
-    text = about(f).replace("[", r"\[")  # else rich takes what stands in square brackets for a style
-    complete = completion.of(meta["complete"], meta["choices"])
+    text = option_help(f).replace("[", r"\[")  # else rich takes what stands in square brackets for a style
+    complete = completion.completer(meta["complete"], meta["choices"])
     common: dict[str, Any] = {"help": text, "show_default": False, "rich_help_panel": panel, "autocompletion": complete}
     if meta["positional"]:
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
@@ -210,13 +213,13 @@ def _parameter(f: dataclasses.Field, hint: Any, panel: str, *, hidden: bool = Fa
     return _make(f.name, kind, typer.Option(*names, **common, hidden=hidden, readable=False), None)
 
 
-def _talk_parameters() -> list[inspect.Parameter]:
+def _common_parameters() -> list[inspect.Parameter]:
     made = []
-    for name, (kind, text) in TALK.items():
+    for name, (kind, text) in COMMON_FLAGS.items():
         default = False if kind is bool else None
         info = typer.Option(
             flag(name), help=text, show_default=False, readable=False, rich_help_panel=PANELS["runtime"],
-            autocompletion=completion.of(".toml" if name == "config" else ""),
+            autocompletion=completion.completer(".toml" if name == "config" else ""),
         )  # fmt: skip
         made.append(_make(name, kind, info, default))
     return made
@@ -225,7 +228,7 @@ def _talk_parameters() -> list[inspect.Parameter]:
 _ARGUMENT = type(typer.Argument())
 
 
-def _others(registry: Any, config_class: type, chosen: str) -> str | None:
+def _other_methods(registry: Any, config_class: type, chosen: str) -> str | None:
     """A line for each method that --help does not show the options of."""
     if registry is None:
         return None

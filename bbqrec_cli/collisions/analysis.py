@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from bbqrec_cli.collisions.causes import Causes, causes
-from bbqrec_cli.collisions.depths import Depth, books_of, codebooks, depths, largest_groups
-from bbqrec_cli.collisions.duplicates import DUPLICATE, VICTIM, Duplicates, verdicts
+from bbqrec_cli.collisions.depths import Depth, codebook_figures, codebooks, depths, largest_groups
+from bbqrec_cli.collisions.duplicates import DUPLICATE, VICTIM, Duplicates, judge_duplicates
 from bbqrec_cli.collisions.near import Near, near_items
-from bbqrec_cli.collisions.neighbours import Kept, alike_by_depth, kept_neighbours, unit
+from bbqrec_cli.collisions.neighbours import NeighbourRecall, cosine_by_depth, neighbour_recall, unit
 from bbqrec_cli.collisions.usage import Codebook
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.records import Codes, Feature
@@ -88,7 +88,7 @@ class Analysis:
     groups: list[Group]
     near: Near | None
     near_items: list[list[dict[str, str]]]
-    neighbours: list[Kept]
+    neighbours: list[NeighbourRecall]
     alike: dict[str, list[float | None]]
     counts: dict[tuple[str, int], np.ndarray]
 
@@ -134,20 +134,20 @@ def analyse(ids: Ids, settings: Settings, progress: Progress = SILENT) -> Analys
     counts = codebooks(codes.codes, signals, codes.codebook_size, present)
     rows = sampled(len(codes.codes), settings)
     near = _near(ids, settings, rows, progress)
-    kept: list[Kept] = []
+    kept: list[NeighbourRecall] = []
     if codes.item_vectors is not None and ids.features:
-        kept = kept_neighbours(
+        kept = neighbour_recall(
             ids.features, codes.item_vectors, signals, k=settings.neighbours, rows=rows, progress=progress
         )
-    judged, verdict = verdicts(codes.codes, ids.titles, ids.features)
+    judged, verdict = judge_duplicates(codes.codes, ids.titles, ids.features)
     return Analysis(
         input=ids.label, method=codes.method, signals=signals, codebook_size=codes.codebook_size,
-        items=len(codes.codes), depths=depths(codes.codes, counts), codebooks=books_of(counts),
+        items=len(codes.codes), depths=depths(codes.codes, counts), codebooks=codebook_figures(counts),
         causes=causes(codes.codes, signals, present), duplicates=judged,
         groups=[_group(ids, each, verdict, present) for each in largest_groups(codes.codes, settings.groups)],
         near=near, near_items=[[ids.about(p.first), ids.about(p.second)] for p in near.closest] if near else [],
         neighbours=kept, counts=counts,
-        alike={name: alike_by_depth(codes.codes, feature) for name, feature in ids.features.items()},
+        alike={name: cosine_by_depth(codes.codes, feature) for name, feature in ids.features.items()},
     )  # fmt: skip
 
 

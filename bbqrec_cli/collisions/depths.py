@@ -52,7 +52,7 @@ def codebooks(
 
 def depths(codes: np.ndarray, counts: dict[tuple[str, int], np.ndarray]) -> list[Depth]:
     """The figures of every depth. codes (I, L, M); counts: as from `codebooks`."""
-    found, above, books = [], np.array([len(codes)]), books_of(counts)
+    found, above, books = [], np.array([len(codes)]), codebook_figures(counts)
     for depth, sizes in enumerate(prefix_sizes(codes), 1):
         times = np.bincount(sizes)
         children = _children(above, sizes)
@@ -70,7 +70,7 @@ def depths(codes: np.ndarray, counts: dict[tuple[str, int], np.ndarray]) -> list
     return found
 
 
-def books_of(counts: dict[tuple[str, int], np.ndarray]) -> list[Codebook]:
+def codebook_figures(counts: dict[tuple[str, int], np.ndarray]) -> list[Codebook]:
     """The figures of every codebook; counts: as from `codebooks`."""
     return [codebook(each, signal=signal, level=level) for (signal, level), each in counts.items()]
 

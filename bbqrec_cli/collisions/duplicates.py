@@ -33,7 +33,7 @@ class Duplicates:
     same_features: int | None
 
 
-def verdicts(
+def judge_duplicates(
     codes: np.ndarray, titles: Sequence[str], features: Mapping[str, Feature]
 ) -> tuple[Duplicates, np.ndarray]:
     """The counts, and a verdict (I,) on each item.

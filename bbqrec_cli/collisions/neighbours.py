@@ -19,7 +19,7 @@ TIE = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class NeighbourRecall:
     """recall: of the k nearest neighbours of a feature (by cosine), the share that is among the k nearest of `vectors`:
     'all', the whole quantised vector, or the part of one signal; chance: the same for a random order; asked: items."""
 
@@ -31,10 +31,10 @@ class Kept:
     chance: float
 
 
-def kept_neighbours(
+def neighbour_recall(
     features: Mapping[str, Feature], vectors: np.ndarray, signals: tuple[str, ...], *,
     k: int, rows: np.ndarray, progress: Progress = SILENT,
-) -> list[Kept]:  # fmt: skip
+) -> list[NeighbourRecall]:  # fmt: skip
     """The whole vectors for every feature, and for a signal of the feature's name its own part.
 
     Args:
@@ -57,7 +57,7 @@ def kept_neighbours(
         for part, values in parts.items():
             recall = _recall(unit(feature.values[here]), unit(values), k=k_here, rows=asked, progress=progress)
             found.append(
-                Kept(
+                NeighbourRecall(
                     feature=name, vectors=part, k=k_here, asked=len(asked), recall=recall,
                     chance=k_here / (len(here) - 1),
                 )
@@ -96,7 +96,7 @@ def nearest_mask(values: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
     return (above + tied * share).astype(np.float32)
 
 
-def alike_by_depth(codes: np.ndarray, feature: Feature) -> list[float | None]:
+def cosine_by_depth(codes: np.ndarray, feature: Feature) -> list[float | None]:
     """Mean cosine of a feature between two items that share the first 0, 1, …, L levels; None where no two do.
 
     The cosines of all pairs of n unit vectors sum to (|Σ x|² - n) / 2.

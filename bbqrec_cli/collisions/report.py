@@ -15,7 +15,7 @@ from bbqrec_cli.pages.page import Page, Section
 from bbqrec_cli.pages.tables import Table, make
 
 
-def page_of(
+def collisions_page(
     every: Sequence[Analysis], pairs: Sequence[tuple[str, str, Agreement]], *,
     command: str, origin: Mapping[str, Any], plots: bool,
 ) -> Page:  # fmt: skip
@@ -35,18 +35,19 @@ def page_of(
     where = make("Where the numbers come from", ("what", "value"), list(made.items()), left=2)
     return Page(
         title="Semantic IDs of " + ", ".join(found.input for found in every), command=command,
-        headline=" ".join(headline(found) for found in every), sections=[*together, *sections, Section(table=where)],
-        summary=" ".join(summary(found) for found in every),
+        headline=" ".join(collisions_headline(found) for found in every),
+        sections=[*together, *sections, Section(table=where)],
+        summary=" ".join(ids_summary(found) for found in every),
     )  # fmt: skip
 
 
-def headline(found: Analysis) -> str:
+def collisions_headline(found: Analysis) -> str:
     """The main outcome in a sentence."""
     share = tables.share(found.colliding_items, found.items)
     return f"{found.input}: {found.colliding_items:,} of {found.items:,} items ({share}) share their whole ID."
 
 
-def summary(found: Analysis) -> str:
+def ids_summary(found: Analysis) -> str:
     """What the IDs are, in a sentence."""
     signals = f"signal{'s' if len(found.signals) > 1 else ''} {', '.join(found.signals)}"
     return (

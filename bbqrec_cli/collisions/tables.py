@@ -169,7 +169,7 @@ def groups_table(found: Analysis) -> Table:
     columns = ("semantic ID", "which", "items", *(("duplicates",) if judged else ()), *found.alike)
     rows = [
         (
-            code_text(group.code), named(group), group.size, *((group.duplicates,) if judged else ()),
+            code_text(group.code), group_members(group), group.size, *((group.duplicates,) if judged else ()),
             *(digits(group.cosine[name], 2) for name in found.alike),
         )
         for group in found.groups
@@ -219,7 +219,7 @@ def code_text(code: list[list[int]]) -> str:
     return " ".join(",".join(map(str, level)) for level in code)
 
 
-def named(group: Group) -> str:
+def group_members(group: Group) -> str:
     """The first items by title, or by id where there is none; what they lack."""
     names = [shortened(each["title"] or each["id"]) for each in group.items[:NAMES]]
     more = f"; and {group.size - NAMES:,} more" if group.size > NAMES else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def core(users: np.ndarray, items: np.ndarray, *, min_user: int, min_item: int) -> np.ndarray:
+def k_core(users: np.ndarray, items: np.ndarray, *, min_user: int, min_item: int) -> np.ndarray:
     """Which interactions are left when every user has `min_user` and every item `min_item` of them.
 
     Interactions are counted, not distinct partners: who takes an item five times has five.

@@ -14,7 +14,7 @@ def new_item_rows(old: Catalogue, new: Catalogue) -> np.ndarray:
     return np.flatnonzero(old.item_ids.rows(new.item_ids) < 0)
 
 
-def merged(old: Catalogue, new: Catalogue) -> Catalogue:
+def merge_catalogues(old: Catalogue, new: Catalogue) -> Catalogue:
     """Both catalogues' items; what both have is described as in `new`. Users and sequences are those of `new` where it
     has users, else those of `old`."""
     rows = new_item_rows(old, new)

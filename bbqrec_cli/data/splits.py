@@ -71,7 +71,7 @@ def _held_out(sequences: Sequences, users: np.ndarray, *, back: int, history: in
     return HeldOut(users=users, histories=histories.astype(np.int64), targets=sequences.items[target].astype(np.int64))
 
 
-def thinned(held: HeldOut, users: int) -> HeldOut:
+def subsample_users(held: HeldOut, users: int) -> HeldOut:
     """About `users` of the held-out users, evenly taken; all of them for 0."""
     return held.every(max(1, len(held.users) // users)) if users else held
 

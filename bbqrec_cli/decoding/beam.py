@@ -22,7 +22,7 @@ Beam w grew out of beam parent[w] of the step before by codes[w]; at level 0 the
 
 
 @dataclass(frozen=True, eq=False)
-class Alive:
+class Permitted:
     """Which nodes still lead to an item that may be recommended to a user."""
 
     trie: Trie
@@ -34,7 +34,7 @@ class Alive:
     """(I + 1,) how many allowed items stand before each place of the trie's order."""
 
     @classmethod
-    def of(cls, trie: Trie, allowed: Tensor | None, exclude: Tensor | None, users: int) -> Alive:
+    def of(cls, trie: Trie, allowed: Tensor | None, exclude: Tensor | None, users: int) -> Permitted:
         """From `Wanted.allowed` and `Wanted.exclude` (B, S) item rows, PAD = none."""
         device = trie.order.device
         if allowed is None:
@@ -74,7 +74,7 @@ class Trace:
     nodes: list[Tensor] = field(default_factory=list)
     scores: list[Tensor] = field(default_factory=list)
 
-    def note(self, nodes: Tensor, kept: Tensor, total: Tensor, best: Tensor) -> None:
+    def record(self, nodes: Tensor, kept: Tensor, total: Tensor, best: Tensor) -> None:
         """After a level: nodes and scores (B, W) of the beams, which are the columns `best` of `total` (B, n)."""
         self.nodes.append(nodes)
         self.scores.append(kept)
@@ -88,7 +88,7 @@ class Trace:
 
 
 def beam_search(
-    trie: Trie, step: Step, *, width: int, k: int, alive: Alive, over_children: bool, trace: Trace | None = None
+    trie: Trie, step: Step, *, width: int, k: int, permitted: Permitted, over_children: bool, trace: Trace | None = None
 ) -> tuple[Tensor, Tensor]:
     """The K most probable items of each user; equal scores in the order of the codes.
 
@@ -102,7 +102,7 @@ def beam_search(
         items (B, K) rows, best first, -1 where fewer are permitted; scores (B, K) log-probabilities, -inf there. Items
         that share an ID stand one after the other, in the order of their rows.
     """
-    width, users = max(width, k), len(alive.excluded)
+    width, users = max(width, k), len(permitted.excluded)
     nodes = parent = torch.zeros(users, 1, dtype=torch.int64, device=trie.order.device)
     codes = nodes.unsqueeze(2).expand(-1, -1, trie.signals)
     score = torch.zeros_like(nodes, dtype=torch.float32)
@@ -110,17 +110,17 @@ def beam_search(
         logits, own = step(level, parent, codes)
         children, found = child_log_probabilities(trie, level, nodes, logits, over_children, own)
         flat, total = children.flatten(1), (score.unsqueeze(2) + found).flatten(1)
-        total = total.masked_fill(~alive.nodes(level + 1, flat), -torch.inf)
-        best = ranks(total, flat).topk(min(width, total.shape[1]), dim=1).indices
+        total = total.masked_fill(~permitted.nodes(level + 1, flat), -torch.inf)
+        best = sort_keys(total, flat).topk(min(width, total.shape[1]), dim=1).indices
         nodes, score, parent = flat.gather(1, best), total.gather(1, best), best // children.shape[2]
         codes = trie.codes(level)[nodes]
         if trace is not None:
-            trace.note(nodes, score, total, best)
-    return _items(trie, nodes, score, alive, k)
+            trace.record(nodes, score, total, best)
+    return _items(trie, nodes, score, permitted, k)
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class PathLevel:
     """A level on the way to given items (B, A): what could follow there, and what does. At level 0, X is 1, else A."""
 
     logits: Tensor
@@ -138,7 +138,7 @@ class Place:
         return self.found.expand(-1, self.chosen.shape[1], -1).gather(2, self.chosen.unsqueeze(2)).squeeze(2)
 
 
-def follow(trie: Trie, step: Step, items: Tensor, *, over_children: bool) -> Iterator[Place]:
+def follow_path(trie: Trie, step: Step, items: Tensor, *, over_children: bool) -> Iterator[PathLevel]:
     """Level by level to the items (B, A), by the steps of a search that goes nowhere else."""
     users, count = items.shape
     nodes = parent = items.new_zeros(users, 1)
@@ -147,32 +147,32 @@ def follow(trie: Trie, step: Step, items: Tensor, *, over_children: bool) -> Ite
         logits, own = step(level, parent, codes)
         children, found = child_log_probabilities(trie, level, nodes, logits, over_children, own)
         below = trie.node(level + 1)[items]
-        yield Place(logits, children, found, below - trie.child_bounds(level)[nodes])
+        yield PathLevel(logits, children, found, below - trie.child_bounds(level)[nodes])
         parent = nodes.expand(-1, count) if not level else torch.arange(count, device=items.device).expand(users, -1)
         nodes, codes = below, trie.codes(level)[below]
 
 
 def item_log_probabilities(trie: Trie, step: Step, items: Tensor, *, over_children: bool) -> Tensor:
     """log P of the items (B, A), (B, A) float32: what a beam that finds them says."""
-    places = follow(trie, step, items, over_children=over_children)
+    places = follow_path(trie, step, items, over_children=over_children)
     return torch.stack([place.log_probability for place in places]).sum(0)
 
 
 def best_items(trie: Trie, items: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The K best of the items (B, n) by their scores (B, n), PAD = none: as `beam_search` answers."""
     scores = scores.masked_fill(items < 0, -torch.inf)
-    at = ranks(scores, trie.place[items.clamp(min=0)]).topk(min(k, items.shape[1]), dim=1).indices
+    at = sort_keys(scores, trie.place[items.clamp(min=0)]).topk(min(k, items.shape[1]), dim=1).indices
     best = scores.gather(1, at)
-    return filled(items.gather(1, at).masked_fill(best == -torch.inf, -1), best, k)
+    return pad_answer(items.gather(1, at).masked_fill(best == -torch.inf, -1), best, k)
 
 
-def filled(items: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def pad_answer(items: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Items and scores (B, n), n ≤ K, as an answer of K: -1 and -inf where nothing is left."""
     missing = (0, k - items.shape[1])
     return pad(items, missing, value=-1), pad(scores, missing, value=-torch.inf)
 
 
-def ranks(scores: Tensor, nodes: Tensor) -> Tensor:
+def sort_keys(scores: Tensor, nodes: Tensor) -> Tensor:
     """Integers in the order of the float32 scores, and of the nodes (the lower is the better) where these are equal."""
     bits = (scores + 0.0).view(torch.int32)
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
@@ -200,16 +200,16 @@ def child_log_probabilities(
     return children, found - found.logsumexp(2, keepdim=True) if over_children else found
 
 
-def _items(trie: Trie, leaves: Tensor, score: Tensor, alive: Alive, k: int) -> tuple[Tensor, Tensor]:
+def _items(trie: Trie, leaves: Tensor, score: Tensor, permitted: Permitted, k: int) -> tuple[Tensor, Tensor]:
     """The leaves' permitted items, in the leaves' order."""
     bounds = trie.bounds(trie.levels)
     start, count = bounds[leaves], bounds[leaves + 1] - bounds[leaves]
     offset = torch.arange(int(count.max()), device=leaves.device)
     real = (offset < count.unsqueeze(2)) & (score > -torch.inf).unsqueeze(2)
     places = torch.where(real, start.unsqueeze(2) + offset, 0).flatten(1)
-    real = real.flatten(1) & alive.places(places)
+    real = real.flatten(1) & permitted.places(places)
     scores = score.unsqueeze(2).expand(-1, -1, len(offset)).flatten(1)
     keep = (~real).to(torch.uint8).argsort(dim=1, stable=True)[:, :k]
     items = torch.where(real, trie.order[places], -1).gather(1, keep)
     best = torch.where(real, scores, -torch.inf).gather(1, keep)
-    return filled(items, best, k)
+    return pad_answer(items, best, k)

@@ -111,7 +111,7 @@ def encode_inputs(
     Returns:
         values (I, d), zero where there is no input; readable (I,), False only for inputs that could not be read.
     """
-    batches = like_length(inputs, batch_size)
+    batches = batches_by_length(inputs, batch_size)
     partial = checkpoint.partials.get(modality)
     done = partial.batches if partial else 0
     with checkpoint.saving(), checkpoint.progress.task(f"{modality}: {encoder.name}", len(batches)) as task:
@@ -129,7 +129,7 @@ def encode_inputs(
     return partial
 
 
-def like_length(inputs: Sequence[Any], batch_size: int) -> list[np.ndarray]:
+def batches_by_length(inputs: Sequence[Any], batch_size: int) -> list[np.ndarray]:
     """Rows of the inputs that are there, in batches; longest first, so that memory runs out at once or never."""
     there = [row for row in range(len(inputs)) if inputs[row]]
     order = sorted(there, key=lambda row: -len(inputs[row]))

@@ -24,7 +24,7 @@ BLOCK = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shared:
+class SharedInformation:
     """What z̄ and z have in common on items that the estimators were not fitted on.
 
     information: a lower bound of the mutual information in nats (Donsker–Varadhan, the bound of MINE); shuffled: the
@@ -37,12 +37,12 @@ class Shared:
     explained: float
 
 
-def shared(first: np.ndarray, second: np.ndarray, *, seed: int) -> Shared:
+def shared_information(first: np.ndarray, second: np.ndarray, *, seed: int) -> SharedInformation:
     """first (n, p), second (n, q), rows of the same items. 60% of the items fit, 20% stop the fit, 20% are measured."""
     order = numpy_generator(seed, "alignment").permutation(len(first))
     parts = np.split(order, [int(0.6 * len(first)), int(0.8 * len(first))])
     broken = second[numpy_generator(seed, "alignment", "broken").permutation(len(second))]
-    return Shared(
+    return SharedInformation(
         information=mine(first, second, parts, seed=seed), shuffled=mine(first, broken, parts, seed=seed),
         explained=ridge_explained(second, first, parts),
     )  # fmt: skip
@@ -128,7 +128,7 @@ def ridge_explained(target: np.ndarray, given: np.ndarray, parts: list[np.ndarra
     return explained(max(tried, key=lambda weights: explained(weights, stop)), measured)
 
 
-def neighbours(vectors: np.ndarray, k: int) -> np.ndarray:
+def nearest_items(vectors: np.ndarray, k: int) -> np.ndarray:
     """The k items most alike by cosine, nearest first, an item never its own. vectors (n, p) -> (n, k) int64."""
     table = normalize(torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32)), dim=1)
     found = []
@@ -140,13 +140,13 @@ def neighbours(vectors: np.ndarray, k: int) -> np.ndarray:
     return torch.cat(found).numpy() if found else np.empty((0, k), dtype=np.int64)
 
 
-def overlap(first: np.ndarray, second: np.ndarray) -> float:
+def neighbour_overlap(first: np.ndarray, second: np.ndarray) -> float:
     """Mean share of an item's k neighbours in `first` (n, k) that are among its k in `second` (n, k)."""
     same = (first[:, :, None] == second[:, None, :]).any(axis=2)
     return float(same.mean()) if same.size else 0.0
 
 
-def together(found: np.ndarray, sequences: Sequences) -> float:
+def co_interaction_share(found: np.ndarray, sequences: Sequences) -> float:
     """Mean share of an item's neighbours (n, k) that some user took as well as it, over items that have a companion."""
     from scipy.sparse import csr_array
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bbqrec_cli.data.batches import Batch, held_out_batches
 from bbqrec_cli.data.splits import HeldOut
-from bbqrec_cli.decoding.beam import Alive, Place, Step, Trace, beam_search, follow
+from bbqrec_cli.decoding.beam import PathLevel, Permitted, Step, Trace, beam_search, follow_path
 from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.device import autocast
 from bbqrec_cli.evaluation.metrics import aggregate, rank_of_target
@@ -133,17 +133,17 @@ class _Case:
         """Sums over users of nll, accuracy, entropy and choices, (L, 1 + M, 4)."""
         model, asked = self.model, self.targets.unsqueeze(1)
         step = model.stepper(self.encoded, self.batch.mask)
-        places = follow(model.trie, step, asked, over_children=model.over_children)
+        places = follow_path(model.trie, step, asked, over_children=model.over_children)
         return np.array([self._of_level(level, place) for level, place in enumerate(places)])
 
-    def _of_level(self, level: int, place: Place) -> list[list[float]]:
+    def _of_level(self, level: int, place: PathLevel) -> list[list[float]]:
         tuples, wanted = place.found[:, 0], self.model.codes[self.targets, level]
         rows = [[*_judged(tuples, place.chosen[:, 0]), float((tuples > -torch.inf).sum())]]
         for log_p, code in zip(self._signals(level, place), wanted.unbind(1), strict=True):
             rows.append([*_judged(log_p, code), 0.0])
         return rows
 
-    def _signals(self, level: int, place: Place) -> list[Tensor]:
+    def _signals(self, level: int, place: PathLevel) -> list[Tensor]:
         """log P of each signal's codes, M of (B, N)."""
         if not self.model.over_children:
             return list(place.logits[:, 0].log_softmax(2).unbind(1))
@@ -157,7 +157,7 @@ class _Case:
         model, trace = self.model, Trace(torch.full((len(mask),), -torch.inf, device=mask.device))
         items, _ = beam_search(
             model.trie, model.stepper(encoded, mask), width=width, k=width, over_children=model.over_children,
-            alive=Alive.of(model.trie, None, None, len(mask)), trace=trace,
+            permitted=Permitted.of(model.trie, None, None, len(mask)), trace=trace,
         )  # fmt: skip
         return items, trace
 

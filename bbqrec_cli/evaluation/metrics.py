@@ -25,7 +25,7 @@ def ndcg_at_k(ranks: np.ndarray, k: int) -> np.ndarray:
     return np.where((ranks > 0) & (ranks <= k), 1 / np.log2(1 + np.maximum(ranks, 1)), 0).astype(np.float32)
 
 
-def per_user(ranks: np.ndarray, ks: Iterable[int]) -> dict[str, np.ndarray]:
+def per_user_metrics(ranks: np.ndarray, ks: Iterable[int]) -> dict[str, np.ndarray]:
     """{'recall@5': every user's (B,), 'ndcg@5': …} for each k."""
     found: dict[str, np.ndarray] = {}
     for k in ks:
@@ -35,12 +35,12 @@ def per_user(ranks: np.ndarray, ks: Iterable[int]) -> dict[str, np.ndarray]:
 
 def aggregate(ranks: np.ndarray, ks: Iterable[int]) -> dict[str, float]:
     """{'recall@5': mean over users, 'ndcg@5': …} for each k; 0 without users."""
-    return {name: float(values.mean()) if len(values) else 0.0 for name, values in per_user(ranks, ks).items()}
+    return {name: float(values.mean()) if len(values) else 0.0 for name, values in per_user_metrics(ranks, ks).items()}
 
 
 def intervals(ranks: np.ndarray, ks: Iterable[int], *, seed: int) -> dict[str, tuple[float, float]]:
     """Bootstrap intervals of the same means."""
-    return {name: bootstrap_interval(values, seed=seed) for name, values in per_user(ranks, ks).items()}
+    return {name: bootstrap_interval(values, seed=seed) for name, values in per_user_metrics(ranks, ks).items()}
 
 
 def bootstrap_interval(

@@ -33,13 +33,13 @@ MOST_PARTS = 1000
 LONGEST_NAME = 1024
 """Bytes."""
 
-_A_TEXT = 64
+_TEXT_OVERHEAD = 64
 """Bytes that a Python string takes beside its characters, with its place in a list."""
-_A_VARIABLE = 128
+_VARIABLE_OVERHEAD = 128
 """The same for a value of variable length, which is an array or bytes before that."""
-_A_CHUNK = 4096
+_CHUNK_OVERHEAD = 4096
 """Bytes that HDF5 takes for a chunk while a dataset is read, whatever is in it."""
-_DECODED = 4
+_JSON_FACTOR = 4
 """A text of JSON takes several times its length when it is decoded."""
 
 _SHOWN = 200
@@ -61,7 +61,7 @@ def check_safe(file: h5py.File, path: Path) -> Allowance:
         OSError, RuntimeError, KeyError, ValueError, TypeError: a damaged file.
     """
     size = max(1, path.stat().st_size)
-    look = _Look(path, size)
+    look = _Inspection(path, size)
     todo: list[tuple[str, int, h5g.GroupID]] = [("", 0, h5g.open(file.id, b"/"))]
     while todo:
         name, depth, group = todo.pop()
@@ -105,7 +105,7 @@ class Allowance:
 
 
 @dataclass
-class _Look:
+class _Inspection:
     """What was seen of a file: addresses of groups, how many objects, the memory that all takes, and the most of it."""
 
     path: Path
@@ -176,8 +176,8 @@ class _Look:
         shape, chunk = found.get_space().shape or (), made.get_chunk() if layout == h5d.CHUNKED else ()
         cost = max(math.prod(shape), math.prod(chunk or (0,))) * _bytes_each(kind)
         if chunk:
-            cost += _A_CHUNK * math.prod(-(-length // part) for length, part in zip(shape, chunk, strict=True))
-        self.charge(name, cost * (_DECODED if name.startswith("attributes/") else 1))
+            cost += _CHUNK_OVERHEAD * math.prod(-(-length // part) for length, part in zip(shape, chunk, strict=True))
+        self.charge(name, cost * (_JSON_FACTOR if name.startswith("attributes/") else 1))
 
     def filters(self, name: str, made: h5p.PropDCID, known: Collection[int]) -> None:
         """Known ones, each once, and compression once: twice, it makes a million bytes of one."""
@@ -207,7 +207,7 @@ class _Look:
                 self.refuse(where, f"has {values * kind.get_size():,} bytes; {LARGEST_ATTRIBUTE:,} are the limit")
             if _is_variable(kind):
                 # Its length is not known: each value may be as long as the file.
-                self.charge(where, _DECODED * values * self.size)
+                self.charge(where, _JSON_FACTOR * values * self.size)
 
     def type(self, name: str, kind: h5t.TypeID) -> None:
         """No references, no named types, nothing of variable length inside something else, nothing unknown."""
@@ -258,9 +258,9 @@ def _is_variable(kind: h5t.TypeID) -> bool:
 def _bytes_each(kind: h5t.TypeID) -> int:
     """Bytes that a value takes in memory; of variable length: what it takes beside its content."""
     if _is_variable(kind):
-        return _A_VARIABLE
+        return _VARIABLE_OVERHEAD
     # Python keeps each text of one character, and the empty one, once.
-    beside = (_A_TEXT if kind.get_size() > 1 else 8) if kind.get_class() == h5t.STRING else 0
+    beside = (_TEXT_OVERHEAD if kind.get_size() > 1 else 8) if kind.get_class() == h5t.STRING else 0
     return kind.get_size() + beside
 
 

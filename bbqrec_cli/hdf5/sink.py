@@ -78,7 +78,7 @@ class Sink:
     """A file object over `partial`, for h5py's file-object driver; a context manager that syncs and closes it.
 
     The first OSError of a write is kept, whatever is written after it is dropped. Ctrl-C and SIGTERM wait. Both are
-    raised by `between`, and at the context's end.
+    raised by `raise_pending`, and at the context's end.
 
     Args:
         output: the file that `partial` is to become, for the errors.
@@ -146,7 +146,7 @@ class Sink:
     def flush(self) -> None:
         """Nothing is buffered here."""
 
-    def between(self) -> None:
+    def raise_pending(self) -> None:
         """Called where HDF5 is not in the middle of something.
 
         Raises:
@@ -175,7 +175,7 @@ class Sink:
             self._stream.close()
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
-        self.between()
+        self.raise_pending()
 
 
 def write_error(path: Path, error: OSError) -> Exception:

@@ -83,7 +83,7 @@ def write(
     with replacing(path, partial), sink, h5py.File(sink, "w", libver=_LIBVER) as file:
         for name, value in datasets.items():
             _write_dataset(file, name, value)
-            sink.between()
+            sink.raise_pending()
         for key, text in root.items():
             _write_attribute(file, key, text)
         _check(file, partial, kind)

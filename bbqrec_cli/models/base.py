@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bbqrec_cli.data.batches import Batch, Batches, WindowBatches
 from bbqrec_cli.data.splits import HISTORY
-from bbqrec_cli.decoding.beam import filled
+from bbqrec_cli.decoding.beam import pad_answer
 from bbqrec_cli.records import Sequences
 
 
@@ -104,7 +104,7 @@ def top_items(scores: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor]:
     k = min(wanted.k, scores.shape[1])
     parts = [_first(part, k) for part in scores.split(max(1, CELLS // max(1, scores.shape[1])))]
     items, best = (torch.cat(column) for column in zip(*parts, strict=True))
-    return filled(items.masked_fill(best == -torch.inf, -1), best, wanted.k)
+    return pad_answer(items.masked_fill(best == -torch.inf, -1), best, wanted.k)
 
 
 def _first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ class CodeDecoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(width, heads=heads, dropout=dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
-    def remember(self, memory: Tensor) -> list[Tensor]:
+    def history_keys_values(self, memory: Tensor) -> list[Tensor]:
         """Keys and values of the history (B, K, D), a layer each: once a user, however many queries or beams look."""
         return [layer.cross.keys_values(memory) for layer in self._layers()]
 
@@ -79,7 +79,7 @@ class CodeDecoder(nn.Module):
         return cast(list[DecoderLayer], list(self.layers))
 
 
-def of_beams(past: list[Tensor], parent: Tensor) -> list[Tensor]:
+def select_beams(past: list[Tensor], parent: Tensor) -> list[Tensor]:
     """`past` of the beams that grew out of the beams `parent` (B, W)."""
     user = torch.arange(len(parent), device=parent.device).unsqueeze(1)
     return [tokens[:, user, parent] for tokens in past]

@@ -28,7 +28,7 @@ class DenseHead(nn.Module):
         """Vectors of the items (I, D), from the sums of their codes' (I, D)."""
         return composed + self.own
 
-    def unite(self, generated: Tensor, dense: Tensor) -> Tensor:
+    def mixture(self, generated: Tensor, dense: Tensor) -> Tensor:
         """log of the mixture (1 - share) · P(generator) + share · P(dense head), from their logs."""
         return torch.logaddexp(generated + (1 - self.share).log(), dense + self.share.log())
 

@@ -14,12 +14,12 @@ from torch.nn.functional import embedding as embedding_lookup
 
 from bbqrec_cli.data.batches import Batch, Batches, PrefixBatches, WindowBatches
 from bbqrec_cli.data.splits import PAD
-from bbqrec_cli.decoding.beam import Alive, Step, beam_search, best_items, item_log_probabilities
+from bbqrec_cli.decoding.beam import Permitted, Step, beam_search, best_items, item_log_probabilities
 from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Recommender, Wanted, top_items
 from bbqrec_cli.models.children_softmax import children_cross_entropy
-from bbqrec_cli.models.code_decoder import CodeDecoder, of_beams
+from bbqrec_cli.models.code_decoder import CodeDecoder, select_beams
 from bbqrec_cli.models.dense_head import DenseHead
 from bbqrec_cli.models.layers import Attention, Dropout, Layer, embedding
 from bbqrec_cli.models.similarity_attention import SimilarityAttention, similarity_buckets
@@ -218,7 +218,7 @@ class SemanticIDGenerator(Recommender):
         before = (level - 1).clamp(min=0)
         last = self.last_states(memory, visible).gather(1, owner.unsqueeze(2).expand(-1, -1, memory.shape[2]))
         x = self.token(level, self.embed(self.codes[rows, before], before)) + last
-        states = self.decoder(self.dropout(x), self.decoder.remember(memory), seen, own)
+        states = self.decoder(self.dropout(x), self.decoder.history_keys_values(memory), seen, own)
         # Where each query's answer belongs among all B · A items.
         of = (torch.arange(len(items), device=items.device).unsqueeze(1) * items.shape[1] + owner).flatten()
         total = torch.zeros(items.numel(), device=items.device)
@@ -314,7 +314,8 @@ class SemanticIDGenerator(Recommender):
         encoded, width = self.encode(batch), max(wanted.beam, wanted.k)
         items, scores = beam_search(
             self.trie, self.stepper(encoded, batch.mask), width=width, k=wanted.k if self.dense is None else width,
-            alive=Alive.of(self.trie, wanted.allowed, exclude, len(batch.items)), over_children=self.over_children,
+            permitted=Permitted.of(self.trie, wanted.allowed, exclude, len(batch.items)),
+            over_children=self.over_children,
         )  # fmt: skip
         if self.dense is None or table is None:
             return items, scores
@@ -328,7 +329,7 @@ class SemanticIDGenerator(Recommender):
         items = torch.cat([items, more], dim=1)
         rows = items.clamp(min=0)
         scores = torch.cat([scores, generated], dim=1) - self.log_sharing[rows]
-        return best_items(self.trie, items, self.dense.unite(scores, dense.gather(1, rows)), wanted.k)
+        return best_items(self.trie, items, self.dense.mixture(scores, dense.gather(1, rows)), wanted.k)
 
     def dense_table(self) -> Tensor:
         """The dense head's vectors of all items, (I, D)."""
@@ -347,7 +348,7 @@ class SemanticIDGenerator(Recommender):
 
     def stepper(self, encoded: Tensor, mask: Tensor) -> Step:
         """How a search asks for a level's logits after the histories `encoded` (B, T·L, D)."""
-        memory, last = self.decoder.remember(encoded), self.last_states(encoded, mask.unsqueeze(1))
+        memory, last = self.decoder.history_keys_values(encoded), self.last_states(encoded, mask.unsqueeze(1))
         visible = mask.unsqueeze(1).repeat_interleave(self.levels, 2)
         extra = self.of_tuples()
         past: list[Tensor] = []
@@ -356,7 +357,7 @@ class SemanticIDGenerator(Recommender):
             nonlocal past
             now = torch.full_like(parent, level)
             x = self.token(now, self.embed(codes, (now - 1).clamp(min=0))) + last
-            states, past = self.decoder.step(x, memory, visible, of_beams(past, parent))
+            states, past = self.decoder.step(x, memory, visible, select_beams(past, parent))
             # Not in half precision: at these sizes it would tie items that differ.
             with torch.autocast(states.device.type, enabled=False):
                 states = states.float()
@@ -376,4 +377,4 @@ class SemanticIDGenerator(Recommender):
         scores = torch.cat(parts, dim=1)
         if self.dense is None:
             return scores
-        return self.dense.unite(scores - self.log_sharing, self.dense_scores(memory, batch.mask, self.dense_table()))
+        return self.dense.mixture(scores - self.log_sharing, self.dense_scores(memory, batch.mask, self.dense_table()))

@@ -88,7 +88,7 @@ class RecommenderTask(Task):
                 loss = torch.stack([p.sum() for p in self.module.parameters() if p.requires_grad]).sum() * 0
         yield "main", {"loss": loss}
 
-    def reports(self, epoch: int) -> bool:
+    def has_report(self, epoch: int) -> bool:
         """Only the last phase is validated."""
         return self.phase(epoch)[0] is self.phases[-1]
 

@@ -20,7 +20,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 
 
-def about(name: str) -> str:
+def describe_recipe(name: str) -> str:
     """What a recipe says of itself: the first paragraph of its file's comment, in one line."""
     lines = (FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()
     head = lines[: next((number for number, line in enumerate(lines) if not line.startswith("# ")), len(lines))]

@@ -10,10 +10,10 @@ import numpy as np
 from bbqrec_cli.config import did_you_mean
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.records import LIST_SEPARATOR, Catalogue
-from bbqrec_cli.serving.requests import of_items
+from bbqrec_cli.serving.requests import item_rows
 
 
-def permitted(catalogue: Catalogue, filters: Sequence[str], allow: Path | None) -> np.ndarray | None:
+def allowed_items(catalogue: Catalogue, filters: Sequence[str], allow: Path | None) -> np.ndarray | None:
     """(I,) bool of the items that pass --filter and --allow; None: all do.
 
     Raises:
@@ -25,7 +25,7 @@ def permitted(catalogue: Catalogue, filters: Sequence[str], allow: Path | None) 
     for each in filters:
         allowed &= with_attribute(each, catalogue)
     if allow is not None:
-        allowed &= listed(allow, catalogue)
+        allowed &= items_in_file(allow, catalogue)
     if not allowed.any():
         raise UsageError("no item passes --filter and --allow together", "leave one of them out")
     return allowed
@@ -49,7 +49,7 @@ def with_attribute(wanted: str, catalogue: Catalogue) -> np.ndarray:
     return found
 
 
-def listed(path: Path, catalogue: Catalogue) -> np.ndarray:
+def items_in_file(path: Path, catalogue: Catalogue) -> np.ndarray:
     """(I,) bool of the items named in a file, one id a line."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -60,5 +60,5 @@ def listed(path: Path, catalogue: Catalogue) -> np.ndarray:
     found = np.zeros(catalogue.items, dtype=bool)
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            found[of_items(catalogue, [line.strip()], where=f"{path}, line {number}", error=DataError)] = True
+            found[item_rows(catalogue, [line.strip()], where=f"{path}, line {number}", error=DataError)] = True
     return found

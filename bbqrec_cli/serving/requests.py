@@ -22,7 +22,7 @@ class Request:
     rows: np.ndarray
 
 
-def of_items(catalogue: Catalogue, ids: Iterable[str], *, where: str, error: type[BBQRecError]) -> np.ndarray:
+def item_rows(catalogue: Catalogue, ids: Iterable[str], *, where: str, error: type[BBQRecError]) -> np.ndarray:
     """Rows (T,) int64 of items. Raises: `error` for an unknown id, naming the nearest one."""
     ids = list(ids)
     rows = catalogue.item_ids.rows(ids)
@@ -41,7 +41,7 @@ def _instead(catalogue: Catalogue, name: str) -> str:
     return f" (the item of this title is {catalogue.item_ids[row]!r})"
 
 
-def of_user(catalogue: Catalogue, user: str, *, where: str, error: type[BBQRecError]) -> Request:
+def user_request(catalogue: Catalogue, user: str, *, where: str, error: type[BBQRecError]) -> Request:
     """All interactions of a user of the file. Raises: `error` for an unknown user, or one without any."""
     if user not in catalogue.user_ids:
         what = f"no user {user!r}{did_you_mean(user, catalogue.user_ids)}"
@@ -52,22 +52,22 @@ def of_user(catalogue: Catalogue, user: str, *, where: str, error: type[BBQRecEr
     return Request(user, rows.astype("int64"))
 
 
-def of_options(
+def requests_of_options(
     catalogue: Catalogue, *, history: Sequence[str] | None, users: Sequence[str], first: int
 ) -> list[Request]:
     """Who is asked for on the command line: a history, users by id (several may stand between commas), or the first so
     many users that have interactions."""
     if history:
-        return [Request("", of_items(catalogue, history, where="--history", error=UsageError))]
+        return [Request("", item_rows(catalogue, history, where="--history", error=UsageError))]
     asked = [name for each in users for name in ([each] if each in catalogue.user_ids else each.split(","))]
     if not asked:
         lengths = catalogue.sequences.lengths
         with_items = (name for name, length in zip(catalogue.user_ids, lengths, strict=True) if length)
         asked = list(islice(with_items, first))
-    return [of_user(catalogue, name, where="--user", error=UsageError) for name in asked]
+    return [user_request(catalogue, name, where="--user", error=UsageError) for name in asked]
 
 
-def of_lines(lines: Iterable[str | bytes], catalogue: Catalogue) -> Iterator[Request]:
+def requests_of_lines(lines: Iterable[str | bytes], catalogue: Catalogue) -> Iterator[Request]:
     """JSON lines; blank ones are skipped."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -84,14 +84,14 @@ def of_lines(lines: Iterable[str | bytes], catalogue: Catalogue) -> Iterator[Req
         if "history" not in found and not user:
             raise DataError(f"{where}: neither 'user' nor 'history' in {str(found)[:80]}", form)
         if "history" not in found:
-            yield of_user(catalogue, user, where=where, error=DataError)
+            yield user_request(catalogue, user, where=where, error=DataError)
         elif not found["history"]:
             raise DataError(f"{where}: the history is empty; one item at least is needed")
         else:
-            yield Request(user, of_items(catalogue, map(str, found["history"]), where=where, error=DataError))
+            yield Request(user, item_rows(catalogue, map(str, found["history"]), where=where, error=DataError))
 
 
-def batches(requests: Iterator[Request], size: int) -> Iterator[list[Request]]:
+def request_batches(requests: Iterator[Request], size: int) -> Iterator[list[Request]]:
     """Lists of `size`. Where a request is bad, those before it come first, then its error."""
     waiting: list[Request] = []
     try:

@@ -36,14 +36,14 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     Raises:
         DataError, LackingError and the errors of reading and writing files.
     """
-    from bbqrec_cli.data.merging import merged, new_item_rows
+    from bbqrec_cli.data.merging import merge_catalogues, new_item_rows
     from bbqrec_cli.device import resolve_device, set_threads
-    from bbqrec_cli.grouping import colliding
+    from bbqrec_cli.grouping import count_colliding_items
     from bbqrec_cli.hdf5 import check_output, describe, open_file, read_catalogue, read_tokens, write_tokens
     from bbqrec_cli.origin import ran_on
     from bbqrec_cli.records import Tokens
     from bbqrec_cli.tokenizers.assignment.blocks import encode_blocks, feature_blocks
-    from bbqrec_cli.tokenizers.assignment.collisions import MOVING, resolve, warn_of_shared
+    from bbqrec_cli.tokenizers.assignment.collisions import MOVING_POLICIES, resolve_collisions, warn_of_shared
     from bbqrec_cli.tokenizers.assignment.new_items import check_inputs, encode_new
     from bbqrec_cli.tokenizers.base import code_figures
 
@@ -60,18 +60,18 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     if not len(rows):
         raise DataError(f"{config.features}: {config.append} has all of its {new.items:,} items: nothing to append")
     # Before there are codes: it takes memory of its own.
-    catalogue = merged(old.catalogue, new)
+    catalogue = merge_catalogues(old.catalogue, new)
     encode = encode_new(
         tokenizer.restore(old.codes, old.encoder, device), old, neighbours=config.id_neighbours, device=device
     )
     made = encode_blocks(
         old.codes, encode, feature_blocks(config.features, tuple(old.encoder.inputs), rows),
         keep=old.catalogue.items, items=catalogue.items,
-        latents=config.on_collision in MOVING, progress=progress,
+        latents=config.on_collision in MOVING_POLICIES, progress=progress,
     )  # fmt: skip
     figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
-    codes = resolve(made, config.on_collision, frozen=old.catalogue.items)
-    left = colliding(codes.codes)
+    codes = resolve_collisions(made, config.on_collision, frozen=old.catalogue.items)
+    left = count_colliding_items(codes.codes)
     warn_of_shared(left, config.on_collision, progress)
     tokens = Tokens(catalogue=catalogue, codes=codes, history=old.history, encoder=old.encoder)
     resolved = stored(config) | {"method": about["method"], "options": about["options"], "new_items": len(rows)}
@@ -93,14 +93,14 @@ def restorable(path: Path, old: Tokens, about: dict[str, Any]) -> Any:
     Raises:
         DataError: its codes do not come of features, or the file does not hold what they came of.
     """
-    from bbqrec_cli.tokenizers.base import Encoding
+    from bbqrec_cli.tokenizers.base import ContentTokenizer
     from bbqrec_cli.tokenizers.registry import build_tokenizer, current_options, tokenizer_config
 
     tokenizer: Any = None
     if "options" in about:
         options = current_options(about["options"])
         tokenizer = build_tokenizer(about["method"], tokenizer_config(about["method"], options))
-    if not isinstance(tokenizer, Encoding):
+    if not isinstance(tokenizer, ContentTokenizer):
         raise DataError(
             f"{path}: its IDs are of the method {old.codes.method}, which has nothing that gives a new item an ID",
             "tokenize anew with all items, or by a method that reads features, such as bbqrec or rqvae",

@@ -116,7 +116,7 @@ def run(config: CollisionsConfig, progress: Progress = SILENT) -> CollisionsResu
     first, *others = [analyse(ids, settings, progress) for ids in every]
     result = CollisionsResult(first=first, others=others, agreement=agreements(every), report=config.report)
     if config.report:
-        write_report(config, result)
+        write_collisions_page(config, result)
     return result
 
 
@@ -224,9 +224,9 @@ def agreements(every: list[Ids]) -> list[tuple[int, int, Agreement]]:
     return found
 
 
-def write_report(config: CollisionsConfig, result: CollisionsResult) -> None:
+def write_collisions_page(config: CollisionsConfig, result: CollisionsResult) -> None:
     """The page of all inputs."""
-    from bbqrec_cli.collisions.report import page_of
+    from bbqrec_cli.collisions.report import collisions_page
     from bbqrec_cli.hdf5 import sha256
     from bbqrec_cli.origin import commit, processor
     from bbqrec_cli.pages.page import with_plots, write_page
@@ -234,13 +234,13 @@ def write_report(config: CollisionsConfig, result: CollisionsResult) -> None:
     assert config.report is not None
     origin = {"seed": config.seed, "commit": commit() or "not known", "processor": processor()}
     origin |= {f"SHA-256 of {path}": sha256(path) for path in (*config.input, *config.features)}
-    page = page_of(
-        result.every, result.pairs, command=command_of(config), origin=origin, plots=with_plots(config.report)
+    page = collisions_page(
+        result.every, result.pairs, command=rerun_command(config), origin=origin, plots=with_plots(config.report)
     )
     write_page(config.report, page, force=config.force)
 
 
-def command_of(config: CollisionsConfig) -> str:
+def rerun_command(config: CollisionsConfig) -> str:
     """The command that makes the page again."""
     words = ["bbqrec", "collisions", *map(str, config.input)]
     for path in config.features:

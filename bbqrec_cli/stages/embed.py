@@ -112,7 +112,7 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     checkpoint.path.unlink(missing_ok=True)
     return EmbedResult(
         output=config.output, items=dataset.catalogue.items, seconds=time.perf_counter() - began,
-        features={name: figures(feature) for name, feature in features.items()},
+        features={name: feature_figures(feature) for name, feature in features.items()},
     )  # fmt: skip
 
 
@@ -197,7 +197,7 @@ def warn_items(rows: np.ndarray, dataset: Dataset, what: str, progress: Progress
         progress.warn(f"{len(rows) - NAMED} more items: {what}")
 
 
-def figures(feature: Feature) -> dict[str, Any]:
+def feature_figures(feature: Feature) -> dict[str, Any]:
     """What the result says of a modality."""
     present = int(feature.present.sum())
     missing = len(feature.present) - present

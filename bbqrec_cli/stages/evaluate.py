@@ -174,12 +174,12 @@ def diagnose_generator(
     model: Recommender, held: HeldOut, trained: TrainedModel, config: EvaluateConfig, precision: str, progress: Progress
 ) -> dict[str, Any]:
     """`evaluation.diagnosis.diagnose` on some of the users, ready for JSON."""
-    from bbqrec_cli.data.splits import thinned
+    from bbqrec_cli.data.splits import subsample_users
     from bbqrec_cli.device import resolve_device
     from bbqrec_cli.evaluation.diagnosis import diagnose
 
     found = diagnose(
-        cast("Generator", model), thinned(held, config.diagnose_users),
+        cast("Generator", model), subsample_users(held, config.diagnose_users),
         signals=cast("Codes", trained.codes).modalities, ks=config.k, device=resolve_device(config.device),
         precision=precision, progress=progress,
     )  # fmt: skip

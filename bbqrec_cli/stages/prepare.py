@@ -104,11 +104,11 @@ def filtered(interactions: Interactions, *, min_user: int, min_item: int, progre
     """
     import numpy as np
 
-    from bbqrec_cli.data.kcore import core
+    from bbqrec_cli.data.kcore import k_core
 
     if max(min_user, min_item) <= 1:
         return interactions
-    keep = core(interactions.users, interactions.items, min_user=min_user, min_item=min_item)
+    keep = k_core(interactions.users, interactions.items, min_user=min_user, min_item=min_item)
     asked = f"at least {min_user} interactions a user and {min_item} an item"
     if not keep.any():
         raise DataError(f"{asked}: nothing is left", "lower --min-user-interactions and --min-item-interactions")

@@ -57,8 +57,8 @@ def run(
         UsageError, DataError, LackingError and the errors of reading a model file.
     """
     from bbqrec_cli.device import resolve_device, set_threads
-    from bbqrec_cli.serving.filters import permitted
-    from bbqrec_cli.serving.requests import batches, of_lines, of_options
+    from bbqrec_cli.serving.filters import allowed_items
+    from bbqrec_cli.serving.requests import request_batches, requests_of_lines, requests_of_options
     from bbqrec_cli.serving.session import Session
 
     named = [name for name in ("user", "users", "history", "stdin") if getattr(config, name)]
@@ -69,14 +69,14 @@ def run(
     set_threads(config.threads)
     session = Session.open(config.model, config.tokens, resolve_device(config.device))
     catalogue = session.catalogue
-    allowed = permitted(catalogue, config.filter, config.allow)
+    allowed = allowed_items(catalogue, config.filter, config.allow)
     if config.stdin:
-        requests = of_lines(lines, catalogue)
+        requests = requests_of_lines(lines, catalogue)
     else:
         first = config.users or FIRST_USERS
-        requests = iter(of_options(catalogue, history=config.history, users=config.user, first=first))
+        requests = iter(requests_of_options(catalogue, history=config.history, users=config.user, first=first))
     enough = True
-    for batch in batches(requests, config.batch_size):
+    for batch in request_batches(requests, config.batch_size):
         for found in session.answer(
             batch, top=config.top, beam=config.beam, exclude_seen=config.exclude_seen, allowed=allowed
         ):

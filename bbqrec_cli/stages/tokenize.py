@@ -54,12 +54,12 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     import numpy as np
 
     from bbqrec_cli.device import resolve_precision
-    from bbqrec_cli.grouping import colliding
+    from bbqrec_cli.grouping import count_colliding_items
     from bbqrec_cli.hdf5 import check_output, write_tokens
     from bbqrec_cli.origin import ran_on
     from bbqrec_cli.records import Tokens
     from bbqrec_cli.tokenizers.assignment.blocks import encode_catalogue
-    from bbqrec_cli.tokenizers.assignment.collisions import MOVING, resolve, warn_of_shared
+    from bbqrec_cli.tokenizers.assignment.collisions import MOVING_POLICIES, resolve_collisions, warn_of_shared
     from bbqrec_cli.tokenizers.assignment.new_items import with_id_signals_of_cold_items
     from bbqrec_cli.tokenizers.base import check_collapse, code_figures
     from bbqrec_cli.tokenizers.registry import build_tokenizer
@@ -89,15 +89,15 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     seconds = sum(row["seconds"] for row in made.history) if made.history else time.perf_counter() - began
     if inputs.sample is not None:
         began, encode = time.perf_counter(), tokenizer.restore(made.codes, made.encoder, device)
-        latents = config.on_collision in MOVING
+        latents = config.on_collision in MOVING_POLICIES
         made = encode_catalogue(
             made, encode, config.features, catalogue.items, latents=latents, progress=progress
         )  # fmt: skip
         seconds += time.perf_counter() - began
     figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
     check_collapse(made, figures, fail=config.fail_on_collapse, progress=progress)
-    codes = dataclasses.replace(resolve(made, config.on_collision), present=made.present)
-    left = colliding(codes.codes)
+    codes = dataclasses.replace(resolve_collisions(made, config.on_collision), present=made.present)
+    left = count_colliding_items(codes.codes)
     warn_of_shared(left, config.on_collision, progress)
     resolved["colliding_items"] = {"before": figures["colliding_items"], "after": left}
     tokens = Tokens(catalogue=catalogue, codes=codes, history=made.history, encoder=made.encoder)
@@ -107,7 +107,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
             origin=ran_on(device, config.threads, precision),
         )  # fmt: skip
         checkpoint.unlink(missing_ok=True)
-    world.wait()
+    world.barrier()
     return AssignmentResult(
         output=config.output, method=config.method, levels=codes.levels, codebook_size=codes.codebook_size,
         signals=codes.modalities, items=catalogue.items, colliding_items=left,
@@ -136,5 +136,5 @@ def tokenizer_input(config: TokenizeConfig, tokenizer: Any) -> tuple[Catalogue, 
     split = leave_last_out(catalogue.sequences)
     return catalogue, TokenizerInput(
         item_ids=catalogue.item_ids, features=features, train=split.train, validation=split.validation, sample=sample,
-        having=present if sample is None else None,
+        known_present=present if sample is None else None,
     )  # fmt: skip

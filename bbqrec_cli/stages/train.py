@@ -66,7 +66,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     Raises:
         UsageError, DataError, LackingError and the errors of reading and writing files.
     """
-    from bbqrec_cli.data.splits import HISTORY, leave_last_out, thinned
+    from bbqrec_cli.data.splits import HISTORY, leave_last_out, subsample_users
     from bbqrec_cli.device import resolve_precision
     from bbqrec_cli.hdf5 import check_output, read_item_data, write_model
     from bbqrec_cli.models.registry import build_model
@@ -99,7 +99,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         resume=config.resume, identity=identity(of_run, named), world=world,
     )  # fmt: skip
     phases = model.phases(split.train, chosen, seed=config.seed)
-    validate = validation(thinned(split.validation, config.validation_users), config.validation_beam, training)
+    validate = validation(subsample_users(split.validation, config.validation_users), config.validation_beam, training)
     if phases:
         fitted = fit(model, phases, chosen, validate, config, training)
     else:
@@ -118,7 +118,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
             origin=ran_on(device, config.threads, precision),
         )  # fmt: skip
         checkpoint.unlink(missing_ok=True)
-    world.wait()
+    world.barrier()
     return TrainResult(
         output=config.output, model=config.model, epochs=len(fitted.history), best_epoch=fitted.best_epoch,
         validation=fitted.best_figures, seconds=fitted.seconds,

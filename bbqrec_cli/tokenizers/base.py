@@ -15,7 +15,7 @@ import torch
 from bbqrec_cli.collisions.usage import perplexity
 from bbqrec_cli.data.splits import HeldOut
 from bbqrec_cli.errors import CollapseError
-from bbqrec_cli.grouping import colliding
+from bbqrec_cli.grouping import count_colliding_items
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import Codes, Feature, ItemEncoder, Sequences
 from bbqrec_cli.training.trainer import RunSettings
@@ -36,7 +36,7 @@ class TokenizerInput:
     train: Sequences
     validation: HeldOut | None = None
     sample: np.ndarray | None = None
-    having: Mapping[str, np.ndarray] | None = None
+    known_present: Mapping[str, np.ndarray] | None = None
     """Feature -> (I,) bool, where that is known without reading the features themselves."""
 
     @property
@@ -47,7 +47,7 @@ class TokenizerInput:
     @property
     def present(self) -> Mapping[str, np.ndarray]:
         """Feature -> (I,) bool."""
-        return self.having or {name: feature.present for name, feature in self.features.items()}
+        return self.known_present or {name: feature.present for name, feature in self.features.items()}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -95,7 +95,7 @@ class Tokenizer(Protocol):
 
 
 @runtime_checkable
-class Encoding(Protocol):
+class ContentTokenizer(Protocol):
     """A tokenizer whose codes come of an item's features alone, so that it can give them to items that come later."""
 
     def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
@@ -107,9 +107,9 @@ class Encoding(Protocol):
 
 
 @runtime_checkable
-class Sampling(Encoding, Protocol):
-    """An `Encoding` that needs no sequences: fitted on a sample of the items (`TokenizerInput.sample`), it gives all of
-    them codes by `restore`."""
+class SampleTokenizer(ContentTokenizer, Protocol):
+    """A `ContentTokenizer` that needs no sequences: it is fitted on a sample of the items (`TokenizerInput.sample`) and
+    gives all of them codes by `restore`."""
 
     def reads(self, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
         """The features that its codes come of. present: feature -> (I,) bool, of the whole catalogue.
@@ -122,10 +122,10 @@ class Sampling(Encoding, Protocol):
 
 def standardized(feature: Feature, *, block: int = 4096) -> np.ndarray:
     """(I, d) float32: mean 0, variance 1 per column over the items that have the feature; zeros where it is absent."""
-    return standardize(feature, *standardisation(feature, block=block), block=block)
+    return standardize(feature, *mean_and_scale(feature, block=block), block=block)
 
 
-def standardisation(feature: Feature, *, block: int = 4096) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_scale(feature: Feature, *, block: int = 4096) -> tuple[np.ndarray, np.ndarray]:
     """Mean and scale (d,) float64 of the columns, over the items that have the feature."""
     values, rows = feature.values, np.flatnonzero(feature.present)
     # In blocks, since a float64 copy of 4,096 features of many items would be gigabytes.
@@ -161,11 +161,11 @@ def code_figures(codes: np.ndarray, modalities: tuple[str, ...], present: np.nda
         for level in range(codes.shape[1]):
             figures[f"usage/{name}/{level + 1}"] = len(np.unique(here[:, level]))
             figures[f"perplexity/{name}/{level + 1}"] = round(perplexity(here[:, level]), 2)
-    return figures | {"colliding_items": colliding(codes)}
+    return figures | {"colliding_items": count_colliding_items(codes)}
 
 
 COLLAPSE_SHARE = 0.1
-CURE = "more --warmup-epochs, a smaller --codebook-size or other --signals"
+COLLAPSE_HINT = "more --warmup-epochs, a smaller --codebook-size or other --signals"
 
 
 def collapsed(figures: Mapping[str, Any], codebook_size: int, items: Mapping[str, int]) -> dict[str, str]:
@@ -199,6 +199,6 @@ def check_collapse(made: Tokenized, figures: Mapping[str, Any], *, fail: bool, p
     what = f"{len(trouble)} of {len(codes.modalities) * codes.levels} codebooks ended collapsed: {'; '.join(trouble)}"
     if trouble and fail:
         again = "--resume without --fail-on-collapse writes the file all the same"
-        raise CollapseError(what, f"{CURE}; {again}")
+        raise CollapseError(what, f"{COLLAPSE_HINT}; {again}")
     if trouble:
-        progress.warn(f"{what}. Items are hard to tell apart by such codes. Try {CURE}.")
+        progress.warn(f"{what}. Items are hard to tell apart by such codes. Try {COLLAPSE_HINT}.")

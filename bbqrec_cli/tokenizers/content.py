@@ -35,8 +35,8 @@ class Content:
         return np.concatenate([np.broadcast_to(f.present[:, None], f.values.shape) for f in each], axis=1)
 
     @property
-    def having(self) -> np.ndarray:
-        """(I,) bool: the items that have anything at all."""
+    def has_content(self) -> np.ndarray:
+        """(I,) bool: the items that have at least one of the features."""
         return np.any([feature.present for feature in self.features.values()], axis=0)
 
 
@@ -77,7 +77,7 @@ def choose_content(config: Any, inputs: TokenizerInput) -> Content:
     return Content(values=side_by_side([standardized(feature) for feature in chosen.values()]), features=chosen)
 
 
-def directions(content: Content, dim: int) -> np.ndarray | None:
+def principal_directions(content: Content, dim: int) -> np.ndarray | None:
     """(d, D) float32: the `dim` principal directions of the content, which has mean 0 already; None for 0.
 
     The sign of a direction is that of its largest component.
@@ -99,6 +99,6 @@ def directions(content: Content, dim: int) -> np.ndarray | None:
     return (chosen * np.sign(chosen[np.abs(chosen).argmax(0), np.arange(dim)])).astype(np.float32)
 
 
-def projected(values: np.ndarray, axes: np.ndarray | None) -> np.ndarray:
+def project(values: np.ndarray, axes: np.ndarray | None) -> np.ndarray:
     """(I, D) of values (I, d) and axes (d, D), or the values as they are. What is zero stays so."""
     return values if axes is None else np.ascontiguousarray(values @ axes)

@@ -13,7 +13,7 @@ from bbqrec_cli.data.batches import Batches
 from bbqrec_cli.device import autocast
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.seeds import seed_torch
-from bbqrec_cli.tokenizers.base import CURE
+from bbqrec_cli.tokenizers.base import COLLAPSE_HINT
 from bbqrec_cli.training.distributed import ALONE, World
 from bbqrec_cli.training.trainer import Losses, Row, RunSettings, Task, train
 
@@ -53,10 +53,10 @@ class TokenizerTask(Task):
 
     def __init__(
         self, network: Any, batches: Batches, start: Callable[[Any, int], None], report: Callable[[Any, int], Row],
-        troubles: Callable[[Row], Mapping[str, str]], *, epochs: int, learning_rate: float,
+        find_collapsed: Callable[[Row], Mapping[str, str]], *, epochs: int, learning_rate: float,
     ) -> None:  # fmt: skip
         self.module, self.epochs, self.learning_rate = network, epochs, learning_rate
-        self._batches, self._start, self._report, self._troubles = batches, start, report, troubles
+        self._batches, self._before_epoch, self._report, self._find_collapsed = batches, start, report, find_collapsed
         self._planned = epochs * len(batches.epoch(0))
         theta = [p for name, p in network.named_parameters() if name.startswith(THETA)]
         main = [p for name, p in network.named_parameters() if not name.startswith(THETA)]
@@ -88,20 +88,22 @@ class TokenizerTask(Task):
 
     def before_epoch(self, epoch: int) -> None:
         """k-means, when the time has come."""
-        self._start(self.module, epoch)
+        self._before_epoch(self.module, epoch)
 
     def report(self, epoch: int) -> Row:
         """Usage, perplexity, collisions and whatever else the method measures."""
         return self._report(self.module, epoch)
 
-    def tell(self, row: Row, before: Sequence[Row], left: str, progress: Progress) -> None:
+    def log_epoch(self, row: Row, before: Sequence[Row], left: str, progress: Progress) -> None:
         """The epoch's line, and a warning when a codebook has collapsed: once per codebook, not once per epoch."""
-        progress.log(line(row, self.epochs) + left)
-        told = {book for each in before for book in self._troubles(each)}
-        new = [sentence for book, sentence in self._troubles(row).items() if book not in told]
+        progress.log(epoch_line(row, self.epochs) + left)
+        told = {book for each in before for book in self._find_collapsed(each)}
+        new = [sentence for book, sentence in self._find_collapsed(row).items() if book not in told]
         if new:
             count = "a codebook has" if len(new) == 1 else f"{len(new)} codebooks have"
-            progress.warn(f"epoch {row['epoch']}: {count} collapsed: {'; '.join(new)}. If it stays so, try {CURE}.")
+            progress.warn(
+                f"epoch {row['epoch']}: {count} collapsed: {'; '.join(new)}. If it stays so, try {COLLAPSE_HINT}."
+            )
 
 
 def fit_tokenizer(
@@ -109,7 +111,7 @@ def fit_tokenizer(
     batches: Batches,
     start: Callable[[Model, int], None],
     report: Callable[[Model, int], Row],
-    troubles: Callable[[Row], Mapping[str, str]],
+    find_collapsed: Callable[[Row], Mapping[str, str]],
     run: RunSettings,
     *,
     epochs: int,
@@ -132,7 +134,7 @@ def fit_tokenizer(
     seed_torch(run.seed, "tokenizer")
     network = make()
     task = TokenizerTask(
-        network, batches, start, report, troubles, epochs=epochs, learning_rate=learning_rate
+        network, batches, start, report, find_collapsed, epochs=epochs, learning_rate=learning_rate
     )  # fmt: skip
     return network, train(task, run).history
 
@@ -147,7 +149,7 @@ def warmup_steps(total: int) -> int:
     return min(WARMUP_STEPS, max(1, total // 10))
 
 
-def line(row: Row, epochs: int) -> str:
+def epoch_line(row: Row, epochs: int) -> str:
     """An epoch in a line: the losses, codes in use and perplexity per signal, collisions, validation recall."""
     text = f"epoch {row['epoch']}/{epochs}"
     names = ("loss", "reconstruction", "quantisation", "recommendation", "information", "collaboration", "diversity")

@@ -47,18 +47,18 @@ class World:
         for parameter, part, somewhere in zip(own, parts, there.tolist(), strict=True):
             parameter.grad = part.view_as(parameter) if somewhere else None
 
-    def spread(self, module: nn.Module) -> None:
+    def broadcast(self, module: nn.Module) -> None:
         """Every process gets the parameters and buffers of the first one."""
         if self.size > 1:
             for value in module.state_dict().values():
                 torch.distributed.broadcast(value, src=0)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all processes are here: what the first one wrote is there then."""
         if self.size > 1:
             torch.distributed.barrier()
 
-    def own(self, rows: Sequence[int] | np.ndarray) -> slice:
+    def shard(self, rows: Sequence[int] | np.ndarray) -> slice:
         """Which of these rows are this process's: every `size`-th."""
         return slice(self.rank, len(rows), self.size)
 
@@ -69,10 +69,10 @@ ALONE = World()
 def start_process(device: str, threads: int) -> tuple[World, torch.device]:
     """What a stage that trains begins with: threads, device and world. Raises: as `device.resolve_device`."""
     set_threads(threads)
-    return join(resolve_device(device))
+    return join_world(resolve_device(device))
 
 
-def join(device: torch.device) -> tuple[World, torch.device]:
+def join_world(device: torch.device) -> tuple[World, torch.device]:
     """The world that the launcher's environment (RANK, WORLD_SIZE, LOCAL_RANK) speaks of, and this process's device.
 
     Without a launcher: alone, on `device`. Among several processes, `cuda` means the GPU of the local rank.

@@ -111,7 +111,7 @@ class Task(ABC):
     def before_epoch(self, epoch: int) -> None:  # noqa: B027
         """What happens before an epoch (from 0)."""
 
-    def reports(self, epoch: int) -> bool:
+    def has_report(self, epoch: int) -> bool:
         """Whether the epoch may have a report at all."""
         return True
 
@@ -119,7 +119,7 @@ class Task(ABC):
         """Figures after an epoch."""
         return {}
 
-    def tell(self, row: Row, before: Sequence[Row], left: str, progress: Progress) -> None:
+    def log_epoch(self, row: Row, before: Sequence[Row], left: str, progress: Progress) -> None:
         """Say what an epoch came to. left: ', about 3 min left', or ''."""
         shown = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in ("epoch", "seconds"))
         progress.log(f"epoch {row['epoch']}/{self.epochs}  {shown}  {row['seconds']:.1f} s{left}")
@@ -171,12 +171,12 @@ def _run_epoch(task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted,
     began = time.perf_counter()
     seed_torch(run.seed, *task.stream, epoch)
     task.before_epoch(epoch)
-    run.world.spread(task.module)
+    run.world.broadcast(task.module)
     row: Row = {"epoch": epoch + 1} | _steps(task, run, epoch)
     best: dict[str, Any] = {}
     seconds = time.perf_counter() - began
     last = epoch + 1 == task.epochs or stopping.over(fitted.seconds + seconds)
-    if task.reports(epoch) and (last or (epoch + 1) % stopping.validate_every == 0):
+    if task.has_report(epoch) and (last or (epoch + 1) % stopping.validate_every == 0):
         figures = task.report(epoch)
         row |= figures
         if task.chosen_by and figures[task.chosen_by] > fitted.best_figures.get(task.chosen_by, -1.0):
@@ -193,7 +193,7 @@ def _run_epoch(task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted,
     vars(fitted).update(after)
     left = fitted.seconds / len(fitted.history) * (task.epochs - epoch - 1) / 60
     if run.world.writes:
-        task.tell(row, before, f", at most {left:.0f} min left" if left >= 1 else "", run.progress)
+        task.log_epoch(row, before, f", at most {left:.0f} min left" if left >= 1 else "", run.progress)
 
 
 def _steps(task: Task, run: RunSettings, epoch: int) -> dict[str, float]:

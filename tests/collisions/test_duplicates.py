@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli.collisions import duplicates as module
-from bbqrec_cli.collisions.duplicates import DUPLICATE, NOT_COLLIDING, UNKNOWN, VICTIM, verdicts
+from bbqrec_cli.collisions.duplicates import DUPLICATE, NOT_COLLIDING, UNKNOWN, VICTIM, judge_duplicates
 from bbqrec_cli.records import Feature
 
 
@@ -19,7 +19,7 @@ TITLES = ["Red  Hat", "red hat", "blue hat", "", "x", "y", "red hat", "", "", ""
 
 
 def test_by_titles_alone():
-    made, found = verdicts(CODES, TITLES, {})
+    made, found = judge_duplicates(CODES, TITLES, {})
     assert found.tolist() == [
         DUPLICATE, DUPLICATE, VICTIM, UNKNOWN, VICTIM, VICTIM, NOT_COLLIDING, UNKNOWN, UNKNOWN, UNKNOWN,
     ]  # fmt: skip
@@ -33,7 +33,7 @@ def test_by_features(portion, monkeypatch):
     monkeypatch.setattr(module, "PORTION", portion)
     text = feature([0, 1, 2, 2.1, 0, 0.15, 0, None, None, 1])
     image = feature([None, None, None, 3, 1, 1, 0, 0.1, 0.2, None])
-    made, found = verdicts(CODES, TITLES, {"text": text, "image": image})
+    made, found = judge_duplicates(CODES, TITLES, {"text": text, "image": image})
     pair = [DUPLICATE] * 2 if portion > 3 else [VICTIM, VICTIM]  # rows 2 and 3 fall into two portions
     assert found.tolist() == [
         DUPLICATE, DUPLICATE, *pair, VICTIM, VICTIM, NOT_COLLIDING, DUPLICATE, DUPLICATE, VICTIM,
@@ -43,12 +43,12 @@ def test_by_features(portion, monkeypatch):
 
 def test_all_features_must_agree():
     codes = np.zeros((2, 1, 1))
-    _, found = verdicts(codes, ["", ""], {"text": feature([0, 0]), "image": feature([0, 1])})
+    _, found = judge_duplicates(codes, ["", ""], {"text": feature([0, 0]), "image": feature([0, 1])})
     assert found.tolist() == [VICTIM, VICTIM]
-    _, found = verdicts(codes, ["", ""], {"text": feature([0, 0]), "image": feature([0, None])})
+    _, found = judge_duplicates(codes, ["", ""], {"text": feature([0, 0]), "image": feature([0, None])})
     assert found.tolist() == [DUPLICATE, DUPLICATE]
 
 
 def test_nothing_collides():
-    made, found = verdicts(np.arange(4)[:, None, None], [""] * 4, {"text": feature([0, 0, 0, 0])})
+    made, found = judge_duplicates(np.arange(4)[:, None, None], [""] * 4, {"text": feature([0, 0, 0, 0])})
     assert (made.colliding_items, made.duplicates, found.tolist()) == (0, 0, [NOT_COLLIDING] * 4)

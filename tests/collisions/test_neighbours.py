@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli.collisions import neighbours as module
-from bbqrec_cli.collisions.neighbours import alike_by_depth, kept_neighbours, nearest_mask
+from bbqrec_cli.collisions.neighbours import cosine_by_depth, nearest_mask, neighbour_recall
 from bbqrec_cli.records import Feature
 
 GENERATOR = np.random.default_rng(0)
@@ -27,7 +27,7 @@ def test_against_sorting(cells, monkeypatch):
     vectors = np.concatenate([values[:, :3], GENERATOR.standard_normal((40, 3))], axis=1).astype(np.float32)
     present = np.arange(40) % 7 > 0
     rows, here = np.arange(0, 40, 3), np.flatnonzero(present)
-    found = kept_neighbours({"text": Feature(values=values, present=present)}, vectors, ("text", "id"), k=5, rows=rows)
+    found = neighbour_recall({"text": Feature(values=values, present=present)}, vectors, ("text", "id"), k=5, rows=rows)
     assert [(kept.feature, kept.vectors, kept.k) for kept in found] == [("text", "all", 5), ("text", "text", 5)]
     asked = [place for place, row in enumerate(here) if row in rows]
     for kept, part in zip(found, (vectors, vectors[:, :3]), strict=True):
@@ -46,9 +46,9 @@ def test_ties_share_the_last_places():
 def test_perfect_and_chance():
     values = GENERATOR.standard_normal((300, 8)).astype(np.float32)
     feature = {"text": Feature(values=values, present=np.ones(300, dtype=bool))}
-    (same,) = kept_neighbours(feature, 3 * values, ("id",), k=4, rows=np.arange(300))
+    (same,) = neighbour_recall(feature, 3 * values, ("id",), k=4, rows=np.arange(300))
     assert same.recall == pytest.approx(1)
-    (none,) = kept_neighbours(feature, np.zeros((300, 8), np.float32), ("id",), k=4, rows=np.arange(300))
+    (none,) = neighbour_recall(feature, np.zeros((300, 8), np.float32), ("id",), k=4, rows=np.arange(300))
     assert none.recall == pytest.approx(none.chance) == pytest.approx(4 / 299)
 
 
@@ -58,7 +58,7 @@ def test_likeness_by_depth():
     present = np.arange(30) % 5 > 0
     codes = GENERATOR.integers(0, 3, (30, 3, 2))
     codes[:, 2] = np.arange(30)[:, None]
-    found = alike_by_depth(codes, Feature(values=values * present[:, None], present=present))
+    found = cosine_by_depth(codes, Feature(values=values * present[:, None], present=present))
     similar = cosine(values)
     for depth in range(4):
         pairs = [

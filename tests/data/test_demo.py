@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from bbqrec_cli.data.sources import demo
-from bbqrec_cli.data.sources.demo import KINDS, THEMES, Demo
+from bbqrec_cli.data.sources.demo import PRODUCT_KINDS, THEMES, Demo
 from bbqrec_cli.data.sources.demo_pictures import LOOKS, draw
 from bbqrec_cli.data.sources.options.demo import DemoOptions
 from bbqrec_cli.errors import UsageError
@@ -184,10 +184,10 @@ def test_pictures_are_96_by_96_and_differ(shop):
             assert (image.size, image.mode, image.format) == ((96, 96), "RGB", "PNG")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PRODUCT_KINDS)
 def test_both_cuts_and_all_materials_of_a_kind_show(kind):
     """All else is equal, so that what the title names is what differs."""
-    materials = KINDS[kind].materials or ("",)
+    materials = PRODUCT_KINDS[kind].materials or ("",)
     chosen = [(cut, material) for cut in (0, 1) for material in materials]
     assert len({draw(kind, *each, LOOKS[0], np.random.default_rng(0)) for each in chosen}) == len(chosen)
 

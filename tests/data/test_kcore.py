@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bbqrec_cli.data.kcore import core
+from bbqrec_cli.data.kcore import k_core
 
 PAIRS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=40)
 
@@ -27,7 +27,7 @@ def one_by_one(pairs: list[tuple[int, int]], min_user: int, min_item: int) -> se
 
 def kept(pairs: list[tuple[int, int]], min_user: int, min_item: int) -> set[int]:
     users, items = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
-    return set(np.flatnonzero(core(users, items, min_user=min_user, min_item=min_item)).tolist())
+    return set(np.flatnonzero(k_core(users, items, min_user=min_user, min_item=min_item)).tolist())
 
 
 @settings(max_examples=150, deadline=None)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bbqrec_cli.data.sources.options.table import TableOptions
-from bbqrec_cli.data.sources.table import Table
+from bbqrec_cli.data.sources.table import InteractionTable
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 
 ROWS = "user,item,timestamp,rating\nu2,b,30,5\nu1,a,20,3\nu2,a,10,4\nu1,c,20,1\nu1,b,5.9,4.5\n"
@@ -11,7 +11,7 @@ ROWS = "user,item,timestamp,rating\nu2,b,30,5\nu1,a,20,3\nu2,a,10,4\nu1,c,20,1\n
 
 def read(path, listener, **options):
     """(interactions, items) of a source."""
-    source = Table([path], TableOptions(**options), seed=0, progress=listener)
+    source = InteractionTable([path], TableOptions(**options), seed=0, progress=listener)
     interactions = source.interactions()
     return interactions, source.items(interactions.item_ids)
 
@@ -112,12 +112,12 @@ def test_ratings_that_are_none(put, listener):
 def test_paths(put, tmp_path, listener):
     for paths in ([], [tmp_path, tmp_path]):
         with pytest.raises(UsageError, match=f"needs one path; there are {len(paths)}"):
-            Table(paths, TableOptions(), seed=0, progress=listener)
+            InteractionTable(paths, TableOptions(), seed=0, progress=listener)
     with pytest.raises(MissingFileError, match=r"no interactions.csv, .tsv"):
-        Table([tmp_path], TableOptions(), seed=0, progress=listener)
+        InteractionTable([tmp_path], TableOptions(), seed=0, progress=listener)
     with pytest.raises(MissingFileError, match=r"none.csv: no such file"):
         read(tmp_path / "none.csv", listener)
     put("interactions.csv", ROWS)
     put("interactions.tsv", ROWS)
     with pytest.raises(DataError, match=r"holds interactions.csv and interactions.tsv; which one"):
-        Table([tmp_path], TableOptions(), seed=0, progress=listener)
+        InteractionTable([tmp_path], TableOptions(), seed=0, progress=listener)

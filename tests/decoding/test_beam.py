@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bbqrec_cli.decoding.beam import Alive, beam_search, ranks
+from bbqrec_cli.decoding.beam import Permitted, beam_search, sort_keys
 from bbqrec_cli.decoding.trie import Trie
 
 USERS, SIZE = 3, 3
@@ -62,8 +62,8 @@ class Table:
 def search(codes: np.ndarray, table: Table, *, width: int, k: int, allowed=None, exclude=None, over_children=True):
     trie = Trie(codes).to(DEVICE)
     allowed, exclude = (None if given is None else given.to(DEVICE) for given in (allowed, exclude))
-    alive = Alive.of(trie, allowed, exclude, USERS)
-    return beam_search(trie, table, width=width, k=k, alive=alive, over_children=over_children)
+    permitted = Permitted.of(trie, allowed, exclude, USERS)
+    return beam_search(trie, table, width=width, k=k, permitted=permitted, over_children=over_children)
 
 
 def some_codes(items: int, levels: int, signals: int, seed: int) -> np.ndarray:
@@ -135,8 +135,10 @@ def test_equal_scores_come_in_the_order_of_the_codes():
 
 def test_ranks_keep_the_order_of_floats():
     values = [float("-inf"), -3e38, -1.0, -1e-40, -0.0, 1e-40, 1.0, 3e38]
-    numbers = ranks(torch.tensor(values, device=DEVICE), torch.zeros(len(values), dtype=torch.int64, device=DEVICE))
+    numbers = sort_keys(torch.tensor(values, device=DEVICE), torch.zeros(len(values), dtype=torch.int64, device=DEVICE))
     assert numbers.diff().gt(0).all()
-    same = ranks(torch.tensor([0.0, -0.0]), torch.tensor([0, 1]))
+    same = sort_keys(torch.tensor([0.0, -0.0]), torch.tensor([0, 1]))
     assert same[0] > same[1]
-    assert ranks(torch.tensor([1.0]), torch.tensor([2**31])) > ranks(torch.tensor([0.999999]), torch.tensor([0]))
+    assert sort_keys(torch.tensor([1.0]), torch.tensor([2**31])) > sort_keys(
+        torch.tensor([0.999999]), torch.tensor([0])
+    )

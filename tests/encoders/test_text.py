@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bbqrec_cli.encoders import load_encoder
-from bbqrec_cli.encoders.resumable import like_length
+from bbqrec_cli.encoders.resumable import batches_by_length
 from bbqrec_cli.errors import DataError, LackingError, MissingPackageError, UsageError
 
 CPU = torch.device("cpu")
@@ -89,5 +89,5 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 def test_batches_of_like_length_hold_every_row_once():
     inputs = ["aa", "", "a", "aaaa", "aaa", "", "a"]
-    batches = like_length(inputs, 2)
+    batches = batches_by_length(inputs, 2)
     assert [batch.tolist() for batch in batches] == [[3, 4], [0, 2], [6]]

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from bbqrec_cli.data.splits import leave_last_out
-from bbqrec_cli.evaluation.alignment import neighbours, next_item_recall, overlap, ridge_explained, shared, together
+from bbqrec_cli.evaluation.alignment import (
+    co_interaction_share,
+    nearest_items,
+    neighbour_overlap,
+    next_item_recall,
+    ridge_explained,
+    shared_information,
+)
 from bbqrec_cli.records import Sequences
 
 ITEMS = 2000
@@ -21,7 +28,7 @@ def pair(correlation: float, width: int = 3) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("correlation", [0.5, 0.9])
 def test_information_of_gaussians(correlation):
-    found = shared(*pair(correlation), seed=0)
+    found = shared_information(*pair(correlation), seed=0)
     true = -3 / 2 * math.log(1 - correlation**2)
     assert 0.7 * true < found.information < 1.2 * true  # 400 items are measured: some noise
     assert abs(found.shuffled) < 0.05
@@ -30,7 +37,7 @@ def test_information_of_gaussians(correlation):
 
 def test_nothing_shared():
     rng = np.random.default_rng(1)
-    found = shared(rng.normal(size=(ITEMS, 20)), rng.normal(size=(ITEMS, 30)), seed=0)
+    found = shared_information(rng.normal(size=(ITEMS, 20)), rng.normal(size=(ITEMS, 30)), seed=0)
     assert found.information < 0.05, "a critic that learnt its items by heart must not count"
     assert found.explained < 0.02
 
@@ -38,20 +45,20 @@ def test_nothing_shared():
 def test_information_that_no_line_can_see():
     """z̄ = z² has no correlation with z, yet all of its information."""
     x = np.random.default_rng(2).normal(size=(ITEMS, 1))
-    found = shared(x, x**2, seed=0)
+    found = shared_information(x, x**2, seed=0)
     assert found.explained < 0.02
     assert found.information > 0.5
 
 
 def test_a_constant_shares_nothing():
     x, _ = pair(0.5)
-    found = shared(x, np.ones((ITEMS, 4)), seed=0)
+    found = shared_information(x, np.ones((ITEMS, 4)), seed=0)
     assert (found.information, found.explained) == (0.0, 0.0)
 
 
 def test_same_seed_same_figures():
     x, y = (each[:200] for each in pair(0.5))
-    assert shared(x, y, seed=3) == shared(x, y, seed=3) != shared(x, y, seed=4)
+    assert shared_information(x, y, seed=3) == shared_information(x, y, seed=3) != shared_information(x, y, seed=4)
 
 
 def test_ridge_against_scikit_learn():
@@ -74,12 +81,12 @@ def test_ridge_against_scikit_learn():
 
 def test_neighbours():
     vectors = np.array([[1, 0], [2, 0.1], [0, 1], [0.1, 3]])
-    np.testing.assert_array_equal(neighbours(vectors, 1)[:, 0], [1, 0, 3, 2])
-    np.testing.assert_array_equal(neighbours(vectors, 2)[0], [1, 3])
+    np.testing.assert_array_equal(nearest_items(vectors, 1)[:, 0], [1, 0, 3, 2])
+    np.testing.assert_array_equal(nearest_items(vectors, 2)[0], [1, 3])
 
 
 def test_overlap():
-    assert overlap(np.array([[1, 2], [0, 2]]), np.array([[2, 1], [3, 2]])) == 0.75
+    assert neighbour_overlap(np.array([[1, 2], [0, 2]]), np.array([[2, 1], [3, 2]])) == 0.75
 
 
 SEQUENCES = Sequences.from_lists([[0, 1, 2, 3], [0, 1], [3, 2, 1, 0]])
@@ -89,7 +96,7 @@ def test_taken_together():
     train = Sequences.from_lists([[0, 1], [2, 0]])
     found = np.array([[1, 3], [0, 2], [0, 1], [0, 1]])
     # 0 went with 1 and 2, 1 and 2 with 0, and 3 with nobody: it does not count.
-    assert together(found, train) == pytest.approx((0.5 + 0.5 + 0.5) / 3)
+    assert co_interaction_share(found, train) == pytest.approx((0.5 + 0.5 + 0.5) / 3)
 
 
 def test_next_items():

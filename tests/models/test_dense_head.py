@@ -124,7 +124,7 @@ def test_a_head_that_is_never_right_gets_no_say():
     head = DenseHead(3, 2)
     head.calibrate(torch.full((9,), -1.0), torch.full((9,), -90.0))
     assert head.share.item() < 1e-5
-    scores = head.unite(torch.tensor([-1.0, -2.0]), torch.tensor([-90.0, -1.0]))
+    scores = head.mixture(torch.tensor([-1.0, -2.0]), torch.tensor([-90.0, -1.0]))
     assert scores.isfinite().all()
 
 

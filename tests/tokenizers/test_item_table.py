@@ -9,7 +9,7 @@ from bbqrec_cli import hdf5
 from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.errors import DataError, WrongKindError
 from bbqrec_cli.records import Catalogue, Sequences, TrainedModel
-from bbqrec_cli.tokenizers.methods.item_table import project, read_item_table
+from bbqrec_cli.tokenizers.methods.item_table import read_item_table, resize_vectors
 
 TABLE = np.arange(36, dtype=np.float32).reshape(12, 3)
 
@@ -71,7 +71,7 @@ def test_narrower_by_principal_directions():
     """What lies in two directions survives in two dimensions: all inner products stay."""
     generator = np.random.default_rng(0)
     table = generator.standard_normal((50, 2)) @ generator.standard_normal((2, 7))
-    found = project(table, 2, seed=0)
+    found = resize_vectors(table, 2, seed=0)
     assert found.shape == (50, 2)
     np.testing.assert_allclose(found @ found.T, table @ table.T, rtol=1e-4, atol=1e-4)
     values = np.linalg.svd(table - table.mean(0), compute_uv=False)
@@ -81,10 +81,10 @@ def test_narrower_by_principal_directions():
 
 def test_wider_by_a_rotation():
     table = np.random.default_rng(0).standard_normal((50, 3))
-    found = project(table, 16, seed=0)
+    found = resize_vectors(table, 16, seed=0)
     assert found.shape == (50, 16)
     np.testing.assert_allclose(found @ found.T, table @ table.T, rtol=1e-4, atol=1e-4)
     assert (np.abs(found).max(0) > 0.1).all(), "no component is empty"
-    np.testing.assert_array_equal(found, project(table, 16, seed=0))
-    assert not np.array_equal(found, project(table, 16, seed=1))
-    np.testing.assert_array_equal(project(table, 3, seed=0), table.astype(np.float32))
+    np.testing.assert_array_equal(found, resize_vectors(table, 16, seed=0))
+    assert not np.array_equal(found, resize_vectors(table, 16, seed=1))
+    np.testing.assert_array_equal(resize_vectors(table, 3, seed=0), table.astype(np.float32))

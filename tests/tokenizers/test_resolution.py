@@ -10,7 +10,7 @@ import pytest
 
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.records import Codes
-from bbqrec_cli.tokenizers.assignment.collisions import resolve
+from bbqrec_cli.tokenizers.assignment.collisions import resolve_collisions
 from bbqrec_cli.tokenizers.base import Tokenized
 
 CODES = np.array([[[0, 5], [1, 5]], [[0, 6], [1, 5]], [[2, 7], [1, 5]], [[0, 5], [1, 5]]], dtype=np.uint16)
@@ -23,7 +23,7 @@ def made_codes(values: np.ndarray, size: int = 8) -> Tokenized:
 
 def test_suffix():
     values = np.concatenate([CODES, CODES[1:2], CODES[:1]])  # item 0, 3 and 5 are alike, and 1 and 4
-    made = resolve(made_codes(values), "suffix")
+    made = resolve_collisions(made_codes(values), "suffix")
     assert made.codes.shape == (6, 3, 2)
     np.testing.assert_array_equal(made.codes[:, :2], values)
     assert made.codes[:, 2, 0].tolist() == [0, 0, 0, 1, 1, 2], "counted in the order of the rows"
@@ -34,21 +34,21 @@ def test_suffix():
 
 
 def test_a_large_group_needs_more_codes():
-    made = resolve(made_codes(np.repeat(CODES[:1], 9, axis=0)), "suffix")
+    made = resolve_collisions(made_codes(np.repeat(CODES[:1], 9, axis=0)), "suffix")
     assert (made.codebook_size, made.codes[:, 2, 0].max()) == (9, 8)
 
 
 def test_nothing_to_resolve():
     codes = made_codes(CODES[:3])
-    assert resolve(codes, "suffix") is codes.codes
+    assert resolve_collisions(codes, "suffix") is codes.codes
     double = made_codes(CODES)
-    assert resolve(double, "share") is double.codes
-    assert resolve(double, "nearest") is double.codes, "there are no vectors to be near to"
+    assert resolve_collisions(double, "share") is double.codes
+    assert resolve_collisions(double, "nearest") is double.codes, "there are no vectors to be near to"
 
 
 def test_more_alike_than_codes_can_count():
     with pytest.raises(UsageError, match="65,537 items share one ID"):
-        resolve(made_codes(np.repeat(CODES[:1], (1 << 16) + 1, axis=0)), "suffix")
+        resolve_collisions(made_codes(np.repeat(CODES[:1], (1 << 16) + 1, axis=0)), "suffix")
 
 
 def quantised(levels: int = 2, signals: int = 2, *, shared: bool = True, size: int = 4, items: int = 40) -> Tokenized:
@@ -89,7 +89,7 @@ def test_nearest_gives_every_item_an_id_of_its_own(shared):
     made = quantised(shared=shared)
     before = made.codes.codes.copy()
     assert distinct(before) < len(before)
-    after = resolve(made, "nearest")
+    after = resolve_collisions(made, "nearest")
     assert distinct(after.codes) == len(before)
     assert after.codes.shape == before.shape, "no level is added"
     np.testing.assert_array_equal(made.codes.codes, before, "the input stays as it is")
@@ -103,7 +103,7 @@ def test_nearest_gives_every_item_an_id_of_its_own(shared):
 
 def test_nearest_takes_the_cheapest_free_id():
     made = quantised(levels=1, signals=2)
-    after = resolve(made, "nearest").codes
+    after = resolve_collisions(made, "nearest").codes
     taken = {row.tobytes() for row in made.codes.codes}
     for row, (old, new) in enumerate(zip(made.codes.codes, after, strict=True)):
         if (old == new).all():
@@ -123,7 +123,7 @@ def test_nearest_takes_the_cheapest_free_id():
 @pytest.mark.parametrize("policy", ["nearest", "sinkhorn"])
 def test_what_cannot_be_told_apart_is_left(policy):
     made = quantised(levels=1, signals=1, items=10)
-    after = resolve(made, policy).codes
+    after = resolve_collisions(made, policy).codes
     assert distinct(after) == 4, "4 codes are all there are"
 
 
@@ -150,7 +150,7 @@ def added(made: Tokenized, after: np.ndarray) -> float:
 def test_sinkhorn_gives_every_item_an_id_of_its_own(shared):
     made = without(quantised(shared=shared), [1, 5, 9])
     before = made.codes.codes.copy()
-    after = resolve(made, "sinkhorn")
+    after = resolve_collisions(made, "sinkhorn")
     assert distinct(after.codes) == len(before)
     np.testing.assert_array_equal(made.codes.codes, before, "the input stays as it is")
     np.testing.assert_array_equal(after.codes[:, :-1], before[:, :-1])
@@ -158,7 +158,7 @@ def test_sinkhorn_gives_every_item_an_id_of_its_own(shared):
     assert 0 < alone.sum() < len(before)
     np.testing.assert_array_equal(after.codes[alone], before[alone], "only what collides moves")
     np.testing.assert_array_equal(after.item_vectors, vectors(after.codes, made.codes.codebooks))
-    again = resolve(without(quantised(shared=shared), [1, 5, 9]), "sinkhorn")
+    again = resolve_collisions(without(quantised(shared=shared), [1, 5, 9]), "sinkhorn")
     np.testing.assert_array_equal(again.codes, after.codes)
 
 
@@ -170,14 +170,14 @@ def test_sinkhorn_moves_the_item_that_loses_least():
             codes=np.zeros((2, 1, 1), dtype=np.uint16), modalities=("id",), method="x", codebook_size=3, codebooks=book
         )
         made = Tokenized(codes=codes, history=[], latents=np.array(latents, dtype=np.float32).reshape(2, 1, 1))
-        assert resolve(made, "sinkhorn").codes.ravel().tolist() == expected
-        assert resolve(made, "nearest").codes.ravel().tolist() == [0, 1]
+        assert resolve_collisions(made, "sinkhorn").codes.ravel().tolist() == expected
+        assert resolve_collisions(made, "nearest").codes.ravel().tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_sinkhorn_is_no_dearer_than_one_after_the_other(levels):
     made = quantised(levels=levels, signals=1, size=16, items=12 * levels)
-    both = {policy: resolve(made, policy).codes for policy in ("nearest", "sinkhorn")}
+    both = {policy: resolve_collisions(made, policy).codes for policy in ("nearest", "sinkhorn")}
     assert distinct(both["sinkhorn"]) == distinct(both["nearest"]) > distinct(made.codes.codes)
     assert 0 < added(made, both["sinkhorn"]) <= added(made, both["nearest"]) + 1e-6
 
@@ -188,7 +188,7 @@ def test_never_more_collisions(policy, items):
     """Also where there are far more items than IDs."""
     for signals, size in itertools.product((1, 2), (2, 4)):
         made = quantised(levels=1, signals=signals, size=size, items=items)
-        after = resolve(made, policy).codes
+        after = resolve_collisions(made, policy).codes
         assert alone(after) >= alone(made.codes.codes)
         assert distinct(after) >= distinct(made.codes.codes)
 
@@ -205,7 +205,7 @@ def test_no_signal_that_an_item_lacks_changes(policy):
     present = np.ones((40, 2), dtype=bool)
     present[:, 1] = False
     lacking = Tokenized(codes=made.codes, history=[], latents=made.latents, present=present)
-    after = resolve(lacking, policy).codes
+    after = resolve_collisions(lacking, policy).codes
     assert (after != made.codes.codes).any()
     np.testing.assert_array_equal(after[:, :, 1], made.codes.codes[:, :, 1])
 
@@ -221,7 +221,7 @@ def test_old_items_stay(policy, frozen):
     """Items 2n and 2n + 1 are near copies: old ones keep what they have, also where they collide among themselves."""
     made = quantised()
     before = made.codes.codes
-    after = resolve(late(made, frozen), policy, frozen=frozen)
+    after = resolve_collisions(late(made, frozen), policy, frozen=frozen)
     np.testing.assert_array_equal(after.codes[:frozen], before[:frozen])
     np.testing.assert_array_equal(after.item_vectors[:frozen], made.codes.item_vectors[:frozen])
     np.testing.assert_array_equal(after.item_vectors, vectors(after.codes, made.codes.codebooks))
@@ -233,12 +233,12 @@ def test_old_items_stay(policy, frozen):
 def test_suffix_of_new_items():
     """Old: two groups of 2 and 1; the new ones are counted on from there, whatever they are of."""
     old = np.concatenate([CODES[[0, 3]], CODES[1:2]])
-    first = resolve(with_books(old), "suffix")
+    first = resolve_collisions(with_books(old), "suffix")
     assert first.codes[:, 2, 0].tolist() == [0, 1, 0]
     news = np.concatenate([CODES[[1, 0, 2]], CODES[2:3]])
     fresh = np.concatenate([news, np.zeros((4, 1, 2), dtype=np.uint16)], axis=1)
     grown = dataclasses.replace(first, codes=np.concatenate([first.codes, fresh]))
-    after = resolve(Tokenized(codes=grown, history=[], latents=np.zeros((4, 2, 3))), "suffix", frozen=3)
+    after = resolve_collisions(Tokenized(codes=grown, history=[], latents=np.zeros((4, 2, 3))), "suffix", frozen=3)
     np.testing.assert_array_equal(after.codes[:3], first.codes)
     assert after.codes[3:, 2, 0].tolist() == [1, 2, 0, 1]
     np.testing.assert_array_equal(after.codes[3:, :2], news)
@@ -253,6 +253,6 @@ def with_books(values: np.ndarray) -> Tokenized:
 def test_no_suffix_is_added_to_old_ids():
     grown = with_books(np.concatenate([CODES[:3], CODES[:1]]))
     with pytest.raises(UsageError, match="these have no level that counts"):
-        resolve(grown, "suffix", frozen=3)
+        resolve_collisions(grown, "suffix", frozen=3)
     fine = with_books(CODES[:3])
-    assert resolve(fine, "suffix", frozen=2) is fine.codes, "nothing collides, nothing is needed"
+    assert resolve_collisions(fine, "suffix", frozen=2) is fine.codes, "nothing collides, nothing is needed"

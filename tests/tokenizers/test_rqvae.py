@@ -11,7 +11,7 @@ from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Feature, Features
 from bbqrec_cli.tokenizers.base import TokenizerInput, standardized
 from bbqrec_cli.tokenizers.content import Content, choose_content
-from bbqrec_cli.tokenizers.methods.rqvae import RQVAE, RowBatches, Rows, RQVAENetwork, assign
+from bbqrec_cli.tokenizers.methods.rqvae import RQVAE, ItemBatch, ItemBatches, RQVAENetwork, assign_codes
 from bbqrec_cli.tokenizers.options.rqvae import RQVAEConfig
 from bbqrec_cli.training.trainer import RunSettings
 
@@ -63,7 +63,7 @@ def test_the_loss_by_hand(inputs):
     """Eq. 9 for one signal: squared error summed over features, both halves of L_RQ, means over the items."""
     content = choose_content(small(signals=("text", "image")), inputs)
     model, rows = initialised(content, signals=("text", "image")), torch.tensor([1, 5, 7])
-    parts = model.loss(Rows(rows))
+    parts = model.loss(ItemBatch(rows))
     with torch.no_grad():
         x, z = model.features[rows], model.encode(rows)[:, 0]
         residual, expected = z.clone(), 0.0
@@ -81,7 +81,7 @@ def test_the_loss_by_hand(inputs):
 def test_before_the_codebooks_it_is_a_plain_autoencoder(inputs):
     content = choose_content(SMALL, inputs)
     model, rows = network(content), torch.tensor([0, 3])
-    parts = model.loss(Rows(rows))
+    parts = model.loss(ItemBatch(rows))
     expected = (model.decoder(model.encoder(model.features[rows])) - model.features[rows]).square().sum(1).mean()
     torch.testing.assert_close(parts["loss"], expected)
     assert parts["quantisation"] == 0
@@ -97,13 +97,13 @@ def test_missing_content(inputs):
     some = dataclasses.replace(inputs, features=blank)
     config = small(signals=("text", "image"))
     content = choose_content(config, some)
-    assert content.having.tolist() == [item not in (2, 9) for item in range(12)]
+    assert content.has_content.tolist() == [item not in (2, 9) for item in range(12)]
     assert not content.values[[2, 9]].any()
     made = RQVAE(config).fit(some, RunSettings())
     assert (made.codes.codes[2] == made.codes.codes[9]).all()
     assert not made.codes.item_vectors[[2, 9]].any()
     assert made.codes.item_vectors[0].any()
-    assert made.present.ravel().tolist() == content.having.tolist()
+    assert made.present.ravel().tolist() == content.has_content.tolist()
 
 
 def test_side_by_side(inputs):
@@ -161,7 +161,7 @@ def test_dead_codes_move_onto_residuals(inputs):
 
 
 def test_row_batches():
-    batches = RowBatches(np.array([3, 5, 8, 9, 11]), batch_size=2, seed=0)
+    batches = ItemBatches(np.array([3, 5, 8, 9, 11]), batch_size=2, seed=0)
     rows = [each.rows.tolist() for each in batches.epoch(0)]
     assert [len(part) for part in rows] == [2, 2, 1]
     assert sorted(row for part in rows for row in part) == [3, 5, 8, 9, 11]
@@ -172,7 +172,7 @@ def test_row_batches():
 def test_codes_are_the_nearest_by_the_codebooks(inputs):
     content = choose_content(SMALL, inputs)
     model = initialised(content)
-    codes, vectors = assign(model)
+    codes, vectors = assign_codes(model)
     books, residual = model.quantizer.codebooks.detach().numpy()[0], model.encode(torch.arange(12))[:, 0].numpy()
     total = np.zeros_like(residual)
     for level in range(2):
@@ -190,11 +190,11 @@ def test_sinkhorn_is_for_training_alone(inputs):
     plain, even = initialised(content), initialised(content, sinkhorn=0.003)
     rows = torch.arange(12)
     found = even.quantizer(even.encode(rows), sinkhorn=0.003)
-    assert even.loss(Rows(rows))["quantisation"].item() == pytest.approx(found.loss.mean().item())
-    assert even.loss(Rows(rows))["quantisation"] > plain.loss(Rows(rows))["quantisation"]
+    assert even.loss(ItemBatch(rows))["quantisation"].item() == pytest.approx(found.loss.mean().item())
+    assert even.loss(ItemBatch(rows))["quantisation"] > plain.loss(ItemBatch(rows))["quantisation"]
     for model in (plain, even):
         codes = model.quantizer(model.encode(rows)).codes
-        np.testing.assert_array_equal(assign(model.train())[0], codes)
+        np.testing.assert_array_equal(assign_codes(model.train())[0], codes)
 
 
 def test_sinkhorn_trains(inputs):

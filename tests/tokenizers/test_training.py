@@ -17,7 +17,7 @@ from bbqrec_cli.tokenizers.training import (
     TokenizerNetwork,
     TokenizerTask,
     fit_tokenizer,
-    line,
+    epoch_line,
     warmup_steps,
 )
 from bbqrec_cli.training import trainer
@@ -201,13 +201,13 @@ def test_an_epochs_line():
         "perplexity/id/2": 3.21, "usage/my/text/1": 7, "perplexity/my/text/1": 6.6, "colliding_items": 9,
         "recall@10": 0.0876, "ndcg@10": 0.04, "seconds": 12.34,
     }  # fmt: skip
-    said = line(row, 40)
+    said = epoch_line(row, 40)
     assert said.startswith("epoch 3/40  loss 12.35  reconstruction 10  quantisation 1  recommendation 1.346  ")
     assert "information -0.01" in said
     assert "id: codes in use 250 8, perplexity 212 3" in said
     assert "my/text: codes in use 7, perplexity 7" in said
     assert "colliding items 9  validation recall@10 0.0876  12.3 s" in said
-    warm = line({"epoch": 1, "loss": 1.0, "quantised": False, "seconds": 1.0}, 2)
+    warm = epoch_line({"epoch": 1, "loss": 1.0, "quantised": False, "seconds": 1.0}, 2)
     assert warm == "epoch 1/2  loss 1  1.0 s"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bbqrec_cli.data.sources.base import Interactions, Items, by_user
-from bbqrec_cli.data.sources.files import fields_of, find_pictures, lines, list_pictures, read_pictures, some
+from bbqrec_cli.data.sources.files import fields_of, find_pictures, first_few, lines, list_pictures, read_pictures
 from bbqrec_cli.data.sources.options.amazon import AmazonOptions
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.progress import Progress
@@ -251,7 +251,7 @@ def _record(path: Path, number: int, blob: bytes) -> tuple[str, np.ndarray]:
 def _say_features(path: Path, item_ids: list[str], present: np.ndarray, again: int, progress: Progress) -> None:
     """What is missing or superfluous in the visual features file."""
     if not present.any():
-        what = f"{path}: none of the {len(item_ids):,} items is in it; they are like {some(item_ids)}"
+        what = f"{path}: none of the {len(item_ids):,} items is in it; they are like {first_few(item_ids)}"
         raise DataError(what, "give the features of the same category as the reviews")
     if missing := int((~present).sum()):
         progress.warn(f"{path.name}: {missing:,} of {len(item_ids):,} items have no visual features")

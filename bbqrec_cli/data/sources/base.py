@@ -70,17 +70,17 @@ def by_user(users: Iterable[str], items: Sequence[str], times: Sequence[int] | N
 
     Users and items are numbered in the order of their first appearance.
     """
-    user_ids, user_rows = index(users)
+    user_ids, user_rows = index_names(users)
     stamps = None if times is None else np.asarray(times, dtype=np.int64)
     order = np.argsort(user_rows, kind="stable") if stamps is None else np.lexsort((stamps, user_rows))
-    item_ids, item_rows = index(items[i] for i in order)
+    item_ids, item_rows = index_names(items[i] for i in order)
     return Interactions(
         user_ids=user_ids, item_ids=item_ids, users=user_rows[order], items=item_rows,
         timestamps=None if stamps is None else stamps[order],
     )  # fmt: skip
 
 
-def index(names: Iterable[str]) -> tuple[list[str], np.ndarray]:
+def index_names(names: Iterable[str]) -> tuple[list[str], np.ndarray]:
     """Distinct names in order of first appearance, and each name's row among them (n,) int64."""
     rows: dict[str, int] = {}
     found = np.fromiter((rows.setdefault(name, len(rows)) for name in names), np.int64)

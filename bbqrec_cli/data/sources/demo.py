@@ -59,7 +59,7 @@ PRAISE = ("Made to last", "A quiet favourite", "From a small workshop", "A gift 
 
 
 @dataclass(frozen=True)
-class Kind:
+class ProductKind:
     """A product: its shelf, its two cuts and its materials, as the title names them."""
 
     shelf: str
@@ -68,26 +68,26 @@ class Kind:
 
 
 _HANDLED, _WOOD, _METAL = ("oak", "bamboo", "walnut"), ("oak", "walnut"), ("brass", "steel", "iron")
-KINDS = {
-    "mug": Kind("Kitchen", ("tall", "wide"), ("oak", "leather", "steel")),
-    "teapot": Kind("Kitchen", ("round", "straight"), (*_HANDLED, "brass")),
-    "bowl": Kind("Kitchen", ("shallow", "deep"), _HANDLED),
-    "bottle": Kind("Kitchen", ("wide", "slim"), ("steel", "bamboo", "oak")),
-    "vase": Kind("Home", ("slender", "bellied"), ("brass", "iron")),
-    "planter": Kind("Home", ("five leaves", "three leaves"), _WOOD),
-    "table lamp": Kind("Home", ("cone shade", "dome shade"), (*_METAL, "walnut")),
-    "cushion": Kind("Home", ("square", "round"), ("leather", "bamboo")),
-    "wall clock": Kind("Home", ("round", "square"), ("brass", "walnut", "iron")),
-    "chair": Kind("Home", ("high back", "armchair"), (*_WOOD, "iron")),
-    "rug": Kind("Home", ("fringed", "oval"), ("leather", "bamboo")),
-    "T-shirt": Kind("Clothing", ("short sleeves", "long sleeves"), ()),
-    "bag": Kind("Clothing", ("weekender", "tote"), ("leather", "bamboo", "brass")),
-    "backpack": Kind("Clothing", ("buckled", "zipped"), ("leather", "steel")),
-    "umbrella": Kind("Clothing", ("open frame", "folding"), _HANDLED),
-    "notebook": Kind("Desk", ("bound", "spiral"), ("leather", "brass", "steel")),
-    "boots": Kind("Clothing", ("knee-high", "ankle"), ("leather",)),
-    "hat": Kind("Clothing", ("with a peak", "with a bobble"), ()),
-    "scarf": Kind("Clothing", ("short", "long"), ()),
+PRODUCT_KINDS = {
+    "mug": ProductKind("Kitchen", ("tall", "wide"), ("oak", "leather", "steel")),
+    "teapot": ProductKind("Kitchen", ("round", "straight"), (*_HANDLED, "brass")),
+    "bowl": ProductKind("Kitchen", ("shallow", "deep"), _HANDLED),
+    "bottle": ProductKind("Kitchen", ("wide", "slim"), ("steel", "bamboo", "oak")),
+    "vase": ProductKind("Home", ("slender", "bellied"), ("brass", "iron")),
+    "planter": ProductKind("Home", ("five leaves", "three leaves"), _WOOD),
+    "table lamp": ProductKind("Home", ("cone shade", "dome shade"), (*_METAL, "walnut")),
+    "cushion": ProductKind("Home", ("square", "round"), ("leather", "bamboo")),
+    "wall clock": ProductKind("Home", ("round", "square"), ("brass", "walnut", "iron")),
+    "chair": ProductKind("Home", ("high back", "armchair"), (*_WOOD, "iron")),
+    "rug": ProductKind("Home", ("fringed", "oval"), ("leather", "bamboo")),
+    "T-shirt": ProductKind("Clothing", ("short sleeves", "long sleeves"), ()),
+    "bag": ProductKind("Clothing", ("weekender", "tote"), ("leather", "bamboo", "brass")),
+    "backpack": ProductKind("Clothing", ("buckled", "zipped"), ("leather", "steel")),
+    "umbrella": ProductKind("Clothing", ("open frame", "folding"), _HANDLED),
+    "notebook": ProductKind("Desk", ("bound", "spiral"), ("leather", "brass", "steel")),
+    "boots": ProductKind("Clothing", ("knee-high", "ankle"), ("leather",)),
+    "hat": ProductKind("Clothing", ("with a peak", "with a bobble"), ()),
+    "scarf": ProductKind("Clothing", ("short", "long"), ()),
 }
 _PARTS = {
     "mug": "handle", "teapot": "handle", "bowl": "foot", "bottle": "stopper", "vase": "rim", "planter": "stand",
@@ -114,7 +114,7 @@ def plant(seed: int, count: int) -> Planted:
     rng = numpy_generator(seed, "demo", "items")
     # Rounded, so that machines whose exponential differs in the last bit make the same shop.
     return Planted(
-        kind=rng.permutation(count) % len(KINDS),
+        kind=rng.permutation(count) % len(PRODUCT_KINDS),
         theme=rng.permutation(count) % len(THEMES),
         look=rng.permutation(count) % len(LOOKS),
         circle=rng.permutation(count) // CIRCLE,
@@ -158,24 +158,24 @@ class Demo:
         """Texts and pictures."""
         from bbqrec_cli.data.sources.demo_pictures import LOOKS, draw
 
-        kinds, themes, fields, images = list(KINDS), list(THEMES), [], []
+        kinds, themes, fields, images = list(PRODUCT_KINDS), list(THEMES), [], []
         with self._progress.task("drawing pictures", len(item_ids)) as task:
             for name in item_ids:
                 item = int(name.removeprefix("item-")) - 1
                 rng = numpy_generator(self._seed, "demo", "item", item)
                 kind, cut = kinds[self._planted.kind[item]], int(rng.integers(2))
-                materials = KINDS[kind].materials
+                materials = PRODUCT_KINDS[kind].materials
                 material = materials[rng.integers(len(materials))] if materials else ""
-                fields.append(describe(rng, kind, cut, material, themes[self._planted.theme[item]]))
+                fields.append(item_fields(rng, kind, cut, material, themes[self._planted.theme[item]]))
                 images.append(draw(kind, cut, material, LOOKS[self._planted.look[item]], rng))
                 task.advance()
         return Items(fields={name: [each[name] for each in fields] for name in fields[0]}, images=images)
 
 
-def describe(rng: np.random.Generator, kind: str, cut: int, material: str, theme: str) -> dict[str, str]:
+def item_fields(rng: np.random.Generator, kind: str, cut: int, material: str, theme: str) -> dict[str, str]:
     """The item's fields. Three words of its theme show up, one of them in the title."""
     first, second, third = (str(word) for word in rng.permutation(THEMES[theme])[:3])
-    about, maker = KINDS[kind], MAKERS[rng.integers(len(MAKERS))]
+    about, maker = PRODUCT_KINDS[kind], MAKERS[rng.integers(len(MAKERS))]
     detail = f", {material} {_PARTS[kind]}" if material else ""
     return {
         "title": f"{first.capitalize()} {kind}, {about.cuts[cut]}{detail}",

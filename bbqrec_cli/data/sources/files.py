@@ -145,8 +145,8 @@ def fields_of(
     without = sum(item not in known for item in item_ids)
     if without == len(item_ids):
         raise DataError(
-            f"{path}: none of the {len(item_ids):,} items has an entry; their ids are like {some(item_ids)}, "
-            f"those of its {len(known):,} entries like {some(known)}",
+            f"{path}: none of the {len(item_ids):,} items has an entry; their ids are like {first_few(item_ids)}, "
+            f"those of its {len(known):,} entries like {first_few(known)}",
             "give the items the ids that the interactions have, or another --items file",
         )
     if without:
@@ -165,7 +165,7 @@ def field_name(name: str) -> str:
     return plain if plain.strip(".") else "_" * len(plain)
 
 
-def some(names: Iterable[str]) -> str:
+def first_few(names: Iterable[str]) -> str:
     """The first few, for a message."""
     first = list(islice(names, 3))
     return ", ".join(map(repr, first)) or "nothing"
@@ -187,7 +187,7 @@ def read_items(path: Path, *, id_column: str) -> dict[str, dict[str, Any]]:
         key = next((k for k in (id_column, *_ID_FIELDS) if as_field(row.get(k))), None)
         if key is None:
             names = ", ".join(dict.fromkeys((id_column, *_ID_FIELDS)))
-            what = f"{path}, line {number}: no item id among {some(row)}, …; one of the fields {names} is needed"
+            what = f"{path}, line {number}: no item id among {first_few(row)}, …; one of the fields {names} is needed"
             raise DataError(what, "name its column with --item-column")
         item = as_field(row.pop(key))
         if item in found:
@@ -301,7 +301,7 @@ def read_pictures(pictures: dict[str, Path], item_ids: list[str], where: Path, p
     if not named:
         raise DataError(
             f"{where}: none of its {len(pictures):,} pictures is one of the {len(item_ids):,} items: they are those of "
-            f"{some(pictures)}, the items are {some(item_ids)}",
+            f"{first_few(pictures)}, the items are {first_few(item_ids)}",
             f"name pictures by the items' ids, as {item_ids[0]}.jpg, or give another --images FOLDER",
         )
     if not kept:

@@ -9,11 +9,11 @@ from bbqrec_cli.data.sources.base import Interactions, Items, by_user
 from bbqrec_cli.data.sources.files import (
     fields_of,
     find_pictures,
+    first_few,
     lines,
     list_pictures,
     read_items,
     read_pictures,
-    some,
 )
 from bbqrec_cli.data.sources.options.s3rec import S3RecOptions
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
@@ -115,8 +115,8 @@ def id_shift(ids: set[str], known: set[str], path: Path) -> int:
         DataError: both readings fit, or neither does; no item has an entry.
     """
     if not ids & known:
-        what = f"{path}: no item of the sequences has an entry: theirs are like {some(sorted(ids))}"
-        raise DataError(f"{what}, those of the file like {some(sorted(known))}", _RENUMBER.format(name=path.name))
+        what = f"{path}: no item of the sequences has an entry: theirs are like {first_few(sorted(ids))}"
+        raise DataError(f"{what}, those of the file like {first_few(sorted(known))}", _RENUMBER.format(name=path.name))
     if not all(map(str.isdecimal, ids | known)) or ("0" in ids) == ("0" in known):
         return 0
     fits = ids <= known

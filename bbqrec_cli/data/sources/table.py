@@ -31,7 +31,7 @@ _EXAMPLE = "it should start like this: user,item,timestamp and, on the next line
 _SECONDS = "seconds since 1970 are needed; dates must be converted"
 
 
-class Table:
+class InteractionTable:
     """PATH: the file of interactions, or a folder with interactions.csv (.tsv, .gz), items.* and a folder of pictures.
 
     Raises:

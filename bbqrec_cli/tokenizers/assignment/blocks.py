@@ -17,7 +17,7 @@ from bbqrec_cli.hdf5 import read_feature_rows
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.records import Codes, Feature
 from bbqrec_cli.seeds import numpy_generator
-from bbqrec_cli.tokenizers.base import Encode, Sampling, Tokenized
+from bbqrec_cli.tokenizers.base import Encode, SampleTokenizer, Tokenized
 
 BLOCK = 8192
 """Items that are read and encoded at once."""
@@ -37,7 +37,7 @@ def draw_sample(
         UsageError: a tokenizer that needs all items.
         DataError: the features that it reads are not there, or none of the items drawn has one of them.
     """
-    if not isinstance(tokenizer, Sampling):
+    if not isinstance(tokenizer, SampleTokenizer):
         raise UsageError(
             f"--fit-items is for a method whose codes come of an item's features alone, and those of {method} do not",
             "leave it out, or --method rqvae, rqkmeans, pq or opq",

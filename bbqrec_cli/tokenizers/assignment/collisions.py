@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from bbqrec_cli.errors import UsageError
-from bbqrec_cli.grouping import colliding, group_codes, shared_groups
+from bbqrec_cli.grouping import count_colliding_items, group_codes, shared_groups
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import Codes
 from bbqrec_cli.tokenizers.base import Tokenized
@@ -16,13 +16,13 @@ from bbqrec_cli.tokenizers.quantization.sinkhorn import assign_by_share
 
 LARGEST_GROUP = 1 << 16
 """Codes are 16 bits wide."""
-MOVING = ("nearest", "sinkhorn")
+MOVING_POLICIES = ("nearest", "sinkhorn")
 """The policies that move items by their latents."""
 ROUNDS = 20
 """Of `sinkhorn`, at most; two or three are the rule."""
 
 
-def resolve(made: Tokenized, policy: str, *, frozen: int = 0) -> Codes:
+def resolve_collisions(made: Tokenized, policy: str, *, frozen: int = 0) -> Codes:
     """The codes that are written. No policy ever makes more collisions.
 
     `nearest`: see `nearest_free`. `sinkhorn`: see `sinkhorn_free`. `suffix` (TIGER): see `with_suffix`.
@@ -31,22 +31,22 @@ def resolve(made: Tokenized, policy: str, *, frozen: int = 0) -> Codes:
 
     Args:
         made: latents are those of the items that may move, the rows from `frozen` on; None will do
-            where the policy is none of `MOVING`.
+            where the policy is none of `MOVING_POLICIES`.
         policy: one of the above.
         frozen: the first so many items keep their IDs, whoever shares them.
 
     Raises:
         UsageError: more items share an ID than a code can count; a level would be added to IDs that are frozen.
     """
-    if policy == "share" or not (colliding(made.codes.codes) or (frozen and policy == "suffix")):
+    if policy == "share" or not (count_colliding_items(made.codes.codes) or (frozen and policy == "suffix")):
         return made.codes
     if policy == "suffix":
         return with_suffix(made.codes, frozen)
     if made.latents is None or made.codes.codebooks is None:
         return made.codes
-    board = Board(made, frozen)
-    (nearest_free if policy == "nearest" else sinkhorn_free)(board)
-    return dataclasses.replace(made.codes, codes=board.values, item_vectors=board.vectors)
+    ids = MovableIDs(made, frozen)
+    (nearest_free if policy == "nearest" else sinkhorn_free)(ids)
+    return dataclasses.replace(made.codes, codes=ids.values, item_vectors=ids.vectors)
 
 
 def with_suffix(codes: Codes, frozen: int) -> Codes:
@@ -82,7 +82,7 @@ def with_suffix(codes: Codes, frozen: int) -> Codes:
     return dataclasses.replace(codes, codes=np.concatenate([plain, suffix], axis=1), codebook_size=size)
 
 
-class Board:
+class MovableIDs:
     """The IDs while they are moved about: who has which, and what a move costs.
 
     A move changes one signal's code of the last level. Its cost is what it adds to the squared distance between the
@@ -131,22 +131,22 @@ class Board:
         return shared_groups(self.values)
 
 
-def nearest_free(board: Board) -> None:
+def nearest_free(ids: MovableIDs) -> None:
     """Of items that share an ID, the first in the order of the rows keeps it; each other one makes the cheapest move to
     an ID that is free. An item for which none is free keeps what it has."""
-    later = [rows[1:] for rows in board.groups()]
+    later = [rows[1:] for rows in ids.groups()]
     for row in np.sort(np.concatenate([*later, np.empty(0, dtype=np.int64)])):
-        if row < board.frozen:
+        if row < ids.frozen:
             continue
-        costs = board.costs(row)
+        costs = ids.costs(row)
         for place in np.argsort(costs, axis=None, kind="stable"):
             signal, code = divmod(int(place), costs.shape[1])
-            if np.isfinite(costs[signal, code]) and board.free(row, signal, code):
-                board.move(row, signal, code)
+            if np.isfinite(costs[signal, code]) and ids.free(row, signal, code):
+                ids.move(row, signal, code)
                 break
 
 
-def sinkhorn_free(board: Board) -> None:
+def sinkhorn_free(ids: MovableIDs) -> None:
     """The items that share an ID are given the last level's codes anew, all of a group at once, by Sinkhorn–Knopp with
     uniform marginals on the codes that are free (`assign_by_share`), as LC-Rec and LETTER do it for one signal.
 
@@ -155,22 +155,22 @@ def sinkhorn_free(board: Board) -> None:
     when no ID is shared or nothing moves.
     """
     for _ in range(ROUNDS):
-        moved = [_spread(board, rows) for rows in board.groups()]
+        moved = [_move_group(ids, rows) for rows in ids.groups()]
         if not any(moved):
             break
 
 
-def _spread(board: Board, rows: np.ndarray) -> bool:
+def _move_group(ids: MovableIDs, rows: np.ndarray) -> bool:
     """One group's turn; whether an item moved."""
-    costs = {int(row): board.costs(row) for row in rows if row >= board.frozen}
+    costs = {int(row): ids.costs(row) for row in rows if row >= ids.frozen}
     best: tuple[tuple[int, float], int, dict[int, int]] | None = None  # (rank, signal, row -> code)
-    for signal in range(board.values.shape[2]):
+    for signal in range(ids.values.shape[2]):
         moving = [row for row, own in costs.items() if np.isfinite(own[signal, 0])]
         if not moving:
             continue
-        current, keep = int(board.values[moving[0], board.level, signal]), len(moving) == len(rows)
-        size = board.books.shape[2]
-        codes = [c for c in range(size) if (keep if c == current else board.free(moving[0], signal, c))]
+        current, keep = int(ids.values[moving[0], ids.level, signal]), len(moving) == len(rows)
+        size = ids.books.shape[2]
+        codes = [c for c in range(size) if (keep if c == current else ids.free(moving[0], signal, c))]
         table = np.stack([costs[row][signal, codes] for row in moving])
         given = assign_by_share(table)
         chosen = {row: codes[place] for row, place in zip(moving, given, strict=True) if place >= 0}
@@ -181,8 +181,8 @@ def _spread(board: Board, rows: np.ndarray) -> bool:
         return False
     _, signal, chosen = best
     for row, code in chosen.items():
-        if code != board.values[row, board.level, signal]:
-            board.move(row, signal, code)
+        if code != ids.values[row, ids.level, signal]:
+            ids.move(row, signal, code)
     return True
 
 

@@ -1,4 +1,4 @@
-"""Codes from what a tokens file holds: the pieces of `Encoding.restore`.
+"""Codes from what a tokens file holds: the pieces of `ContentTokenizer.restore`.
 
 n items, L levels, M signals, N codes, D width of a code, d width of a feature.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Feature, ItemEncoder
-from bbqrec_cli.tokenizers.base import Encoded, standardisation, standardize
+from bbqrec_cli.tokenizers.base import Encoded, mean_and_scale, standardize
 from bbqrec_cli.tokenizers.quantization.residual import ResidualQuantizer
 
 
@@ -30,7 +30,7 @@ def item_encoder(
     """
     weights: dict[str, np.ndarray] = {}
     for name in names if scaled else ():
-        weights[f"{name}.mean"], weights[f"{name}.scale"] = standardisation(features[name])
+        weights[f"{name}.mean"], weights[f"{name}.scale"] = mean_and_scale(features[name])
     for name, module in modules.items():
         weights |= {f"{name}.{key}": value.detach().cpu().numpy() for key, value in module.state_dict().items()}
     inputs = {name: describe_input(features[name]) for name in names}

@@ -12,7 +12,14 @@ from bbqrec_cli.errors import import_faiss
 from bbqrec_cli.records import Codes, Feature, ItemEncoder
 from bbqrec_cli.tokenizers.assignment.encoding import item_encoder, scale_feature
 from bbqrec_cli.tokenizers.base import Encode, Encoded, Tokenized, TokenizerInput
-from bbqrec_cli.tokenizers.content import SIGNAL, choose_content, content_names, directions, projected, side_by_side
+from bbqrec_cli.tokenizers.content import (
+    SIGNAL,
+    choose_content,
+    content_names,
+    principal_directions,
+    project,
+    side_by_side,
+)
 from bbqrec_cli.tokenizers.quantization.kmeans import residual_codes, sum_of_codes
 from bbqrec_cli.training.trainer import RunSettings
 
@@ -45,8 +52,8 @@ class AdditiveQuantizer:
         """
         import_faiss()
         config, content = self.config, choose_content(self.config, inputs)
-        axes = directions(content, config.dim)
-        values, having = projected(content.values, axes), content.having
+        axes = principal_directions(content, config.dim)
+        values, having = project(content.values, axes), content.has_content
         # Not a copy of all vectors where there is nothing to leave out.
         books, codes = self.learn(values if having.all() else values[having], run)
         if not having.all():
@@ -64,17 +71,17 @@ class AdditiveQuantizer:
         return Tokenized(codes=made, history=[], present=having[:, None], latents=values[:, None], encoder=encoder)
 
     def reads(self, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-        """See `Sampling.reads`."""
+        """See `SampleTokenizer.reads`."""
         return content_names(self.config, present)
 
     def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
-        """See `Encoding.restore`. What is balanced when it is learnt is not so here: the nearest codes."""
+        """See `ContentTokenizer.restore`. What is balanced when it is learnt is not so here: the nearest codes."""
         assert codes.codebooks is not None  # they are where the encoder is
         books, axes = codes.codebooks[0], encoder.weights.get(AXES)
 
         def encode(features: Mapping[str, Feature]) -> Encoded:
             scaled = [scale_feature(features[name], name, encoder) for name in encoder.inputs]
-            values = projected(side_by_side(scaled), axes)
+            values = project(side_by_side(scaled), axes)
             having = np.any([features[name].present for name in encoder.inputs], axis=0)[:, None]
             found = residual_codes(values, books)
             return Encoded(

@@ -56,7 +56,7 @@ def _same(theirs: Sequences, mine: Sequences, rows: np.ndarray) -> bool:
     return np.array_equal(theirs.indptr, mine.indptr) and np.array_equal(theirs.items, rows[mine.items])
 
 
-def project(table: np.ndarray, dim: int, *, seed: int) -> np.ndarray:
+def resize_vectors(table: np.ndarray, dim: int, *, seed: int) -> np.ndarray:
     """The vectors in another width, (I, W) -> (I, D) float32.
 
     Wider ones lose all but their D principal directions (the mean stays in); narrower ones are turned by a random
@@ -77,5 +77,5 @@ def warm_vectors(path: Path, inputs: TokenizerInput, dim: int, *, seed: int) -> 
 
     Raises: as `read_item_table`.
     """
-    vectors = project(read_item_table(path, inputs.item_ids, inputs.train), dim, seed=seed)
+    vectors = resize_vectors(read_item_table(path, inputs.item_ids, inputs.train), dim, seed=seed)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -49,8 +49,8 @@ class LETTERNetwork(RQVAENetwork):
         for name in ("members", "place", "group"):
             self.register_buffer(name, None, persistent=False)
 
-    def further(self, rows: Tensor, vectors: Tensor, found: Quantized | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """d (α L_CF + β L_Div); see `RQVAENetwork.further`."""
+    def extra_losses(self, rows: Tensor, vectors: Tensor, found: Quantized | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """d (α L_CF + β L_Div); see `RQVAENetwork.extra_losses`."""
         total, parts, width = vectors.new_zeros(()), {}, self.features.shape[1]
         if self.table is not None:
             parts["collaboration"] = collaborative_loss(self.project(vectors).float(), self.table[rows])

@@ -24,7 +24,11 @@ class RQKMeans(AdditiveQuantizer):
     config: RQKMeansConfig
 
     def reads(self, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-        """See `Sampling.reads`. Raises: UsageError: the items that are not in the sample would not be balanced."""
+        """See `SampleTokenizer.reads`.
+
+        Raises:
+            UsageError: --balanced, which items outside the sample would break.
+        """
         if self.config.balanced:
             raise UsageError(
                 "--fit-items gives items the nearest codes, and --balanced all codes as many items",

@@ -44,17 +44,17 @@ RESTART_SHARE = 0.8
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class ItemBatch:
     """A batch of items."""
 
     rows: Tensor
 
-    def to(self, device: torch.device) -> Rows:
+    def to(self, device: torch.device) -> ItemBatch:
         """On another device."""
-        return Rows(self.rows.to(device))
+        return ItemBatch(self.rows.to(device))
 
 
-class RowBatches:
+class ItemBatches:
     """Items (their rows, (n,)) in random order, in batches."""
 
     def __init__(self, rows: np.ndarray, *, batch_size: int, seed: int) -> None:
@@ -65,14 +65,14 @@ class RowBatches:
         """Items per epoch."""
         return len(self.rows)
 
-    def epoch(self, number: int) -> Sequence[Rows]:
+    def epoch(self, number: int) -> Sequence[ItemBatch]:
         """See `Batches.epoch`."""
         order = numpy_generator(self.seed, "rows", number).permutation(self.rows)
-        return Epoch(torch.from_numpy(order).split(self.batch_size), Rows)
+        return Epoch(torch.from_numpy(order).split(self.batch_size), ItemBatch)
 
 
 class RQVAENetwork(TokenizerNetwork):
-    """Encoder, residual quantiser, decoder; `loss` is L_RQ-VAE of eq. 9 for one signal, and what `further` adds."""
+    """Encoder, residual quantiser, decoder; `loss` is L_RQ-VAE of eq. 9 for one signal, plus `extra_losses`."""
 
     features: Tensor
     present: Tensor
@@ -99,9 +99,9 @@ class RQVAENetwork(TokenizerNetwork):
             commitment=config.alpha,
         )
 
-    def loss(self, batch: Rows, world: World = ALONE, encoded: None = None) -> dict[str, Tensor]:
+    def loss(self, batch: ItemBatch, world: World = ALONE, encoded: None = None) -> dict[str, Tensor]:
         """{'loss', 'reconstruction' (summed over the features that are there, averaged over items), 'quantisation'},
-        and the parts of `further`. These couple the items of a batch, so every process computes it whole."""
+        and the parts of `extra_losses`. These couple the items of a batch, so every process computes it whole."""
         x = self.features[batch.rows]
         z, found = self.encoder(x).float(), None
         quantisation = z.new_zeros(())
@@ -110,12 +110,12 @@ class RQVAENetwork(TokenizerNetwork):
             z, quantisation = found.vectors.squeeze(1), found.loss.mean()
         error = (self.decoder(z).float() - x) * self.present[batch.rows]
         reconstruction = error.square().sum(1).mean()
-        added, parts = self.further(batch.rows, z, found)
+        added, parts = self.extra_losses(batch.rows, z, found)
         parts = {"reconstruction": reconstruction, "quantisation": quantisation} | parts
         parts = {"loss": reconstruction + quantisation + added} | parts
         return parts if world.size == 1 else {name: part / world.size for name, part in parts.items()}
 
-    def further(self, rows: Tensor, vectors: Tensor, found: Quantized | None) -> tuple[Tensor, dict[str, Tensor]]:
+    def extra_losses(self, rows: Tensor, vectors: Tensor, found: Quantized | None) -> tuple[Tensor, dict[str, Tensor]]:
         """What else is minimised, and its parts for the figures; a plain RQ-VAE has nothing.
 
         rows (n,), vectors (n, D): the quantised ones, straight-through; z in the warm-up, where found is None.
@@ -161,21 +161,21 @@ class RQVAE:
         import_faiss()  # k-means comes after the warm-up: too late to say that something is missing
         config = self.config
         content = choose_content(config, inputs)
-        having = np.flatnonzero(content.having)
+        having = np.flatnonzero(content.has_content)
         make = self.network(content, inputs, run)
 
         def report(model: RQVAENetwork, epoch: int) -> dict[str, Any]:
             if not model.quantizer.initialised:
                 return {"quantised": False}
-            return {"quantised": True} | code_figures(assign(model)[0], (SIGNAL,), content.having[:, None])
+            return {"quantised": True} | code_figures(assign_codes(model)[0], (SIGNAL,), content.has_content[:, None])
 
         model, history = fit_tokenizer(
-            make, RowBatches(having, batch_size=config.batch_size, seed=run.seed),
+            make, ItemBatches(having, batch_size=config.batch_size, seed=run.seed),
             lambda model, epoch: self.start(model, epoch, torch.from_numpy(having).to(run.device), run), report,
             lambda row: collapsed(row, config.codebook_size, {SIGNAL: len(having)}), run,
             epochs=config.epochs, learning_rate=config.learning_rate,
         )  # fmt: skip
-        codes, vectors = assign(model)
+        codes, vectors = assign_codes(model)
         latents = model.encode(torch.arange(inputs.items, device=run.device))
         return Tokenized(
             codes=Codes(
@@ -183,7 +183,7 @@ class RQVAE:
                 codebook_size=config.codebook_size, codebooks=model.quantizer.codebooks.detach().cpu().numpy(),
                 item_vectors=vectors,
             ),
-            history=history, present=content.having[:, None], latents=latents.detach().cpu().numpy(),
+            history=history, present=content.has_content[:, None], latents=latents.detach().cpu().numpy(),
             encoder=item_encoder(inputs.features, tuple(content.features), {"encoder": model.encoder}),
         )  # fmt: skip
 
@@ -206,11 +206,11 @@ class RQVAE:
             model.restart_dead_codes(learnt, seed=run.seed, epoch=epoch)
 
     def reads(self, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-        """See `Sampling.reads`."""
+        """See `SampleTokenizer.reads`."""
         return content_names(self.config, present)
 
     def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
-        """See `Encoding.restore`."""
+        """See `ContentTokenizer.restore`."""
         assert codes.codebooks is not None  # they are where the encoder is
         quantizer = residual_quantizer(codes.codebooks, signals=1, device=device)
         width = sum(each["width"] for each in encoder.inputs.values())
@@ -240,7 +240,7 @@ def encoder_network(width: int, *, hidden: int, dim: int) -> nn.Sequential:
 
 
 @torch.no_grad()
-def assign(model: RQVAENetwork) -> tuple[np.ndarray, np.ndarray]:
+def assign_codes(model: RQVAENetwork) -> tuple[np.ndarray, np.ndarray]:
     """Codes (I, L, 1) and quantised vectors (I, D), zeros where the item has no content."""
     found = model.quantizer(model.encode(torch.arange(len(model.features), device=model.features.device)))
     vectors = found.vectors.flatten(1) * model.present.any(1, keepdim=True)

@@ -11,7 +11,7 @@ from bbqrec_cli.data.sources.options._items import ItemFiles
 class TableOptions(ItemFiles):
     """CSV or TSV of user, item, timestamp; items as CSV, TSV or JSON."""
 
-    implementation: ClassVar[str] = "bbqrec_cli.data.sources.table:Table"
+    implementation: ClassVar[str] = "bbqrec_cli.data.sources.table:InteractionTable"
 
     user_column: str = option("user", "Column of the user's id.")
     item_column: str = option("item", "Column of the item's id (also in --items).")

@@ -92,7 +92,7 @@ class BBQRec:
         )  # fmt: skip
 
     def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
-        """See `Encoding.restore`."""
+        """See `ContentTokenizer.restore`."""
         return restore_encoder(self.config, codes, encoder, device)
 
 

@@ -40,7 +40,7 @@ def kept(config: BBQRecConfig) -> tuple[str, ...]:
 
 
 def restore_encoder(config: BBQRecConfig, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
-    """See `Encoding.restore`. The ID is learnt per item, so it is absent in all that come later."""
+    """See `ContentTokenizer.restore`. The ID is learnt per item, so it is absent in all that come later."""
     modalities = {name: _modality(config, name, encoder).to(device) for name in encoder.inputs}
     assert codes.codebooks is not None  # they are where the encoder is
     quantizer = residual_quantizer(codes.codebooks, signals=len(codes.modalities), device=device)
