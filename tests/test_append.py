@@ -210,7 +210,7 @@ def test_what_can_not_grow(bbqrec, old, grown, features, files, tmp_path):
     assert "nothing to append" in refused(bbqrec, old["bbqrec"], tmp_path / "same.h5", tmp_path)["message"]
     assert refused(bbqrec, old["bbqrec"], files["dataset"], tmp_path)["error"] == "wrong_kind"
     for options in (["--levels", 3], ["--method", "rqvae"], ["--fit-items", 3]):
-        assert f"{options[0]} has no say" in refused(bbqrec, old["bbqrec"], grown, tmp_path, *options)["message"]
+        assert f"{options[0]} has no effect" in refused(bbqrec, old["bbqrec"], grown, tmp_path, *options)["message"]
 
 
 def test_the_usual_name(bbqrec, old, grown, tmp_path, monkeypatch):
@@ -285,7 +285,7 @@ def test_no_cold_targets(bbqrec, chain, tmp_path):
     said = bbqrec("evaluate", chain["popularity"], "-o", tmp_path / "m.h5", "--json")
     assert json.loads(said.out)["cold"] == {"users": 0}
     said = bbqrec("evaluate", chain["popularity"], "-o", tmp_path / "n.h5")
-    assert "of these, cold" not in said.out
+    assert "cold items" not in said.out
 
 
 def test_new_items_are_recommended_without_training(bbqrec, chain):

@@ -82,7 +82,7 @@ def test_short_users_are_counted_and_not_evaluated(config, catalogue, tmp_path, 
     assert (result.users, result.unevaluated) == (28, 2)
     assert hdf5.read_metrics(config.output).user_ids[:2] == ["u1", "u2"]
     said = bbqrec("evaluate", tmp_path / "m.h5", "-o", tmp_path / "x.h5")
-    assert "2 users have fewer than 3 items" in said.err
+    assert "2 users have fewer than 3 interactions" in said.err
 
 
 def test_nobody_to_evaluate(config, catalogue, tmp_path):

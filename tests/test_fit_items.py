@@ -216,7 +216,7 @@ def test_what_needs_all_items(bbqrec, files, tmp_path, options, says, items):
 def test_append_has_its_tokenizer(bbqrec, files):
     said = bbqrec("tokenize", "--append", files["tokens"], files["features"], "--fit-items", 6)
     assert said.status == 2
-    assert "--append keeps the tokenizer of its file: --fit-items has no say" in said.err
+    assert "--append keeps the tokenizer of its file: --fit-items has no effect" in said.err
 
 
 def changed(features: Features, path: Path, name: str, **changes: Any) -> Path:

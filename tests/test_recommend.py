@@ -307,10 +307,10 @@ def test_the_command_shows_titles(bbqrec, models):
     said = bbqrec("recommend", models["sasrec"], "--user", "u3,u4", "--user", "u5", "--top", 3)
     assert said.status == 0
     assert said.out.count("recommended") == 3
-    assert "user u3 took 4 items, then:" in said.out, "9 items, of which the last 5 are shown"
+    assert "user u3, last 5 of 9 interactions:" in said.out, "9 items, of which the last 5 are shown"
     assert any(title in said.out for title in ("apple", "hammer", "novel"))
     typed = bbqrec("recommend", models["bbqrec"], "--history", "i0,i1", "--top", 2)
-    assert "somebody took:\n  apple\n  banana\n" in typed.out
+    assert "given history:\n  apple\n  banana\n" in typed.out
     shown = [line for line in typed.out.splitlines() if line.startswith(("│ 1", "│ 2"))]
     assert len(shown) == 2
 

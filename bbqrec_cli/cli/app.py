@@ -30,12 +30,12 @@ def make_app(arguments: Sequence[str] | None = None) -> typer.Typer:
     """The app.
 
     Args:
-        arguments: the command line. Only the command that it names is imported, the others are names with a line of
-            help: that is all that `bbqrec --help` shows. None: every command in full.
+        arguments: the command line. Only the command that it names is imported; the others are stubs with one line of
+            help, which is all that `bbqrec --help` shows. None: every command in full.
     """
     made = typer.Typer(
         name="bbqrec",
-        help="Semantic IDs from text, pictures and behaviour, and recommendation with them. "
+        help="Semantic IDs from text, pictures and interactions, and recommendation with them. "
         "Stages: prepare, embed, tokenize, collisions, train, evaluate, recommend.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -52,7 +52,7 @@ def make_app(arguments: Sequence[str] | None = None) -> typer.Typer:
 
 
 def _stub() -> None:
-    """A command whose options nobody has asked for."""
+    """A command that the command line does not name."""
 
 
 def __getattr__(name: str) -> Any:
@@ -89,7 +89,7 @@ def _interrupt(*_: Any) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    # The shell's completion asks with the words that were typed in the environment.
+    # For completion, the shell passes the typed words in the environment.
     typed = os.environ.get("_TYPER_COMPLETE_ARGS", os.environ.get("COMP_WORDS", "")).split()
     try:
         status = make_app(typed or arguments)(args=arguments, prog_name="bbqrec", standalone_mode=False)
@@ -98,7 +98,7 @@ def _run(arguments: list[str]) -> int:
         return _report_error(interrupted())
     except BBQRecError as error:
         return _report_error(error)
-    except SystemExit:  # rich, when the reader of --help has gone (`| head`)
+    except SystemExit:  # rich, when the reader of --help has closed the pipe (`| head`)
         return 0
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "show"):  # Typer's own usage errors
@@ -112,7 +112,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _environment_error(error: Exception) -> LackingError | None:
-    """What the environment lacks, where that is what an exception of somebody else's code means."""
+    """The error that says what the environment lacks, if that is what an exception from another package means."""
     said = str(error)
     if isinstance(error, MemoryError) or any(each in said.lower() for each in _NO_MEMORY):
         what = f"out of memory: {said.splitlines()[0]}" if said else "out of memory"
@@ -130,7 +130,7 @@ def _report_error(error: BBQRecError) -> int:
     from bbqrec_cli.cli.console import Console
 
     if error.exit_code == InterruptedRunError.exit_code:
-        # Whoever presses Ctrl-C again gets no traceback of what Python is tidying up.
+        # A second Ctrl-C must not print a traceback while Python shuts down.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
     (CommandOutput.console or Console(json_output=CommandOutput.json_output)).error(error)

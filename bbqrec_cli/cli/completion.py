@@ -9,7 +9,10 @@ Complete = Callable[[str], list[str]]
 
 
 def completer(what: str, choices: Sequence[str] = ()) -> Complete | None:
-    """What completes an option. what: as `config.option` has it in `complete`; a suffix such as '.h5' means files."""
+    """The function that completes an option's value.
+
+    what: the option's `complete` (see `config.option`); a suffix such as '.h5' means files.
+    """
     if choices:
         return lambda incomplete: _starting(choices, incomplete)
     if what.startswith("."):
@@ -18,7 +21,7 @@ def completer(what: str, choices: Sequence[str] = ()) -> Complete | None:
 
 
 def files(incomplete: str, suffix: str) -> list[str]:
-    """Files of a suffix, and folders to go on into."""
+    """Files with a suffix, and folders."""
     folder, slash, start = incomplete.rpartition("/")
     try:
         found = sorted(Path(folder or slash or ".").iterdir())

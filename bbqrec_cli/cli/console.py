@@ -1,4 +1,4 @@
-"""The one way to talk to people: progress and notes on stderr, results on stdout, JSON and nothing else when asked."""
+"""All output to the terminal: progress and notes on stderr, results on stdout, with --json nothing but JSON there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bbqrec_cli.pages.tables import Table as PageTable
 
 NAME_WIDTH = 12
-"""What a narrow terminal leaves to names at least."""
+"""Characters that the first columns of a table keep on a narrow terminal."""
 
 
 class _Task:
@@ -63,7 +63,7 @@ class _Results(_Printing):
 
 
 class _Stderr:
-    """sys.stderr, which may go away (a closed terminal, `2>&1 | head`): a long run must not die of that."""
+    """sys.stderr, which may be closed (a closed terminal, `2>&1 | head`): a long run must survive that."""
 
     def write(self, text: str) -> int:
         with self._unfailing():
@@ -92,14 +92,14 @@ class Console:
         json_output: results as one JSON object on stdout.
         quiet: no progress and no notes; warnings and errors still show.
         verbose: tracebacks of bugs.
-        silent: only errors: another process says the rest.
+        silent: only errors: another process prints the rest.
     """
 
     def __init__(
         self, *, json_output: bool = False, quiet: bool = False, verbose: bool = False, silent: bool = False
     ) -> None:
         self.json_output, self.quiet, self.verbose, self.silent = json_output, quiet, verbose, silent
-        # On a terminal lines break between words; in a file an epoch stays on its line.
+        # On a terminal lines break between words; in a file each epoch stays on one line.
         self._err = _Printing(file=cast(IO[str], _Stderr()), highlight=False)
         self._err.soft_wrap = not self._err.is_terminal
         self._out = _Results(highlight=False)
@@ -141,7 +141,7 @@ class Console:
         sys.stdout.flush()
 
     def error(self, error: BBQRecError) -> None:
-        """An error, for people or (with --json) for programs, on stderr."""
+        """An error on stderr: text, or with --json one JSON object."""
         if self.json_output:
             text = _json({"error": error.code, "message": error.message, "hint": error.hint})
             self._err.file.write(text + "\n")
@@ -164,7 +164,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
 
 
 def rich_table(table: PageTable) -> Table:
-    """A table for the terminal; what is the best of its column is bold."""
+    """A table for the terminal; the best value of each column is bold."""
     from rich.box import SIMPLE_HEAD
     from rich.text import Text
 
@@ -184,7 +184,7 @@ def rich_table(table: PageTable) -> Table:
 
 
 def grid(rows: Sequence[Sequence[str]]) -> Table:
-    """Columns without lines, a little to the right."""
+    """Indented columns without lines."""
     from rich.text import Text
 
     made = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)

@@ -20,5 +20,5 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         console.result(
             result.to_json(),
             f"{result.output}: {result.items} items, {result.seconds:.0f} s",
-            table("", ("modality", "encoder", "width", "items with it", "without"), rows, left=2),
+            table("", ("modality", "encoder", "width", "items with it", "items without"), rows, left=2),
         )

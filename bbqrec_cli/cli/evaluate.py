@@ -21,28 +21,28 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         head = f"{result.output}: {result.model}, {result.split}, {result.users} users, {result.seconds:.0f} s"
         head += f", {result.ms_per_user:.3g} ms per user"
         if result.unevaluated:
-            console.log(f"{result.unevaluated} users have fewer than 3 items and are not evaluated")
+            console.log(f"{result.unevaluated} users have fewer than 3 interactions and are not evaluated")
         columns = ("p (t-test)", "p (Wilcoxon)") if result.significance else ()
         main = table("", ("metric", "mean", "95% interval", *columns), rows)
         console.result(result.to_json(), head, main, *cold_line(result.cold), *diagnosis_tables(result.diagnosis))
 
 
 def with_intervals(means: dict[str, float], confidence: dict[str, tuple[float, float]]) -> list[tuple[Any, ...]]:
-    """(metric, mean, its interval) of every metric."""
+    """One (metric, mean, interval) per metric."""
     return [(name, means[name], "{:.4f} … {:.4f}".format(*ends)) for name, ends in confidence.items()]
 
 
 def cold_line(cold: dict[str, Any]) -> list[str]:
-    """The metrics over targets without a training interaction, where there are some: they are in the table, too."""
+    """The metrics over users whose target has no training interaction, if there are any; the table counts them, too."""
     if not cold["users"]:
         return []
     figures = ", ".join(f"{name} {cold[name]:.4f}" for name in cold["confidence"])
-    whose = "1 user's target has" if cold["users"] == 1 else f"{cold['users']} users' targets have"
-    return [f"of these, cold: {whose} no training interaction: {figures}"]
+    whose = "1 user whose target has" if cold["users"] == 1 else f"{cold['users']} users whose targets have"
+    return [f"cold items: {whose} no training interaction: {figures}"]
 
 
 def diagnosis_tables(found: dict[str, Any] | None) -> list[Any]:
-    """What `--diagnose` found: the codes, the search, the heads."""
+    """The tables of `--diagnose`: codes, beams, heads."""
     if not found:
         return []
     columns = ("level", "signal", "nll", "accuracy", "entropy", "choices")
@@ -50,7 +50,7 @@ def diagnosis_tables(found: dict[str, Any] | None) -> list[Any]:
         [f"{row['choices']:.1f}" if c == "choices" and c in row else row.get(c) for c in columns]
         for row in found["codes"]
     ]
-    title = f"Codes, given the right ones before ({found['users']} users; nats)"
+    title = f"Codes, given the target's codes before them ({found['users']} users; nats)"
     made = [table(title, columns, codes, left=2)]
     metrics = [name for name in found["searches"][0] if "@" in name]
     levels = [f"lost at {level + 1}" for level in range(len(found["searches"][0]["lost"]))]
@@ -58,6 +58,6 @@ def diagnosis_tables(found: dict[str, Any] | None) -> list[Any]:
         [str(row["beam"] or "no limit"), *(row[name] for name in metrics), *(row["lost"] or [None] * len(levels))]
         for row in found["searches"]
     ]
-    made.append(table("Beams, and where the target leaves them", ("beam", *metrics, *levels), searches))
+    made.append(table("Beams, and the level at which they lose the target", ("beam", *metrics, *levels), searches))
     heads = [[row["head"], *(row[name] for name in metrics)] for row in found["heads"]]
     return [*made, table("Heads", ("head", *metrics), heads)] if heads else made

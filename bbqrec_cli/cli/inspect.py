@@ -13,7 +13,7 @@ from bbqrec_cli.stages.inspect import InspectConfig, run
 
 COUNTED = {"users": "users/id", "items": "items/id", "interactions": "sequences/items"}
 SUMMED = ("weights", "encoder", "state", "cells")
-"""Groups of so many datasets that they are shown as one."""
+"""Groups with many datasets, shown as one row each."""
 
 
 def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
@@ -25,10 +25,10 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         shapes = found["datasets"]
         lines = [f"made from {p['path']} ({p['kind']}, sha256 {p['sha256'][:16]}…)" for p in found["parents"]]
         lines.append(", ".join(f"{shapes[p]['shape'][0]:,} {what}" for what, p in COUNTED.items() if p in shapes))
-        # A model's settings stand in its configuration too.
+        # A model's settings are part of its configuration, too.
         about = {key: value for key, value in found["attributes"].items() if key not in ("settings", "origin")}
         lines += [settings_text(about), origin_line(found["attributes"].get("origin", {}))]
-        # Nor are the files it was made from said twice.
+        # The parents are listed above already.
         made_from = {each["path"] for each in found["parents"]}
         own = {k: v for k, v in found["config"].items() if not (isinstance(v, str) and Path(v).name in made_from)}
         lines.append(f"configuration: {settings_text(own)}")
@@ -36,8 +36,8 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
 
 
 def origin_line(origin: dict[str, Any]) -> str:
-    """Where it was computed, as far as the file says so."""
-    commit = f"commit {origin['commit'][:12]}" if origin.get("commit") else "a commit that is not known"
+    """Where the file was computed, as far as it says so."""
+    commit = f"commit {origin['commit'][:12]}" if origin.get("commit") else "commit not known"
     return f"computed on {origin['device']} in {origin['precision']}, {commit}" if origin else ""
 
 
@@ -47,24 +47,24 @@ def settings_text(values: dict[str, Any]) -> str:
 
 
 def flattened(values: dict[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
-    """Tables as dotted names; what was not given is left out."""
+    """Nested tables as dotted names; options that were not given are left out."""
     for key, value in values.items():
         if isinstance(value, dict):
-            # The options of a method or a model, and the metrics, have names that say enough.
+            # The names of options and metrics need no prefix.
             yield from flattened(value, "" if key in ("options", "aggregates") else f"{within}{key}.")
         elif value not in (None, "", []):
             yield f"{within}{key}", value
 
 
 def value_text(value: Any) -> str:
-    """Four digits of a number, a list as it is typed."""
+    """A number with four digits, a list separated by commas."""
     if isinstance(value, list):
         return ",".join(map(value_text, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def dataset_rows(datasets: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(path, shape, type); neighbours that are alike share a row."""
+    """(path, shape, type); datasets of one group with equal shape and type share a row."""
     alike: dict[tuple[str, str, str], list[str]] = {}
     numbers: dict[str, int] = {}
     for path, about in datasets.items():

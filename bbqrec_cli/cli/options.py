@@ -23,28 +23,28 @@ if typing.TYPE_CHECKING:
 
 COMMANDS = {
     "prepare": "Turn raw data into a dataset file: prepare SOURCE [PATHS…].",
-    "embed": "Turn the texts and pictures of a dataset file into features.",
-    "tokenize": "Turn features and training sequences into semantic IDs; with --append, give new items theirs.",
-    "collisions": "Say which items share a semantic ID and why, how codes are used, and compare IDs.",
+    "embed": "Encode the texts and pictures of a dataset file as features.",
+    "tokenize": "Learn semantic IDs from features and training sequences; with --append, give IDs to new items.",
+    "collisions": "Show which items share a semantic ID and why, and how codes are used; compare semantic IDs.",
     "train": "Train a recommender; validation NDCG@10 chooses the epoch.",
-    "evaluate": "Recall and NDCG under full ranking; every user's result is kept in the metrics file.",
-    "recommend": "The best items for users of the model file, for a typed history, or for JSON lines on stdin.",
+    "evaluate": "Measure Recall and NDCG under full ranking; the metrics file keeps every user's result.",
+    "recommend": "Recommend items to users of the model file, for a given history, or for JSON lines on stdin.",
     "benchmark": "Run tokenizers × models × seeds side by side: what is done is kept, what was interrupted goes on.",
-    "inspect": "Say what any bbqrec file is: kind, version, shapes, configuration, provenance.",
+    "inspect": "Show what a bbqrec file holds: kind, version, shapes, configuration, provenance.",
 }
-"""All commands, in the order of the data's way, and what --help says of them."""
+"""All commands, in the order in which data passes through them, with their line in --help."""
 COMMON_FLAGS: dict[str, tuple[Any, str]] = {
-    "config": (Path, "TOML file of options; flags win over it."),
+    "config": (Path, "TOML file of options; flags override it."),
     "json": (bool, "Print the result as one JSON object on stdout."),
-    "quiet": (bool, "No progress, no notes."),
-    "verbose": (bool, "Show tracebacks."),
+    "quiet": (bool, "Show only warnings and errors."),
+    "verbose": (bool, "Show tracebacks of bugs."),
 }
 PANELS = {"input": "Files", "output": "Files", "model": "Options", "fit": "Options", "runtime": "Running"}
 """Role -> title of the panel in --help."""
 
 
 class CommandOutput:
-    """How the running command talks to people; `cli/app.py` reports errors through it."""
+    """How the running command prints; `cli/app.py` reports errors through it."""
 
     console: Console | None = None
     json_output = False
@@ -57,8 +57,8 @@ def command(
     """Register `function(config, console)` as `bbqrec NAME`, with a flag for every field of the configuration classes.
 
     Where a class has a `registry`, its methods' options are flags too; --help shows those of the chosen method. They
-    arrive as the mapping `config.options`. Of several classes, the first one whose required fields are all given is
-    built (`AppendConfig` needs --append), else the last.
+    arrive as the mapping `config.options`. Of several classes, the first whose required fields are all given is built
+    (`AppendConfig` needs --append), else the last.
 
     Args:
         arguments: the command line, for --help's choice.
@@ -72,7 +72,7 @@ def command(
             from bbqrec_cli.device import rank_of_environment
 
             common = {key: given.pop(key) for key in COMMON_FLAGS}
-            # Of several processes one talks.
+            # With several processes, only rank 0 prints.
             silent = rank_of_environment() > 0
             CommandOutput.json_output, CommandOutput.verbose = bool(common["json"]), bool(common["verbose"])
             CommandOutput.console = Console(
@@ -85,12 +85,12 @@ def command(
             values, file = {}, common["config"]
             if file:
                 values = read_toml(file, name, tuple(COMMANDS))
-            # Caught here, since Typer would end the program without a word.
+            # Caught here, since Typer would end the program without a message.
             try:
                 function(build(classes, name, flags, values, file=str(file)), CommandOutput.console)
             except KeyboardInterrupt:
                 raise interrupted() from None
-            except BrokenPipeError:  # the reader of stdout has gone (`| head`): nothing to report, nobody to tell
+            except BrokenPipeError:  # the reader of stdout has closed the pipe (`| head`): nothing to report
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
         run.__doc__ = COMMANDS[name]
@@ -103,16 +103,16 @@ def command(
 
 
 def interrupted() -> InterruptedRunError:
-    """What is said where the stage itself has nothing to add."""
+    """The error for an interruption about which the stage itself has nothing to add."""
     return InterruptedRunError(
-        "interrupted; no output was changed", "stages with --resume go on from their last checkpoint"
+        "interrupted; no output was changed", "stages with --resume continue from their last checkpoint"
     )
 
 
 def chosen_method(config_class: type, arguments: Sequence[str]) -> str:
     """The method, model or source that a command line, its --config file or its --recipe names; else the default.
 
-    Only for --help: what cannot be made out, or does not exist, is the default.
+    Only for --help: an unreadable or unknown name means the default.
     """
     registry, choice = getattr(config_class, "registry", None), getattr(config_class, "choice", "")
     if registry is None:
@@ -138,10 +138,10 @@ def chosen_method(config_class: type, arguments: Sequence[str]) -> str:
 def build(
     classes: Sequence[type], command_name: str, flags: Mapping[str, Any], values: Mapping[str, Any], *, file: str
 ) -> Any:
-    """The configuration of `flags`; where they are silent, of `values` from `file`; where both are, of the recipe.
+    """The configuration: `flags` override `values` from `file`, and both override the recipe.
 
     Raises:
-        UsageError: what is wrong, and whether it stands in the file, in the recipe or on the command line.
+        UsageError: what is wrong, and whether it comes from the file, the recipe or the command line.
     """
     from_file = {key.replace("-", "_"): value for key, value in values.items()}
     given = from_file | dict(flags)
@@ -156,12 +156,12 @@ def build(
     fitting = (cls for cls, names in zip(classes, needed, strict=True) if names and set(names) <= given.keys())
     chosen: Any = next(fitting, classes[-1])
     for key in given.keys() - {f.name for f in dataclasses.fields(chosen)} if hasattr(chosen, "alone") else ():
-        raise UsageError(f"{chosen.alone}: {flag(key)} has no say", "leave it out")
+        raise UsageError(f"{chosen.alone}: {flag(key)} has no effect", "leave it out")
     return configure(chosen, given, where="the command line", origins=origins)
 
 
 def _parameters(classes: Sequence[type], registry: Any, chosen: str) -> list[inspect.Parameter]:
-    """Positional arguments first; then the flags of the stage, of the chosen method, and hidden those of the others."""
+    """Positional arguments; then the flags of the stage and of the chosen method; then, hidden, those of the others."""
     made: dict[str, inspect.Parameter] = {}
     for cls in reversed(classes):
         for f, hint in _fields(cls):
@@ -180,7 +180,7 @@ def _fields(cls: type) -> list[tuple[dataclasses.Field, Any]]:
 
 
 def option_help(f: dataclasses.Field) -> str:
-    """What --help says of a field: help, choices, default, and what the paper has."""
+    """The help of a field: text, choices, default, and the paper's value."""
     meta, text = f.metadata, f.metadata["help"]
     if meta["choices"] and not all(c in text for c in meta["choices"]):
         text += f" One of: {', '.join(meta['choices'])}."
@@ -195,10 +195,10 @@ def _text(default: Any) -> str:
     return ",".join(map(str, default)) if isinstance(default, tuple) else "on" if default is True else str(default)
 
 
-# readable=False: whether a file can be read is the stage's to say, with the path, a hint and another exit status.
+# readable=False: the stage reports a file that cannot be read, with the path, a hint and its own exit status.
 def _parameter(f: dataclasses.Field, hint: Any, panel: str, *, hidden: bool = False) -> inspect.Parameter:
     meta, kind = f.metadata, _plain_type(hint)
-    text = option_help(f).replace("[", r"\[")  # else rich takes what stands in square brackets for a style
+    text = option_help(f).replace("[", r"\[")  # else rich reads square brackets as a style
     complete = completion.completer(meta["complete"], meta["choices"])
     common: dict[str, Any] = {"help": text, "show_default": False, "rich_help_panel": panel, "autocompletion": complete}
     if meta["positional"]:
@@ -229,7 +229,7 @@ _ARGUMENT = type(typer.Argument())
 
 
 def _other_methods(registry: Any, config_class: type, chosen: str) -> str | None:
-    """A line for each method that --help does not show the options of."""
+    """One line for each method whose options --help does not show."""
     if registry is None:
         return None
     choice = config_class.choice  # type: ignore[attr-defined]

@@ -21,8 +21,8 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
                 continue
             recent = [item.title or item.id for item in found.history[-SHOWN_HISTORY:]]
             more = len(found.history) - len(recent)
-            head = f"user {found.user} took" if found.user else "somebody took"
-            head += f" {more} items, then:" if more else ":"
+            head = f"user {found.user}" if found.user else "given history"
+            head += f", last {len(recent)} of {len(found.history)} interactions:" if more else ":"
             rows = [(rank, item.title, item.id, item.score) for rank, item in enumerate(found.items, start=1)]
             shown = table("recommended", ("rank", "title", "id", "score"), rows, left=3)
             console.result({}, head, *(f"  {title}" for title in recent), shown, "")
