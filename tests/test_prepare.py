@@ -82,7 +82,7 @@ def test_what_the_file_holds(folder):
     }
     assert [bool(picture) for picture in made.images] == [True, False, False, False]
     assert listener.warned == [
-        "items.json: 1 of 4 items have no entry: no title, no text",
+        "items.json: 1 of 4 items have no entry, so no title and no text",
         "pictures that cannot be read and count as missing: 1, the first of the items c",
     ]
     assert listener.logged == ["texts are made of: title, genres, description"]
@@ -130,7 +130,7 @@ def test_filters_leave_whole_users_and_items_out(folder):
     assert "at least 2 interactions a user and 3 an item: 1 users, 2 items and 4 interactions are left out" in (
         listener.logged
     )
-    assert "items.json: 1 entries are left out: nobody who is kept took these items" in listener.logged
+    assert "items.json: 1 entries are left out: their items have no interactions among those kept" in listener.logged
     assert hdf5.describe(result.output)["config"]["min_item_interactions"] == 3
     with pytest.raises(DataError, match="at least 0 interactions a user and 9 an item: nothing is left") as caught:
         run(config(folder, min_item_interactions=9, force=True))
@@ -359,7 +359,7 @@ def test_real_sets_have_the_counts_of_their_readme(name, options, bbqrec, tmp_pa
     assert (said["users"], said["items"], said["interactions"]) == (users, items, interactions)
     assert fields.items() <= said["fields"].items()
     assert said["images"] == images
-    assert ("one is added to each" in outcome.err) == (name == "yelp")
+    assert ("1 is added to each" in outcome.err) == (name == "yelp")
     documented = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
     row = [line.split()[0], users, items, interactions, said["average_length"], said["texts"], images]
     assert f"| `{name}` | " + " | ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in row) + " |" in documented

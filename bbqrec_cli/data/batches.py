@@ -1,8 +1,8 @@
-"""Training batches: windows of users' training sequences, of like length together so that little is padding.
+"""Training batches: windows of users' training sequences, grouped by length so that there is little padding.
 
-B users, T items of history. `WindowBatches` ask for every position of a window, `PrefixBatches` for what follows each
-prefix, `ClozeBatches` for masked items. The first two make every training item but a user's first a target exactly once
-per epoch.
+B users, T items of history. `WindowBatches` has a target at every position of a window, `PrefixBatches` the item after
+each prefix, `ClozeBatches` masked items. In the first two, every training item but a user's first is a target exactly
+once per epoch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bbqrec_cli.seeds import numpy_generator
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """items (B, T) int64, PAD on the right; targets (B, T) int64: what follows each position, PAD = not asked."""
+    """items (B, T) int64, PAD on the right; targets (B, T) int64: the target of each position, PAD = none."""
 
     items: torch.Tensor
     targets: torch.Tensor
@@ -38,34 +38,34 @@ class Batch:
 
     @property
     def weight(self) -> int:
-        """Targets: what the mean loss over the batch is a mean of."""
+        """Number of targets, over which the batch's loss is a mean."""
         return int((self.targets != PAD).sum())
 
     def to(self, device: torch.device) -> Batch:
-        """On another device."""
+        """The batch on another device."""
         return Batch(self.items.to(device), self.targets.to(device))
 
     def part(self, rank: int, world: int) -> Batch:
-        """Every `world`-th user from the `rank`-th on."""
+        """Every `world`-th user, starting at the `rank`-th."""
         return self if world == 1 else Batch(self.items[rank::world], self.targets[rank::world])
 
 
 class Batches(Protocol):
-    """Something with the batches of an epoch. targets: how many an epoch has; 0: there is nothing to train on."""
+    """The batches of every epoch. targets: their number per epoch; 0: there is nothing to train on."""
 
     @property
     def targets(self) -> int: ...
 
     def epoch(self, number: int) -> Sequence[Any]:
-        """The batches of epoch `number` (from 0), the same whenever asked, each made when it is looked up."""
+        """The batches of epoch `number` (from 0); the same at every call, each made on access."""
 
 
 class Epoch(Sequence[Any]):
-    """The batches of an epoch, each made when it is looked up.
+    """The batches of one epoch, each made on access.
 
     Args:
-        groups: rows of each batch.
-        make: from these to the batch.
+        groups: the rows of each batch.
+        make: makes a batch from its rows.
     """
 
     def __init__(self, groups: Sequence[Any], make: Callable[[Any], Any]) -> None:
@@ -79,10 +79,10 @@ class Epoch(Sequence[Any]):
 
 
 class WindowBatches:
-    """Batches in which every position of a user's window is trained on (causal models).
+    """Batches with a target at every position of a user's window (causal models).
 
-    A sequence longer than `history` + 1 is cut into windows that meet at a random place each epoch, so that over the
-    epochs every item is predicted from short and from long histories.
+    Each epoch cuts a sequence longer than `history` + 1 into windows at random places, so that over the epochs every
+    item is predicted from short and from long histories.
     """
 
     def __init__(self, train: Sequences, *, batch_size: int, seed: int, history: int = HISTORY) -> None:
@@ -126,7 +126,7 @@ class WindowBatches:
 
 
 class PrefixBatches:
-    """One sample per prefix, as models with a bidirectional encoder train: only what follows the last item is asked."""
+    """One sample per prefix, as models with a bidirectional encoder train: the only target is the item that follows."""
 
     def __init__(self, train: Sequences, *, batch_size: int, seed: int, history: int = HISTORY) -> None:
         self.train, self.batch_size, self.seed, self.history = train, batch_size, seed, history
@@ -155,15 +155,15 @@ class PrefixBatches:
 
 
 class ClozeBatches:
-    """Masked items, as BERT4Rec trains (Sun et al., CIKM 2019): some items of a window are hidden, and asked for.
+    """Masked items, as BERT4Rec trains (Sun et al., CIKM 2019): some items of a window are masked and are its targets.
 
-    A window is the last `history` items of a training sequence. An asked position holds `mask` in `items` and what was
-    there in `targets`; all others hold PAD in `targets`. Every window has at least one asked position; with the chance
-    `last`, only its last item is asked, which is what recommending asks.
+    A window is the last `history` items of a training sequence. A masked position holds `mask` in `items` and the item
+    in `targets`; all others hold PAD in `targets`. Every window has at least one masked position.
 
     Args:
-        mask: the number that stands for a hidden item, usually I.
-        share: of a window's items that are hidden.
+        mask: the number that stands for a masked item, usually I.
+        share: the share of a window's items that are masked.
+        last: the probability that only a window's last item is masked, as when recommending.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class ClozeBatches:
 
     @property
     def targets(self) -> int:
-        """Windows: at least so many items are asked per epoch."""
+        """Windows per epoch: every one has at least one target."""
         return len(self.users)
 
     def epoch(self, number: int) -> Sequence[Batch]:
@@ -201,7 +201,7 @@ class ClozeBatches:
 
 
 def held_out_batches(held: HeldOut, batch_size: int) -> Iterator[tuple[np.ndarray, Batch]]:
-    """(rows of `held`, batch) with histories of like length together; the target stands at the last item's position."""
+    """(rows of `held`, batch), histories of similar length together; the target is at the last item's position."""
     lengths = (held.histories != PAD).sum(1)
     order = np.argsort(lengths, kind="stable")
     for start in range(0, len(order), batch_size):
@@ -213,10 +213,10 @@ def held_out_batches(held: HeldOut, batch_size: int) -> Iterator[tuple[np.ndarra
 
 
 def _groups(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Rows in batches of like length and like total length, so that every target weighs the same in the mean loss.
+    """Rows in batches of similar length and similar total length, so that every target has the same weight in the loss.
 
-    Shuffled, sorted inside pools of about 32 batches, cut where the total passes `batch_size` mean lengths, and the
-    batches shuffled.
+    The rows are shuffled, sorted within pools of about 32 batches, and cut where the total passes `batch_size` mean
+    lengths; then the batches are shuffled.
     """
     order = rng.permutation(len(lengths))
     pool = 32 * batch_size

@@ -1,4 +1,4 @@
-"""Filtering users and items with too few interactions, until nothing more falls away (the k-core)."""
+"""The k-core: users and items with too few interactions are removed until none is left."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 
 
 def k_core(users: np.ndarray, items: np.ndarray, *, min_user: int, min_item: int) -> np.ndarray:
-    """Which interactions are left when every user has `min_user` and every item `min_item` of them.
+    """The largest set of interactions in which every user has at least `min_user` and every item at least `min_item`.
 
-    Interactions are counted, not distinct partners: who takes an item five times has five.
+    Repeated interactions of a user with an item count each time.
 
     Args:
-        users, items: (n,) int64, rows from 0.
+        users, items: (n,) int64, rows from 0, one per interaction.
 
     Returns:
-        (n,) bool; the largest such set, which is unique.
+        (n,) bool: the interactions that are kept. The largest such set is unique.
     """
     keep = np.ones(len(users), dtype=bool)
     while True:

@@ -1,4 +1,4 @@
-"""A catalogue that grows: old items keep their rows, new ones come after them, in the order of the new file."""
+"""Adding items to a catalogue: old items keep their rows, new ones follow in the order of the new file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bbqrec_cli.records import Catalogue, Vocabulary
 
 
 def new_item_rows(old: Catalogue, new: Catalogue) -> np.ndarray:
-    """Rows of `new` whose items, by id, are not in `old`; int64, in order."""
+    """Rows (n,) int64 of the items of `new` whose ids are not in `old`, in order."""
     return np.flatnonzero(old.item_ids.rows(new.item_ids) < 0)
 
 
 def merge_catalogues(old: Catalogue, new: Catalogue) -> Catalogue:
-    """Both catalogues' items; what both have is described as in `new`. Users and sequences are those of `new` where it
-    has users, else those of `old`."""
+    """The items of both catalogues; titles and attributes of `new` win. Users and sequences are those of `new`, or of
+    `old` if `new` has no users."""
     rows = new_item_rows(old, new)
     item_ids = Vocabulary([*old.item_ids, *(new.item_ids[row] for row in rows)])
     where = item_ids.rows(new.item_ids)

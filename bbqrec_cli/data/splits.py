@@ -9,17 +9,18 @@ import numpy as np
 from bbqrec_cli.records import Sequences
 
 PAD = -1
-"""Fills the short rows of a batch; never a row of items, never in a file."""
+"""Fills the short rows of a batch; never the row of an item, never in a file."""
 HISTORY = 20
-"""Items of history that a model sees (paper, section 5.1)."""
+"""Items of the history that a model sees (paper, section 5.1)."""
 SPLITS = ("validation", "test")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class HeldOut:
-    """One target per user.
+    """One held-out target per evaluated user.
 
-    users (n,) rows of users; histories (n, T) rows of items, oldest first, filled with PAD on the right; targets (n,).
+    users (n,) rows of users; histories (n, T) rows of items, oldest first, filled with PAD on the right; targets (n,)
+    rows of items.
     """
 
     users: np.ndarray
@@ -27,7 +28,7 @@ class HeldOut:
     targets: np.ndarray
 
     def first(self, users: int) -> HeldOut:
-        """The first so many users only."""
+        """The first `users` users only."""
         return HeldOut(users=self.users[:users], histories=self.histories[:users], targets=self.targets[:users])
 
     def every(self, step: int) -> HeldOut:
@@ -37,7 +38,8 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Split:
-    """train: what may be fitted on. Users with fewer than 3 items are in it with all they have, and not evaluated."""
+    """train: all that may be fitted on. Users with fewer than 3 interactions are in it with all of them and are not
+    evaluated."""
 
     train: Sequences
     validation: HeldOut
@@ -45,7 +47,7 @@ class Split:
 
 
 def leave_last_out(sequences: Sequences, *, history: int = HISTORY) -> Split:
-    """The leave-last-out split; histories are cut to the last `history` items."""
+    """The leave-last-out split (docs/protocol.md); histories are cut to the last `history` items."""
     evaluated = sequences.lengths >= 3
     held = np.where(evaluated, 2, 0)
     lengths = sequences.lengths - held
@@ -62,7 +64,7 @@ def leave_last_out(sequences: Sequences, *, history: int = HISTORY) -> Split:
 
 
 def _held_out(sequences: Sequences, users: np.ndarray, *, back: int, history: int) -> HeldOut:
-    """The item `back` places from the end of each user and the `history` items before it."""
+    """The item `back` places from the end of each user's sequence, and the `history` items before it."""
     target = sequences.indptr[users + 1] - back
     length = np.minimum(target - sequences.indptr[users], history)
     columns = np.arange(history)[None, :]
@@ -72,7 +74,7 @@ def _held_out(sequences: Sequences, users: np.ndarray, *, back: int, history: in
 
 
 def subsample_users(held: HeldOut, users: int) -> HeldOut:
-    """About `users` of the held-out users, evenly taken; all of them for 0."""
+    """About `users` of the held-out users, evenly spaced; all of them for 0."""
     return held.every(max(1, len(held.users) // users)) if users else held
 
 

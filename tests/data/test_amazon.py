@@ -79,10 +79,12 @@ def test_the_whole_release(put, tmp_path, listener):
     assert image.values.dtype == np.float32
     assert image.encoder == "amazon-2014-cnn-4096"
     assert listener.warned == [
-        "meta_Beauty.json.gz: 1 of 3 items have no entry: no title, no text",
+        "meta_Beauty.json.gz: 1 of 3 items have no entry, so no title and no text",
         "image_features_Beauty.b: 1 of 3 items have no visual features",
     ]
-    assert listener.logged == ["meta_Beauty.json.gz: 1 entries are left out: nobody who is kept took these items"]
+    assert listener.logged == [
+        "meta_Beauty.json.gz: 1 entries are left out: their items have no interactions among those kept"
+    ]
 
 
 def test_reviews_alone_and_named_files(put, listener):
@@ -196,10 +198,10 @@ def test_categories_of_any_shape(put, listener):
     [
         (VISUAL[:-1], "record 3: truncated, 16,393 of 16,394 bytes"),
         (b"", "record 1: truncated, 0 of 16,394 bytes"),
-        (VISUAL[:16394] + b"\0" * 16394, "record 2: starts with b'\\\\x00.*which is no ASIN"),
+        (VISUAL[:16394] + b"\0" * 16394, "record 2: starts with b'\\\\x00.*which is not an ASIN"),
         (visual(("B000000001", vector(np.nan))), "record 1: NaN or infinity in the features of item 'B000000001'"),
         (visual(("B000000001", vector(np.inf))), "record 1: NaN or infinity"),
-        (visual(("B000000007", vector(1))), "none of the 1 items is in it; they are like 'B000000001'"),
+        (visual(("B000000007", vector(1))), "has none of the 1 items; their ids look like 'B000000001'"),
     ],
 )
 def test_damaged_visual_features(put, listener, blob, message):
@@ -212,7 +214,7 @@ def test_a_second_record_of_an_item_is_left_out_and_said(put, listener):
     path = put("image_features_X.b", visual(("B000000001", vector(1)), ("B000000001", vector(2))))
     made = read_image_features(path, ["B000000001"], listener)
     np.testing.assert_array_equal(made.values[0], vector(1))
-    assert listener.warned == ["image_features_X.b: 1 records of items that had one already are left out"]
+    assert listener.warned == ["image_features_X.b: 1 repeated records of items are left out"]
 
 
 def test_visual_features_are_streamed(tmp_path, listener):
@@ -243,7 +245,7 @@ def test_paths(put, tmp_path, listener):
     with pytest.raises(UsageError, match=r"cannot tell what metadata.json is"):
         Amazon([reviews, put("metadata.json", META)], AmazonOptions(), seed=0, progress=listener)
     put("reviews_X_5.json.gz", REVIEWS)
-    with pytest.raises(UsageError, match=r"several files of a sort: reviews_X.json.gz, reviews_X_5.json.gz"):
+    with pytest.raises(UsageError, match=r"several files of one kind: reviews_X.json.gz, reviews_X_5.json.gz"):
         Amazon([tmp_path], AmazonOptions(), seed=0, progress=listener)
 
 

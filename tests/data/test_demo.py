@@ -196,7 +196,7 @@ def test_items_that_nobody_takes_are_left_out_and_said(monkeypatch, listener):
     monkeypatch.setitem(demo.SIZES, "small", (200, 5))
     interactions = Demo([], DemoOptions(size="small"), seed=0, progress=listener).interactions()
     assert len(interactions.item_ids) < 200
-    assert listener.logged == [f"{200 - len(interactions.item_ids)} items are left out: nobody took them"]
+    assert listener.logged == [f"{200 - len(interactions.item_ids)} items are left out: they have no interactions"]
     assert set(interactions.items.tolist()) == set(range(len(interactions.item_ids)))
 
 

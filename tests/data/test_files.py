@@ -33,7 +33,7 @@ def test_gzip_is_known_by_its_first_bytes(put):
     path.write_text("one\n")
     with pytest.raises(DataError, match=r"plain.txt.gz: not a gzip file in spite of its name") as caught:
         list(lines(path))
-    assert caught.value.hint == "if it is plain text, call it plain.txt"
+    assert caught.value.hint == "rename plain text to plain.txt"
 
 
 def test_truncated_and_damaged_gzip(put):
@@ -65,7 +65,7 @@ def test_missing_a_folder_forbidden(tmp_path, put, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(files, "_open_bytes", forbidden)  # root may read everything
-    with pytest.raises(LackingError, match=r"a.txt: may not be read"):
+    with pytest.raises(LackingError, match=r"a.txt: no permission to read it"):
         list(lines(put("a.txt", "x")))
 
 
@@ -83,7 +83,7 @@ def test_tables(put):
         ("id,title\n1,a,b\n", "line 2: 3 columns; the header has 2"),
         ('id,title\n1,"a\n', r"line 2: not a readable table \(unexpected end of data\)"),
         ('id,title\n1,"a"b\n', "line 2: not a readable table"),
-        ("id,title,id\n", "line 1: the column 'id' is there 2 times"),
+        ("id,title,id\n", "line 1: the column 'id' appears 2 times"),
     ],
 )
 def test_malformed_tables(put, text, message):
@@ -165,12 +165,12 @@ def test_fields_in_the_items_order(listener, tmp_path):
     known["a"]["empty"] = known["b"]["empty"] = []
     made = fields_of(["b", "q", "a"], known, tmp_path / "items.json", listener)
     assert made == {"title": ["", "", "A"], "tags": ["u|v", "", ""], "x_y": ["", "", "1"]}
-    assert listener.warned == ["items.json: 1 of 3 items have no entry: no title, no text"]
-    assert listener.logged == ["items.json: 1 entries are left out: nobody who is kept took these items"]
+    assert listener.warned == ["items.json: 1 of 3 items have no entry, so no title and no text"]
+    assert listener.logged == ["items.json: 1 entries are left out: their items have no interactions among those kept"]
 
 
 def test_an_items_file_that_matches_nothing(listener, tmp_path):
-    with pytest.raises(DataError, match=r"items.json: none of the 2 items has an entry; their ids are like 'a', 'b'"):
+    with pytest.raises(DataError, match=r"items.json: none of the 2 items has an entry; their ids look like 'a', 'b'"):
         fields_of(["a", "b"], {"A": {}, "B": {}}, tmp_path / "items.json", listener)
 
 
@@ -210,14 +210,16 @@ def test_pictures(put, tmp_path, listener):
     made = read_pictures(pictures, ["c", "b", "q", "a"], tmp_path / "p", listener)
     assert made == [b"", b"B", b"", b"A"]
     assert [line.split("p: ")[1] for line in listener.warned] == [
-        f"1 pictures are not there and count as missing, the first: {tmp_path / 'p' / 'c.jpg'}"
+        f"1 pictures do not exist and count as missing, the first: {tmp_path / 'p' / 'c.jpg'}"
     ]
     assert "1 pictures are left out" in listener.logged[0]
 
 
 def test_pictures_that_are_nobodys(put, tmp_path, listener):
     put("p/IMG_1.jpg", b"A")
-    with pytest.raises(DataError, match=r"p: none of its 1 pictures is one of the 2 items: .* of 'IMG_1'.* 'a', 'b'"):
+    with pytest.raises(
+        DataError, match=r"p: none of its 1 pictures is of one of the 2 items: .* of 'IMG_1'.* 'a', 'b'"
+    ):
         read_pictures(list_pictures(tmp_path / "p"), ["a", "b"], tmp_path / "p", listener)
 
 

@@ -39,7 +39,7 @@ def test_a_folder(put, tmp_path, listener):
     assert interactions.timestamps is None
     assert items.fields == {"title": ["A", "B", ""]}
     assert items.images == [b"", b"picture", b""]
-    assert listener.logged == ["items.json: 1 entries are left out: nobody who is kept took these items"]
+    assert listener.logged == ["items.json: 1 entries are left out: their items have no interactions among those kept"]
 
 
 def test_a_file_alone(put, listener):
@@ -53,8 +53,8 @@ def test_ids_that_start_at_zero_are_moved_and_said(put, tmp_path, listener):
     put("items.json", entries([0, 1, 2]))
     assert titles(tmp_path, listener) == {"1": "entry 0", "2": "entry 1", "3": "entry 2"}
     assert listener.logged == [
-        "items.json: its ids start at 0, those of sequences.txt at 1: one is added to each "
-        "(checked: all 3 items are then there, as they stand not all are)"
+        "items.json: its ids start at 0, those of sequences.txt at 1: 1 is added to each "
+        "(checked: all 3 items then have an entry; without it, not all have)"
     ]
 
 
@@ -82,10 +82,14 @@ def test_ids_that_stay(put, tmp_path, listener, sequences, ids):
         (
             SEQUENCES,
             [0, 1, 2, 3],
-            "start at 0, those of the sequences at 1, and all items have an entry, be its ids as",
+            "start at 0, those of the sequences at 1, and all items have an entry, whether its ids stay",
         ),
-        (SEQUENCES, [0, 1], "start at 0, those of the sequences at 1, and not all items have an entry, be its ids as"),
-        ("u1 0 1 2\n", [1, 2, 3], "start at 1, those of the sequences at 0, and all items have an entry once one is"),
+        (
+            SEQUENCES,
+            [0, 1],
+            "start at 0, those of the sequences at 1, and not all items have an entry, whether its ids stay",
+        ),
+        ("u1 0 1 2\n", [1, 2, 3], "start at 1, those of the sequences at 0, and all items have an entry if 1 is"),
     ],
 )
 def test_ids_that_can_not_be_told(put, tmp_path, listener, sequences, ids, message):
@@ -101,7 +105,7 @@ def test_the_command_line_says_which_is_meant(put, tmp_path, listener, shift, ti
     put("sequences.txt", SEQUENCES)
     put("items.json", entries([0, 1, 2, 3]))
     assert titles(tmp_path, listener, id_shift=shift)["1"] == title
-    assert any("1 is added to each id, as --id-shift asks" in line for line in listener.logged) == (shift == 1)
+    assert any("1 is added to each id (--id-shift)" in line for line in listener.logged) == (shift == 1)
 
 
 def test_ids_move_down_as_well(put, tmp_path, listener):
@@ -113,7 +117,9 @@ def test_ids_move_down_as_well(put, tmp_path, listener):
 def test_an_items_file_of_something_else(put, tmp_path, listener):
     put("sequences.txt", SEQUENCES)
     put("items.json", entries(["B0001", "B0002"]))
-    with pytest.raises(DataError, match=r"no item of the sequences has an entry: theirs are like '1', '2', '3', those"):
+    with pytest.raises(
+        DataError, match=r"no item of the sequences has an entry: their ids look like '1', '2', '3', those"
+    ):
         titles(tmp_path, listener)
 
 
@@ -129,7 +135,7 @@ def pictures(put, tmp_path, listener, numbers, *, first: int | None, **options) 
 
 def test_pictures_are_moved_with_the_items(put, tmp_path, listener):
     assert pictures(put, tmp_path, listener, [0, 2], first=0) == [b"picture 0", b"", b"picture 2"]
-    assert listener.logged[-1] == "images: its ids start at 0, those of sequences.txt at 1: one is added to each"
+    assert listener.logged[-1] == "images: its ids start at 0, those of sequences.txt at 1: 1 is added to each"
 
 
 def test_pictures_that_are_named_as_the_sequences_stay(put, tmp_path, listener):

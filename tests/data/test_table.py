@@ -47,7 +47,7 @@ def test_items_and_pictures_of_a_folder(put, tmp_path, listener):
     _, items = read(tmp_path, listener)  # in the order a, b, c of their first appearance
     assert items.fields == {"title": ["Apple", "", "Cup"], "colour": ["", "", "red"]}
     assert items.images == [b"A", b"", b""]
-    assert listener.warned == ["items.csv: 1 of 3 items have no entry: no title, no text"]
+    assert listener.warned == ["items.csv: 1 of 3 items have no entry, so no title and no text"]
 
 
 def test_pictures_by_their_paths_in_the_items_file(put, tmp_path, listener):
@@ -57,7 +57,7 @@ def test_pictures_by_their_paths_in_the_items_file(put, tmp_path, listener):
     _, items = read(path, listener, items=items_file)
     assert items.images == [b"A", b"", b""]
     assert items.fields == {"title": ["Apple", "Bed", "Cup"]}  # the path is no attribute
-    assert "1 pictures are not there and count as missing" in listener.warned[0]
+    assert "1 pictures do not exist and count as missing" in listener.warned[0]
     put("other/c.jpg", b"C")
     assert read(path, listener, items=items_file, images=tmp_path / "other")[1].images == [b"", b"", b"C"]
 

@@ -23,7 +23,7 @@ ASIN, WIDTH = 10, 4096
 """Bytes of an ASIN and numbers of an item in the visual features file."""
 RECORD = ASIN + 4 * WIDTH
 _SHOWN_EVERY = 1000
-"""Lines or records between two steps of a progress bar."""
+"""Lines or records per step of a progress bar."""
 ENCODER = "amazon-2014-cnn-4096"
 REVIEWS, METADATA, VECTORS = "reviews_", "meta_", "image_features_"
 """How the names of the files start."""
@@ -31,12 +31,12 @@ _NAMES = "bbqrec prepare amazon FOLDER, or the files: reviews_X_5.json.gz meta_X
 
 
 class Amazon:
-    """PATHS: a folder or files; the reviews are needed, the metadata and the visual features taken if they are there.
+    """PATHS: a folder or files; reviews are required, metadata and visual features are used if present.
 
-    `minimum` is 5 for the whole reviews_X and 0 for reviews_X_5, which went through it already.
+    `minimum` is 5 for the whole reviews_X and 0 for reviews_X_5, which is filtered already.
 
     Raises:
-        UsageError: no reviews, or several files of a sort.
+        UsageError: no reviews, or several files of one kind.
         MissingFileError: a path that does not exist.
     """
 
@@ -59,7 +59,7 @@ class Amazon:
         self.files = [file for file in (self._reviews, self._metadata, self._vectors) if file]
 
     def interactions(self) -> Interactions:
-        """Each user's by unixReviewTime; equal times (the release knows the day only) keep the file's order.
+        """Each user's reviews by unixReviewTime; equal times (the release only has days) keep the file's order.
 
         Raises:
             DataError: a line that is neither JSON nor a Python literal, or lacks a field; an empty file.
@@ -74,7 +74,7 @@ class Amazon:
                 if number % _SHOWN_EVERY == 0:
                     task.advance(_SHOWN_EVERY)
         if not users:
-            raise DataError(f"{self._reviews}: no reviews in it", "fetch or copy it again")
+            raise DataError(f"{self._reviews}: no reviews in it", "download or copy it again")
         return by_user(users, items, times)
 
     def items(self, item_ids: list[str]) -> Items:
@@ -94,22 +94,22 @@ def _only(files: list[Path], start: str) -> Path | None:
     found = [file for file in files if file.name.startswith(start)]
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
-        raise UsageError(f"prepare amazon found several files of a sort: {names}", "name the files that are meant")
+        raise UsageError(f"prepare amazon found several files of one kind: {names}", "name the files to read")
     return found[0] if found else None
 
 
 def review(path: Path, number: int, line: str) -> tuple[str, str, int]:
-    """reviewerID, asin and unixReviewTime of one line.
+    """(reviewerID, asin, unixReviewTime) of one line.
 
     Raises:
-        DataError: a malformed line; one of the three is missing or makes no sense.
+        DataError: a malformed line; one of the three is missing or invalid.
     """
     row = record(path, number, line)
     user, item, time = (row.get(name) for name in ("reviewerID", "asin", "unixReviewTime"))
     if not (user and item) or not isinstance(time, int) or time < 0:
         what = f"reviewerID is {user!r}, asin {item!r}, unixReviewTime {time!r}"
         what = f"{path}, line {number}: {what}; all three are needed, the time as whole seconds"
-        raise DataError(what, "mend the line, or leave it out")
+        raise DataError(what, "correct or remove the line")
     return str(user), str(item), time
 
 
@@ -127,23 +127,23 @@ def read_metadata(path: Path, wanted: set[str], progress: Progress) -> dict[str,
             asin = str(row.get("asin") or "")
             if not asin:
                 what = f"{path}, line {number}: no asin among its fields {', '.join(map(str, row)) or '(none)'}"
-                raise DataError(what, "mend the line, or leave it out")
+                raise DataError(what, "correct or remove the line")
             if asin in number_of:
                 what = f"{path}, line {number}: item {asin!r} has line {number_of[asin]} already"
-                raise DataError(what, "keep one line an item")
+                raise DataError(what, "keep one line per item")
             number_of[asin] = number
             if asin in wanted:
                 found[asin] = cleaned(row)
             if number % _SHOWN_EVERY == 0:
                 task.advance(_SHOWN_EVERY)
     if left := len(number_of) - len(found):
-        progress.log(f"{path.name}: {left:,} entries are left out: nobody who is kept took these items")
+        progress.log(f"{path.name}: {left:,} entries are left out: their items have no interactions among those kept")
     return found
 
 
 def cleaned(row: dict[str, Any]) -> dict[str, Any]:
-    """The fields that are kept of an item's metadata."""
-    paths = row.get("categories") or []  # a list of paths, each from coarse to fine; their distinct parts are kept
+    """The kept fields of an item's metadata."""
+    paths = row.get("categories") or []  # paths from coarse to fine; their distinct parts are kept
     nested = [path if isinstance(path, list) else [path] for path in (paths if isinstance(paths, list) else [paths])]
     return {
         "title": plain_text(row.get("title")),
@@ -154,29 +154,29 @@ def cleaned(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def record(path: Path, number: int, line: str) -> dict[str, Any]:
-    """One line: JSON, or (the metadata) a Python literal, which is parsed and never run.
+    """One line: JSON, or (in the metadata) a Python literal, which is parsed and never executed.
 
     Raises:
-        DataError: neither, or no object.
+        DataError: neither, or not an object.
     """
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of escapes that JSON knows and Python does not, as \/
+                warnings.simplefilter("ignore")  # about escapes that JSON has and Python has not, such as \/
                 row = ast.literal_eval(line)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
             what = f"{path}, line {number}: neither JSON nor a Python literal: {line[:60]!r}"
-            raise DataError(what, "mend the line, or leave it out") from error
+            raise DataError(what, "correct or remove the line") from error
     if not isinstance(row, dict):
         what = f"{path}, line {number}: holds a {type(row).__name__}; an object of fields is needed"
-        raise DataError(what, "mend the line, or leave it out")
+        raise DataError(what, "correct or remove the line")
     return row
 
 
 class _Text(HTMLParser):
-    """What a reader of the page would see."""
+    """The visible text of HTML."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -189,7 +189,7 @@ class _Text(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
         self._hidden = tag in ("script", "style")
-        self.parts.append(" ")  # <br> and <li> part words
+        self.parts.append(" ")  # <br> and <li> separate words
 
     def handle_endtag(self, tag: str) -> None:
         self._hidden = False
@@ -197,7 +197,7 @@ class _Text(HTMLParser):
 
 
 def plain_text(value: Any) -> str:
-    """Without tags, scripts and character references (the release escapes some texts twice), spaces folded."""
+    """Text without tags, scripts and character references (the release escapes some texts twice), spaces folded."""
     if not value:
         return ""
     parser = _Text()
@@ -207,7 +207,7 @@ def plain_text(value: Any) -> str:
 
 
 def read_image_features(path: Path, item_ids: list[str], progress: Progress) -> Feature:
-    """The 4,096 numbers of each of the items; the file (often many GB) is read record by record.
+    """The 4,096-dimensional features of the items; the file (often many GB) is read record by record.
 
     Raises:
         MissingFileError: no such file.
@@ -218,7 +218,7 @@ def read_image_features(path: Path, item_ids: list[str], progress: Progress) -> 
     whole, rest = divmod(path.stat().st_size, RECORD)
     if rest or not whole:
         what = f"{path}, record {whole + 1}: truncated, {rest:,} of {RECORD:,} bytes"
-        raise DataError(what, "fetch or copy the file again")
+        raise DataError(what, "download or copy the file again")
     known = Vocabulary(item_ids)
     values, present = np.zeros((len(item_ids), WIDTH), dtype=np.float32), np.zeros(len(item_ids), dtype=bool)
     again = 0
@@ -231,7 +231,7 @@ def read_image_features(path: Path, item_ids: list[str], progress: Progress) -> 
             elif row is not None:
                 if not np.isfinite(vector).all():
                     what = f"{path}, record {number}: NaN or infinity in the features of item {asin!r}"
-                    raise DataError(what, "fetch or copy the file again")
+                    raise DataError(what, "download or copy the file again")
                 values[row], present[row] = vector, True
             if number % _SHOWN_EVERY == 0:
                 task.advance(_SHOWN_EVERY)
@@ -243,17 +243,17 @@ def _record(path: Path, number: int, blob: bytes) -> tuple[str, np.ndarray]:
     """ASIN and vector (4096,) of one record."""
     asin = blob[:ASIN].decode("ascii", errors="replace").strip()
     if not asin.isalnum():
-        what = f"{path}, record {number}: starts with {blob[:ASIN]!r}, which is no ASIN"
+        what = f"{path}, record {number}: starts with {blob[:ASIN]!r}, which is not an ASIN"
         raise DataError(what, f"records of {ASIN} bytes of ASIN and {WIDTH:,} little-endian float32 are needed")
     return asin, np.frombuffer(blob, dtype="<f4", offset=ASIN)
 
 
 def _say_features(path: Path, item_ids: list[str], present: np.ndarray, again: int, progress: Progress) -> None:
-    """What is missing or superfluous in the visual features file."""
+    """Report what the visual features file lacks and repeats."""
     if not present.any():
-        what = f"{path}: none of the {len(item_ids):,} items is in it; they are like {first_few(item_ids)}"
+        what = f"{path}: has none of the {len(item_ids):,} items; their ids look like {first_few(item_ids)}"
         raise DataError(what, "give the features of the same category as the reviews")
     if missing := int((~present).sum()):
         progress.warn(f"{path.name}: {missing:,} of {len(item_ids):,} items have no visual features")
     if again:
-        progress.warn(f"{path.name}: {again:,} records of items that had one already are left out")
+        progress.warn(f"{path.name}: {again:,} repeated records of items are left out")

@@ -1,4 +1,4 @@
-"""What a source gives to `prepare`: interactions first; then, once they are filtered, what is known of the kept items.
+"""What a source gives to `prepare`: first the interactions; then, once they are filtered, the kept items' fields.
 
 n interactions, U users, I items.
 """
@@ -17,7 +17,7 @@ from bbqrec_cli.records import Feature
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Interactions:
-    """users, items (n,) int64 rows into user_ids and item_ids, user after user, each user's oldest first;
+    """users, items (n,) int64: rows into user_ids and item_ids, sorted by user, each user's oldest first;
     timestamps (n,) int64 seconds or None."""
 
     user_ids: list[str]
@@ -29,10 +29,10 @@ class Interactions:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Items:
-    """What is known of I items, in the order that was asked for.
+    """What is known about I items, in the requested order.
 
     fields: name -> one string per item ('' = missing; the values of a list joined by LIST_SEPARATOR);
-    images: encoded pictures, b'' = missing, or [] without any; features: ready ones.
+    images: encoded pictures, b'' = missing, or [] without any; features: precomputed ones.
     """
 
     fields: dict[str, list[str]] = field(default_factory=dict)
@@ -41,24 +41,24 @@ class Items:
 
 
 class Source(Protocol):
-    """One raw data set, built as `Class(paths, options, seed=…, progress=…)`; what people must know goes to `progress`.
+    """One raw data set, built as `Class(paths, options, seed=…, progress=…)`; notes to the user go to `progress`.
 
-    minimum: the interactions that a user and an item need where the command line does not say (0: all are kept);
-    files: the inputs, recorded as parents of the dataset file (pictures are not: they are in it).
+    minimum: the interactions that a user and an item need if the command line does not say (0: all are kept);
+    files: the inputs, recorded as parents of the dataset file (not pictures: the file holds them).
     """
 
     minimum: int
     files: list[Path]
 
     def interactions(self) -> Interactions:
-        """Everybody's interactions.
+        """The interactions of all users.
 
         Raises:
             DataError, MissingFileError: with file and line.
         """
 
     def items(self, item_ids: list[str]) -> Items:
-        """What is known of these items. Called after `interactions`, with some of its ids.
+        """What is known about these items. Called after `interactions`, with some of its ids.
 
         Raises:
             DataError, MissingFileError: with file and line.
@@ -66,9 +66,9 @@ class Source(Protocol):
 
 
 def by_user(users: Iterable[str], items: Sequence[str], times: Sequence[int] | None = None) -> Interactions:
-    """Interactions (n,) given in any order of users: user after user, each sorted by time, ties in the order given.
+    """Interactions (n,) in any order, sorted by user, then by time; ties keep the given order.
 
-    Users and items are numbered in the order of their first appearance.
+    Rows of users and items are in the order of their first appearance.
     """
     user_ids, user_rows = index_names(users)
     stamps = None if times is None else np.asarray(times, dtype=np.int64)
@@ -81,7 +81,7 @@ def by_user(users: Iterable[str], items: Sequence[str], times: Sequence[int] | N
 
 
 def index_names(names: Iterable[str]) -> tuple[list[str], np.ndarray]:
-    """Distinct names in order of first appearance, and each name's row among them (n,) int64."""
+    """Distinct names in the order of their first appearance, and the row (n,) int64 of each name among them."""
     rows: dict[str, int] = {}
     found = np.fromiter((rows.setdefault(name, len(rows)) for name in names), np.int64)
     return list(rows), found

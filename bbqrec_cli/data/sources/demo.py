@@ -1,20 +1,21 @@
-"""A shop that the project makes itself: deterministic, offline, in seconds. I items, U users.
+"""A synthetic shop: deterministic, offline, made in seconds. I items, U users.
 
-What users like is planted in three places, so that each signal earns its keep:
+What users prefer is planted in three places, so that each signal contributes:
 
-- a *theme* (the sea, chess, …) that only the text tells: title and description share words of one theme, and the
+- a *theme* (the sea, chess, …) that only the text shows: title and description share words of one theme, and the
   picture of a sea mug is drawn like that of a chess mug;
 - a *look* (colours and pattern) that only the picture shows: no text names a colour or a pattern;
-- a *circle*, which nothing shows: whoever took an item of a circle often takes the next one from the same or the
-  following circle, so it lives in co-occurrence alone.
+- a *circle* that only co-occurrence shows: after an item of a circle, users often interact next with one of the same or
+  the following circle.
 
-The *kind* (mug, table lamp, …), its cut and its material are in text and picture alike and nobody cares for them:
-noise, as are the makers. An item's appeal makes some popular and leaves many with few interactions, where only text
-and pictures help.
+The *kind* (mug, table lamp, …), its cut, its material and the maker are noise: text and picture show them, and no user
+prefers any. An item's appeal makes some items popular and leaves many with few interactions, where only text and
+pictures help.
 
-A user likes two themes and two looks. The weight of an item as the next one is its appeal, times LIKED for each of the
-user's themes and looks that it has, times AGAIN if theme (look) is also the last item's, times FOLLOWS if it is of the
-circle that comes next. Nobody takes an item twice. None of theme, look and circle is stored in the dataset file.
+A user prefers two themes and two looks. The weight of an item as the next one is its appeal, times LIKED for each of
+the user's themes and looks that it has, times AGAIN if the last item has the same theme (look), times FOLLOWS if it is
+of the circle that comes next. No user interacts with an item twice. Theme, look and circle are not stored in the
+dataset file.
 """
 
 from __future__ import annotations
@@ -53,14 +54,14 @@ THEMES = {
     "detective": ("sleuth", "alibi", "mystery", "fingerprint", "clue", "inspector"),
     "winter": ("snowflake", "sledge", "frost", "skating", "icicle", "snowman"),
 }
-"""Words that only the text holds. They suit any product."""
+"""Words that only the text has. They suit any product."""
 MAKERS = ("Halden", "Moss & Reed", "Oriel", "Tamarind", "Kvist", "Pell Street", "Northlane", "Ardent", "Lumen", "Fable")
 PRAISE = ("Made to last", "A quiet favourite", "From a small workshop", "A gift that stays", "Good for every day")
 
 
 @dataclass(frozen=True)
 class ProductKind:
-    """A product: its shelf, its two cuts and its materials, as the title names them."""
+    """A kind of product: its shelf, its two cuts and its materials, as the title names them."""
 
     shelf: str
     cuts: tuple[str, str]
@@ -98,7 +99,7 @@ _PARTS = {
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Planted:
-    """What the items are, (I,) each: rows of KINDS, THEMES and LOOKS, the circle, and the weight of the appeal."""
+    """The items, (I,) each: rows of PRODUCT_KINDS, THEMES and LOOKS, the circle, and the weight of the appeal."""
 
     kind: np.ndarray
     theme: np.ndarray
@@ -108,11 +109,11 @@ class Planted:
 
 
 def plant(seed: int, count: int) -> Planted:
-    """The hidden side of `count` items."""
+    """Kind, theme, look, circle and appeal of `count` items."""
     from bbqrec_cli.data.sources.demo_pictures import LOOKS
 
     rng = numpy_generator(seed, "demo", "items")
-    # Rounded, so that machines whose exponential differs in the last bit make the same shop.
+    # Rounded, so that machines whose exp differs in the last bit make the same shop.
     return Planted(
         kind=rng.permutation(count) % len(PRODUCT_KINDS),
         theme=rng.permutation(count) % len(THEMES),
@@ -133,23 +134,23 @@ class Demo:
 
     def __init__(self, paths: list[Path], options: DemoOptions, *, seed: int, progress: Progress) -> None:
         if paths:
-            raise UsageError("prepare demo makes everything itself and takes no path", "bbqrec prepare demo")
+            raise UsageError("prepare demo generates its data and takes no path", "bbqrec prepare demo")
         self.files: list[Path] = []
         self._seed, self._progress = seed, progress
         self._count, self._users = SIZES[options.size]
         self._planted = plant(seed, self._count)
 
     def interactions(self) -> Interactions:
-        """Who takes what; items that nobody takes are not in the shop."""
+        """Simulated interactions; items without any are left out."""
         rng = numpy_generator(self._seed, "demo", "users")
         histories = simulate(self._planted, self._users, rng)
-        taken, rows = np.unique(np.concatenate(histories), return_inverse=True)
+        kept, rows = np.unique(np.concatenate(histories), return_inverse=True)
         lengths = [len(history) for history in histories]
-        if len(taken) < self._count:
-            self._progress.log(f"{self._count - len(taken)} items are left out: nobody took them")
+        if len(kept) < self._count:
+            self._progress.log(f"{self._count - len(kept)} items are left out: they have no interactions")
         return Interactions(
             user_ids=[f"user-{user + 1:04d}" for user in range(self._users)],
-            item_ids=[f"item-{item + 1:04d}" for item in taken],
+            item_ids=[f"item-{item + 1:04d}" for item in kept],
             users=np.repeat(np.arange(self._users), lengths),
             items=rows,
         )
@@ -173,7 +174,7 @@ class Demo:
 
 
 def item_fields(rng: np.random.Generator, kind: str, cut: int, material: str, theme: str) -> dict[str, str]:
-    """The item's fields. Three words of its theme show up, one of them in the title."""
+    """The item's fields. They contain three words of its theme, one of them in the title."""
     first, second, third = (str(word) for word in rng.permutation(THEMES[theme])[:3])
     about, maker = PRODUCT_KINDS[kind], MAKERS[rng.integers(len(MAKERS))]
     detail = f", {material} {_PARTS[kind]}" if material else ""
@@ -188,7 +189,7 @@ def item_fields(rng: np.random.Generator, kind: str, cut: int, material: str, th
 def simulate(planted: Planted, users: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Each user's items, oldest first: (length,) int64 rows.
 
-    All users take a step at a time; argmin of exponentials over weights draws in proportion to the weights.
+    One step draws one item per user: the argmin of exponentials over weights draws in proportion to the weights.
     """
     count, circles = len(planted.theme), int(planted.circle.max()) + 1
     labels = planted.theme, planted.look
@@ -201,16 +202,16 @@ def simulate(planted: Planted, users: int, rng: np.random.Generator) -> list[np.
     again = same[0] * same[1]
     of_circle = np.where(np.arange(circles)[:, None] == planted.circle[None, :], FOLLOWS, 1.0)  # (circles, I)
     lengths = np.clip(LENGTHS[0] + rng.poisson(7, users), *LENGTHS)
-    taken = np.full((users, LENGTHS[1]), -1)
+    histories = np.full((users, LENGTHS[1]), -1)
     for step in range(int(lengths.max())):
         active = np.flatnonzero(lengths > step)
         now = weights[active]
         if step:
-            last = taken[active, step - 1]
+            last = histories[active, step - 1]
             follow = (planted.circle[last] + (rng.random(len(active)) >= STAYS)) % circles
             now = now * again[last] * of_circle[follow]
         with np.errstate(divide="ignore"):
             items = (rng.standard_exponential((len(active), count)) / now).argmin(axis=1)
-        taken[active, step] = items
-        weights[active, items] = 0.0  # an infinite waiting time: never again
-    return [row[:length] for row, length in zip(taken, lengths, strict=True)]
+        histories[active, step] = items
+        weights[active, items] = 0.0  # an infinite waiting time: never drawn again
+    return [row[:length] for row, length in zip(histories, lengths, strict=True)]

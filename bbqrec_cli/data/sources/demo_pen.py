@@ -1,4 +1,4 @@
-"""The pen that the demo's shapes are drawn with. Coordinates are of a page of 100 × 100."""
+"""The pen that draws the demo's shapes. Coordinates are of a page of 100 × 100."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def darker(colour: str, share: float) -> tuple[int, ...]:
 
 
 class Pen:
-    """Takes down what a shape is made of, to be painted layer by layer.
+    """Records the parts of a shape, to be painted layer by layer.
 
     Layers: `behind` the cloth (handles, legs), the `cloth` itself, which gets the look, and `front` of it.
     A colour may be 'trim', that of the product's material, or 'dark', a dark tone of the look.
@@ -30,10 +30,10 @@ class Pen:
 
     def __init__(self, *, zoom: float, at: tuple[float, float], trim: str) -> None:
         self._zoom, self._at, self._trim, self._layer = zoom, at, trim, "cloth"
-        self._taken: list[tuple[str, str, list, dict]] = []
+        self._parts: list[tuple[str, str, list, dict]] = []
 
     def layer(self, name: str) -> None:
-        """What follows belongs to the layer."""
+        """Draw on this layer from now on."""
         self._layer = name
 
     def polygon(self, *xy: float, fill: str = "trim") -> None:
@@ -73,7 +73,7 @@ class Pen:
                  for n, x in enumerate(xy)]  # fmt: skip
         unit = FULL / 100
         style |= {k: v * unit * self._zoom for k, v in style.items() if k in ("width", "radius")}
-        self._taken.append((self._layer, how, [v * unit for v in place], style))
+        self._parts.append((self._layer, how, [v * unit for v in place], style))
 
     def replay(
         self, layer: str, ink: ImageDraw.ImageDraw, body: ImageDraw.ImageDraw | None, *,
@@ -83,7 +83,7 @@ class Pen:
 
         'cloth' paints a mask, 'outline' the cloth's edges in `colour`.
         """
-        for name, how, points, style in self._taken:
+        for name, how, points, style in self._parts:
             if name != ("cloth" if layer == "outline" else layer):
                 continue
             style = dict(style)

@@ -1,4 +1,4 @@
-"""Pictures of the demo shop, drawn with Pillow alone: a product in a look (colours and pattern), on a pale ground.
+"""Pictures of the demo shop, drawn with Pillow: a product in a look (colours and pattern) on a pale ground.
 
 Everything is drawn three times as large and reduced, on a page of 100 × 100 units whose floor is at 86.
 """
@@ -41,7 +41,7 @@ LOOKS = (
 
 
 def draw(kind: str, variant: int, material: str, look: Look, rng: np.random.Generator) -> bytes:
-    """A PNG of SIZE × SIZE: the product at a slightly different size, place and cut of cloth each time."""
+    """A PNG of SIZE × SIZE: the product, with its size, place and part of the pattern drawn at random."""
     pen = Pen(
         zoom=float(rng.uniform(0.86, 1.0)), at=(float(rng.uniform(-4, 4)), 0.0), trim=_TRIMS.get(material, "#8d8478")
     )
@@ -86,7 +86,7 @@ def _light() -> Image.Image:
 
 @lru_cache
 def _cloth(look: Look, cut: int, turn: int) -> Image.Image:
-    """A bolt of the look's cloth, a little larger than the picture; three sizes of pattern, three slants."""
+    """The look's pattern on an image a little larger than the picture; three sizes, three slants."""
     side, step = FULL + 180, (9 + 2 * cut) * SCALE
     cloth = Image.new("RGB", (side, side), look.main)
     ink = ImageDraw.Draw(cloth)
@@ -103,7 +103,7 @@ def _cloth(look: Look, cut: int, turn: int) -> Image.Image:
 
 
 def _motif(ink: ImageDraw.ImageDraw, look: Look, x: int, y: int, step: int, *, odd: bool) -> None:
-    """What stands in one cell of the pattern."""
+    """Draw one cell of the pattern."""
     half, quarter = step // 2, step // 4
     if look.pattern == "stripes":
         ink.rectangle((x, y, x + half, y + step), fill=look.second)
@@ -121,5 +121,5 @@ def _motif(ink: ImageDraw.ImageDraw, look: Look, x: int, y: int, step: int, *, o
 
 
 def _round(x: float, y: float, radius: float) -> tuple[float, float, float, float]:
-    """The box of a circle."""
+    """The bounding box of a circle."""
     return x - radius, y - radius, x + radius, y + radius

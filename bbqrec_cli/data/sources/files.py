@@ -28,11 +28,11 @@ _OBJECT = 'it should look like {"i1": {"title": "…"}, …}'
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[str]]:
-    """A UTF-8 text file, gzipped or not (its first bytes tell); what is wrong with its bytes becomes a DataError.
+    """A UTF-8 text file, gzipped or not (its first bytes tell).
 
     Raises:
         MissingFileError: no such file.
-        LackingError: it may not be read.
+        LackingError: no permission to read it.
         DataError: not UTF-8, with the line; not gzip in spite of its name; truncated or damaged gzip.
     """
     if not path.is_file():
@@ -45,28 +45,28 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         hint = f"convert it, as with: iconv -f LATIN1 -t UTF-8 {path}"
         raise DataError(f"{path}{_bad_line(path)}: not UTF-8", hint) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a whole gzip file ({error})", "fetch or copy it again") from error
+        raise DataError(f"{path}: not a whole gzip file ({error})", "download or copy it again") from error
     except PermissionError as error:
-        raise LackingError(f"{path}: may not be read", f"chmod u+r {path}") from error
+        raise LackingError(f"{path}: no permission to read it", f"chmod u+r {path}") from error
 
 
 def _open_bytes(path: Path) -> IO[bytes]:
-    """The file's bytes, unpacked if they are gzip.
+    """The file's bytes, decompressed if they are gzip.
 
     Raises:
-        DataError: called .gz, and is not gzip.
+        DataError: named .gz, but not gzip.
     """
     with open(path, "rb") as stream:
         start = stream.read(2)
     if start == b"\x1f\x8b":
         return cast("IO[bytes]", gzip.open(path, "rb"))
     if start and path.suffix == ".gz":
-        raise DataError(f"{path}: not a gzip file in spite of its name", f"if it is plain text, call it {path.stem}")
+        raise DataError(f"{path}: not a gzip file in spite of its name", f"rename plain text to {path.stem}")
     return open(path, "rb")
 
 
 def _bad_line(path: Path) -> str:
-    """Where the first byte that is not UTF-8 stands, since decoding in blocks hides the line."""
+    """The line of the first byte that is not UTF-8: decoding in blocks hides it."""
     with suppress(EOFError, OSError, zlib.error), _open_bytes(path) as stream:
         for number, line in enumerate(stream, start=1):
             try:
@@ -89,8 +89,8 @@ def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells) of a CSV or, if it is called .tsv, TSV file; the header first, blank lines left out.
 
     Raises:
-        DataError: broken quoting, a row of another width than the header, a column's name that stands twice in it; and
-            the errors of `open_text`.
+        DataError: broken quoting, a row whose width is not the header's, a repeated column name; and the errors of
+            `open_text`.
     """
     separator = "\t" if path.name.removesuffix(".gz").endswith(".tsv") else ","
     with open_text(path) as stream:
@@ -106,20 +106,20 @@ def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 if len(row) != width:
                     raise DataError(
                         f"{path}, line {reader.line_num}: {len(row)} columns; the header has {width}",
-                        "put cells that hold the separator into double quotes",
+                        "put double quotes around cells that contain the separator",
                     )
                 yield reader.line_num, row
         except csv.Error as error:
             raise DataError(
                 f"{path}, line {reader.line_num}: not a readable table ({error})",
-                "put cells that hold a double quote into double quotes, and write it twice; or use JSON lines",
+                "put double quotes around cells that contain one, and double it; or use JSON lines",
             ) from error
 
 
 def _check_header(path: Path, line: int, names: list[str]) -> None:
     name, times = Counter(filter(None, names)).most_common(1)[0] if any(names) else ("", 0)
     if times > 1:
-        raise DataError(f"{path}, line {line}: the column {name!r} is there {times} times", "keep one of each name")
+        raise DataError(f"{path}, line {line}: the column {name!r} appears {times} times", "keep one of each name")
 
 
 def as_field(value: Any) -> str:
@@ -134,7 +134,7 @@ def as_field(value: Any) -> str:
 def fields_of(
     item_ids: list[str], known: dict[str, dict[str, Any]], path: Path, progress: Progress
 ) -> dict[str, list[str]]:
-    """name -> one string an item, for every field that any of the items has; says what is missing or left over.
+    """name -> one string per item, for every field that any of the items has; logs missing and unused entries.
 
     Args:
         known: the entries of the items file `path`.
@@ -145,14 +145,14 @@ def fields_of(
     without = sum(item not in known for item in item_ids)
     if without == len(item_ids):
         raise DataError(
-            f"{path}: none of the {len(item_ids):,} items has an entry; their ids are like {first_few(item_ids)}, "
+            f"{path}: none of the {len(item_ids):,} items has an entry; their ids look like {first_few(item_ids)}, "
             f"those of its {len(known):,} entries like {first_few(known)}",
-            "give the items the ids that the interactions have, or another --items file",
+            "use the same item ids as the interactions, or give another --items file",
         )
     if without:
-        progress.warn(f"{path.name}: {without:,} of {len(item_ids):,} items have no entry: no title, no text")
+        progress.warn(f"{path.name}: {without:,} of {len(item_ids):,} items have no entry, so no title and no text")
     if left := len(known) - (len(item_ids) - without):
-        progress.log(f"{path.name}: {left:,} entries are left out: nobody who is kept took these items")
+        progress.log(f"{path.name}: {left:,} entries are left out: their items have no interactions among those kept")
     rows = [known.get(item, {}) for item in item_ids]
     names = dict.fromkeys(name for row in rows for name in row if name)
     fields = {field_name(name): [as_field(row.get(name)) for row in rows] for name in names}
@@ -160,7 +160,7 @@ def fields_of(
 
 
 def field_name(name: str) -> str:
-    """The name as HDF5 can hold it: no '/', which makes groups, no lone '.', no control characters."""
+    """The name as HDF5 can store it: no '/', which makes groups, no lone '.', no control characters."""
     plain = "".join(c if c.isprintable() and c != "/" else "_" for c in name)
     return plain if plain.strip(".") else "_" * len(plain)
 
@@ -174,10 +174,10 @@ def first_few(names: Iterable[str]) -> str:
 def read_items(path: Path, *, id_column: str) -> dict[str, dict[str, Any]]:
     """Item id -> fields, from CSV, TSV, JSON lines (.jsonl, .ndjson) or one JSON object (id -> fields), gzipped or not.
 
-    The id of a table's or a JSON line's item stands in `id_column`, or else in id, item_id or asin.
+    In tables and JSON lines, the id is in `id_column`, or else in id, item_id or asin.
 
     Raises:
-        DataError: a malformed line, a line without id, an id that appears twice; with file and line.
+        DataError: a malformed line, a line without an id, a repeated id; with file and line.
     """
     name = path.name.removesuffix(".gz")
     if not name.endswith((".csv", ".tsv", ".jsonl", ".ndjson")):
@@ -191,7 +191,7 @@ def read_items(path: Path, *, id_column: str) -> dict[str, dict[str, Any]]:
             raise DataError(what, "name its column with --item-column")
         item = as_field(row.pop(key))
         if item in found:
-            raise DataError(f"{path}, line {number}: item {item!r} appears twice", "keep one line an item")
+            raise DataError(f"{path}, line {number}: item {item!r} appears twice", "keep one line per item")
         found[item] = row
     return found
 
@@ -208,7 +208,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             what = f"{path}, line {number}: not JSON ({error}): {line[:60]!r}"
-            raise DataError(what, "one object a line is needed") from error
+            raise DataError(what, "one object per line is needed") from error
         if not isinstance(row, dict):
             what = f"{path}, line {number}: holds {line[:60]!r}; an object of fields is needed"
             raise DataError(what, '{"id": "i1", "title": "…"}')
@@ -220,14 +220,14 @@ def _json_object(path: Path) -> dict[str, dict[str, Any]]:
         found = dict(pairs)
         if len(found) != len(pairs):
             twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-            raise DataError(f"{path}: the key {twice!r} appears twice in one object", "keep one entry an item")
+            raise DataError(f"{path}: the key {twice!r} appears twice in one object", "keep one entry per item")
         return found
 
     try:
         with open_text(path) as stream:
             found = json.load(stream, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        hint = "if it holds one object a line, call it .jsonl" if error.msg == "Extra data" else _OBJECT
+        hint = "if it holds one object per line, rename it to .jsonl" if error.msg == "Extra data" else _OBJECT
         raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg})", hint) from error
     except RecursionError as error:
         raise DataError(f"{path}: nested too deeply", _OBJECT) from error
@@ -270,7 +270,7 @@ def list_pictures(folder: Path) -> dict[str, Path]:
 
     Raises:
         MissingFileError: no such folder.
-        DataError: no picture in it; two of one item.
+        DataError: no picture in it; two pictures of one item.
     """
     if not folder.is_dir():
         raise MissingFileError(f"{folder}: no such folder of pictures", "--images FOLDER")
@@ -287,29 +287,29 @@ def list_pictures(folder: Path) -> dict[str, Path]:
 
 
 def read_pictures(pictures: dict[str, Path], item_ids: list[str], where: Path, progress: Progress) -> list[bytes]:
-    """The encoded picture of each item, b'' where there is none; says what is missing or left over.
+    """The encoded picture of each item, b'' = missing; logs missing and unused pictures.
 
     Args:
         pictures: item id -> picture.
-        where: the folder or file that says which picture is whose, for the messages.
+        where: the folder or file that assigns pictures to items, for the messages.
 
     Raises:
-        DataError: none of the pictures is an item's, or none is there.
+        DataError: no picture belongs to an item, or none exists.
     """
     named = {item: pictures[item] for item in item_ids if item in pictures}
     kept = {item: path for item, path in named.items() if path.is_file()}
     if not named:
         raise DataError(
-            f"{where}: none of its {len(pictures):,} pictures is one of the {len(item_ids):,} items: they are those of "
-            f"{first_few(pictures)}, the items are {first_few(item_ids)}",
-            f"name pictures by the items' ids, as {item_ids[0]}.jpg, or give another --images FOLDER",
+            f"{where}: none of its {len(pictures):,} pictures is of one of the {len(item_ids):,} items: the pictures "
+            f"are those of {first_few(pictures)}, the items {first_few(item_ids)}",
+            f"name each picture by its item's id, as {item_ids[0]}.jpg, or give another --images FOLDER",
         )
     if not kept:
         first = next(iter(named.values()))
-        what = f"{where}: none of the {len(named):,} pictures is there, the first: {first}"
+        what = f"{where}: none of the {len(named):,} pictures exists, the first: {first}"
         raise DataError(what, "give paths relative to the items file, or --images FOLDER")
     if gone := [path for item, path in named.items() if item not in kept]:
-        progress.warn(f"{where}: {len(gone):,} pictures are not there and count as missing, the first: {gone[0]}")
+        progress.warn(f"{where}: {len(gone):,} pictures do not exist and count as missing, the first: {gone[0]}")
     if left := len(pictures) - len(named):
-        progress.log(f"{where}: {left:,} pictures are left out: their items are not in the data, or were left out")
+        progress.log(f"{where}: {left:,} pictures are left out: their items are not among those kept")
     return [kept[item].read_bytes() if item in kept else b"" for item in item_ids]

@@ -1,4 +1,4 @@
-"""S3-Rec's layout: `user item item …` a line, oldest first, and an optional items.json."""
+"""S3-Rec's layout: one line `user item item …` per user, oldest first, and an optional items.json."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.progress import Progress
 
 T = TypeVar("T")
-_TELL = "--id-shift N adds N to each id of {name}: 0 takes them as they stand, 1 or -1 moves them"
-_RENUMBER = "give {name} the ids of the sequences, or say what to add to its own with --id-shift"
-_EXAMPLE = "a line a user: u1 i1 i2 i3"
+_TELL = "--id-shift N adds N to each id of {name}: 0 keeps them as they are, 1 or -1 shifts them"
+_RENUMBER = "give {name} the ids of the sequences, or say with --id-shift what to add to its own"
+_EXAMPLE = "one line per user: u1 i1 i2 i3"
 
 
 class S3Rec:
@@ -51,28 +51,28 @@ class S3Rec:
         self._ids: set[str] = set()
 
     def interactions(self) -> Interactions:
-        """Raises: DataError: a line without items, a user with two lines, an empty file; with the line."""
+        """Raises: DataError: a line without items, a user with two lines, an empty file; it names the line."""
         owners: list[str] = []
         items: list[str] = []
         seen: dict[str, int] = {}
         for number, line in lines(self._sequences):
-            user, *taken = line.split()
-            if not taken:
+            user, *interacted = line.split()
+            if not interacted:
                 where = f"{self._sequences}, line {number}"
                 raise DataError(f"{where}: user {user!r} has no items; `user item item …` is needed", _EXAMPLE)
             if user in seen:
                 where = f"{self._sequences}, line {number}"
-                raise DataError(f"{where}: user {user!r} has line {seen[user]} already", "keep one line a user")
+                raise DataError(f"{where}: user {user!r} has line {seen[user]} already", "keep one line per user")
             seen[user] = number
-            owners += [user] * len(taken)
-            items += taken
+            owners += [user] * len(interacted)
+            items += interacted
         if not seen:
             raise DataError(f"{self._sequences}: empty; lines of `user item item …` are needed", _EXAMPLE)
         self._ids = set(items)
         return by_user(owners, items)
 
     def items(self, item_ids: list[str]) -> Items:
-        """Fields of items.json and the pictures; see `id_shift` and `picture_shift`."""
+        """Fields of items.json and pictures; see `id_shift` and `picture_shift`."""
         fields, images, shift = {}, [], self._shift
         if self._items:
             known = read_items(self._items, id_column=self._id_column)
@@ -94,11 +94,11 @@ class S3Rec:
 
     def _say(self, name: str, shift: int, all_there: bool) -> None:
         if self._shift is not None:
-            self._progress.log(f"{name}: {shift} is added to each id, as --id-shift asks")
+            self._progress.log(f"{name}: {shift} is added to each id (--id-shift)")
             return
-        checked = f" (checked: all {len(self._ids):,} items are then there, as they stand not all are)"
+        checked = f" (checked: all {len(self._ids):,} items then have an entry; without it, not all have)"
         self._progress.log(
-            f"{name}: its ids start at 0, those of {self._sequences.name} at 1: one is added to each"
+            f"{name}: its ids start at 0, those of {self._sequences.name} at 1: 1 is added to each"
             f"{checked if all_there else ''}"
         )
 
@@ -115,7 +115,7 @@ def id_shift(ids: set[str], known: set[str], path: Path) -> int:
         DataError: both readings fit, or neither does; no item has an entry.
     """
     if not ids & known:
-        what = f"{path}: no item of the sequences has an entry: theirs are like {first_few(sorted(ids))}"
+        what = f"{path}: no item of the sequences has an entry: their ids look like {first_few(sorted(ids))}"
         raise DataError(f"{what}, those of the file like {first_few(sorted(known))}", _RENUMBER.format(name=path.name))
     if not all(map(str.isdecimal, ids | known)) or ("0" in ids) == ("0" in known):
         return 0
@@ -124,12 +124,12 @@ def id_shift(ids: set[str], known: set[str], path: Path) -> int:
         fits_shifted = ids <= shifted(dict.fromkeys(known), 1).keys()
         if fits != fits_shifted:
             return 1 if fits_shifted else 0
-        what = f"{'all' if fits else 'not all'} items have an entry, be its ids as they stand or one added to each"
+        what = f"{'all' if fits else 'not all'} items have an entry, whether its ids stay or 1 is added to each"
         where = f"{path}: its ids start at 0, those of the sequences at 1, and {what}"
     else:
         if not ids <= shifted(dict.fromkeys(known), -1).keys():
-            return 0  # it may simply lack the entry '0'
-        what = "all items have an entry once one is taken off"
+            return 0  # it may lack just the entry '0'
+        what = "all items have an entry if 1 is subtracted"
         where = f"{path}: its ids start at 1, those of the sequences at 0, and {what}"
     raise DataError(f"{where}; which is meant cannot be told", _TELL.format(name=path.name))
 
@@ -137,21 +137,19 @@ def id_shift(ids: set[str], known: set[str], path: Path) -> int:
 def picture_shift(ids: set[str], pictures: set[str], shift: int, folder: Path, progress: Progress) -> int:
     """What to add to the numbers that name the pictures: 0, or 1 like the items file's (`shift`).
 
-    A picture 0 speaks for 1, one of the sequences' highest id for 0.
+    A picture 0 means 1, a picture of the sequences' highest id means 0.
 
     Raises:
-        DataError: both are there, or there is a picture 0 although nothing else starts at 0.
+        DataError: both exist, or there is a picture 0 although nothing else starts at 0.
     """
     if not all(map(str.isdecimal, ids | pictures)) or "0" in ids:
         return 0
     zero, top = "0" in pictures, str(max(map(int, ids))) in pictures
     if zero and (top or not shift):
         what = f"{folder}: there is a picture 0, but no item 0" + (", and one of the last item as well" if top else "")
-        raise DataError(f"{what}; from where they count cannot be told", _TELL.format(name=folder.name))
+        raise DataError(f"{what}; whether they count from 0 or 1 cannot be told", _TELL.format(name=folder.name))
     if shift and not zero and not top:
-        progress.warn(
-            f"{folder}: taken as named by the ids of the sequences, which start at 1; --id-shift says otherwise"
-        )
+        progress.warn(f"{folder}: read as named by the ids of the sequences, which start at 1; --id-shift changes that")
     return 1 if zero else 0
 
 

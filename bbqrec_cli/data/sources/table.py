@@ -25,14 +25,14 @@ from bbqrec_cli.progress import Progress
 
 ITEM_FILES = (*TABLES, ".jsonl", ".jsonl.gz", ".json", ".json.gz")
 PICTURE_FIELDS = ("image", "picture", "image_path", "poster")
-"""The field of an item that holds its picture's path, relative to the items file, unless --images names a folder."""
+"""Fields that may hold a picture's path, relative to the items file; used unless --images names a folder."""
 _LATEST = 2.0**53
 _EXAMPLE = "it should start like this: user,item,timestamp and, on the next line, u1,i1,978300019"
-_SECONDS = "seconds since 1970 are needed; dates must be converted"
+_SECONDS = "seconds since 1970 are needed; convert dates"
 
 
 class InteractionTable:
-    """PATH: the file of interactions, or a folder with interactions.csv (.tsv, .gz), items.* and a folder of pictures.
+    """PATH: the interactions file, or a folder with interactions.csv (.tsv, .gz), items.* and a folder of pictures.
 
     Raises:
         UsageError: not one path.
@@ -48,14 +48,14 @@ class InteractionTable:
         folder = paths[0] if paths[0].is_dir() else None
         table = find_file(folder, "interactions", TABLES) if folder else paths[0]
         if table is None:
-            raise MissingFileError(f"{folder}: no interactions.csv, .tsv, .csv.gz or .tsv.gz in it", "name the file")
+            raise MissingFileError(f"{folder}: no interactions.csv, .tsv, .csv.gz or .tsv.gz in it", "give the file")
         self._table, self._options, self._progress = table, options, progress
         self._items = options.items or (find_file(folder, "items", ITEM_FILES) if folder else None)
         self._images = options.images or find_pictures(folder)
         self.files = [self._table, *([self._items] if self._items else [])]
 
     def interactions(self) -> Interactions:
-        """Each user's by time; equal times keep the file's order.
+        """Each user's interactions by time; equal times keep the file's order.
 
         Raises:
             DataError: a missing column, a malformed line, an empty file.
@@ -87,7 +87,7 @@ class InteractionTable:
             user, item, time, *rating = (row[i] for i in at)
             if not user or not item:
                 what = f"{self._table}, line {number}: no {columns[0] if not user else columns[1]} in {row}"
-                raise DataError(what, "mend the line, or leave it out")
+                raise DataError(what, "correct or remove the line")
             seconds = self._number(number, options.time_column, time, _SECONDS)
             if not 0 <= seconds <= _LATEST:
                 what = f"{self._table}, line {number}: {options.time_column} is {time}"
@@ -96,7 +96,7 @@ class InteractionTable:
                 continue
             yield user, item, int(seconds)
 
-    def _number(self, line: int, column: str, text: str, hint: str = "mend the line, or leave it out") -> float:
+    def _number(self, line: int, column: str, text: str, hint: str = "correct or remove the line") -> float:
         try:
             value = float(text)
         except ValueError:
@@ -106,7 +106,7 @@ class InteractionTable:
         return value
 
     def items(self, item_ids: list[str]) -> Items:
-        """Fields of the items file; pictures of the folder, or of the paths in the items file."""
+        """Fields of the items file; pictures from the folder, or from the paths in the items file."""
         fields, images = {}, []
         if self._items:
             known = read_items(self._items, id_column=self._options.item_column)
@@ -120,13 +120,13 @@ class InteractionTable:
 
 
 def named_pictures(known: dict[str, dict[str, Any]], file: Path, progress: Progress) -> dict[str, Path]:
-    """Item id -> the picture whose path, relative to the items file `file`, stands in it; taken out of `known`."""
+    """Item id -> picture, by the paths in the items file `file`, relative to it; the field is removed from `known`."""
     column = next((c for c in PICTURE_FIELDS if any(as_field(row.get(c)) for row in known.values())), None)
     if column is None:
         return {}
     paths = {item: path for item, row in known.items() if (path := as_field(row.get(column)))}
     if any("://" in path for path in paths.values()):
-        progress.warn(f"{file.name}: its field {column!r} holds addresses; no pictures are taken from there")
+        progress.warn(f"{file.name}: its field {column!r} holds URLs; pictures are not downloaded")
         return {}
     for row in known.values():
         row.pop(column, None)

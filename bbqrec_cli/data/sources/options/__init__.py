@@ -1,1 +1,1 @@
-"""The options of every source, a file each: `--help` and the shell's completion read these files alone."""
+"""The options of every source, one file each: `--help` and shell completion read only these files."""

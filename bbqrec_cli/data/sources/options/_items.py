@@ -1,4 +1,4 @@
-"""What sources of a person's own files share."""
+"""Options that sources of the user's own files share."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from bbqrec_cli.config import MethodConfig, option
 
 @dataclass(frozen=True, kw_only=True)
 class ItemFiles(MethodConfig):
-    """Where the items are described."""
+    """Files that describe the items."""
 
     items: Path | None = option(
-        None, "Items file: CSV, TSV, JSON lines, or a JSON object of id to fields.", role="input"
+        None, "Items file: CSV, TSV, JSON lines, or a JSON object from id to fields.", role="input"
     )
-    images: Path | None = option(None, "Folder of pictures named by item id.", role="input")
+    images: Path | None = option(None, "Folder of pictures, each named by its item's id.", role="input")

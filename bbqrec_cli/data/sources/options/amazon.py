@@ -8,6 +8,6 @@ from bbqrec_cli.data.sources.options._items import ItemFiles
 
 @dataclass(frozen=True, kw_only=True)
 class AmazonOptions(ItemFiles):
-    """The 2014 Amazon release: reviews, metadata, visual features."""
+    """Amazon's 2014 release: reviews, metadata, visual features."""
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.amazon:Amazon"

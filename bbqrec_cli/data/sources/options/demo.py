@@ -8,8 +8,8 @@ from bbqrec_cli.config import MethodConfig, option
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions(MethodConfig):
-    """A shop that bbqrec makes itself, with texts, pictures and planted tastes."""
+    """A synthetic shop with texts, pictures and planted preferences."""
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.demo:Demo"
 
-    size: str = option("full", "1,200 items and 2,500 users (full), or 200 and 500 (small).", choices=("full", "small"))
+    size: str = option("full", "1,200 items and 2,500 users (full), or 200 and 300 (small).", choices=("full", "small"))

@@ -9,11 +9,11 @@ from bbqrec_cli.data.sources.options._items import ItemFiles
 
 @dataclass(frozen=True, kw_only=True)
 class S3RecOptions(ItemFiles):
-    """Lines of `user item item …`, oldest first, with an optional items.json."""
+    """One line `user item item …` per user, oldest first, with an optional items.json."""
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.s3rec:S3Rec"
 
-    item_column: str = option("item", "Column of the item's id in a table of --items.")
+    item_column: str = option("item", "Column of the item id in a table of --items.")
     id_shift: int | None = option(
-        None, "Add this to the ids of the items file and of the pictures. [default: found out, and said]"
+        None, "Number to add to the ids of the items file and of the pictures. [default: detected and logged]"
     )

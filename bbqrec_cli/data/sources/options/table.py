@@ -13,8 +13,8 @@ class TableOptions(ItemFiles):
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.table:InteractionTable"
 
-    user_column: str = option("user", "Column of the user's id.")
-    item_column: str = option("item", "Column of the item's id (also in --items).")
-    time_column: str = option("timestamp", "Column of the time, seconds since 1970.")
+    user_column: str = option("user", "Column of the user id.")
+    item_column: str = option("item", "Column of the item id (also in --items).")
+    time_column: str = option("timestamp", "Column of the timestamp, in seconds since 1970.")
     rating_column: str = option("rating", "Column of the rating.")
-    min_rating: float | None = option(None, "Leave out lower ratings.")
+    min_rating: float | None = option(None, "Leave out interactions with a lower rating.")
