@@ -83,9 +83,9 @@ def test_what_the_file_holds(folder):
     assert [bool(picture) for picture in made.images] == [True, False, False, False]
     assert listener.warned == [
         "items.json: 1 of 4 items have no entry, so no title and no text",
-        "pictures that cannot be read and count as missing: 1, the first of the items c",
+        "1 pictures cannot be read and count as missing; the first are of the items c",
     ]
-    assert listener.logged == ["texts are made of: title, genres, description"]
+    assert listener.logged == ["texts are made from the fields title, genres, description"]
 
 
 def test_counts_are_printed_and_stored(folder):
@@ -116,7 +116,7 @@ def test_fields_of_which_none_is_known_as_text(folder):
     listener = Listener()
     made = hdf5.read_dataset(run(config(folder), listener).output)
     assert made.texts == [""] * 4
-    assert "no texts: --text-fields can make them of colour" in listener.warned
+    assert "no texts: no known text field; --text-fields can use colour" in listener.warned
 
 
 def test_filters_leave_whole_users_and_items_out(folder):
@@ -127,12 +127,12 @@ def test_filters_leave_whole_users_and_items_out(folder):
     assert histories(made) == {"u": [*"abab"], "v": [*"ba"]}
     assert made.catalogue.sequences.timestamps.tolist() == [0, 1, 3, 4, 0, 1]
     assert made.catalogue.titles == ["Apple", "Bed"]
-    assert "at least 2 interactions a user and 3 an item: 1 users, 2 items and 4 interactions are left out" in (
+    assert "at least 2 interactions per user and 3 per item: 1 users, 2 items and 4 interactions are left out" in (
         listener.logged
     )
     assert "items.json: 1 entries are left out: their items have no interactions among those kept" in listener.logged
     assert hdf5.describe(result.output)["config"]["min_item_interactions"] == 3
-    with pytest.raises(DataError, match="at least 0 interactions a user and 9 an item: nothing is left") as caught:
+    with pytest.raises(DataError, match="at least 0 interactions per user and 9 per item: nothing is left") as caught:
         run(config(folder, min_item_interactions=9, force=True))
     assert "lower --min-user-interactions" in caught.value.hint
 
@@ -222,7 +222,7 @@ def test_command(folder, bbqrec, monkeypatch):
     forced = bbqrec("prepare", "table", "raw", "--force")
     assert forced.status == 0
     assert "items with genres" in forced.out
-    assert "texts are made of: title, genres, description" in forced.err
+    assert "texts are made from the fields title, genres, description" in forced.err
 
 
 def write(folder: Path, files: dict[str, str | bytes]) -> None:
@@ -261,24 +261,25 @@ FAILURES = {
         {"x.csv": "uid,iid,ts\nu,a,1\n"}, "table x.csv", 3, "x.csv, line 1: no column 'user'; the first line has 'uid'",
         "--user-column",
     ),
-    "duplicate user": ({"x.txt": "u 1 2\nu 3 4\n"}, "s3rec x.txt", 3, "line 2: user 'u' has line 1", "one line a user"),
+    "duplicate user": ({"x.txt": "u 1 2\nu 3 4\n"}, "s3rec x.txt", 3, "line 2: user 'u' has line 1", "line per user"),
     "duplicate item": (
         {"x.csv": "user,item,timestamp\nu,a,1\n", "i.csv": "id,title\na,A\na,B\n"}, "table x.csv --items i.csv", 3,
-        "i.csv, line 3: item 'a' appears twice", "keep one line an item",
+        "i.csv, line 3: item 'a' appears twice", "keep one line per item",
     ),
     "NaN in features": (
         {"a/reviews_X_5.json": REVIEW.format("A", 1, 1), "a/image_features_X.b": b"B000000001" + b"\xff" * 16384},
-        "amazon a", 3, "image_features_X.b, record 1: NaN or infinity in the features of item 'B000000001'", "fetch or",
+        "amazon a", 3, "image_features_X.b, record 1: NaN or infinity in the features of item 'B000000001'",
+        "download or",
     ),
     "truncated gzip": (
         {"x.csv.gz": gzip.compress(LOG.encode())[:-9]}, "table x.csv.gz", 3, "x.csv.gz: not a whole gzip file",
-        "fetch or copy it again",
+        "download or copy it again",
     ),
     "empty file": ({"x.txt": ""}, "s3rec x.txt", 3, "x.txt: empty; lines of `user item item …` are needed", "u1 i1"),
     "empty gzip": ({"x.csv.gz": gzip.compress(b"")}, "table x.csv.gz", 3, "x.csv.gz: empty; a line with", "user,item"),
     "latin-1": ({"x.txt": b"u 1\nv \xe9\n"}, "s3rec x.txt", 3, "x.txt, line 2: byte 0xe9 after 'v ': not UTF", "iconv"),
     "pictures of nobody": (
-        SEQUENCES | {"p/x.png": b"x"}, "s3rec s --images p", 3, "p: none of its 1 pictures is one of the 2 items",
+        SEQUENCES | {"p/x.png": b"x"}, "s3rec s --images p", 3, "p: none of its 1 pictures is of one of the 2 items",
         "1.jpg",
     ),
     "ids that can not be told": (
@@ -323,7 +324,7 @@ def test_from_the_shell(tmp_path):
     assert (failed.returncode, failed.stdout) == (3, "")
     assert failed.stderr.splitlines() == [
         "error: x.txt, line 2: user 'v' has no items; `user item item …` is needed",
-        "  try: a line a user: u1 i1 i2 i3",
+        "  try: one line per user: u1 i1 i2 i3",
     ]
     done = shell("s3rec", "s", "--json")
     assert (done.returncode, done.stderr) == (0, "")

@@ -146,7 +146,7 @@ def test_pictures_that_are_named_as_the_sequences_stay(put, tmp_path, listener):
 
 def test_pictures_that_say_nothing_about_their_numbers_are_taken_with_a_warning(put, tmp_path, listener):
     assert pictures(put, tmp_path, listener, [1, 2], first=0) == [b"picture 1", b"picture 2", b""]
-    assert "taken as named by the ids of the sequences, which start at 1; --id-shift" in listener.warned[0]
+    assert "read as named by the ids of the sequences, which start at 1; --id-shift" in listener.warned[0]
 
 
 @pytest.mark.parametrize(("numbers", "first"), [([0, 3], 0), ([0, 1], 1), ([0, 1], None), ([0, 1, 2, 3], None)])

@@ -64,7 +64,7 @@ def test_pictures_by_their_paths_in_the_items_file(put, tmp_path, listener):
 
 def test_paths_of_which_none_is_there(put, listener):
     path, items_file = put("log.csv", ROWS), put("items.csv", "id,image\na,x/a.png\nb,x/b.png\n")
-    with pytest.raises(DataError, match=r"items.csv: none of the 2 pictures is there, the first: .*x/a.png") as caught:
+    with pytest.raises(DataError, match=r"items.csv: none of the 2 pictures exists, the first: .*x/a.png") as caught:
         read(path, listener, items=items_file)
     assert "relative to the items file" in caught.value.hint
 
@@ -73,7 +73,7 @@ def test_addresses_are_no_paths(put, listener):
     path, items_file = put("log.csv", ROWS), put("items.csv", "id,image\na,https://shop.example/a.png\nb,\nc,\n")
     _, items = read(path, listener, items=items_file)
     assert (items.images, items.fields["image"][0]) == ([], "https://shop.example/a.png")
-    assert listener.warned == ["items.csv: its field 'image' holds addresses; no pictures are taken from there"]
+    assert listener.warned == ["items.csv: its field 'image' holds URLs; pictures are not downloaded"]
 
 
 @pytest.mark.parametrize(
