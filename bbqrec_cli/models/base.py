@@ -1,4 +1,4 @@
-"""What every recommender offers, so that one trainer trains them and one protocol judges them.
+"""The interface of every recommender: one trainer trains them, one protocol evaluates them.
 
 B users, T items of history, K recommendations, S items to leave out, I items.
 """
@@ -21,10 +21,10 @@ from bbqrec_cli.records import Sequences
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Wanted:
-    """What a caller wants of `recommend`.
+    """The options of `recommend`.
 
-    k: items per user; beam: width of a beam search, where there is one; allowed (I,) bool or None: the only items to
-    recommend; exclude (B, S) int64 or None: items to leave out of each user's answer, PAD where there are fewer.
+    k: items per user; beam: width of the beam search, if there is one; allowed (I,) bool or None: the only candidates;
+    exclude (B, S) int64 or None: rows of items to leave out for each user, filled with PAD.
     """
 
     k: int
@@ -35,10 +35,10 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A part of a training: pre-training and fine-tuning are two. Only the last one is validated and may end early.
+    """A part of the training, such as pre-training or fine-tuning. Only the last one is validated and may stop early.
 
-    epochs: of the phase, and the length of its learning rate's schedule; loss: the mean over a batch's targets;
-    start: called when the phase begins, to freeze what it does not train, say.
+    epochs: their number, and the length of the learning rate's schedule; loss: the mean over a batch's targets;
+    start: called when the phase begins, for example to freeze parameters.
     """
 
     name: str
@@ -52,27 +52,27 @@ class Recommender(nn.Module, ABC):
     """A model. The constructor takes `data` (`ItemData`) and its settings, both as keywords."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
-    """What of 'codes' and 'features' the model is built from: its file keeps that, so that it can be built again."""
+    """Which of 'codes' and 'features' the model is built from; the model file keeps them, so that it can be loaded."""
     history: int = HISTORY
-    """Last items of a user that the model sees."""
+    """Length T of the history that the model sees: a user's last items."""
 
     def prepare(self, train: Sequences) -> None:
-        """Called once before training and never on a reload: what it learns must be in buffers or parameters."""
+        """Called once before training, never on loading: what it learns must be in buffers or parameters."""
 
     def batches(self, train: Sequences, *, batch_size: int, seed: int) -> Batches:
-        """What it is trained on: one of the classes of `data/batches.py`. By default every position of every window,
-        for which a position must not see what follows it."""
+        """The training batches, of one of the classes of `data/batches.py`. By default every position of every window
+        has a target, so a position must not see the following ones."""
         return WindowBatches(train, batch_size=batch_size, seed=seed, history=self.history)
 
     def phases(self, train: Sequences, fit: Any, *, seed: int) -> tuple[Phase, ...]:
-        """How it is trained by gradient, () for a model that is not. fit: its configuration (epochs, batch_size, …)."""
+        """The phases of gradient training, () if there is none. fit: the model's configuration (epochs, …)."""
         batches = self.batches(train, batch_size=fit.batch_size, seed=seed)
         return (Phase(name="train", epochs=fit.epochs, batches=batches, loss=self.loss),)
 
     def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Called before each validation, with its batches (the target stands at the last item's position).
+        """Called before each validation, with its batches (the target is at the last item's position).
 
-        For a number or so that training data can't give; it must be in a buffer.
+        For single numbers that must be fitted on held-out data; they must be in a buffer.
         """
 
     @abstractmethod
@@ -81,24 +81,24 @@ class Recommender(nn.Module, ABC):
 
     @abstractmethod
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
-        """Best items after each history, best first.
+        """The K best items for each history, best first.
 
         Returns:
-            items (B, K) int64, PAD where fewer than K are allowed; scores (B, K) float32, -inf there.
+            items (B, K) int64, rows, PAD where fewer than K are allowed; scores (B, K) float32, -inf there.
         """
 
 
 CELLS = 1 << 24
-"""Scores that are ranked at once: ranking counts them in whole numbers of 8 bytes."""
+"""Scores that are ranked at once; ranking uses 8-byte integers for each."""
 
 
 def top_items(scores: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor]:
-    """`recommend`'s answer from the scores (B, I) of all items; equal scores in the order of the items' rows."""
+    """The result of `recommend` from the scores (B, I) of all items; equal scores in the order of the items' rows."""
     scores = scores.float()
     if wanted.allowed is not None:
         scores = scores.masked_fill(~wanted.allowed, -torch.inf)
     if wanted.exclude is not None:
-        # One column more takes the PADs, so that they exclude nothing.
+        # PAD falls into an extra column, so that it excludes nothing.
         wide = torch.cat([scores, scores.new_zeros(len(scores), 1)], dim=1)
         scores = wide.scatter(1, wanted.exclude.remainder(scores.shape[1] + 1), -torch.inf)[:, :-1]
     k = min(wanted.k, scores.shape[1])
@@ -108,10 +108,10 @@ def top_items(scores: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor]:
 
 
 def _first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The first k columns of a stable downward sort of scores (B, I), 6 times faster than sorting whole catalogues."""
+    """The first k columns of a stable descending sort of scores (B, I), 6 times faster than sorting all of them."""
     last = scores.topk(k, dim=1).values[:, -1:]
     above, tied = scores > last, scores == last
-    taken = above | (tied & (tied.cumsum(1) <= k - above.sum(1, keepdim=True)))
-    items = taken.nonzero()[:, 1].view(-1, k)
+    chosen = above | (tied & (tied.cumsum(1) <= k - above.sum(1, keepdim=True)))
+    items = chosen.nonzero()[:, 1].view(-1, k)
     order = scores.gather(1, items).sort(dim=1, descending=True, stable=True)
     return items.gather(1, order.indices), order.values

@@ -1,4 +1,4 @@
-"""The decoder of semantic IDs: looks at the history, then at the levels before.
+"""The decoder of semantic IDs: it attends to the history, then to the levels before.
 
 B users, Q queries, K keys, D width, W beams, l levels so far, H heads.
 """
@@ -49,22 +49,22 @@ class CodeDecoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def history_keys_values(self, memory: Tensor) -> list[Tensor]:
-        """Keys and values of the history (B, K, D), a layer each: once a user, however many queries or beams look."""
+        """Keys and values of the history (B, K, D), per layer: computed once per user, for all queries and beams."""
         return [layer.cross.keys_values(memory) for layer in self._layers()]
 
     def forward(self, x: Tensor, memory: list[Tensor], visible: Tensor, own: Tensor) -> Tensor:
-        """x (B, Q, D); visible (B, Q, K), own (B, Q, Q): what each query sees of history and queries -> (B, Q, D)."""
+        """x (B, Q, D); visible (B, Q, K), own (B, Q, Q): the keys and queries that each query sees -> (B, Q, D)."""
         for layer, context in zip(self._layers(), memory, strict=True):
             x = layer(x, context, visible, own)
         return self.norm(x)
 
     def step(self, x: Tensor, memory: list[Tensor], visible: Tensor, past: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """One token more for each beam.
+        """Decode one more token of each beam.
 
         Args:
             x: (B, W, D) the newest token.
             visible: (B, 1, K).
-            past: a layer each, keys and values (2, B, W, H, l, D/H) of the beam's tokens before; [] at first.
+            past: per layer, keys and values (2, B, W, H, l, D/H) of the beam's earlier tokens; [] at first.
 
         Returns:
             states (B, W, D), and `past` with the newest token.
@@ -80,6 +80,6 @@ class CodeDecoder(nn.Module):
 
 
 def select_beams(past: list[Tensor], parent: Tensor) -> list[Tensor]:
-    """`past` of the beams that grew out of the beams `parent` (B, W)."""
+    """`past` reordered for new beams, which extend the beams `parent` (B, W)."""
     user = torch.arange(len(parent), device=parent.device).unsqueeze(1)
     return [tokens[:, user, parent] for tokens in past]

@@ -1,4 +1,4 @@
-"""A head that scores all items at once, beside a generator, and how the two become one answer. I items, D width."""
+"""A head that scores all items at once, beside a generator, and the mixture of both. I items, D width."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 STEPS = 200
-"""Of expectation and maximisation; the likelihood has one maximum."""
+"""Steps of expectation maximisation; the likelihood has one maximum."""
 
 
 class DenseHead(nn.Module):
-    """P(i) by a softmax over all items, whose vectors are the sums of their codes' vectors and of a learnt part.
+    """P(i) by a softmax over all items; an item's vector is the sum of its codes' vectors plus a learnt vector.
 
-    The learnt part starts at zero: an item that nobody has taken yet is the sum of its codes.
+    The learnt vector starts at zero: an item without interactions is the sum of its codes.
     """
 
     share: Tensor
@@ -25,15 +25,15 @@ class DenseHead(nn.Module):
         self.register_buffer("share", torch.tensor(0.5))
 
     def table(self, composed: Tensor) -> Tensor:
-        """Vectors of the items (I, D), from the sums of their codes' (I, D)."""
+        """Item vectors (I, D); composed (I, D): the sums of their codes' vectors."""
         return composed + self.own
 
     def mixture(self, generated: Tensor, dense: Tensor) -> Tensor:
-        """log of the mixture (1 - share) · P(generator) + share · P(dense head), from their logs."""
+        """log((1 - share) · P(generator) + share · P(dense head)), from log-probabilities of one shape."""
         return torch.logaddexp(generated + (1 - self.share).log(), dense + self.share.log())
 
     def calibrate(self, generated: Tensor, dense: Tensor) -> None:
-        """Set the share under which held-out targets are likeliest, from what both heads gave them (n,)."""
+        """Set the share that maximises the likelihood of held-out targets. generated, dense: their log P, (n,) each."""
         odds, share = (dense - generated).double(), 0.5
         for _ in range(STEPS):
             share = torch.sigmoid(odds + math.log(share / (1 - share))).mean().clamp(1e-6, 1 - 1e-6).item()

@@ -1,4 +1,4 @@
-"""A model trained on some items and their semantic IDs, extended to more items by their IDs alone, without training."""
+"""Extending a trained model to new items by their semantic IDs alone, without training."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Codes, Tokens, TrainedModel
 
 PER_TUPLE = ("tuples", "tuple_bias")
-"""Parameters with a row for each code tuple of the first level that exists, in the trie's order."""
+"""Parameters with one row per existing code tuple of the first level, in the trie's order."""
 PER_ITEM = ("dense.own",)
-"""Parameters with a row for each item."""
+"""Parameters with one row per item."""
 
 
 def with_tokens(trained: TrainedModel, tokens: Tokens, *, where: str) -> TrainedModel:
-    """The model for all items of `tokens`, which begin with those that it was trained on.
+    """The model for all items of `tokens`, the first of which are those that it was trained on.
 
-    What was learnt of a single item or tuple of codes is zero for a new one: what is shared must say it all.
+    Parameters of a single item or code tuple are zero for a new one: only the shared parameters describe it.
 
     Args:
         where: the tokens file's name, for the messages.
@@ -30,7 +30,7 @@ def with_tokens(trained: TrainedModel, tokens: Tokens, *, where: str) -> Trained
     old, new = trained.codes, tokens.codes
     if old is None:
         raise DataError(
-            f"the model {trained.name} knows items, not semantic IDs: it can not recommend others than it has seen",
+            f"the model {trained.name} has no semantic IDs: it cannot recommend items that it was not trained on",
             f"bbqrec train {where} --model {trained.name}",
         )
     count = trained.catalogue.items
@@ -38,15 +38,15 @@ def with_tokens(trained: TrainedModel, tokens: Tokens, *, where: str) -> Trained
     same = like and tokens.catalogue.item_ids[:count] == trained.catalogue.item_ids
     if not same or not np.array_equal(new.codes[:count], old.codes):
         raise DataError(
-            f"{where}: does not go on from the semantic IDs that the model was trained on",
-            "give the file that `bbqrec tokenize --append` made of the model's tokens file",
+            f"{where}: does not extend the semantic IDs that the model was trained on",
+            "give the file that `bbqrec tokenize --append` made from the model's tokens file",
         )
     weights = grown_weights(trained.weights, old, new)
     return dataclasses.replace(trained, catalogue=tokens.catalogue, codes=new, weights=weights)
 
 
 def grown_weights(weights: dict[str, np.ndarray], old: Codes, new: Codes) -> dict[str, np.ndarray]:
-    """The parameters with rows for what is new, all zero."""
+    """The parameters with zero rows added for new items and code tuples."""
     place = {row.tobytes(): number for number, row in enumerate(first_tuples(new))}
     tuples = np.array([place[row.tobytes()] for row in first_tuples(old)], dtype=np.int64)
     rows = dict.fromkeys(PER_TUPLE, (tuples, len(place)))
@@ -60,5 +60,5 @@ def grown_weights(weights: dict[str, np.ndarray], old: Codes, new: Codes) -> dic
 
 
 def first_tuples(codes: Codes) -> np.ndarray:
-    """The code tuples of the first level that exist, (tuples, M), in the trie's order."""
+    """The existing code tuples of the first level, (tuples, M), in the trie's order."""
     return Trie(codes.codes).codes(0).numpy()

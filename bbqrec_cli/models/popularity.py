@@ -1,4 +1,4 @@
-"""The floor under every number: the most popular items, for everybody."""
+"""The baseline that every model must beat: the most popular items, the same for all users."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bbqrec_cli.records import ItemData, Sequences
 
 
 class Popularity(Recommender):
-    """Scores an item by its interactions in the training part."""
+    """Scores an item by its number of training interactions."""
 
     counts: Tensor
 
@@ -22,19 +22,19 @@ class Popularity(Recommender):
         self.register_buffer("counts", torch.zeros(len(data)))
 
     def phases(self, train: Sequences, fit: Any, *, seed: int) -> tuple[Phase, ...]:
-        """None: nothing is trained by gradient."""
+        """(): nothing is trained by gradient."""
         return ()
 
     def prepare(self, train: Sequences) -> None:
-        """Count."""
+        """Count the training interactions of every item."""
         rows = torch.from_numpy(train.items.astype("int64"))
         self.counts.copy_(torch.bincount(rows, minlength=len(self.counts)))
 
     def loss(self, batch: Batch) -> Tensor:
-        """Nothing to learn."""
+        """Zero: nothing is learnt by gradient."""
         return torch.zeros((), device=batch.items.device)
 
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
-        """The same for every history."""
+        """The same items for every history; see `Recommender.recommend`."""
         return top_items(self.counts.expand(len(batch.items), -1), wanted)

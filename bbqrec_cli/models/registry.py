@@ -1,4 +1,4 @@
-"""The models: name -> options (`options/`) and network, imported only when asked for."""
+"""The models: name -> options (`options/`) and network, imported only when used."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ def model_config(name: str, options: Mapping[str, Any]) -> Any:
     """The checked configuration of a model.
 
     Raises:
-        UsageError: an unknown model, an option that this model does not have, or a width that its heads cannot share.
+        UsageError: an unknown model, an option that it does not have, or a width that is no multiple of its heads.
     """
     return from_mapping(MODELS.config(name), options, where=f"--model {name}")
 
 
 def model_settings(config: Any) -> dict[str, Any]:
-    """The options that build a model, which its constructor takes and its file stores; the rest says how to train."""
+    """The options that the model's constructor takes and its file stores; the others concern training."""
     return of_role(config, "model")
 
 
 REMOVED = {
     "tied_embeddings": True, "signal_weights": False, "dense_weight": 1.0, "label_smoothing": 0.0, "code_dropout": 0.0,
 }  # fmt: skip
-"""Settings that models had once, with the value that is what models without the setting do."""
+"""Settings of older models, with the value at which today's models do the same."""
 
 
 def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of an older model file as today's models take them.
+    """The settings of an older model file, translated for today's models.
 
     Raises:
-        DataError: it was trained with an option that is gone, at another value than the one that stayed.
+        DataError: it was trained with a removed option, at another value than that of REMOVED.
     """
     kept = {name: value for name, value in settings.items() if name not in REMOVED}
     for name in settings.keys() & REMOVED.keys():
@@ -51,17 +51,17 @@ def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
                 f"the model file was trained with {name} = {settings[name]!r}, an option that bbqrec no longer has",
                 "train it again without the option",
             )
-    # `tuple_vectors` was a switch once.
+    # `tuple_vectors` was a boolean in older files.
     if isinstance(kept.get("tuple_vectors"), bool):
         kept["tuple_vectors"] = "free" if kept["tuple_vectors"] else "none"
     return kept
 
 
 def build_model(name: str, settings: Mapping[str, Any], data: ItemData) -> Recommender:
-    """A model with fresh weights.
+    """A model with newly initialised weights.
 
     Raises:
-        DataError: the model needs semantic IDs or features and there are none.
+        DataError: the model needs semantic IDs or features, and `data` has none.
     """
     cls = MODELS.implementation(name)
     hints = {"codes": ("semantic IDs", "bbqrec tokenize"), "features": ("features", "bbqrec embed")}
@@ -72,7 +72,7 @@ def build_model(name: str, settings: Mapping[str, Any], data: ItemData) -> Recom
 
 
 def load_model(trained: TrainedModel, device: torch.device) -> Recommender:
-    """The model of a model file, ready to recommend.
+    """The model of a model file, on `device` and in eval mode.
 
     Raises:
         DataError: its weights do not fit its settings.

@@ -1,6 +1,6 @@
-"""SASRec with a softmax over all items, which is what makes it strong.
+"""SASRec with a softmax over all items, which makes it a strong baseline.
 
-B users, T items of history, P asked positions, I items, D width.
+B users, T items of history, P positions with a target, I items, D width.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class SASRec(Recommender):
     """Kang and McAuley (ICDM 2018), pre-norm, output tied to the item table.
 
     Args:
-        negatives: items drawn uniformly for each softmax, weighted so that its denominator is right in expectation
+        negatives: items drawn uniformly for each softmax, weighted so that its denominator is unbiased
             (Bengio and Senécal 2008); 0: all items.
     """
 
@@ -43,11 +43,11 @@ class SASRec(Recommender):
         self.encoder = CausalEncoder(width, layers=layers, heads=heads, dropout=dropout, history=history, inner=width)
 
     def states(self, batch: Batch) -> Tensor:
-        """(B, T, D)."""
+        """States of the histories, (B, T, D)."""
         return self.encoder(self.table(batch.items.clamp(min=0)) * self.table.embedding_dim**0.5)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean cross-entropy of the asked positions' targets."""
+        """Mean cross-entropy of the targets."""
         asked = batch.targets != PAD
         states, targets = self.states(batch)[asked], batch.targets[asked]
         if self.negatives:
@@ -56,7 +56,7 @@ class SASRec(Recommender):
         return catalogue_cross_entropy(states, self.table.weight, targets).mean()
 
     def sampled_losses(self, states: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
-        """-log softmax with the other items' share of the denominator estimated from `drawn` (n,).
+        """-log softmax, with the other items' share of the denominator estimated from the items `drawn` (n,).
 
         states (P, D), targets (P,) -> (P,).
         """

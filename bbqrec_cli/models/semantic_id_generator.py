@@ -1,6 +1,6 @@
 """The encoder-decoder that generates the next item's semantic ID, level by level (paper, section 4.2; TIGER shares it).
 
-B users, T items of history, A asked positions a user, L levels, M signals, N codes, D width, I items.
+B users, T items of history, A target positions per user, L levels, M signals, N codes, D width, I items.
 """
 
 from __future__ import annotations
@@ -27,24 +27,23 @@ from bbqrec_cli.models.softmax import catalogue_cross_entropy
 from bbqrec_cli.records import Codes, ItemData, Sequences
 
 CELLS = 1 << 24
-"""Numbers of the largest tensor that a recommendation may build; more users are answered in turns."""
+"""Elements of the largest tensor that `recommend` may build; larger batches are split."""
 
 
 class SemanticIDGenerator(Recommender):
-    """P(i | history) = Π_l P(c_l | c_<l, history), eq. 1, with M parallel codes a level.
+    """P(i | history) = Π_l P(c_l | c_<l, history), eq. 1, with M parallel codes per level.
 
     Args:
         variant: full (similarity-enhanced attention), no-similarity (the paper's BBQRec_S; TIGER), inherit (BBQRec_E:
             the code embeddings start as the codebooks).
-        masking: causal (an item sees itself and what came before: one pass trains every position of a user) or
+        masking: causal (an item sees itself and earlier items: one pass trains every position of a user) or
             bidirectional (one sample per prefix).
         normalisation: of a level's probability: catalogue (over the code tuples that exist below the prefix) or codes
-            (one softmax over N per signal, as the field does it).
-        tuple_vectors: with normalisation=catalogue, what a code tuple of the first level has beside its codes' vectors
-            (beyond the paper): free (a vector and a bias of its own), composed (the mean of the deeper codes below it)
-            or none.
-        dense_head: a second head scores all items at once, and `recommend` mixes both (beyond the paper).
-        init_std: standard deviation of the embeddings at the start.
+            (one softmax over N per signal, as in the literature).
+        tuple_vectors: with normalisation=catalogue, what is added to a first-level tuple's code vectors (beyond the
+            paper): free (its own vector and bias), composed (the mean of the deeper codes below it) or none.
+        dense_head: add a head that scores all items at once; `recommend` mixes both (beyond the paper).
+        init_std: standard deviation of the initial embeddings.
     """
 
     needs = frozenset({"codes"})
@@ -60,7 +59,7 @@ class SemanticIDGenerator(Recommender):
     ) -> None:  # fmt: skip
         super().__init__()
         codes = data.codes
-        assert codes is not None  # it needs them
+        assert codes is not None  # `needs` has them
         self.levels, self.signals, self.size = codes.levels, codes.codes.shape[2], codes.codebook_size
         self.masking, self.over_children = masking, normalisation == "catalogue"
         self.buckets, self.history, self.init_std = similarity_buckets, history, init_std
@@ -68,13 +67,13 @@ class SemanticIDGenerator(Recommender):
         self.register_buffer("codes", torch.from_numpy(codes.codes.astype("int64")), persistent=False)
         self.register_buffer("branching", self._branching(), persistent=False)
         leaf = self.trie.node(self.levels)
-        # log of how many items share each item's ID: between them, its probability is divided.
+        # log of the number of items that share each item's ID and divide its probability.
         self.register_buffer("log_sharing", leaf.bincount()[leaf].log(), persistent=False)
         lacking = {"full": codes.item_vectors, "inherit": codes.codebooks}.get(variant, True) is None
         if lacking:
             what = {"full": "vectors of the items", "inherit": "codebooks"}[variant]
-            hint = "--variant no-similarity, or IDs made by `bbqrec tokenize`"
-            raise DataError(f"variant {variant} needs the {what}, which these semantic IDs come without", hint)
+            hint = "use --variant no-similarity, or IDs made by `bbqrec tokenize`"
+            raise DataError(f"--variant {variant} needs the {what}, which these semantic IDs do not have", hint)
         self.similar = variant == "full"
         if self.similar:
             vectors = normalize(torch.from_numpy(codes.item_vectors).float(), dim=1)
@@ -109,7 +108,7 @@ class SemanticIDGenerator(Recommender):
         self.bias = nn.Parameter(torch.zeros(self.levels, self.signals, self.size))
         self.looks_ahead = self.over_children and self.levels > 1 and tuple_vectors == "composed"
         tuples = len(self.trie.codes(0)) if self.over_children and tuple_vectors == "free" else 0
-        # They start at zero: only what the shared codes cannot say is to be learnt here.
+        # They start at zero, to learn only what the shared codes cannot express.
         self.tuples = nn.Parameter(torch.zeros(tuples, width)) if tuples else None
         self.tuple_bias = nn.Parameter(torch.zeros(tuples)) if tuples else None
 
@@ -119,7 +118,7 @@ class SemanticIDGenerator(Recommender):
         return SimilarityAttention(width, heads=heads, dropout=dropout, buckets=self.buckets, tokens=self.levels)
 
     def _branching(self) -> Tensor:
-        """(I, L) bool: the levels to decode for an item, down to the last one at which its prefix has a choice."""
+        """(I, L) bool: the levels to decode for an item, up to the last one where its prefix has several children."""
         if not self.over_children:
             return torch.ones(self.trie.items, self.levels, dtype=torch.bool)
         choice = [self.trie.child_bounds(depth).diff()[self.trie.node(depth)] > 1 for depth in range(self.levels)]
@@ -128,7 +127,7 @@ class SemanticIDGenerator(Recommender):
 
     @torch.no_grad()
     def _inherit(self, codes: Codes) -> None:
-        """BBQRec_E: start from the codebooks, scaled as the other embeddings; levels without codebook stay random."""
+        """BBQRec_E: start from the codebooks, scaled like the other embeddings; levels without one stay random."""
         books = torch.from_numpy(codes.codebooks)
         width = min(books.shape[3], self.tokens.weight.shape[1])
         table = self.tokens.weight.view(self.levels, self.signals, self.size, -1)
@@ -139,7 +138,7 @@ class SemanticIDGenerator(Recommender):
     def embed(self, codes: Tensor, levels: Tensor) -> Tensor:
         """√D · sum of the M code embeddings of each token. codes (..., M), levels broadcastable to (...) -> (..., D).
 
-        The factor keeps what an item is from drowning in what the layers add; the table itself serves as the output.
+        The factor keeps the codes from being drowned by what the layers add; the output layer uses the same table.
         """
         signal = torch.arange(self.signals, device=codes.device)
         rows = (levels.unsqueeze(-1) * self.signals + signal) * self.size + codes
@@ -163,7 +162,7 @@ class SemanticIDGenerator(Recommender):
         return self.encoder_norm(x)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean -log P(target) over the asked positions, summed over levels and signals; the dense head's beside it."""
+        """Mean -log P(target), summed over levels and signals; with a dense head, plus its loss."""
         where, visible = self._asked(batch)
         targets = batch.targets.gather(1, where)
         memory, asked = self.encode(batch), targets != PAD
@@ -175,7 +174,7 @@ class SemanticIDGenerator(Recommender):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Fit the dense head's share; see `Recommender.calibrate`."""
+        """Fit the dense head's share on held-out targets; see `Recommender.calibrate`."""
         if self.dense is None:
             return
         found: list[tuple[Tensor, Tensor]] = []
@@ -188,7 +187,7 @@ class SemanticIDGenerator(Recommender):
         self.dense.calibrate(*(torch.cat(part) for part in zip(*found, strict=True)))
 
     def _asked(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Positions to decode (B, A) and what they see (B, A, T): every position (causal) or each row's last one."""
+        """Positions to decode (B, A) and the items they see (B, A, T): all (causal) or each row's last position."""
         steps = torch.arange(batch.items.shape[1], device=batch.items.device)
         if self.masking != "causal":
             return batch.lengths.unsqueeze(1) - 1, batch.mask.unsqueeze(1)
@@ -198,16 +197,16 @@ class SemanticIDGenerator(Recommender):
     def log_probabilities(self, memory: Tensor, visible: Tensor, items: Tensor) -> Tensor:
         """log P of items by teacher forcing.
 
-        Only what can say something is decoded: below a prefix with one child the next level is certain. The queries of
-        a user, one for each (item, level), stand in one row.
+        Levels that are certain, below a prefix with one child, are not decoded. The queries of a user, one per (item,
+        level), are in one row.
 
         Args:
             memory: (B, T·L, D).
-            visible: (B, A, T) bool, the items of history that each of `items` may look at.
-            items: (B, A) rows, PAD where nothing is asked.
+            visible: (B, A, T) bool, the items of the history that each of `items` may attend to.
+            items: (B, A) rows, PAD = no target.
 
         Returns:
-            (B, A) float32, 0 where nothing is asked.
+            (B, A) float32, 0 where there is no target.
         """
         needed = (self.branching[items.clamp(min=0)] & (items != PAD).unsqueeze(2)).flatten(1)
         order = (~needed).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(needed.sum(1).max())]
@@ -229,21 +228,21 @@ class SemanticIDGenerator(Recommender):
         return total.view_as(items)
 
     def last_states(self, memory: Tensor, visible: Tensor) -> Tensor:
-        """Where the decoder starts from: the states of the last visible item, Σ over its L tokens / √L.
+        """The decoder's start: the states of the last visible item, Σ over its L tokens / √L.
 
-        memory (B, T·L, D), visible (B, A, T) -> (B, A, D), 0 where nothing is visible. Without this way past the
-        cross-attention, that the next item resembles the last one is learnt late, and half as well.
+        memory (B, T·L, D), visible (B, A, T) -> (B, A, D), 0 where nothing is visible. Without this shortcut around the
+        cross-attention, the model learns late, and half as well, that the next item resembles the last one.
         """
         items = memory.unflatten(1, (-1, self.levels)).sum(2) * self.levels**-0.5
         seen = visible.sum(2, keepdim=True)
         return items.gather(1, (seen - 1).clamp(min=0).expand(-1, -1, items.shape[2])) * (seen > 0)
 
     def token(self, level: Tensor, embedded: Tensor) -> Tensor:
-        """What the decoder reads at `level` (...): the start, then the embedding (..., D) of the codes before."""
+        """The decoder's input at `level` (...): the start, then the embedding (..., D) of the codes before."""
         return torch.where(level.unsqueeze(-1) == 0, self.start, embedded) + self.steps(level)
 
     def table(self, level: int) -> Tensor:
-        """The level's code vectors that predict, (M, N, D)."""
+        """The level's output vectors of codes, (M, N, D)."""
         return self.tokens.weight.view(self.levels, self.signals, self.size, -1)[level]
 
     def logits(self, states: Tensor, level: int) -> Tensor:
@@ -264,12 +263,12 @@ class SemanticIDGenerator(Recommender):
         return torch.stack([self.compose(self.codes[:, level], level)[0] for level in levels]).sum(0)
 
     def of_tuples(self) -> tuple[Tensor, Tensor] | None:
-        """What the C tuples of the first level add to their codes' vectors (C, D) and biases (C,)."""
+        """What is added to the vectors (C, D) and biases (C,) of the first level's C tuples; None: nothing."""
         if self.tuples is not None and self.tuple_bias is not None:
             return self.tuples, self.tuple_bias
         if not self.looks_ahead:
             return None
-        # The mean of what the items below add at the later levels, and one vote an item.
+        # The mean of the deeper codes of the items below, and the log of their number.
         node, count = self.trie.node(1), self.trie.bounds(1).diff()
         deeper = self.composed(1)
         mean = deeper.new_zeros(len(count), deeper.shape[1]).index_add(0, node, deeper) / count.unsqueeze(1)
@@ -284,7 +283,7 @@ class SemanticIDGenerator(Recommender):
             return losses.view(-1, self.signals).sum(1)
         codes = self.trie.codes(level)
         if level == 0:
-            # A full softmax over composed embeddings: there are too many tuples to gather them for each sample.
+            # A full softmax over composed embeddings: the tuples are too many to gather per sample.
             table, bias = self.compose(codes, 0)
             extra = self.of_tuples()
             if extra is not None:
@@ -319,7 +318,7 @@ class SemanticIDGenerator(Recommender):
         )  # fmt: skip
         if self.dense is None or table is None:
             return items, scores
-        # The best of either head stand for election, and each head says what it thinks of the other's.
+        # Candidates are the best items of either head; each head scores those of the other.
         dense = self.dense_scores(encoded, batch.mask, table)
         more, _ = top_items(dense, Wanted(k=width, allowed=wanted.allowed, exclude=exclude))
         more = more.masked_fill((more.unsqueeze(2) == items.unsqueeze(1)).any(2), PAD)
@@ -347,7 +346,7 @@ class SemanticIDGenerator(Recommender):
             return (states.float() @ table.T).log_softmax(1)
 
     def stepper(self, encoded: Tensor, mask: Tensor) -> Step:
-        """How a search asks for a level's logits after the histories `encoded` (B, T·L, D)."""
+        """The step function of a beam search after the histories `encoded` (B, T·L, D)."""
         memory, last = self.decoder.history_keys_values(encoded), self.last_states(encoded, mask.unsqueeze(1))
         visible = mask.unsqueeze(1).repeat_interleave(self.levels, 2)
         extra = self.of_tuples()
@@ -358,7 +357,7 @@ class SemanticIDGenerator(Recommender):
             now = torch.full_like(parent, level)
             x = self.token(now, self.embed(codes, (now - 1).clamp(min=0))) + last
             states, past = self.decoder.step(x, memory, visible, select_beams(past, parent))
-            # Not in half precision: at these sizes it would tie items that differ.
+            # Not in half precision, which would tie different items.
             with torch.autocast(states.device.type, enabled=False):
                 states = states.float()
                 own = None if level or extra is None else linear(states[:, 0], *extra)
@@ -368,7 +367,7 @@ class SemanticIDGenerator(Recommender):
 
     @torch.no_grad()
     def score_all(self, batch: Batch, *, block: int = 64) -> Tensor:
-        """Score of every item after each history, (B, I), by teacher forcing: slow, and the reference of the search."""
+        """Scores of all items after each history, (B, I), by teacher forcing: slow, the reference for the search."""
         memory, users = self.encode(batch), len(batch.items)
         parts = []
         for rows in torch.arange(self.trie.items, device=memory.device).split(block):

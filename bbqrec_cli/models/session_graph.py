@@ -1,7 +1,7 @@
-"""SR-GNN's sequence encoder (Wu et al., AAAI 2019), with an answer at every position.
+"""SR-GNN's sequence encoder (Wu et al., AAAI 2019), with a state at every position.
 
-B users, T items of history, V width. The graph of a position is that of the items up to it and no other: its nodes are
-their distinct items, its edges lead from each item to the next one.
+B users, T items of history, V width. A position's graph holds the items up to it only: its nodes are the distinct
+items, its edges lead from each item to the next one.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from bbqrec_cli.models.layers import Dropout
 
 
 class SessionGraphEncoder(nn.Module):
-    """A gated graph network over each prefix's graph, and a readout of its last item and of an attention over all.
+    """A gated graph network over each prefix's graph; the state joins the last item and an attention over all.
 
     Args:
-        width: V, of the items' vectors and of the answers.
-        steps: how far a node sees along the edges.
+        width: V, of the item vectors and of the states.
+        steps: steps of message passing: how far a node sees along the edges.
     """
 
     def __init__(self, width: int, *, steps: int, dropout: float) -> None:
@@ -34,12 +34,12 @@ class SessionGraphEncoder(nn.Module):
         """vectors (B, T, V) of items (B, T), padded on the right -> (B, T, V); position t sees 0…t only."""
         node, incoming, outgoing = session_graphs(items)
         length = items.shape[1]
-        # One row a prefix: (B, T, T, V), the node of each of its positions; what lies behind it has no edges.
+        # One row per prefix: (B, T, T, V), the node of each position; positions after the prefix have no edges.
         state = self.dropout(vectors).unsqueeze(1).expand(-1, length, -1, -1)
         for _ in range(self.steps):
             message = torch.cat([incoming @ self.incoming(state), outgoing @ self.outgoing(state)], dim=3)
             state = self.gated(message, state)
-        # Two positions of one item are one node, that of the first.
+        # Positions of the same item share the node of the first.
         own = node[:, None, :, None].expand(-1, length, -1, state.shape[3])
         return self.readout(state.gather(2, own))
 
@@ -64,8 +64,8 @@ def session_graphs(items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The graphs of all prefixes of items (B, T).
 
     Returns:
-        node (B, T): of each position, the first one with the same item; incoming, outgoing (B, T, T, T): of each
-        prefix, the share of each node among those before and behind each node, by how often they followed.
+        node (B, T): for each position, the first one with the same item; incoming, outgoing (B, T, T, T): for each
+        prefix, its adjacency matrices, normalised over the predecessors and the successors of each node.
     """
     length = items.shape[1]
     node = (items.unsqueeze(2) == items.unsqueeze(1)).long().argmax(2)

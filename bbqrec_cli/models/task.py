@@ -1,4 +1,4 @@
-"""Training a recommender: its phases, AdamW, and validation NDCG@10, which chooses the epoch."""
+"""Training a recommender: its phases, AdamW, and the epoch chosen by validation NDCG@10."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ CHOSEN_BY = "ndcg@10"
 
 
 class RecommenderTask(Task):
-    """One phase after the other, each with an optimiser and a schedule of its own; only the last one is validated.
+    """One phase after another, each with its own optimiser and schedule; only the last is validated.
 
     Args:
         phases: at least one.
         fit: the model's configuration: learning_rate, weight_decay, warmup.
-        validate: figures on the validation split, 'ndcg@10' among them.
+        validate: measures the model on the validation split: {'ndcg@10', …}.
 
     Raises:
         DataError: a phase has nothing to train on.
@@ -36,14 +36,14 @@ class RecommenderTask(Task):
     ) -> None:
         for phase in phases:
             if not phase.batches.targets:
-                what = "no user has two training items: nothing to train on"
-                raise DataError(what, "lower the minimum lengths, or add data")
+                what = "no user has 2 training interactions: nothing to train on"
+                raise DataError(what, "lower --min-item-interactions of bbqrec prepare, or add data")
         self.module, self.phases, self.fit, self.validate = model, tuple(phases), fit, validate
         self.epochs, self.learning_rate = sum(phase.epochs for phase in phases), fit.learning_rate
         self.begin(self.phases[0])
 
     def begin(self, phase: Phase) -> None:
-        """A phase has a fresh optimiser of what it trains."""
+        """Start a phase, with a new optimiser of what it trains."""
         phase.start()
         self.optimisers = {"main": adamw(self.module, self.fit)}
 
@@ -71,13 +71,13 @@ class RecommenderTask(Task):
         return phase.batches.epoch(number)
 
     def plan(self, epoch: int, steps: int) -> tuple[int, int, int]:
-        """See `Task.plan`. Epochs differ by a step or so: windows meet at random places."""
+        """See `Task.plan`. Epochs differ by a step or so, since windows are cut at random places."""
         phase, number = self.phase(epoch)
         total = phase.epochs * steps
         return number * steps, total, max(1, round(self.fit.warmup * total))
 
     def losses(self, batch: Any, run: RunSettings) -> Iterator[tuple[str, Losses]]:
-        """The mean over the batch's targets, of which each process counts its own."""
+        """The mean over the batch's targets; each process counts its own share."""
         part = batch.part(run.world.rank, run.world.size)
         with autocast(run.device, run.precision):
             if part is batch:
@@ -93,12 +93,12 @@ class RecommenderTask(Task):
         return self.phase(epoch)[0] is self.phases[-1]
 
     def report(self, epoch: int) -> Row:
-        """Validation."""
+        """The validation figures."""
         return self.validate(self.module.eval())  # type: ignore[arg-type]
 
 
 def adamw(model: nn.Module, fit: Any) -> torch.optim.Optimizer:
-    """AdamW; norms and biases are not decayed."""
+    """AdamW without weight decay on norms and biases."""
     learnt = [p for p in model.parameters() if p.requires_grad]
     matrices = {"params": [p for p in learnt if p.dim() > 1], "weight_decay": fit.weight_decay}
     others = {"params": [p for p in learnt if p.dim() <= 1], "weight_decay": 0.0}

@@ -100,12 +100,12 @@ def test_tokens_that_do_not_fit(tokens, grown):
         dataclasses.replace(codes, modalities=("id", "image")),
         dataclasses.replace(codes, codes=codes.codes[:, :1]),
     ):
-        with pytest.raises(DataError, match=r"g\.h5: does not go on from"):
+        with pytest.raises(DataError, match=r"g\.h5: does not extend"):
             with_tokens(model, dataclasses.replace(grown, codes=wrong), where="g.h5")
     fewer = dataclasses.replace(grown.catalogue, item_ids=grown.catalogue.item_ids[1:])
-    with pytest.raises(DataError, match="does not go on from"):
+    with pytest.raises(DataError, match="does not extend"):
         with_tokens(model, Tokens(catalogue=fewer, codes=codes), where="g.h5")
     bare = dataclasses.replace(model, name="sasrec", codes=None)
-    with pytest.raises(DataError, match="sasrec knows items, not semantic IDs") as error:
+    with pytest.raises(DataError, match="sasrec has no semantic IDs") as error:
         with_tokens(bare, grown, where="g.h5")
     assert "bbqrec train g.h5 --model sasrec" in error.value.hint

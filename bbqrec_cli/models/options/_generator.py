@@ -1,4 +1,4 @@
-"""What the models that generate semantic IDs share."""
+"""Options that all generators of semantic IDs share."""
 
 from __future__ import annotations
 
@@ -17,27 +17,25 @@ class GeneratorConfig(TrainingConfig):
 
     implementation: ClassVar[str] = "bbqrec_cli.models.semantic_id_generator:SemanticIDGenerator"
 
-    epochs: int = option(12, "Epochs at most; also the length of the learning rate's schedule.", minimum=1)
-    learning_rate: float = option(2e-3, "Highest learning rate of AdamW.", minimum=0)
+    epochs: int = option(12, "Epochs, at most; also the length of the learning rate schedule.", minimum=1)
+    learning_rate: float = option(2e-3, "Peak learning rate of AdamW.", minimum=0)
     decoder_layers: int = option(2, "Layers of the decoder.", role="model", minimum=1)
     variant: str = option(
-        "full", "full, no-similarity (BBQRec_S) or inherit (BBQRec_E).", role="model", choices=VARIANTS
+        "full", "Variant: full, no-similarity (BBQRec_S) or inherit (BBQRec_E).", role="model", choices=VARIANTS
     )
     similarity_buckets: int = option(100, "K, buckets of the similarity (eq. 15).", role="model", minimum=1)
     masking: str = option(
-        "causal", "Encoder: causal (all positions in one pass) or bidirectional (one sample per prefix).",
+        "causal", "Encoder mask: causal (all positions in one pass) or bidirectional (one sample per prefix).",
         role="model", paper="bidirectional", choices=("causal", "bidirectional"),
     )  # fmt: skip
     normalisation: str = option(
-        "catalogue", "Softmax of a level: over the code tuples that exist (catalogue) or over all codes (codes).",
+        "catalogue", "Softmax per level: over the existing code tuples (catalogue) or over all codes (codes).",
         role="model", paper="codes", choices=("catalogue", "codes"),
     )  # fmt: skip
     tuple_vectors: str = option(
-        "free", "What a first-level code tuple has beside its codes (catalogue only; beyond the paper): a vector of "
-        "its own (free), the mean of the codes below it (composed) or none.",
+        "free", "Vector added to the codes of a first-level tuple (catalogue only; beyond the paper): its own (free), "
+        "the mean of the codes below it (composed) or none.",
         role="model", paper="none", choices=("free", "composed", "none"),
     )  # fmt: skip
-    dense_head: bool = option(False, "A second head that scores all items at once (beyond the paper).", role="model")
-    init_std: float = option(
-        0.02, "Standard deviation of the embeddings at the start.", role="model", paper=0.01, minimum=0
-    )
+    dense_head: bool = option(False, "Add a head that scores all items at once (beyond the paper).", role="model")
+    init_std: float = option(0.02, "Standard deviation of the initial embeddings.", role="model", paper=0.01, minimum=0)

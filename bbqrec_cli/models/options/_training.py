@@ -1,4 +1,4 @@
-"""What every model that is trained by gradient takes."""
+"""Options of every model that is trained by gradient."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from bbqrec_cli.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(MethodConfig):
-    """Options of every trained model; the defaults differ from model to model."""
+    """Options of every model that is trained by gradient; models override the defaults."""
 
-    epochs: int = option(30, "Epochs at most; also the length of the learning rate's schedule.", minimum=1)
-    batch_size: int = option(256, "Users per step (on average: batches hold like numbers of targets).", minimum=1)
-    learning_rate: float = option(1e-3, "Highest learning rate of AdamW.", minimum=0)
+    epochs: int = option(30, "Epochs, at most; also the length of the learning rate schedule.", minimum=1)
+    batch_size: int = option(256, "Users per step, on average: batches have similar numbers of targets.", minimum=1)
+    learning_rate: float = option(1e-3, "Peak learning rate of AdamW.", minimum=0)
     weight_decay: float = option(0.05, "Weight decay of AdamW.", minimum=0)
-    warmup: float = option(0.05, "Share of the steps in which the learning rate rises.", minimum=0, maximum=1)
-    patience: int = option(6, "Validations without a better NDCG@10 before stopping; 0: never stop.", minimum=0)
-    width: int = option(128, "Width of the model.", role="model", minimum=1)
-    layers: int = option(2, "Layers (of the encoder, where there is a decoder).", role="model", minimum=1)
+    warmup: float = option(0.05, "Share of the steps in which the learning rate rises linearly.", minimum=0, maximum=1)
+    patience: int = option(6, "Stop after this many validations without a better NDCG@10; 0: never.", minimum=0)
+    width: int = option(128, "Width D of the model.", role="model", minimum=1)
+    layers: int = option(2, "Layers (of the encoder, if there is a decoder).", role="model", minimum=1)
     heads: int = option(4, "Attention heads.", role="model", minimum=1)
     dropout: float = option(0.2, "Dropout.", role="model", minimum=0, maximum=0.9)
-    history: int = option(20, "Last items of a user that the model sees (the protocol: 20).", role="model", minimum=1)
+    history: int = option(20, "Length of the history: a user's last items (the protocol: 20).", role="model", minimum=1)
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise UsageError(
-                f"--width {self.width} is not a multiple of --heads {self.heads}", "the heads share the width"
+                f"--width {self.width} is not a multiple of --heads {self.heads}", "the heads divide the width"
             )

@@ -8,6 +8,6 @@ from bbqrec_cli.config import MethodConfig
 
 @dataclass(frozen=True, kw_only=True)
 class PopularityConfig(MethodConfig):
-    """The items with the most training interactions, for everybody: the floor under every number."""
+    """The items with the most training interactions, the same for all users: the baseline to beat."""
 
     implementation: ClassVar[str] = "bbqrec_cli.models.popularity:Popularity"

@@ -9,13 +9,13 @@ from bbqrec_cli.models.options._training import TrainingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class SASRecConfig(TrainingConfig):
-    """SASRec (Kang and McAuley, ICDM 2018) with a softmax over all items, or over sampled ones."""
+    """SASRec (Kang and McAuley, ICDM 2018) with a softmax over all items or over sampled negatives."""
 
     implementation: ClassVar[str] = "bbqrec_cli.models.sasrec:SASRec"
 
-    epochs: int = option(40, "Epochs at most; also the length of the learning rate's schedule.", minimum=1)
+    epochs: int = option(40, "Epochs, at most; also the length of the learning rate schedule.", minimum=1)
     weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
-    width: int = option(64, "Width of the model.", role="model", minimum=1)
+    width: int = option(64, "Width D of the model.", role="model", minimum=1)
     heads: int = option(2, "Attention heads.", role="model", minimum=1)
     dropout: float = option(0.5, "Dropout.", role="model", minimum=0, maximum=0.9)
     negatives: int = option(0, "Sampled negatives per step; 0: softmax over all items.", role="model", minimum=0)

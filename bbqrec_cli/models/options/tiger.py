@@ -10,24 +10,25 @@ from bbqrec_cli.models.options._generator import VARIANTS, GeneratorConfig
 class TIGERConfig(GeneratorConfig):
     """TIGER's generator: a bidirectional encoder-decoder with one softmax per code (Rajput et al., NeurIPS 2023)."""
 
-    epochs: int = option(30, "Epochs at most; also the length of the learning rate's schedule.", minimum=1)
-    learning_rate: float = option(1e-3, "Highest learning rate of AdamW.", minimum=0)
+    epochs: int = option(30, "Epochs, at most; also the length of the learning rate schedule.", minimum=1)
+    learning_rate: float = option(1e-3, "Peak learning rate of AdamW.", minimum=0)
     layers: int = option(4, "Layers of the encoder.", role="model", minimum=1)
     decoder_layers: int = option(4, "Layers of the decoder.", role="model", minimum=1)
     dropout: float = option(0.1, "Dropout.", role="model", minimum=0, maximum=0.9)
     variant: str = option(
-        "no-similarity", "full, no-similarity (BBQRec_S) or inherit (BBQRec_E).", role="model", choices=VARIANTS
-    )
+        "no-similarity", "Variant: full, no-similarity (BBQRec_S) or inherit (BBQRec_E).", role="model",
+        choices=VARIANTS,
+    )  # fmt: skip
     masking: str = option(
-        "bidirectional", "Encoder: causal (all positions in one pass) or bidirectional (one sample per prefix).",
+        "bidirectional", "Encoder mask: causal (all positions in one pass) or bidirectional (one sample per prefix).",
         role="model", choices=("causal", "bidirectional"),
     )  # fmt: skip
     normalisation: str = option(
-        "codes", "Softmax of a level: over the code tuples that exist (catalogue) or over all codes (codes).",
+        "codes", "Softmax per level: over the existing code tuples (catalogue) or over all codes (codes).",
         role="model", choices=("catalogue", "codes"),
     )  # fmt: skip
     tuple_vectors: str = option(
-        "none", "What a first-level code tuple has beside its codes (catalogue only): free, composed or none.",
+        "none", "Vector added to the codes of a first-level tuple (catalogue only): free, composed or none.",
         role="model", choices=("free", "composed", "none"),
     )  # fmt: skip
     init_std: float = option(0.02, "Standard deviation of the embeddings at the start.", role="model", minimum=0)
