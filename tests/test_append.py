@@ -193,7 +193,7 @@ def test_what_can_not_grow(bbqrec, old, grown, features, files, tmp_path):
     made = bbqrec("tokenize", tmp_path / "f.h5", "--method", "published", "--index", index, "-o", tmp_path / "p.h5")
     assert made.status == 0, made.err
     error = refused(bbqrec, tmp_path / "p.h5", grown, tmp_path)
-    assert "method published, which has nothing that gives a new item an ID" in error["message"]
+    assert "made by the method published, which cannot encode new items" in error["message"]
     aged = tmp_path / "aged.h5"
     aged.write_bytes(old["bbqrec"].read_bytes())
     with h5py.File(aged, "a") as file:
@@ -303,7 +303,7 @@ def test_a_model_without_ids_can_not(bbqrec, chain, tmp_path):
     for command in (["evaluate", chain["popularity"], "-o", tmp_path / "m.h5"], ["recommend", chain["popularity"]]):
         said = bbqrec(*command, "--tokens", chain["grown"], "--json")
         assert said.status == 3
-        assert "knows items, not semantic IDs" in json.loads(said.err.splitlines()[-1])["message"]
+        assert "has no semantic IDs" in json.loads(said.err.splitlines()[-1])["message"]
 
 
 @pytest.mark.parametrize("model", ["bbqrec", "sasrec", "popularity"])

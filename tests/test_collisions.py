@@ -45,7 +45,7 @@ def test_the_limit_speaks_after_the_result(tokens, tmp_path, bbqrec):
     plain = bbqrec("collisions", tmp_path / "tokens.h5", "--max-collisions", 2)
     assert plain.status == 3
     assert "apple; banana; pliers" in plain.out
-    assert "3 items are in collisions; --max-collisions allows 2" in plain.err
+    assert "3 items collide; --max-collisions allows 2" in plain.err
     outcome = bbqrec("collisions", tmp_path / "tokens.h5", "--max-collisions", 2, "--json")
     assert json.loads(outcome.err)["error"] == "collisions"
     (group,) = json.loads(outcome.out)["groups"]

@@ -50,7 +50,7 @@ def test_several_files(files, other, bbqrec):
     assert "agreement" in plain.out
     limited = bbqrec("collisions", files["tokens"], other, "--max-collisions", 0)
     assert limited.status == 3
-    assert "other.h5: 2 items are in collisions" in limited.err.replace("\n", " ")
+    assert "other.h5: 2 items collide" in limited.err.replace("\n", " ")
 
 
 def test_files_of_other_items_do_not_agree(files, tmp_path, bbqrec):

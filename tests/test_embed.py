@@ -202,7 +202,7 @@ def test_an_unreadable_picture_is_missing_and_named(path, tmp_path, dataset):
     image = hdf5.read_features(path).features["image"]
     assert np.flatnonzero(~image.present).tolist() == [2, NO_PICTURE]
     assert not image.values[[2, NO_PICTURE]].any()
-    assert listener.warned == ["item 'i2': its image can not be read and counts as missing"]
+    assert listener.warned == ["item 'i2': its image cannot be read and counts as missing"]
 
 
 def test_no_picture_can_be_read(path, tmp_path, dataset):
@@ -226,7 +226,7 @@ def test_ready_features_win(path, tmp_path, dataset):
     run(EmbedConfig(dataset=source, output=path, modalities=("image", "audio")), listener)
     made = hdf5.read_features(path).features
     for name in ("image", "audio"):
-        assert f"{name}: the dataset's ready features are kept" in listener.logged
+        assert f"{name}: the dataset's precomputed features are copied" in listener.logged
         np.testing.assert_array_equal(made[name].values[2:], ready().values[2:])
         assert made[name].present.tolist() == [False, False] + [True] * 10
         assert made[name].encoder == "cnn"
@@ -255,14 +255,14 @@ def test_what_nobody_has_is_left_out(path, tmp_path, dataset):
     listener = Listener()
     run(EmbedConfig(dataset=source, output=path), listener)
     assert list(hdf5.read_features(path).features) == ["image"]
-    assert listener.logged[0] == "text: no item has one; left out"
+    assert listener.logged[0] == "text: no item has it; left out"
 
 
 def test_what_nobody_has_but_is_asked_for(path, tmp_path, dataset):
     source = write(tmp_path, dataset, texts=[""] * 12, images=[b""] * 12)
     with pytest.raises(DataError, match="no item has any text"):
         run(EmbedConfig(dataset=source, output=path, modalities=("text",)))
-    with pytest.raises(DataError, match="no item has a text, a picture or ready features"):
+    with pytest.raises(DataError, match="no item has a text, a picture or precomputed features"):
         run(EmbedConfig(dataset=source, output=path))
     with pytest.raises(UsageError, match=r"'imge' is none of text, image.*did you mean 'image'"):
         run(EmbedConfig(dataset=source, output=path, modalities=("imge",)))

@@ -88,7 +88,7 @@ def test_short_users_are_counted_and_not_evaluated(config, catalogue, tmp_path, 
 def test_nobody_to_evaluate(config, catalogue, tmp_path):
     short = dataclasses.replace(catalogue, sequences=Sequences.from_lists([[0]] * 30))
     popularity(tmp_path / "m.h5", short, range(12))
-    with pytest.raises(DataError, match="no user has 3 items"):
+    with pytest.raises(DataError, match="no user has 3 interactions"):
         run(dataclasses.replace(config, model=tmp_path / "m.h5"))
 
 
@@ -115,7 +115,7 @@ def test_against_is_checked_before_the_work(config, catalogue, monkeypatch):
     run(config)
     monkeypatch.setattr(protocol, "target_ranks", lambda *_, **__: pytest.fail("worked first"))
     other = dataclasses.replace(config, output=config.output.with_name("o.h5"), against=config.output)
-    with pytest.raises(DataError, match="of the test split, not of validation"):
+    with pytest.raises(DataError, match="of the test split, not the validation split"):
         run(dataclasses.replace(other, split="validation"))
     with pytest.raises(DataError, match="none of the depths 3,7") as caught:
         run(dataclasses.replace(other, k=(3, 7)))

@@ -85,7 +85,7 @@ def test_the_input_is_not_the_output(config, files):
 def test_users_too_short_to_validate_on(config, catalogue, tmp_path):
     short = dataclasses.replace(catalogue, sequences=Sequences.from_lists([[0, 1]] * 30))
     hdf5.write_dataset(tmp_path / "short.h5", Dataset(catalogue=short, texts=[""] * 12, images=[b""] * 12), config={})
-    with pytest.raises(DataError, match="no user has 3 items"):
+    with pytest.raises(DataError, match="no user has 3 interactions"):
         run(dataclasses.replace(config, input=tmp_path / "short.h5"))
 
 

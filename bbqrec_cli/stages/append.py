@@ -1,4 +1,4 @@
-"""tokenize --append: codes for new items, by the tokenizer that made a tokens file, with every old code as it is."""
+"""tokenize --append: codes for new items, from the tokenizer that made a tokens file; old codes do not change."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class AppendConfig(AssignmentConfig):
     """Options of `bbqrec tokenize --append`."""
 
     alone: ClassVar[str] = "--append keeps the tokenizer of its file"
-    """Why options of `tokenize` that are not among these are refused."""
+    """Why other options of `tokenize` are refused."""
 
     append: Path = option(
-        help="Tokens file that stays as it is, to the last code; items that it lacks get codes, by its tokenizer.",
+        help="Tokens file to extend: its codes do not change, and its tokenizer encodes the items that it lacks.",
         role="input", complete=".h5",
     )  # fmt: skip
     output: Path = option(Path("grown.h5"), "Tokens file to write.", role="output", short="-o", complete=".h5")
 
 
 def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
-    """Give the items of the features file that the tokens file lacks codes, by the tokenizer that made it.
+    """Encode the items of the features file that the tokens file lacks, with the tokenizer that made it.
 
     Raises:
         DataError, LackingError and the errors of reading and writing files.
@@ -58,8 +58,8 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     check_inputs(config.features, old.encoder, config.append)
     rows = new_item_rows(old.catalogue, new)
     if not len(rows):
-        raise DataError(f"{config.features}: {config.append} has all of its {new.items:,} items: nothing to append")
-    # Before there are codes: it takes memory of its own.
+        raise DataError(f"{config.features}: {config.append} has all its {new.items:,} items: nothing to append")
+    # Before the codes are made, since merging needs memory of its own.
     catalogue = merge_catalogues(old.catalogue, new)
     encode = encode_new(
         tokenizer.restore(old.codes, old.encoder, device), old, neighbours=config.id_neighbours, device=device
@@ -91,7 +91,7 @@ def restorable(path: Path, old: Tokens, about: dict[str, Any]) -> Any:
     """The tokenizer that made the tokens file `path`.
 
     Raises:
-        DataError: its codes do not come of features, or the file does not hold what they came of.
+        DataError: its codes are not computed from features, or the file does not hold the encoder.
     """
     from bbqrec_cli.tokenizers.base import ContentTokenizer
     from bbqrec_cli.tokenizers.registry import build_tokenizer, current_options, tokenizer_config
@@ -102,12 +102,12 @@ def restorable(path: Path, old: Tokens, about: dict[str, Any]) -> Any:
         tokenizer = build_tokenizer(about["method"], tokenizer_config(about["method"], options))
     if not isinstance(tokenizer, ContentTokenizer):
         raise DataError(
-            f"{path}: its IDs are of the method {old.codes.method}, which has nothing that gives a new item an ID",
-            "tokenize anew with all items, or by a method that reads features, such as bbqrec or rqvae",
+            f"{path}: made by the method {old.codes.method}, which cannot encode new items",
+            "tokenize all items again, or use a method that reads features, such as bbqrec or rqvae",
         )
     if old.encoder is None:
         raise DataError(
-            f"{path}: was made before tokens files kept what new items get their codes by",
-            "run `bbqrec tokenize` again; every item gets new codes by that",
+            f"{path}: an older tokens file, which does not hold the encoder that new items need",
+            "run `bbqrec tokenize` again; all items then get new codes",
         )
     return tokenizer

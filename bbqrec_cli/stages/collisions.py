@@ -1,4 +1,4 @@
-"""collisions: what semantic IDs are worth: who shares one and why, how codes are used, what they keep of the items."""
+"""collisions: which items share a semantic ID and why, how codes are used, what semantic IDs keep of the features."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class CollisionsConfig(StageConfig):
         (Path("tokens.h5"),), "Tokens files, model files or published indices (.json). The first is shown in detail.",
         role="input", positional=True, complete=".h5",
     )  # fmt: skip
-    max_collisions: int = option(-1, "Exit with status 3 if more items are in collisions; -1: never.", minimum=-1)
+    max_collisions: int = option(-1, "Exit with status 3 if more items collide; -1: never.", minimum=-1)
     groups: int = option(10, "Largest groups (and closest pairs) to list.", minimum=0)
     features: tuple[Path, ...] = option(
-        (), "Features file of the items, for duplicates and neighbours; for several inputs one for all, or one each.",
+        (), "Features file, to find duplicates and neighbours; with several inputs, one for all or one per input.",
         role="input", repeatable=True, complete=".h5",
     )  # fmt: skip
     near: float = option(
-        0.0, "Count items whose quantised vectors lie closer than this share of the typical distance; 0: do not.",
+        0.0, "Count near-collisions: quantised vectors closer than this share of the typical distance; 0: off.",
         minimum=0,
     )  # fmt: skip
-    neighbours: int = option(10, "Nearest neighbours of a feature that are looked for (with --features).", minimum=1)
-    sample: int = option(20_000, "Items, at most, whose neighbours are searched.", minimum=1)
+    neighbours: int = option(10, "Nearest neighbours per item to compare (with --features).", minimum=1)
+    sample: int = option(20_000, "Items whose neighbours are searched, at most.", minimum=1)
     report: Path | None = option(
         None, "Write a page: .html (self-contained, with plots) or .md (tables only).", role="output"
     )
@@ -48,9 +48,9 @@ class CollisionsConfig(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class CollisionsResult:
-    """What `bbqrec collisions --json` prints: the first file's analysis, those of the others, and how files agree.
+    """What `bbqrec collisions --json` prints: the analyses of all files, and how they agree.
 
-    agreement: the places of two inputs that hold the same items, and what they have in common.
+    agreement: for every two inputs with the same items, their positions and how far their IDs agree.
     """
 
     first: Analysis
@@ -76,22 +76,21 @@ class CollisionsResult:
         return self.first.to_json() | {"others": others, "agreement": agreement, "report": report}
 
     def check(self, limit: int) -> None:
-        """Raises: CollisionError: more than `limit` items of an input are in collisions (-1: no limit)."""
+        """Raises: CollisionError: more than `limit` items of an input collide (-1: no limit)."""
         for each in self.every:
             if 0 <= limit < each.colliding_items:
                 raise CollisionError(
-                    f"{each.input}: {each.colliding_items:,} items are in collisions; "
-                    f"--max-collisions allows {limit:,}",
+                    f"{each.input}: {each.colliding_items:,} items collide; --max-collisions allows {limit:,}",
                     "bbqrec tokenize with more --levels, a larger --codebook-size or --on-collision suffix",
                 )
 
 
 def run(config: CollisionsConfig, progress: Progress = SILENT) -> CollisionsResult:
-    """Analyse the semantic IDs of `config.input`, and write the page.
+    """Analyse the semantic IDs of `config.input` and write the page.
 
     Raises:
-        UsageError: the number of --features does not fit.
-        MissingFileError, BrokenFileError, WrongKindError, NewerVersionError, DataError: not the file it should be.
+        UsageError: a number of --features that is neither 1 nor that of the inputs.
+        MissingFileError, BrokenFileError, WrongKindError, NewerVersionError, DataError: from reading the files.
         MissingPackageError: --near without faiss.
     """
     from bbqrec_cli.collisions.analysis import Settings, analyse
@@ -101,7 +100,7 @@ def run(config: CollisionsConfig, progress: Progress = SILENT) -> CollisionsResu
         check_page(config.report, force=config.force)
     if len(config.features) not in (0, 1, len(config.input)):
         raise UsageError(
-            f"{len(config.features)} --features for {len(config.input)} inputs", "give one for all, or one each"
+            f"{len(config.features)} --features for {len(config.input)} inputs", "give one for all, or one per input"
         )
     if config.near and config.threads:
         from bbqrec_cli.device import set_threads
@@ -128,7 +127,7 @@ def check_vectors(every: list[Ids], progress: Progress) -> None:
         for each in lacking
     ]
     if len(lacking) == len(every):
-        raise DataError(said[0], "leave out --near, or give a tokens file of a tokenizer with codebooks")
+        raise DataError(said[0], "leave --near out, or give the tokens file of a tokenizer with codebooks")
     for each in said:
         progress.warn(each)
 
@@ -183,9 +182,9 @@ def with_features(ids: Ids, features: Features, path: Path, progress: Progress) 
     kept = np.flatnonzero(rows >= 0)
     lost = len(ids.item_ids) - len(kept)
     if not len(kept):
-        raise DataError(f"{path}: has none of the items of {ids.label}", "give the features file that it was made from")
+        raise DataError(f"{path}: has none of the items of {ids.label}", "give the features file of the same items")
     if lost:
-        progress.warn(f"{path}: has no features of {lost:,} of the {len(ids.item_ids):,} items of {ids.label}")
+        progress.warn(f"{path}: lacks {lost:,} of the {len(ids.item_ids):,} items of {ids.label}")
     if note:
         progress.log(f"{ids.label}: {note}")
     titles = list(ids.titles)
@@ -196,7 +195,7 @@ def with_features(ids: Ids, features: Features, path: Path, progress: Progress) 
 
 
 def placed_at(feature: Feature, rows: np.ndarray, theirs: np.ndarray, items: int) -> Feature:
-    """Rows `theirs` of a feature at `rows` of (items, d); absent elsewhere."""
+    """A feature (items, d) with the given feature's rows `theirs` at `rows`; absent elsewhere."""
     import numpy as np
 
     from bbqrec_cli.records import Feature
@@ -207,7 +206,7 @@ def placed_at(feature: Feature, rows: np.ndarray, theirs: np.ndarray, items: int
 
 
 def agreements(every: list[Ids]) -> list[tuple[int, int, Agreement]]:
-    """Of every two inputs that hold the same items, in whatever order."""
+    """The agreement of every two inputs that hold the same items, in any order."""
     from bbqrec_cli.collisions.agreement import agreement
     from bbqrec_cli.records import Vocabulary
 
@@ -241,7 +240,7 @@ def write_collisions_page(config: CollisionsConfig, result: CollisionsResult) ->
 
 
 def rerun_command(config: CollisionsConfig) -> str:
-    """The command that makes the page again."""
+    """The command that reproduces the page."""
     words = ["bbqrec", "collisions", *map(str, config.input)]
     for path in config.features:
         words += ["--features", str(path)]

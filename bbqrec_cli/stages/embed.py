@@ -1,4 +1,4 @@
-"""embed: texts and pictures -> features file. Ready features of the dataset file pass through.
+"""embed: texts and pictures -> features file. Precomputed features of the dataset file are copied.
 
 Shapes: I items, d width of a feature.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 READY = "ready features"
 NAMED = 10
-"""Items that warnings name one by one."""
+"""Items that warnings name, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,21 +36,21 @@ class EmbedConfig(StageConfig):
     dataset: Path = option(Path("dataset.h5"), "Dataset file.", role="input", positional=True, complete=".h5")
     output: Path = option(Path("features.h5"), "Features file to write.", role="output", short="-o", complete=".h5")
     modalities: tuple[str, ...] = option(
-        (), "text, image or the name of ready features, by commas; empty: all there are."
+        (), "Modalities: text, image or names of precomputed features, separated by commas; empty: all there are."
     )
     text_model: str = option(
-        "", "sentence-transformers model, name or folder; empty: the one of bbqrec[offline-text].", role="input",
+        "", "sentence-transformers model: name or folder; empty: the model of bbqrec[offline-text].", role="input",
         hub=True, agreed=True,
     )  # fmt: skip
     image_model: str = option(
-        "", "CLIP-like model, name or folder, or descriptor (empty: the same): no weights, offline.", role="input",
+        "", "CLIP-like model: name or folder; descriptor or empty: no weights, offline.", role="input",
         hub=True, agreed=True,
     )  # fmt: skip
-    batch_size: int = option(64, "Texts or pictures at once.", minimum=1)
-    max_length: int = option(0, "Tokens of a text that are read; 0: as many as the model is made for.", minimum=0)
+    batch_size: int = option(64, "Texts or pictures per batch.", minimum=1)
+    max_length: int = option(0, "Tokens read of each text, at most; 0: the model's limit.", minimum=0)
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
     normalize: bool = option(False, "Scale every feature to unit length.")
-    resume: bool = option(False, "Go on from the last checkpoint.", role="runtime")
+    resume: bool = option(False, "Continue from the last checkpoint.", role="runtime")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class EmbedResult:
 
 
 def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
-    """Encode what the dataset file holds and write the features file.
+    """Encode the texts and pictures of the dataset file and write the features file.
 
     Raises:
         UsageError, DataError, LackingError, InterruptedRunError and the errors of reading and writing files.
@@ -117,11 +117,11 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
 
 
 def choose_models(config: EmbedConfig, dataset: Dataset, progress: Progress) -> dict[str, str]:
-    """modality -> the model that encodes it ('' = the default one) or READY; what no item has is left out and said.
+    """modality -> the model that encodes it ('' = the default) or READY; a modality that no item has is left out.
 
     Raises:
         UsageError: an unknown modality.
-        DataError: a modality that was asked for and that no item has, or nothing at all.
+        DataError: no item has a requested modality, or any modality.
     """
     named = {"text": config.text_model, "image": config.image_model}
     known = (*named, *(name for name in dataset.features if name not in named))
@@ -130,28 +130,28 @@ def choose_models(config: EmbedConfig, dataset: Dataset, progress: Progress) -> 
         if modality not in known:
             raise UsageError(f"--modalities: {modality!r} is none of {', '.join(known)}{did_you_mean(modality, known)}")
         if modality in dataset.features and not named.get(modality):
-            progress.log(f"{modality}: the dataset's ready features are kept")
+            progress.log(f"{modality}: the dataset's precomputed features are copied")
             plan[modality] = READY
         elif any(inputs_of(dataset, modality)):
             plan[modality] = named[modality]
         elif config.modalities or named[modality]:
             raise DataError(f"{config.dataset}: no item has any {modality}", "bbqrec embed --help, --modalities")
         else:
-            progress.log(f"{modality}: no item has one; left out")
+            progress.log(f"{modality}: no item has it; left out")
     if not plan:
-        raise DataError(f"{config.dataset}: no item has a text, a picture or ready features", "bbqrec prepare")
+        raise DataError(f"{config.dataset}: no item has a text, a picture or precomputed features", "bbqrec prepare")
     return plan
 
 
 def inputs_of(dataset: Dataset, modality: str) -> Sequence[Any]:
-    """What is encoded, one per item; empty = missing."""
+    """The inputs to encode, (I,); empty = missing."""
     if modality == "text":
         return [text.strip() for text in dataset.texts]
     return dataset.images if modality == "image" else []
 
 
 def encode(dataset: Dataset, modality: str, encoder: Encoder, *, batch_size: int, checkpoint: Checkpoint) -> Feature:
-    """One modality of every item; missing and unreadable inputs are masked, the unreadable ones with a warning."""
+    """The feature of one modality; missing and unreadable inputs are masked, the latter with a warning."""
     import numpy as np
 
     from bbqrec_cli.encoders.resumable import encode_inputs
@@ -160,16 +160,16 @@ def encode(dataset: Dataset, modality: str, encoder: Encoder, *, batch_size: int
     inputs = inputs_of(dataset, modality)
     made = encode_inputs(encoder, inputs, modality=modality, batch_size=batch_size, checkpoint=checkpoint)
     unreadable = np.flatnonzero(~made.readable)
-    warn_items(unreadable, dataset, f"its {modality} can not be read and counts as missing", checkpoint.progress)
+    warn_items(unreadable, dataset, f"its {modality} cannot be read and counts as missing", checkpoint.progress)
     present = np.array([bool(each) for each in inputs]) & made.readable
     return Feature(values=made.values, present=present, encoder=encoder.name)
 
 
 def finish(feature: Feature, dataset: Dataset, modality: str, *, normalize: bool, progress: Progress) -> Feature:
-    """Absent rows zero, present ones finite, not zero and, if asked, of unit length; `normalized` says what is true.
+    """Checked features: absent rows zero; present rows finite, not zero and, with `normalize`, of unit length.
 
     Raises:
-        DataError: NaN, naming the item; or no item is left.
+        DataError: NaN or infinity, with the item; or no item is left.
     """
     import numpy as np
 
@@ -190,7 +190,7 @@ def finish(feature: Feature, dataset: Dataset, modality: str, *, normalize: bool
 
 
 def warn_items(rows: np.ndarray, dataset: Dataset, what: str, progress: Progress) -> None:
-    """One warning per item, the first few by name."""
+    """One warning per item for the first few, then one for the rest."""
     for row in rows[:NAMED]:
         progress.warn(f"item {dataset.catalogue.item_ids[row]!r}: {what}")
     if len(rows) > NAMED:
@@ -198,7 +198,7 @@ def warn_items(rows: np.ndarray, dataset: Dataset, what: str, progress: Progress
 
 
 def feature_figures(feature: Feature) -> dict[str, Any]:
-    """What the result says of a modality."""
+    """The figures of a modality in the result."""
     present = int(feature.present.sum())
     missing = len(feature.present) - present
     return {"dim": feature.values.shape[1], "present": present, "missing": missing, "encoder": feature.encoder}

@@ -1,4 +1,4 @@
-"""evaluate: a trained model -> Recall and NDCG under full ranking, every user's result kept."""
+"""evaluate: a trained model -> Recall and NDCG under full ranking, with every user's result."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class EvaluateConfig(StageConfig):
     model: Path = option(Path("model.h5"), "Model file.", role="input", positional=True, complete=".h5")
     output: Path = option(Path("metrics.h5"), "Metrics file to write.", role="output", short="-o", complete=".h5")
     split: str = option("test", "test or validation.", choices=("test", "validation"))
-    k: tuple[int, ...] = option((5, 10), "Depths of Recall and NDCG.", minimum=1)
-    beam: int = option(50, "Beams of a generative model.", minimum=1)
-    batch_size: int = option(256, "Users at once.", minimum=1)
+    k: tuple[int, ...] = option((5, 10), "Cut-offs k of Recall@k and NDCG@k.", minimum=1)
+    beam: int = option(50, "Beam width of a generative model.", minimum=1)
+    batch_size: int = option(256, "Users per batch.", minimum=1)
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
     tokens: Path | None = option(
-        None, "Grown tokens file (tokenize --append): its users, and its new items compete too, without training.",
+        None, "Extended tokens file (tokenize --append): evaluate on its users and rank its new items too, untrained.",
         role="input", complete=".h5",
     )  # fmt: skip
-    diagnose: bool = option(False, "Also where a generator loses: its codes, its beam, its heads.")
-    diagnose_users: int = option(2000, "Diagnose on about so many users, evenly taken; 0: all.", minimum=0)
+    diagnose: bool = option(False, "Also diagnose a generator: its codes, its beam, its heads.")
+    diagnose_users: int = option(2000, "Users to diagnose on, about, evenly spaced; 0: all.", minimum=0)
     against: Path | None = option(
-        None, "Another metrics file: paired t-test and Wilcoxon against it.", role="input", complete=".h5"
+        None, "Metrics file to compare with: paired t-test and Wilcoxon test.", role="input", complete=".h5"
     )
 
 
@@ -59,7 +59,7 @@ class EvaluateResult:
     significance: dict[str, dict[str, float]]
     seconds: float
     ms_per_user: float
-    """Milliseconds of ranking alone, after a warm-up batch."""
+    """Milliseconds of ranking per user, without loading, after a warm-up batch."""
     cold: dict[str, Any]
     """See `cold_figures`."""
     diagnosis: dict[str, Any] | None = None
@@ -87,7 +87,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     from bbqrec_cli.origin import ran_on
 
     if not config.k:
-        raise UsageError("--k names no depth", "--k 5,10")
+        raise UsageError("--k is empty", "--k 5,10")
     parents = [config.model, *filter(None, [config.tokens])]
     check_output(config.output, force=config.force, inputs=[*parents, *filter(None, [config.against])])
     set_threads(config.threads)
@@ -101,13 +101,13 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     history = trained.settings.get("history", HISTORY)
     held = getattr(leave_last_out(catalogue.sequences, history=history), config.split)
     if not len(held.users):
-        raise DataError(f"{config.model}: no user has 3 items, so there is nothing to evaluate", "bbqrec prepare")
+        raise DataError(f"{config.model}: no user has 3 interactions: nothing to evaluate", "bbqrec prepare")
     user_ids = [catalogue.user_ids[user] for user in held.users]
     if other:
         check_comparable(config, other, user_ids)
     model, precision = load_model(trained, device), resolve_precision(config.precision, device)
     if config.diagnose and not hasattr(model, "stepper"):
-        raise UsageError(f"--diagnose: the model {trained.name} generates no semantic IDs", "leave --diagnose out")
+        raise UsageError(f"--diagnose: the model {trained.name} does not generate semantic IDs", "leave --diagnose out")
     rank = partial(
         target_ranks, model, depth=max(config.k), beam=config.beam, device=device, precision=precision,
         batch_size=config.batch_size,
@@ -137,7 +137,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
 def metrics_of(
     ranks: np.ndarray, config: EvaluateConfig, *, user_ids: list[str], model: str, cold: np.ndarray
 ) -> Metrics:
-    """Recall and NDCG of every user at every depth, their means and intervals. ranks (U,), cold (U,) bool."""
+    """Recall and NDCG of every user at every k, their means and intervals. ranks (U,), cold (U,) bool."""
     from bbqrec_cli.evaluation.metrics import aggregate, intervals, ndcg_at_k, recall_at_k
     from bbqrec_cli.records import Metrics
 
@@ -159,7 +159,7 @@ def with_training_interactions(catalogue: Catalogue) -> np.ndarray:
 
 
 def cold_figures(metrics: Metrics, config: EvaluateConfig) -> dict[str, Any]:
-    """'users' whose target has no training interaction; where there are some, the aggregates over them alone
+    """'users': how many have a target without training interactions; if there are any, also the means over them alone
     ('recall@10', …) and their intervals ('confidence')."""
     from bbqrec_cli.evaluation.metrics import aggregate, intervals
 
@@ -173,7 +173,7 @@ def cold_figures(metrics: Metrics, config: EvaluateConfig) -> dict[str, Any]:
 def diagnose_generator(
     model: Recommender, held: HeldOut, trained: TrainedModel, config: EvaluateConfig, precision: str, progress: Progress
 ) -> dict[str, Any]:
-    """`evaluation.diagnosis.diagnose` on some of the users, ready for JSON."""
+    """`evaluation.diagnosis.diagnose` on a subsample of the users, ready for JSON."""
     from bbqrec_cli.data.splits import subsample_users
     from bbqrec_cli.device import resolve_device
     from bbqrec_cli.evaluation.diagnosis import diagnose
@@ -187,16 +187,16 @@ def diagnose_generator(
 
 
 def check_comparable(config: EvaluateConfig, other: Metrics, user_ids: list[str]) -> None:
-    """Before the long work. Raises: DataError for another split, other users or no depth in common."""
+    """Check before the long work. Raises: DataError: another split, other users or no k in common."""
     from bbqrec_cli.evaluation.significance import aligned
 
     if other.split != config.split:
         raise DataError(
-            f"{config.against}: of the {other.split} split, not of {config.split}", f"--split {other.split}"
+            f"{config.against}: of the {other.split} split, not the {config.split} split", f"--split {other.split}"
         )
     if not set(other.recall) & set(config.k):
         raise DataError(
-            f"{config.against}: has none of the depths {','.join(map(str, config.k))}",
+            f"{config.against}: has no metrics at k = {','.join(map(str, config.k))}",
             f"--k {','.join(map(str, sorted(other.recall)))}",
         )
     aligned(user_ids, other.ranks, other.user_ids, other.ranks)

@@ -1,4 +1,4 @@
-"""inspect: what a file is and where it came from."""
+"""inspect: what a file holds and what it was made from."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from bbqrec_cli.records import Dataset
 
 TEXT_FIELDS = ("title", "name", "brand", "maker", "category", "categories", "genres", "tags", "text", "description")
-"""What makes an item's text where --text-fields does not say; the long ones last, since encoders cut long texts."""
+"""Fields that make an item's text by default; the long ones last, since encoders cut long texts."""
 NO_ATTRIBUTES = ("title", "text", "description")
-"""Fields that go into the title and the text only; attributes travel along to the model file and are short."""
+"""Fields that go into the title and the text only; attributes are short, since they are copied into the model file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,18 +30,19 @@ class PrepareConfig(StageConfig):
     registry: ClassVar[Registry] = SOURCES
     choice: ClassVar[str] = "source"
 
-    source: str = option(help="Kind of the raw data.", positional=True, complete="sources")
+    source: str = option(help="Format of the raw data.", positional=True, complete="sources")
     paths: tuple[str, ...] = option((), "The source's folder or files.", role="input", positional=True)
     output: Path = option(Path("dataset.h5"), "Dataset file to write.", role="output", short="-o", complete=".h5")
     text_fields: tuple[str, ...] = option(
-        (), "Fields that make the text, as title,description. [default: all known ones]"
+        (), "Fields that make an item's text, such as title,description. [default: all known ones]"
     )
     min_user_interactions: int | None = option(
         None,
-        "Leave out users with fewer, again until all have them. [default: 5 for amazon's unfiltered reviews]",
+        "Leave out users with fewer interactions, until all users and items have enough (k-core). "
+        "[default: 5 for amazon's unfiltered reviews]",
         minimum=0,
     )
-    min_item_interactions: int | None = option(None, "The same for items.", minimum=0)
+    min_item_interactions: int | None = option(None, "Leave out items with fewer interactions.", minimum=0)
     options: dict = option({})
 
 
@@ -49,8 +50,8 @@ class PrepareConfig(StageConfig):
 class PrepareResult:
     """What `bbqrec prepare --json` prints.
 
-    texts, images: items that have one (a ready image feature counts as a picture); text_fields: what the texts are made
-    of; fields: items that have each field.
+    texts, images: items that have one (a precomputed image feature counts as a picture); text_fields: the fields that
+    make the texts; fields: name -> items that have the field.
     """
 
     output: Path
@@ -97,7 +98,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT) -> PrepareResult:
 
 
 def filtered(interactions: Interactions, *, min_user: int, min_item: int, progress: Progress) -> Interactions:
-    """Only users and items with as many interactions as asked for.
+    """The interactions of the k-core: users and items with enough interactions.
 
     Raises:
         DataError: nothing is left.
@@ -109,7 +110,7 @@ def filtered(interactions: Interactions, *, min_user: int, min_item: int, progre
     if max(min_user, min_item) <= 1:
         return interactions
     keep = k_core(interactions.users, interactions.items, min_user=min_user, min_item=min_item)
-    asked = f"at least {min_user} interactions a user and {min_item} an item"
+    asked = f"at least {min_user} interactions per user and {min_item} per item"
     if not keep.any():
         raise DataError(f"{asked}: nothing is left", "lower --min-user-interactions and --min-item-interactions")
     users, user_rows = np.unique(interactions.users[keep], return_inverse=True)
@@ -124,7 +125,7 @@ def filtered(interactions: Interactions, *, min_user: int, min_item: int, progre
 
 
 def to_dataset(interactions: Interactions, items: Items, text_fields: tuple[str, ...], progress: Progress) -> Dataset:
-    """The record that is written; its texts are made of the fields `text_fields`."""
+    """The record to write; its texts are made from the fields `text_fields`."""
     import numpy as np
 
     from bbqrec_cli.records import Catalogue, Dataset, Sequences, Vocabulary
@@ -152,15 +153,15 @@ def to_dataset(interactions: Interactions, items: Items, text_fields: tuple[str,
 
 
 def attributes(items: Items) -> dict[str, list[str]]:
-    """The short fields; a name that the file keeps for something else gets '_' after it."""
+    """The short fields; '_' is appended to names that the file reserves."""
     from bbqrec_cli.hdf5.schema import RESERVED_ATTRIBUTES
 
-    taken = {name: values for name, values in items.fields.items() if name not in NO_ATTRIBUTES}
-    return {f"{name}_" if name in RESERVED_ATTRIBUTES else name: values for name, values in taken.items()}
+    kept = {name: values for name, values in items.fields.items() if name not in NO_ATTRIBUTES}
+    return {f"{name}_" if name in RESERVED_ATTRIBUTES else name: values for name, values in kept.items()}
 
 
 def choose_text_fields(fields: dict[str, list[str]], asked: tuple[str, ...], progress: Progress) -> tuple[str, ...]:
-    """The fields that make the texts: those that are asked for, else all of TEXT_FIELDS that there are.
+    """The fields that make the texts: those of --text-fields, else all of TEXT_FIELDS that exist.
 
     Raises:
         UsageError: a field that no item has.
@@ -172,14 +173,14 @@ def choose_text_fields(fields: dict[str, list[str]], asked: tuple[str, ...], pro
             raise UsageError(what, "choose among these, or leave --text-fields out")
     chosen = asked or tuple(name for name in TEXT_FIELDS if name in fields)
     if chosen:
-        progress.log(f"texts are made of: {', '.join(chosen)}")
+        progress.log(f"texts are made from the fields {', '.join(chosen)}")
     elif fields:
-        progress.warn(f"no texts: --text-fields can make them of {', '.join(fields)}")
+        progress.warn(f"no texts: no known text field; --text-fields can use {', '.join(fields)}")
     return chosen
 
 
 def compose_texts(fields: dict[str, list[str]], chosen: tuple[str, ...], count: int) -> list[str]:
-    """What is embedded: each item's chosen fields one after the other, '' where it has none of them. (I,)"""
+    """The text of each item, (I,): its chosen fields joined by '. ', '' if it has none of them."""
     from bbqrec_cli.records import LIST_SEPARATOR
 
     if not chosen:
@@ -189,22 +190,20 @@ def compose_texts(fields: dict[str, list[str]], chosen: tuple[str, ...], count: 
 
 
 def checked_pictures(pictures: list[bytes], item_ids: list[str], progress: Progress) -> list[bytes]:
-    """The pictures; bytes that `embed` could not decode count as missing, with a warning that names the first few."""
+    """The pictures; those that cannot be decoded become missing, with a warning that names the first few."""
     from bbqrec_cli.encoders.image import decode
 
     # A JPEG is decoded at an eighth of its size, which finds truncation as well.
     bad = [row for row, blob in enumerate(pictures) if blob and decode(blob, size=32) is None]
     if bad:
         first = ", ".join(item_ids[row] for row in bad[:3])
-        progress.warn(
-            f"pictures that cannot be read and count as missing: {len(bad):,}, the first of the items {first}"
-        )
+        progress.warn(f"{len(bad):,} pictures cannot be read and count as missing; the first are of the items {first}")
     unreadable = set(bad)
     return [b"" if row in unreadable else blob for row, blob in enumerate(pictures)]
 
 
 def counts(output: Path, items: Items, dataset: Dataset, text_fields: tuple[str, ...]) -> PrepareResult:
-    """What there is."""
+    """The counts of the result."""
     import numpy as np
 
     catalogue = dataset.catalogue

@@ -1,4 +1,4 @@
-"""recommend: a trained model and somebody's history -> the best items, with titles. I items, B users at once."""
+"""recommend: a trained model and users' histories -> the best items, with titles. I items, B users per batch."""
 
 from __future__ import annotations
 
@@ -23,35 +23,33 @@ class RecommendConfig(StageConfig):
 
     model: Path = option(Path("model.h5"), "Model file.", role="input", positional=True, complete=".h5")
     tokens: Path | None = option(
-        None, "Grown tokens file (tokenize --append): its users, and its new items too, without training.",
+        None, "Extended tokens file (tokenize --append): recommend to its users, its new items too, without training.",
         role="input", complete=".h5",
     )  # fmt: skip
-    user: tuple[str, ...] = option((), "Id of a user of the file; repeat it, or separate by commas.", repeatable=True)
-    users: int = option(0, "The first so many users of the file (5 where nobody is named).", minimum=0)
-    history: tuple[str, ...] | None = option(
-        None, "Ids of the items of somebody's history, oldest first, separated by commas."
-    )
+    user: tuple[str, ...] = option((), "Id of a user of the file; repeat it or separate by commas.", repeatable=True)
+    users: int = option(0, "Number of users, from the first of the file on (5 if no user is named).", minimum=0)
+    history: tuple[str, ...] | None = option(None, "A history: item ids, oldest first, separated by commas.")
     stdin: bool = option(
-        False, 'Read JSON lines {"user": …, "history": [ids]} from stdin, answer each with one; the history of a user '
-        "of the file may be left out."
+        False, 'Read JSON lines {"user": …, "history": [ids]} from stdin and answer each with one line; a user of the '
+        "file needs no history."
     )  # fmt: skip
-    top: int = option(10, "Items per user.", minimum=1)
-    beam: int = option(50, "Beams of a generative model.", minimum=1)
-    exclude_seen: bool = option(False, "Leave out what the user has already interacted with.")
+    top: int = option(10, "Items to recommend per user.", minimum=1)
+    beam: int = option(50, "Beam width of a generative model.", minimum=1)
+    exclude_seen: bool = option(False, "Leave out seen items: those that the user interacted with.")
     filter: tuple[str, ...] = option(
-        (), "attribute=value: only items with it, in any case; repeated: all must hold.", repeatable=True
+        (), "attribute=value: only items that have it; case is ignored; repeated: all must hold.", repeatable=True
     )
-    allow: Path | None = option(None, "File of item ids, one per line: only these are recommended.", role="input")
-    batch_size: int = option(64, "Users at once; --stdin reads so many lines before it answers.", minimum=1)
+    allow: Path | None = option(None, "File of item ids, one per line: recommend only these.", role="input")
+    batch_size: int = option(64, "Users per batch; --stdin reads this many lines before it answers.", minimum=1)
 
 
 def run(
     config: RecommendConfig, progress: Progress = SILENT, lines: Iterable[str | bytes] = ()
 ) -> Iterator[Recommendation]:
-    """One recommendation after the other.
+    """Yield one recommendation per request.
 
     Args:
-        lines: with `config.stdin`, what is read.
+        lines: the requests, with `config.stdin`.
 
     Raises:
         UsageError, DataError, LackingError and the errors of reading a model file.
@@ -63,9 +61,9 @@ def run(
 
     named = [name for name in ("user", "users", "history", "stdin") if getattr(config, name)]
     if config.history == ():
-        raise UsageError("--history is empty", "give the ids of one item at least")
+        raise UsageError("--history is empty", "give at least one item id")
     if len(named) > 1:
-        raise UsageError("--" + " and --".join(named) + " exclude each other", "ask for one of them")
+        raise UsageError("--" + " and --".join(named) + " exclude each other", "give one of them")
     set_threads(config.threads)
     session = Session.open(config.model, config.tokens, resolve_device(config.device))
     catalogue = session.catalogue

@@ -32,16 +32,16 @@ class TokenizeConfig(AssignmentConfig):
 
     output: Path = option(Path("tokens.h5"), "Tokens file to write.", role="output", short="-o", complete=".h5")
     method: str = option("bbqrec", "Tokenizer.", complete="tokenizers")
-    recipe: str = option("", "Named settings of the method and its options; other options win.", complete="recipes")
+    recipe: str = option("", "Named settings of method and options; other options override them.", complete="recipes")
     fit_items: int = option(
         0,
-        "Items that the tokenizer is fitted on, drawn from those with content; then all get codes, in blocks, so that "
-        "memory holds the features of so many only. 0: all.",
+        "Items to fit the tokenizer on, drawn from those with content; all items are then encoded in blocks, so that "
+        "memory holds the features of this many only. 0: all.",
         minimum=0,
     )
     fail_on_collapse: bool = option(False, "Exit with an error when a codebook has collapsed.", role="runtime")
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
-    resume: bool = option(False, "Go on from the last checkpoint.", role="runtime")
+    resume: bool = option(False, "Continue from the last checkpoint.", role="runtime")
     options: dict = option({})
 
 
@@ -85,7 +85,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     made = tokenizer.fit(inputs, settings)
     warm = np.unique(inputs.train.items)
     made = with_id_signals_of_cold_items(made, warm, neighbours=config.id_neighbours, device=device)
-    # Over all sessions, where it was interrupted.
+    # Of an interrupted run, over all its parts.
     seconds = sum(row["seconds"] for row in made.history) if made.history else time.perf_counter() - began
     if inputs.sample is not None:
         began, encode = time.perf_counter(), tokenizer.restore(made.codes, made.encoder, device)
@@ -116,8 +116,8 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
 
 
 def tokenizer_input(config: TokenizeConfig, tokenizer: Any) -> tuple[Catalogue, TokenizerInput]:
-    """The catalogue, and what the tokenizer may see of it: the features, of all items or of a sample, and the training
-    part of the sequences; validation for the figures."""
+    """The catalogue, and what the tokenizer may see of it: the features of all items or of a sample, the training part
+    of the sequences, and the validation split for the reported figures."""
     from bbqrec_cli.data.splits import leave_last_out
     from bbqrec_cli.hdf5 import read_catalogue, read_item_data, read_present
     from bbqrec_cli.tokenizers.assignment.blocks import draw_sample, read_sample

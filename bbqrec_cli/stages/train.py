@@ -1,4 +1,4 @@
-"""train: semantic IDs, features or sequences alone -> a recommender."""
+"""train: semantic IDs, features or only sequences -> a recommender."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class TrainConfig(StageConfig):
     choice: ClassVar[str] = "model"
 
     input: Path = option(
-        Path("tokens.h5"), "Tokens file; for models without semantic IDs any file with sequences.", role="input",
+        Path("tokens.h5"), "Tokens file; for models without semantic IDs, any file with interactions.", role="input",
         positional=True, complete=".h5",
     )  # fmt: skip
     output: Path = option(Path("model.h5"), "Model file to write.", role="output", short="-o", complete=".h5")
     model: str = option("bbqrec", "Model.", complete="models")
-    recipe: str = option("", "Named settings of the model and its options; other options win.", complete="recipes")
+    recipe: str = option("", "Named settings of model and options; other options override them.", complete="recipes")
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
     validate_every: int = option(1, "Epochs between validations.", minimum=1)
-    validation_users: int = option(0, "Validate on about so many users, evenly taken; 0: all.", minimum=0)
-    validation_beam: int = option(20, "Beams while validating.", minimum=10)
-    minutes: float = option(0.0, "Stop training after so many minutes; 0: no limit.", agreed=False, minimum=0)
-    resume: bool = option(False, "Go on from the last checkpoint.", role="runtime")
+    validation_users: int = option(0, "Users to validate on, about, evenly spaced; 0: all.", minimum=0)
+    validation_beam: int = option(20, "Beam width in validation.", minimum=10)
+    minutes: float = option(0.0, "Limit on the training time, in minutes; 0: none.", agreed=False, minimum=0)
+    resume: bool = option(False, "Continue from the last checkpoint.", role="runtime")
     options: dict = option({})
 
 
@@ -86,7 +86,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     catalogue, data = read_item_data(config.input)
     split = leave_last_out(catalogue.sequences, history=settings.get("history", HISTORY))
     if not len(split.validation.users):
-        raise DataError(f"{config.input}: no user has 3 items, so there is nothing to validate on", "bbqrec prepare")
+        raise DataError(f"{config.input}: no user has 3 interactions: nothing to validate on", "bbqrec prepare")
     precision = resolve_precision(config.precision, device)
     resolved = stored(config) | {"precision": precision, "options": stored(chosen)}
     of_run = agreed(config) | {"precision": precision, "options": agreed(chosen)}
@@ -138,7 +138,7 @@ def fit(
 
 
 def validation(held: HeldOut, beam: int, training: RunSettings) -> Callable[[Recommender], dict[str, float]]:
-    """What measures a model on held-out users: Recall and NDCG at 10; several processes share the users."""
+    """A function that measures Recall@10 and NDCG@10 of a model on held-out users, shared among processes."""
     from bbqrec_cli.data.batches import held_out_batches
     from bbqrec_cli.device import autocast
     from bbqrec_cli.evaluation.metrics import aggregate

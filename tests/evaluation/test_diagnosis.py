@@ -185,6 +185,6 @@ def test_the_command(bbqrec, model_file, codes, files, tmp_path):
     assert "lost at 1" in shown.out
     refused = bbqrec("evaluate", files["model"], "-o", tmp_path / "n.h5", "--diagnose")
     assert refused.status == 2
-    assert "generates no semantic IDs" in refused.err
+    assert "does not generate semantic IDs" in refused.err
     plain = bbqrec("evaluate", model_file, "-o", tmp_path / "m.h5", "--force", "--json")
     assert json.loads(plain.out)["diagnosis"] is None
