@@ -190,7 +190,7 @@ def test_what_can_not_be(inputs, changes, error, says, small, fit):
 def test_no_sequences(inputs, small, fit):
     short = dataclasses.replace(inputs, train=Sequences.from_lists([[1], [2], []]))
     for rec in (True, False):
-        with pytest.raises(DataError, match="no user has two training items"):
+        with pytest.raises(DataError, match="no user has 2 training interactions"):
             fit(short, small(rec=rec))
 
 

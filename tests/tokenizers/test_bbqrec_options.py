@@ -179,8 +179,8 @@ def test_warm_start(inputs, small, fit, trained, monkeypatch):
 
 def test_warm_start_of_what_can_not_be(inputs, small, fit, trained):
     path, _ = trained
-    with pytest.raises(UsageError, match="--warm-start is for the signal id"):
+    with pytest.raises(UsageError, match="--warm-start needs the signal id"):
         fit(inputs, small(warm_start=str(path), signals=("text",)))
     fewer = dataclasses.replace(inputs, train=inputs.train.without_last(1))
-    with pytest.raises(DataError, match="may have seen what is held out"):
+    with pytest.raises(DataError, match="may have seen held-out interactions"):
         fit(fewer, small(warm_start=str(path)))

@@ -50,13 +50,13 @@ class BBQRec:
         train = WindowBatches(inputs.train, batch_size=config.batch_size, seed=run.seed)
         if not train.targets:
             raise DataError(
-                "no user has two training items: nothing to learn from", "--method rqvae needs content only"
+                "no user has 2 training interactions: nothing to learn from", "--method rqvae needs content only"
             )
 
         # An item without interactions counts half, so that it can be ranked.
         counts = np.maximum(np.bincount(inputs.train.items, minlength=inputs.items), 0.5)
         if config.warm_start and "id" not in signals:
-            raise UsageError("--warm-start is for the signal id, which is not among the signals", "--signals id,…")
+            raise UsageError("--warm-start needs the signal id, which is not among the signals", "--signals id,…")
         known = warm_vectors(Path(config.warm_start), inputs, config.dim, seed=run.seed) if config.warm_start else None
 
         def make() -> BBQRecQuantizer:
@@ -113,7 +113,7 @@ def choose_signals(config: BBQRecConfig, inputs: TokenizerInput) -> tuple[str, .
             )
     chosen = tuple(s for s in known if s in (config.signals or known) and (s != "id" or config.rec))
     if not chosen:
-        raise DataError("no signal is left: without the sequence-to-item task the ID learns nothing", "--rec")
+        raise DataError("no signal is left: with --no-rec the signal id is left out", "--rec")
     width = len(chosen) * config.dim
     if config.rec and config.sequence_encoder == "sasrec" and width % config.sequence_heads:
         raise UsageError(
