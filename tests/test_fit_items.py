@@ -198,9 +198,9 @@ def test_resumed_is_uninterrupted(tokenize):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--method", "bbqrec"], "those of bbqrec do not"),
-        (["--method", "random"], "those of random do not"),
-        (["--method", "rqkmeans", "--balanced"], "--balanced all codes as many items"),
+        (["--method", "bbqrec"], "alone; bbqrec does not"),
+        (["--method", "random"], "alone; random does not"),
+        (["--method", "rqkmeans", "--balanced"], "which would not keep --balanced"),
     ],
 )
 @pytest.mark.parametrize("items", [6, 1000])
@@ -242,7 +242,7 @@ def test_a_feature_that_nobody_drawn_has(tokenize, features, tmp_path):
     lonely[(set(range(12)) - set(sample("pq", features, 3)) - {NO_TEXT}).pop()] = True
     options = METHODS["pq"] | {"signals": ("text", "image")}
     rare = changed(features, tmp_path / "f.h5", "image", present=lonely)
-    with pytest.raises(DataError, match="none of the 3 items that were drawn has the feature image"):
+    with pytest.raises(DataError, match="none of the 3 drawn items has the feature image"):
         tokenize("pq", features=rare, options=options, fit_items=3)
 
 

@@ -61,4 +61,4 @@ def test_what_stays_in_collisions_is_said(bbqrec, alike, tmp_path, policy):
     )  # fmt: skip
     assert made.status == 0, made.err
     assert json.loads(made.out)["colliding_items"] == 12
-    assert f"12 items still share an ID: --on-collision {policy} found no free one for them" in made.err
+    assert f"12 items still share an ID: --on-collision {policy} found no free ID for them" in made.err

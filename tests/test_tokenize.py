@@ -67,11 +67,11 @@ def test_what_people_see(bbqrec, files, tmp_path):
     ("changes", "says"),
     [
         ({"method": "rqvea"}, "did you mean 'rqvae'"),
-        ({"method": "rqvae", "sequence_layers": None, "gamma": 1}, "--gamma is no option of rqvae, but of bbqrec"),
+        ({"method": "rqvae", "sequence_layers": None, "gamma": 1}, "--gamma is not an option of rqvae, but of bbqrec"),
         ({"on_collision": "sufix"}, "did you mean 'suffix'"),
         ({"negatives": "al"}, "did you mean 'all'"),
         ({"levels": 0}, "--levels is 0; it must be 1 to 8"),
-        ({"warmup_epochs": 4}, "no epoch is left in which the codebooks are learnt"),
+        ({"warmup_epochs": 4}, "no epoch is left to learn the codebooks"),
         ({"dim": 5, "signals": "id", "sequence_heads": 4}, "does not divide 5"),
     ],
 )
@@ -191,7 +191,7 @@ def test_collapse_is_a_loud_warning(bbqrec, flat, tmp_path, options):
     assert "2 codebooks have collapsed: signal" in first
     assert "level 1: 1 of 12 codes in use, perplexity 1.0" in first
     assert "2 of" in last
-    assert "ended collapsed" in last
+    assert "have collapsed" in last
     assert all("--warmup-epochs" in each and "--signals" in each for each in warnings), "what to do"
 
 
@@ -202,7 +202,7 @@ def test_fail_on_collapse(bbqrec, flat, tmp_path):
     error = json.loads(said.err.splitlines()[-1])
     assert (said.status, error["error"], said.out) == (CollapseError.exit_code, "collapse", "")
     assert said.status == 3
-    assert "2 of 4 codebooks ended collapsed: signal text, level 1: 1 of 12 codes" in error["message"]
+    assert "2 of 4 codebooks have collapsed: signal text, level 1: 1 of 12 codes" in error["message"]
     assert "--resume without --fail-on-collapse" in error["hint"]
     assert not output.exists()
     again = bbqrec(*command, "--resume")

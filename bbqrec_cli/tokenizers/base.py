@@ -1,4 +1,4 @@
-"""What every tokenizer gets and gives, and the figures that tell whether its codebooks are in use.
+"""Input and output of every tokenizer, and the figures that show whether its codebooks are in use.
 
 I items, d width of a feature, L levels, M signals, N codes, D width of a code.
 """
@@ -23,12 +23,12 @@ from bbqrec_cli.training.trainer import RunSettings
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TokenizerInput:
-    """features: modality -> (I, d); train: the training part of the sequences and nothing else.
+    """features: modality -> (I, d); train: only the training part of the sequences.
 
-    validation serves the figures that are reported; no gradient, k-means or choice of a checkpoint sees it.
+    validation is for the reported figures; no gradient, k-means or choice of a checkpoint sees it.
 
-    sample (I,): where the tokenizer is fitted on some items of a catalogue, their rows in it, in rising order. Then the
-    features are theirs alone, while item_ids, train and validation speak of the whole catalogue.
+    sample (I,): if the tokenizer is fitted on a sample of a catalogue, the sorted rows of its items. The features are
+    then those of the sample, while item_ids, train and validation are those of the whole catalogue.
     """
 
     item_ids: Sequence[str]
@@ -41,7 +41,7 @@ class TokenizerInput:
 
     @property
     def items(self) -> int:
-        """Those that it is fitted on."""
+        """I, the items that the tokenizer is fitted on."""
         return len(self.item_ids if self.sample is None else self.sample)
 
     @property
@@ -52,9 +52,9 @@ class TokenizerInput:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Tokenized:
-    """codes; one row of figures per epoch; present (I, M) bool: which items have which signal (None: all have all);
-    latents (I, M, D): what was quantised, None where the codes did not come of vectors; encoder: what `restore` needs,
-    None where items that come later can have no codes."""
+    """codes; history: one row of figures per epoch; present (I, M) bool: which items have which signal (None: all have
+    all); latents (I, M, D): the vectors before quantisation, None if there are none; encoder: what `restore` needs,
+    None if the tokenizer cannot encode new items."""
 
     codes: Codes
     history: list[dict[str, Any]]
@@ -65,8 +65,8 @@ class Tokenized:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Encoded:
-    """Codes of n items: codes (n, L, M) uint16; latents (n, M, D), what was quantised; vectors (n, M·D), its
-    quantisation; present (n, M) bool."""
+    """Codes of n items: codes (n, L, M) uint16; latents (n, M, D), the vectors before quantisation; vectors (n, M·D),
+    the quantised ones; present (n, M) bool."""
 
     codes: np.ndarray
     latents: np.ndarray
@@ -75,34 +75,34 @@ class Encoded:
 
 
 Encode = Callable[[Mapping[str, Feature]], Encoded]
-"""From a block of items' features to their codes."""
+"""From the features of a block of items to their codes."""
 
 
 class Tokenizer(Protocol):
-    """A tokenizer is made from its configuration (`options/`) and fitted once.
+    """A tokenizer, made from its configuration (`options/`) and fitted once.
 
-    needs_features: whether it reads features; where it does not, any file with items will do.
+    needs_features: whether it reads features; if not, any file with items will do.
     """
 
     needs_features: bool
 
     def fit(self, inputs: TokenizerInput, run: RunSettings) -> Tokenized:
-        """Learn codebooks and give every item its codes.
+        """Learn codebooks and the codes of every item.
 
         Raises:
-            DataError: the features that the configuration asks for are not there.
+            DataError: features that the configuration names are missing.
         """
 
 
 @runtime_checkable
 class ContentTokenizer(Protocol):
-    """A tokenizer whose codes come of an item's features alone, so that it can give them to items that come later."""
+    """A tokenizer that computes codes from an item's features alone, so that it can encode new items."""
 
     def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
-        """What gives items their codes, from what `fit` left in a tokens file.
+        """The encoding function, restored from what `fit` stored in a tokens file.
 
-        On the items of `fit` it gives the codes of `fit`, to the last bit, before any collision is resolved. A signal
-        that is learnt per item (BBQRec's id) is absent.
+        On the items of `fit` it gives the same codes, to the last bit, before collisions are resolved. A signal that is
+        learnt per item (BBQRec's id) is absent.
         """
 
 
@@ -112,27 +112,27 @@ class SampleTokenizer(ContentTokenizer, Protocol):
     gives all of them codes by `restore`."""
 
     def reads(self, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-        """The features that its codes come of. present: feature -> (I,) bool, of the whole catalogue.
+        """The features that it encodes. present: feature -> (I,) bool, of the whole catalogue.
 
         Raises:
-            DataError: the features that the configuration asks for are not there.
-            UsageError: a configuration with which a sample does not do.
+            DataError: features that the configuration names are missing.
+            UsageError: a configuration that cannot be fitted on a sample.
         """
 
 
 def standardized(feature: Feature, *, block: int = 4096) -> np.ndarray:
-    """(I, d) float32: mean 0, variance 1 per column over the items that have the feature; zeros where it is absent."""
+    """(I, d) float32, standardised by the feature's own mean and scale; zeros where it is absent."""
     return standardize(feature, *mean_and_scale(feature, block=block), block=block)
 
 
 def mean_and_scale(feature: Feature, *, block: int = 4096) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and scale (d,) float64 of the columns, over the items that have the feature."""
+    """Mean and standard deviation (d,) float64 per column, over the items that have the feature."""
     values, rows = feature.values, np.flatnonzero(feature.present)
-    # In blocks, since a float64 copy of 4,096 features of many items would be gigabytes.
+    # In blocks, since a float64 copy of a large feature would take gigabytes.
     parts = [rows[start : start + block] for start in range(0, len(rows), block)]
     mean = np.sum([values[part].sum(0, dtype=np.float64) for part in parts], axis=0) / len(rows)
     deviation = np.sqrt(np.sum([np.square(values[part] - mean).sum(0) for part in parts], axis=0) / len(rows))
-    # A column that never varies says nothing, and must not be blown up to noise.
+    # A constant column carries no information; dividing by its deviation would amplify noise.
     return mean, np.where(deviation > 1e-6 * max(deviation.max(), 1e-12), deviation, np.inf)
 
 
@@ -146,12 +146,12 @@ def standardize(feature: Feature, mean: np.ndarray, scale: np.ndarray, *, block:
 
 
 def usable(present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """The features that some item has. present: feature -> (I,) bool."""
+    """The features that at least one item has. present: feature -> (I,) bool."""
     return tuple(name for name, having in present.items() if having.any())
 
 
 def code_figures(codes: np.ndarray, modalities: tuple[str, ...], present: np.ndarray | None = None) -> dict[str, float]:
-    """Usage and perplexity per signal and level, over the items that have the signal; the items that share a whole ID.
+    """Usage and perplexity per signal and level, over the items that have the signal, and the colliding items.
 
     codes (I, L, M), present (I, M) bool -> {'usage/text/1', 'perplexity/text/1', …, 'colliding_items'}.
     """
@@ -169,11 +169,12 @@ COLLAPSE_HINT = "more --warmup-epochs, a smaller --codebook-size or other --sign
 
 
 def collapsed(figures: Mapping[str, Any], codebook_size: int, items: Mapping[str, int]) -> dict[str, str]:
-    """The codebooks whose perplexity fell below a tenth of what it could be: 'text/1' -> a sentence.
+    """The codebooks whose perplexity is below a tenth of its maximum: 'text/1' -> a sentence.
 
     Args:
-        figures: as from `code_figures`; others are passed over.
-        items: signal -> the items that have it.
+        figures: of `code_figures`; others are ignored.
+        codebook_size: N.
+        items: signal -> number of items that have it.
     """
     found = {}
     for key, value in figures.items():
@@ -186,19 +187,19 @@ def collapsed(figures: Mapping[str, Any], codebook_size: int, items: Mapping[str
 
 
 def check_collapse(made: Tokenized, figures: Mapping[str, Any], *, fail: bool, progress: Progress) -> None:
-    """Warn of codebooks that ended collapsed; an index that somebody else made is not judged. figures: `code_figures`.
+    """Warn of collapsed codebooks; published indices are not checked. figures: of `code_figures`.
 
     Raises:
-        CollapseError: there are some, and `fail` says that this is an error.
+        CollapseError: a codebook collapsed and `fail` is set.
     """
     if not made.history:
         return
     codes = made.codes
     having = [len(codes.codes)] * len(codes.modalities) if made.present is None else made.present.sum(0).tolist()
     trouble = list(collapsed(figures, codes.codebook_size, dict(zip(codes.modalities, having, strict=True))).values())
-    what = f"{len(trouble)} of {len(codes.modalities) * codes.levels} codebooks ended collapsed: {'; '.join(trouble)}"
+    what = f"{len(trouble)} of {len(codes.modalities) * codes.levels} codebooks have collapsed: {'; '.join(trouble)}"
     if trouble and fail:
-        again = "--resume without --fail-on-collapse writes the file all the same"
+        again = "--resume without --fail-on-collapse writes the file anyway"
         raise CollapseError(what, f"{COLLAPSE_HINT}; {again}")
     if trouble:
-        progress.warn(f"{what}. Items are hard to tell apart by such codes. Try {COLLAPSE_HINT}.")
+        progress.warn(f"{what}. Such codes hardly tell items apart. Try {COLLAPSE_HINT}.")

@@ -1,6 +1,6 @@
-"""Content features side by side, as the tokenizers that know no behaviour see them.
+"""Concatenated content features: the input of tokenizers that do not use interactions.
 
-I items, d features of all modalities together, D width of a code.
+I items, d width of all features together, D width of a code.
 """
 
 from __future__ import annotations
@@ -17,20 +17,19 @@ from bbqrec_cli.records import Feature
 from bbqrec_cli.tokenizers.base import TokenizerInput, standardized, usable
 
 SIGNAL = "content"
-"""The name of their one signal."""
+"""The name of their only signal."""
 
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """Modalities side by side: values (I, d), standardised, zeros where absent; features: those that they are, in this
-    order."""
+    """Concatenated features: values (I, d), standardised, zeros where absent; features: the parts, in this order."""
 
     values: np.ndarray
     features: Mapping[str, Feature]
 
     @property
     def present(self) -> np.ndarray:
-        """(I, d) bool: what is real."""
+        """(I, d) bool: whether the value's feature is present."""
         each = self.features.values()
         return np.concatenate([np.broadcast_to(f.present[:, None], f.values.shape) for f in each], axis=1)
 
@@ -41,18 +40,18 @@ class Content:
 
 
 def side_by_side(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """(n, d) of arrays (n, …) that come to d columns; a single one as it is, since a copy of a large one is dear."""
+    """Concatenate arrays (n, …) to (n, d); a single one is returned as it is, since a copy may be large."""
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def content_names(config: Any, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """The features that `config.signals` names; the text, or what there is, if it names none.
+    """The features that `config.signals` names; by default the text, or all features if there is no text.
 
     Args:
         present: feature -> (I,) bool.
 
     Raises:
-        DataError: one that was asked for is not in the file or no item has it; there is none at all.
+        DataError: a named feature is not in the file or no item has it; there are no features.
     """
     there = usable(present)
     names = config.signals or (("text",) if "text" in there else there)
@@ -63,12 +62,12 @@ def content_names(config: Any, present: Mapping[str, np.ndarray]) -> tuple[str, 
             hint = f"{config.name} quantises content, not ids" if name == "id" else "bbqrec embed, or other --signals"
             raise DataError(f"--signals names {name!r}; {what}", hint)
     if not names:
-        raise DataError(f"the features file holds no features, and {config.name} quantises content", "bbqrec embed")
+        raise DataError(f"the features file holds no features, which {config.name} quantises", "bbqrec embed")
     return tuple(names)
 
 
 def choose_content(config: Any, inputs: TokenizerInput) -> Content:
-    """The features of `content_names` side by side.
+    """The features of `content_names`, concatenated.
 
     Raises: as `content_names`.
     """
@@ -78,12 +77,12 @@ def choose_content(config: Any, inputs: TokenizerInput) -> Content:
 
 
 def principal_directions(content: Content, dim: int) -> np.ndarray | None:
-    """(d, D) float32: the `dim` principal directions of the content, which has mean 0 already; None for 0.
+    """(d, D) float32: the first `dim` principal directions of the content, whose mean is 0 already; None for dim = 0.
 
-    The sign of a direction is that of its largest component.
+    Signs are chosen so that each direction's largest component is positive.
 
     Raises:
-        UsageError: more directions are asked for than there are.
+        UsageError: `dim` is larger than d.
     """
     values = content.values
     if not dim:
@@ -100,5 +99,5 @@ def principal_directions(content: Content, dim: int) -> np.ndarray | None:
 
 
 def project(values: np.ndarray, axes: np.ndarray | None) -> np.ndarray:
-    """(I, D) of values (I, d) and axes (d, D), or the values as they are. What is zero stays so."""
+    """Values (I, d) projected on axes (d, D): (I, D); without axes, the values. Zero rows stay zero."""
     return values if axes is None else np.ascontiguousarray(values @ axes)

@@ -1,4 +1,4 @@
-"""The tokenizers: name -> options (`options/`) and method (`methods/`), imported only when asked for."""
+"""The tokenizers: name -> options (`options/`) and method (`methods/`), imported only when used."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ REMOVED = {
     "reconstruction": 1.0, "learn_tau": False, "codebook_learning": "gradient", "ema_decay": 0.99,
     "estimator": "straight-through", "kmeans_sample": 256,
 }  # fmt: skip
-"""Options that tokenizers had once, with the value that is what tokenizers without the option do."""
+"""Options of older tokenizers, with the value at which today's tokenizers do the same."""
 
 
 def current_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The method's options of an older tokens file in today's words: what gives new items their codes needs no others.
+    """The method's options in an older tokens file, translated for today's tokenizers.
 
-    How codes were learnt once (REMOVED) does not matter for that.
+    Options of REMOVED concern how codes were learnt and do not matter when new items are encoded.
     """
     kept = {name: value for name, value in options.items() if name not in REMOVED}
     floor, unit = kept.pop("club_floor", True), kept.pop("unit_signals", True)

@@ -1,4 +1,4 @@
-"""Training a tokenizer's network: θ's own optimiser, figures per epoch, and a word when a codebook collapses."""
+"""Training a tokenizer's network: θ's own optimiser, figures per epoch, and a warning when a codebook collapses."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from bbqrec_cli.training.trainer import Losses, Row, RunSettings, Task, train
 
 WARMUP_STEPS = 100
 LARGEST_GRADIENT = 10.0
-"""Norm at which gradients are cut: the reconstruction is a sum over features, so it is far above the usual 1."""
+"""Norm to which gradients are clipped; above the usual 1, since the reconstruction is a sum over features."""
 THETA = "clubs."
 
 
 class TokenizerNetwork(nn.Module, ABC):
-    """What is trained. Parameters whose names begin with 'clubs.' are θ and have their own optimiser."""
+    """A network to train. Parameters whose names begin with 'clubs.' are θ and have their own optimiser."""
 
     @abstractmethod
     def loss(self, batch: Any, world: World = ALONE, encoded: Any = None) -> dict[str, torch.Tensor]:
-        """{'loss', …}: this process's share of what is minimised, and of its parts for the figures; scalars.
+        """{'loss', …}: this process's share of the loss, and of its parts for the figures; scalars.
 
-        encoded: what `encoded` gave for the batch, if it was asked.
+        encoded: the result of `encoded` for the batch, if it was called.
         """
 
     def encoded(self, batch: Any) -> Any:
-        """What θ's step and the losses share of a batch, computed once; None where they share nothing."""
+        """What θ's step and the losses both need of a batch, computed once; None: nothing."""
         return None
 
     def likelihood(self, batch: Any, encoded: Any = None) -> torch.Tensor | None:
-        """What θ's optimiser minimises before each main step, a scalar; None where the batch says nothing of θ."""
+        """The scalar that θ's optimiser minimises before each main step; None: no step of θ on this batch."""
         return None
 
 
@@ -87,15 +87,15 @@ class TokenizerTask(Task):
         yield "main", parts
 
     def before_epoch(self, epoch: int) -> None:
-        """k-means, when the time has come."""
+        """See `fit_tokenizer`: start."""
         self._before_epoch(self.module, epoch)
 
     def report(self, epoch: int) -> Row:
-        """Usage, perplexity, collisions and whatever else the method measures."""
+        """Usage, perplexity, collisions and the method's other figures."""
         return self._report(self.module, epoch)
 
     def log_epoch(self, row: Row, before: Sequence[Row], left: str, progress: Progress) -> None:
-        """The epoch's line, and a warning when a codebook has collapsed: once per codebook, not once per epoch."""
+        """Log the epoch, and warn once per codebook that has collapsed."""
         progress.log(epoch_line(row, self.epochs) + left)
         told = {book for each in before for book in self._find_collapsed(each)}
         new = [sentence for book, sentence in self._find_collapsed(row).items() if book not in told]
@@ -120,16 +120,16 @@ def fit_tokenizer(
     """Train a tokenizer's network; the last epoch is kept.
 
     Args:
-        make: builds it (called after seeding).
-        start: called before each epoch (k-means when the time has come).
+        make: builds the network; called after seeding.
+        batches: the training batches.
+        start: called before each epoch, with its number: k-means after the warm-up.
         report: figures after each epoch.
-        troubles: the collapsed codebooks in those figures, with a sentence each.
+        find_collapsed: the collapsed codebooks in those figures: codebook -> a sentence.
 
     Returns:
         the trained network and one row of figures per epoch.
 
-    Raises:
-        as `trainer.train`.
+    Raises: as `trainer.train`.
     """
     seed_torch(run.seed, "tokenizer")
     network = make()
@@ -140,17 +140,17 @@ def fit_tokenizer(
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> list[nn.Module]:
-    """Two linear layers."""
+    """Two linear layers with a GELU between them."""
     return [nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs)]
 
 
 def warmup_steps(total: int) -> int:
-    """Steps of rising rate in a run of so many: 100, or a tenth of a short run."""
+    """Steps in which the learning rate rises, of `total`: 100, or a tenth of a short run."""
     return min(WARMUP_STEPS, max(1, total // 10))
 
 
 def epoch_line(row: Row, epochs: int) -> str:
-    """An epoch in a line: the losses, codes in use and perplexity per signal, collisions, validation recall."""
+    """One line per epoch: losses, codes in use and perplexity per signal, collisions, validation recall."""
     text = f"epoch {row['epoch']}/{epochs}"
     names = ("loss", "reconstruction", "quantisation", "recommendation", "information", "collaboration", "diversity")
     text += "".join(f"  {name} {row[name]:.4g}" for name in names if name in row)

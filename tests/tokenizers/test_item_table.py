@@ -50,15 +50,15 @@ def test_held_out_items_may_differ(catalogue, tmp_path):
 
 def test_what_can_not_serve(catalogue, tmp_path):
     bare = model_of(catalogue, tmp_path / "bare.h5", other=TABLE)
-    with pytest.raises(DataError, match="sasrec has no vector for each item"):
+    with pytest.raises(DataError, match="sasrec has no item vectors"):
         read_item_table(bare, catalogue.item_ids, training(catalogue))
     short = model_of(catalogue, tmp_path / "short.h5", **{"table.weight": TABLE[:5]})
-    with pytest.raises(DataError, match="has no vector for each item"):
+    with pytest.raises(DataError, match="has no item vectors"):
         read_item_table(short, catalogue.item_ids, training(catalogue))
     path = model_of(catalogue, tmp_path / "m.h5", **{"table.weight": TABLE})
     with pytest.raises(DataError, match="does not know 1 of the items, 'new' first"):
         read_item_table(path, [*catalogue.item_ids, "new"], training(catalogue))
-    with pytest.raises(DataError, match="may have seen what is held out"):
+    with pytest.raises(DataError, match="may have seen held-out interactions"):
         read_item_table(path, catalogue.item_ids, catalogue.sequences)
 
 

@@ -79,7 +79,7 @@ def test_parts_that_are_not_alike(inputs, cls, levels, size):
 
 
 def test_parts_may_not_be_empty(inputs):
-    with pytest.raises(UsageError, match="--levels is 3, and the vectors have 2 columns"):
+    with pytest.raises(UsageError, match="--levels is 3, but the vectors have only 2 columns"):
         fit(config(dim=2), inputs)
 
 

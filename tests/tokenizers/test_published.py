@@ -43,7 +43,7 @@ def test_reads_any_length_and_letters(tmp_path):
         ({"a": []}, r"item 'a' has \[\]"),
         ({"a": "<a_1>"}, "item 'a' has '<a_1>'"),
         ({"a": {"b": 1}}, "item 'a' has"),
-        ('{"a": ["<a_1>"], "a": ["<a_2>"]}', "item 'a' is there twice"),
+        ('{"a": ["<a_1>"], "a": ["<a_2>"]}', "item 'a' appears twice"),
     ],
 )
 def test_malformed_entries_are_named(tmp_path, content, said):
@@ -62,7 +62,7 @@ MINIONEREC = {
 def test_minionerec_numbers_items_that_share_an_id(tmp_path):
     found = load_index(index(tmp_path, MINIONEREC))
     assert found.codes[:, :, 0].tolist() == [[60, 159, 203, 0], [204, 229, 36, 1], [204, 229, 36, 2], [60, 219, 174, 0]]
-    assert "2 items have one token more" in found.note
+    assert "2 items have one more token" in found.note
     assert found.letters == ("a", "b", "c", "d")
     plain = {item: tokens[:3] for item, tokens in MINIONEREC.items()}
     assert load_index(index(tmp_path, plain)).note == ""
@@ -165,7 +165,7 @@ def test_ids_from_0_are_seen_checked_and_said():
 
 
 def test_two_readings_are_none():
-    with pytest.raises(DataError, match="can not be told"):
+    with pytest.raises(DataError, match="cannot be told"):
         aligned(["0", "1", "2"], ["1", "2"])
 
 

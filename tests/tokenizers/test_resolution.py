@@ -252,7 +252,7 @@ def with_books(values: np.ndarray) -> Tokenized:
 
 def test_no_suffix_is_added_to_old_ids():
     grown = with_books(np.concatenate([CODES[:3], CODES[:1]]))
-    with pytest.raises(UsageError, match="these have no level that counts"):
+    with pytest.raises(UsageError, match="the old IDs have no suffix level"):
         resolve_collisions(grown, "suffix", frozen=3)
     fine = with_books(CODES[:3])
     assert resolve_collisions(fine, "suffix", frozen=2) is fine.codes, "nothing collides, nothing is needed"

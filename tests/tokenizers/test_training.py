@@ -16,8 +16,8 @@ from bbqrec_cli.tokenizers.training import (
     LARGEST_GRADIENT,
     TokenizerNetwork,
     TokenizerTask,
-    fit_tokenizer,
     epoch_line,
+    fit_tokenizer,
     warmup_steps,
 )
 from bbqrec_cli.training import trainer

@@ -1,6 +1,6 @@
-"""Codes of a catalogue, a block of items at a time: memory need not hold the features of them all.
+"""Codes of a catalogue, block by block, so that memory need not hold the features of all items.
 
-I items of a catalogue, n of some of them, L levels, M signals, D width of a code.
+I items of the catalogue, n items of a part of it, L levels, M signals, D width of a code.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from bbqrec_cli.seeds import numpy_generator
 from bbqrec_cli.tokenizers.base import Encode, SampleTokenizer, Tokenized
 
 BLOCK = 8192
-"""Items that are read and encoded at once."""
+"""Items read and encoded at once."""
 
 
 def draw_sample(
     tokenizer: Any, method: str, present: Mapping[str, np.ndarray], items: int, *, seed: int
 ) -> np.ndarray | None:
-    """Rows (n,) int64, rising, of the items that a tokenizer is fitted on, drawn from those with content; None: all.
+    """Sorted rows (n,) int64 of the items to fit a tokenizer on, drawn from those with content; None: all.
 
     Args:
         method: its name, for the message.
         present: feature -> (I,) bool.
-        items: how many are wanted.
+        items: number of items to draw.
 
     Raises:
         UsageError: a tokenizer that needs all items.
-        DataError: the features that it reads are not there, or none of the items drawn has one of them.
+        DataError: a feature that it reads is missing, or no drawn item has it.
     """
     if not isinstance(tokenizer, SampleTokenizer):
         raise UsageError(
-            f"--fit-items is for a method whose codes come of an item's features alone, and those of {method} do not",
+            f"--fit-items needs a method that computes codes from an item's features alone; {method} does not",
             "leave it out, or --method rqvae, rqkmeans, pq or opq",
         )
     names = tokenizer.reads(present)
@@ -49,13 +49,13 @@ def draw_sample(
     rows = np.sort(numpy_generator(seed, "fit items").choice(having, items, replace=False, shuffle=False))
     for name in names:
         if not present[name][rows].any():
-            raise DataError(f"none of the {items:,} items that were drawn has the feature {name}", "more --fit-items")
+            raise DataError(f"none of the {items:,} drawn items has the feature {name}", "more --fit-items")
     return rows
 
 
 def read_sample(path: Path, names: Sequence[str], rows: np.ndarray, items: int) -> dict[str, Feature]:
-    """The features of some rows (n,), rising, of a features file of so many items. All others are looked at as well, so
-    that what is wrong with one of them is known before a tokenizer is fitted.
+    """The features of the sorted rows (n,) of a features file with `items` items. The others are checked as well, so
+    that errors in them are reported before a tokenizer is fitted.
 
     Raises: as `read_feature_rows`.
     """
@@ -72,7 +72,7 @@ def read_sample(path: Path, names: Sequence[str], rows: np.ndarray, items: int) 
 
 
 def feature_blocks(path: Path, names: Sequence[str], rows: np.ndarray) -> Iterator[dict[str, Feature]]:
-    """The features of some rows (n,), rising, of a features file; parts of it that hold none of them are not read.
+    """The features of the sorted rows (n,) of a features file, in blocks; blocks without any of them are not read.
 
     Raises: as `read_feature_rows`.
     """
@@ -88,11 +88,11 @@ def feature_blocks(path: Path, names: Sequence[str], rows: np.ndarray) -> Iterat
 def encode_catalogue(
     made: Tokenized, encode: Encode, path: Path, items: int, *, latents: bool, progress: Progress = SILENT
 ) -> Tokenized:
-    """Codes of all items of the features file `path` from a tokenizer that was fitted on a sample of them.
+    """Codes of all items of the features file `path`, from a tokenizer that was fitted on a sample of them.
 
     Args:
-        made: what the fit gave.
-        encode: what gives items their codes.
+        made: the result of the fit.
+        encode: the tokenizer's encoding.
         latents: as for `encode_blocks`.
     """
     assert made.encoder is not None  # `draw_sample` saw to it
@@ -102,7 +102,7 @@ def encode_catalogue(
 
 
 def _inside(rows: np.ndarray, start: int) -> slice:
-    """The places in rows (n,), rising, of those of the block that begins with row `start`."""
+    """The positions in sorted rows (n,) of those in the block that begins at row `start`."""
     return slice(*np.searchsorted(rows, (start, start + BLOCK)))
 
 
@@ -110,14 +110,15 @@ def encode_blocks(
     codes: Codes, encode: Encode, blocks: Iterable[Mapping[str, Feature]], *, keep: int, items: int,
     latents: bool, progress: Progress = SILENT,
 ) -> Tokenized:  # fmt: skip
-    """Codes of `items` items, before any collision is resolved: the first `keep` of `codes`, then what `encode` gives.
+    """Codes of `items` items before collisions are resolved: the first `keep` of `codes`, then those of `encode`.
 
-    A level that counts (suffix) starts at 0. Nothing is held twice: what is made is written where it stays.
+    A suffix level starts at 0. Arrays are filled in place, so that nothing is held twice.
 
     Args:
-        codes: of the tokenizer that `encode` is of.
-        blocks: the features of the others, some items at a time.
-        latents: whether a policy will need the latents (n, M, D) of the others; without it they are None.
+        codes: codes of the tokenizer.
+        encode: its encoding.
+        blocks: the features of the items from `keep` on, block by block.
+        latents: whether to return the latents (items - keep, M, D), which some collision policies need.
     """
 
     def room(values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What to do with items that share a whole semantic ID. I items, L levels, M signals, N codes, D width."""
+"""Policies for items that share a whole semantic ID. I items, L levels, M signals, N codes, D width of a code."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from bbqrec_cli.tokenizers.quantization.sinkhorn import assign_by_share
 LARGEST_GROUP = 1 << 16
 """Codes are 16 bits wide."""
 MOVING_POLICIES = ("nearest", "sinkhorn")
-"""The policies that move items by their latents."""
+"""The policies that move items, for which they need latents."""
 ROUNDS = 20
-"""Of `sinkhorn`, at most; two or three are the rule."""
+"""Rounds of `sinkhorn`, at most; usually there are two or three."""
 
 
 def resolve_collisions(made: Tokenized, policy: str, *, frozen: int = 0) -> Codes:
-    """The codes that are written. No policy ever makes more collisions.
+    """The final codes. No policy increases the number of collisions.
 
     `nearest`: see `nearest_free`. `sinkhorn`: see `sinkhorn_free`. `suffix` (TIGER): see `with_suffix`.
 
-    `share`: as they are; ranking keeps such items apart in the order of their rows.
+    `share`: codes stay; ranking orders such items by their rows.
 
     Args:
-        made: latents are those of the items that may move, the rows from `frozen` on; None will do
-            where the policy is none of `MOVING_POLICIES`.
+        made: its latents are those of the items that may move, the rows from `frozen` on; they may be None if the
+            policy is none of `MOVING_POLICIES`.
         policy: one of the above.
-        frozen: the first so many items keep their IDs, whoever shares them.
+        frozen: number of first items that keep their IDs in any case.
 
     Raises:
-        UsageError: more items share an ID than a code can count; a level would be added to IDs that are frozen.
+        UsageError: more items share an ID than a code can count; a level would be added to frozen IDs.
     """
     if policy == "share" or not (count_colliding_items(made.codes.codes) or (frozen and policy == "suffix")):
         return made.codes
@@ -50,18 +50,18 @@ def resolve_collisions(made: Tokenized, policy: str, *, frozen: int = 0) -> Code
 
 
 def with_suffix(codes: Codes, frozen: int) -> Codes:
-    """One more level counts the items of each group from 0 in the order of their rows; its other signals hold 0.
+    """Add a level that counts the items of each group from 0, in the order of their rows; its other signals hold 0.
 
-    No level is added where nothing collides. Codebooks and item vectors stay as they are. With `frozen` items the level
-    is there already (it has no codebook), and the others are counted on from the highest number of their group.
+    No level is added if nothing collides. Codebooks and item vectors do not change. With `frozen` items the level may
+    exist already (without a codebook); the other items then continue from the highest number of their group.
     """
     there = codes.codebooks is not None and codes.levels > codes.codebooks.shape[1]
     plain = codes.codes[:, : codes.levels - there]
     token, sharing = group_codes(plain)
     if frozen and not there and (sharing[token] > 1)[frozen:].any():
         raise UsageError(
-            "--on-collision suffix: new items share IDs, but nothing collided when the old ones got theirs, so these "
-            "have no level that counts; adding one would change them all",
+            "--on-collision suffix: new items share IDs, but no old items did, so the old IDs have no suffix level; "
+            "adding one would change all of them",
             "--on-collision nearest",
         )
     if sharing.max(initial=0) > LARGEST_GROUP:
@@ -71,7 +71,7 @@ def with_suffix(codes: Codes, frozen: int) -> Codes:
         )
     if frozen and not there:
         return codes
-    # The order of the rows is that of age: whoever comes later gets a higher number, so old numbers stay.
+    # New items have later rows and get higher numbers, so old numbers stay.
     order = np.argsort(token, kind="stable")
     first = np.cumsum(sharing) - sharing
     place = np.empty(len(token), dtype=np.uint16)
@@ -83,9 +83,9 @@ def with_suffix(codes: Codes, frozen: int) -> Codes:
 
 
 class MovableIDs:
-    """The IDs while they are moved about: who has which, and what a move costs.
+    """The IDs of all items while a policy moves some: which IDs are in use, and what a move costs.
 
-    A move changes one signal's code of the last level. Its cost is what it adds to the squared distance between the
+    A move changes one signal's code at the last level. Its cost is the increase in the squared distance between the
     residual and its code (eq. 5). `vectors` follow the codes.
     """
 
@@ -100,29 +100,29 @@ class MovableIDs:
         self.owners = Counter(map(bytes, self.values))
 
     def costs(self, row: int) -> np.ndarray:
-        """(M, N), see `last_level_costs`."""
+        """Costs of an item's moves, (M, N); see `last_level_costs`."""
         return last_level_costs(
             self.latents[row - self.frozen], self.values[row, : self.level + 1], self.books, self.present[row]
         )
 
     def changed(self, row: int, signal: int, code: int) -> np.ndarray:
-        """The ID (L, M) that a move would give an item."""
+        """The item's ID (L, M) after a move."""
         wanted = self.values[row].copy()
         wanted[self.level, signal] = code
         return wanted
 
     def free(self, row: int, signal: int, code: int) -> bool:
-        """Whether nobody has the ID that a move would give an item."""
+        """Whether no item has the ID that the item would have after a move."""
         return not self.owners[self.changed(row, signal, code).tobytes()]
 
     def move(self, row: int, signal: int, code: int) -> None:
-        """Give an item another ID."""
+        """Move an item to another ID."""
         self.owners[self.values[row].tobytes()] -= 1
         self.values[row] = self.changed(row, signal, code)
         self.owners[self.values[row].tobytes()] += 1
         if self.vectors is not None:
             own, chosen = self.books[min(signal, len(self.books) - 1)], self.values[row, : self.level + 1, signal]
-            # Summed anew, so that they are the codes' sums to the last bit (eq. 7).
+            # Recomputed, so that they equal the codes' sums to the last bit (eq. 7).
             parts = self.vectors[row].reshape(self.values.shape[2], -1)
             parts[signal] = own[np.arange(self.level + 1), chosen].sum(0)
 
@@ -132,8 +132,8 @@ class MovableIDs:
 
 
 def nearest_free(ids: MovableIDs) -> None:
-    """Of items that share an ID, the first in the order of the rows keeps it; each other one makes the cheapest move to
-    an ID that is free. An item for which none is free keeps what it has."""
+    """Of items that share an ID, the one with the lowest row keeps it; each other one makes the cheapest move to a free
+    ID. An item without a free ID keeps its own."""
     later = [rows[1:] for rows in ids.groups()]
     for row in np.sort(np.concatenate([*later, np.empty(0, dtype=np.int64)])):
         if row < ids.frozen:
@@ -147,12 +147,12 @@ def nearest_free(ids: MovableIDs) -> None:
 
 
 def sinkhorn_free(ids: MovableIDs) -> None:
-    """The items that share an ID are given the last level's codes anew, all of a group at once, by Sinkhorn–Knopp with
-    uniform marginals on the codes that are free (`assign_by_share`), as LC-Rec and LETTER do it for one signal.
+    """Reassign the last level's codes of all items that share an ID at once, by Sinkhorn–Knopp with uniform marginals
+    on the free codes (`assign_by_share`), as LC-Rec and LETTER do for one signal.
 
-    Of several signals a group changes one a round: that which tells most of its items apart, and of those the one that
-    costs least. An item for which no code is free keeps its ID, for the next round to try another signal. Rounds end
-    when no ID is shared or nothing moves.
+    With several signals, a group changes one signal per round: the one that tells most of its items apart, and among
+    these the cheapest. An item without a free code keeps its ID; the next round may try another signal. Rounds end when
+    no ID is shared or no item moves.
     """
     for _ in range(ROUNDS):
         moved = [_move_group(ids, rows) for rows in ids.groups()]
@@ -161,7 +161,7 @@ def sinkhorn_free(ids: MovableIDs) -> None:
 
 
 def _move_group(ids: MovableIDs, rows: np.ndarray) -> bool:
-    """One group's turn; whether an item moved."""
+    """Move the items of one group; returns whether any moved."""
     costs = {int(row): ids.costs(row) for row in rows if row >= ids.frozen}
     best: tuple[tuple[int, float], int, dict[int, int]] | None = None  # (rank, signal, row -> code)
     for signal in range(ids.values.shape[2]):
@@ -187,7 +187,7 @@ def _move_group(ids: MovableIDs, rows: np.ndarray) -> bool:
 
 
 def last_level_costs(latent: np.ndarray, codes: np.ndarray, books: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """(M, N): what each code of the last level would add to the squared error, inf for a signal that is not there.
+    """(M, N): the increase in squared error for each code of the last level; inf for an absent signal.
 
     latent (M, D), codes (L, M), books (1 or M, L, N, D), present (M,) bool.
     """
@@ -201,6 +201,6 @@ def last_level_costs(latent: np.ndarray, codes: np.ndarray, books: np.ndarray, p
 
 
 def warn_of_shared(left: int, policy: str, progress: Progress) -> None:
-    """A warning where a policy that tells items apart did not tell them all. left: items that share an ID."""
+    """Warn if a policy that resolves collisions left some. left: items that share an ID."""
     if left and policy != "share":
-        progress.warn(f"{left:,} items still share an ID: --on-collision {policy} found no free one for them")
+        progress.warn(f"{left:,} items still share an ID: --on-collision {policy} found no free ID for them")

@@ -1,4 +1,4 @@
-"""How items get their codes, all of them or new ones: options and result. No torch here: `--help` reads this."""
+"""Assigning codes to all items or to new ones: options and result. No torch here: `--help` reads this."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ON_COLLISION = ("nearest", "sinkhorn", "suffix", "share")
 
 @dataclass(frozen=True, kw_only=True)
 class AssignmentConfig(StageConfig):
-    """What both ways of giving items codes take."""
+    """Options of `tokenize`, with or without --append."""
 
     features: Path = option(
         Path("features.h5"), "Features file; for published and random any file with items.", role="input",
@@ -22,27 +22,27 @@ class AssignmentConfig(StageConfig):
     )  # fmt: skip
     on_collision: str = option(
         "nearest",
-        "Items with equal IDs move to free ones, one after the other (nearest) or all at once (sinkhorn), get one more "
-        "level (suffix), or share.",
+        "Items with equal IDs move to free ones, one by one (nearest) or all at once (sinkhorn); get one more level "
+        "(suffix); or keep them (share).",
         agreed=False, paper="share", choices=ON_COLLISION,
     )  # fmt: skip
     id_signal: str = option(
         "neighbours",
-        "ID signal of items without interactions, new ones too: the mean of similar items that have some (neighbours), "
-        "or absent.",
+        "ID signal of items without training interactions, new ones too: the mean over similar items that have some "
+        "(neighbours), or absent.",
         agreed=False, paper="absent", choices=("neighbours", "absent"),
     )  # fmt: skip
-    neighbours: int = option(50, "Similar items of that mean.", agreed=False, minimum=1)
+    neighbours: int = option(50, "Similar items in the mean of --id-signal neighbours.", agreed=False, minimum=1)
 
     @property
     def id_neighbours(self) -> int:
-        """Of how many items with interactions the ID signal of another one is the mean; 0: it is absent."""
+        """Number of similar items whose mean is the ID signal of an item without interactions; 0: it is absent."""
         return self.neighbours if self.id_signal == "neighbours" else 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class AssignmentResult:
-    """What `bbqrec tokenize --json` prints, and the last epoch's figures."""
+    """What `bbqrec tokenize --json` prints, with the figures of the last epoch."""
 
     output: Path
     method: str

@@ -1,4 +1,4 @@
-"""Codes from what a tokens file holds: the pieces of `ContentTokenizer.restore`.
+"""Encoding with what a tokens file holds: the pieces of `ContentTokenizer.restore`.
 
 n items, L levels, M signals, N codes, D width of a code, d width of a feature.
 """
@@ -20,13 +20,13 @@ from bbqrec_cli.tokenizers.quantization.residual import ResidualQuantizer
 def item_encoder(
     features: Mapping[str, Feature], names: Sequence[str], modules: Mapping[str, nn.Module], *, scaled: bool = True
 ) -> ItemEncoder:
-    """What `restore` will need.
+    """The encoder that `restore` needs.
 
     Args:
-        features: those that the tokenizer was fitted on.
-        names: the ones among them that it reads of an item.
-        modules: name -> network; its parameters and buffers are kept as 'name.parameter'.
-        scaled: keep each feature's mean and scale as well, as 'feature.mean' and 'feature.scale' (`scale_feature`).
+        features: the features that the tokenizer was fitted on.
+        names: those among them that it encodes.
+        modules: name -> network; its parameters and buffers are stored as 'name.parameter'.
+        scaled: also store each feature's mean and scale, as 'feature.mean' and 'feature.scale' (`scale_feature`).
     """
     weights: dict[str, np.ndarray] = {}
     for name in names if scaled else ():
@@ -38,20 +38,20 @@ def item_encoder(
 
 
 def describe_input(feature: Feature) -> dict[str, str | bool | int]:
-    """What two files must agree on, so that one's encoder may read the other's feature."""
+    """The properties of a feature that must be equal in the fit's file and in one to encode."""
     return {"encoder": feature.encoder, "normalized": feature.normalized, "width": feature.values.shape[1]}
 
 
 def scale_feature(feature: Feature, name: str, encoder: ItemEncoder) -> np.ndarray:
-    """(n, d) float32, standardised as when the tokenizer was fitted; zeros where the feature is absent."""
+    """(n, d) float32, standardised with the mean and scale of the fit; zeros where the feature is absent."""
     return standardize(feature, encoder.weights[f"{name}.mean"], encoder.weights[f"{name}.scale"])
 
 
 def load_weights(module: nn.Module, name: str, encoder: ItemEncoder) -> None:
-    """The parameters that `item_encoder` kept of the module `name`; it is in eval mode afterwards.
+    """Load the parameters that `item_encoder` stored for the module `name`, and put it in eval mode.
 
     Raises:
-        DataError: they are not its parameters.
+        DataError: they do not fit the module.
     """
     prefix = f"{name}."
     kept = {key.removeprefix(prefix): value for key, value in encoder.weights.items() if key.startswith(prefix)}
@@ -59,8 +59,8 @@ def load_weights(module: nn.Module, name: str, encoder: ItemEncoder) -> None:
         module.load_state_dict({key: torch.from_numpy(np.asarray(value)) for key, value in kept.items()})
     except RuntimeError as error:
         raise DataError(
-            f"the encoder that the tokens file keeps does not fit its configuration: {error}",
-            "run `bbqrec tokenize` again; every item gets new codes by that",
+            f"the tokens file's encoder does not fit its configuration: {error}",
+            "run `bbqrec tokenize` again; all items then get new codes",
         ) from error
     module.eval()
 

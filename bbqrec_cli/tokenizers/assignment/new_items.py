@@ -1,6 +1,6 @@
-"""Codes for items without interactions: those that come later, with every old code as it is, and those of the fit.
+"""Codes for items without interactions: new items, while old codes stay, and cold items of the fit.
 
-n new items, I old ones, L levels, M signals, N codes, D width of a code.
+n new items, I old ones, L levels, M signals, N codes, S content signals, D width of a code.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from bbqrec_cli.tokenizers.assignment.encoding import quantised, residual_quanti
 from bbqrec_cli.tokenizers.base import Encode, Encoded, Tokenized
 
 CELLS = 1 << 26
-"""Similarities that are held at once."""
+"""Similarities held in memory at once."""
 
 
 def encode_new(encode: Encode, old: Tokens, *, neighbours: int, device: torch.device) -> Encode:
-    """What gives new items their codes.
+    """The function that encodes new items.
 
     Args:
-        encode: the tokenizer's.
-        neighbours: of how many similar old items an ID signal is the mean; 0: it stays absent.
+        encode: the tokenizer's encoding, without ID signals.
+        neighbours: number of similar old items whose mean is a new item's ID signal; 0: it stays absent.
     """
     if not neighbours:
         return encode
@@ -42,15 +42,15 @@ def encode_new(encode: Encode, old: Tokens, *, neighbours: int, device: torch.de
 def id_of_neighbours(
     codes: Codes, warm: np.ndarray, *, neighbours: int, device: torch.device
 ) -> Callable[[Encoded], Encoded] | None:
-    """What gives items an ID signal: the mean of those of the warm items that are most like them in content.
+    """A function that adds ID signals to items: the mean over the warm items with the most similar content.
 
-    Like: the sum over the content signals that both have of the cosine of their vectors. Only items with a training
-    interaction count (their rows are `warm`), since the ID of another one says nothing. An item without content has no
-    ID signal. None where `codes` have no such signal, or no item is warm.
+    Similarity is the cosine of the vectors, summed over the content signals that both have. Only items with training
+    interactions (rows `warm`) count, since others have no learnt ID. An item without content gets no ID signal. None if
+    `codes` have no ID signal or no item is warm.
     """
     if "id" not in codes.modalities or not len(warm):
         return None
-    assert codes.codebooks is not None  # they are where the encoder is
+    assert codes.codebooks is not None  # files with an encoder have them
     assert codes.item_vectors is not None
     signal, signals = codes.modalities.index("id"), len(codes.modalities)
     content = [number for number in range(signals) if number != signal]
@@ -72,18 +72,18 @@ def id_of_neighbours(
 def with_id_signals_of_cold_items(
     made: Tokenized, warm: np.ndarray, *, neighbours: int, device: torch.device
 ) -> Tokenized:
-    """The ID signal of the items without a training interaction: as new items get it, since theirs is as drawn.
+    """Replace the ID signal of cold items, which is still the random initialisation, by that of new items.
 
-    An item without any content keeps it: nothing else tells it apart.
+    An item without any content keeps its own: it has no other signal.
 
     Args:
-        warm: rows of the items with a training interaction.
+        warm: rows of the items with training interactions.
         neighbours: as for `encode_new`.
     """
     codes, present, latents = made.codes, made.present, made.latents
     if "id" not in codes.modalities or present is None or latents is None:
         return made
-    assert codes.codebooks is not None  # they are where the latents are
+    assert codes.codebooks is not None  # codes with latents have them
     assert codes.item_vectors is not None
     signal = codes.modalities.index("id")
     rows = np.setdiff1d(np.flatnonzero(np.delete(present, signal, axis=1).any(axis=1)), warm)
@@ -114,7 +114,7 @@ def _replaced(values: np.ndarray, rows: np.ndarray, new: np.ndarray) -> np.ndarr
 
 
 def mean_of_nearest(queries: Tensor, keys: Tensor, values: Tensor, *, neighbours: int) -> Tensor:
-    """The direction of the mean value of the keys of largest product, as long as the values are in the mean.
+    """The mean value of the nearest keys by inner product, scaled to the mean length of all values.
 
     queries (n, S·D), keys (K, S·D), values (K, D) -> (n, D).
     """
@@ -126,17 +126,17 @@ def mean_of_nearest(queries: Tensor, keys: Tensor, values: Tensor, *, neighbours
 
 
 def check_inputs(path: Path, encoder: ItemEncoder, tokens: Path) -> None:
-    """Whether the features file `path` has what an encoder reads; tokens: the file that it is from, for the message.
+    """Check that the features file `path` has the inputs of an encoder; tokens: the encoder's file, for the message.
 
     Raises:
-        DataError: a feature is not there, or is not of the same kind.
+        DataError: a feature is missing, or was made differently.
     """
     said = describe(path)
     there = said["attributes"].get("features", {})
     for name, wanted in encoder.inputs.items():
         if f"features/{name}/values" not in said["datasets"]:
             raise DataError(
-                f"{path}: has no {name}, which the codes of {tokens} came of; it has "
+                f"{path}: has no feature {name}, from which the codes of {tokens} were made; it has "
                 f"{', '.join(there) or 'no features'}",
                 f"bbqrec embed --modalities {','.join(encoder.inputs)}",
             )
@@ -145,6 +145,6 @@ def check_inputs(path: Path, encoder: ItemEncoder, tokens: Path) -> None:
         for key, value in wanted.items():
             if found[key] != value:
                 raise DataError(
-                    f"{path}: {key} of {name} is {found[key]!r}; the codes of {tokens} came of {value!r}",
+                    f"{path}: {key} of {name} is {found[key]!r}; the codes of {tokens} were made with {value!r}",
                     "bbqrec embed with the model and the options of the old items",
                 )

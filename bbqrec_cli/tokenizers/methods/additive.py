@@ -1,4 +1,4 @@
-"""What the tokenizers that learn codebooks without a network share. I items, L levels, N codes, D width."""
+"""The base of tokenizers that learn codebooks without a network. I items, L levels, N codes, D width."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ AXES = "principal directions"
 
 
 class AdditiveQuantizer:
-    """A tokenizer that learns codebooks from content vectors, a code of each of which is added up.
+    """A tokenizer that approximates content vectors by the sum of one code per level.
 
-    The vectors are the standardised features, or their `--dim` principal directions. `learn` is what makes the method.
+    The vectors are the standardised features, projected on their first `--dim` principal directions. Subclasses
+    implement `learn`.
     """
 
     needs_features = True
@@ -39,22 +40,22 @@ class AdditiveQuantizer:
         self.config = config
 
     def learn(self, vectors: np.ndarray, run: RunSettings) -> tuple[np.ndarray, np.ndarray]:
-        """Codebooks (L, N, D) and codes (I, L) uint16 of the vectors (I, D) of all items that have content."""
+        """Codebooks (L, N, D) and codes (n, L) uint16 of the vectors (n, D) of the items with content."""
         raise NotImplementedError
 
     def fit(self, inputs: TokenizerInput, run: RunSettings) -> Tokenized:
-        """Items without content get the codes nearest to zero.
+        """See `Tokenizer.fit`. Items without content get the codes nearest to zero.
 
         Raises:
-            DataError: features that are not there.
-            UsageError: --dim is more than the features have, or fewer than the method needs.
+            DataError: features that are missing.
+            UsageError: a --dim larger than the features' width or too small for the method.
             MissingPackageError: faiss is not installed.
         """
         import_faiss()
         config, content = self.config, choose_content(self.config, inputs)
         axes = principal_directions(content, config.dim)
         values, having = project(content.values, axes), content.has_content
-        # Not a copy of all vectors where there is nothing to leave out.
+        # No copy of the vectors if all items have content.
         books, codes = self.learn(values if having.all() else values[having], run)
         if not having.all():
             learnt, codes = codes, residual_codes(values, books)
@@ -75,8 +76,8 @@ class AdditiveQuantizer:
         return content_names(self.config, present)
 
     def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
-        """See `ContentTokenizer.restore`. What is balanced when it is learnt is not so here: the nearest codes."""
-        assert codes.codebooks is not None  # they are where the encoder is
+        """See `ContentTokenizer.restore`. Items get the nearest codes, also from balanced codebooks."""
+        assert codes.codebooks is not None  # files with an encoder have them
         books, axes = codes.codebooks[0], encoder.weights.get(AXES)
 
         def encode(features: Mapping[str, Feature]) -> Encoded:

@@ -1,4 +1,4 @@
-"""The item vectors of a trained sequence model, for tokenizers that start from what it learnt.
+"""The item vectors of a trained sequence model, for tokenizers that use them.
 
 I items, D width of the tokenizer's vectors, W width of the model's.
 """
@@ -26,8 +26,8 @@ def read_item_table(path: Path, item_ids: Sequence[str], train: Sequences) -> np
     """The item vectors of a model file, (I, W) float32, in the order of `item_ids`.
 
     Args:
-        train: the training part of the sequences that the tokenizer may see. The model must have been trained on the
-            same, or it could bring in what is held out here.
+        train: the training part of the sequences. The model must have been trained on the same, or it could leak
+            held-out interactions.
 
     Raises:
         DataError: a model without an item table, or of other items or other training sequences.
@@ -36,9 +36,7 @@ def read_item_table(path: Path, item_ids: Sequence[str], train: Sequences) -> np
     model = hdf5.read_model(path)
     table = model.weights.get(TABLE)
     if table is None or len(table) != model.catalogue.items:
-        raise DataError(
-            f"{path}: the model {model.name} has no vector for each item; one like sasrec is needed", _AGAIN
-        )
+        raise DataError(f"{path}: the model {model.name} has no item vectors; a model such as sasrec is needed", _AGAIN)
     rows = model.catalogue.item_ids.rows(item_ids)
     missing = np.flatnonzero(rows < 0)
     if len(missing):
@@ -46,21 +44,21 @@ def read_item_table(path: Path, item_ids: Sequence[str], train: Sequences) -> np
         raise DataError(f"{path}: {what}", _AGAIN)
     if not _same(leave_last_out(model.catalogue.sequences).train, train, rows):
         raise DataError(
-            f"{path}: the model was trained on other sequences, and may have seen what is held out here", _AGAIN
+            f"{path}: the model was trained on other sequences and may have seen held-out interactions", _AGAIN
         )
     return table[rows].astype(np.float32)
 
 
 def _same(theirs: Sequences, mine: Sequences, rows: np.ndarray) -> bool:
-    """Whether both are the same sequences. rows (I,): their row of each of my items."""
+    """Whether both are the same sequences. rows (I,): the row in `theirs` of each item of `mine`."""
     return np.array_equal(theirs.indptr, mine.indptr) and np.array_equal(theirs.items, rows[mine.items])
 
 
 def resize_vectors(table: np.ndarray, dim: int, *, seed: int) -> np.ndarray:
     """The vectors in another width, (I, W) -> (I, D) float32.
 
-    Wider ones lose all but their D principal directions (the mean stays in); narrower ones are turned by a random
-    rotation into D dimensions, which keeps every distance and leaves no component empty.
+    To a smaller width: projected on D principal directions (without centring). To a larger one: by a random orthonormal
+    map, which preserves distances and uses all dimensions.
     """
     width = table.shape[1]
     if dim == width:
@@ -73,7 +71,7 @@ def resize_vectors(table: np.ndarray, dim: int, *, seed: int) -> np.ndarray:
 
 
 def warm_vectors(path: Path, inputs: TokenizerInput, dim: int, *, seed: int) -> np.ndarray:
-    """The directions of a model's item vectors in D dimensions, (I, D) of unit length.
+    """A model's item vectors resized to D dimensions, (I, D), of unit length.
 
     Raises: as `read_item_table`.
     """

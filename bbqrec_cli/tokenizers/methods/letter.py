@@ -1,6 +1,7 @@
 """LETTER's tokenizer (Wang et al., CIKM 2024): an RQ-VAE with two more losses.
 
-n items of a batch, d features, D width of a code, W width of the sequence model, L levels, N codes, K clusters.
+n items of a batch, d width of the features, D width of a code, W width of the sequence model, L levels, N codes,
+K clusters.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from bbqrec_cli.training.trainer import RunSettings
 
 
 class LETTERNetwork(RQVAENetwork):
-    """The weights α and β are relative to a reconstruction that is *averaged* over features, as in the published code;
-    here it is summed, so both are multiplied by d.
+    """LETTER's network. Its weights α and β are relative to a reconstruction loss *averaged* over features, as in the
+    published code; here it is summed, so both are multiplied by d.
 
     Args:
-        table: the sequence model's item vectors (I, W), held still; None without the collaborative loss.
+        table: the sequence model's item vectors (I, W), frozen; None without the collaborative loss.
     """
 
     table: Tensor
@@ -45,7 +46,7 @@ class LETTERNetwork(RQVAENetwork):
         self.register_buffer("table", None if table is None else torch.from_numpy(table), persistent=False)
         width = config.dim if table is None else table.shape[1]
         self.project = nn.Identity() if width == config.dim else nn.Linear(config.dim, width, bias=False)
-        # Made anew before every epoch, so no part of what is saved.
+        # Recomputed before every epoch, so not saved.
         for name in ("members", "place", "group"):
             self.register_buffer(name, None, persistent=False)
 
@@ -66,7 +67,7 @@ class LETTERNetwork(RQVAENetwork):
         return total, parts
 
     def set_clusters(self, labels: np.ndarray) -> None:
-        """labels (L, N): each code's cluster, from 0."""
+        """Set each code's cluster. labels (L, N), from 0."""
         levels, codes = labels.shape
         count = np.stack([np.bincount(row, minlength=labels.max() + 1) for row in labels])
         members = np.full((*count.shape, count.max()), -1)
@@ -79,27 +80,28 @@ class LETTERNetwork(RQVAENetwork):
         self.members, self.place, self.group = (torch.from_numpy(a).to(device) for a in (members, place, labels))
 
     def positives(self, level: int, codes: Tensor) -> Tensor:
-        """For each code (n,) another one of its cluster, drawn uniformly; -1 where it is alone there.
+        """For each code (n,), another code of its cluster, drawn uniformly; -1 if it is the only one.
 
-        The published code draws until it finds another one, which never ends for a code that is alone.
+        The published code draws until it finds another one, which never ends for the only code of a cluster.
         """
         members = self.members[level][self.group[level, codes]]
         size = (members >= 0).sum(1)
-        # Never a whole round, also where a number close to 1 is rounded up.
+        # At most size - 1, even if a number close to 1 is rounded up.
         step = 1 + torch.minimum((torch.rand(len(codes), device=codes.device) * (size - 1)).long(), size - 2)
         other = (self.place[level, codes] + step) % size
         return torch.where(size > 1, members.gather(1, other.unsqueeze(1)).squeeze(1), -1)
 
 
 def collaborative_loss(vectors: Tensor, table: Tensor) -> Tensor:
-    """L_CF: InfoNCE of each item's quantised vector (n, W) and the sequence model's (n, W) among the batch's."""
+    """L_CF: InfoNCE between each item's quantised vector (n, W) and its vector of the sequence model (n, W), against
+    the batch's other items."""
     return cross_entropy(vectors @ table.T, torch.arange(len(vectors), device=vectors.device))
 
 
 def diversity_loss(book: Tensor, codes: Tensor, positives: Tensor) -> Tensor:
-    """L_Div of one level: each chosen code towards another of its cluster and away from all the others.
+    """L_Div of one level: it pulls each chosen code towards another of its cluster and away from all others.
 
-    book (N, D), codes (n,), positives (n,), -1 for an item that takes no part. Scores are inner products.
+    book (N, D), codes (n,), positives (n,), -1 = the item is left out. Scores are inner products.
     """
     asked = positives >= 0
     if not asked.any():
@@ -115,20 +117,20 @@ class LETTER(RQVAE):
     config: LETTERConfig
 
     def network(self, content: Content, inputs: TokenizerInput, run: RunSettings) -> Callable[[], RQVAENetwork]:
-        """Raises: UsageError: no model was given; the errors of `read_item_table`."""
+        """See `RQVAE.network`. Raises: UsageError: no --collaborative; the errors of `read_item_table`."""
         config, table = self.config, None
         if config.collaborative_weight:
             if not config.collaborative:
                 raise UsageError(
-                    "--method letter needs --collaborative, the file of a trained sasrec",
-                    "bbqrec train FEATURES.h5 --model sasrec -o MODEL.h5, or --collaborative-weight 0 to do without",
+                    "--method letter needs --collaborative, the model file of a trained sasrec",
+                    "bbqrec train FEATURES.h5 --model sasrec -o MODEL.h5, or --collaborative-weight 0",
                 )
             table = read_item_table(Path(config.collaborative), inputs.item_ids, inputs.train)
             table = table if inputs.sample is None else table[inputs.sample]
         return lambda: LETTERNetwork(config, content, table).to(run.device)
 
     def start(self, model: Any, epoch: int, learnt: Tensor, run: RunSettings) -> None:
-        """As for an RQ-VAE; then the clusters of every codebook as it stands."""
+        """As for an RQ-VAE; then cluster the codes of every codebook."""
         super().start(model, epoch, learnt, run)
         if model.quantizer.initialised and self.config.diversity_weight:
             books = model.quantizer.codebooks[0].detach().cpu().numpy()
@@ -136,7 +138,7 @@ class LETTER(RQVAE):
 
 
 def code_clusters(books: np.ndarray, clusters: int, *, seed: int) -> np.ndarray:
-    """(L, N): each code's cluster among those of its level, all of one size give or take one. books (L, N, D)."""
+    """(L, N): each code's cluster within its level; sizes are equal, ±1. books (L, N, D)."""
     clusters, found = min(clusters, books.shape[1]), []
     for level, book in enumerate(books):
         centroids = balanced_kmeans(book, codes=clusters, seed=derive(seed, "level", level))

@@ -1,4 +1,4 @@
-"""Semantic IDs that somebody else made, from index files in JSON. I items, L levels."""
+"""Published semantic IDs, from index files in JSON. I items, L levels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bbqrec_cli.training.trainer import RunSettings
 
 
 class Published:
-    """The tokenizer that learns nothing and reads `config.index`."""
+    """A tokenizer that reads the codes from `config.index` and learns nothing."""
 
     needs_features = False
 
@@ -23,11 +23,11 @@ class Published:
         self.config = config
 
     def fit(self, inputs: TokenizerInput, run: RunSettings) -> Tokenized:
-        """The published codes of the catalogue's items; one signal per file.
+        """The published codes of the catalogue's items, one signal per file.
 
         Raises:
             UsageError: no index was given.
-            MissingFileError, BrokenFileError, DataError: as `load_index` and `align`; files with other levels.
+            MissingFileError, BrokenFileError, DataError: as `load_index` and `align`; files with different levels.
         """
         if not self.config.index:
             raise UsageError("--method published needs --index", "bbqrec tokenize --method published --index FILE.json")
@@ -38,7 +38,7 @@ class Published:
             codes, note = align(index.item_ids, index.codes, inputs.item_ids, where=str(path))
             if codes.shape[1] != found[0].codes.shape[1]:
                 levels = f"{codes.shape[1]} levels, and {paths[0]} has {found[0].codes.shape[1]}"
-                raise DataError(f"{path}: {levels}", "indices with as many levels each")
+                raise DataError(f"{path}: {levels}", "give indices with the same number of levels")
             for each in filter(None, (index.note, note)):
                 run.progress.log(f"{path}: {each}")
             parts.append(codes)

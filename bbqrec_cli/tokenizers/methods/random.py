@@ -1,4 +1,4 @@
-"""Random codes: what a tokenizer must beat. I items, L levels."""
+"""Random codes: the baseline that a tokenizer must beat. I items, L levels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIGNAL = "random"
 
 
 class Random:
-    """Draws every code, uniformly and independently: two items may draw the same ID."""
+    """Draws every code uniformly and independently: two items may get the same ID."""
 
     needs_features = False
 

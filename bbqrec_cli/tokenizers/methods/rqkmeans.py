@@ -1,4 +1,4 @@
-"""Residual k-means on content features: nothing is trained. n vectors, L levels, N codes, D width."""
+"""Residual k-means on content features. n vectors, L levels, N codes, D width."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bbqrec_cli.training.trainer import RunSettings
 
 
 class RQKMeans(AdditiveQuantizer):
-    """Level by level, k-means of what the levels above leave over; see `RQKMeansConfig` for its options.
+    """k-means on the residual of each level; see `RQKMeansConfig` for its options.
 
-    Balanced: `balanced.py` says how. Its codes are not always the nearest ones.
+    Balanced codes (`balanced.py`) are not always the nearest ones.
     """
 
     config: RQKMeansConfig
@@ -31,7 +31,7 @@ class RQKMeans(AdditiveQuantizer):
         """
         if self.config.balanced:
             raise UsageError(
-                "--fit-items gives items the nearest codes, and --balanced all codes as many items",
+                "--fit-items assigns the nearest codes, which would not keep --balanced",
                 "leave one of them out",
             )
         return super().reads(present)

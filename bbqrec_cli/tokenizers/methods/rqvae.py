@@ -1,6 +1,6 @@
 """TIGER's tokenizer: an RQ-VAE over content features (Rajput et al., NeurIPS 2023).
 
-n items, d features, D width of a code, L levels.
+n items, d width of the features, D width of a code, L levels.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from bbqrec_cli.training.distributed import ALONE, World
 from bbqrec_cli.training.trainer import RunSettings
 
 RESTART_SHARE = 0.8
-"""Part of the epochs in which unused codes are moved; afterwards the codebooks must settle."""
+"""Share of the epochs in which unused codes are moved; afterwards the codebooks settle."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +50,12 @@ class ItemBatch:
     rows: Tensor
 
     def to(self, device: torch.device) -> ItemBatch:
-        """On another device."""
+        """The batch on another device."""
         return ItemBatch(self.rows.to(device))
 
 
 class ItemBatches:
-    """Items (their rows, (n,)) in random order, in batches."""
+    """Batches of items in random order. rows (n,)."""
 
     def __init__(self, rows: np.ndarray, *, batch_size: int, seed: int) -> None:
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
@@ -100,8 +100,8 @@ class RQVAENetwork(TokenizerNetwork):
         )
 
     def loss(self, batch: ItemBatch, world: World = ALONE, encoded: None = None) -> dict[str, Tensor]:
-        """{'loss', 'reconstruction' (summed over the features that are there, averaged over items), 'quantisation'},
-        and the parts of `extra_losses`. These couple the items of a batch, so every process computes it whole."""
+        """{'loss', 'reconstruction' (summed over present features, averaged over items), 'quantisation'} and the parts
+        of `extra_losses`. These couple the items of a batch, so every process computes the whole batch."""
         x = self.features[batch.rows]
         z, found = self.encoder(x).float(), None
         quantisation = z.new_zeros(())
@@ -116,20 +116,20 @@ class RQVAENetwork(TokenizerNetwork):
         return parts if world.size == 1 else {name: part / world.size for name, part in parts.items()}
 
     def extra_losses(self, rows: Tensor, vectors: Tensor, found: Quantized | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """What else is minimised, and its parts for the figures; a plain RQ-VAE has nothing.
+        """Further losses: their weighted sum, and the parts for the figures. A plain RQ-VAE has none.
 
-        rows (n,), vectors (n, D): the quantised ones, straight-through; z in the warm-up, where found is None.
+        rows (n,); vectors (n, D), quantised (straight-through), or z during the warm-up, when found is None.
         """
         return vectors.new_zeros(()), {}
 
     @torch.no_grad()
     def encode(self, rows: Tensor) -> Tensor:
-        """z of the items `rows` (n,), (n, 1, D)."""
+        """z of the items `rows` (n,): (n, 1, D)."""
         return torch.cat([self.encoder(self.features[part]).float() for part in rows.split(8192)]).unsqueeze(1)
 
     @torch.no_grad()
     def restart_dead_codes(self, rows: Tensor, *, seed: int, epoch: int) -> None:
-        """Put each code that none of the items `rows` uses onto the residual of a random one of them."""
+        """Move each code that none of the items `rows` uses to the residual of a random one of them."""
         residual = self.encode(rows)
         codes = self.quantizer(residual).codes[:, :, 0]
         residual, generator = residual[:, 0], torch_generator(seed, "dead codes", epoch)
@@ -151,14 +151,14 @@ class RQVAE:
         self.config = config
 
     def fit(self, inputs: TokenizerInput, run: RunSettings) -> Tokenized:
-        """Warm-up without quantisation, k-means, then training with quantisation; items without content share an ID.
+        """Warm-up without quantisation, k-means, training with quantisation; items without content share an ID.
 
         Raises:
-            DataError: features that are not there.
+            DataError: features that are missing.
             MissingPackageError: faiss is not installed.
             InterruptedRunError: Ctrl-C or SIGTERM.
         """
-        import_faiss()  # k-means comes after the warm-up: too late to say that something is missing
+        import_faiss()  # checked first, since k-means comes only after the warm-up
         config = self.config
         content = choose_content(config, inputs)
         having = np.flatnonzero(content.has_content)
@@ -188,13 +188,13 @@ class RQVAE:
         )  # fmt: skip
 
     def network(self, content: Content, inputs: TokenizerInput, run: RunSettings) -> Callable[[], RQVAENetwork]:
-        """What builds the network that is trained."""
+        """A function that builds the network."""
         return lambda: RQVAENetwork(self.config, content).to(run.device)
 
     def start(self, model: RQVAENetwork, epoch: int, learnt: Tensor, run: RunSettings) -> None:
-        """Before an epoch: the codebooks when the time has come, later on their unused codes.
+        """Before an epoch: initialise the codebooks after the warm-up; later, move unused codes.
 
-        learnt (n,): the items that have content.
+        learnt (n,): rows of the items with content.
         """
         config = self.config
         if not model.quantizer.initialised:
@@ -211,7 +211,7 @@ class RQVAE:
 
     def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
         """See `ContentTokenizer.restore`."""
-        assert codes.codebooks is not None  # they are where the encoder is
+        assert codes.codebooks is not None  # files with an encoder have them
         quantizer = residual_quantizer(codes.codebooks, signals=1, device=device)
         width = sum(each["width"] for each in encoder.inputs.values())
         network = encoder_network(width, hidden=self.config.hidden, dim=self.config.dim)
@@ -229,7 +229,7 @@ class RQVAE:
 
 
 def encoder_network(width: int, *, hidden: int, dim: int) -> nn.Sequential:
-    """From d features to z."""
+    """The encoder, (n, d) -> (n, D)."""
     return nn.Sequential(
         nn.Linear(width, hidden),
         nn.ReLU(),
@@ -241,7 +241,7 @@ def encoder_network(width: int, *, hidden: int, dim: int) -> nn.Sequential:
 
 @torch.no_grad()
 def assign_codes(model: RQVAENetwork) -> tuple[np.ndarray, np.ndarray]:
-    """Codes (I, L, 1) and quantised vectors (I, D), zeros where the item has no content."""
+    """Codes (I, L, 1) and quantised vectors (I, D) of all items; zero vectors without content."""
     found = model.quantizer(model.encode(torch.arange(len(model.features), device=model.features.device)))
     vectors = found.vectors.flatten(1) * model.present.any(1, keepdim=True)
     return found.codes.cpu().numpy(), vectors.cpu().numpy()

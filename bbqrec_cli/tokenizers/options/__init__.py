@@ -1,1 +1,1 @@
-"""The options of every tokenizer, a file each. No torch here: `--help` and the shell's completion read these files."""
+"""The options of every tokenizer, one file each. No torch here: `--help` and shell completion read these files."""

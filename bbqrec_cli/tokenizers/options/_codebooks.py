@@ -1,4 +1,4 @@
-"""What tokenizers share: the size of an ID, epochs before the codebooks, and what k-means alone takes."""
+"""Options that tokenizers share: the size of an ID, warm-up epochs, and the options of k-means."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from bbqrec_cli.errors import UsageError
 class CodebookConfig(MethodConfig):
     """Levels and codes of a semantic ID."""
 
-    levels: int = option(3, "Levels L of the semantic ID.", role="model", minimum=1, maximum=8)
-    codebook_size: int = option(256, "Codes N of a codebook.", role="model", minimum=2, maximum=65536)
+    levels: int = option(3, "Levels L of a semantic ID.", role="model", minimum=1, maximum=8)
+    codebook_size: int = option(256, "Codes N per codebook.", role="model", minimum=2, maximum=65536)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarmupConfig(CodebookConfig):
-    """Epochs without quantisation come first (docs/tokenizer.md says why)."""
+    """Training that starts with epochs without quantisation (docs/tokenizer.md says why)."""
 
     warmup_share: ClassVar[float]
 
-    epochs: int = option(40, "Epochs, warm-up included.", minimum=1)
-    warmup_epochs: int = option(-1, "Epochs without quantisation before k-means; -1: a share of them.", minimum=-1)
+    epochs: int = option(40, "Epochs, including the warm-up.", minimum=1)
+    warmup_epochs: int = option(-1, "Epochs without quantisation, before k-means; -1: a share of all.", minimum=-1)
 
     def __post_init__(self) -> None:
         if self.warmup_epochs >= self.epochs:
             raise UsageError(
-                f"--warmup-epochs is {self.warmup_epochs} and --epochs {self.epochs}: no epoch is left in which the "
-                "codebooks are learnt",
+                f"--warmup-epochs is {self.warmup_epochs} and --epochs {self.epochs}: no epoch is left to learn the "
+                "codebooks",
                 f"--warmup-epochs {int(self.epochs * self.warmup_share)}, or leave it out",
             )
 
@@ -42,7 +42,7 @@ class WarmupConfig(CodebookConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class KMeansConfig(CodebookConfig):
-    """What is learnt by k-means alone takes."""
+    """Options of tokenizers that learn by k-means alone."""
 
-    dim: int = option(32, "Width D of a code: of the features' PCA, 0: all they have.", role="model", minimum=0)
-    signals: tuple[str, ...] = option((), "Features to concatenate; empty: text, or what there is.", role="model")
+    dim: int = option(32, "Width D of a code, by PCA of the features; 0: no PCA.", role="model", minimum=0)
+    signals: tuple[str, ...] = option((), "Features to concatenate; empty: text, or else all.", role="model")

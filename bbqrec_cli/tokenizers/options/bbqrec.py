@@ -9,7 +9,7 @@ from bbqrec_cli.tokenizers.options._codebooks import WarmupConfig
 
 @dataclass(frozen=True, kw_only=True)
 class BBQRecConfig(WarmupConfig):
-    """Text, picture and a learnt ID signal through one residual codebook, tied to behaviour (paper, section 4.1).
+    """Text, picture and a learnt ID signal in one residual codebook, aligned with behaviour (paper, section 4.1).
 
     Loss: L_recon + Σ L_RQ + β L_Rec + γ L_MIM (eq. 13).
     """
@@ -19,20 +19,20 @@ class BBQRecConfig(WarmupConfig):
 
     dim: int = option(128, "Width D of a code.", role="model", minimum=2)
     signals: tuple[str, ...] = option(
-        (), "Signals, any of id,text,image; empty: id and every feature there is.", role="model"
+        (), "Signals, any of id,text,image; empty: id and every feature of the file.", role="model"
     )
     warmup_epochs: int = option(
-        -1, "Epochs without quantisation before k-means; -1: half of them.", paper=0, minimum=-1
+        -1, "Epochs without quantisation, before k-means; -1: half of all.", paper=0, minimum=-1
     )
     batch_size: int = option(256, "Users per step.", minimum=2)
-    learning_rate: float = option(1e-3, "Highest learning rate of AdamW.", minimum=0)
+    learning_rate: float = option(1e-3, "Peak learning rate of AdamW.", minimum=0)
     beta: float = option(1.0, "β, weight of the sequence-to-item loss (eq. 13).", minimum=0)
-    gamma: float = option(1.0, "γ, weight of the mutual information (eq. 13).", minimum=0)
+    gamma: float = option(1.0, "γ, weight of the mutual information loss (eq. 13).", minimum=0)
     tau: float = option(0.1, "τ, temperature of the contrastive loss (eq. 12).", minimum=1e-3)
     alpha: float = option(0.25, "α, weight of the commitment term (eq. 9).", minimum=0)
-    hidden: int = option(256, "Width of the encoders' and decoders' hidden layer.", role="model", minimum=1)
+    hidden: int = option(256, "Width of the hidden layers of encoders and decoders.", role="model", minimum=1)
     sequence_encoder: str = option(
-        "sasrec", "Sequence encoder: sasrec or srgnn, both named by the paper.", role="model",
+        "sasrec", "Sequence encoder: sasrec or srgnn, both named in the paper.", role="model",
         choices=("sasrec", "srgnn"),
     )  # fmt: skip
     sequence_layers: int = option(
@@ -41,27 +41,27 @@ class BBQRecConfig(WarmupConfig):
     sequence_heads: int = option(4, "Heads of the sequence encoder (sasrec).", role="model", minimum=1)
     dropout: float = option(0.3, "Dropout of the sequence encoder.", role="model", minimum=0, maximum=0.9)
     negatives: str = option(
-        "batch", "Negatives: the batch's (batch, the paper's), these and some more (mixed), or all items.",
+        "batch", "Negatives: the batch's items (batch, the paper's), these and sampled ones (mixed), or all items.",
         choices=("batch", "mixed", "all"),
     )  # fmt: skip
-    sampled: int = option(2048, "Items drawn per step for --negatives mixed.", minimum=1)
+    sampled: int = option(2048, "Items sampled per step with --negatives mixed.", minimum=1)
     popularity: str = option(
         "ranking",
-        "Where it counts that a batch's items are the popular ones: when the sequence encoder's recall is measured "
-        "(ranking; the IDs are the paper's), in its loss (loss), or nowhere (none, the paper's).",
+        "Where to correct for the popularity of a batch's items: in the sequence encoder's reported recall (ranking; "
+        "the IDs are the paper's), in its loss (loss), or nowhere (none, the paper's).",
         paper="none", choices=("none", "loss", "ranking"),
     )  # fmt: skip
     warm_start: str = option(
-        "", "A model file (sasrec): the ID signal starts from its item vectors.", role="input", complete=".h5"
+        "", "Model file (sasrec) whose item vectors initialise the ID signal.", role="input", complete=".h5"
     )
     mim: bool = option(
-        True, "Split off a modality-specific part and push CLUB down (off: the paper's ¬MIM).", role="model"
+        True, "Split off a modality-specific part and minimise CLUB (off: the paper's ¬MIM).", role="model"
     )
     rec: bool = option(
-        True, "Train the sequence-to-item task (off: the paper's ¬Rec; leaves the ID signal out).", role="model"
+        True, "Train the sequence-to-item task (off: the paper's ¬Rec, without the ID signal).", role="model"
     )
     shared_codebook: bool = option(True, "One codebook per level for all signals (off: the paper's ¬U).", role="model")
     plain_equations: bool = option(
-        False, "Equations 2–9 as printed: signals as the encoders give them, CLUB without a floor, which runs away.",
+        False, "Equations 2–9 as printed: signals not normalised, CLUB without a lower bound, which diverges.",
         role="model", paper=True,
     )  # fmt: skip

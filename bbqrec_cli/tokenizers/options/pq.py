@@ -8,6 +8,6 @@ from bbqrec_cli.tokenizers.options._codebooks import KMeansConfig
 
 @dataclass(frozen=True, kw_only=True)
 class PQConfig(KMeansConfig):
-    """Product quantisation of the features: one k-means for each of L parts (Jégou et al., TPAMI 2011)."""
+    """Product quantisation of the features: k-means of each of L parts (Jégou et al., TPAMI 2011)."""
 
     implementation: ClassVar[str] = "bbqrec_cli.tokenizers.methods.pq:PQ"

@@ -8,11 +8,11 @@ from bbqrec_cli.config import MethodConfig, option
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedConfig(MethodConfig):
-    """Semantic IDs that somebody else published, from index.json files."""
+    """Published semantic IDs, read from index.json files."""
 
     implementation: ClassVar[str] = "bbqrec_cli.tokenizers.methods.published:Published"
 
     index: tuple[str, ...] = option(
-        (), 'An index.json (LETTER, MQL4GRec, MiniOneRec: item id -> ["<a_1>", …]); several: one per signal.',
+        (), 'Index file (LETTER, MQL4GRec, MiniOneRec: item id -> ["<a_1>", …]); several: one per signal.',
         role="input", complete=".json",
     )  # fmt: skip

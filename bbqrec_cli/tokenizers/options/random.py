@@ -8,6 +8,6 @@ from bbqrec_cli.tokenizers.options._codebooks import CodebookConfig
 
 @dataclass(frozen=True, kw_only=True)
 class RandomConfig(CodebookConfig):
-    """Codes drawn at random, which say nothing: what a tokenizer must beat."""
+    """Random codes without information: the baseline that a tokenizer must beat."""
 
     implementation: ClassVar[str] = "bbqrec_cli.tokenizers.methods.random:Random"

@@ -13,6 +13,4 @@ class RQKMeansConfig(KMeansConfig):
 
     implementation: ClassVar[str] = "bbqrec_cli.tokenizers.methods.rqkmeans:RQKMeans"
 
-    balanced: bool = option(
-        False, "Every code of a level gets the same number of items, give or take one.", role="model"
-    )
+    balanced: bool = option(False, "Give every code of a level the same number of items, ±1.", role="model")

@@ -1,16 +1,16 @@
-"""k-means whose clusters are of one size. n vectors, N codes, D width.
+"""k-means with clusters of equal size. n vectors, N codes, D width.
 
-Between two steps of Lloyd's the vectors are assigned under the constraint that every code gets ⌊n/N⌋ or ⌈n/N⌉ of them
-(constrained k-means, Bradley, Bennett and Demiriz 2000). Their assignment is a minimum-cost flow; here it is found in
-two steps that need a block of distances at a time:
+Lloyd's assignment is constrained: every code gets ⌊n/N⌋ or ⌈n/N⌉ of the vectors (constrained k-means, Bradley, Bennett
+and Demiriz 2000). That paper solves a minimum-cost flow; here the assignment takes two steps, each of which needs only
+a block of distances at a time:
 
-1. Sinkhorn's iterations (Cuturi 2013) at a falling temperature give each code a price at which it is asked for about as
-   often as any other. A fixed number of passes.
-2. Rounding: every vector asks for the code that is cheapest for it, price included; a code takes those that would lose
-   most by going elsewhere, as many as it has room for; the others ask again among the codes with room. When vectors are
-   left over, a code has become full: so there are at most N such rounds.
+1. Sinkhorn's iterations (Cuturi 2013) at a falling temperature, in a fixed number of passes, find prices of the codes
+   at which all are in about equal demand.
+2. Rounding: every vector chooses its cheapest code, price included. A code with more vectors than room keeps those with
+   the largest regret, that is the cost of their second choice; the others choose again among the codes with room. In
+   every round that leaves vectors over, a code becomes full, so there are at most N rounds.
 
-The sizes are exact; the cost is near the lowest, not the lowest.
+The sizes are exact; the cost is near the minimum.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ from bbqrec_cli.tokenizers.quantization.sinkhorn import received
 WARMEST, COLDEST = 0.1, 0.002
 """Temperatures of Sinkhorn's first and last pass, as shares of the mean squared distance of a vector to a code."""
 PASSES = 24
-"""Of Sinkhorn's; a quarter of them, the coldest, where the prices of almost the same centroids are known."""
+"""Passes of Sinkhorn; with known prices of similar centroids, only the coldest quarter of them."""
 
 
 def balanced_kmeans(
     vectors: np.ndarray, *, codes: int, seed: int, sample: int = SAMPLE_PER_CODE, iterations: int = 10
 ) -> np.ndarray:
-    """Centroids (N, D), from plain k-means on, of vectors (n, D).
+    """Centroids (N, D) of vectors (n, D), starting from plain k-means.
 
     Args:
-        sample: vectors per code that are looked at; of more, as many are drawn.
+        codes: N.
+        sample: vectors per code; if there are more, so many are drawn.
+        iterations: steps of Lloyd's algorithm, at most.
 
     Raises:
         MissingPackageError: faiss is not installed.
@@ -58,7 +60,7 @@ def balanced_kmeans(
 def balanced_assignment(vectors: np.ndarray, centroids: np.ndarray, *, block: int = 1 << 14) -> np.ndarray:
     """The code of each vector, (n,) int64: every code has ⌊n/N⌋ or ⌈n/N⌉ of them.
 
-    vectors (n, D), centroids (N, D); block: vectors whose distances are held at once.
+    vectors (n, D), centroids (N, D); block: vectors whose distances are held in memory at once.
     """
     return _assign(vectors, centroids, None, block=block)[0]
 
@@ -66,7 +68,7 @@ def balanced_assignment(vectors: np.ndarray, centroids: np.ndarray, *, block: in
 def _assign(
     vectors: np.ndarray, centroids: np.ndarray, prices: np.ndarray | None, *, block: int = 1 << 14
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Codes (n,) and the prices (N,) that led to them. prices: those of centroids that were much the same."""
+    """Codes (n,) and prices (N,). prices: those of similar centroids, to start from."""
     costs = _Costs(vectors, centroids, block, prices)
     costs.balance(PASSES if prices is None else PASSES // 4)
     found = np.full(len(vectors), -1)
@@ -78,7 +80,7 @@ def _assign(
 
 
 class _Costs:
-    """What each code costs each vector: the squared distance less |x|², and the code's price."""
+    """Cost of each code for each vector: squared distance minus |x|², plus the code's price."""
 
     def __init__(self, vectors: np.ndarray, centroids: np.ndarray, block: int, prices: np.ndarray | None) -> None:
         self.vectors, self.block = np.asarray(vectors, dtype=np.float32), block
@@ -87,16 +89,16 @@ class _Costs:
         self.prices = np.zeros(len(centroids)) if prices is None else prices.copy()
 
     def of(self, rows: slice | np.ndarray) -> np.ndarray:
-        """(rows, N) float32."""
+        """Costs of some vectors, (rows, N) float32."""
         made = self.vectors[rows] @ self.turned
         made += (self.squares + self.prices).astype(np.float32)
         return made
 
     def balance(self, passes: int) -> None:
-        """Prices at which all codes are asked for alike: Sinkhorn's iterations, the last `passes` from warm to cold."""
+        """Set prices with equal demand for all codes: the last `passes` of Sinkhorn's, from warm to cold."""
         n, codes = max(1, len(self.vectors)), len(self.prices)
         blocks = [slice(start, start + self.block) for start in range(0, n, self.block)]
-        # The mean squared distance, without a distance: |x|² and |c|² and the product of the means.
+        # The mean squared distance, from the means of |x|² and |c|² and the product of the means.
         spread = float(np.square(self.vectors, dtype=np.float64).sum()) / n + float(self.squares.mean())
         spread += float(self.vectors.sum(0, dtype=np.float64) / n @ self.turned.mean(1))
         for temperature in np.geomspace(WARMEST, COLDEST, PASSES)[-passes:] * max(spread, 1e-12):
@@ -110,7 +112,7 @@ class _Costs:
 
 
 def _fill(found: np.ndarray, costs: _Costs, room: np.ndarray) -> None:
-    """Give those of `found` (n,) that are -1 a code, as far as there is room (N,)."""
+    """Assign a code to the vectors whose entry in `found` (n,) is -1, up to each code's room (N,)."""
     left = np.flatnonzero(found < 0)
     while len(left) and room.any():
         wanted, regret = np.empty(len(left), dtype=np.int64), np.empty(len(left))
@@ -121,11 +123,11 @@ def _fill(found: np.ndarray, costs: _Costs, room: np.ndarray) -> None:
             lowest = np.partition(cost, min(1, cost.shape[1] - 1), axis=1)
             with np.errstate(invalid="ignore"):
                 regret[part] = lowest[:, min(1, cost.shape[1] - 1)] - lowest[:, 0]
-        # By code, and within one those first that would lose most; lexsort is stable, so ties stay in order.
+        # By code, then by falling regret; lexsort is stable, so ties stay in order.
         order = np.lexsort((-regret, wanted))
         asked = np.bincount(wanted, minlength=len(room))
         place = np.arange(len(left)) - np.repeat(np.cumsum(asked) - asked, asked)
-        taken = order[place < room[wanted[order]]]
-        found[left[taken]] = wanted[taken]
-        room = room - np.bincount(wanted[taken], minlength=len(room))
-        left = np.delete(left, taken)
+        accepted = order[place < room[wanted[order]]]
+        found[left[accepted]] = wanted[accepted]
+        room = room - np.bincount(wanted[accepted], minlength=len(room))
+        left = np.delete(left, accepted)

@@ -1,4 +1,4 @@
-"""k-means with faiss, level after level on residuals. n vectors, L levels, N codes, D width."""
+"""k-means with faiss, plain and level by level on residuals. n vectors, L levels, N codes, D width."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from bbqrec_cli.errors import import_faiss
 from bbqrec_cli.seeds import derive
 
 SAMPLE_PER_CODE = 256
-"""Vectors per centroid that k-means looks at; more are sampled (faiss's own default)."""
+"""Vectors per centroid that k-means uses; more are sampled (faiss's default)."""
 BLOCK = 1 << 16
-"""Vectors that are looked at at once where all need not be."""
+"""Vectors per block."""
 
 
 def kmeans(
     vectors: np.ndarray, *, codes: int, seed: int, iterations: int = 25, sample: int = SAMPLE_PER_CODE
 ) -> np.ndarray:
-    """Centroids (N, D) of vectors (n, D); with fewer distinct vectors than codes, the rest are slightly moved copies.
+    """Centroids (N, D) of vectors (n, D); with fewer distinct vectors than codes, the rest are copies with noise.
 
     Args:
-        sample: vectors per centroid that are looked at; of more, as many are drawn.
+        codes: N.
+        sample: vectors per centroid; if there are more, so many are drawn.
 
     Raises:
         MissingPackageError: faiss is not installed.
     """
     faiss = import_faiss()
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    # Mostly the first ones tell that there are enough; sorting all of many would be dear.
+    # The first ones usually suffice; sorting all vectors would be slow.
     if len(_distinct(vectors[: 2 * codes])) <= codes and len(distinct := _distinct(vectors)) <= codes:
         return _few(distinct, codes, seed)
     trainer = faiss.Kmeans(
@@ -44,7 +45,7 @@ def kmeans(
 
 
 def _distinct(vectors: np.ndarray) -> np.ndarray:
-    """The different rows. Compared as bytes, which is far faster than number by number (so -0 is made 0 before)."""
+    """The distinct rows, compared as bytes, which is much faster than as numbers; -0 becomes 0 first."""
     rows = (vectors + np.float32(0)).view(np.dtype((np.void, vectors.shape[1] * vectors.itemsize)))
     return np.unique(rows).view(vectors.dtype).reshape(-1, vectors.shape[1])
 
@@ -63,7 +64,7 @@ def residual_clusters(
     learn: Callable[[np.ndarray, int], np.ndarray],
     assign: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Codebooks (L, N, D) and codes (n, L) uint16: each level sees what those above leave over (eq. 6).
+    """Codebooks (L, N, D) and codes (n, L) uint16: each level quantises the residual of those before (eq. 6).
 
     Args:
         vectors: (n, D).
@@ -83,7 +84,7 @@ def residual_clusters(
 def residual_kmeans(
     vectors: np.ndarray, *, levels: int, codes: int, seed: int, sample: int = SAMPLE_PER_CODE
 ) -> np.ndarray:
-    """Codebooks (L, N, D) by k-means, level after level on the residuals of vectors (n, D)."""
+    """Codebooks (L, N, D) by k-means, level by level on the residuals of vectors (n, D)."""
 
     def learn(residual: np.ndarray, level: int) -> np.ndarray:
         return kmeans(residual, codes=codes, seed=derive(seed, "level", level), sample=sample)
@@ -92,12 +93,12 @@ def residual_kmeans(
 
 
 def _blocks(rows: int) -> Iterator[slice]:
-    """Rows in blocks, so that what is computed of them stays small."""
+    """Slices of BLOCK rows."""
     return (slice(start, start + BLOCK) for start in range(0, rows, BLOCK))
 
 
 def nearest_centroids(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Row of the closest centroid of each vector (n,), in blocks so that memory stays bounded."""
+    """The nearest centroid of each vector, (n,) int64, computed in blocks. vectors (n, D), centroids (N, D)."""
     faiss = import_faiss()
     index = faiss.IndexFlatL2(centroids.shape[1])
     index.add(np.ascontiguousarray(centroids, dtype=np.float32))
@@ -106,7 +107,7 @@ def nearest_centroids(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
 
 
 def residual_codes(vectors: np.ndarray, books: np.ndarray) -> np.ndarray:
-    """Codes (n, L) uint16 of vectors (n, D): at each level of books (L, N, D) the nearest to what is left over."""
+    """Codes (n, L) uint16 of vectors (n, D): at each level of books (L, N, D), the nearest code to the residual."""
     codes = np.empty((len(vectors), len(books)), dtype=np.uint16)
     for part in _blocks(len(vectors)):
         _, codes[part] = residual_clusters(
@@ -116,7 +117,7 @@ def residual_codes(vectors: np.ndarray, books: np.ndarray) -> np.ndarray:
 
 
 def sum_of_codes(codes: np.ndarray, books: np.ndarray) -> np.ndarray:
-    """(n, D) float32: eq. 7. codes (n, L), books (L, N, D)."""
+    """Quantised vectors (n, D) float32, eq. 7. codes (n, L), books (L, N, D)."""
     total = np.zeros((len(codes), books.shape[2]), dtype=np.float32)
     for part in _blocks(len(codes)):
         for level, book in enumerate(books):

@@ -66,9 +66,9 @@ class ResidualQuantizer(nn.Module):
             self.initialised.fill_(True)
 
     def forward(self, z: Tensor, *, sinkhorn: float = 0.0) -> Quantized:
-        """z (n, M, D) -> its quantisation.
+        """Quantise z (n, M, D).
 
-        sinkhorn: ε with which these items are spread evenly over the last level's codes (`even_codes`); 0: not.
+        sinkhorn: ε of `even_codes`, which spreads the items evenly over the last level's codes; 0: off.
         """
         z = z.float()
         residual, total, loss, codes = z, torch.zeros_like(z), z.new_zeros(z.shape[:2]), []
@@ -99,7 +99,7 @@ def choose_code(vectors: Tensor, books: Tensor, *, sinkhorn: float) -> Tensor:
 def nearest_code(vectors: Tensor, books: Tensor, *, largest: int = 1 << 26) -> Tensor:
     """Eq. 5. vectors (n, M, D), books (M, N, D) -> (n, M) int64. Computed in float32 whatever autocast says.
 
-    largest: distances that are held at once.
+    largest: distances held in memory at once.
     """
     with torch.autocast(vectors.device.type, enabled=False):
         books = books.float()

@@ -1,7 +1,7 @@
-"""Entropic optimal transport (Cuturi 2013) by Sinkhorn and Knopp: n items share N codes that are all given out alike.
+"""Entropic optimal transport (Cuturi 2013) by Sinkhorn–Knopp: n items use N codes equally often.
 
-One core, `received`, serves three uses: codes that a training batch uses evenly (`even_codes`), codes for the items
-that share an ID (`assign_by_share`), and clusters of one size (`balanced.py`).
+One core, `received`, serves three uses: codes that a training batch uses evenly (`even_codes`), codes of items
+that share an ID (`assign_by_share`), and clusters of equal size (`balanced.py`).
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import torch
 from torch import Tensor
 
 ITERATIONS = 50
-"""Of `even_codes`: LC-Rec's and LETTER's."""
+"""Rounds of `even_codes`, as in LC-Rec and LETTER."""
 LARGEST_EXPONENT = 690.0
-"""e to its power, times the items of a batch, is a float64. Whole ranges are 2 / ε, at ε = 0.003 that is 667."""
+"""Its exponential, times the items of a batch, fits a float64. The range of exponents is 2 / ε, 667 at ε = 0.003."""
 EQUAL = 1e-6
-"""Logarithms of shares that are no further apart are equal: their last bits say nothing."""
+"""Logarithms of shares that differ by no more than this count as equal: the last bits are rounding."""
 SHARPNESS = 0.01
-"""ε of `transport`, as a part of the range of the costs: the smaller, the closer to the cheapest assignment."""
+"""ε of `transport`, as a fraction of the range of the costs: the smaller, the closer to the cheapest assignment."""
 
 
 def received(kernel: Any, mass: Any, columns: Any) -> tuple[Any, Any]:
-    """One round: every item hands out its mass in proportion to its row of the kernel, times the codes' factors.
+    """One round: every item distributes its mass in proportion to its row of the kernel, times the codes' factors.
 
     Args:
-        kernel: (n, N) positive; NumPy arrays or tensors, as the others.
+        kernel: (n, N) positive; like the others, a NumPy array or a tensor.
         mass: (n,), or one number for all items.
         columns: (N,), the codes' factors.
 
     Returns:
-        rows (n,), the items' factors; sums (N,) of the kernel with these. 1 / sums are the codes' factors with which
-        each code is given out exactly once.
+        rows (n,), the items' factors; sums (N,), what each code receives with them. With the factors 1 / sums each code
+        receives exactly 1.
     """
     rows = mass / (kernel @ columns)
     return rows, kernel.T @ rows
@@ -40,19 +40,19 @@ def received(kernel: Any, mass: Any, columns: Any) -> tuple[Any, Any]:
 
 @torch.no_grad()
 def even_codes(distances: Tensor, *, epsilon: float, iterations: int = ITERATIONS) -> Tensor:
-    """The code of which each item has the largest share, (n,) int64, where all codes are given out alike.
+    """The code of which each item has the largest share, (n,) int64, if all codes are used equally often.
 
-    As LC-Rec and LETTER choose the last level's codes while training: shares are those after so many rounds over items
-    and codes. With n ≥ N every item takes N / n of a code. With n < N every item takes one code, none is given out
-    twice, and what is left goes to nobody (the published programs give all of it to the items, which then have equal
-    shares of several codes). Of codes with equal shares the nearest is chosen.
+    LC-Rec and LETTER choose the last level's codes this way in training; shares are those after `iterations` rounds.
+    With n ≥ N every item has N / n of a code. With n < N every item has one code, no code is used twice, and the rest
+    stays unused (the published programs distribute it among the items, which then have equal shares of several codes).
+    Of codes with equal shares the nearest is chosen.
 
     Args:
         distances: (n, N), finite.
-        epsilon: ε, the weight of the entropy, as a part of half the range of the distances.
+        epsilon: ε, the weight of the entropy, as a fraction of half the range of the distances.
     """
     items, codes = distances.shape
-    # Not in logarithms, which take twenty times as long; float64 holds these exponents. Apple's GPUs lack it.
+    # Not in logarithms, which would take 20 times as long; float64 holds these exponents. MPS lacks float64.
     costs = (distances.cpu() if distances.device.type == "mps" else distances).double()
     half = ((costs.max() - costs.min()) / 2).clamp(min=1e-12)
     logits = (-(costs - costs.amin(1, keepdim=True)) / (half * epsilon)).clamp(min=-LARGEST_EXPONENT)
@@ -72,16 +72,16 @@ def even_codes(distances: Tensor, *, epsilon: float, iterations: int = ITERATION
 def transport(
     costs: np.ndarray, *, epsilon: float = SHARPNESS, iterations: int = 500, tolerance: float = 1e-6
 ) -> np.ndarray:
-    """Shares (n, N) in which items take codes, with uniform marginals on the codes, solved to the end.
+    """Shares (n, N) of items in codes, with uniform marginals on the codes, solved to convergence.
 
-    Every code is given out once. With n ≤ N every item takes one code in all, and what is left of the codes goes to
-    nobody, at no cost; with n > N every item takes N / n of a code.
+    With n ≤ N every item has a total share of one code, and the rest of the codes stays unused at no cost; with n > N
+    every item has N / n of a code.
 
     Args:
         costs: (n, N), finite.
-        epsilon: ε as a part of the range of the costs.
-        iterations: at most so many rounds over items and codes.
-        tolerance: stop when no item is further from its mass.
+        epsilon: ε as a fraction of the range of the costs.
+        iterations: rounds over items and codes, at most.
+        tolerance: stop when no item is further than this from its mass.
     """
     items, codes = costs.shape
     spare = max(codes - items, 0)
@@ -99,9 +99,9 @@ def transport(
 
 
 def assign_by_share(costs: np.ndarray) -> np.ndarray:
-    """A different code for each item, (n,) int64; -1 for those that come too late where n > N.
+    """A different code for each item, (n,) int64; -1 for items left over if n > N.
 
-    The largest share goes first; equal ones in the order of items, then of codes. costs (n, N).
+    Assigned by falling share; equal shares in the order of items, then of codes. costs (n, N).
     """
     items, codes = costs.shape
     found = np.full(items, -1, dtype=np.int64)
@@ -109,7 +109,7 @@ def assign_by_share(costs: np.ndarray) -> np.ndarray:
         return found
     shares = transport(costs)
     open_items, open_codes = np.ones(items, dtype=bool), np.ones(codes, dtype=bool)
-    # Rounded, so that twins are equal and the order of the rows decides, whatever the last bits say.
+    # Rounded, so that for equal items the order of the rows decides, not the last bits.
     for place in np.argsort(-np.round(shares, 9), axis=None, kind="stable"):
         item, code = divmod(int(place), codes)
         if open_items[item] and open_codes[code]:
