@@ -117,13 +117,13 @@ def test_against_is_checked_before_the_work(config, catalogue, monkeypatch):
     other = dataclasses.replace(config, output=config.output.with_name("o.h5"), against=config.output)
     with pytest.raises(DataError, match="of the test split, not the validation split"):
         run(dataclasses.replace(other, split="validation"))
-    with pytest.raises(DataError, match="none of the depths 3,7") as caught:
+    with pytest.raises(DataError, match="no metrics at k = 3,7") as caught:
         run(dataclasses.replace(other, k=(3, 7)))
     assert caught.value.hint == "--k 1,5,10"
     assert not other.output.exists()
-    with pytest.raises(DataError, match="is the input; it would be lost"):
+    with pytest.raises(DataError, match="is an input and would be lost"):
         run(dataclasses.replace(other, output=config.output, force=True))
-    with pytest.raises(DataError, match="is the input; it would be lost"):
+    with pytest.raises(DataError, match="is an input and would be lost"):
         run(dataclasses.replace(config, output=config.model, force=True))
 
 
@@ -131,7 +131,7 @@ def test_against_other_users(config, catalogue, tmp_path):
     run(config)
     renamed = dataclasses.replace(catalogue, user_ids=[f"v{user}" for user in range(30)])
     popularity(tmp_path / "other.h5", renamed, range(12))
-    with pytest.raises(DataError, match="not of the same users"):
+    with pytest.raises(DataError, match="the two metrics files have different users"):
         run(dataclasses.replace(config, model=tmp_path / "other.h5", output=tmp_path / "o.h5", against=config.output))
 
 

@@ -1,4 +1,4 @@
-"""What two representations of the same items share, by estimators that no tokenizer trains on.
+"""What two representations of the same items share, measured by estimators that no tokenizer trains on.
 
 n items, p and q widths of the representations, k neighbours.
 """
@@ -18,18 +18,18 @@ from bbqrec_cli.records import Sequences
 from bbqrec_cli.seeds import numpy_generator, seed_torch, torch_generator
 
 PATIENCE = 15
-"""Epochs without a better critic before its fit is stopped."""
+"""Epochs without improvement before a critic's fit stops."""
 BLOCK = 2048
-"""Items whose similarities to all others are held at once."""
+"""Items whose similarities to all others are held in memory at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedInformation:
-    """What z̄ and z have in common on items that the estimators were not fitted on.
+    """What z̄ and z share, on items that the estimators were not fitted on.
 
     information: a lower bound of the mutual information in nats (Donsker–Varadhan, the bound of MINE); shuffled: the
-    same with the pairs broken, which should be about 0; explained: the share of z̄'s variance that a ridge regression
-    predicts from z (R², at most 1, below 0 where it does worse than the mean).
+    same with shuffled pairs, which should be about 0; explained: the share of z̄'s variance that a ridge regression
+    predicts from z (R², at most 1, negative if it does worse than the mean).
     """
 
     information: float
@@ -38,7 +38,10 @@ class SharedInformation:
 
 
 def shared_information(first: np.ndarray, second: np.ndarray, *, seed: int) -> SharedInformation:
-    """first (n, p), second (n, q), rows of the same items. 60% of the items fit, 20% stop the fit, 20% are measured."""
+    """What two representations share. first (n, p), second (n, q): rows of the same items.
+
+    60% of the items fit the estimators, 20% stop the fit, 20% are measured.
+    """
     order = numpy_generator(seed, "alignment").permutation(len(first))
     parts = np.split(order, [int(0.6 * len(first)), int(0.8 * len(first))])
     broken = second[numpy_generator(seed, "alignment", "broken").permutation(len(second))]
@@ -49,7 +52,7 @@ def shared_information(first: np.ndarray, second: np.ndarray, *, seed: int) -> S
 
 
 class Critic(nn.Module):
-    """T(x, y) = f(x) · g(y), a network each: all pairs of a batch for the price of its rows."""
+    """T(x, y) = f(x) · g(y) with two networks: scores of all pairs at the cost of the rows."""
 
     def __init__(self, first: int, second: int, *, hidden: int = 256, width: int = 64) -> None:
         super().__init__()
@@ -57,7 +60,7 @@ class Critic(nn.Module):
         self.g = nn.Sequential(nn.Linear(second, hidden), nn.ReLU(), nn.Dropout(0.2), nn.Linear(hidden, width))
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """(n, n): row x, column y."""
+        """Scores (n, n): row x, column y. first (n, p), second (n, q)."""
         return self.f(first) @ self.g(second).T
 
 
@@ -66,8 +69,8 @@ def mine(
 ) -> float:
     """Donsker–Varadhan's lower bound of the mutual information in nats (Belghazi et al. 2018), on parts[2].
 
-    A critic is fitted on parts[0]; the epoch that is best on parts[1] is taken, so that a critic that learnt its items
-    by heart is not. Over n items it cannot show more than about log n nats.
+    A critic is fitted on parts[0]; parts[1] chooses the epoch, against overfitting. With n items the bound cannot
+    exceed about log n nats.
     """
     seed_torch(seed, "mine")
     x, y = _whitened(first, parts[0]), _whitened(second, parts[0])
@@ -103,7 +106,7 @@ def _donsker_varadhan(scores: Tensor) -> Tensor:
 
 
 def _whitened(values: np.ndarray, rows: np.ndarray) -> Tensor:
-    """(n, p) float32 on the scale of `rows`: mean 0 and variance 1 a column; constant columns become 0."""
+    """(n, p) float32, standardised per column by the mean and variance of `rows`; constant columns become 0."""
     mean, deviation = values[rows].mean(0), values[rows].std(0)
     scale = np.where(deviation > 1e-6 * max(float(deviation.max()), 1e-12), deviation, np.inf)
     return torch.from_numpy(((values - mean) / scale).astype(np.float32))
@@ -112,7 +115,7 @@ def _whitened(values: np.ndarray, rows: np.ndarray) -> Tensor:
 def ridge_explained(target: np.ndarray, given: np.ndarray, parts: list[np.ndarray]) -> float:
     """R² of predicting `target` (n, q) from `given` (n, p) by ridge regression, on parts[2].
 
-    The penalty is the best of a few on parts[1].
+    Parts[1] chooses the penalty.
     """
     x, y = _whitened(given, parts[0]).double().numpy(), _whitened(target, parts[0]).double().numpy()
     fit, stop, measured = parts
@@ -129,7 +132,7 @@ def ridge_explained(target: np.ndarray, given: np.ndarray, parts: list[np.ndarra
 
 
 def nearest_items(vectors: np.ndarray, k: int) -> np.ndarray:
-    """The k items most alike by cosine, nearest first, an item never its own. vectors (n, p) -> (n, k) int64."""
+    """The k nearest other items of each item by cosine, nearest first. vectors (n, p) -> (n, k) int64."""
     table = normalize(torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32)), dim=1)
     found = []
     for start in range(0, len(table), BLOCK):
@@ -147,13 +150,14 @@ def neighbour_overlap(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def co_interaction_share(found: np.ndarray, sequences: Sequences) -> float:
-    """Mean share of an item's neighbours (n, k) that some user took as well as it, over items that have a companion."""
+    """Mean share of an item's neighbours (n, k) that some user interacted with as well, over items that share a user
+    with another item."""
     from scipy.sparse import csr_array
 
     items = len(found)
     users = np.repeat(np.arange(len(sequences)), sequences.lengths)
-    took = csr_array((np.ones(len(users), np.float32), (users, sequences.items)), shape=(len(sequences), items))
-    both = (took.T @ took).tocsr()
+    interacted = csr_array((np.ones(len(users), np.float32), (users, sequences.items)), shape=(len(sequences), items))
+    both = (interacted.T @ interacted).tocsr()
     both.setdiag(0)
     both.eliminate_zeros()
     rows = np.repeat(np.arange(items), found.shape[1])

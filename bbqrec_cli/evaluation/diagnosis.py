@@ -1,4 +1,4 @@
-"""Where a generator loses: the codes it cannot foretell, and what its beam passes over.
+"""Diagnosis of a generator: how well it predicts codes, and where its beam loses targets.
 
 B users, T items of history, W beams, L levels, M signals, N codes, C children.
 """
@@ -25,14 +25,14 @@ from bbqrec_cli.progress import SILENT, Progress
 
 BEAMS = (10, 20, 50, 100)
 WIDER = 8
-"""By how much the beam grows until what it found is proven to be the best."""
+"""Factor by which the beam grows until its result is proven to be the best."""
 BEAMS_AT_ONCE = 6400
 HEADS = ("dense", "united")
 Row = dict[str, Any]
 
 
 class Generator(Protocol):
-    """What a model that generates semantic IDs shows of itself; see `models/semantic_id_generator.py`."""
+    """The interface of a model that generates semantic IDs; see `models/semantic_id_generator.py`."""
 
     trie: Trie
     codes: Tensor
@@ -51,13 +51,13 @@ class Generator(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What `diagnose` found.
+    """The result of `diagnose`.
 
-    codes: a row per level for its whole tuple (signal 'all') and one for each signal: nll and entropy (nats) and
-    accuracy, given the right codes before; of the tuple also choices, how many there were on average.
-    searches: a row per width of the beam, the last one (beam None) as wide as it takes to find the best items of all:
-    Recall and NDCG, and lost, the share of users whose target left the beam at each level.
-    heads: a row per way of scoring, where the model has a dense head.
+    codes: per level, one row for its code tuple (signal 'all') and one per signal: nll and entropy (nats) and accuracy,
+    given the target's codes before; for the tuple also choices, the mean number of children.
+    searches: one row per beam width, the last one (beam None) wide enough for an exact search: Recall and NDCG, and
+    lost, the share of users whose target leaves the beam at each level.
+    heads: one row per way of scoring, if the model has a dense head.
     """
 
     users: int
@@ -78,11 +78,11 @@ def diagnose(
     batch_size: int = 64,
     progress: Progress = SILENT,
 ) -> Diagnosis:
-    """Follow the targets of held-out users, and search for them with narrow, wide and unlimited beams.
+    """Score the targets of held-out users by teacher forcing, and search with several beam widths and exactly.
 
     Args:
         signals: names of the M signals.
-        ks: depths of Recall and NDCG.
+        ks: cut-offs k of Recall@k and NDCG@k.
     """
     users, depth = len(held.users), max(ks)
     sums = np.zeros((model.levels, 1 + model.signals, 4))
@@ -113,7 +113,7 @@ def diagnose(
 
 
 def _rows(means: np.ndarray, signals: Sequence[str]) -> list[Row]:
-    """means (L, 1 + M, 4): nll, accuracy, entropy, choices."""
+    """Rows of `Diagnosis.codes`. means (L, 1 + M, 4): nll, accuracy, entropy, choices."""
     return [
         {"level": level + 1, "signal": name, "nll": float(nll), "accuracy": float(accuracy), "entropy": float(entropy)}
         | ({"choices": float(choices)} if name == "all" else {})
@@ -123,7 +123,7 @@ def _rows(means: np.ndarray, signals: Sequence[str]) -> list[Row]:
 
 
 class _Case:
-    """One batch of users, their states computed once. targets (B,) rows of items."""
+    """One batch of users, encoded once. targets (B,) rows of items."""
 
     def __init__(self, model: Generator, batch: Batch, targets: Tensor) -> None:
         self.model, self.batch, self.targets = model, batch, targets
@@ -152,7 +152,7 @@ class _Case:
         return [each.log() for each in sums]
 
     def search(self, width: int, users: Tensor | None = None) -> tuple[Tensor, Trace]:
-        """Items (B, W) and what the search did; of `users` (rows of the batch) only."""
+        """Items (B, W) and the trace of a search, for all users or for `users` (rows of the batch)."""
         encoded, mask = (x if users is None else x[users] for x in (self.encoded, self.batch.mask))
         model, trace = self.model, Trace(torch.full((len(mask),), -torch.inf, device=mask.device))
         items, _ = beam_search(
@@ -162,16 +162,16 @@ class _Case:
         return items, trace
 
     def lost(self, trace: Trace) -> np.ndarray:
-        """Users whose target was still in the beam before a level and not after it, (L,)."""
+        """Number of users whose target leaves the beam at each level, (L,)."""
         path = [self.model.trie.node(depth + 1)[self.targets].unsqueeze(1) for depth in range(self.model.levels)]
         there = [(nodes == node).any(1) for nodes, node in zip(trace.nodes, path, strict=True)]
         before = [torch.ones_like(there[0]), *there[:-1]]
         return np.array([float((a & ~b).sum()) for a, b in zip(before, there, strict=True)])
 
     def best(self, depth: int, items: Tensor, trace: Trace) -> Tensor:
-        """The `depth` items of highest probability, (B, depth), by beams that widen until nothing better can be left.
+        """The `depth` most probable items, (B, depth): the beam widens until no better item can be left.
 
-        items, trace: from a search.
+        items, trace: of a first search.
         """
         found, width = items[:, :depth].clone(), items.shape[1]
         left = (~trace.proven(depth)).nonzero()[:, 0]
@@ -185,7 +185,7 @@ class _Case:
         return found
 
     def heads(self, depth: int, width: int) -> dict[str, Tensor]:
-        """Items (B, depth) by the dense head alone and by both."""
+        """Items (B, depth) by the dense head alone and by both heads."""
         if self.model.dense is None:
             return {}
         wanted = Wanted(k=depth, beam=width)

@@ -29,9 +29,9 @@ def target_ranks(
     progress: Progress = SILENT,
     world: World = ALONE,
 ) -> np.ndarray:
-    """Rank of each user's target among the first `depth` items, from 1; 0 below. (U,) int64, in the order of `held`.
+    """Rank from 1 of each user's target among the first `depth` items, 0 below; (U,) int64, in the order of `held`.
 
-    world: several processes rank every `size`-th batch each, and all get all ranks.
+    world: each of several processes ranks every `size`-th batch; all get all ranks.
     """
     ranks = np.zeros(len(held.users), dtype=np.int64)
     with progress.task("ranking", len(held.users)) as task, autocast(device, precision):

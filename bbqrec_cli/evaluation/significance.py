@@ -1,4 +1,4 @@
-"""Are two systems different on the same users? n users."""
+"""Paired significance tests of two systems on the same users. n users."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bbqrec_cli.records import Vocabulary
 def aligned(
     users_a: Sequence[str], a: np.ndarray, users_b: Sequence[str], b: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both systems' values (n,) in the order of the first one's users.
+    """Both systems' values (n,) in the order of the first system's users.
 
     Raises:
-        DataError: they were not measured on the same users.
+        DataError: the users differ.
     """
     if list(users_a) == list(users_b):
         return a, b
@@ -26,19 +26,19 @@ def aligned(
     if len(missing) or len(users_a) != len(users_b):
         what = f"{len(users_a)} and {len(users_b)} users"
         what += f"; user {users_a[missing[0]]!r} is in one only" if len(missing) else ""
-        raise DataError(f"the two metrics files are not of the same users: {what}", "evaluate both on the same split")
+        raise DataError(f"the two metrics files have different users: {what}", "evaluate both on the same split")
     return a, b[rows]
 
 
 def paired_t_test(a: np.ndarray, b: np.ndarray) -> float:
-    """Two-sided p-value of the paired t-test; 1 where nobody differs or there is one user only. a, b (n,)."""
+    """Two-sided p-value of the paired t-test; 1 if all users are equal or there is only one. a, b (n,)."""
     difference = a.astype(np.float64) - b
     if len(difference) < 2 or not difference.any():
         return 1.0
-    # Everybody differs by the same amount: t is infinite, which scipy warns about.
+    # If all users differ by the same amount, t is infinite, which scipy warns about.
     return 0.0 if np.ptp(difference) < 1e-12 else float(stats.ttest_1samp(difference, 0.0).pvalue)
 
 
 def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test; 1 where nobody differs. a, b (n,)."""
+    """Two-sided p-value of Wilcoxon's signed-rank test; 1 if all users are equal. a, b (n,)."""
     return 1.0 if np.array_equal(a, b) else float(stats.wilcoxon(a.astype(np.float64), b, method="asymptotic").pvalue)
