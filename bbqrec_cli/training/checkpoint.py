@@ -1,4 +1,4 @@
-"""Checkpoints in HDF5: nested dicts and lists of tensors, numbers and strings. Nothing in them is code."""
+"""Checkpoints in HDF5: nested dicts and lists of tensors, numbers and strings. They contain no code."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _TENSOR = "__tensor__"
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    """Write `state` atomically over the last checkpoint; `identity` is what a resumed run must agree with."""
+    """Replace the last checkpoint by `state`, atomically. identity: what a resumed run must agree with."""
     arrays: dict[str, np.ndarray] = {}
     meta = _split(state, arrays)
     write_checkpoint(path, arrays, {"state": meta}, config=identity)
 
 
 def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Any:
-    """The state of `save_checkpoint`.
+    """The state that `save_checkpoint` wrote.
 
     Raises:
-        DataError: the checkpoint belongs to other options or inputs; the first difference is named.
+        DataError: the checkpoint belongs to a run with other options or inputs; names the first difference.
     """
     arrays, meta, found = read_checkpoint(path)
     for key in (*identity, *(set(found) - set(identity))):
@@ -34,7 +34,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Any:
         if difference:
             raise DataError(
                 f"{path}: the checkpoint is of another run: {difference}",
-                "give the options it was made with, or start anew without --resume",
+                "give the options of that run, or start from the beginning without --resume",
             )
     return _join(meta["state"], arrays)
 

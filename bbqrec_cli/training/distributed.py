@@ -1,4 +1,4 @@
-"""Rank and world: several processes that train one model, each on its part of every batch (torchrun sets them)."""
+"""Rank and world: several processes train one model, each on its part of every batch (started by torchrun)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bbqrec_cli.device import rank_of_environment, resolve_device, set_threads
 
 @dataclass(frozen=True)
 class World:
-    """rank: this process's number, from 0; size: how many there are. One process alone is rank 0 of 1."""
+    """rank: this process's number, from 0; size: number of processes. A single process is rank 0 of 1."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def writes(self) -> bool:
-        """Whether this process writes files and talks: one does."""
+        """Whether this process writes files and logs: only rank 0 does."""
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -32,11 +32,11 @@ class World:
         return tensor
 
     def sum_array(self, values: np.ndarray) -> np.ndarray:
-        """The same of an array (on the CPU)."""
+        """The sum of a CPU array over all processes."""
         return self.sum(torch.from_numpy(values)).numpy() if self.size > 1 else values
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Every gradient becomes the sum over all processes; one that no process has stays None."""
+        """Replace every gradient by its sum over all processes; a gradient that no process has stays None."""
         own = list(parameters)
         if self.size == 1 or not own:
             return
@@ -48,18 +48,18 @@ class World:
             parameter.grad = part.view_as(parameter) if somewhere else None
 
     def broadcast(self, module: nn.Module) -> None:
-        """Every process gets the parameters and buffers of the first one."""
+        """Copy the parameters and buffers of rank 0 to every process."""
         if self.size > 1:
             for value in module.state_dict().values():
                 torch.distributed.broadcast(value, src=0)
 
     def barrier(self) -> None:
-        """Until all processes are here: what the first one wrote is there then."""
+        """Wait for all processes; files that rank 0 wrote before exist afterwards."""
         if self.size > 1:
             torch.distributed.barrier()
 
     def shard(self, rows: Sequence[int] | np.ndarray) -> slice:
-        """Which of these rows are this process's: every `size`-th."""
+        """The slice of `rows` for this process: every `size`-th."""
         return slice(self.rank, len(rows), self.size)
 
 
@@ -67,15 +67,15 @@ ALONE = World()
 
 
 def start_process(device: str, threads: int) -> tuple[World, torch.device]:
-    """What a stage that trains begins with: threads, device and world. Raises: as `device.resolve_device`."""
+    """Set the threads; return world and device of a training stage. Raises: as `device.resolve_device`."""
     set_threads(threads)
     return join_world(resolve_device(device))
 
 
 def join_world(device: torch.device) -> tuple[World, torch.device]:
-    """The world that the launcher's environment (RANK, WORLD_SIZE, LOCAL_RANK) speaks of, and this process's device.
+    """The world set by the launcher's environment (RANK, WORLD_SIZE, LOCAL_RANK), and this process's device.
 
-    Without a launcher: alone, on `device`. Among several processes, `cuda` means the GPU of the local rank.
+    Without a launcher: a single process on `device`. With several processes, `cuda` means the GPU of the local rank.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:

@@ -1,4 +1,4 @@
-"""How the learning rate goes over a run."""
+"""The learning rate schedule."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 
 
 def schedule(step: int, total: int, rise: int) -> float:
-    """Share of the highest rate: linear up over the first `rise` steps, then a cosine down to a hundredth at `total`.
+    """Learning rate at `step`, relative to the peak: linear over `rise` steps, then a cosine to 0.01 at `total`.
 
-    Epochs may differ by a step or so: past the planned end the rate stays where it is.
+    Epochs may differ by a step or so; after `total` steps the rate is constant.
     """
     if step < rise:
         return (step + 1) / rise

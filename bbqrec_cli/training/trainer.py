@@ -25,16 +25,17 @@ from bbqrec_cli.training.distributed import ALONE, World
 from bbqrec_cli.training.schedule import schedule
 
 Row = dict[str, Any]
-"""The figures of an epoch: 'epoch' (from 1), the means of the losses, what `Task.report` measured, 'seconds'."""
+"""The figures of an epoch: 'epoch' (from 1), the mean losses, the figures of `Task.report`, 'seconds'."""
 Losses = Mapping[str, Tensor]
-"""'loss', what is minimised, and the parts of it that are reported; scalars, this process's share of each."""
+"""'loss', which is minimised, and its reported parts; scalars, this process's share of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """How to compute, as opposed to what: nothing here changes what is learnt, but for the seed.
+    """How to run the training; of these, only the seed changes what is learnt.
 
-    identity: what a checkpoint must agree with: configuration and checksums of the inputs.
+    checkpoint: its path, None for none; identity: what a checkpoint must agree with: configuration and checksums of the
+    inputs.
     """
 
     seed: int = 0
@@ -48,9 +49,9 @@ class RunSettings:
 
 
 def identity(options: Mapping[str, Any], files: Sequence[tuple[str, Path]]) -> dict[str, Any]:
-    """What a resumed run must agree on: options, and of input files what is in them, not where they lie.
+    """What a resumed run must agree with: options, and the contents (not the paths) of input files.
 
-    files: (option, path), as `config.input_files`.
+    files: (option, path), as from `config.input_files`.
     """
     sums = {f"{name} (file {number}): sha256": sha256(path) for number, (name, path) in enumerate(files, 1)}
     return {"config": dict(options), "parents": sums}
@@ -58,10 +59,10 @@ def identity(options: Mapping[str, Any], files: Sequence[tuple[str, Path]]) -> d
 
 @dataclass(frozen=True, kw_only=True)
 class Stopping:
-    """When to measure and when to stop.
+    """When to report and when to stop.
 
-    validate_every: epochs between two reports; the last one always has one. patience: reports of the last phase without
-    a better figure before the training ends (0: it never ends early). minutes: a limit on the training time (0: none).
+    validate_every: epochs between two reports; the last epoch always has one. patience: stop after this many reports of
+    the last phase without a better figure (0: never). minutes: limit on the training time (0: none).
     """
 
     validate_every: int = 1
@@ -69,17 +70,17 @@ class Stopping:
     minutes: float = 0.0
 
     def over(self, seconds: float) -> bool:
-        """Whether the time is up after so many seconds of training."""
+        """Whether the time limit is reached after `seconds` of training."""
         return bool(self.minutes) and seconds > 60 * self.minutes
 
 
 class Task(ABC):
-    """What is trained.
+    """A training task.
 
-    module: all parameters and buffers; optimisers: by name, each with the parameters that it steps; epochs: at most;
-    stream: names of the random stream of its epochs (`seeds.seed_torch`); learning_rate: the highest;
-    largest_gradient: the norm at which gradients are cut; chosen_by: the figure of `report` whose highest value chooses
-    the epoch that is kept, '' where that is the last one.
+    module: all parameters and buffers; optimisers: by name, each with its parameters; epochs: at most; stream: names of
+    the random stream of its epochs (`seeds.seed_torch`); learning_rate: the peak; largest_gradient: the norm to which
+    gradients are clipped; chosen_by: the figure of `report` whose highest value chooses the epoch to keep, '' for the
+    last epoch.
     """
 
     module: nn.Module
@@ -92,42 +93,42 @@ class Task(ABC):
 
     @abstractmethod
     def batches(self, epoch: int) -> Sequence[Any]:
-        """The batches of an epoch (from 0), the same whenever asked."""
+        """The batches of an epoch (from 0); the same at every call."""
 
     @abstractmethod
     def losses(self, batch: Any, run: RunSettings) -> Iterator[tuple[str, Losses]]:
-        """An optimiser's name and its losses, one after the other: each has stepped before the next is asked for.
+        """Yield (optimiser's name, its losses); the optimiser steps before the next pair is requested.
 
-        Over the processes of `run.world`, shares add up to the losses of the whole batch.
+        Over the processes of `run.world`, losses add up to those of the whole batch.
         """
 
     @abstractmethod
     def plan(self, epoch: int, steps: int) -> tuple[int, int, int]:
-        """(steps before this epoch, steps in all, steps of rising rate) of the schedule, given this epoch's steps."""
+        """(steps before this epoch, total steps, warm-up steps) of the schedule. steps: those of this epoch."""
 
     def resumed(self, epoch: int) -> None:  # noqa: B027
-        """Called when a run goes on after `epoch` (from 0), before the optimisers get their state."""
+        """Called when a run resumes after `epoch` (from 0), before the optimisers' state is loaded."""
 
     def before_epoch(self, epoch: int) -> None:  # noqa: B027
-        """What happens before an epoch (from 0)."""
+        """Called before an epoch (from 0)."""
 
     def has_report(self, epoch: int) -> bool:
-        """Whether the epoch may have a report at all."""
+        """Whether the epoch (from 0) may have a report."""
         return True
 
     def report(self, epoch: int) -> Row:
-        """Figures after an epoch."""
+        """Figures after an epoch (from 0)."""
         return {}
 
     def log_epoch(self, row: Row, before: Sequence[Row], left: str, progress: Progress) -> None:
-        """Say what an epoch came to. left: ', about 3 min left', or ''."""
+        """Log an epoch's figures. before: earlier rows; left: ', at most 3 min left', or ''."""
         shown = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in ("epoch", "seconds"))
         progress.log(f"epoch {row['epoch']}/{self.epochs}  {shown}  {row['seconds']:.1f} s{left}")
 
 
 @dataclass(eq=False, kw_only=True)
 class Fitted:
-    """history: one row per epoch; best: its epoch (from 1), figures and weights, where a figure chooses it."""
+    """The state of a training. history: one row per epoch; best_*: the best epoch (from 1), its figures and weights."""
 
     history: list[Row] = field(default_factory=list)
     best_epoch: int = 0
@@ -136,21 +137,21 @@ class Fitted:
 
     @property
     def seconds(self) -> float:
-        """Training and reports, over all sessions."""
+        """Time of training and reports, including resumed parts."""
         return sum(row["seconds"] for row in self.history)
 
     def stale(self, chosen_by: str, patience: int) -> bool:
-        """Whether the last `patience` reports all failed to beat the best one."""
+        """Whether there were `patience` reports since the best one."""
         later = [row for row in self.history if chosen_by in row and row["epoch"] > self.best_epoch]
         return bool(patience) and self.best_epoch > 0 and len(later) >= patience
 
 
 def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitted:
-    """Train `task.module` in place and leave it with the weights of the epoch that is kept, in eval mode.
+    """Train `task.module` in place; it ends with the weights of the chosen epoch, in eval mode.
 
     Raises:
-        DataError: a loss that is no longer finite; a checkpoint of another run.
-        InterruptedRunError: Ctrl-C or SIGTERM; it says what is saved.
+        DataError: a loss that is not finite; a checkpoint of another run.
+        InterruptedRunError: Ctrl-C or SIGTERM; its message says what is saved.
     """
     fitted = _resume(task, run)
     for epoch in range(len(fitted.history), task.epochs):
@@ -167,7 +168,7 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
 
 
 def _run_epoch(task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted, epoch: int) -> None:
-    """One epoch (from 0), its row in the history and its checkpoint."""
+    """Run one epoch (from 0), add its row to the history and write a checkpoint."""
     began = time.perf_counter()
     seed_torch(run.seed, *task.stream, epoch)
     task.before_epoch(epoch)
@@ -197,7 +198,7 @@ def _run_epoch(task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted,
 
 
 def _steps(task: Task, run: RunSettings, epoch: int) -> dict[str, float]:
-    """The epoch's steps; the means of the losses over its batches."""
+    """Run the epoch's steps; return the mean losses over its batches."""
     task.module.train()
     batches = task.batches(epoch)
     steps, found = len(batches), dict[str, list[Tensor]]()
@@ -213,7 +214,7 @@ def _steps(task: Task, run: RunSettings, epoch: int) -> dict[str, float]:
 
 
 def _step(task: Task, run: RunSettings, batch: Any, rate: float, where: str) -> Losses:
-    """Every optimiser's step on a batch; the losses of the last one."""
+    """Step every optimiser on a batch; return the losses of the last one."""
     parts: Losses = {}
     for name, parts in task.losses(batch.to(run.device), run):
         value = float(run.world.sum(parts["loss"].detach().clone()))
@@ -237,18 +238,18 @@ def _interrupted(fitted: Fitted, task: Task, run: RunSettings) -> InterruptedRun
     if run.checkpoint is None or not done:
         return InterruptedRunError("interrupted in the first epoch; nothing is saved yet")
     what = f"interrupted; {done} of {task.epochs} epochs are saved in {run.checkpoint}"
-    return InterruptedRunError(what, "the same command with --resume goes on")
+    return InterruptedRunError(what, "give --resume to continue")
 
 
 def _resume(task: Task, run: RunSettings) -> Fitted:
-    """What is done already: of a checkpoint, if there is one and the run goes on from it."""
+    """The state to start from: that of the checkpoint with --resume, else an empty one."""
     path = run.checkpoint
     if path is None or not path.exists():
         if run.resume:
             run.progress.log(f"{path}: no checkpoint; starting from the beginning")
         return Fitted()
     if not run.resume:
-        run.progress.log(f"{path}: an older run's checkpoint; it will be overwritten (--resume would go on from it)")
+        run.progress.log(f"{path}: an older run's checkpoint will be overwritten (--resume would continue it)")
         return Fitted()
     state = load_checkpoint(path, run.identity)
     task.resumed(len(state["history"]) - 1)
