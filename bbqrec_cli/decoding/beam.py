@@ -1,4 +1,4 @@
-"""Beam search over the trie of real semantic IDs: no invalid item, no duplicate, filters inside the beam.
+"""Beam search over the trie of the catalogue's semantic IDs: only valid items, no duplicates, filters in the beam.
 
 B users, W beams, C children, M signals, N codes, I items, S excluded items, K results.
 """
@@ -15,27 +15,27 @@ from torch.nn.functional import pad
 from bbqrec_cli.decoding.trie import Trie
 
 Step = Callable[[int, Tensor, Tensor], "tuple[Tensor, Tensor | None]"]
-"""(level, parent (B, W), codes (B, W, M)) -> logits (B, W, M, N) of the level's codes, and at level 0 what the C tuples
-of the first level add of their own (B, C), or None.
+"""(level, parent (B, W), codes (B, W, M)) -> logits (B, W, M, N) of the level's codes, and at level 0 logits (B, C)
+that are added for the C tuples of the first level, or None.
 
-Beam w grew out of beam parent[w] of the step before by codes[w]; at level 0 there is one beam, and both are zero."""
+Beam w extends beam parent[w] of the previous step by codes[w]; at level 0 there is one beam, and both are zero."""
 
 
 @dataclass(frozen=True, eq=False)
 class Permitted:
-    """Which nodes still lead to an item that may be recommended to a user."""
+    """The nodes below which a user has an item that may be recommended."""
 
     trie: Trie
     allowed: Tensor
     """(I,) bool, in item rows."""
     excluded: Tensor
-    """(B, S) places of the excluded items in the trie's order, sorted, I where there is none."""
+    """(B, S) places of the excluded items in the trie's order, sorted, filled with I."""
     before: Tensor
-    """(I + 1,) how many allowed items stand before each place of the trie's order."""
+    """(I + 1,) number of allowed items before each place of the trie's order."""
 
     @classmethod
     def of(cls, trie: Trie, allowed: Tensor | None, exclude: Tensor | None, users: int) -> Permitted:
-        """From `Wanted.allowed` and `Wanted.exclude` (B, S) item rows, PAD = none."""
+        """From `Wanted.allowed` (I,) and `Wanted.exclude` (B, S), rows of items, PAD = none."""
         device = trie.order.device
         if allowed is None:
             allowed = torch.ones(trie.items, dtype=torch.bool, device=device)
@@ -50,24 +50,24 @@ class Permitted:
         return cls(trie, allowed, torch.where(again, trie.items, places).sort(dim=1).values, before)
 
     def nodes(self, depth: int, nodes: Tensor) -> Tensor:
-        """(B, n) bool for nodes (B, n) at `depth`: does a permitted item remain below?"""
+        """(B, n) bool for nodes (B, n) at `depth`: whether a permitted item is below."""
         bounds = self.trie.bounds(depth)
         start, stop = bounds[nodes], bounds[nodes + 1]
         removed = torch.searchsorted(self.excluded, stop) - torch.searchsorted(self.excluded, start)
         return self.before[stop] - self.before[start] > removed
 
     def places(self, places: Tensor) -> Tensor:
-        """(B, n) bool for places (B, n) in the trie's order."""
+        """(B, n) bool for places (B, n) in the trie's order: whether the item is permitted."""
         found = torch.searchsorted(self.excluded, places).clamp(max=self.excluded.shape[1] - 1)
         return self.allowed[self.trie.order[places]] & (self.excluded.gather(1, found) != places)
 
 
 @dataclass(eq=False)
 class Trace:
-    """What a search did, for who asks.
+    """A record of a beam search.
 
-    dropped: (B,) the highest score of a node that any level dropped (begin with -inf): all items that score more were
-    found. nodes, scores: (B, W) per level, the beams that it kept.
+    dropped: (B,) the highest score of a dropped node (-inf at first): all items with a higher score were found.
+    nodes, scores: (B, W) per level, the beams that were kept.
     """
 
     dropped: Tensor
@@ -75,13 +75,13 @@ class Trace:
     scores: list[Tensor] = field(default_factory=list)
 
     def record(self, nodes: Tensor, kept: Tensor, total: Tensor, best: Tensor) -> None:
-        """After a level: nodes and scores (B, W) of the beams, which are the columns `best` of `total` (B, n)."""
+        """Record a level: nodes and scores (B, W) of the beams, which are the columns `best` of `total` (B, n)."""
         self.nodes.append(nodes)
         self.scores.append(kept)
         self.dropped = self.dropped.maximum(total.scatter(1, best, -torch.inf).amax(1))
 
     def proven(self, depth: int) -> Tensor:
-        """(B,) bool: are the first `depth` items that were found surely the best of all?"""
+        """(B,) bool: whether the first `depth` items found are certainly the best of all."""
         last = self.scores[-1][:, :depth]
         better = (last[:, -1] > self.dropped) & (last.shape[1] == depth)
         return better | (self.dropped == -torch.inf)
@@ -95,12 +95,13 @@ def beam_search(
     Args:
         step: logits of a level given the codes so far.
         width: beams W; at least k are kept.
-        over_children: normalise each level over the children that exist (else: a softmax over N per signal).
-        trace: takes down what the search did.
+        k: K.
+        over_children: normalise each level over the existing children (else: a softmax over N per signal).
+        trace: records the search.
 
     Returns:
         items (B, K) rows, best first, -1 where fewer are permitted; scores (B, K) log-probabilities, -inf there. Items
-        that share an ID stand one after the other, in the order of their rows.
+        that share an ID are adjacent, in the order of their rows.
     """
     width, users = max(width, k), len(permitted.excluded)
     nodes = parent = torch.zeros(users, 1, dtype=torch.int64, device=trie.order.device)
@@ -121,7 +122,8 @@ def beam_search(
 
 @dataclass(frozen=True, eq=False)
 class PathLevel:
-    """A level on the way to given items (B, A): what could follow there, and what does. At level 0, X is 1, else A."""
+    """One level of the paths to given items (B, A): the possible children and the chosen one. X is 1 at level 0, else
+    A."""
 
     logits: Tensor
     """(B, X, M, N) of the level's codes."""
@@ -130,16 +132,16 @@ class PathLevel:
     found: Tensor
     """(B, X, C) their log-probabilities, -inf where there are fewer."""
     chosen: Tensor
-    """(B, A) which of them leads to the item."""
+    """(B, A) index of the child that leads to the item."""
 
     @property
     def log_probability(self) -> Tensor:
-        """Of the level's code tuple, (B, A)."""
+        """log P of the item's code tuple at this level, (B, A)."""
         return self.found.expand(-1, self.chosen.shape[1], -1).gather(2, self.chosen.unsqueeze(2)).squeeze(2)
 
 
 def follow_path(trie: Trie, step: Step, items: Tensor, *, over_children: bool) -> Iterator[PathLevel]:
-    """Level by level to the items (B, A), by the steps of a search that goes nowhere else."""
+    """Yield the levels of the paths to items (B, A), with the step function of a search (teacher forcing)."""
     users, count = items.shape
     nodes = parent = items.new_zeros(users, 1)
     codes = nodes.unsqueeze(2).expand(-1, -1, trie.signals)
@@ -153,13 +155,13 @@ def follow_path(trie: Trie, step: Step, items: Tensor, *, over_children: bool) -
 
 
 def item_log_probabilities(trie: Trie, step: Step, items: Tensor, *, over_children: bool) -> Tensor:
-    """log P of the items (B, A), (B, A) float32: what a beam that finds them says."""
+    """log P of items (B, A): (B, A) float32, as a beam search scores them."""
     places = follow_path(trie, step, items, over_children=over_children)
     return torch.stack([place.log_probability for place in places]).sum(0)
 
 
 def best_items(trie: Trie, items: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The K best of the items (B, n) by their scores (B, n), PAD = none: as `beam_search` answers."""
+    """The K best of items (B, n), PAD = none, by scores (B, n); returns as `beam_search`."""
     scores = scores.masked_fill(items < 0, -torch.inf)
     at = sort_keys(scores, trie.place[items.clamp(min=0)]).topk(min(k, items.shape[1]), dim=1).indices
     best = scores.gather(1, at)
@@ -167,13 +169,13 @@ def best_items(trie: Trie, items: Tensor, scores: Tensor, k: int) -> tuple[Tenso
 
 
 def pad_answer(items: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Items and scores (B, n), n ≤ K, as an answer of K: -1 and -inf where nothing is left."""
+    """Items and scores (B, n), n ≤ K, padded to (B, K) with -1 and -inf."""
     missing = (0, k - items.shape[1])
     return pad(items, missing, value=-1), pad(scores, missing, value=-torch.inf)
 
 
 def sort_keys(scores: Tensor, nodes: Tensor) -> Tensor:
-    """Integers in the order of the float32 scores, and of the nodes (the lower is the better) where these are equal."""
+    """Integers that sort by float32 scores, then by nodes, the lowest node highest."""
     bits = (scores + 0.0).view(torch.int32)
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
     return (ordered.long() << 32) - nodes
@@ -201,7 +203,7 @@ def child_log_probabilities(
 
 
 def _items(trie: Trie, leaves: Tensor, score: Tensor, permitted: Permitted, k: int) -> tuple[Tensor, Tensor]:
-    """The leaves' permitted items, in the leaves' order."""
+    """The first K permitted items (B, K) of the leaves (B, W), in their order, with scores (B, K)."""
     bounds = trie.bounds(trie.levels)
     start, count = bounds[leaves], bounds[leaves + 1] - bounds[leaves]
     offset = torch.arange(int(count.max()), device=leaves.device)

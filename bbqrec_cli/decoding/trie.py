@@ -1,6 +1,6 @@
 """The catalogue's semantic IDs as a trie in arrays. I items, L levels, M signals, n_d nodes at depth d.
 
-The items are sorted by their codes; then every node is a run of neighbours, and the children of a node are neighbours.
+The items are sorted by their codes, so the items below a node are contiguous, and so are its children.
 """
 
 from __future__ import annotations
