@@ -1,9 +1,9 @@
 """Semantic IDs in JSON, as LETTER, MQL4GRec and MiniOneRec publish them: item id -> ["<a_183>", "<b_70>", …].
 
 - LETTER (and LC-Rec): four levels a, b, c, d;
-- MQL4GRec: two files, of texts with small letters and of pictures with capitals ("<A_154>");
-- MiniOneRec: three levels; where it writes codes of residual k-means, an item whose ID others share has one token more,
-  its number among them, from 1.
+- MQL4GRec: two files, texts with small letters and pictures with capitals ("<A_154>");
+- MiniOneRec: three levels; with residual k-means, an item that shares its ID has one more token, its number among the
+  items with that ID, from 1.
 
 I items, L levels.
 """
@@ -25,13 +25,14 @@ from bbqrec_cli.records import Vocabulary
 SIGNAL = "published"
 LARGEST_CODE = int(np.iinfo(np.uint16).max)
 _TOKEN = re.compile(r"<([A-Za-z]+)_(\d+)>")
-_LENGTHS = "IDs of one length are needed, or a token more that numbers the items that share an ID, as MiniOneRec's do"
+_LENGTHS = "IDs of equal length are needed, or one more token that numbers the items that share an ID (MiniOneRec)"
 _NEEDED = 'a list such as ["<a_183>", "<b_70>"] is needed'
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Index:
-    """An index file: item ids and codes (I, L, 1) uint16 in its order; the levels' letters; what was assumed, or ''."""
+    """An index file. item_ids and codes (I, L, 1) uint16, in the file's order; letters: one per level; note: an
+    assumption made in reading, or ''."""
 
     item_ids: list[str]
     codes: np.ndarray
@@ -40,12 +41,12 @@ class Index:
 
 
 def signal_names(found: Sequence[Index]) -> tuple[tuple[str, ...], str]:
-    """A name for each file, and what was assumed: MQL4GRec's capitals are pictures, its small letters texts."""
+    """A name for each file, and a note if they are read as MQL4GRec's: capitals are pictures, small letters texts."""
     if len(found) == 1:
         return (SIGNAL,), ""
     small, capital = ([all(map(test, index.letters)) for index in found] for test in (str.islower, str.isupper))
     if len(found) == 2 and sorted(small) == [False, True] and capital == small[::-1]:
-        note = "tokens with small letters are taken for texts, with capitals for pictures, as in MQL4GRec"
+        note = "tokens with small letters are read as texts, with capitals as pictures, as in MQL4GRec"
         return tuple("text" if each else "image" for each in small), note
     return tuple(f"{SIGNAL}_{number}" for number in range(1, len(found) + 1)), ""
 
@@ -62,8 +63,8 @@ def load_index(path: Path) -> Index:
     Raises:
         MissingFileError: no such file.
         BrokenFileError: not a JSON object.
-        DataError: an entry that is no list of tokens, a code above 65,535, IDs of different lengths (but for
-            `_number`), a level whose tokens do not all begin with the same letter, an id given twice; the id is named.
+        DataError: an entry that is not a list of tokens, a code above 65,535, IDs of different lengths (except for
+            `_number`), a level with different letters, a repeated id; the message names the id.
     """
     entries = _read_json(path)
     rows: list[list[int]] = []
@@ -87,12 +88,12 @@ def load_index(path: Path) -> Index:
 
 
 def _number(rows: list[list[int]]) -> str:
-    """Where IDs that are a token longer number the items that share all but it, from 1, give the others 0 in its place.
+    """If IDs with one more token number the items that share the other tokens, from 1, append 0 to the other IDs.
 
-    rows are changed in place, and only if that is what the last tokens are.
+    rows are changed in place, and only in that case.
 
     Returns:
-        what was assumed, in a sentence; '' if nothing was.
+        the assumption made, in a sentence, or ''.
     """
     levels = min(map(len, rows))
     if {len(row) for row in rows} != {levels, levels + 1}:
@@ -106,8 +107,8 @@ def _number(rows: list[list[int]]) -> str:
     for row in alone:
         row.append(0)
     return (
-        f"{len(rows) - len(alone):,} items have one token more than the others, their number among those that share an "
-        "ID, as in MiniOneRec; the others have 0 there"
+        f"{len(rows) - len(alone):,} items have one more token, their number among those that share an ID, as in "
+        "MiniOneRec; the others get 0 there"
     )
 
 
@@ -117,13 +118,13 @@ def _read_json(path: Path) -> list[tuple[str, Any]]:
     except FileNotFoundError:
         raise MissingFileError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise BrokenFileError(f"{path}: not JSON: {error}", f"an object of item id to tokens: {_NEEDED}") from None
+        raise BrokenFileError(f"{path}: not JSON: {error}", f"an object from item id to tokens: {_NEEDED}") from None
     if not isinstance(pairs, list) or not pairs or not all(isinstance(pair, tuple) for pair in pairs):
-        raise BrokenFileError(f"{path}: not a JSON object of item id to tokens, or an empty one", _NEEDED)
+        raise BrokenFileError(f"{path}: not a JSON object from item id to tokens, or an empty one", _NEEDED)
     seen: set[str] = set()
     for key, _ in pairs:
         if key in seen:
-            raise DataError(f"{path}: item {key!r} is there twice", "keep one entry an item")
+            raise DataError(f"{path}: item {key!r} appears twice", "keep one entry per item")
         seen.add(key)
     return pairs
 
@@ -149,17 +150,17 @@ def align(
 ) -> tuple[np.ndarray, str]:
     """The codes of the catalogue's items.
 
-    LETTER's ids are S3-Rec's less one. That reading is taken only where every item then has an entry and, as the ids
-    stand, some have none; where both readings are possible, neither is taken.
+    LETTER's ids are S3-Rec's minus one. 1 is subtracted only if every item then has an entry and, with unchanged ids,
+    some have none; if both readings are possible, that is an error.
 
     Args:
-        index_ids: the index's I' ids.
+        index_ids: the I' ids of the index.
         codes: (I', L, 1), theirs.
         item_ids: the catalogue's I ids, in the order of its rows.
         where: the index's name for the messages.
 
     Returns:
-        codes (I, L, 1) in the order of item_ids; what was assumed, in a sentence ('' if nothing was).
+        codes (I, L, 1) in the order of item_ids; the assumption made, in a sentence, or ''.
 
     Raises:
         DataError: an item has no entry, or the ids can be read in two ways.
@@ -170,13 +171,13 @@ def align(
     less_one = _rows_less_one(known, item_ids)
     if len(less_one) and not missing:
         raise DataError(
-            f"{where}: its ids start at 0 and the catalogue's do not, yet every item has an entry both as the ids "
-            "stand and with one taken off; which is meant can not be told",
-            "leave out the entry '0' if it is of no item, or number both alike",
+            f"{where}: its ids start at 0 and the catalogue's do not, yet every item has an entry both with the ids "
+            "unchanged and with 1 subtracted; which is meant cannot be told",
+            "remove the entry '0' if it belongs to no item, or use the same ids in both",
         )
     if len(less_one):
         note = (
-            f"its ids start at 0: the catalogue's id less one is looked up (all {len(item_ids):,} items have an entry)"
+            f"its ids start at 0: 1 is subtracted from the catalogue's ids (all {len(item_ids):,} items have an entry)"
         )
         return codes[less_one], note
     if missing:
@@ -184,13 +185,13 @@ def align(
         raise DataError(
             f"{where}: {missing:,} of the catalogue's {len(item_ids):,} items have no entry, the first is {first!r} "
             f"(the index has {len(known):,} entries, such as {index_ids[0]!r})",
-            "prepare the data that the index was made for",
+            "prepare the data set for which the index was made",
         )
     return codes[as_they_stand], ""
 
 
 def _rows_less_one(known: Vocabulary, item_ids: Sequence[str]) -> np.ndarray:
-    """Each item's row when ids count from 0 in the index and from 1 in the catalogue; none where that can not be."""
+    """Each item's row if ids start at 0 in the index and at 1 in the catalogue; empty if they do not."""
     if "0" not in known or "0" in item_ids or not all(item.isdecimal() for item in item_ids):
         return np.empty(0, dtype=np.int64)
     found = known.rows(str(int(item) - 1) for item in item_ids)
