@@ -1,4 +1,4 @@
-"""Which items may be recommended: --filter attribute=value and --allow FILE. I items."""
+"""The candidates of a recommendation: --filter attribute=value and --allow FILE. I items."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bbqrec_cli.serving.requests import item_rows
 
 
 def allowed_items(catalogue: Catalogue, filters: Sequence[str], allow: Path | None) -> np.ndarray | None:
-    """(I,) bool of the items that pass --filter and --allow; None: all do.
+    """(I,) bool: the items that pass --filter and --allow; None: all.
 
     Raises:
-        UsageError: an unknown attribute or value, nothing left; DataError: an unknown id in the file.
+        UsageError: an unknown attribute or value, or no item is left.
     """
     if not filters and allow is None:
         return None
@@ -27,12 +27,12 @@ def allowed_items(catalogue: Catalogue, filters: Sequence[str], allow: Path | No
     if allow is not None:
         allowed &= items_in_file(allow, catalogue)
     if not allowed.any():
-        raise UsageError("no item passes --filter and --allow together", "leave one of them out")
+        raise UsageError("no item passes both --filter and --allow", "leave one of them out")
     return allowed
 
 
 def with_attribute(wanted: str, catalogue: Catalogue) -> np.ndarray:
-    """(I,) bool of the items that have attribute=value; of a list attribute, as one of its parts."""
+    """(I,) bool: the items that have attribute=value; a list attribute has each of its values."""
     name, equals, value = wanted.partition("=")
     known = catalogue.attributes
     if not equals:
@@ -50,7 +50,7 @@ def with_attribute(wanted: str, catalogue: Catalogue) -> np.ndarray:
 
 
 def items_in_file(path: Path, catalogue: Catalogue) -> np.ndarray:
-    """(I,) bool of the items named in a file, one id a line."""
+    """(I,) bool: the items listed in a file, one id per line."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:

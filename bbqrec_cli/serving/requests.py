@@ -1,4 +1,4 @@
-"""Who asks for recommendations: users of the file, ids that were typed, JSON lines. I items, T items of a history."""
+"""Requests for recommendations: users of the file, given histories, JSON lines. I items, T items of a history."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bbqrec_cli.records import Catalogue
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """Who asks, and the rows of all the items of this person, oldest first."""
+    """user: an id, '' for a given history; rows (T,) int64: the items of the history, oldest first."""
 
     user: str
     rows: np.ndarray
 
 
 def item_rows(catalogue: Catalogue, ids: Iterable[str], *, where: str, error: type[BBQRecError]) -> np.ndarray:
-    """Rows (T,) int64 of items. Raises: `error` for an unknown id, naming the nearest one."""
+    """Rows (T,) int64 of item ids. Raises: `error` for an unknown id, with the nearest one."""
     ids = list(ids)
     rows = catalogue.item_ids.rows(ids)
     for name in (ids[place] for place in np.flatnonzero(rows < 0)):
@@ -32,17 +32,17 @@ def item_rows(catalogue: Catalogue, ids: Iterable[str], *, where: str, error: ty
 
 
 def _instead(catalogue: Catalogue, name: str) -> str:
-    """What an unknown item may have been meant as: somebody typed a title, or mistyped an id."""
+    """A suggestion for an unknown item id: the item with this title, or the nearest id."""
     folded = name.casefold()
     titled = (row for row, title in enumerate(catalogue.titles) if title.casefold() == folded)
     row = next(titled, None)
     if row is None:
         return did_you_mean(name, catalogue.item_ids)
-    return f" (the item of this title is {catalogue.item_ids[row]!r})"
+    return f" (the item with this title is {catalogue.item_ids[row]!r})"
 
 
 def user_request(catalogue: Catalogue, user: str, *, where: str, error: type[BBQRecError]) -> Request:
-    """All interactions of a user of the file. Raises: `error` for an unknown user, or one without any."""
+    """The request of a user of the file. Raises: `error`: an unknown user, or one without interactions."""
     if user not in catalogue.user_ids:
         what = f"no user {user!r}{did_you_mean(user, catalogue.user_ids)}"
         raise error(f"{where}: {what}", "give ids of users of the model file")
@@ -55,8 +55,8 @@ def user_request(catalogue: Catalogue, user: str, *, where: str, error: type[BBQ
 def requests_of_options(
     catalogue: Catalogue, *, history: Sequence[str] | None, users: Sequence[str], first: int
 ) -> list[Request]:
-    """Who is asked for on the command line: a history, users by id (several may stand between commas), or the first so
-    many users that have interactions."""
+    """The requests of the command line: a history, users by id (also several separated by commas), or the first `first`
+    users with interactions."""
     if history:
         return [Request("", item_rows(catalogue, history, where="--history", error=UsageError))]
     asked = [name for each in users for name in ([each] if each in catalogue.user_ids else each.split(","))]
@@ -68,14 +68,14 @@ def requests_of_options(
 
 
 def requests_of_lines(lines: Iterable[str | bytes], catalogue: Catalogue) -> Iterator[Request]:
-    """JSON lines; blank ones are skipped."""
+    """The requests of JSON lines; blank lines are skipped. Raises: DataError, with the line."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         where, form = f"stdin, line {number}", '{"user": "…", "history": ["id", …]}'
         try:
             found = json.loads(line)
-        except (ValueError, RecursionError) as error:  # bytes that are not UTF-8 are a ValueError too
+        except (ValueError, RecursionError) as error:  # bytes that are not UTF-8 raise ValueError, too
             what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
             raise DataError(f"{where}: not JSON ({what})", form) from error
         if not isinstance(found, dict) or not isinstance(found.get("history", []), list):
@@ -86,13 +86,13 @@ def requests_of_lines(lines: Iterable[str | bytes], catalogue: Catalogue) -> Ite
         if "history" not in found:
             yield user_request(catalogue, user, where=where, error=DataError)
         elif not found["history"]:
-            raise DataError(f"{where}: the history is empty; one item at least is needed")
+            raise DataError(f"{where}: the history is empty; at least one item is needed")
         else:
             yield Request(user, item_rows(catalogue, map(str, found["history"]), where=where, error=DataError))
 
 
 def request_batches(requests: Iterator[Request], size: int) -> Iterator[list[Request]]:
-    """Lists of `size`. Where a request is bad, those before it come first, then its error."""
+    """Lists of `size` requests. Requests before an invalid one are yielded before its error is raised."""
     waiting: list[Request] = []
     try:
         for request in requests:

@@ -1,6 +1,6 @@
-"""A loaded model that answers requests: everything that serves recommendations goes through a `Session`.
+"""A loaded model that answers requests; all serving of recommendations uses a `Session`.
 
-B users at once, T items of history, I items.
+B users per batch, T items of history, I items.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bbqrec_cli.serving.requests import Request
 
 @dataclass(frozen=True)
 class Item:
-    """An item as people know it; score: log-probability or logit, whatever the model ranks by."""
+    """An item of the output. score: log-probability or logit, by which the model ranks."""
 
     id: str
     title: str
@@ -34,7 +34,7 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
-    """user: '' for a typed history; history: all that counted, oldest first; items: best first."""
+    """user: '' for a given history; history: all its items, oldest first; items: best first."""
 
     user: str
     history: list[Item]
@@ -48,7 +48,7 @@ class Recommendation:
 
 @dataclass(eq=False, kw_only=True)
 class Session:
-    """A model in memory, its catalogue, and where it computes. The network is built when it is first asked."""
+    """A model in memory, its catalogue and device. The network is built on first use."""
 
     catalogue: Catalogue
     load: Any
@@ -60,10 +60,10 @@ class Session:
         """The session of a model file.
 
         Args:
-            tokens: a grown tokens file, whose users and new items count too; None: the model file alone.
+            tokens: an extended tokens file, with further users and items; None: only the model file.
 
         Raises:
-            DataError: the tokens file does not go on from the model's IDs; the errors of reading files.
+            DataError: the tokens file does not extend the model's IDs; the errors of reading files.
         """
         trained = read_model(model)
         if tokens is not None:
@@ -78,13 +78,13 @@ class Session:
         return self._model
 
     def item(self, row: int, score: float = 0.0) -> Item:
-        """What is shown of an item."""
+        """An item for the output, by its row."""
         return Item(self.catalogue.item_ids[row], self.catalogue.titles[row], score)
 
     def answer(
         self, requests: Sequence[Request], *, top: int, beam: int, exclude_seen: bool, allowed: np.ndarray | None
     ) -> Iterator[Recommendation]:
-        """The recommendations of B requests. allowed (I,) bool: the only items to recommend; None: all."""
+        """Yield the recommendations of B requests. allowed (I,) bool: the only candidates; None: all items."""
         rows = [request.rows for request in requests]
         items = torch.from_numpy(pad(rows, history=self.model.history))
         seen = torch.from_numpy(pad(rows, history=max(map(len, rows))))
