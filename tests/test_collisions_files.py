@@ -98,7 +98,7 @@ def test_features_of_other_items(files, features, tmp_path, bbqrec):
         hdf5.write_features(path, Features(catalogue=catalogue, features=features.features), config={})
         done = bbqrec("collisions", files["tokens"], "--features", path)
         assert done.status == status
-        assert ("no features of 6 of the 12 items" in done.err.replace("\n", " ")) == (status == 0)
+        assert ("lacks 6 of the 12 items" in done.err.replace("\n", " ")) == (status == 0)
     done = bbqrec("collisions", files["tokens"], *(["--features", files["features"]] * 2))
     assert (done.status, "2 --features for 1 inputs" in done.err) == (2, True)
 

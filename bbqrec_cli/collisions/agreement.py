@@ -1,4 +1,4 @@
-"""Whether two runs put the same items together: adjusted mutual information. I items, L levels, M signals.
+"""Whether two runs group the same items together: adjusted mutual information. I items, L levels, M signals.
 
 Vinh, Epps and Bailey (JMLR 2010): (MI - E) / (mean of the entropies - E), where E is the mutual information of two
 partitions with the same sizes drawn at random. 1 for equal partitions, about 0 for independent ones.
@@ -18,8 +18,8 @@ from bbqrec_cli.grouping import group_codes
 class Agreement:
     """Adjusted mutual information of two files' IDs over the same items.
 
-    codes: signal -> level by level, of the codes of the items that have the signal in both; prefixes: depth by depth,
-    of the groups that share a prefix. None where it is not defined: no two items, or every item alone in both.
+    codes: signal -> one value per level, over the items that have the signal in both; prefixes: one value per depth, of
+    the groups that share a prefix. None = undefined: fewer than two items, or all groups have one item in both.
     """
 
     items: int
@@ -31,7 +31,7 @@ def agreement(
     one: np.ndarray, other: np.ndarray, signals: tuple[tuple[str, ...], tuple[str, ...]],
     present: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
 ) -> Agreement:  # fmt: skip
-    """Of the levels and signals that both have.
+    """The agreement of two codings, over the levels and signals that both have.
 
     Args:
         one, other: (I, L, M) codes of the same items in the same order; L and M may differ.
@@ -56,7 +56,7 @@ def agreement(
 
 
 def adjusted_mutual_information(one: np.ndarray, other: np.ndarray) -> float | None:
-    """Of two partitions of the same items, as labels (I,) from 0."""
+    """Adjusted mutual information of two partitions of the same items, as labels (I,) from 0; None = undefined."""
     a, b = (counts[counts > 0] for counts in (np.bincount(one), np.bincount(other)))
     items = len(one)
     if not items or len(a) == len(b) == items:
@@ -72,15 +72,15 @@ def adjusted_mutual_information(one: np.ndarray, other: np.ndarray) -> float | N
 
 
 def _entropy(counts: np.ndarray, items: int) -> float:
-    """In nats."""
+    """Entropy in nats of groups with these counts."""
     share = counts / items
     return float(-(share * np.log(share)).sum())
 
 
 def expected_information(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean mutual information, in nats, of two random partitions with group sizes a (R,) and b (C,) (their eq. 24a).
+    """Expected mutual information, in nats, of two random partitions with group sizes a (R,) and b (C,) (eq. 24a).
 
-    Pairs of groups of the same two sizes have the same mean, so each pair of sizes is worked out once.
+    It depends on the sizes only, so each pair of sizes is computed once.
     """
     items = int(a.sum())
     (sizes, times), (others, other_times) = (np.unique(each, return_counts=True) for each in (a, b))
@@ -88,7 +88,7 @@ def expected_information(a: np.ndarray, b: np.ndarray) -> float:
     total = 0.0
     for size, number in zip(sizes.tolist(), times.tolist(), strict=True):
         n = np.arange(1, size + 1)
-        # A table (C', n): which overlaps are possible; the others are looked up at a place that is, and left out.
+        # A table (C', n) of possible overlaps; impossible ones are clipped to a possible one and masked.
         low, high = np.maximum(1, size + others - items)[:, None], np.minimum(size, others)[:, None]
         possible = (n >= low) & (n <= high)
         n = np.clip(n, low, high)

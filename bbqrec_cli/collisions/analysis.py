@@ -1,4 +1,4 @@
-"""All figures of one file's IDs together. I items, L levels, M signals."""
+"""All figures of one file's IDs. I items, L levels, M signals."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.records import Codes, Feature
 
 SHOWN = 20
-"""Items of a group that are listed."""
+"""Items listed per group."""
 COMPARED = 2000
-"""Items of a group that its mean cosine is of, at most."""
+"""Items of a group in its mean cosine, at most."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Ids:
-    """Whose IDs they are: label, what the user calls the file; I item ids and titles ('' where there is none)."""
+    """Semantic IDs to analyse. label: the file's name; titles: '' = missing; features: name -> (I, d)."""
 
     label: str
     item_ids: list[str]
@@ -35,14 +35,14 @@ class Ids:
     features: Mapping[str, Feature] = field(default_factory=dict)
 
     def about(self, row: int) -> dict[str, str]:
-        """An item as it is listed."""
+        """An item for a list, by its row."""
         return {"id": self.item_ids[row], "title": self.titles[row]}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """near: the bound of near-collisions (0: none; nor are there any without quantised vectors); neighbours: k;
-    sample: items whose neighbours are searched."""
+    """groups: number of groups and closest pairs to list; near: the bound of near-collisions (0: off; they also need
+    quantised vectors); neighbours: k; sample: number of query items."""
 
     groups: int = 10
     near: float = 0.0
@@ -53,10 +53,10 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Items that share a whole ID: levels × signals of codes, how many there are, ids and titles of the first.
+    """Items that share a whole ID. code: levels × signals; size: their number; items: ids and titles of the first.
 
-    duplicates, victims: how many are (see `duplicates`); lacking: signal -> how many have no such signal; cosine:
-    feature -> mean over the pairs, None where no two have it.
+    duplicates, victims: their numbers (see `duplicates.py`); lacking: signal -> number of items without it; cosine:
+    feature -> mean over the pairs, None without pairs.
     """
 
     code: list[list[int]]
@@ -70,10 +70,10 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """What `bbqrec collisions --json` prints of a file, but for `counts`, which the plots show.
+    """What `bbqrec collisions --json` prints of a file, except `counts`, which the plots show.
 
-    counts: (signal, level) -> (N,) how many items have each code; alike: feature -> mean cosine of two items that share
-    the first 0, 1, …, L levels.
+    counts: (signal, level) -> (N,) number of items with each code; alike: feature -> mean cosine of two items that
+    share the first 0, 1, …, L levels.
     """
 
     input: str
@@ -94,7 +94,7 @@ class Analysis:
 
     @property
     def distinct(self) -> int:
-        """Different whole IDs."""
+        """Number of distinct whole IDs."""
         return self.depths[-1].distinct
 
     @property
@@ -103,7 +103,7 @@ class Analysis:
         return self.depths[-1].colliding_items
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """The analysis as plain values."""
         values = {
             f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("counts", "near_items")
         }
@@ -124,7 +124,7 @@ def _plain(value: Any) -> Any:
 
 
 def analyse(ids: Ids, settings: Settings, progress: Progress = SILENT) -> Analysis:
-    """Everything that the file and its features allow.
+    """The analysis; parts for which features or quantised vectors are missing are empty.
 
     Raises:
         MissingPackageError: near-collisions are asked for, and faiss is not installed.
@@ -152,7 +152,7 @@ def analyse(ids: Ids, settings: Settings, progress: Progress = SILENT) -> Analys
 
 
 def sampled(items: int, settings: Settings) -> np.ndarray:
-    """The rows whose neighbours are searched: all, or a random `sample` of them in order."""
+    """Sorted rows of the query items: all, or a random `sample` of them."""
     if items <= settings.sample:
         return np.arange(items)
     from bbqrec_cli.seeds import numpy_generator

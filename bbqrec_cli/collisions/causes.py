@@ -1,4 +1,4 @@
-"""Which signal and which level tells items apart. I items, L levels, M signals."""
+"""Which signals and levels tell items apart. I items, L levels, M signals."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from bbqrec_cli.grouping import in_groups, prefix_sizes
 
 @dataclass(frozen=True, kw_only=True)
 class Parting:
-    """What a signal's code at a level does to the items that share all levels before, of those that have the signal.
+    """How a signal's code at a level tells apart items that share all levels before, among those with the signal.
 
-    sharing: such items; pairs: pairs of them; parted: pairs whose codes differ; resolved: items that this code alone
-    tells from all others of the same prefix; needed: items that the level resolves and would not without this code.
+    sharing: such items; pairs: their pairs; parted: pairs whose codes differ; resolved: items that this code alone
+    tells from all others of the same prefix; needed: items that the level resolves, but not without this code.
     """
 
     level: int
@@ -28,10 +28,10 @@ class Parting:
 
 @dataclass(frozen=True, kw_only=True)
 class Causes:
-    """Items in collisions if IDs were made otherwise.
+    """Colliding items if IDs had other parts.
 
-    without_signal, without_level: with that one left out; only_signal: with that one alone, among the items that have
-    it (only_items). Empty where there is but one signal or level.
+    without_signal, without_level: without that signal or level; only_signal: with that signal alone, among the items
+    that have it (only_items). Empty with a single signal or level.
     """
 
     without_signal: dict[str, int]
@@ -42,7 +42,7 @@ class Causes:
 
 
 def causes(codes: np.ndarray, signals: tuple[str, ...], present: np.ndarray | None = None) -> Causes:
-    """Everything at once.
+    """The causes of collisions.
 
     Args:
         codes: (I, L, M).
@@ -69,7 +69,7 @@ def _having(codes: np.ndarray, present: np.ndarray | None, number: int) -> np.nd
 
 
 def _partings(codes: np.ndarray, *, signal: str, number: int) -> list[Parting]:
-    """A signal at every level, among the items that have it; codes (I', L, M)."""
+    """One `Parting` per level for a signal, among the items that have it. codes (I', L, M)."""
     found = []
     above = np.array([len(codes)])
     for level, whole in enumerate(prefix_sizes(codes)):

@@ -1,4 +1,4 @@
-"""Which items can not be told apart by the first levels of their IDs. I items, L levels, M signals, N codes."""
+"""Which items the first levels of their IDs cannot tell apart. I items, L levels, M signals, N codes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bbqrec_cli.grouping import group_codes, in_groups, prefix_sizes
 class Depth:
     """The first `depth` levels of all IDs: a depth of the trie.
 
-    distinct: different prefixes; colliding_items: items that share theirs with another one; largest: the most items
-    that share one; entropy (bits), gini: of the prefixes' shares of the items; mean_children, max_children: prefixes of
-    this depth below one of the depth above; usage, perplexity: signal -> of the codes at level `depth` alone.
+    distinct: number of prefixes; colliding_items: items that share their prefix with another item; largest: items of
+    the most frequent prefix; entropy (bits), gini: of the prefixes' counts; mean_children, max_children: prefixes of
+    this depth per prefix of the depth above; usage, perplexity: signal -> of the codes at level `depth` alone.
     """
 
     depth: int
@@ -34,7 +34,7 @@ class Depth:
 def codebooks(
     codes: np.ndarray, signals: tuple[str, ...], size: int, present: np.ndarray | None = None
 ) -> dict[tuple[str, int], np.ndarray]:
-    """(signal, level from 1) -> how many items have each code, (size,); over the items that have the signal.
+    """(signal, level from 1) -> number of items with each code, (size,), over the items that have the signal.
 
     Args:
         codes: (I, L, M).
@@ -51,7 +51,7 @@ def codebooks(
 
 
 def depths(codes: np.ndarray, counts: dict[tuple[str, int], np.ndarray]) -> list[Depth]:
-    """The figures of every depth. codes (I, L, M); counts: as from `codebooks`."""
+    """The figures of every depth. codes (I, L, M); counts: of `codebooks`."""
     found, above, books = [], np.array([len(codes)]), codebook_figures(counts)
     for depth, sizes in enumerate(prefix_sizes(codes), 1):
         times = np.bincount(sizes)
@@ -71,17 +71,17 @@ def depths(codes: np.ndarray, counts: dict[tuple[str, int], np.ndarray]) -> list
 
 
 def codebook_figures(counts: dict[tuple[str, int], np.ndarray]) -> list[Codebook]:
-    """The figures of every codebook; counts: as from `codebooks`."""
+    """The figures of every codebook. counts: of `codebooks`."""
     return [codebook(each, signal=signal, level=level) for (signal, level), each in counts.items()]
 
 
 def _children(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """How many groups of `below` lie in each group of `above`; both split the same sorted items, in the same order."""
+    """Number of groups of `below` in each group of `above`; both are sizes of groups of the same sorted items."""
     return np.diff(np.searchsorted(np.cumsum(below), np.cumsum(above)) + 1, prepend=0)
 
 
 def largest_groups(codes: np.ndarray, count: int) -> list[np.ndarray]:
-    """Item rows of the `count` largest groups that share a whole ID, largest first, then by code. codes (I, L, M)."""
+    """Item rows of the `count` largest groups that share an ID; largest first, then by code. codes (I, L, M)."""
     token, sharing = group_codes(codes)
     order = np.argsort(-sharing, kind="stable")[:count]
     return [np.flatnonzero(token == group) for group in order if sharing[group] > 1]

@@ -1,4 +1,4 @@
-"""Whether items that share an ID are the same thing twice, or victims of a coarse quantiser. I items."""
+"""Whether items that share an ID are duplicates, or victims of a coarse quantiser. I items."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from bbqrec_cli.grouping import shared_groups
 from bbqrec_cli.records import Feature
 
 THRESHOLD = 0.99
-"""Features are the same from this cosine on."""
+"""Features with a cosine above this count as equal."""
 PORTION = 4096
-"""Items of one group that are compared at once; those of a larger group, portion by portion."""
+"""Items of one group that are compared with each other; larger groups are compared in portions."""
 NOT_COLLIDING, UNKNOWN, DUPLICATE, VICTIM = range(4)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates:
-    """Of the items that share their whole ID: duplicates, those that have the title of another item of their group
-    (same_title) or features like it (same_features, None where there are no features); victims, the others; unknown,
-    those of which neither title nor features are known."""
+    """Counts of the items that share their whole ID. duplicates: items with the same title (same_title) or features
+    (same_features, None without features) as another item of their group; victims: the others; unknown: items without
+    title and features."""
 
     colliding_items: int
     duplicates: int
@@ -36,12 +36,13 @@ class Duplicates:
 def judge_duplicates(
     codes: np.ndarray, titles: Sequence[str], features: Mapping[str, Feature]
 ) -> tuple[Duplicates, np.ndarray]:
-    """The counts, and a verdict (I,) on each item.
+    """The counts, and the verdict on each item, (I,).
 
     Args:
         codes: (I, L, M).
-        titles: I titles; '' where there is none.
-        features: name -> (I, d); two items are alike if every feature that both have has a cosine above .99.
+        titles: I titles, '' = missing.
+        features: name -> (I, d); two items have the same features if the cosine of every feature that both have is
+            above 0.99.
     """
     groups = shared_groups(codes)
     rows = np.concatenate([*groups, np.empty(0, dtype=np.int64)])
@@ -64,14 +65,14 @@ def judge_duplicates(
 
 
 def _same_title(titles: Sequence[str]) -> np.ndarray:
-    """Which titles occur twice, whatever their case and spaces."""
+    """(n,) bool: the titles that occur more than once, ignoring case and spaces."""
     plain = [" ".join(title.casefold().split()) for title in titles]
     count = Counter(plain)
     return np.array([bool(title) and count[title] > 1 for title in plain])
 
 
 def _same_features(features: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray | bool:
-    """Which items (n,) of a group have another one in their portion whose features are like theirs.
+    """(n,) bool: the items of a group with the same features as another item of their portion.
 
     Args:
         features: name -> values (n, d), present (n,).

@@ -1,7 +1,7 @@
 """Near-collisions: items whose quantised vectors lie close together. I items, M signals, D width of a code.
 
-Distances are told in units of the root mean square distance between two items drawn at random, which is √(2 Σ σ²) over
-the columns of the vectors, so that one bound means the same for every tokenizer.
+Distances are relative to the root mean square distance between two random items, √(2 Σ σ²) over the columns of the
+vectors, so that one bound means the same for every tokenizer.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from bbqrec_cli.grouping import group_codes
 from bbqrec_cli.progress import SILENT, Progress
 
 HITS = 1 << 24
-"""Neighbours that one search may find at most, 12 bytes each."""
+"""Neighbours that one search may find, at most; 12 bytes each."""
 BLOCK = (32, 4096)
-"""Items that are searched for at once, at least and at most."""
+"""Query items per search, at least and at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NearPair:
-    """Two rows of items, and their distance in the unit of `Near.near`."""
+    """Rows of two items, and their relative distance."""
 
     first: int
     second: int
@@ -32,11 +32,11 @@ class NearPair:
 
 @dataclass(frozen=True, kw_only=True)
 class Near:
-    """near: the bound, a share of `scale`, the root mean square distance between two random items.
+    """near: the bound, relative to `scale`, the root mean square distance between two random items.
 
-    searched: the items whose neighbours were looked for; same_id, other_id: how many of them have a neighbour with the
-    same whole ID, and with another one; neighbours: how many neighbours with another ID they have on average; differ:
-    signal -> level by level, in how many of these neighbours the code is another; closest: the closest pairs.
+    searched: number of query items; same_id, other_id: how many of them have a neighbour with the same whole ID, and
+    with another one; neighbours: mean number of neighbours with another ID; differ: signal -> for each level, how many
+    of these neighbours have another code; closest: the closest pairs.
     """
 
     near: float
@@ -53,14 +53,14 @@ def near_items(
     vectors: np.ndarray, codes: np.ndarray, signals: tuple[str, ...], *,
     near: float, rows: np.ndarray, pairs: int, progress: Progress = SILENT,
 ) -> Near:  # fmt: skip
-    """Search all items for the neighbours of some.
+    """Near-collisions of the query items `rows`.
 
     Args:
         vectors: (I, M·D) float32, the quantised vectors.
         codes: (I, L, M).
-        near: the bound, a share of the root mean square distance between two items.
-        rows: (Q,) the items whose neighbours are looked for.
-        pairs: how many of the closest pairs with different IDs to keep.
+        near: the bound, relative to the root mean square distance between two items.
+        rows: (Q,) the query items.
+        pairs: number of closest pairs with different IDs to keep.
 
     Raises:
         MissingPackageError: faiss is not installed.
@@ -86,7 +86,7 @@ def near_items(
 
 
 class _Found:
-    """Sums over the neighbours found so far, and the closest pairs among them."""
+    """Counts over the neighbours found so far, and the closest pairs."""
 
     def __init__(self, token: np.ndarray, codes: np.ndarray, pairs: int) -> None:
         self.token, self.codes, self.pairs = token, codes, pairs
@@ -95,7 +95,7 @@ class _Found:
         self._kept: Any = np.zeros(0), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
 
     def add(self, asked: np.ndarray, items: np.ndarray, distances: np.ndarray) -> None:
-        """Neighbours (H,) `items` of the items (H,) `asked` at squared `distances` (H,)."""
+        """Add neighbours: items (H,), of the query items asked (H,), at squared distances (H,)."""
         same = self.token[asked] == self.token[items]
         self.same_id += len(np.unique(asked[same & (asked != items)]))
         one, other = asked[~same], items[~same]
@@ -107,7 +107,7 @@ class _Found:
         self._keep(np.minimum(one, other), np.maximum(one, other), distances[~same])
 
     def _keep(self, one: np.ndarray, other: np.ndarray, distances: np.ndarray) -> None:
-        """Of these and the pairs kept before, the closest; a pair that was found from both its ends once."""
+        """Keep the closest of these and the earlier pairs; a pair found from both items counts once."""
         old, first, second = self._kept
         far, first, second = np.append(old, distances), np.append(first, one), np.append(second, other)
         order = np.lexsort((far, second, first))

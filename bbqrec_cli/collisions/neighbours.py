@@ -1,5 +1,5 @@
-"""What the IDs keep of a feature: its nearest neighbours among the quantised vectors, and how alike items of one prefix
-are. I items, d width of a feature, L levels, M signals, D width of a code, k neighbours, Q items that are asked for."""
+"""What the IDs keep of a feature: its nearest neighbours among the quantised vectors, and the similarity of items with
+the same prefix. I items, d width of a feature, L levels, M signals, D width of a code, k neighbours, Q query items."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.records import Feature
 
 CELLS = 1 << 24
-"""Similarities that are held at once."""
+"""Similarities held in memory at once."""
 TIE = 1e-6
-"""Cosines that differ by less are taken as equal."""
+"""Cosines that differ by no more than this count as equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NeighbourRecall:
-    """recall: of the k nearest neighbours of a feature (by cosine), the share that is among the k nearest of `vectors`:
-    'all', the whole quantised vector, or the part of one signal; chance: the same for a random order; asked: items."""
+    """recall: the share of an item's k nearest neighbours by a feature (cosine) that are among its k nearest by
+    `vectors`: 'all', the whole quantised vector, or the part of one signal; chance: the recall of a random order;
+    asked: number of query items."""
 
     feature: str
     vectors: str
@@ -35,13 +36,13 @@ def neighbour_recall(
     features: Mapping[str, Feature], vectors: np.ndarray, signals: tuple[str, ...], *,
     k: int, rows: np.ndarray, progress: Progress = SILENT,
 ) -> list[NeighbourRecall]:  # fmt: skip
-    """The whole vectors for every feature, and for a signal of the feature's name its own part.
+    """For every feature, the recall by the whole vectors and, if a signal has the feature's name, by its part.
 
     Args:
         features: name -> (I, d); only the items that have it are compared.
         vectors: (I, M·D).
         signals: M names.
-        rows: (Q,) the items whose neighbours are compared.
+        k: neighbours; rows: (Q,) the query items.
     """
     found = []
     for name, feature in features.items():
@@ -66,7 +67,7 @@ def neighbour_recall(
 
 
 def unit(values: np.ndarray) -> np.ndarray:
-    """Rows (I, d) of length one; rows of zeros stay."""
+    """Rows (I, d) scaled to unit length; zero rows stay."""
     length = np.linalg.norm(values, axis=1, keepdims=True)
     return np.asarray(values / np.where(length > 0, length, 1), dtype=np.float32)
 
@@ -83,10 +84,10 @@ def _recall(one: np.ndarray, other: np.ndarray, *, k: int, rows: np.ndarray, pro
 
 
 def nearest_mask(values: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
-    """(Q, I) float32: 1 for the k rows that are nearest to each of `rows`, itself left out.
+    """(Q, I) float32: 1 for the k nearest neighbours of each of `rows`, itself excluded. values (I, d) of unit length.
 
-    Rows that tie for the last places share these: the weights of a row of the result sum to k in any case, and no order
-    of the items favours one of them.
+    Neighbours that tie for the last places share them, so that weights sum to k per row and the items' order does not
+    matter.
     """
     similar = values[rows] @ values.T
     similar[np.arange(len(rows)), rows] = -np.inf
@@ -97,7 +98,7 @@ def nearest_mask(values: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
 
 
 def cosine_by_depth(codes: np.ndarray, feature: Feature) -> list[float | None]:
-    """Mean cosine of a feature between two items that share the first 0, 1, …, L levels; None where no two do.
+    """Mean cosine of a feature over pairs of items that share the first 0, 1, …, L levels; None without such pairs.
 
     The cosines of all pairs of n unit vectors sum to (|Σ x|² - n) / 2.
 

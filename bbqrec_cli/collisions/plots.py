@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def usage_plot(found: Analysis) -> str:
-    """A panel a level, a line a signal: items of the most used code, of the next, …, on a logarithmic scale. SVG."""
+    """One panel per level, one line per signal: items per code, most used first, on a logarithmic scale. SVG."""
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(1, len(found.depths), sharey=True, squeeze=False).flat
         for level, panel in enumerate(panels, 1):
             for place, signal in enumerate(found.signals):
                 counts = np.sort(found.counts[signal, level])[::-1]
-                # Codes that nobody has are told by where the line ends.
+                # The line ends where codes are unused.
                 used = counts[counts > 0]
                 _line(panel, np.arange(1, len(used) + 1), used, place, signal)
             even = found.items / max(1, found.codebook_size)
@@ -40,7 +40,7 @@ def usage_plot(found: Analysis) -> str:
 
 
 def depth_plot(every: Sequence[Analysis], title: str) -> str:
-    """Share of items in collisions, and mean number of children, by depth: a line a file. SVG."""
+    """Share of colliding items, and mean number of children, by depth; one line per file. SVG."""
     from matplotlib.ticker import MaxNLocator
 
     def draw(figure: Figure) -> None:
@@ -50,8 +50,8 @@ def depth_plot(every: Sequence[Analysis], title: str) -> str:
             shares = [100 * d.colliding_items / max(1, found.items) for d in found.depths]
             _line(left, depths, shares, place, found.input)
             _line(right, depths, [d.mean_children for d in found.depths], place, found.input)
-        left.set_ylabel("items in collisions, %")
-        right.set_ylabel("children of a prefix, mean")
+        left.set_ylabel("colliding items, %")
+        right.set_ylabel("children per prefix, mean")
         left.set_ylim(0, 102)
         _logarithmic(right)
         for panel in (left, right):
@@ -64,7 +64,7 @@ def depth_plot(every: Sequence[Analysis], title: str) -> str:
 
 
 def _logarithmic(panel: Axes) -> None:
-    """Up the side, with whole numbers (powers would need the formulae that labels here are safe from)."""
+    """A logarithmic y axis with plain numbers (powers would need math text, which is off)."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     panel.set_yscale("log")
@@ -78,7 +78,7 @@ def _line(panel: Axes, x: Sequence[float] | np.ndarray, y: Sequence[float] | np.
 
 
 def _legend(panel: Axes, names: Sequence[str]) -> None:
-    """Beside the panel; nothing for one name."""
+    """A legend beside the panel; none for a single name."""
     if len(names) < 2:
         return
     handles = [

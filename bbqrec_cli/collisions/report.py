@@ -19,11 +19,12 @@ def collisions_page(
     every: Sequence[Analysis], pairs: Sequence[tuple[str, str, Agreement]], *,
     command: str, origin: Mapping[str, Any], plots: bool,
 ) -> Page:  # fmt: skip
-    """What the page says of the files, and of what every two of them have in common.
+    """The page of all files and of the agreement between every two of them.
 
     Args:
-        origin: what is told of where the numbers come from.
-        plots: whether to draw.
+        command: the command that reproduces the page.
+        origin: provenance, as name -> value.
+        plots: whether to draw plots.
     """
     together = []
     if len(every) > 1:
@@ -48,7 +49,7 @@ def collisions_headline(found: Analysis) -> str:
 
 
 def ids_summary(found: Analysis) -> str:
-    """What the IDs are, in a sentence."""
+    """Method, size and signals of the IDs, in a sentence."""
     signals = f"signal{'s' if len(found.signals) > 1 else ''} {', '.join(found.signals)}"
     return (
         f"{found.input}: IDs by {found.method}, {len(found.depths)} levels of {found.codebook_size:,} codes, {signals}."
@@ -56,7 +57,7 @@ def ids_summary(found: Analysis) -> str:
 
 
 def titled(table: Table, label: str = "") -> Table:
-    """A table under a page's heading."""
+    """A table with a title for a page."""
     title = table.title[0].upper() + table.title[1:]
     return dataclasses.replace(table, title=f"{label}: {table.title}" if label else title)
 
@@ -91,5 +92,5 @@ def _usage(found: Analysis, plots: bool) -> dict[str, str]:
         return {}
     from bbqrec_cli.collisions.plots import usage_plot
 
-    caption = "Items of each code, most used first. Grey: all codes used alike. A line ends where codes are not in use."
+    caption = "Items per code, most used first. Grey: even use. A line ends where codes are unused."
     return {"plot": usage_plot(found), "caption": caption}

@@ -1,4 +1,4 @@
-"""An analysis as tables, for the terminal and the pages."""
+"""The tables of an analysis, for the terminal and the pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST = 60
 
 
 def of_file(found: Analysis) -> list[Table]:
-    """Everything about one file, in the order in which it is shown; tables without rows included."""
+    """All tables of one file, in the order of display, including those without rows."""
     return [
         prefixes_table(found), codebooks_table(found), otherwise_table(found), partings_table(found),
         duplicates_table(found), alike_table(found), neighbours_table(found), near_table(found), differ_table(found),
@@ -25,7 +25,7 @@ def of_file(found: Analysis) -> list[Table]:
 
 
 def comparison_table(every: Sequence[Analysis]) -> Table:
-    """A row a file."""
+    """One row per file."""
     features = list(dict.fromkeys(kept.feature for found in every for kept in found.neighbours))
     columns = ("file", "shape", "items", "distinct", "colliding", "perplexity")
     rows = []
@@ -39,14 +39,14 @@ def comparison_table(every: Sequence[Analysis]) -> Table:
             f"{min(used):.0f}–{max(used):.0f}%", *(digits(recall.get(name), 3) for name in features),
         ))  # fmt: skip
     note = "Shape: levels × signals × codes. Colliding: items that share their whole ID. "
-    note += "Perplexity: of the worst and the best codebook, in per cent of its codes."
+    note += "Perplexity: lowest and highest of the codebooks, in per cent of the codes."
     note += " Kept: recall of the feature's nearest neighbours among the quantised vectors." if features else ""
     return make("side by side", (*columns, *(f"{name} kept" for name in features)), rows, left=2, note=note)
 
 
 def prefixes_table(found: Analysis) -> Table:
-    """A row a depth."""
-    columns = ("depth", "distinct", "in collisions", "of all", "largest", "entropy", "Gini", "children", "most")
+    """One row per depth."""
+    columns = ("depth", "distinct", "colliding", "of all", "largest", "entropy", "Gini", "children", "most")
     rows = [
         (
             d.depth, d.distinct, d.colliding_items, share(d.colliding_items, found.items), d.largest,
@@ -54,12 +54,12 @@ def prefixes_table(found: Analysis) -> Table:
         )
         for d in found.depths
     ]  # fmt: skip
-    note = "Of IDs cut after so many levels. Entropy in bits. Children: of a prefix of the depth above, mean and most."
+    note = "Of IDs cut after so many levels. Entropy in bits. Children per prefix of the depth above: mean and most."
     return make("prefixes", columns, rows, note=note)
 
 
 def codebooks_table(found: Analysis) -> Table:
-    """A row a signal and level."""
+    """One row per signal and level."""
     columns = ("signal", "level", "items", "in use", "perplexity", "entropy", "Gini")
     rows = [
         (
@@ -83,27 +83,25 @@ def otherwise_table(found: Analysis) -> Table:
         rows.append((f"{name} alone", causes.only_items[name], count, share(count, causes.only_items[name])))
     note = "Items that would share their whole ID."
     note += " A signal alone: among the items that have it." if told and causes.only_signal else ""
-    return make(
-        "IDs of other parts", ("IDs", "items", "in collisions", "of all"), rows if len(rows) > 1 else [], note=note
-    )
+    return make("IDs of other parts", ("IDs", "items", "colliding", "of all"), rows if len(rows) > 1 else [], note=note)
 
 
 def partings_table(found: Analysis) -> Table:
-    """What each signal tells apart at each level; nothing where there is but one."""
+    """What each signal tells apart at each level; empty with a single signal."""
     columns = ("level", "signal", "sharing", "pairs", "parted", "resolved alone", "needed")
     rows = [
         (p.level, p.signal, p.sharing, p.pairs, share(p.parted, p.pairs), p.resolved, p.needed)
         for p in sorted(found.causes.partings, key=lambda p: p.level)
         if len(found.signals) > 1
     ]
-    note = "Sharing: items that share all levels before with another one, and their pairs. Parted: pairs whose code "
-    note += "differs here. Resolved alone: items that this code sets apart from all. Needed: items that would go on "
-    note += "sharing without it."
+    note = "Sharing: items that share all levels before with another item, and their pairs. Parted: pairs whose code "
+    note += "differs here. Resolved alone: items that this code alone tells from all others. Needed: items that the "
+    note += "level would not resolve without it."
     return make("what tells items apart", columns, rows, left=2, note=note)
 
 
 def duplicates_table(found: Analysis) -> Table:
-    """Duplicates and victims among the items in collisions."""
+    """Duplicates and victims among the colliding items."""
     made = found.duplicates
     if not made.colliding_items or made.unknown == made.colliding_items:
         return make("duplicates and victims", ("what", "items"), [])
@@ -119,7 +117,7 @@ def duplicates_table(found: Analysis) -> Table:
 
 
 def alike_table(found: Analysis) -> Table:
-    """Mean cosines of a feature by depth."""
+    """Mean cosine of each feature by depth."""
     columns = ("feature", *(f"{depth} levels" if depth != 1 else "1 level" for depth in range(len(found.depths) + 1)))
     rows = [(name, *(digits(value, 3) for value in values)) for name, values in found.alike.items()]
     return make(
@@ -141,9 +139,9 @@ def near_table(found: Analysis) -> Table:
     rows: list[tuple[str, Any]] = []
     if near:
         rows = [
-            ("items that were searched for", near.searched), ("… near one of another ID", near.other_id),
-            ("… near one of the same ID", near.same_id),
-            ("neighbours of another ID, on average", f"{near.neighbours:.2f}"),
+            ("items searched", near.searched), ("… with a near item of another ID", near.other_id),
+            ("… with a near item of the same ID", near.same_id),
+            ("near items of another ID, on average", f"{near.neighbours:.2f}"),
             ("bound", f"{near.near:g} × {near.scale:.4g}"),
         ]  # fmt: skip
     note = (
@@ -204,23 +202,23 @@ def agreement_table(pairs: Sequence[tuple[str, str, Agreement]]) -> Table:
 
 
 def share(count: float, of: float) -> str:
-    """Per cent, with one more digit where it is less than one."""
+    """Per cent, with two decimals below 1%."""
     percent = 100 * count / of if of else 0.0
     return NOT_KNOWN if not of else f"{percent:.2f}%" if 0 < percent < 1 else f"{percent:.1f}%"
 
 
 def digits(value: float | None, number: int) -> str:
-    """Fixed decimals."""
+    """A number with `number` decimals."""
     return NOT_KNOWN if value is None else f"{round(value, number) + 0.0:.{number}f}"  # no minus before nought
 
 
 def code_text(code: list[list[int]]) -> str:
-    """One signal: 3 1 4; more: 3,7 1,0 4,4, level by level."""
+    """An ID, level by level: '3 1 4' with one signal, '3,7 1,0 4,4' with several."""
     return " ".join(",".join(map(str, level)) for level in code)
 
 
 def group_members(group: Group) -> str:
-    """The first items by title, or by id where there is none; what they lack."""
+    """The first items by title, or by id without one, and how many lack a signal."""
     names = [shortened(each["title"] or each["id"]) for each in group.items[:NAMES]]
     more = f"; and {group.size - NAMES:,} more" if group.size > NAMES else ""
     lacking = ", ".join(f"{count:,} without {name}" for name, count in group.lacking.items())

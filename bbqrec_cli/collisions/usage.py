@@ -1,4 +1,4 @@
-"""How evenly codes are used: entropy, perplexity and Gini coefficient of counts. I items, N codes."""
+"""How evenly codes are used: entropy, perplexity and Gini coefficient of their counts. I items, N codes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 BLOCK = 1 << 22
-"""Codes that are counted at once."""
+"""Codes counted at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Codebook:
     """The codes of one signal at one level (from 1), over the items that have the signal.
 
-    in_use: codes that some item has; entropy: in bits; gini: over all codes, 0 for even use; histogram: how many codes
-    0 items have, how many 1, 2-3, 4-7 and so on.
+    in_use: codes that at least one item has; entropy: in bits; gini: over all codes, 0 = even use; histogram: number of
+    codes that 0, 1, 2-3, 4-7, … items have.
     """
 
     signal: str
@@ -29,7 +29,7 @@ class Codebook:
 
 
 def codebook(counts: np.ndarray, *, signal: str, level: int) -> Codebook:
-    """The figures of counts (N,): the items that have each code."""
+    """The figures of a codebook. counts (N,): number of items with each code."""
     bits = entropy(counts)
     return Codebook(
         signal=signal, level=level, items=int(counts.sum()), in_use=int((counts > 0).sum()),
@@ -39,7 +39,7 @@ def codebook(counts: np.ndarray, *, signal: str, level: int) -> Codebook:
 
 
 def code_counts(codes: np.ndarray, size: int) -> np.ndarray:
-    """How many items have each code, (size,) int64; codes (I,) below size."""
+    """Number of items with each code, (size,) int64. codes (I,), all below size."""
     counts = np.zeros(size, dtype=np.int64)
     for start in range(0, len(codes), BLOCK):  # since bincount makes 8 bytes of every code
         counts += np.bincount(codes[start : start + BLOCK], minlength=size)
@@ -47,11 +47,11 @@ def code_counts(codes: np.ndarray, size: int) -> np.ndarray:
 
 
 def entropy(counts: np.ndarray, times: np.ndarray | None = None) -> float:
-    """Bits that the choice of an item's group tells: -Σ p log2 p, p = count / sum.
+    """Entropy of an item's group in bits: -Σ p log2 p, p = count / sum.
 
     Args:
         counts: (n,) sizes of groups.
-        times: (n,) how many groups are of each size; None: one.
+        times: (n,) number of groups of each size; None: one each.
     """
     kept = counts > 0
     sizes = counts[kept].astype(np.float64)
@@ -61,25 +61,25 @@ def entropy(counts: np.ndarray, times: np.ndarray | None = None) -> float:
 
 
 def perplexity(codes: np.ndarray) -> float:
-    """2^entropy of the codes (I,) in use: as many codes as would, used alike, say as much. 0 without items."""
+    """2^entropy of codes (I,): the number of evenly used codes with the same entropy; 0 without items."""
     return float(2 ** entropy(np.bincount(codes))) if len(codes) else 0.0
 
 
 def gini(counts: np.ndarray, times: np.ndarray | None = None) -> float:
-    """The Gini coefficient: 0 if all groups are equally large, towards 1 if one has all. Arguments as `entropy`'s."""
+    """Gini coefficient: 0 if all groups are equally large, near 1 if one has all items. Arguments as in `entropy`."""
     order = np.argsort(counts, kind="stable")
     sizes = counts[order].astype(np.float64)
     number = np.ones(len(sizes)) if times is None else times[order].astype(np.float64)
     groups, total = number.sum(), (sizes * number).sum()
     if not total:
         return 0.0
-    # Ranks from 1: the groups of one size take the mean of their ranks.
+    # Ranks from 1; groups of equal size get the mean of their ranks.
     rank = np.cumsum(number) - (number - 1) / 2
     return float(2 * (rank * sizes * number).sum() / (groups * total) - (groups + 1) / groups) + 0.0
 
 
 def histogram(counts: np.ndarray) -> list[int]:
-    """How many of counts (N,) are 0, 1, 2-3, 4-7, …, up to the largest."""
-    # The exponent of 2 of the mantissa in [0.5, 1) is the number of binary digits.
+    """Number of counts (N,) that are 0, 1, 2-3, 4-7, …, up to the largest."""
+    # frexp's exponent, with the mantissa in [0.5, 1), is the number of binary digits.
     digits = np.frexp(counts.astype(np.float64))[1]
     return np.bincount(digits).tolist()
