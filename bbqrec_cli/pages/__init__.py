@@ -1,1 +1,1 @@
-"""Pages that commands write: one content, shown as self-contained HTML with plots or as Markdown with tables only."""
+"""Pages that commands write: self-contained HTML with plots, or Markdown with tables only."""

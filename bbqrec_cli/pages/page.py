@@ -1,4 +1,4 @@
-"""The page: what it holds, and how it is written."""
+"""A page: its contents, and writing it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bbqrec_cli.hdf5.sink import check_output, partial_of, replacing
 from bbqrec_cli.pages.tables import Table
 
 TEMPLATES = {".html": "page.html.j2", ".md": "page.md.j2"}
-"""A page's suffix -> its template, which lies beside this file."""
+"""A page's suffix -> its template, in this folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the page: a table and a plot (SVG, '' for none; shown by HTML only), each with what it shows."""
+    """A part of the page: a table, and a plot (SVG, '' for none; HTML only) with its caption."""
 
     table: Table
     plot: str = ""
@@ -25,8 +25,8 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """headline: the main outcome in a sentence; bad: what went wrong; appendix: a file's text, '' for none, and its
-    heading; advice: how one would change the page; command: what makes it."""
+    """command: the command that makes the page; headline: the main outcome in a sentence; bad: what went wrong;
+    appendix: a file's text, '' for none; advice: how to change the page."""
 
     title: str
     command: str
@@ -40,7 +40,7 @@ class Page:
 
 
 def check_page(path: Path, *, force: bool) -> None:
-    """Refuse a page that could not be written before any work begins.
+    """Refuse a page that cannot be written, before any work begins.
 
     Raises:
         UsageError: neither .html nor .md; OutputExistsError, DataError, LackingError: see `check_output`.
@@ -54,12 +54,12 @@ def check_page(path: Path, *, force: bool) -> None:
 
 
 def with_plots(path: Path) -> bool:
-    """Whether the page shows plots."""
+    """Whether the page is of a kind that shows plots."""
     return path.suffix.lower() == ".html"
 
 
 def write_page(path: Path, page: Page, *, force: bool = False) -> None:
-    """Write the page whole or not at all.
+    """Write the whole page or nothing.
 
     Raises:
         The errors of `check_page`; DiskFullError, LackingError.
@@ -84,12 +84,12 @@ def render(page: Page, template: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Text that Markdown (a table's cell, too) shows as it is."""
+    """Text escaped for Markdown, also in table cells."""
     return re.sub(r"([\\`*_\[\]<>|~&])", r"\\\1", " ".join(text.split()))
 
 
 def fence(text: str) -> str:
-    """A fence that is longer than any in the text."""
+    """A code fence longer than any in the text."""
     return "`" * max(3, 1 + max((len(each) for each in re.findall(r"`+", text)), default=0))
 
 

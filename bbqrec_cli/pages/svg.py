@@ -1,4 +1,4 @@
-"""Plots as SVG that needs nothing from outside."""
+"""Plots as self-contained SVG."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0b6e99", "#c2571a", "#3f7d3a", "#8a4f9e", "#a58a00", "#b0315b", "#2f4b7c", "#6b6b6b")
-"""Dark enough to be read on white, apart for colour-blind readers together with the styles of the lines."""
+"""Readable on white; together with the line styles, distinct for colour-blind readers."""
 STYLES = ("-", "--", ":", "-.")
 INK, PALE = "#333333", "#dddddd"
 _STYLE: Any = {
@@ -31,14 +31,14 @@ def svg(draw: Callable[[Figure], None], *, width: float, height: float, title: s
     Args:
         draw: puts everything on the empty figure.
         width, height: inches.
-        title: what a reader who can't see it is told; no other plot on the page may have the same.
+        title: the text for screen readers; unique on the page.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
     stream = io.StringIO()
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        # Names in scripts that the font lacks become boxes here; the tables have them right.
+        # Characters that the font lacks become boxes here; the tables show them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure)

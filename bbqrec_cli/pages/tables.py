@@ -1,4 +1,4 @@
-"""Tables of texts: the terminal, the HTML page and the Markdown page show the same ones."""
+"""Tables of texts, shown alike on the terminal and on HTML and Markdown pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Row = tuple["Shown", ...]
 
 @dataclass(frozen=True)
 class Shown:
-    """What a table says at one place: the first line is the main thing; best: the best of its column."""
+    """A cell of a table: its lines, the main one first; best: the best of its column."""
 
     lines: tuple[str, ...]
     best: bool = False
@@ -20,7 +20,7 @@ class Shown:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """left: how many columns, from the first, hold words rather than numbers; note: what must be known to read it."""
+    """left: number of first columns that hold words rather than numbers; note: an explanation of the columns."""
 
     title: str
     columns: tuple[str, ...]
@@ -30,7 +30,7 @@ class Table:
 
 
 def make(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, left: int = 1, note: str = "") -> Table:
-    """A table of texts, numbers, `Shown`s and None (not known)."""
+    """A table from texts, numbers, `Shown`s and None (not known)."""
     shown = tuple(tuple(each if isinstance(each, Shown) else Shown((plain(each),)) for each in row) for row in rows)
     return Table(title=title, columns=tuple(columns), rows=shown, left=left, note=note)
 
@@ -43,7 +43,7 @@ def plain(value: Any) -> str:
 
 
 def short(value: float | None) -> str:
-    """Three digits."""
+    """A number with three digits."""
     return NOT_KNOWN if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
