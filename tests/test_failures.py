@@ -244,7 +244,7 @@ def test_a_folder_that_may_not_be_written(refused, files, command, monkeypatch):
     if os.geteuid() == 0:  # root may write everywhere
         monkeypatch.setattr(os, "access", lambda *_, **__: False)
     found = refused(4, "environment", command, files[NEEDS[command][0]], "-o", "closed/o.h5")
-    assert "the folder closed may not be written" in found["message"]
+    assert "no permission to write to the folder closed" in found["message"]
     assert os.listdir("closed") == []
 
 

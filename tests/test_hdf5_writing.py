@@ -37,13 +37,13 @@ def test_impossible_outputs(tmp_path, files, monkeypatch):
     with pytest.raises(DataError, match="does not exist") as caught:
         hdf5.check_output(tmp_path / "no" / "f.h5", force=False)
     assert caught.value.hint.startswith("mkdir -p")
-    with pytest.raises(DataError, match="is no ordinary file"):
+    with pytest.raises(DataError, match="is not a regular file"):
         hdf5.check_output(Path(os.devnull), force=True)
-    with pytest.raises(DataError, match="is the input"):
+    with pytest.raises(DataError, match="is an input"):
         hdf5.check_output(tmp_path / "same.h5", force=True, inputs=[files["model"], files["tokens"]])
     hdf5.check_output(tmp_path / "g.h5", force=True, inputs=[tmp_path / "g.h5", files["tokens"]])
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
-    with pytest.raises(LackingError, match="may not be written"):
+    with pytest.raises(LackingError, match="no permission to write to"):
         hdf5.check_output(tmp_path / "f.h5", force=False)
 
 
@@ -112,7 +112,7 @@ def test_kill_in_the_middle(tmp_path, files):
     with subprocess.Popen([sys.executable, "-c", KILLED, path], stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "begun\n"
-        with pytest.raises(LackingError, match="another run is writing it"):
+        with pytest.raises(LackingError, match="another run is writing to it"):
             hdf5.write_checkpoint(path, {}, {}, config={})
         writer.send_signal(signal.SIGKILL)
     assert path.read_bytes() == before

@@ -78,7 +78,7 @@ def test_an_existing_output_is_left_alone(config):
 
 
 def test_the_input_is_not_the_output(config, files):
-    with pytest.raises(DataError, match="is the input; it would be lost"):
+    with pytest.raises(DataError, match="is an input and would be lost"):
         run(dataclasses.replace(config, output=files["tokens"], force=True))
 
 
@@ -166,7 +166,7 @@ def test_the_command(bbqrec, files, tmp_path):
     assert said.err.count("ndcg@10") == 2, "one line an epoch"
     refused = bbqrec("train", files["tokens"], "-o", tmp_path / "b.h5", "--model", "sasrec", "--decoder-layers", 2)
     assert refused.status == 2
-    assert "--decoder-layers is no option of sasrec, but of bbqrec, tiger" in refused.err
+    assert "--decoder-layers is not an option of sasrec, but of bbqrec, tiger" in refused.err
 
 
 KILLED = {

@@ -234,13 +234,13 @@ def group_with_compressed_links(file, name):
 @attack
 def group_inside_itself(file, name):
     file["mine/a/b"] = file.create_group("mine")
-    return "/mine/a/b", "is a group that stands elsewhere"
+    return "/mine/a/b", "is a group that appears elsewhere"
 
 
 @attack
 def root_inside_itself(file, name):
     file["mine/root"] = file["/"]
-    return "/mine/root", "is a group that stands elsewhere"
+    return "/mine/root", "is a group that appears elsewhere"
 
 
 @attack
@@ -334,13 +334,13 @@ def a_long_text_for_an_attribute(file, name):
 @attack
 def long_name(file, name):
     file["x" * 2000] = 1
-    return "/xxx", "has a name that is no name"
+    return "/xxx", "has an invalid name"
 
 
 @attack
 def name_that_is_no_text(file, name):
     file.id.links.create_hard(b"\xff", h5g.open(file.id, b"/"), b"sequences")
-    return "/\\xff", "has a name that is no name"
+    return "/\\xff", "has an invalid name"
 
 
 @attack
@@ -515,8 +515,8 @@ def written_over(path: Path, old: bytes, new: bytes) -> Path:
     ("old", "new", "says"),
     [
         (b"\x08\x40\x06mylink", b"\x08\x41\x06mylink", "/mylink is a link of the unknown kind 65"),
-        (b"qqq", b"a/b", "/a/b has a name that is no name"),
-        (b"\0zzz\0", b"\0.\0\0\0", "/. has a name that is no name"),
+        (b"qqq", b"a/b", "/a/b has an invalid name"),
+        (b"\0zzz\0", b"\0.\0\0\0", "/. has an invalid name"),
     ],
 )
 def test_links_that_h5py_does_not_write(old, new, says):

@@ -1,7 +1,7 @@
-"""Whether each chunk of a dataset is as long as it should be once its filters are undone.
+"""Whether each chunk of a dataset has the right length once its filters are undone.
 
-HDF5 takes that for granted: of a shorter chunk it reads on in the memory behind it, and hands out, as data, whatever
-the process had there. N bytes of a chunk, as the program sees it.
+HDF5 assumes so: behind a shorter chunk it reads on in the process's memory and returns that as data. N bytes of a
+decoded chunk.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import numpy as np
 from h5py import h5d, h5p, h5s, h5t, h5z
 
 COMPRESSORS = (h5z.FILTER_DEFLATE, h5z.FILTER_LZF)
-"""Safety allows one of them, and nothing but checksums after it."""
+"""`safety.py` allows one of them, followed only by checksums."""
 _CHECKSUM = 4
 """Bytes that fletcher32 adds."""
 _MARK = 32
-"""Bytes of a mark; LZF's largest run."""
+"""Bytes of the marker; LZF's largest run."""
 
 
 def check_chunks(node: h5py.Dataset, rows: slice | np.ndarray) -> None:
-    """Look at the chunks that hold `rows` of a dataset; of an array of rows, at all.
+    """Check the chunks that hold `rows` of a dataset; for an array of rows, all chunks.
 
     Raises:
-        ValueError: a chunk of another length.
-        OSError, RuntimeError: damaged ones.
+        ValueError: a chunk of the wrong length.
+        OSError, RuntimeError: a damaged chunk.
     """
     if not node.chunks:
         return
@@ -46,14 +46,14 @@ def check_chunks(node: h5py.Dataset, rows: slice | np.ndarray) -> None:
 
 
 def _size(node: h5py.Dataset) -> int:
-    """Bytes of a value in the file; of variable length, of what says where it is: its length, an address, a number."""
+    """Bytes of a value in the file; for variable length, those of its reference (length, address, index)."""
     if node.dtype.kind == "O":
         return 8 + node.file.id.get_create_plist().get_sizes()[0]
     return node.id.get_type().get_size()
 
 
 def _fits(data: h5d.DatasetID, chunk: h5d.StoreInfo, filters: Sequence[int], length: int, lzf: _Lzf | None) -> bool:
-    """Whether a chunk becomes N = length bytes. What its mask says was left out when it was written is left out."""
+    """Whether a chunk decodes to N = length bytes; filters that its mask skips are skipped."""
     left = [code for number, code in enumerate(filters) if not chunk.filter_mask >> number & 1]
     at = next((number for number, code in enumerate(left) if code in COMPRESSORS), len(left))
     length += _CHECKSUM * left[:at].count(h5z.FILTER_FLETCHER32)
@@ -71,10 +71,10 @@ def _fits(data: h5d.DatasetID, chunk: h5d.StoreInfo, filters: Sequence[int], len
 
 
 class _Lzf:
-    """How long bytes of the LZF filter become, of which only HDF5 knows: by a dataset in memory, of one chunk.
+    """The decoded length of LZF data, which only HDF5 can tell: by an in-memory dataset of one chunk.
 
-    A mark is put at their end, which must come out behind exactly N bytes: a new one each time, since an old one may
-    still stand in the memory.
+    A random marker is appended to the data and must come out after exactly N bytes; it is new each time, since memory
+    may still hold an old one.
     """
 
     def __init__(self, length: int) -> None:
@@ -85,7 +85,7 @@ class _Lzf:
         self.data = h5d.create(self.file.id, b"x", h5t.NATIVE_UINT8, h5s.create_simple(shape), made)
 
     def becomes(self, raw: bytes, length: int) -> bool:
-        """Whether raw bytes become `length` of them."""
+        """Whether raw bytes decode to `length` bytes."""
         mark, found, space = os.urandom(_MARK), np.empty(_MARK, np.uint8), self.data.get_space()
         # LZF: n - 1 says that n bytes follow as they are.
         self.data.write_direct_chunk((0,), raw + bytes([_MARK - 1]) + mark)
@@ -95,12 +95,12 @@ class _Lzf:
 
 
 def _edges_are_plain(node: h5py.Dataset, made: h5p.PropDCID) -> bool:
-    """Whether a dataset's filters leave out the chunks that stand out of its shape, which HDF5 lets a writer choose.
+    """Whether a dataset's filters skip the chunks that exceed its shape, an option of the writer.
 
-    Nothing tells but a dataset made in the same way, in memory, with such a chunk of zeros.
+    The only way to tell is an in-memory dataset with the same properties and such a chunk of zeros.
     """
     chunk = node.chunks
-    assert chunk is not None  # asked only of datasets that have chunks
+    assert chunk is not None  # only called for chunked datasets
     if not any(size % part for size, part in zip(node.shape, chunk, strict=True)):
         return False
     made, size = made.copy(), _size(node)
@@ -116,5 +116,5 @@ def _edges_are_plain(node: h5py.Dataset, made: h5p.PropDCID) -> bool:
 
 
 def _in_memory() -> h5py.File:
-    """An HDF5 file that is never on a disk, whatever it is called."""
+    """An HDF5 file in memory, never on disk; its name does not matter."""
     return h5py.File(os.urandom(8).hex(), "w", driver="core", backing_store=False, libver=("v110", "v110"))

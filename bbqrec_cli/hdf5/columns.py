@@ -1,4 +1,4 @@
-"""Columns of a file that are read when they are used, and kept then."""
+"""Columns of a file that are read on first use and then kept."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class Column(Sequence[T]):
-    """I values that `read` gives when the first of them is asked for.
+    """A sequence of I values, read on first use.
 
     Args:
-        length: I, known without reading them.
+        length: I, known without reading; read: returns the values.
     """
 
     def __init__(self, length: int, read: Callable[[], Sequence[T]]) -> None:
@@ -43,7 +43,7 @@ class Column(Sequence[T]):
 
 
 class Columns(Mapping[str, T]):
-    """Name -> what `read` gives for it, read when it is first asked for."""
+    """A mapping from names to values, each read on first use."""
 
     def __init__(self, names: Sequence[str], read: Callable[[str], T]) -> None:
         self._names, self._read = tuple(names), read

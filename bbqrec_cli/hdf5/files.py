@@ -1,4 +1,4 @@
-"""One read and one write function a kind: records in memory <-> datasets in a file, with the checks on the values."""
+"""One read and one write function per kind: records in memory <-> datasets in a file, with checks of the values."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def write_dataset(path: Path, dataset: Dataset, **provenance: Any) -> None:
 
 
 def read_dataset(path: Path) -> Dataset:
-    """A dataset file, whose texts, pictures and ready features are read when they are used.
+    """A dataset file, whose texts, pictures and precomputed features are read on first use.
 
     Raises:
-        the errors of `open_file`; where a column is used, DataError for NaN in ready features.
+        the errors of `open_file`; on first use of a feature, DataError for NaN in it.
     """
 
     def texts() -> list[str]:
@@ -72,10 +72,10 @@ def write_features(path: Path, features: Features, **provenance: Any) -> None:
 
 
 def read_features(path: Path) -> Features:
-    """A features file, whose features are read when they are used.
+    """A features file, whose features are read on first use.
 
     Raises:
-        the errors of `open_file`; where a feature is used, DataError for NaN in it.
+        the errors of `open_file`; on first use of a feature, DataError for NaN in it.
     """
     with open_file(path, "features") as file:
         catalogue = _catalogue_in(file)
@@ -83,10 +83,10 @@ def read_features(path: Path) -> Features:
 
 
 def read_item_data(path: Path) -> tuple[Catalogue, ItemData]:
-    """The catalogue of any file that carries one, and what it says of the items: semantic IDs, features or neither.
+    """The catalogue of a file of any kind that has one, and its item data: semantic IDs, features or neither.
 
     Raises:
-        the errors of `open_file`; where a feature is used, DataError for NaN in it.
+        the errors of `open_file`; on first use of a feature, DataError for NaN in it.
     """
     with open_file(path, "tokens", "features", "dataset", "model") as file:
         catalogue = _catalogue_in(file)
@@ -95,7 +95,7 @@ def read_item_data(path: Path) -> tuple[Catalogue, ItemData]:
 
 
 def read_feature_rows(path: Path, names: Sequence[str], start: int, stop: int) -> dict[str, Feature]:
-    """Some features of the items start…stop-1 of a features file: of a large one, no more than is needed at a time.
+    """Some features of the items start…stop-1 of a features file, so that a large one need not be read whole.
 
     Raises: the errors of `open_file`; DataError for NaN.
     """
@@ -111,7 +111,7 @@ def read_feature_rows(path: Path, names: Sequence[str], start: int, stop: int) -
 
 
 def read_present(path: Path) -> dict[str, np.ndarray]:
-    """Feature -> (I,) bool, which items of a features file have it. Raises: the errors of `open_file`."""
+    """Feature -> (I,) bool: the items of a features file that have it. Raises: the errors of `open_file`."""
     with open_file(path, "features") as file:
         return {name: file.array(f"features/{name}/present") for name in file.names("features")}
 
@@ -197,7 +197,7 @@ def read_metrics(path: Path) -> Metrics:
 def write_checkpoint(
     path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], *, config: Mapping[str, Any]
 ) -> None:
-    """An interrupted stage's state: arrays by name and a JSON object. Overwrites, atomically."""
+    """The state of a running stage: arrays by name and a JSON object. Overwrites, atomically."""
     datasets = {f"state/{name.replace('/', '|')}": value for name, value in arrays.items()}
     write(path, "checkpoint", datasets, attributes={"meta": dict(meta)}, config=config, force=True)
 
@@ -255,7 +255,7 @@ def read_benchmark(path: Path) -> dict[str, Any]:
 
 
 def read_catalogue(path: Path) -> Catalogue:
-    """The catalogue of any file that carries one."""
+    """The catalogue of a file of any kind that has one. Raises: the errors of `open_file`."""
     with open_file(path, *CATALOGUE_KINDS) as file:
         return _catalogue_in(file)
 
@@ -264,7 +264,7 @@ def read_codes(path: Path) -> tuple[Catalogue, Codes]:
     """The semantic IDs of a tokens or model file.
 
     Raises:
-        DataError: a model that was trained without semantic IDs.
+        DataError: a model without semantic IDs; the errors of `open_file`.
     """
     with open_file(path, "tokens", "model") as file:
         codes = _codes_in(file)
@@ -274,7 +274,7 @@ def read_codes(path: Path) -> tuple[Catalogue, Codes]:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Kind, version, configuration, parents, the kind's own attributes (not the long ones) and datasets of any file."""
+    """Kind, version, configuration, parents, the kind's own short attributes, and datasets of any file."""
     with open_file(path) as file:
         long = {"history", "meta", "steps", "results"}
         epochs = {"epochs": len(file.attribute("history"))} if file.has_attribute("history") else {}
@@ -337,7 +337,7 @@ def _features_out(features: Mapping[str, Feature]) -> tuple[dict[str, Any], dict
 
 
 def _features_in(file: File, item_ids: Sequence[str]) -> Columns[Feature]:
-    """The features of an opened file, read from it anew when they are used."""
+    """The features of an opened file, read on first use by opening it again."""
     path, kind, names = file.path, file.kind, file.names("features")
     for name in names:
         for part in ("values", "present"):
@@ -361,7 +361,7 @@ def check_finite(values: np.ndarray, item_ids: Sequence[str], where: str, *, fir
         raise DataError(
             f"{where}: NaN or infinity in {len(bad)} of {len(values)} items, "
             f"first in item {item_ids[bad[0]]!r} (row {first + bad[0]})",
-            "mend the feature, or mark the item as missing",
+            "correct the feature, or mark the item as missing",
         )
 
 
@@ -395,7 +395,7 @@ def _codes_in(file: File) -> Codes | None:
         present=file.array("present") if "present" in file else None,
     )
     highest, signals = int(made.codes.max(initial=0)), made.codes.shape[2]
-    if made.codebook_size > _MOST_CODES:  # tables are made of so many rows, whatever the codes are
+    if made.codebook_size > _MOST_CODES:  # tables get this many rows, whatever the codes are
         raise BrokenFileError(f"{file.path}: codebook_size is {made.codebook_size:,}; codes end at {_MOST_CODES:,}")
     if highest >= made.codebook_size:
         raise BrokenFileError(f"{file.path}: /codes holds {highest}, but codebook_size is {made.codebook_size}")

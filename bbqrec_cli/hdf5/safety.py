@@ -1,7 +1,7 @@
-"""Whether a file may be read at all: that it leads to no other file, and that it fits into memory as its size promises.
+"""Whether a file may be read at all: it must not refer to other files, nor need far more memory than its size.
 
-Everything is looked at link by link, through calls that follow no link and read no data. Nothing in a file may be used
-before `check_safe` has seen all of it. docs/file-formats.md says what a file must not hold, and why.
+Links are checked one by one, with calls that follow no link and read no data. Nothing in a file may be used before
+`check_safe` has checked all of it. docs/file-formats.md says what a file must not hold, and why.
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ from bbqrec_cli.errors import UnsafeFileError
 from bbqrec_cli.hdf5.chunks import COMPRESSORS
 
 RATIO = 512
-"""Bytes of memory that a byte of a file may become. What bbqrec writes reaches 300 at most (docs/file-formats.md)."""
+"""Bytes of memory per byte of a file, at most. Files of bbqrec need up to 300 (docs/file-formats.md)."""
 ALWAYS = 1 << 26
-"""Bytes of memory that any file may take, however small it is."""
+"""Bytes of memory that even a small file may take."""
 LARGEST_ATTRIBUTE = 1 << 16
 MOST_ATTRIBUTES = 256
 """Of one object."""
 MOST_OBJECTS = 1 << 16
 DEEPEST = 16
-"""Groups inside each other."""
+"""Depth of nested groups."""
 MOST_PARTS = 1000
-"""Types that one type is made of."""
+"""Types in a compound type."""
 LONGEST_NAME = 1024
 """Bytes."""
 
 _TEXT_OVERHEAD = 64
-"""Bytes that a Python string takes beside its characters, with its place in a list."""
+"""Bytes of a Python string beside its characters, including its place in a list."""
 _VARIABLE_OVERHEAD = 128
-"""The same for a value of variable length, which is an array or bytes before that."""
+"""The same for a value of variable length, which is first read as an array or bytes."""
 _CHUNK_OVERHEAD = 4096
-"""Bytes that HDF5 takes for a chunk while a dataset is read, whatever is in it."""
+"""Bytes that HDF5 needs per chunk while it reads a dataset."""
 _JSON_FACTOR = 4
-"""A text of JSON takes several times its length when it is decoded."""
+"""Memory of decoded JSON, as a multiple of the text's length."""
 
 _SHOWN = 200
-"""Characters of a name that a message shows."""
+"""Characters of a name in messages, at most."""
 _FILTERS = {*COMPRESSORS, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}
 _PLAIN = {h5t.INTEGER, h5t.FLOAT, h5t.ENUM, h5t.STRING}
 _LINKS = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "an external link"}
-_HINT = "ask for the file as bbqrec wrote it; docs/file-formats.md says what a file must not hold"
+_HINT = "get the file as bbqrec wrote it; docs/file-formats.md says what a file must not hold"
 
 
 def check_safe(file: h5py.File, path: Path) -> Allowance:
-    """Look at every link, group, dataset and attribute of an opened file, and at no data.
+    """Check every link, group, dataset and attribute of an opened file, without reading data.
 
     Returns:
-        What is left for values of variable length, whose size only reading shows.
+        the memory left for values of variable length, whose size is known only by reading them.
 
     Raises:
-        UnsafeFileError: with the HDF5 path of what was found.
+        UnsafeFileError: with the HDF5 path of the problem.
         OSError, RuntimeError, KeyError, ValueError, TypeError: a damaged file.
     """
     size = max(1, path.stat().st_size)
@@ -74,16 +74,15 @@ def check_safe(file: h5py.File, path: Path) -> Allowance:
 
 @dataclass
 class Allowance:
-    """Bytes that the values of variable length of one file may still take. size: bytes of the file."""
+    """left: bytes that a file's values of variable length may still take; size: bytes of the file."""
 
     path: Path
     size: int
     left: int
 
     def read(self, name: str, node: h5py.Dataset, rows: slice) -> np.ndarray:
-        """Some rows of a dataset of variable length, (n) or one value, a few at a time: all may name the same bytes.
-
-        A single value cannot be larger than the file.
+        """Some rows (n,) of a dataset of variable length, or its only value. They are read a few at a time, since all
+        values may refer to the same bytes; a single value cannot be larger than the file.
 
         Raises:
             UnsafeFileError: more than the allowance.
@@ -106,7 +105,8 @@ class Allowance:
 
 @dataclass
 class _Inspection:
-    """What was seen of a file: addresses of groups, how many objects, the memory that all takes, and the most of it."""
+    """State of `check_safe`. groups: addresses seen; objects: their number; cost: bytes of memory; largest: the
+    most expensive object and its path."""
 
     path: Path
     size: int
@@ -134,22 +134,22 @@ class _Inspection:
             )
 
     def group(self, name: str, group: h5g.GroupID) -> list[tuple[str, h5g.GroupID]]:
-        """Every link of a group, then what each leads to. Returns the groups inside it."""
+        """Check every link of a group, then their targets. Returns the groups inside it."""
         address = h5o.get_info(group).addr
         if address in self.groups:
-            self.refuse(name, "is a group that stands elsewhere in the file, too")
+            self.refuse(name, "is a group that appears elsewhere in the file, too")
         self.groups.add(address)
         self.filters(name, _creation(group), ())
         links = _links(group, MOST_OBJECTS - self.objects)
         self.objects += len(links)
         if self.objects > MOST_OBJECTS:
             self.refuse(name, f"and those before it hold more than {MOST_OBJECTS:,} objects")
-        # All links before anything is opened.
+        # All links are checked before any object is opened.
         for raw, kind in links:
             if kind != h5l.TYPE_HARD:
                 self.refuse(_inside(name, raw), f"is {_LINKS.get(kind, f'a link of the unknown kind {kind}')}")
             if b"/" in raw or raw == b"." or not _is_name(raw):
-                self.refuse(_inside(name, raw), "has a name that is no name: a path, not UTF-8, or too long")
+                self.refuse(_inside(name, raw), "has an invalid name: a path, not UTF-8, or too long")
         groups = []
         for raw, _ in links:
             inner, found = _inside(name, raw), h5o.open(group, raw)
@@ -163,13 +163,13 @@ class _Inspection:
         return groups
 
     def dataset(self, name: str, found: h5d.DatasetID) -> None:
-        """Where a dataset's bytes lie, what they pass through, what they are, and how many there are of them."""
+        """Check a dataset's layout, filters, type and size."""
         made = found.get_create_plist()
         layout = made.get_layout()
-        if layout == h5d.VIRTUAL:  # before its shape is asked for, for which HDF5 opens its sources
-            self.refuse(name, "is a virtual dataset, which is made of other ones")
+        if layout == h5d.VIRTUAL:  # checked first, since HDF5 opens its sources to get its shape
+            self.refuse(name, "is a virtual dataset, made of other datasets")
         if made.get_external_count():
-            self.refuse(name, "has external storage: its bytes are those of another file")
+            self.refuse(name, "has external storage: its bytes are in another file")
         self.filters(name, made, _FILTERS)
         kind = found.get_type()
         self.type(name, kind)
@@ -180,18 +180,18 @@ class _Inspection:
         self.charge(name, cost * (_JSON_FACTOR if name.startswith("attributes/") else 1))
 
     def filters(self, name: str, made: h5p.PropDCID, known: Collection[int]) -> None:
-        """Known ones, each once, and compression once: twice, it makes a million bytes of one."""
+        """Check that filters are known, each used once, and only one compresses: two could expand a million times."""
         codes = [made.get_filter(number)[0] for number in range(made.get_nfilters())]
         for code in codes:
             if code not in known:
-                self.refuse(name, f"has the filter {code}; gzip, lzf, shuffle and fletcher32 are known, for datasets")
+                self.refuse(name, f"has the filter {code}; allowed, for datasets: gzip, lzf, shuffle, fletcher32")
         at = min((codes.index(code) for code in COMPRESSORS if code in codes), default=len(codes))
         if len(set(codes)) < len(codes) or set(codes[at + 1 :]) - {h5z.FILTER_FLETCHER32}:
             order = ", ".join(map(str, codes))
-            self.refuse(name, f"has the filters {order}: each once, and after gzip or lzf only fletcher32, are known")
+            self.refuse(name, f"has the filters {order}; allowed: each once, and only fletcher32 after gzip or lzf")
 
     def attributes(self, name: str, found: h5g.GroupID | h5d.DatasetID) -> None:
-        """Type and size of every attribute of a group or dataset."""
+        """Check type and size of every attribute of a group or dataset."""
         count = h5a.get_num_attrs(found)
         if count > MOST_ATTRIBUTES:
             self.refuse(name, f"has {count:,} attributes; {MOST_ATTRIBUTES} are the limit")
@@ -199,18 +199,18 @@ class _Inspection:
             attribute = h5a.open(found, index=number)
             where = f"{name}, attribute {printable(attribute.get_name())}"
             if not _is_name(attribute.get_name()):
-                self.refuse(where, "has a name that is no name: not UTF-8, or too long")
+                self.refuse(where, "has an invalid name: not UTF-8, or too long")
             kind = attribute.get_type()
             self.type(where, kind)
             values = math.prod(attribute.get_space().shape or ())
             if values * kind.get_size() > LARGEST_ATTRIBUTE:
                 self.refuse(where, f"has {values * kind.get_size():,} bytes; {LARGEST_ATTRIBUTE:,} are the limit")
             if _is_variable(kind):
-                # Its length is not known: each value may be as long as the file.
+                # Its length is unknown: each value may be as long as the file.
                 self.charge(where, _JSON_FACTOR * values * self.size)
 
     def type(self, name: str, kind: h5t.TypeID) -> None:
-        """No references, no named types, nothing of variable length inside something else, nothing unknown."""
+        """Refuse references, named types, nested values of variable length, and unknown types."""
         todo, parts = [kind], 0
         while todo:
             each = todo.pop()
@@ -232,7 +232,7 @@ class _Inspection:
 
 
 def _links(group: h5g.GroupID, most: int) -> list[tuple[bytes, int]]:
-    """Name and kind of every link of a group, up to one above `most` or one whose name is too long."""
+    """Name and kind of the links of a group; stops after `most` + 1 links or a name that is too long."""
     found: list[tuple[bytes, int]] = []
 
     def see(name: bytes, info: h5l.LinkInfo) -> bool | None:
@@ -244,9 +244,9 @@ def _links(group: h5g.GroupID, most: int) -> list[tuple[bytes, int]]:
 
 
 def _creation(group: h5g.GroupID) -> h5p.PropDCID:
-    """How a group was made, as an object that can say which filters its links pass through."""
+    """A group's creation properties, as an object that can list the filters of its links."""
     made = group.get_create_plist()
-    h5i.inc_ref(made)  # two objects hold the same list now
+    h5i.inc_ref(made)  # two objects now share the list
     return h5p.PropDCID(made.id)
 
 
@@ -256,10 +256,10 @@ def _is_variable(kind: h5t.TypeID) -> bool:
 
 
 def _bytes_each(kind: h5t.TypeID) -> int:
-    """Bytes that a value takes in memory; of variable length: what it takes beside its content."""
+    """Bytes of a value in memory; for variable length, those beside its content."""
     if _is_variable(kind):
         return _VARIABLE_OVERHEAD
-    # Python keeps each text of one character, and the empty one, once.
+    # Python stores strings of up to one character only once.
     beside = (_TEXT_OVERHEAD if kind.get_size() > 1 else 8) if kind.get_class() == h5t.STRING else 0
     return kind.get_size() + beside
 
@@ -280,7 +280,7 @@ def _is_name(name: bytes) -> bool:
 
 
 def printable(name: bytes | str) -> str:
-    """A name from a file as a message can show it: not too long, and what cannot be printed escaped."""
+    """A name from a file, shortened and escaped for messages."""
     text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
     text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

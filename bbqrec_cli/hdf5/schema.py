@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 FORMAT = "bbqrec"
 RESERVED_ATTRIBUTES = ("id", "title", "text", "image")
-"""Names under items/ that are not attributes."""
+"""Names in items/ that are not attributes."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """A dataset: HDF5 path, NumPy kind ('str', 'bytes' or a dtype name), dimension names, whether it must be there."""
+    """A dataset: HDF5 path, type ('str', 'bytes', a dtype's name or '*'), dimension names, whether it is required."""
 
     path: str
     type: str
@@ -25,7 +25,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Kind:
-    """A file kind: its schema version, the command that makes it and its datasets."""
+    """A file kind: its schema version, the command that makes it, its datasets and its root attributes."""
 
     version: int
     made_by: str
@@ -110,7 +110,7 @@ KINDS: dict[str, Kind] = {
 
 
 def field_of(kind: Kind, path: str) -> Field | None:
-    """The field that `path` belongs to, or None for one that the schema does not know (readers leave it alone)."""
+    """The field of `path`, or None if the schema does not know it (readers ignore it)."""
     parts = path.split("/")
     for f in kind.fields:
         pattern = f.path.split("/")

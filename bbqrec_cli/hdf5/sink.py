@@ -1,6 +1,6 @@
-"""Whether an output may be written, and the file that HDF5 writes into.
+"""Whether an output may be written, and the file object that HDF5 writes into.
 
-Nothing is raised while HDF5 calls that file, neither for a full disk nor for a signal: the library crashes then.
+Nothing is raised while HDF5 calls that object, neither for a full disk nor for a signal: the library would crash.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ except ImportError:  # Windows: without the lock, the last of two runs wins
 
 
 def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = ()) -> None:
-    """Refuse to start work whose output could not be written.
+    """Refuse to start work whose output cannot be written.
 
     Raises:
         OutputExistsError: `path` exists and `force` is off.
@@ -34,32 +34,32 @@ def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = ()) -> Non
     if path.is_dir():
         raise DataError(f"{path}: is a folder; a file name is needed", "give -o a file name")
     if path.exists() and not path.is_file():
-        raise DataError(f"{path}: is no ordinary file, and would be replaced by one", "give -o a file name")
+        raise DataError(f"{path}: is not a regular file and would be replaced by one", "give -o a file name")
     if any(path.exists() and each.exists() and path.samefile(each) for each in inputs):
-        raise DataError(f"{path}: is the input; it would be lost", "give -o another name")
+        raise DataError(f"{path}: is an input and would be lost", "give -o another name")
     if path.exists() and not force:
         raise OutputExistsError(f"{path}: exists already", "give --force to overwrite it, or -o for another name")
     folder = target_of(path).parent
     if not folder.is_dir():
         raise DataError(f"{path}: the folder {folder} does not exist", f"mkdir -p {folder}")
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise LackingError(f"{path}: the folder {folder} may not be written", "give -o elsewhere")
+        raise LackingError(f"{path}: no permission to write to the folder {folder}", "give -o another folder")
 
 
 def target_of(path: Path) -> Path:
-    """Where a symbolic link leads: the link stays, and what it names is written."""
+    """The target of a symbolic link, else the path: the link stays and its target is written."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def partial_of(path: Path) -> Path:
-    """Where what is to become `path` is written first: beside what it names."""
+    """The temporary file for `path`, beside its target."""
     target = target_of(path)
     return target.with_name(f".{target.name}.partial")
 
 
 @contextmanager
 def replacing(path: Path, partial: Path) -> Iterator[Path]:
-    """`partial` takes the place of `path` at the end; on any error it goes away, and `path` stays as it was.
+    """Replace `path` by `partial` at the end; on any error, remove `partial` and leave `path` unchanged.
 
     Raises:
         DiskFullError, LackingError.
@@ -77,15 +77,15 @@ def replacing(path: Path, partial: Path) -> Iterator[Path]:
 class Sink:
     """A file object over `partial`, for h5py's file-object driver; a context manager that syncs and closes it.
 
-    The first OSError of a write is kept, whatever is written after it is dropped. Ctrl-C and SIGTERM wait. Both are
-    raised by `raise_pending`, and at the context's end.
+    The first OSError of a write is kept, and later writes are dropped. Ctrl-C and SIGTERM are deferred. Both are raised
+    by `raise_pending` and at the end of the context.
 
     Args:
-        output: the file that `partial` is to become, for the errors.
-        partial: created, or emptied if a killed run left one.
+        output: the final file, for the errors.
+        partial: the temporary file, created, or emptied if a killed run left it.
 
     Raises:
-        LackingError, DiskFullError: it cannot be created, or another run is writing it.
+        LackingError, DiskFullError: it cannot be created, or another run is writing to it.
     """
 
     def __init__(self, output: Path, partial: Path) -> None:
@@ -93,7 +93,7 @@ class Sink:
         self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
         self._signals: list[int] = []
         try:
-            # Not emptied yet: it may be another run's.
+            # Not truncated yet: it may be another run's.
             self._stream = open(os.open(partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise write_error(output, error) from error
@@ -103,14 +103,14 @@ class Sink:
         except BlockingIOError as error:
             self._stream.close()
             raise LackingError(
-                f"{output}: another run is writing it", "wait for it, or give -o another name"
+                f"{output}: another run is writing to it", "wait for it, or give -o another name"
             ) from error
         except OSError:
             pass  # a file system without locks
         self._stream.truncate(0)
 
     def write(self, data: bytes) -> int:
-        """All of `data`, or the first error is kept."""
+        """Write all of `data`, or keep the first error."""
         view = memoryview(data).cast("B")
         try:
             written = 0
@@ -121,11 +121,11 @@ class Sink:
         return len(view)
 
     def read(self, size: int) -> bytes:
-        """`size` bytes at the position; zeros for what was dropped."""
+        """`size` bytes at the position; zeros for dropped ones."""
         return self._stream.read(size).ljust(size, b"\0")
 
     def readinto(self, buffer: memoryview) -> int:
-        """As `read`, into `buffer`."""
+        """Like `read`, into `buffer`."""
         view = memoryview(buffer).cast("B")
         view[:] = self.read(len(view))
         return len(view)
@@ -147,10 +147,10 @@ class Sink:
         """Nothing is buffered here."""
 
     def raise_pending(self) -> None:
-        """Called where HDF5 is not in the middle of something.
+        """Raise deferred errors; called when no HDF5 call is running.
 
         Raises:
-            OSError: of a write before; KeyboardInterrupt or whatever else the handler of a signal raises.
+            OSError: of an earlier write; KeyboardInterrupt, or what the handler of a signal raises.
         """
         while self._signals:
             number = self._signals.pop()
@@ -179,9 +179,9 @@ class Sink:
 
 
 def write_error(path: Path, error: OSError) -> Exception:
-    """A full disk and a forbidden folder are the environment's; anything else goes on as it is."""
+    """The error for a failed write: DiskFullError, LackingError (no permission), or `error` itself."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return DiskFullError(f"{path}: the disk is full; nothing was written", "free some space, or give -o elsewhere")
+        return DiskFullError(f"{path}: the disk is full; nothing was written", "free some space, or -o another folder")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return LackingError(f"{path}: cannot be written: {error}")
     return error

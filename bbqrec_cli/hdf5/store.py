@@ -1,4 +1,4 @@
-"""HDF5 itself: atomic writes, provenance, and checks on opening."""
+"""HDF5 files: atomic writes, provenance, and checks on opening."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LIBVER = ("v110", "v110")
 """HDF5 1.10's file format: it has checksums on the structure, without which a flipped bit can crash the library."""
 
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
-"""What h5py raises on a file whose bytes are not what they were."""
+"""What h5py raises on damaged files."""
 
 Value = np.ndarray | Sequence[str] | Sequence[bytes]
 
@@ -60,7 +60,7 @@ def write(
     origin: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> None:
-    """Write a whole file or nothing: a temporary file beside `path` is filled, synced and renamed over it.
+    """Write a whole file or nothing: a temporary file beside `path` is written, synced and renamed.
 
     Args:
         path: the output.
@@ -73,12 +73,12 @@ def write(
         force: overwrite an existing file.
 
     Raises:
-        OutputExistsError, DiskFullError, LackingError, BrokenFileError (the datasets contradict the schema: a bug).
+        OutputExistsError, DiskFullError, LackingError; BrokenFileError: the datasets contradict the schema (a bug).
     """
     check_output(path, force=force)
     attributes = {**(attributes or {}), **({"origin": dict(origin)} if origin else {})}
     root, partial = _root(kind, attributes, config or {}, parents), partial_of(path)
-    # Before `replacing`, which would remove the file of another run that is writing it.
+    # Before `replacing`, which would remove the temporary file of another run.
     sink = Sink(path, partial)
     with replacing(path, partial), sink, h5py.File(sink, "w", libver=_LIBVER) as file:
         for name, value in datasets.items():
@@ -92,7 +92,7 @@ def write(
 def _root(
     kind: str, attributes: Mapping[str, Any], config: Mapping[str, Any], parents: Sequence[Path]
 ) -> dict[str, Any]:
-    """The root attributes: what every file says of itself, then the kind's own."""
+    """The root attributes: those of every file, then the kind's own."""
     root = {"format": FORMAT, "kind": kind, "schema_version": KINDS[kind].version}
     root |= {"bbqrec_version": bbqrec_cli.__version__, "created": datetime.now(timezone.utc).isoformat()}
     root |= {"config": json.dumps(config), "parents": json.dumps([describe_parent(p) for p in parents])}
@@ -104,7 +104,7 @@ _LARGEST_PADDED = 1 << 26
 
 
 def _write_attribute(file: h5py.File, key: str, value: Any) -> None:
-    """An attribute; a text beyond HDF5's 64 KiB limit becomes the dataset `attributes/<key>`."""
+    """Write an attribute; a text beyond HDF5's 64 KiB limit becomes the dataset `attributes/<key>`."""
     if not isinstance(value, str):
         file.attrs[key] = value
         return
@@ -129,12 +129,13 @@ def _write_dataset(file: h5py.File, name: str, value: Value) -> None:
 
 
 def _write_strings(file: h5py.File, name: str, value: Sequence[Any]) -> None:
-    """Texts padded to the longest one, since only such datasets can have checksums; as they are where that is too much.
+    """Write texts padded to the longest one, or with variable length if that takes too much space.
 
-    HDF5 keeps strings of variable length in a heap without checksums, where a flipped bit can hang the library.
+    Only padded texts have checksums: HDF5 stores strings of variable length in a heap without checksums, where a
+    flipped bit can hang the library.
     """
 
-    def texts() -> Iterator[bytes]:  # twice, since a list of the ids of a large catalogue is larger than their dataset
+    def texts() -> Iterator[bytes]:  # encoded twice, since a list of all texts would take more memory
         return (_encode(text, name, row) for row, text in enumerate(value))
 
     longest = max(map(len, texts()), default=0) or 1
@@ -146,18 +147,18 @@ def _write_strings(file: h5py.File, name: str, value: Sequence[Any]) -> None:
 
 
 def _encode(text: str, name: str, row: int) -> bytes:
-    """Raises: DataError for what no UTF-8 string of HDF5 can hold."""
+    """UTF-8 bytes of a text. Raises: DataError: a text that HDF5 cannot store."""
     try:
         encoded = text.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"/{name}, row {row}: half a character ({error})", "mend the text of the source") from error
+        raise DataError(f"/{name}, row {row}: half a character ({error})", "correct the text in the source") from error
     if b"\0" in encoded:
-        raise DataError(f"/{name}, row {row}: holds a NUL character: {text!r}", "mend the text of the source")
+        raise DataError(f"/{name}, row {row}: holds a NUL character: {text!r}", "correct the text in the source")
     return encoded
 
 
 def _storage(value: np.ndarray) -> dict[str, Any]:
-    """Checksums for everything that can have them (chunks only), compression for what is large."""
+    """Storage options: checksums for all chunked datasets, compression for large ones."""
     if value.ndim == 0 or value.size == 0:
         return {}
     large = value.nbytes > 1 << 16
@@ -167,7 +168,7 @@ def _storage(value: np.ndarray) -> dict[str, Any]:
 
 
 def describe_parent(path: Path) -> dict[str, str]:
-    """{'path': name, 'kind', 'sha256'} of an input; kind 'raw' for what is not a bbqrec file.
+    """{'path': name, 'kind', 'sha256'} of an input; kind 'raw' if it is not a bbqrec file.
 
     Raises:
         UnsafeFileError: as `open_file`.
@@ -182,7 +183,7 @@ def describe_parent(path: Path) -> dict[str, str]:
 
 
 class File:
-    """An opened bbqrec file whose structure has been checked."""
+    """An open bbqrec file whose structure has been checked."""
 
     def __init__(self, path: Path, file: h5py.File, allowance: Allowance) -> None:
         self.path = path
@@ -194,7 +195,7 @@ class File:
         return name in self._file
 
     def names(self, group: str) -> list[str]:
-        """Names inside a group, [] if it is not there.
+        """Names inside a group, [] if it does not exist.
 
         Raises:
             BrokenFileError: it is a dataset.
@@ -207,11 +208,11 @@ class File:
         return sorted(node)
 
     def array(self, name: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
-        """A dataset, or some rows of it; those of variable length only by slices.
+        """A dataset, or some rows of it; rows of variable length only by slices.
 
         Raises:
             BrokenFileError: its bytes cannot be read.
-            UnsafeFileError: values of variable length take more memory than the file's size lets expect.
+            UnsafeFileError: values of variable length take too much memory for the file's size.
         """
         try:
             node = self._file[name]
@@ -225,7 +226,7 @@ class File:
             raise BrokenFileError(f"{self.path}: /{name} cannot be read ({error})", _remake(self.kind)) from error
 
     def strings(self, name: str, rows: slice = slice(None)) -> list[str]:
-        """A dataset of strings (or some rows of it)."""
+        """A dataset of strings, or some rows of it."""
         try:
             return [_text(v) for v in self.array(name, rows)]
         except UnicodeDecodeError as error:
@@ -236,7 +237,7 @@ class File:
         return [v.tobytes() for v in self.array(name)]
 
     def attribute(self, key: str) -> Any:
-        """A root attribute, JSON decoded where it is JSON."""
+        """A root attribute, decoded if it is JSON."""
         try:
             if key not in self._file.attrs and f"attributes/{key}" in self._file:
                 return _decode(self.array(f"attributes/{key}")[()])
@@ -247,16 +248,16 @@ class File:
             ) from error
 
     def own_attributes(self) -> list[str]:
-        """The root attributes that its kind has beyond those of every file."""
+        """Names of the kind's own root attributes, beside those of every file."""
         names = {*self._file.attrs, *self.names("attributes")}
         return sorted(names - {"format", "kind", "schema_version", "bbqrec_version", "created", "config", "parents"})
 
     def has_attribute(self, key: str) -> bool:
-        """Whether a root attribute is there."""
+        """Whether a root attribute exists."""
         return key in self._file.attrs or f"attributes/{key}" in self._file
 
     def tree(self) -> dict[str, dict[str, Any]]:
-        """Every dataset's shape and type."""
+        """Path -> {'shape', 'type'} of every dataset."""
         found: dict[str, dict[str, Any]] = {}
 
         def visit(name: str, node: Any) -> None:
@@ -269,11 +270,12 @@ class File:
 
 @contextmanager
 def open_file(path: Path, *kinds: str) -> Iterator[File]:
-    """Open `path` for reading after checking that it is one of `kinds` (any, if none is given), whole and known.
+    """Open `path` for reading, after checking that it is safe, undamaged, and of one of `kinds` (none given: any).
 
     Raises:
         MissingFileError, BrokenFileError, WrongKindError, NewerVersionError: with the path and the command that helps.
-        UnsafeFileError: with the HDF5 path of what could bring in another file, or fill the memory.
+        UnsafeFileError: with the HDF5 path of the problem; see `safety.check_safe`.
+        LackingError: no permission to read it.
     """
     hint = _make(kinds[0]) if kinds else ""
     if not path.exists():
@@ -281,11 +283,11 @@ def open_file(path: Path, *kinds: str) -> Iterator[File]:
     if path.is_dir():
         raise BrokenFileError(f"{path}: is a folder; a file is needed", hint)
     try:
-        # Files are replaced whole, never changed: locks add nothing, and some network file systems have none.
+        # Files are replaced, never changed, so locks are not needed; some network file systems lack them.
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
         if isinstance(error, PermissionError):
-            raise LackingError(f"{path}: may not be read") from error
+            raise LackingError(f"{path}: no permission to read it") from error
         what = "a truncated or damaged HDF5 file" if _starts_like_hdf5(path) else "not an HDF5 file"
         raise BrokenFileError(f"{path}: {what}", hint) from error
     with file:
@@ -317,7 +319,7 @@ def _check_header(file: h5py.File, path: Path, kinds: Sequence[str], hint: str) 
 
 
 def _check(file: h5py.File, path: Path, kind: str) -> None:
-    """Every required dataset and attribute is there, every known one has its type, and the dimensions agree."""
+    """Check that required datasets and attributes exist, and that types and dimensions fit the schema."""
     schema = KINDS[kind]
     for f in schema.fields:
         if f.required and "{" not in f.path and not isinstance(file.get(f.path), h5py.Dataset):
@@ -365,7 +367,7 @@ def _type(node: h5py.Dataset) -> str:
 
 def _make(kind: str, again: str = "") -> str:
     if kind == "checkpoint":
-        return "start anew, without --resume"
+        return "start from the beginning, without --resume"
     return f"make it {again}with `{KINDS[kind].made_by}`"
 
 
