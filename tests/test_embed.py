@@ -118,7 +118,7 @@ def test_a_kill_leaves_the_last_checkpoint(files, path, monkeypatch):
         run(images_only(files["dataset"], path, batch_size=4), Listener(2))
     listener = Listener()
     run(images_only(files["dataset"], path, batch_size=4, resume=True), listener)
-    assert any("going on from" in line for line in listener.logged)
+    assert any("continuing from" in line for line in listener.logged)
     assert path.exists()
 
 
@@ -163,7 +163,7 @@ def test_resumed_after_kill_9_gives_the_same_bytes(files, path, tmp_path, modali
     )
     listener = Listener(stop_after=3)  # 2 batches are done at once, 1 is made
     run(resumed, listener)
-    assert f"going on from {checkpoint}" in listener.logged
+    assert f"continuing from {checkpoint}" in listener.logged
     assert not checkpoint.exists()
     whole = tmp_path / "whole.h5"
     run(dataclasses.replace(resumed, output=whole, resume=False))
@@ -280,7 +280,7 @@ def test_features_of_an_encoder_that_fails_are_refused(files, path, monkeypatch)
 
 def test_an_input_is_no_output(files, tmp_path):
     source = Path(shutil.copy(files["dataset"], tmp_path / "dataset.h5"))
-    with pytest.raises(DataError, match="is the input; it would be lost"):
+    with pytest.raises(DataError, match="is an input and would be lost"):
         run(images_only(source, source, force=True))
     assert hdf5.read_dataset(source).catalogue.items == 12
 

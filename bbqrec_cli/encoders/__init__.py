@@ -1,4 +1,4 @@
-"""Text and pictures -> feature rows. `load_encoder` is the way in; nothing heavy is imported before it is called."""
+"""Texts and pictures -> features. Start with `load_encoder`; heavy packages are imported only when it is called."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from bbqrec_cli.encoders.base import Encoder
 
 DESCRIPTOR = "descriptor"
-"""The image model that needs no weights; files call it hog-colour."""
+"""The image model without weights; files name it hog-colour."""
 
 
 def load_encoder(
@@ -21,11 +21,11 @@ def load_encoder(
     Args:
         model: name or folder; '' is the modality's default (the offline text model, the descriptor).
         device, precision: as `bbqrec_cli.device` resolves them; the descriptor needs neither.
-        max_length: tokens of a text; 0 leaves it to the model.
+        max_length: tokens read of each text, at most; 0: the model's limit.
 
     Raises:
-        MissingPackageError, LackingError, DataError: the model is not there or is not one.
-        UsageError: the model can not read `max_length` tokens.
+        MissingPackageError, LackingError, DataError: the model is missing or cannot be loaded.
+        UsageError: the model cannot read `max_length` tokens.
     """
     if modality == "text":
         from bbqrec_cli.encoders.text import TextEncoder

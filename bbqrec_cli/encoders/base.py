@@ -1,4 +1,4 @@
-"""What every encoder is, and how pretrained models are loaded: from a folder, the local cache or the model hub."""
+"""The interface of encoders, and loading pretrained models from a folder, the local cache or the model hub."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 
 class Encoder(ABC):
-    """n inputs (texts, or encoded pictures as bytes) -> n feature rows of width d.
+    """Encodes n inputs (texts, or encoded pictures as bytes) as features (n, d).
 
-    name: what the file says the features were made with; weights: digest of the parameters, '' where there are none.
+    name: recorded in the file with the features; weights: digest of the parameters, '' if there are none.
     """
 
     name: str
@@ -30,20 +30,20 @@ class Encoder(ABC):
 
     @abstractmethod
     def encode(self, inputs: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
-        """values (n, d) float32 and readable (n,) bool; rows that can not be read are zero and False."""
+        """values (n, d) float32 and readable (n,) bool; inputs that cannot be read are zero and False."""
 
 
 def load_pretrained(flag: str, name: str, load: Callable[[bool], T]) -> T:
-    """A pretrained model: `load(local_only)` is tried without the network first, so that a cached model needs none.
+    """Load a pretrained model: first from local files, so that a cached model needs no network, then from the hub.
 
     Args:
-        flag: the option that named it, for the errors.
+        flag: the option that names it, for the errors.
         name: a folder or a name on the Hugging Face hub.
-        load: takes whether only local files may be used; raises OSError or ValueError where it fails.
+        load: takes whether only local files may be used; raises OSError or ValueError if it fails.
 
     Raises:
-        DataError: a folder without such a model.
-        LackingError: a name that is neither in the cache nor can be downloaded.
+        DataError: a folder without a loadable model.
+        LackingError: a model that is not in the cache and cannot be downloaded.
     """
     quiet_libraries()
     looks_like_path = name.startswith((".", "~", os.sep)) or Path(name).is_dir()
@@ -58,13 +58,13 @@ def load_pretrained(flag: str, name: str, load: Callable[[bool], T]) -> T:
         return load(False)
     except (OSError, ValueError) as error:
         raise LackingError(
-            f"{flag} {name}: not in the local cache, and it can not be downloaded ({_first_line(error)})",
+            f"{flag} {name}: not in the local cache, and cannot be downloaded ({_first_line(error)})",
             _folder_hint(flag),
         ) from error
 
 
 def _probe(name: str) -> None:
-    """Ask the hub for the model once, with a short limit: without a network the libraries retry for over a minute.
+    """Ask the hub for the model once, with a short timeout: without a network the libraries retry for over a minute.
 
     Raises:
         OSError: no network, no such model or no access.
@@ -73,12 +73,12 @@ def _probe(name: str) -> None:
 
     try:
         huggingface_hub.model_info(name, timeout=10)
-    except Exception as error:  # the HTTP library beneath differs between versions and so do its errors
+    except Exception as error:  # the HTTP library, and so its errors, differ between versions
         raise OSError(_first_line(error)) from error
 
 
 def quiet_libraries() -> None:
-    """No progress bars or advice of transformers on stderr: bbqrec has its own."""
+    """Turn off progress bars and advice of transformers on stderr: bbqrec has its own."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
@@ -86,7 +86,7 @@ def quiet_libraries() -> None:
 
 
 def fingerprint(model: torch.nn.Module) -> str:
-    """16 hex digits of the SHA-256 of all parameters: which weights made a feature, wherever they lay."""
+    """16 hex digits of the SHA-256 of all parameters: identifies weights independently of their path."""
     import torch
 
     digest = hashlib.sha256()
@@ -97,12 +97,12 @@ def fingerprint(model: torch.nn.Module) -> str:
 
 
 def short_name(model: str) -> str:
-    """The model's name as a file may carry it: of a folder only its last part."""
+    """The model's name for a file: for a folder, only its last part."""
     return Path(model).expanduser().resolve().name if Path(model).expanduser().is_dir() else model
 
 
 def _folder_hint(flag: str) -> str:
-    return f"download the model where there is a network, and give its folder: {flag} FOLDER"
+    return f"download the model on a machine with a network, and give its folder: {flag} FOLDER"
 
 
 def _first_line(error: Exception) -> str:

@@ -1,11 +1,11 @@
-"""hog-colour: a picture descriptor without weights, in NumPy alone. It knows shapes and colours, nothing of meaning.
+"""hog-colour: a picture descriptor without weights, in NumPy. It describes shapes and colours, not meaning.
 
-Shapes: n pictures, S side in pixels, C cells a side, O orientations. Two parts of equal weight, each of unit length:
+n pictures, S side in pixels, C cells per side, O orientations, T side of the thumbnail. Two parts of unit length:
 
-- HOG, oriented gradients in cells with the energy of the neighbouring cells taken out (Dalal and Triggs, 2005, in the
-  cell-wise form of Felzenszwalb et al., 2010): where the edges are and which way they run;
-- colour in CIE L*a*b*, where distances are about what eyes see: soft histograms of lightness and of the a*b* plane over
-  the whole picture and its quarters (square-rooted, as Hellinger's distance has it), and the mean colour of each cell.
+- HOG, oriented gradients in cells, normalised by the energy of neighbouring cells (Dalal and Triggs, 2005, in the
+  cell-wise form of Felzenszwalb et al., 2010): where the edges are and how they are oriented;
+- colour in CIE L*a*b*, whose distances are perceptual: soft histograms of lightness and of the a*b* plane over the
+  whole picture and its quarters (square-rooted, for Hellinger's distance), and the mean colour of each cell.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def oriented_gradients(grey: np.ndarray) -> np.ndarray:
 
 
 def _normalise_cells(histogram: np.ndarray) -> np.ndarray:
-    """Each cell over the energy of the four 2 × 2 blocks that hold it, cut at 0.2 and averaged. (n, C, C, O)."""
+    """Cells (n, C, C, O) divided by the energy of each of the four 2 × 2 blocks around, clipped at 0.2, averaged."""
     energy = np.pad((histogram**2).sum(axis=-1), ((0, 0), (1, 1), (1, 1)), mode="edge")
     blocks = energy[:, :-1, :-1] + energy[:, 1:, :-1] + energy[:, :-1, 1:] + energy[:, 1:, 1:]
     norm = np.sqrt(blocks + 1e-2)[..., None]
@@ -94,19 +94,19 @@ def to_lab(linear: np.ndarray) -> np.ndarray:
 
 
 def colours(lab: np.ndarray) -> np.ndarray:
-    """Histograms of the whole and of the quarters, then the mean colour of each cell. lab (n, T, T, 3)."""
+    """Histograms of the picture and its quarters, then the mean colour of each cell. lab (n, T, T, 3)."""
     count, half = len(lab), THUMBNAIL // 2
     quarters = lab.reshape(count, 2, half, 2, half, 3).swapaxes(2, 3).reshape(count * 4, -1, 3)
     parts = _colour_histogram(quarters).reshape(count, 4, -1)
     histograms = np.sqrt(np.concatenate([parts.mean(axis=1, keepdims=True), parts], axis=1)).reshape(count, -1)
     inside = THUMBNAIL // CELLS
     means = lab.reshape(count, CELLS, inside, CELLS, inside, 3).mean(axis=(2, 4))
-    means[..., 0] -= 50  # lightness about the middle, as a and b are
+    means[..., 0] -= 50  # centre lightness, as a and b are
     return np.concatenate([_unit(histograms), _unit(means.reshape(count, -1))], axis=1)
 
 
 def _colour_histogram(lab: np.ndarray) -> np.ndarray:
-    """Lightness (8 bins) and a*b* (5 × 5 bins) of pixels (n, P, 3), shares that sum to one each; (n, 33)."""
+    """Histograms of lightness (8 bins) and a*b* (5 × 5 bins) of pixels (n, P, 3), each with sum 1; (n, 33)."""
     light = _soft(lab[..., 0] / 100 * (LIGHTNESS_BINS - 1), LIGHTNESS_BINS)
     red, yellow = (_soft(lab[..., axis] / 25 + HUE_BINS // 2, HUE_BINS) for axis in (1, 2))
     plane = np.matmul(red.swapaxes(1, 2), yellow).reshape(len(lab), -1)
@@ -114,11 +114,11 @@ def _colour_histogram(lab: np.ndarray) -> np.ndarray:
 
 
 def _soft(position: np.ndarray, bins: int) -> np.ndarray:
-    """The share of each of `bins` bins in a value: linear between the two nearest ones. (..., bins)."""
+    """Soft assignment of values to `bins` bins, linear between the two nearest: (...) -> (..., bins)."""
     inside = np.clip(position, 0, bins - 1)
     return np.maximum(0, 1 - np.abs(inside[..., None] - np.arange(bins, dtype=np.float32)))
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
-    """Rows of unit length; a row of zeros stays one."""
+    """Rows of unit length; zero rows stay."""
     return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-8)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Encoded pictures -> arrays, and CLIP-like models on them."""
+"""Decoding pictures, and encoding them with CLIP-like models."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.er
 
 
 def decode(picture: bytes, *, size: int = 0) -> Image.Image | None:
-    """The picture in RGB, transparent parts on white; None if it can not be read.
+    """The picture in RGB, transparent parts on white; None if it cannot be read.
 
     Args:
-        picture: an encoded picture (JPEG, PNG, …); of an animation the first frame is taken.
-        size: where given, the picture is squeezed to size × size (JPEGs are decoded small, which is faster).
+        picture: an encoded picture (JPEG, PNG, …); of an animation, the first frame is used.
+        size: resize the picture to size × size (JPEGs are decoded at a small size, which is faster); 0: keep its size.
     """
     try:
         with warnings.catch_warnings():
@@ -47,15 +47,15 @@ def decode(picture: bytes, *, size: int = 0) -> Image.Image | None:
 
 
 def _safely(local: bool) -> dict[str, Any]:
-    """transformers would ask on the terminal whether to run the code that comes with a model."""
+    """Options for transformers, which would otherwise ask on the terminal whether to run a model's code."""
     return {"local_files_only": local, "trust_remote_code": False}
 
 
 class ImageEncoder(Encoder):
-    """CLIP, SigLIP or another model with `get_image_features`; else the pooled output of a vision model (ViT, DINOv2).
+    """CLIP, SigLIP or another model with `get_image_features`; or the pooled output of a vision model (ViT, DINOv2).
 
     Raises:
-        DataError: not a model for pictures; and the errors of `load_pretrained`.
+        DataError: not a model of pictures; and the errors of `load_pretrained`.
     """
 
     def __init__(self, model: str, *, device: torch.device, precision: str = "fp32") -> None:
@@ -76,7 +76,7 @@ class ImageEncoder(Encoder):
 
         decoded = [decode(picture) for picture in inputs]
         readable = np.array([image is not None for image in decoded])
-        # A grey stand-in keeps the batch's shape, and so the width of the rows, where no picture can be read.
+        # A grey picture in place of unreadable ones keeps the batch's shape.
         images = [image or Image.new("RGB", (32, 32), "grey") for image in decoded]
         pixels = self.processor(images=images, return_tensors="pt")["pixel_values"].to(self._device)
         with torch.no_grad(), autocast(self._device, self._precision):
@@ -92,7 +92,7 @@ class ImageEncoder(Encoder):
             made = made.pooler_output
         if made is None or not hasattr(made, "ndim") or made.ndim != 2:
             raise DataError(
-                f"{FLAG} {self.name}: a {type(self.model).__name__} gives no single vector for a picture",
+                f"{FLAG} {self.name}: a {type(self.model).__name__} does not give one vector per picture",
                 "give a CLIP-like model, or --image-model descriptor",
             )
         return made

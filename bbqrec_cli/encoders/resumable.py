@@ -1,4 +1,4 @@
-"""Encoding a catalogue in batches that can be interrupted; a resumed run makes the numbers of an uninterrupted one.
+"""Resumable encoding of a catalogue in batches; a resumed run gives the numbers of an uninterrupted one.
 
 Shapes: I items, d width of a feature.
 """
@@ -19,12 +19,12 @@ from bbqrec_cli.errors import InterruptedRunError
 from bbqrec_cli.progress import Progress
 
 SAVE_EVERY = 30.0
-"""Seconds between two checkpoints; more where writing one takes long."""
+"""Seconds between two checkpoints; more if writing one takes long."""
 
 
 @dataclass
 class Partial:
-    """One modality on its way: values (I, d), readable (I,), and how many batches are in them."""
+    """A partly encoded modality: values (I, d), readable (I,), and the number of batches encoded."""
 
     values: np.ndarray
     readable: np.ndarray
@@ -32,12 +32,12 @@ class Partial:
 
 
 class Checkpoint:
-    """What is encoded so far, kept beside the output while the stage runs.
+    """The features encoded so far, saved beside the output while the stage runs.
 
     Args:
         output: the stage's output; the checkpoint is `<output>.checkpoint`.
         identity: configuration, weights and input that a resumed run must agree with.
-        resume: go on from the checkpoint, if there is one; else it is overwritten.
+        resume: continue from the checkpoint, if there is one; otherwise it is overwritten.
 
     Raises:
         DataError: the checkpoint belongs to another run.
@@ -52,13 +52,13 @@ class Checkpoint:
 
             for name, state in load_checkpoint(self.path, identity).items():
                 self.partials[name] = Partial(state["values"].numpy(), state["readable"].numpy(), state["batches"])
-            progress.log(f"going on from {self.path}")
+            progress.log(f"continuing from {self.path}")
         elif resume:
             progress.log(f"{self.path}: no checkpoint; starting from the beginning")
         self._due = time.monotonic() + SAVE_EVERY
 
     def save(self) -> None:
-        """Write what there is, over the last checkpoint, atomically."""
+        """Replace the last checkpoint, atomically."""
         import torch
 
         from bbqrec_cli.training.checkpoint import save_checkpoint
@@ -77,16 +77,16 @@ class Checkpoint:
         self._due = now + max(SAVE_EVERY, 20 * (now - began))
 
     def save_when_due(self) -> None:
-        """`save`, if the last one is long enough ago."""
+        """`save`, if the last checkpoint is old enough."""
         if time.monotonic() >= self._due:
             self.save()
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Turn an interruption into a checkpoint.
+        """Save a checkpoint on interruption.
 
         Raises:
-            InterruptedRunError: saying what was saved.
+            InterruptedRunError: its message says what was saved.
         """
         try:
             yield
@@ -96,20 +96,20 @@ class Checkpoint:
             self.save()
             batches = sum(part.batches for part in self.partials.values())
             raise InterruptedRunError(
-                f"interrupted; {batches} batches are saved in {self.path}", "the same command with --resume goes on"
+                f"interrupted; {batches} batches are saved in {self.path}", "give --resume to continue"
             ) from None
 
 
 def encode_inputs(
     encoder: Encoder, inputs: Sequence[Any], *, modality: str, batch_size: int, checkpoint: Checkpoint
 ) -> Partial:
-    """Every input that is there (not empty), in batches of like length, going on from the checkpoint.
+    """Encode every non-empty input, in batches of similar length, continuing from the checkpoint.
 
     Args:
         inputs: I texts or encoded pictures, at least one not empty.
 
     Returns:
-        values (I, d), zero where there is no input; readable (I,), False only for inputs that could not be read.
+        values (I, d), zero for empty inputs; readable (I,), False only for inputs that could not be read.
     """
     batches = batches_by_length(inputs, batch_size)
     partial = checkpoint.partials.get(modality)
@@ -130,7 +130,7 @@ def encode_inputs(
 
 
 def batches_by_length(inputs: Sequence[Any], batch_size: int) -> list[np.ndarray]:
-    """Rows of the inputs that are there, in batches; longest first, so that memory runs out at once or never."""
+    """Rows of the non-empty inputs in batches, longest first, so that a lack of memory shows at once."""
     there = [row for row in range(len(inputs)) if inputs[row]]
     order = sorted(there, key=lambda row: -len(inputs[row]))
     return [np.array(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]

