@@ -1,7 +1,7 @@
 """Configurations: frozen dataclasses whose fields carry their help, limits and role, checked by name and value.
 
-`option` declares a field once. The flags and help panels (`cli/options.py`), the TOML keys, the stored JSON, what a
-resumed run must agree on and the key of a benchmark's step all follow from that declaration.
+`option` declares a field once. From that follow the flags and help panels (`cli/options.py`), the TOML keys, the stored
+JSON, what a resumed run must agree with, and the key of a benchmark's step.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from bbqrec_cli.errors import MissingFileError, UsageError
 T = TypeVar("T")
 
 ROLES = ("model", "fit", "input", "output", "runtime")
-"""What an option is for.
+"""What an option concerns.
 
-model: what is built; a model's constructor takes it and its file stores it. fit: how it is learnt or computed.
-input: names files or folders; what is in them counts, not where they lie. output: where the result goes.
-runtime: how to run, which changes no result beyond rounding. Output files record the first three.
+model: what is built; passed to a model's constructor and stored in its file. fit: how it is learnt or computed.
+input: files or folders, identified by content, not path. output: where the result goes. runtime: how to run, which
+changes no result beyond rounding. Output files record the first three.
 """
 
 
@@ -48,18 +48,18 @@ def option(
     """A configuration field.
 
     Args:
-        default: the value when neither flag, file nor recipe gives one (MISSING: required).
+        default: the value if no flag, file or recipe gives one (MISSING: required).
         help: one line for --help and the generated docs.
         role: one of ROLES.
-        agreed: whether a resumed run must agree on it; by default those of the roles model and fit.
-        paper: what the BBQRec paper has, where the default departs from it.
+        agreed: whether a resumed run must have the same value; by default for the roles model and fit.
+        paper: the BBQRec paper's value, if the default differs.
         choices: the allowed strings, if it is a closed set.
         minimum, maximum: inclusive limits of a number.
         short: a short flag such as '-o'.
         positional: an argument rather than a flag.
-        repeatable: a flag that may be given several times, each value taken as it is (others: a comma-separated list).
-        hub: of role input: it may also name something that is no file, a model on a hub say.
-        complete: what the shell completes: 'models', 'tokenizers', 'recipes', 'sources', 'suites' or a file suffix.
+        repeatable: a flag that may be repeated, each value used as it is (other tuples: a comma-separated list).
+        hub: for role input: the value may also be a name instead of a file, such as a model on a hub.
+        complete: values for shell completion: 'models', 'tokenizers', 'recipes', 'sources', 'suites' or a file suffix.
     """
     assert role in ROLES
     metadata = {
@@ -74,19 +74,19 @@ def option(
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """What every stage takes."""
+    """Options of every stage."""
 
-    seed: int = option(0, "Seed of every random choice.", minimum=0)
-    device: str = option("auto", "auto, cpu, cuda (or cuda:1, …), mps.", role="runtime")
-    threads: int = option(0, "CPU threads; 0 leaves it to torch.", minimum=0, role="runtime")
+    seed: int = option(0, "Random seed.", minimum=0)
+    device: str = option("auto", "Device: auto, cpu, cuda (or cuda:1, …) or mps.", role="runtime")
+    threads: int = option(0, "CPU threads; 0: torch's default.", minimum=0, role="runtime")
     force: bool = option(False, "Overwrite an existing output.", role="output")
 
 
 class MethodConfig:
-    """What the configurations of models, tokenizers and sources have in common.
+    """The base of the configurations of models, tokenizers and sources.
 
-    name: what people call it, by default the name of the file that declares it; implementation: 'module:Class', which
-    is imported only when it is used.
+    name: the method's name, by default that of the file that declares it; implementation: 'module:Class', imported only
+    when used.
     """
 
     name: ClassVar[str] = ""
@@ -98,27 +98,27 @@ class MethodConfig:
 
 
 def role_of(f: dataclasses.Field) -> str:
-    """A field's role; of one without a declaration (a stage's `options`), ''."""
+    """A field's role; '' for a field without `option` metadata (a stage's `options`)."""
     return f.metadata.get("role", "")
 
 
 def of_role(config: Any, *roles: str) -> dict[str, Any]:
-    """Name -> value of the options of `config` (or of a configuration class: -> default) that have one of the roles."""
+    """Name -> value of the options of `config` with one of the roles; for a configuration class, -> default."""
     return {f.name: getattr(config, f.name, None) for f in dataclasses.fields(config) if role_of(f) in roles}
 
 
 def stored(config: Any) -> dict[str, Any]:
-    """The part of `config` that an output file records, ready for JSON."""
+    """The options of `config` that an output file records, ready for JSON."""
     return _plain(of_role(config, "model", "fit", "input"))
 
 
 def agreed(config: Any) -> dict[str, Any]:
-    """The options that a resumed run must agree on, input files aside, ready for JSON."""
+    """The options that must be equal in a resumed run, without input files, ready for JSON."""
     return _plain({f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.metadata.get("agreed")})
 
 
 def input_files(*configs: Any) -> list[tuple[str, Path]]:
-    """(option, path) of every file or folder that the options of role 'input' name; a name on a hub is none."""
+    """(option, path) of every file or folder that options of role 'input' name; names on a hub are left out."""
     found = []
     for config in configs:
         for f in dataclasses.fields(config):
@@ -130,14 +130,14 @@ def input_files(*configs: Any) -> list[tuple[str, Path]]:
 
 
 def check_files(config: Any) -> None:
-    """Raises: MissingFileError: a file that an option of role 'input' names is not there."""
+    """Raises: MissingFileError: a file that an option of role 'input' names does not exist."""
     for name, path in input_files(config):
         if not path.is_file():
             raise MissingFileError(f"{path}: no such file", f"{flag(name)} names an input file")
 
 
 def of_paper(cls: type) -> dict[str, Any]:
-    """Option -> what the paper has, of those whose default departs from it."""
+    """Option -> the paper's value, for the options whose default differs."""
     declared = {f.name: f.metadata.get("paper", MISSING) for f in dataclasses.fields(cls)}
     return {name: value for name, value in declared.items() if value is not MISSING}
 
@@ -154,8 +154,8 @@ def from_mapping(
     Args:
         cls: a frozen dataclass made of `option` fields.
         values: key to value; keys may use '-' for '_'.
-        where: what the error names as the source ('the command line', 'run.toml').
-        origins: the same for the keys that come from elsewhere.
+        where: the source of the values, for the errors ('the command line', 'run.toml').
+        origins: key -> its source, for keys from elsewhere.
 
     Raises:
         UsageError: an unknown key (with the nearest match), a wrong type, a value outside its limits.
@@ -177,12 +177,12 @@ def from_mapping(
 def configure(
     cls: type, given: Mapping[str, Any], *, where: str, origins: Mapping[str, str] = types.MappingProxyType({})
 ) -> Any:
-    """Configuration `cls` of `given`; options of its method, if it has a `registry` of these, go into `options`.
+    """Build configuration `cls` from `given`; if it has a `registry`, options of its method go into `options`.
 
-    A file may hold the table `options` too, as output files do.
+    A file may also hold the table `options`, as output files do.
 
     Raises:
-        UsageError: see `from_mapping`; an option that only other methods have.
+        UsageError: as `from_mapping`; an option of other methods only.
     """
     given, own, registry = dict(given), _names(cls), getattr(cls, "registry", None)
     if registry is not None and isinstance(given.get("options", {}), dict):
@@ -190,7 +190,7 @@ def configure(
         of_method = _names(registry.config(method))
         for key in given.keys() - own - of_method:
             others = [name for name in registry if name != method and key in _names(registry.config(name))]
-            said = f"{origins.get(key, where)}: {flag(key)} is no option of {method}"
+            said = f"{origins.get(key, where)}: {flag(key)} is not an option of {method}"
             if others:
                 takes = ", ".join(flag(name) for name in sorted(of_method)) or "no options"
                 raise UsageError(f"{said}, but of {', '.join(others)}", f"leave it out; {method} takes {takes}")
@@ -239,7 +239,7 @@ def check_value(f: dataclasses.Field, hint: Any, value: Any, *, where: str) -> A
 
 
 _NEEDED = {
-    int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path", dict: "a table"
+    int: "an integer", float: "a number", bool: "true or false", str: "a string", Path: "a path", dict: "a table"
 }  # fmt: skip
 
 
@@ -272,7 +272,7 @@ def _coerce(name: str, hint: Any, value: Any, where: str) -> Any:
 
 
 def load_toml(path: Path, what: str) -> tuple[dict[str, Any], str]:
-    """A TOML file's values and its text; what: what it is called when it is not there.
+    """A TOML file's values and its text. what: the file's description, for the error.
 
     Raises:
         MissingFileError: no such file.
@@ -292,15 +292,15 @@ def load_toml(path: Path, what: str) -> tuple[dict[str, Any], str]:
 
 
 def read_toml(path: Path, section: str, sections: Collection[str]) -> dict[str, Any]:
-    """The options of a command in a TOML file: the file's top level, which holds for every command, then its own table.
+    """The options of a command in a TOML file: its top level, for all commands, overridden by the command's table.
 
     Args:
         section: the command.
-        sections: all commands: the tables that there may be.
+        sections: all commands, that is the allowed tables.
 
     Raises:
         MissingFileError: no such file.
-        UsageError: not TOML, or a table that is no command's.
+        UsageError: not TOML, or a table that is not a command.
     """
     values, _ = load_toml(path, "configuration")
     for name, value in values.items():

@@ -1,4 +1,4 @@
-"""Where and how exactly torch computes: device, threads, autocast. torch is imported only when asked."""
+"""Device, threads and precision of torch, which is imported only when needed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def rank_of_environment() -> int:
-    """The rank that a launcher (torchrun, Ray) gave this process among several that work together; 0 without one."""
+    """The rank that a launcher (torchrun, Ray) gave this process; 0 without a launcher."""
     return int(os.environ.get("RANK", 0))
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` (cuda, else mps, else cpu) or a device's own name.
+    """The device of a name; `auto` is cuda, else mps, else cpu.
 
     Raises:
-        LackingError: the device is not there.
+        LackingError: the device does not exist.
         UsageError: torch does not know the name.
     """
     import torch
@@ -39,12 +39,12 @@ def resolve_device(name: str) -> torch.device:
     if not there.get(device.type, False) or (
         device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
     ):
-        raise LackingError(f"--device {name}: this machine (or this build of torch) has none", "use --device cpu")
+        raise LackingError(f"--device {name}: this machine, or this build of torch, has none", "use --device cpu")
     return device
 
 
 def set_threads(threads: int) -> None:
-    """Limit torch (and faiss, if it is installed) to `threads` CPU threads; 0 leaves them alone."""
+    """Limit torch (and faiss, if installed) to `threads` CPU threads; 0: no change."""
     if threads:
         import torch
 
@@ -57,7 +57,7 @@ def set_threads(threads: int) -> None:
 
 
 def resolve_precision(name: str, device: torch.device, *, large: bool = False) -> str:
-    """'fp32' or 'bf16'. `auto` takes bf16 on CPUs that multiply it (up to 3 times faster), and on GPUs for large models.
+    """'fp32' or 'bf16'. `auto` is bf16 on CPUs that multiply it (up to 3 times faster), on GPUs for large models only.
 
     A recommender or tokenizer of the usual width is faster in fp32 on a GPU, where it waits for kernels to start
     (docs/results/gpu.md).

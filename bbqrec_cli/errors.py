@@ -1,6 +1,6 @@
-"""The one family of errors that a user may see: each has a closed `code`, an exit code and, mostly, a next step.
+"""The errors that users may see. Each has a `code` from a closed list, an exit code and usually a hint.
 
-Only `cli/` turns them into a message and an exit status; everything below raises them.
+Only `cli/` turns them into a message and an exit status; all other libraries raise them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ class BBQRecError(Exception):
     """An error that the user can act on.
 
     Args:
-        message: what was found, where (file, HDF5 path, line), and what was needed.
-        hint: the next thing to type or to change; '' when there is none.
+        message: what is wrong, where (file, HDF5 path, line), and what is needed.
+        hint: what to type or change next; '' for none.
     """
 
     code = "error"
@@ -24,37 +24,37 @@ class BBQRecError(Exception):
 
 
 class UsageError(BBQRecError):
-    """An option or its value makes no sense (exit 2)."""
+    """An unknown option, or an invalid value or combination of options (exit 2)."""
 
     code, exit_code = "usage", 2
 
 
 class DataError(BBQRecError):
-    """Bad input data: a malformed line, duplicate ids, NaN in features, … (exit 3)."""
+    """Invalid input data: a malformed line, duplicate ids, NaN in features, … (exit 3)."""
 
     code, exit_code = "bad_data", 3
 
 
 class WrongKindError(DataError):
-    """A bbqrec file of another kind than the stage needs."""
+    """A bbqrec file of a kind that the stage cannot use."""
 
     code = "wrong_kind"
 
 
 class NewerVersionError(DataError):
-    """A file written with a schema that this version does not know yet."""
+    """A file with a newer schema than this version of bbqrec knows."""
 
     code = "newer_version"
 
 
 class BrokenFileError(DataError):
-    """Truncated, not HDF5, or with shapes that contradict each other."""
+    """A file that is truncated, not HDF5, or has contradictory shapes."""
 
     code = "broken_file"
 
 
 class UnsafeFileError(DataError):
-    """A file that could bring in another file's bytes, or take more memory than its size lets expect."""
+    """A file that refers to other files, or needs far more memory than its size."""
 
     code = "unsafe_file"
 
@@ -66,7 +66,7 @@ class MissingFileError(DataError):
 
 
 class OutputExistsError(DataError):
-    """The output is there already and --force was not given."""
+    """The output exists already, and --force was not given."""
 
     code = "output_exists"
 
@@ -78,7 +78,7 @@ class CollapseError(DataError):
 
 
 class CollisionError(DataError):
-    """More items in collisions than --max-collisions allows."""
+    """More colliding items than --max-collisions allows."""
 
     code = "collisions"
 
@@ -96,7 +96,7 @@ class MissingPackageError(LackingError):
 
 
 class DiskFullError(LackingError):
-    """The output could not be written for want of space."""
+    """The output could not be written, since the disk is full."""
 
     code = "disk_full"
 
@@ -134,7 +134,7 @@ CODES = tuple(
 
 
 def import_faiss():
-    """faiss, or an error that says which extra brings it.
+    """Import faiss.
 
     Raises:
         MissingPackageError: neither faiss-cpu nor faiss-gpu is installed.

@@ -1,7 +1,7 @@
-"""Which rows of codes are equal, found by sorting whole numbers: 100 million rows fit a few gigabytes.
+"""Groups of equal rows of codes, found by sorting integers: 100 million rows fit in a few gigabytes.
 
-The columns of a row are packed into one 64-bit key, the first in the highest bits, so that the keys' order is the rows'
-and a key's high bits are a prefix of the row. Where 64 bits are too few, the columns so far are replaced by their rank.
+The columns of a row are packed into one 64-bit key, the first in the highest bits, so that keys sort like rows and a
+key's high bits are a prefix of the row. If 64 bits are too few, the columns so far are replaced by their rank.
 
 I rows (items), L levels, M signals.
 """
@@ -15,11 +15,11 @@ import numpy as np
 
 KEY_BITS = 64
 WIDEST = 32
-"""Bits of a column; the values of one that needs more are replaced by their ranks."""
+"""Bits of a column, at most; wider columns are replaced by their ranks."""
 
 
 class _Keys:
-    """Rows' prefixes as 64-bit keys: values (I,), of which the low `bits` are in use. Equal keys are equal prefixes."""
+    """Prefixes of rows as 64-bit keys: values (I,), of which the low `bits` are used. Equal keys are equal prefixes."""
 
     def __init__(self, rows: int) -> None:
         self.values = np.zeros(rows, dtype=np.uint64)
@@ -31,12 +31,12 @@ class _Keys:
 
     def append(self, column: np.ndarray, width: int) -> None:
         self.values <<= np.uint64(width)
-        # Signed columns, which NumPy can not combine with unsigned keys, are copied.
+        # Signed columns, which NumPy cannot combine with unsigned keys, are copied.
         self.values |= column if column.dtype.kind == "u" else column.astype(np.uint64)
         self.bits += width
 
     def shorten(self) -> None:
-        """The ranks of the keys in their place: with I rows, log2 I bits at most."""
+        """Replace the keys by their ranks: with I rows, log2 I bits at most."""
         ranks, sizes = _ranks(self.values)
         self.values, self.bits = ranks.astype(np.uint64), _width(len(sizes) - 1)
 
@@ -46,7 +46,7 @@ def _width(largest: int) -> int:
 
 
 def _narrow(column: np.ndarray) -> tuple[np.ndarray, int]:
-    """A column (I,) as whole numbers from 0, and the bits that they need."""
+    """A column (I,) as integers from 0, and the bits that they need."""
     if not len(column):
         return column, 1
     low, high = int(column.min()), int(column.max())
@@ -57,7 +57,7 @@ def _narrow(column: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _ranks(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rank of each value among the distinct ones, (I,) int64, and how many have it, (distinct,) int64."""
+    """The rank of each value among the distinct ones, (I,) int64, and the count of each, (distinct,) int64."""
     order = np.argsort(values)
     sizes = _run_lengths(values[order])
     ranks = np.empty(len(values), dtype=np.int64)
@@ -73,13 +73,13 @@ def _run_lengths(values: np.ndarray) -> np.ndarray:
 
 
 def group_codes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct semantic IDs, in lexicographic order.
+    """Group items by semantic ID, in lexicographic order.
 
     Args:
         codes: (I, ...) integers.
 
     Returns:
-        token_of_item (I,) int64, the row of each item's ID; counts (distinct,) int64, the items that share it.
+        token_of_item (I,) int64, the number of each item's ID; counts (distinct,) int64, the items that share it.
     """
     flat = codes.reshape(len(codes), math.prod(codes.shape[1:]))
     keys = _Keys(len(flat))
@@ -92,7 +92,7 @@ def group_codes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shared_groups(codes: np.ndarray) -> list[np.ndarray]:
-    """The rows that are equal to another one, an array of numbers a group, in lexicographic order. codes (I, ...)."""
+    """The groups of items that share an ID, one array of rows per group, in lexicographic order. codes (I, ...)."""
     token, sharing = group_codes(codes)
     rows = np.flatnonzero(sharing[token] > 1)
     rows = rows[np.argsort(token[rows], kind="stable")]
@@ -100,15 +100,15 @@ def shared_groups(codes: np.ndarray) -> list[np.ndarray]:
 
 
 def prefix_sizes(codes: np.ndarray) -> Iterator[np.ndarray]:
-    """For every depth from 1 to L: how many items share each prefix, (distinct,) int64, in lexicographic order.
+    """For every depth from 1 to L: the items per prefix, (distinct,) int64, in lexicographic order.
 
-    One sort serves all depths whose codes fit a key together: sorted keys without their low bits are sorted prefixes.
+    One sort serves all depths whose codes fit in one key: sorted keys without their low bits are sorted prefixes.
 
     Args:
         codes: (I, L, M) integers.
     """
     keys = _Keys(len(codes))
-    ends: list[int] = []  # the key's bits at the end of each level that is not counted yet
+    ends: list[int] = []  # the key's bits at the end of each level not counted yet
     for level in range(codes.shape[1]):
         for signal in range(codes.shape[2]):
             column, width = _narrow(codes[:, level, signal])
@@ -123,17 +123,17 @@ def prefix_sizes(codes: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _counted(values: np.ndarray, bits: int, ends: list[int]) -> Iterator[np.ndarray]:
-    """The sizes of the groups that agree in their first `end` bits, for each of `ends`; values sorted."""
+    """For each of `ends`, the sizes of the groups with equal first `end` bits. values: sorted keys."""
     for end in ends:
         yield _run_lengths(values >> np.uint64(bits - end) if end < bits else values)
 
 
 def count_colliding_items(codes: np.ndarray) -> int:
-    """Items that share their whole row with another one. codes (I, ...)."""
+    """Number of items that share their whole ID with another item. codes (I, ...)."""
     (sizes,) = prefix_sizes(codes.reshape(len(codes), 1, math.prod(codes.shape[1:])))
     return in_groups(sizes)
 
 
 def in_groups(sizes: np.ndarray) -> int:
-    """Members of the groups of more than one; sizes (groups,)."""
+    """Number of members of the groups with more than one. sizes (groups,)."""
     return int(sizes[sizes > 1].sum())

@@ -1,4 +1,4 @@
-"""Where numbers come from: version, commit, packages and machine."""
+"""Provenance of results: version, commit, packages and machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "numpy", "scipy", "faiss-cpu", "sentence-transformers")
 
 
 def origin(device: str, threads: int) -> dict[str, Any]:
-    """Version, commit where it is known, packages and machine: what is recorded with a step that runs here and now."""
+    """Version, commit (if known), packages and machine, recorded with a step that runs now."""
     import torch
 
     packages = {}
@@ -35,7 +35,7 @@ def origin(device: str, threads: int) -> dict[str, Any]:
 
 
 def ran_on(device: torch.device, threads: int, precision: str) -> dict[str, Any]:
-    """What an output file says of where it was computed. precision: as it was resolved, 'fp32' or 'bf16'."""
+    """Provenance for an output file. precision: the resolved one, 'fp32' or 'bf16'."""
     found = origin(str(device), threads)
     return {key: found[key] for key in ("bbqrec", "commit", "device", "threads", "processor", "packages")} | {
         "precision": precision
@@ -43,11 +43,11 @@ def ran_on(device: torch.device, threads: int, precision: str) -> dict[str, Any]
 
 
 def commit() -> str:
-    """The git commit that this code is, '' if it was installed rather than cloned."""
+    """The git commit of this code, '' if it was installed rather than cloned."""
     here = Path(bbqrec_cli.__file__)
     git = ["git", "-C", str(here.parent)]
     try:
-        # A package inside somebody else's repository is not tracked by it.
+        # An installed package inside another repository is not tracked there.
         subprocess.run([*git, "ls-files", "--error-unmatch", here.name], check=True, capture_output=True)
         head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
         dirty = subprocess.run([*git, "status", "--porcelain", "."], check=True, capture_output=True, text=True).stdout
@@ -66,7 +66,7 @@ def processor() -> str:
 
 
 def device_name(name: str) -> str:
-    """The device that torch computes on, with the GPU's name."""
+    """The torch device, with the GPU's name."""
     import torch
 
     from bbqrec_cli.device import resolve_device

@@ -1,4 +1,4 @@
-"""How a stage tells what it does without knowing who listens: `cli/console.py` shows it; scripts use SILENT."""
+"""Progress output of stages, independent of the terminal: `cli/console.py` implements it; scripts use SILENT."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Protocol
 
 
 class ProgressBar(Protocol):
-    """A running bar of `total` steps."""
+    """A progress bar."""
 
     def advance(self, steps: int = 1, **figures: float | str) -> None:
-        """`steps` more are done; `figures` (loss=0.31, …) are shown beside the bar."""
+        """Advance by `steps`; `figures` (loss=0.31, …) are shown beside the bar."""
 
 
 class Progress(Protocol):
-    """What a stage may say while it runs. Everything goes to stderr, nothing is a result."""
+    """Output of a running stage, to stderr; results are not part of it."""
 
     def log(self, message: str) -> None:
-        """A line of information; hidden by --quiet."""
+        """A note; hidden by --quiet."""
 
     def warn(self, message: str) -> None:
-        """A line that must not be missed; shown even with --quiet."""
+        """A warning; shown even with --quiet."""
 
     def task(self, description: str, total: int | None) -> AbstractContextManager[ProgressBar]:
-        """A bar for a long step: `with progress.task("epoch 3", 120) as task: task.advance(loss=…)`."""
+        """A progress bar: `with progress.task("epoch 3", 120) as task: task.advance(loss=…)`; total None: unknown."""
 
 
 class _SilentTask:

@@ -1,6 +1,6 @@
-"""What the stages hand each other, in memory. `hdf5/` maps each record to a file kind and back.
+"""The records that stages exchange. `hdf5/` maps each record to a file kind and back.
 
-U users, I items, E interactions, L levels, M signals, N codes a codebook, D width of a code, d width of a feature.
+U users, I items, E interactions, L levels, M signals, N codes per codebook, D width of a code, d width of a feature.
 Rows of items start at 0; there is no padding in any record.
 """
 
@@ -14,14 +14,14 @@ from typing import Any, overload
 import numpy as np
 
 LIST_SEPARATOR = "|"
-"""Between the values of a list attribute (genres, categories), as MovieLens writes them."""
+"""Separates the values of a list attribute (genres, categories), as in MovieLens."""
 
 
 class Vocabulary(Sequence[str]):
-    """Ids in the order of their rows, looked up both ways. It equals any sequence of the same ids.
+    """Ids in the order of their rows, with lookup in both directions. Equal to any sequence of the same ids.
 
     Args:
-        ids: all different; files are checked for that when they are read.
+        ids: all distinct; reading a file checks that.
     """
 
     def __init__(self, ids: Iterable[str]) -> None:
@@ -58,17 +58,17 @@ class Vocabulary(Sequence[str]):
         return {name: row for row, name in enumerate(self._ids)}
 
     def row(self, name: str) -> int:
-        """The row of an id. Raises: KeyError: there is no such id."""
+        """The row of an id. Raises: KeyError: an unknown id."""
         return self._rows[name]
 
     def rows(self, names: Iterable[str]) -> np.ndarray:
-        """The row of each id, (n,) int64; -1 for one that is not there."""
+        """The row of each id, (n,) int64; -1 for unknown ids."""
         return np.fromiter((self._rows.get(name, -1) for name in names), np.int64)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Sequences:
-    """Every user's items, oldest first, in compressed rows.
+    """The items that each user interacted with, oldest first, in compressed rows.
 
     indptr (U+1,) int64; items (E,) int32, rows of items; timestamps (E,) int64 seconds or None.
     """
@@ -88,12 +88,12 @@ class Sequences:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Items of each user, (U,)."""
+        """Number of interactions of each user, (U,)."""
         return np.diff(self.indptr)
 
     @classmethod
     def from_lists(cls, rows: Sequence[Sequence[int]], timestamps: Sequence[Sequence[int]] | None = None) -> Sequences:
-        """From one list of item rows a user."""
+        """From one list of item rows per user."""
         indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)]).astype(np.int64)
         flat = np.fromiter((i for row in rows for i in row), np.int32, indptr[-1])
         times = (
@@ -102,7 +102,7 @@ class Sequences:
         return cls(indptr=indptr, items=flat, timestamps=times)
 
     def without_last(self, count: int) -> Sequences:
-        """Every user's sequence less the last `count` items (users that are shorter end up empty)."""
+        """The sequences without the last `count` items of each user; shorter ones become empty."""
         lengths = np.maximum(self.lengths - count, 0)
         keep = np.arange(len(self.items)) - np.repeat(self.indptr[:-1], self.lengths) < np.repeat(lengths, self.lengths)
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -112,7 +112,7 @@ class Sequences:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Catalogue:
-    """Users, items and interactions: the part that travels from `prepare` to the model file.
+    """Users, items and interactions: copied from `prepare` through all files to the model file.
 
     attributes: name -> one string per item ('' = missing; the values of a list are joined by LIST_SEPARATOR).
     user_ids and item_ids may be given as lists.
@@ -150,9 +150,9 @@ class Feature:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dataset:
-    """What `prepare` makes. texts: '' = missing; images: encoded pictures (JPEG, PNG, …), b'' = missing.
+    """The result of `prepare`. texts: '' = missing; images: encoded pictures (JPEG, PNG, …), b'' = missing.
 
-    Of a file, each column is read when it is used.
+    When read from a file, each column is read on first use.
     """
 
     catalogue: Catalogue
@@ -163,7 +163,7 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Features:
-    """What `embed` makes: the catalogue and a feature matrix per modality ('text', 'image'), read when it is used."""
+    """The result of `embed`: the catalogue and a feature per modality ('text', 'image'), read on first use."""
 
     catalogue: Catalogue
     features: Mapping[str, Feature]
@@ -175,7 +175,7 @@ class Codes:
 
     codes (I, L, M) uint16; modalities: M names; codebook_size N;
     codebooks (1 or M, L, N, D) float32 or None; item_vectors (I, M·D) float32, the quantised v_i of eq. 10, or None;
-    present (I, M) bool: which items have which signal, None: all have all (or the file is too old to say).
+    present (I, M) bool: which items have which signal; None: all have all, or an old file does not say.
     """
 
     codes: np.ndarray
@@ -193,9 +193,9 @@ class Codes:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ItemData:
-    """All that a model may know of I items: their ids, and what it `needs` of codes and features.
+    """What a model is built from: the ids of I items, and the codes and features that it `needs`.
 
-    codes: None where there are none; features: modality -> (I, d), of a file read when used.
+    codes: None if there are none; features: modality -> (I, d), read on first use.
     """
 
     ids: Vocabulary
@@ -208,9 +208,9 @@ class ItemData:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ItemEncoder:
-    """What a tokenizer has learnt to give items codes by, for items that come later.
+    """The learnt encoder of a tokenizer, with which new items get codes.
 
-    weights: parameter -> array; inputs: feature -> {'encoder', 'normalized', 'width'}, what it reads of an item.
+    weights: parameter -> array; inputs: feature -> {'encoder', 'normalized', 'width'}, the features that it reads.
     """
 
     weights: dict[str, np.ndarray]
@@ -219,8 +219,8 @@ class ItemEncoder:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Tokens:
-    """What `tokenize` makes: the catalogue and the semantic IDs of its items; history: one row of figures an epoch;
-    encoder: None where the codes did not come of features."""
+    """The result of `tokenize`: the catalogue and the semantic IDs of its items. history: one row of figures per epoch;
+    encoder: None if the tokenizer cannot encode new items."""
 
     catalogue: Catalogue
     codes: Codes
@@ -230,7 +230,7 @@ class Tokens:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainedModel:
-    """What `train` makes: enough to rebuild the model and to recommend with titles.
+    """The result of `train`: what is needed to rebuild the model and to recommend with titles.
 
     weights: parameter -> array; settings: the model's own configuration; history: one row of figures per epoch.
     codes and features are those that the model needs.
@@ -252,11 +252,11 @@ class TrainedModel:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Metrics:
-    """What `evaluate` makes.
+    """The result of `evaluate`.
 
-    users: the evaluated users' ids; ranks (U,) int64, rank of the target from 1, 0 = below the depth that was ranked;
-    recall, ndcg: k -> (U,) float32; aggregates: 'recall@10' -> mean; confidence: 'recall@10' -> (low, high);
-    cold (U,) bool: whose target has no training interaction, None in files that are too old to say.
+    user_ids: the U evaluated users; ranks (U,) int64, rank of the target from 1, 0 = below the ranked depth; recall,
+    ndcg: k -> (U,) float32; aggregates: 'recall@10' -> mean; confidence: 'recall@10' -> (low, high); cold (U,) bool:
+    users whose target has no training interaction, None in old files.
     """
 
     user_ids: list[str]

@@ -1,6 +1,6 @@
-"""Registries: a folder of options files, one per method; the name of a file is the method's name.
+"""Registries: a folder of options files, one per method; a file's name is the method's name.
 
-An options file declares one configuration class (`config.MethodConfig`), whose first line of documentation is the
+An options file declares one configuration class (`config.MethodConfig`). The first line of its docstring is the
 method's line in --help.
 """
 
@@ -19,9 +19,9 @@ class Registry:
     """Method name -> configuration class and implementation.
 
     Args:
-        package: the package of the options files; files that begin with '_' hold what several share.
+        package: the package of the options files; files that begin with '_' are shared by several.
         option: the flag that chooses a method, for the messages.
-        default: the method that is used where none is named; it comes first.
+        default: the method that is used if none is named; it is listed first.
     """
 
     def __init__(self, package: str, *, option: str, default: str) -> None:
@@ -44,32 +44,32 @@ class Registry:
         return tuple(sorted(found, key=lambda name: (name != self.default, name)))
 
     def add(self, config: type[MethodConfig]) -> None:
-        """Register a method whose options do not lie in the package's folder."""
+        """Register a method whose options are not in the package's folder."""
         self._added[config.name] = config
 
     def remove(self, name: str) -> None:
-        """Forget a method that was added."""
+        """Remove a method that was added."""
         del self._added[name]
 
     def config(self, name: str) -> Any:
         """The configuration class of a method.
 
         Raises:
-            UsageError: there is no such method, with the nearest name.
+            UsageError: an unknown method; the message has the nearest name.
         """
         if name not in self:
             known = f"known: {', '.join(self.names())}{did_you_mean(str(name), self.names())}"
-            raise UsageError(f"{self.option} is {name!r}; {known}", "--help says what each is")
+            raise UsageError(f"{self.option} is {name!r}; {known}", "--help describes each")
         if name in self._added:
             return self._added[name]
         module = import_module(f"{self.package}.{name.replace('-', '_')}")
         return next(each for each in vars(module).values() if getattr(each, "__module__", "") == module.__name__)
 
     def about(self, name: str) -> str:
-        """The first line of a configuration's documentation."""
+        """The first line of the docstring of a method's configuration."""
         return (self.config(name).__doc__ or "").strip().splitlines()[0]
 
     def implementation(self, name: str) -> Any:
-        """The class that a method's configuration names, imported now."""
+        """Import and return the class that a method's configuration names."""
         module, attribute = self.config(name).implementation.split(":")
         return getattr(import_module(module), attribute)

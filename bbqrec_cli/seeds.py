@@ -1,4 +1,4 @@
-"""One seed in, independent streams out: every random choice is named, so adding one does not shift the others."""
+"""Independent random streams from one seed: each is named, so that adding one does not change the others."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ if TYPE_CHECKING:
 
 
 def derive(seed: int, *names: object) -> int:
-    """A 63-bit seed for the stream called `names` under the run's `seed`."""
+    """The 63-bit seed of the stream `names` of a run with `seed`."""
     digest = hashlib.sha256("/".join(map(str, (seed, *names))).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 def numpy_generator(seed: int, *names: object) -> np.random.Generator:
-    """NumPy generator of the stream called `names`."""
+    """NumPy generator of the stream `names`."""
     import numpy as np
 
     return np.random.default_rng(derive(seed, *names))
 
 
 def torch_generator(seed: int, *names: object) -> torch.Generator:
-    """CPU torch generator of the stream called `names`."""
+    """CPU torch generator of the stream `names`."""
     import torch
 
     return torch.Generator().manual_seed(derive(seed, *names))
 
 
 def seed_torch(seed: int, *names: object) -> None:
-    """Seed torch's global generators (weights, dropout) with the stream called `names`.
+    """Seed torch's global generators (weights, dropout) with the stream `names`.
 
-    Called at the start of every epoch with the epoch's number, so a resumed run draws what an uninterrupted one draws.
+    Called at the start of every epoch with its number, so that a resumed run draws the same numbers.
     """
     import torch
 

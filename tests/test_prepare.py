@@ -199,7 +199,7 @@ def test_an_existing_output_is_refused_before_any_work(folder, monkeypatch):
 
 def test_an_input_is_no_output(folder):
     before = (folder / "interactions.csv").read_bytes()
-    with pytest.raises(DataError, match="is the input; it would be lost"):
+    with pytest.raises(DataError, match="is an input and would be lost"):
         run(config(folder, output=folder / "interactions.csv", force=True))
     assert (folder / "interactions.csv").read_bytes() == before
 
@@ -238,10 +238,10 @@ FAILURES = {
     "unknown source, nearly": ({}, "s3-rec x", 2, "did you mean 's3rec'?", "--help"),
     "no source": ({}, "", 2, "SOURCE", ""),
     "option of another source": (
-        SEQUENCES, "s3rec s --min-rating 4", 2, "--min-rating is no option of s3rec, but of table", "--id-shift"
+        SEQUENCES, "s3rec s --min-rating 4", 2, "--min-rating is not an option of s3rec, but of table", "--id-shift"
     ),
     "option of no source": (
-        {}, "demo --images x", 2, "--images is no option of demo, but of amazon, s3rec, table", "--size"
+        {}, "demo --images x", 2, "--images is not an option of demo, but of amazon, s3rec, table", "--size"
     ),
     "no path": ({}, "table", 2, "prepare table needs one path; there are 0", "bbqrec prepare table"),
     "unknown text field": (
