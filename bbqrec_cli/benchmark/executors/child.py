@@ -14,7 +14,7 @@ from typing import IO, Any
 from bbqrec_cli.benchmark.executors.processes import INTERRUPTED
 from bbqrec_cli.benchmark.graph import Step
 from bbqrec_cli.benchmark.work import run_step
-from bbqrec_cli.progress import SILENT, Task
+from bbqrec_cli.progress import SILENT, ProgressBar
 
 
 class Lines:
@@ -31,7 +31,7 @@ class Lines:
         """See `Progress.warn`."""
         self._say("warn", message)
 
-    def task(self, description: str, total: int | None) -> AbstractContextManager[Task]:
+    def task(self, description: str, total: int | None) -> AbstractContextManager[ProgressBar]:
         """No bar: several would stand in each other's way."""
         return SILENT.task(description, total)
 
