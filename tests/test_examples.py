@@ -14,10 +14,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
-from bbqrec_cli.config import read_toml
-from bbqrec_cli.models.registry import MODELS, model_config
-from bbqrec_cli.records import Sequences, TrainedModel
-from bbqrec_cli.tokenizers.registry import TOKENIZERS, tokenizer_config
+from bbqrec_cli.records import Sequences
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -26,51 +23,11 @@ SCRIPTS = {"demo.sh": [], "chain.sh": ["dataset.h5"], "compare.sh": ["sequences"
 
 
 def test_every_example_is_tested():
-    configurations = {f"models/{name}.toml" for name in MODELS} | {f"tokenizers/{name}.toml" for name in TOKENIZERS}
     found = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*") if path.is_file()}
     assert {name for name in found if "__pycache__" not in name} == {
-        *configurations, *SCRIPTS, "compare.py", "alignment.py", "collisions_scale.py", "tokenize_scale.py",
+        *SCRIPTS, "compare.py", "alignment.py", "collisions_scale.py", "tokenize_scale.py",
         "suite.toml", "new-items.sh", "yesterday.py",
     }  # fmt: skip
-
-
-def own(path: Path, command: str, config: type) -> dict:
-    """What a configuration file says of the options of a model or tokenizer: all of them."""
-    fields = {f.name for f in dataclasses.fields(config)}
-    found = {key: value for key, value in read_toml(path, command, [command]).items() if key in fields}
-    assert set(found) == fields
-    return found
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_model_configurations(name, files, bbqrec, tmp_path):
-    """Every option is there with its default, and training takes the file as it is."""
-    path = EXAMPLES / "models" / f"{name}.toml"
-    said = own(path, "train", MODELS[name][1])
-    assert model_config(name, said) == model_config(name, {})
-    quick = ["--epochs", 1, "--width", 8, "--heads", 2, "--layers", 1] if said else []
-    made = bbqrec("train", files["tokens"], "--config", path, "-o", tmp_path / "model.h5", *quick, "--device", "cpu")
-    assert made.status == 0, made.err
-    assert hdf5.read_model(tmp_path / "model.h5").name == name
-
-
-@pytest.mark.parametrize("name", TOKENIZERS)
-def test_tokenizer_configurations(name, files, catalogue, bbqrec, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    index = {f"i{item}": [f"<a_{item // 4}>", f"<b_{item % 4}>"] for item in range(12)}
-    Path("index.json").write_text(json.dumps(index))
-    path = EXAMPLES / "tokenizers" / f"{name}.toml"
-    said = own(path, "tokenize", TOKENIZERS[name][1])
-    table = np.eye(12, 4, dtype=np.float32)
-    model = TrainedModel(catalogue=catalogue, name="sasrec", settings={}, weights={"table.weight": table})
-    hdf5.write_model(Path("sasrec.h5"), model, config={})
-    placed = {key: "" for key in ("index", "collaborative") if key in said}
-    assert tokenizer_config(name, said | placed) == tokenizer_config(name, {})
-    small = ["--epochs", 2, "--warmup-epochs", 1, "--codebook-size", 4, "--dim", 8, "--hidden", 8, "--batch-size", 4]
-    quick = small if "epochs" in said else ["--dim", 8] if "dim" in said else []
-    made = bbqrec("tokenize", files["features"], "--config", path, *quick, "--device", "cpu")
-    assert made.status == 0, made.err
-    assert hdf5.read_tokens(Path("tokens.h5")).codes.method == name
 
 
 def test_suite():

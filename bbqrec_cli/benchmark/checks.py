@@ -78,5 +78,8 @@ def there(name: str, where: str, folder: Path) -> Path:
     """
     path = folder / name
     if not path.exists():
-        raise MissingFileError(f"{where}: {path} is not there", "paths are relative to the suite file's folder")
+        raise MissingFileError(
+            f"{where}: {path} is not there",
+            "paths are relative to the suite file's folder, in a built-in suite to the current one",
+        )
     return path

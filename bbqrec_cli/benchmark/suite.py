@@ -101,7 +101,10 @@ class Suite:
     def needs_features(self, data: Data) -> bool:
         """Whether a tokenizer or a model reads features of a data set."""
         readers: list[System | Tokenizer] = [each for each in self.systems if "features" in needs(each.config)]
-        return any(each.runs_on(data) for each in [*readers, *self.tokenizers.values()])
+        for tokenizer in self.tokenizers.values():
+            config = tokenizer.config
+            readers += [tokenizer] if config.registry.implementation(config.method).needs_features else []
+        return any(each.runs_on(data) for each in readers)
 
 
 def metric_names(depths: Collection[int]) -> tuple[str, ...]:
@@ -135,19 +138,22 @@ def built_in() -> tuple[str, ...]:
 def load_suite(name: str) -> Suite:
     """The suite in the file `name`, or the built-in one of that name.
 
+    Paths in it are relative to the file's folder, in a built-in suite to the current one.
+
     Raises:
         MissingFileError: no such file or built-in suite, or a file that the suite names.
         UsageError: anything in it that does not fit, named by table and key.
     """
     path = Path(name)
+    folder = path.parent
     if not path.suffix and not path.is_file():
         if name not in built_in():
             known = f"({', '.join(built_in())}){did_you_mean(name, built_in())}"
             raise MissingFileError(f"{name}: neither a suite file nor a built-in suite {known}")
-        path = BUILT_IN / f"{name}.toml"
+        path, folder = BUILT_IN / f"{name}.toml", Path()
     values, text = load_toml(path, "suite")
     only(values, KEYS, str(path))
-    return _Reader(path, values).suite(text)
+    return _Reader(path, folder, values).suite(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +167,8 @@ class _Head:
 class _Reader:
     """Reads a suite's tables, one after the other; every method raises what `load_suite` does."""
 
-    def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
-        self.path, self.folder, self.values = path, path.parent, values
+    def __init__(self, path: Path, folder: Path, values: Mapping[str, Any]) -> None:
+        self.path, self.folder, self.values = path, folder, values
 
     def suite(self, text: str) -> Suite:
         """All of it."""

@@ -246,6 +246,9 @@ text_model = "in/encoder"
 name = "letter"
 method = "published"
 index = "in/index.json"
+[[tokenizer]]
+name = "content"
+method = "rqvae"
 """
 EVERY = {"prepare", "embed", "tokenize"}
 
@@ -261,7 +264,7 @@ def raw(tmp_path):
 
     def stages(text: str = RAW) -> dict[str, str]:
         (tmp_path / "raw.toml").write_text(text)
-        (cell,) = make_graph(load_suite(str(tmp_path / "raw.toml")), Machine(folder=tmp_path)).cells
+        cell, _ = make_graph(load_suite(str(tmp_path / "raw.toml")), Machine(folder=tmp_path)).cells
         return {step.stage: step.key for step in cell.steps}
 
     first = stages()
@@ -303,3 +306,12 @@ def test_names_that_say_what_a_file_is_count(raw, tmp_path):
     assert raw() == set()
     (tmp_path / "in" / "log.csv").rename(tmp_path / "in" / "log.tsv")
     assert raw(RAW.replace("log.csv", "log.tsv")) == EVERY, "it is read by other rules now"
+
+
+def test_without_a_reader_of_features_there_are_none(tmp_path):
+    (tmp_path / "log.csv").write_text("user,item,timestamp\n")
+    (tmp_path / "index.json").write_text("{}")
+    text = 'name = "x"\n[data]\nsource = ["table", "log.csv"]\n[[tokenizer]]\nname = "ids"\nmethod = "published"\n'
+    (tmp_path / "x.toml").write_text(text + 'index = "index.json"\n')
+    (cell,) = make_graph(load_suite(str(tmp_path / "x.toml")), Machine(folder=tmp_path)).cells
+    assert [step.stage for step in cell.steps] == ["prepare", "tokenize"]

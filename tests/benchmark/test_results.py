@@ -102,7 +102,7 @@ def test_users_in_another_order(measured):
 
 def test_other_users_are_refused(measured):
     metrics = {"x": {0: measured([1, 2], ["a", "b"])}, "y": {0: measured([1, 2], ["a", "c"])}}
-    with pytest.raises(DataError, match="not of the same users"):
+    with pytest.raises(DataError, match="different users"):
         results.scores(metrics, ["recall@5"])
 
 

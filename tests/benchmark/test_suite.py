@@ -87,7 +87,7 @@ def test_tokenizers_need_no_system(folder):
         ("levels = 2", "levles = 2", "did you mean 'levels'"),
         ('name = "popularity"', 'name = "popular"', "did you mean 'popularity'"),
         ("width = 8", "output = 'x.h5'", "output is set by the benchmark"),
-        ("width = 8", "variant = 'full'", "[[system]] 'sasrec': --variant is no option of sasrec"),
+        ("width = 8", "variant = 'full'", "[[system]] 'sasrec': --variant is not an option of sasrec"),
         ('tokenizer = "ids"', 'tokenizer = "idz"', "did you mean 'ids'"),
         ('tokenizer = "ids"', "", "the model tiger needs a tokenizer"),
         ("[[system]]", "[system]", "not a TOML file"),
@@ -160,7 +160,7 @@ def test_a_missing_file_is_found_at_once(folder, key):
     (folder / key).unlink()
     with pytest.raises(MissingFileError, match=key) as caught:
         load_suite(write(folder, text))
-    assert caught.value.hint == "paths are relative to the suite file's folder"
+    assert caught.value.hint.startswith("paths are relative to the suite file's folder")
 
 
 def test_no_such_suite():
