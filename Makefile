@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 GPU_CHECK ?=
+JOBS ?= 4
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install -q
 
@@ -22,8 +23,9 @@ $(VENV)/.installed: pyproject.toml
 demo: install
 	PATH="$(abspath $(BIN)):$$PATH" bash examples/demo.sh demo
 
+# In as many processes as there are cores, up to JOBS, each with one thread.
 test: install
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses $(JOBS) --dist worksteal
 
 test-all: install
 	$(BIN)/python -m pytest -q -m ''

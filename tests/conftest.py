@@ -10,10 +10,13 @@ Everything is deterministic, frozen and shared by the whole session: copy a file
 from __future__ import annotations
 
 import io
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and faiss: tests run side by side
 
 import numpy as np
 import pytest

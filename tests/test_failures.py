@@ -288,7 +288,7 @@ def slow(file, name, value):
     write(file, name, value)
     file.flush()
     os.write(2, b"begun\\n")
-    time.sleep(30)
+    time.sleep(3)
 store._write_dataset = slow
 app.main(sys.argv[1:])
 """
