@@ -96,6 +96,11 @@ class MethodConfig:
         if "name" not in vars(cls):
             cls.name = cls.__module__.rpartition(".")[2].replace("_", "-")
 
+    @property
+    def beyond_paper(self) -> tuple[str, ...]:
+        """What carries this configuration's numbers that its paper does not have; tables say it."""
+        return ()
+
 
 def role_of(f: dataclasses.Field) -> str:
     """A field's role; '' for a field without `option` metadata (a stage's `options`)."""

@@ -87,7 +87,7 @@ def readme() -> str:
     """README.md with the test numbers of the results pages, as `bbqrec benchmark` wrote them, in one table."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
-    table = row("data", "system", "carried by", *METRICS) + row(*["---"] * 3, *["---:"] * len(METRICS))
+    table = row("data", "system", "beyond its paper", *METRICS) + row(*["---"] * 3, *["---:"] * len(METRICS))
     for name, data in RESULTS.items():
         carried = carriers(name)
         for system, *cells in cells_of(first_table(name))[1:]:
@@ -101,10 +101,9 @@ def carriers(name: str) -> dict[str, str]:
     suite, _ = load_toml(ROOT / "docs" / "results" / f"{name}.toml", "suite")
     found = {}
     for system in suite["system"]:
-        defaults = MODELS.config(system.get("model", system["name"]))
-        options = {f.name: f.default for f in dataclasses.fields(defaults)} | system
-        with_them = options.get("normalisation") == "catalogue" and options["tuple_vectors"] != "none"
-        found[system["name"]] = "tuple vectors" if with_them else ""
+        config = MODELS.config(system.get("model", system["name"]))
+        options = {f.name: system[f.name] for f in dataclasses.fields(config) if f.name in system}
+        found[system["name"]] = ", ".join(config(**options).beyond_paper)
     return found
 
 

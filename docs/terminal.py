@@ -16,10 +16,10 @@ from rich.text import Text
 
 COMMANDS = (
     "evaluate --against popularity-metrics.h5 -o again.h5 --force --quiet",
-    "recommend --users 2 --top 3 --quiet",
+    "recommend --users 1 --top 3 --quiet",
     "collisions --quiet",
 )
-LINES = {"collisions": 14}
+LINES = {"collisions": 8}
 """How many lines of a long output are shown."""
 WIDTH = 92
 
@@ -33,7 +33,7 @@ def main() -> None:
             stdout=subprocess.PIPE, env=os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(WIDTH)},
         ).stdout.rstrip()  # fmt: skip
         name = command.split()[0]
-        lines = said.splitlines()[: LINES.get(name)]
+        lines = said.replace("again.h5", "metrics.h5").splitlines()[: LINES.get(name)]
         shown = command.replace(" -o again.h5 --force", "").replace(" --quiet", "")
         console.print(Text.assemble(("$ ", "bold green"), ("bbqrec " + shown, "bold")))
         console.print(Text.from_ansi("\n".join(lines)))

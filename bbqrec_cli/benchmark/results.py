@@ -16,7 +16,7 @@ from bbqrec_cli.benchmark.layouts import Layout
 from bbqrec_cli.benchmark.records import Records
 from bbqrec_cli.benchmark.result import Score, Systems
 from bbqrec_cli.benchmark.runner import Outcome
-from bbqrec_cli.benchmark.suite import Data, Suite
+from bbqrec_cli.benchmark.suite import Data, Suite, method_of
 from bbqrec_cli.evaluation.metrics import bootstrap_interval
 from bbqrec_cli.evaluation.significance import aligned, paired_t_test, wilcoxon
 from bbqrec_cli.hdf5 import describe, open_file, read_catalogue, read_codes, read_metrics, sha256
@@ -205,6 +205,7 @@ def about_cell(outcome: Outcome, records: Records) -> dict[str, Any]:
     train, model, evaluate = figures.get("train", {}), cell.step("train"), cell.step("evaluate")
     return {
         "name": cell.name, "system": cell.system, "model": model.config.model if model else "",
+        "beyond_paper": list(method_of(model.config).beyond_paper) if model else [],
         "tokenizer": cell.tokenizer, "data": cell.data, "seed": cell.seed, "status": outcome.status,
         "error": outcome.error, "seconds": {stage: each["seconds"] for stage, each in costs.items()},
         "at_least": [stage for stage, each in costs.items() if each["at_least"]],

@@ -130,8 +130,9 @@ def named(name: str, more: str) -> Shown:
 
 
 def made_of(cell: Mapping[str, Any]) -> str:
-    """The model and the tokenizer of a cell."""
-    return cell["model"] + (f" on {cell['tokenizer']}" if cell["tokenizer"] else "")
+    """The model and the tokenizer of a cell, and what is beyond the model's paper."""
+    made = cell["model"] + (f" on {cell['tokenizer']}" if cell["tokenizer"] else "")
+    return made + (f", with {' and '.join(cell['beyond_paper'])}" if cell["beyond_paper"] else "")
 
 
 def score_lines(score: Score, brief: bool) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from bbqrec_cli import recipes
 from bbqrec_cli.benchmark.layouts import COLUMNS
 from bbqrec_cli.benchmark.suite import HEAD, KEYS, built_in, load_suite, method_of
 from bbqrec_cli.errors import MissingFileError, UsageError, WrongKindError
+from bbqrec_cli.models.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,8 +39,11 @@ def test_the_built_in_suites(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).mkdir()
     suite = load_suite(name)
+    by_name = {system.name: method_of(system.config) for system in suite.systems}
+    for model in ("popularity", "sasrec", "bbqrec"):
+        assert by_name[model] == MODELS.config(model)(), "what is called by a model's name has its defaults"
     assert (suite.name, suite.data[0].prepare.source) == (name, "demo")
-    assert {"popularity", "sasrec", "tiger", "bbqrec"} <= {system.config.model for system in suite.systems}
+    assert {"popularity", "sasrec", "bbqrec"} <= {system.config.model for system in suite.systems}
 
 
 def test_signals_make_tokenizers_of_their_own(folder):

@@ -39,3 +39,9 @@ class GeneratorConfig(TrainingConfig):
     )  # fmt: skip
     dense_head: bool = option(False, "Add a head that scores all items at once (beyond the paper).", role="model")
     init_std: float = option(0.02, "Standard deviation of the initial embeddings.", role="model", paper=0.01, minimum=0)
+
+    @property
+    def beyond_paper(self) -> tuple[str, ...]:
+        """Tuple vectors and the dense head, where they are on."""
+        found = ["tuple vectors"] if self.normalisation == "catalogue" and self.tuple_vectors != "none" else []
+        return (*found, *(["a dense head"] if self.dense_head else []))
