@@ -226,7 +226,8 @@ def _step(task: Task, run: RunSettings, batch: Any, rate: float, where: str) -> 
             group["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
         parts["loss"].backward()
-        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        own = {id(p) for group in optimiser.param_groups for p in group["params"]}
+        parameters = [p for p in task.module.parameters() if id(p) in own]
         run.world.sum_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, task.largest_gradient)
         optimiser.step()

@@ -107,7 +107,8 @@ class _Costs:
                 cost = self.of(part)
                 cost -= cost.min(1, keepdims=True)
                 cost *= np.float32(-1 / temperature)
-                asked += received(np.exp(cost, out=cost), np.float32(1), np.ones(codes, dtype=np.float32))[1]
+                kernel = np.exp(cost, out=cost)
+                asked += received(kernel, kernel.T, np.float32(1), np.ones(codes, dtype=np.float32))[1]
             self.prices += temperature * np.log(np.maximum(asked, 1e-9) * codes / n)
 
 

@@ -22,11 +22,12 @@ SHARPNESS = 0.01
 """ε of `transport`, as a fraction of the range of the costs: the smaller, the closer to the cheapest assignment."""
 
 
-def received(kernel: Any, mass: Any, columns: Any) -> tuple[Any, Any]:
+def received(kernel: Any, turned: Any, mass: Any, columns: Any) -> tuple[Any, Any]:
     """One round: every item distributes its mass in proportion to its row of the kernel, times the codes' factors.
 
     Args:
         kernel: (n, N) positive; like the others, a NumPy array or a tensor.
+        turned: its transpose (N, n), in whichever layout is the fastest.
         mass: (n,), or one number for all items.
         columns: (N,), the codes' factors.
 
@@ -35,7 +36,7 @@ def received(kernel: Any, mass: Any, columns: Any) -> tuple[Any, Any]:
         receives exactly 1.
     """
     rows = mass / (kernel @ columns)
-    return rows, kernel.T @ rows
+    return rows, turned @ rows
 
 
 @torch.no_grad()
@@ -60,9 +61,9 @@ def even_codes(distances: Tensor, *, epsilon: float, iterations: int = ITERATION
     if items < codes:
         kernel, mass = torch.cat([kernel, kernel.new_ones(1, codes)]), logits.new_ones(items + 1)
         mass[-1] = codes - items
-    columns = kernel.new_ones(codes)
+    turned, columns = kernel.T.contiguous(), kernel.new_ones(codes)
     for _ in range(iterations):
-        columns = 1 / received(kernel, mass, columns)[1]
+        columns = 1 / received(kernel, turned, mass, columns)[1]
         columns = columns / columns.max()
     shares = logits + columns.log()
     largest = shares >= shares.amax(1, keepdim=True) - EQUAL
@@ -91,7 +92,7 @@ def transport(
         kernel, mass = np.vstack([kernel, np.ones(codes)]), np.append(mass, spare)
     rows, columns = np.ones(len(kernel)), 1 / kernel.sum(0)
     for _ in range(iterations):
-        others, sums = received(kernel, mass, columns)
+        others, sums = received(kernel, kernel.T, mass, columns)
         if np.abs(mass * rows / others - mass).max() < tolerance:
             break
         rows, columns = others, 1 / sums
