@@ -108,7 +108,7 @@ class _Costs:
                 cost -= cost.min(1, keepdims=True)
                 cost *= np.float32(-1 / temperature)
                 kernel = np.exp(cost, out=cost)
-                asked += received(kernel, kernel.T, np.float32(1), np.ones(codes, dtype=np.float32))[1]
+                asked += received(kernel, kernel.T, np.float32(1), None)[1]
             self.prices += temperature * np.log(np.maximum(asked, 1e-9) * codes / n)
 
 

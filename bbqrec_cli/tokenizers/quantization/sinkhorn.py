@@ -29,13 +29,13 @@ def received(kernel: Any, turned: Any, mass: Any, columns: Any) -> tuple[Any, An
         kernel: (n, N) positive; like the others, a NumPy array or a tensor.
         turned: its transpose (N, n), in whichever layout is the fastest.
         mass: (n,), or one number for all items.
-        columns: (N,), the codes' factors.
+        columns: (N,), the codes' factors; None: all are 1.
 
     Returns:
         rows (n,), the items' factors; sums (N,), what each code receives with them. With the factors 1 / sums each code
         receives exactly 1.
     """
-    rows = mass / (kernel @ columns)
+    rows = mass / (kernel.sum(1) if columns is None else kernel @ columns)
     return rows, turned @ rows
 
 
