@@ -5,8 +5,9 @@ import pytest
 import torch
 from helpers import new_generator
 
+from bbqrec_cli.benchmark.scores import made_of
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.models.registry import load_model
+from bbqrec_cli.models.registry import MODELS, load_model
 from bbqrec_cli.records import TrainedModel
 
 
@@ -37,3 +38,13 @@ def test_a_model_of_the_days_when_there_were_more_options(setting, kept, gone, c
     load(kept)
     with pytest.raises(DataError, match=f"{setting} = {gone}, an option that bbqrec no longer has"):
         load(gone)
+
+
+def test_what_is_beyond_a_paper_is_said():
+    bbqrec, tiger = MODELS.config("bbqrec"), MODELS.config("tiger")
+    assert bbqrec().beyond_paper == ("tuple vectors",)
+    assert bbqrec(dense_head=True).beyond_paper == ("tuple vectors", "a dense head")
+    assert bbqrec(normalisation="codes").beyond_paper == bbqrec(tuple_vectors="none").beyond_paper == ()
+    assert tiger().beyond_paper == MODELS.config("sasrec")().beyond_paper == ()
+    cell = {"model": "bbqrec", "tokenizer": "ids", "beyond_paper": list(bbqrec().beyond_paper)}
+    assert made_of(cell) == "bbqrec on ids, with tuple vectors"
