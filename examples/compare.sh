@@ -9,18 +9,17 @@ mkdir -p "${2:-compare}" && cd "${2:-compare}"
 
 [ -e dataset.h5 ] || bbqrec prepare s3rec "$data"
 [ -e features.h5 ] || bbqrec embed --modalities text --resume
-for method in bbqrec rqvae; do
-  [ -e $method-tokens.h5 ] ||
-    bbqrec tokenize --config "$examples/tokenizers/$method.toml" -o $method-tokens.h5 --resume
-  bbqrec collisions $method-tokens.h5 --groups 3
+for recipe in bbqrec tiger; do
+  [ -e $recipe-tokens.h5 ] || bbqrec tokenize --recipe $recipe -o $recipe-tokens.h5 --resume
+  bbqrec collisions $recipe-tokens.h5 --groups 3
 done
 
-evaluate() { # MODEL INPUT
-  [ -e "$1.h5" ] || bbqrec train "$2" --config "$examples/models/$1.toml" -o "$1.h5" --resume
+evaluate() { # NAME INPUT OPTION...
+  [ -e "$1.h5" ] || bbqrec train "$2" "${@:3}" -o "$1.h5" --resume
   [ -e "$1-metrics.h5" ] || bbqrec evaluate "$1.h5" -o "$1-metrics.h5"
 }
-evaluate popularity dataset.h5
-evaluate sasrec dataset.h5
-evaluate tiger rqvae-tokens.h5
-evaluate bbqrec bbqrec-tokens.h5
+evaluate popularity dataset.h5 --model popularity
+evaluate sasrec dataset.h5 --model sasrec
+evaluate tiger tiger-tokens.h5 --recipe tiger
+evaluate bbqrec bbqrec-tokens.h5 --recipe bbqrec
 python "$examples/compare.py" {popularity,sasrec,tiger,bbqrec}-metrics.h5
