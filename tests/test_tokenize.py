@@ -69,7 +69,7 @@ def test_what_people_see(bbqrec, files, tmp_path):
         ({"method": "rqvea"}, "did you mean 'rqvae'"),
         ({"method": "rqvae", "sequence_layers": None, "gamma": 1}, "--gamma is not an option of rqvae, but of bbqrec"),
         ({"on_collision": "sufix"}, "did you mean 'suffix'"),
-        ({"negatives": "al"}, "did you mean 'all'"),
+        ({"popularity": "rankin"}, "did you mean 'ranking'"),
         ({"levels": 0}, "--levels is 0; it must be 1 to 8"),
         ({"warmup_epochs": 4}, "no epoch is left to learn the codebooks"),
         ({"dim": 5, "signals": "id", "sequence_heads": 4}, "does not divide 5"),

@@ -184,21 +184,6 @@ def test_an_absent_modality_adds_nothing_to_z_and_v(inputs, network):
     assert (loss > 0).all(), "which is why `loss` masks it"
 
 
-def test_all_items_as_negatives(inputs, small, network, one_batch, fit):
-    made = fit(inputs, small(negatives="all"))
-    assert made.history[-1]["ndcg@10"] == pytest.approx(1)
-    model = network(inputs, small(negatives="all")).eval()
-    batch = one_batch(inputs)
-    with torch.no_grad():
-        v, _ = model.quantise(model.encode_catalogue(), model.everywhere())
-        states = model.alignment.states(torch.where(batch.mask.unsqueeze(2), v[batch.items], 0.0), batch)
-        cosines = torch.nn.functional.cosine_similarity(states.unsqueeze(1), v.unsqueeze(0), dim=2) / small().tau
-        expected = (
-            cosines.logsumexp(1) - cosines.gather(1, batch.targets[batch.targets != PAD].unsqueeze(1))[:, 0]
-        ).mean()
-    torch.testing.assert_close(model.loss(batch)["recommendation"], expected)
-
-
 def test_validation_ranks_by_counting(inputs, network):
     """Full ranking; equal scores stand in the order of the items' rows, whoever is the target."""
     model = network(inputs).eval().requires_grad_(False)

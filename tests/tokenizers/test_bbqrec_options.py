@@ -1,4 +1,4 @@
-"""The options beside the paper's: negatives, the warm start, the sequence encoder."""
+"""The options beside the paper's: popularity, the warm start, the sequence encoder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from bbqrec_cli import hdf5
-from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.records import Catalogue, Sequences, TrainedModel
 from bbqrec_cli.tokenizers.methods.bbqrec import method as bbqrec
@@ -17,9 +16,7 @@ from bbqrec_cli.tokenizers.methods.bbqrec.network import EncodedBatch
 from bbqrec_cli.training.trainer import RunSettings
 
 OPTIONS = [
-    {"negatives": "mixed", "sampled": 5},
     {"popularity": "loss"},
-    {"negatives": "mixed", "sampled": 5, "popularity": "loss"},
     {"popularity": "ranking"},
     {"sequence_encoder": "srgnn"},
 ]
@@ -42,35 +39,9 @@ def test_every_parameter_gets_a_gradient(inputs, small, network, one_batch, chan
     assert not {name for name in unused if not name.startswith("clubs.")}
 
 
-def test_mixed_negatives_in_a_loop(inputs, small, network, one_batch, monkeypatch):
-    """The batch's targets and the drawn items, each once."""
-    model = network(inputs, small(negatives="mixed", sampled=3)).eval().requires_grad_(False)
-    monkeypatch.setattr(torch, "randperm", lambda count, device: torch.tensor([7, 1, 10, 0, 2])[:count])
-    batch = one_batch(inputs)
-    batch = dataclasses.replace(batch, targets=torch.where(batch.targets < 4, batch.targets, PAD))
-    asked = batch.targets[batch.targets != PAD]
-    assert set(asked.tolist()) == {0, 1, 2, 3}
-    v = model.quantise(model.encode_catalogue(), model.everywhere())[0]
-    states = model.alignment.states(torch.where(batch.mask.unsqueeze(2), v[batch.items], 0.0), batch)
-    cosines = torch.nn.functional.cosine_similarity(states.unsqueeze(1), v.unsqueeze(0), dim=2) / 0.1
-    own = cosines.gather(1, asked.unsqueeze(1))[:, 0]
-    expected = (cosines[:, [0, 1, 2, 3, 7, 10]].logsumexp(1) - own).mean()
-    torch.testing.assert_close(model.loss(batch)["recommendation"], expected)
-
-
-def all_as_candidates(*, asked: int) -> EncodedBatch:
-    """A batch with so many asked positions whose candidates are the twelve items."""
-    every, nothing = torch.arange(12), torch.zeros(12, 0)
-    return EncodedBatch(
-        rows=every, candidates=every, target=torch.zeros(asked, dtype=torch.int64), own=12, position=nothing,
-        present=nothing, z=nothing, specific={},
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("changes", [{"negatives": "mixed", "sampled": 7}, {"negatives": "all"}], ids=str)
-def test_histories_and_candidates_are_encoded_once(inputs, small, network, one_batch, monkeypatch, changes):
-    """One batch norm sees them all: no item has two vectors in a step."""
-    model = network(inputs, small(**changes)).train()
+def test_the_items_of_a_step_are_encoded_once(inputs, small, network, one_batch, monkeypatch):
+    """One batch norm sees histories and candidates: no item has two vectors in a step."""
+    model = network(inputs, small()).train()
     asked = []
     encode = type(model).encode
 
@@ -82,25 +53,23 @@ def test_histories_and_candidates_are_encoded_once(inputs, small, network, one_b
     encoded = model.encoded(one_batch(inputs))
     assert len(asked) == 1
     assert len(set(asked[0].tolist())) == len(asked[0])
-    compared = encoded.rows[encoded.candidates].tolist()
-    assert len(set(compared)) == len(compared)
-    assert set(encoded.rows[encoded.target].tolist()) <= set(compared)
-    if changes["negatives"] == "all":
-        assert sorted(compared) == list(range(12))
+    compared = encoded.rows[: encoded.targets].tolist()
+    assert set(encoded.rows[encoded.target].tolist()) == set(compared)
 
 
 def test_the_chance_to_be_drawn(inputs, small, network):
-    """By counting draws: P targets by popularity, and a draw of some items without putting back."""
+    """By counting draws: P targets by popularity."""
     shares, rng = np.array([0.3, 0.2, 0.1, *[0.4 / 9] * 9]), np.random.default_rng(0)
-    model = network(inputs, small(negatives="mixed", sampled=4, popularity="loss"), shares=shares).eval()
+    model = network(inputs, small(popularity="loss"), shares=shares).eval()
     times, seen = 20000, np.zeros(12)
     for _ in range(times):
-        seen[np.unique(np.concatenate([rng.choice(12, 6, p=shares), rng.permutation(12)[:4]]))] += 1
-    rarity = model.candidate_rarity(all_as_candidates(asked=6))
-    np.testing.assert_allclose(torch.exp(-rarity), seen / times, atol=0.015)
-    whole = network(inputs, small(negatives="mixed", sampled=99, popularity="loss"), shares=shares)
-    rarity = whole.candidate_rarity(all_as_candidates(asked=6))
-    assert rarity.abs().max() < 1e-6, "all items are drawn"
+        seen[np.unique(rng.choice(12, 6, p=shares))] += 1
+    every, nothing = torch.arange(12), torch.zeros(12, 0)
+    batch = EncodedBatch(
+        rows=every, target=torch.zeros(6, dtype=torch.int64), targets=12, position=nothing, present=nothing, z=nothing,
+        specific={},
+    )  # fmt: skip
+    np.testing.assert_allclose(torch.exp(-model.candidate_rarity(batch)), seen / times, atol=0.015)
 
 
 def test_ranking_by_popularity_changes_no_id(inputs, small, fit):
@@ -117,11 +86,10 @@ def test_what_ranking_adds(inputs, small, network):
     expected = 0.1 * np.log(1 - (1 - shares) ** 6)
     np.testing.assert_allclose(model.prior(), expected, rtol=1e-4)
     assert network(inputs, small(), shares=shares).prior() is None
-    assert network(inputs, small(popularity="ranking", negatives="all"), shares=shares).prior() is None
 
 
 def test_a_seed_gives_one_result(inputs, small, fit):
-    one, same = (fit(inputs, small(epochs=6, negatives="mixed", sampled=5), seed=1) for _ in range(2))
+    one, same = (fit(inputs, small(epochs=6, popularity="loss"), seed=1) for _ in range(2))
     np.testing.assert_array_equal(one.codes.codes, same.codes.codes)
     np.testing.assert_array_equal(one.codes.codebooks, same.codes.codebooks)
 

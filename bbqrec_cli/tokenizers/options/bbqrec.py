@@ -40,11 +40,6 @@ class BBQRecConfig(WarmupConfig):
     )
     sequence_heads: int = option(4, "Heads of the sequence encoder (sasrec).", role="model", minimum=1)
     dropout: float = option(0.3, "Dropout of the sequence encoder.", role="model", minimum=0, maximum=0.9)
-    negatives: str = option(
-        "batch", "Negatives: the batch's items (batch, the paper's), these and sampled ones (mixed), or all items.",
-        choices=("batch", "mixed", "all"),
-    )  # fmt: skip
-    sampled: int = option(2048, "Items sampled per step with --negatives mixed.", minimum=1)
     popularity: str = option(
         "ranking",
         "Where to correct for the popularity of a batch's items: in the sequence encoder's reported recall (ranking; "

@@ -63,16 +63,14 @@ class SequenceAlignment(nn.Module):
         return normalize(states.float(), dim=1) @ normalize(candidates.float(), dim=1).T
 
 
-def rarity(shares: Tensor, *, targets: int, drawn: float) -> Tensor:
-    """-log of the chance that an item is among a step's candidates, (n,).
+def rarity(shares: Tensor, *, targets: int) -> Tensor:
+    """-log of the chance that an item is among a step's targets, (n,).
 
     Args:
         shares: (n,) the items' shares of all targets.
         targets: of a step, drawn by those shares.
-        drawn: the share of the catalogue that is drawn beside them.
     """
-    missed = targets * torch.log1p(-shares) + math.log(max(1 - drawn, 1e-30))
-    return -torch.log(-torch.expm1(missed))
+    return -torch.log(-torch.expm1(targets * torch.log1p(-shares)))
 
 
 def distinct_rows(batch: Batch) -> tuple[Tensor, Tensor, Tensor, int]:

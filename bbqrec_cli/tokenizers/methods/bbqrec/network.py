@@ -31,19 +31,17 @@ from bbqrec_cli.training.distributed import ALONE, World
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EncodedBatch:
-    """A batch's distinct items, targets first, as `distinct_rows` gives them, those that are drawn as further
-    negatives, and the signals of them all.
+    """A batch's distinct items, targets first, as `distinct_rows` gives them, and their signals.
 
-    rows (n,); position (B, T) of the history's items in rows; target (P,) of each asked position in rows; own: how
-    many rows are of the batch; candidates (c,), places in rows of what h_t is compared with, the targets first;
-    present (n, M) bool; z (n, M, D); specific: modality -> z̄ (n', D) of the batch's items that have it.
+    rows (n,); position (B, T) of the history's items in rows; target (P,) of each asked position in rows; targets: how
+    many rows are targets, what h_t is compared with; present (n, M) bool; z (n, M, D); specific: modality -> z̄ (n', D)
+    of the items that have it.
     """
 
     rows: Tensor
     position: Tensor
     target: Tensor
-    own: int
-    candidates: Tensor
+    targets: int
     present: Tensor
     z: Tensor
     specific: Mapping[str, Tensor | None]
@@ -151,28 +149,10 @@ class BBQRecQuantizer(TokenizerNetwork):
         rows, position, target, targets = distinct_rows(batch)
         own = {name: self.modality(name) for name in self.modalities}
         specific = {name: each.encode_specific(each.features[rows[each.present[rows]]]) for name, each in own.items()}
-        every, candidates = self.with_negatives(rows, targets)
         return EncodedBatch(
-            rows=every, position=position, target=target, own=len(rows), candidates=candidates,
-            present=self.presence(every), z=self.encode(every), specific=specific,
+            rows=rows, position=position, target=target, targets=targets, present=self.presence(rows),
+            z=self.encode(rows), specific=specific,
         )  # fmt: skip
-
-    def with_negatives(self, rows: Tensor, targets: int) -> tuple[Tensor, Tensor]:
-        """rows (n,) and behind them what --negatives adds, and the places in these of the candidates, targets first.
-
-        All are encoded at once, so that one batch norm sees histories and candidates.
-        """
-        first = torch.arange(targets, device=rows.device)
-        if self.config.negatives == "batch":
-            return rows, first
-        if self.config.negatives == "all":
-            drawn = torch.arange(self.items, device=rows.device)
-        else:
-            drawn = torch.randperm(self.items, device=rows.device)[: self.config.sampled]
-        every = torch.cat([rows, drawn[~torch.isin(drawn, rows)]])
-        order = every.argsort()
-        more = drawn[~torch.isin(drawn, rows[:targets])]
-        return every, torch.cat([first, order[torch.searchsorted(every[order], more)]])
 
     def loss(self, batch: Batch, world: World = ALONE, encoded: EncodedBatch | None = None) -> dict[str, Tensor]:
         """Eq. 13 and its parts: {'loss', 'reconstruction', 'quantisation', 'recommendation', 'information'}.
@@ -183,8 +163,7 @@ class BBQRecQuantizer(TokenizerNetwork):
         e = encoded or self.encoded(batch)
         q, quantisation, _ = self.vectors(e.z, e.present)
         reconstruction, bounds = self.content_losses(e, q)
-        of_batch = (quantisation * e.present)[: e.own]
-        parts = {"reconstruction": reconstruction, "quantisation": of_batch.sum() / e.own}
+        parts = {"reconstruction": reconstruction, "quantisation": (quantisation * e.present).sum() / len(e.rows)}
         loss = parts["reconstruction"] + parts["quantisation"]
         if self.clubs:
             parts["information"] = bounds.sum()
@@ -203,7 +182,7 @@ class BBQRecQuantizer(TokenizerNetwork):
     def sequence_loss(self, batch: Batch, e: EncodedBatch, v: Tensor, world: World) -> Tensor:
         """L_Rec (eq. 12): this process's users' share of the mean over all asked positions. v (n, M·D) of e.rows."""
         assert self.alignment is not None
-        vectors, weight, candidate = v[e.candidates], self.candidate_rarity(e), e.target
+        vectors, weight, candidate = v[: e.targets], self.candidate_rarity(e), e.target
         share, part, position = 1.0, batch, e.position
         if world.size > 1:
             asked = batch.targets != PAD
@@ -219,33 +198,27 @@ class BBQRecQuantizer(TokenizerNetwork):
 
     def candidate_rarity(self, e: EncodedBatch) -> Tensor | None:
         """-log of the chance of each candidate to be one, (c,); None where that does not count in the loss."""
-        if self.config.popularity != "loss" or self.config.negatives == "all":
+        if self.config.popularity != "loss":
             return None
-        return self.rarity(e.rows[e.candidates], len(e.target))
-
-    def rarity(self, rows: Tensor, targets: int) -> Tensor:
-        """-log of the chance that the items `rows` (n,) are candidates of a step with so many targets, (n,)."""
-        drawn = self.config.sampled / self.items if self.config.negatives == "mixed" else 0.0
-        return rarity(self.shares[rows], targets=targets, drawn=drawn)
+        return rarity(self.shares[e.rows[: e.targets]], targets=len(e.target))
 
     def prior(self) -> Tensor | None:
         """What ranking adds to the cosines, (I,): eq. 12 leaves cosines of τ log (p(i | history) / p(i is drawn))."""
-        if self.config.popularity != "ranking" or self.config.negatives == "all" or self.alignment is None:
+        if self.config.popularity != "ranking" or self.alignment is None:
             return None
-        every = torch.arange(self.items, device=self.shares.device)
-        return -self.alignment.temperature * self.rarity(every, self.targets)
+        return -self.alignment.temperature * rarity(self.shares, targets=self.targets)
 
     def content_losses(self, e: EncodedBatch, q: Tensor) -> tuple[Tensor, Tensor]:
         """L_recon (eq. 8–9: summed over features, averaged over items), and eq. 3's bound of each modality."""
         reconstruction, bounds = q.new_zeros(()), [q.new_zeros(())]
         for name in self.modalities:
             modality, signal, specific = self.modality(name), self.signals.index(name), e.specific[name]
-            here = e.present[: e.own, signal]
+            here = e.present[:, signal]
             if not here.any():
                 continue
-            rows, z = e.rows[: e.own][here], e.z[: e.own][here, signal]
-            error = modality.decode(q[: e.own][here, signal], specific).float() - modality.features[rows]
-            reconstruction = reconstruction + error.square().sum() / e.own
+            rows, z = e.rows[here], e.z[here, signal]
+            error = modality.decode(q[here, signal], specific).float() - modality.features[rows]
+            reconstruction = reconstruction + error.square().sum() / len(e.rows)
             if specific is not None:
                 bounds.append(self.club(name).bound(specific, z))
         return reconstruction, torch.stack(bounds)
@@ -255,7 +228,7 @@ class BBQRecQuantizer(TokenizerNetwork):
         e, total = encoded or self.encoded(batch), None
         for name in self.clubs:
             signal, specific = self.signals.index(name), e.specific[name]
-            z = e.z[: e.own][e.present[: e.own, signal], signal].detach()
+            z = e.z[e.present[:, signal], signal].detach()
             if not len(z):
                 continue
             assert specific is not None  # a modality without one has no estimator
