@@ -255,8 +255,11 @@ class Metrics:
     """The result of `evaluate`.
 
     user_ids: the U evaluated users; ranks (U,) int64, rank of the target from 1, 0 = below the ranked depth; recall,
-    ndcg: k -> (U,) float32; aggregates: 'recall@10' -> mean; confidence: 'recall@10' -> (low, high); cold (U,) bool:
-    users whose target has no training interaction, None in old files.
+    ndcg: k -> (U,) float32; aggregates: 'recall@10' -> mean; confidence: 'recall@10' -> (low, high); exclude_seen:
+    whether the items of a user's history were left out of the ranking; lists: 'coverage@10', 'popularity@10', figures
+    of what is recommended; cold (U,) bool: users whose target has no training interaction; history_length (U,) int64,
+    of the whole history; target_interactions (U,) int64, the training interactions of the target. The last four are
+    empty or None in old files.
     """
 
     user_ids: list[str]
@@ -267,4 +270,8 @@ class Metrics:
     confidence: dict[str, tuple[float, float]]
     model: str
     split: str
+    exclude_seen: bool = False
+    lists: Mapping[str, float] = field(default_factory=dict)
     cold: np.ndarray | None = None
+    history_length: np.ndarray | None = None
+    target_interactions: np.ndarray | None = None

@@ -101,7 +101,7 @@ def test_against_another_file(config, catalogue, tmp_path):
         config, model=tmp_path / "other.h5", output=tmp_path / "other_metrics.h5", against=config.output
     )
     significance = run(other).significance
-    assert set(significance) == {f"{name}@{k}" for name in ("recall", "ndcg") for k in (1, 5, 10)}
+    assert set(significance) == {f"{name}@{k}" for name in ("recall", "ndcg", "mrr") for k in (1, 5, 10)}
     mine, theirs = hdf5.read_metrics(other.output).ndcg[5], hdf5.read_metrics(config.output).ndcg[5]
     found = significance["ndcg@5"]
     assert found["t_test"] == pytest.approx(ttest_rel(mine, theirs).pvalue)
@@ -120,6 +120,9 @@ def test_against_is_checked_before_the_work(config, catalogue, monkeypatch):
     with pytest.raises(DataError, match="no metrics at k = 3,7") as caught:
         run(dataclasses.replace(other, k=(3, 7)))
     assert caught.value.hint == "--k 1,5,10"
+    with pytest.raises(DataError, match="seen items in the ranking, this one has seen items left out") as caught:
+        run(dataclasses.replace(other, exclude_seen=True))
+    assert caught.value.hint == "leave --exclude-seen out"
     assert not other.output.exists()
     with pytest.raises(DataError, match="is an input and would be lost"):
         run(dataclasses.replace(other, output=config.output, force=True))

@@ -92,7 +92,8 @@ class Step:
 class Cell:
     """A system with a seed on a data set, and the steps that lead to its metrics, in order; cells share steps.
 
-    A tokenizer that no system uses is a cell of its own: system is '' then, and the last step is `tokenize`.
+    A tokenizer that no system uses is a cell of its own: system is '' then, and the last step is `tokenize`. A cell
+    of a suite with both protocols ends with two `evaluate` steps.
     """
 
     system: str
@@ -108,8 +109,13 @@ class Cell:
 
     @property
     def last(self) -> Step:
-        """The step whose output is the cell's."""
+        """The step whose output is the cell's, the last of several."""
         return self.steps[-1]
+
+    @property
+    def ends(self) -> tuple[Step, ...]:
+        """The steps whose outputs are the cell's."""
+        return self.evaluations or (self.last,)
 
     @property
     def own(self) -> tuple[Step, ...]:
@@ -119,8 +125,13 @@ class Cell:
         return tuple(step for place, step in enumerate(self.steps) if step.stage != "train" or place >= first)
 
     def step(self, stage: str) -> Step | None:
-        """Its own step of a stage, if it has one."""
+        """Its own step of a stage, the first of several, if it has one."""
         return next((step for step in self.own if step.stage == stage), None)
+
+    @property
+    def evaluations(self) -> tuple[Step, ...]:
+        """Its `evaluate` steps, one per protocol."""
+        return tuple(step for step in self.own if step.stage == "evaluate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +145,13 @@ class Graph:
         """The steps whose outputs it reads."""
         return [self.steps[key] for keys in step.inputs.values() for key in keys if key in self.steps]
 
-    def missing(self, step: Step) -> list[Step]:
-        """What has to run until `step` is done, in order, itself at last."""
-        if step.done:
-            return []
-        found = {each.key: each for needed in self.before(step) for each in self.missing(needed)}
-        return [*found.values(), step]
+    def missing(self, *steps: Step) -> list[Step]:
+        """What has to run until the steps are done, in order, each after what it needs."""
+        found: dict[str, Step] = {}
+        for step in steps:
+            if not step.done:
+                found |= {each.key: each for each in self.missing(*self.before(step))} | {step.key: step}
+        return list(found.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,9 +198,10 @@ class _Builder:
             steps += self._tokenize(data, self.suite.tokenizers[system.tokenizer], seed, base)
             base = steps[-1].output
         steps.append(self._train(data, system, seed, base))
-        config = dataclasses.replace(system.evaluate, model=steps[-1].output)
-        label, name = labelled(system.name, data.name, seed), f"{system.config.model}-seed-{seed}"
-        steps.append(self._step("evaluate", label, config, name))
+        model, label = steps[-1].output, labelled(system.name, data.name, seed)
+        for each in system.evaluate:
+            config, said = dataclasses.replace(each, model=model), ", seen items left out" if each.exclude_seen else ""
+            steps.append(self._step("evaluate", label + said, config, f"{system.config.model}-seed-{seed}"))
         return Cell(system=system.name, tokenizer=system.tokenizer, seed=seed, steps=tuple(steps), data=data.name)
 
     def tokenizer_cell(self, data: Data, tokenizer: Tokenizer, seed: int) -> Cell:

@@ -11,6 +11,8 @@ from bbqrec_cli.benchmark.checks import chosen, only, table, tables
 from bbqrec_cli.benchmark.sweeps import Sweep
 from bbqrec_cli.errors import UsageError
 
+UNSEEN = "-unseen"
+"""Ends the names of metrics with seen items left out of the ranking, where a suite has both protocols."""
 SEEN = {True: "seen items excluded", False: "seen items kept", "not said": "seen items: not said"}
 """`exclude_seen` of published numbers, and what a table says."""
 
@@ -64,7 +66,8 @@ class Layout:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """Numbers that others report for a system on a data set. exclude_seen: True, False or 'not said'."""
+    """Numbers that others report for a system on a data set. exclude_seen: True, False or 'not said'; where the suite
+    has both protocols, the metrics of True end with UNSEEN."""
 
     system: str
     data: str
@@ -130,6 +133,8 @@ def published(values: Mapping[str, Any], known: Known, path: Path) -> tuple[Publ
                 raise UsageError(f"{where}: {name} is {value!r}; a number is needed")
         if seen not in SEEN:
             raise UsageError(f'{where}: exclude_seen is {seen!r}; true, false or "not said" is needed')
+        if seen is True and any(name.endswith(UNSEEN) for name in known.metrics):
+            metrics = {name.removesuffix(UNSEEN) + UNSEEN: value for name, value in metrics.items()}
         data = chosen(each.get("data", known.data[0] if len(known.data) == 1 else None), known.data, f"{where}: data")
         found.append(
             Published(system=each["system"], data=data[0], metrics=metrics, source=each["source"], exclude_seen=seen)

@@ -12,18 +12,23 @@ from typing import Any
 import numpy as np
 
 from bbqrec_cli.benchmark.graph import Cell, Graph, Step
-from bbqrec_cli.benchmark.layouts import Layout
+from bbqrec_cli.benchmark.layouts import COLUMNS, UNSEEN, Layout
 from bbqrec_cli.benchmark.records import Records
 from bbqrec_cli.benchmark.result import Score, Systems
 from bbqrec_cli.benchmark.runner import Outcome
 from bbqrec_cli.benchmark.suite import Data, Suite, method_of
 from bbqrec_cli.evaluation.metrics import bootstrap_interval
+from bbqrec_cli.evaluation.metrics import per_user as metric_of
 from bbqrec_cli.evaluation.significance import aligned, paired_t_test, wilcoxon
 from bbqrec_cli.hdf5 import describe, open_file, read_catalogue, read_codes, read_metrics, sha256
 from bbqrec_cli.records import Catalogue, Metrics
 
-Loaded = dict[str, dict[str, dict[int, Metrics]]]
-"""data set -> system -> seed -> metrics."""
+LISTS = ("coverage@", "popularity@")
+"""Figures of recommended lists begin so."""
+Evaluations = tuple[Metrics, ...]
+"""Of one cell: one per protocol of the suite, seen items in the ranking first."""
+Loaded = dict[str, dict[str, dict[int, Evaluations]]]
+"""data set -> system -> seed -> evaluations."""
 
 
 def load_metrics(suite: Suite, outcomes: Sequence[Outcome]) -> Loaded:
@@ -35,7 +40,9 @@ def load_metrics(suite: Suite, outcomes: Sequence[Outcome]) -> Loaded:
         for system in suite.systems:
             cells = [cell for (name, of, _), cell in done.items() if (name, of) == (data.name, system.name)]
             if cells:
-                found[data.name][system.name] = {cell.seed: read_metrics(cell.last.output) for cell in cells}
+                found[data.name][system.name] = {
+                    cell.seed: tuple(read_metrics(step.output) for step in cell.evaluations) for cell in cells
+                }
     return found
 
 
@@ -44,7 +51,7 @@ def tables(suite: Suite, loaded: Loaded) -> tuple[tuple[Layout, Systems], ...]:
     asked = suite.layouts or [default_layout(suite, data, systems) for data, systems in loaded.items()]
     found = []
     for layout in asked:
-        names, metrics = [name for _, name in layout.rows], [name for name in suite.metrics if name in layout.columns]
+        names, metrics = [name for _, name in layout.rows], [name for name in layout.columns if name not in COLUMNS]
         own = {data: {name: loaded[data][name] for name in names if name in loaded[data]} for data in layout.data}
         found.append((layout, {data: scores(systems, metrics) for data, systems in own.items()}))
     return tuple(found)
@@ -63,17 +70,22 @@ def ranks(loaded: Loaded) -> dict[str, dict[str, Any]]:
     """Data set ('data' where it has no name) -> its evaluated users, and every cell's ranks of their targets."""
     found = {}
     for name, systems in loaded.items():
-        every = {f"{system}, seed {seed}": each for system, seeds in systems.items() for seed, each in seeds.items()}
+        every = {
+            f"{system}, seed {seed}" + (", seen items left out" if number else ""): metrics
+            for system, seeds in systems.items()
+            for seed, evaluations in seeds.items()
+            for number, metrics in enumerate(evaluations)
+        }
         users = next(iter(every.values())).user_ids if every else []
         found[name or "data"] = {"users": users, "cells": {cell: each.ranks for cell, each in every.items()}}
     return found
 
 
-def scores(metrics: Mapping[str, Mapping[int, Metrics]], names: Sequence[str]) -> dict[str, dict[str, Score]]:
+def scores(metrics: Mapping[str, Mapping[int, Evaluations]], names: Sequence[str]) -> dict[str, dict[str, Score]]:
     """system -> metric ('recall@10') -> Score.
 
     Args:
-        metrics: system -> seed -> metrics, all on one data set.
+        metrics: system -> seed -> evaluations, all on one data set.
         names: the metrics.
 
     Raises:
@@ -95,21 +107,25 @@ def scores(metrics: Mapping[str, Mapping[int, Metrics]], names: Sequence[str]) -
     return found
 
 
-def per_user(metrics: Metrics, name: str) -> np.ndarray:
-    """Every user's value (U,) of 'recall@10'."""
-    which, k = name.split("@")
-    return getattr(metrics, which)[int(k)].astype(np.float64)
+def per_user(evaluations: Evaluations, name: str) -> np.ndarray:
+    """Every user's value (U,) of 'recall@10', or of 'recall@10-unseen', which is the last evaluation's."""
+    metrics = evaluations[-1 if name.endswith(UNSEEN) else 0]
+    return metric_of(metrics.ranks, name.removesuffix(UNSEEN)).astype(np.float64)
 
 
 def _tests(
-    metrics: Mapping[str, Mapping[int, Metrics]], users: Mapping[str, Mapping[int, np.ndarray]], one: str, other: str
+    metrics: Mapping[str, Mapping[int, Evaluations]],
+    users: Mapping[str, Mapping[int, np.ndarray]],
+    one: str,
+    other: str,
 ) -> dict[str, float | None]:
     """Paired tests over users, on the mean over the seeds that both systems have."""
     shared = sorted(set(users[one]) & set(users[other]))
     if not shared:
         return {"p_t": None, "p_wilcoxon": None}
     pairs = [
-        aligned(metrics[one][s].user_ids, users[one][s], metrics[other][s].user_ids, users[other][s]) for s in shared
+        aligned(metrics[one][s][0].user_ids, users[one][s], metrics[other][s][0].user_ids, users[other][s])
+        for s in shared
     ]
     a, b = (np.mean(side, axis=0) for side in zip(*pairs, strict=True))
     return {"p_t": paired_t_test(a, b), "p_wilcoxon": wilcoxon(a, b)}
@@ -200,9 +216,11 @@ def histories(cells: Sequence[Cell]) -> dict[tuple[str, str, int], list[tuple[in
 def about_cell(outcome: Outcome, records: Records) -> dict[str, Any]:
     """A cell's status and costs: seconds a stage, epochs, milliseconds of ranking per user."""
     cell = outcome.cell
-    figures = {step.stage: records.get(step.key, {}).get("figures", {}) for step in cell.own}
-    costs = {step.stage: spent(step, records) for step in cell.own}
-    train, model, evaluate = figures.get("train", {}), cell.step("train"), cell.step("evaluate")
+    # Of two evaluations the first one counts.
+    own = {step.stage: step for step in reversed(cell.own)}
+    figures = {stage: records.get(step.key, {}).get("figures", {}) for stage, step in own.items()}
+    costs = {stage: spent(step, records) for stage, step in own.items()}
+    train, model = figures.get("train", {}), cell.step("train")
     return {
         "name": cell.name, "system": cell.system, "model": model.config.model if model else "",
         "beyond_paper": list(method_of(model.config).beyond_paper) if model else [],
@@ -211,7 +229,8 @@ def about_cell(outcome: Outcome, records: Records) -> dict[str, Any]:
         "at_least": [stage for stage, each in costs.items() if each["at_least"]],
         "epochs": train.get("epochs"), "best_epoch": train.get("best_epoch"),
         "milliseconds_per_user": figures.get("evaluate", {}).get("ms_per_user"),
-        "exclude_seen": bool(evaluate and getattr(evaluate.config, "exclude_seen", False)),
+        "lists": {name: value for name, value in figures.get("evaluate", {}).items() if name.startswith(LISTS)},
+        "exclude_seen": [step.config.exclude_seen for step in cell.evaluations],
         "file": cell.last.output.name, "key": cell.last.key,
     }  # fmt: skip
 

@@ -91,7 +91,7 @@ class Runner:
 
     def _ready(self, cell: Cell) -> Step | None:
         """The cell's first step that can begin; None where all run, wait or are done, or one has failed."""
-        missing = self.graph.missing(cell.last)
+        missing = self.graph.missing(*cell.ends)
         if any(step.key in self._failed for step in missing):
             return None
         ready = (step for step in missing if all(each.done for each in self.graph.before(step)))
@@ -114,7 +114,7 @@ class Runner:
         return InterruptedRunError(what, "the same command goes on from there")
 
     def _outcome(self, cell: Cell) -> Outcome:
-        if cell.last.done:
+        if all(step.done for step in cell.ends):
             return Outcome(cell=cell, status="done")
-        errors = [self._failed[step.key] for step in self.graph.missing(cell.last) if step.key in self._failed]
+        errors = [self._failed[step.key] for step in self.graph.missing(*cell.ends) if step.key in self._failed]
         return Outcome(cell=cell, status="failed" if errors else "left", error=errors[0] if errors else "")

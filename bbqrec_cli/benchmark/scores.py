@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bbqrec_cli.benchmark.layouts import COLUMNS, SEEN, Column, Layout, Published
+from bbqrec_cli.benchmark.layouts import COLUMNS, SEEN, UNSEEN, Column, Layout, Published
 from bbqrec_cli.benchmark.result import BenchmarkResult, Score, Systems
 from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, make, plain
 
@@ -100,16 +100,20 @@ def about_row(result: BenchmarkResult, systems: Systems, name: str, brief: bool)
         return ""
     counts = [len(score.values) for scores in systems.values() for score in scores.get(name, {}).values()]
     few = f"{min(counts)} of {len(result.seeds)} seeds" if counts and min(counts) < len(result.seeds) else ""
-    seen = SEEN[cell["exclude_seen"]] if result.published or cell["exclude_seen"] else ""
+    protocols = cell["exclude_seen"]
+    seen = SEEN[protocols[0]] if len(protocols) == 1 and (result.published or protocols[0]) else ""
     return few if brief else ", ".join(filter(None, (made_of(cell), few, seen)))
 
 
 def note_of(result: BenchmarkResult, layout: Layout, brief: bool) -> str:
     """What must be known to read the table."""
     parts = ["± standard deviation over seeds"] if len(result.seeds) > 1 else []
-    if not set(layout.columns) & set(result.metrics):
+    if set(layout.columns) <= COLUMNS.keys():
         return f"{parts[0]}." if parts else ""
     parts += [] if brief else ["[95% bootstrap interval over users]"]
+    parts += ["unseen: items of the history left out of the ranking"] if any(
+        name.endswith(UNSEEN) for name in layout.columns
+    ) else []  # fmt: skip
     parts.append("p of the paired t-test / of Wilcoxon's signed-rank test over users, against the best other system")
     return "; ".join(parts) + ". The best of a column is bold."
 
@@ -120,8 +124,9 @@ def heading(column: str) -> str:
 
 
 def metric_name(name: str) -> str:
-    """'ndcg@10' -> 'NDCG@10'."""
-    return name.replace("recall", "Recall").replace("ndcg", "NDCG")
+    """'ndcg@10-unseen' -> 'NDCG@10 unseen'."""
+    name = name.replace("recall", "Recall").replace("ndcg", "NDCG").replace("mrr", "MRR")
+    return name.replace(UNSEEN, " unseen")
 
 
 def named(name: str, more: str) -> Shown:
@@ -161,7 +166,7 @@ def headline(result: BenchmarkResult) -> str:
 
 def headline_of(result: BenchmarkResult, data: str) -> str:
     """The same of one data set."""
-    systems, name = result.systems[data], result.metrics[-1]
+    systems, name = result.systems[data], [name for name in result.metrics if not name.endswith(UNSEEN)][-1]
     if not systems:
         return ""
     system = max(systems, key=lambda each: systems[each][name].mean)

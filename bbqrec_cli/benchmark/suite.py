@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bbqrec_cli.benchmark.checks import chosen, named, only, table, there
-from bbqrec_cli.benchmark.layouts import Known, Layout, Published, layouts, published
+from bbqrec_cli.benchmark.layouts import UNSEEN, Known, Layout, Published, layouts, published
 from bbqrec_cli.benchmark.sweeps import expand
 from bbqrec_cli.config import StageConfig, configure, did_you_mean, from_mapping, load_toml, option, role_of
 from bbqrec_cli.errors import MissingFileError, UsageError
+from bbqrec_cli.evaluation.metrics import METRICS
 from bbqrec_cli.recipes import recipe
 from bbqrec_cli.stages.embed import EmbedConfig
 from bbqrec_cli.stages.evaluate import EvaluateConfig
@@ -21,7 +22,7 @@ from bbqrec_cli.stages.tokenize import TokenizeConfig
 from bbqrec_cli.stages.train import TrainConfig
 
 BUILT_IN = Path(__file__).parent / "suites"
-HEAD = ("name", "seeds", "split", "k")
+HEAD = ("name", "seeds", "split", "k", "exclude_seen")
 KEYS = (*HEAD, "data", "evaluate", "tokenizer", "system", "sweep", "published", "table")
 
 
@@ -60,12 +61,13 @@ class Tokenizer:
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """A `[[system]]` table; tokenizer: the name of one, or '' for a model without semantic IDs; data: as above."""
+    """A `[[system]]` table; tokenizer: the name of one, or '' for a model without semantic IDs; evaluate: one per
+    protocol of the suite; data: as above."""
 
     name: str
     tokenizer: str
     config: TrainConfig
-    evaluate: EvaluateConfig
+    evaluate: tuple[EvaluateConfig, ...]
     data: tuple[str, ...]
 
     def runs_on(self, data: Data) -> bool:
@@ -75,12 +77,14 @@ class System:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A suite file; text: the file itself, for the report."""
+    """A suite file; exclude_seen: the protocols, whether seen items are left out of the ranking; text: the file itself,
+    for the report."""
 
     name: str
     seeds: tuple[int, ...]
     split: str
     k: tuple[int, ...]
+    exclude_seen: tuple[bool, ...]
     data: tuple[Data, ...]
     tokenizers: Mapping[str, Tokenizer]
     systems: tuple[System, ...]
@@ -90,8 +94,8 @@ class Suite:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """'recall@5', … of its depths."""
-        return metric_names(self.k)
+        """'recall@5', … of its depths, of every protocol."""
+        return shown_metrics(self.k, self.exclude_seen)
 
     def alone(self, data: Data) -> list[Tokenizer]:
         """The tokenizers that no system uses on a data set."""
@@ -107,9 +111,12 @@ class Suite:
         return any(each.runs_on(data) for each in readers)
 
 
-def metric_names(depths: Collection[int]) -> tuple[str, ...]:
-    """'recall@5', …, 'ndcg@10'."""
-    return tuple(f"{name}@{k}" for name in ("recall", "ndcg") for k in depths)
+def shown_metrics(
+    depths: Collection[int], protocols: Collection[bool], which: Collection[str] = ("recall", "ndcg")
+) -> tuple[str, ...]:
+    """'recall@5', …, 'ndcg@10'; of two protocols also 'recall@5-unseen', …, with seen items left out."""
+    names = tuple(f"{name}@{k}" for name in which for k in depths)
+    return names + tuple(name + UNSEEN for name in names) if len(protocols) > 1 else names
 
 
 def needs(config: TrainConfig) -> frozenset[str]:
@@ -162,6 +169,12 @@ class _Head:
     seeds: tuple[int, ...] = option((0,), minimum=0)
     split: str = option("test", choices=("test", "validation"))
     k: tuple[int, ...] = option((5, 10), minimum=1)
+    exclude_seen: str = option("false", choices=("false", "true", "both"))
+
+    @property
+    def protocols(self) -> tuple[bool, ...]:
+        """See `Suite.exclude_seen`."""
+        return {"false": (False,), "true": (True,), "both": (False, True)}[self.exclude_seen]
 
 
 class _Reader:
@@ -187,16 +200,18 @@ class _Reader:
         known = Known(
             systems=[each.name for each in systems], tokenizers=list(self.tokenizers), sweeps=sweeps,
             used=[each.tokenizer for each in systems], data=[each.name for each in self.data],
-            metrics=metric_names(head.k),
+            metrics=shown_metrics(head.k, head.protocols, tuple(METRICS)),
         )  # fmt: skip
         return Suite(
-            name=head.name, seeds=head.seeds, split=head.split, k=head.k, data=self.data, tokenizers=self.tokenizers,
-            systems=systems, published=published(self.values, known, self.path),
+            name=head.name, seeds=head.seeds, split=head.split, k=head.k, exclude_seen=head.protocols, data=self.data,
+            tokenizers=self.tokenizers, systems=systems, published=published(self.values, known, self.path),
             layouts=layouts(self.values, known, self.path), text=text,
         )  # fmt: skip
 
     def _head(self) -> _Head:
         given = {key: self.values[key] for key in HEAD if key in self.values}
+        if isinstance(given.get("exclude_seen"), bool):
+            given["exclude_seen"] = str(given["exclude_seen"]).lower()
         head = from_mapping(_Head, given, where=str(self.path))
         if not head.name or not all(c.isalnum() or c in "-_." for c in head.name):
             raise UsageError(f"{self.path}: name is {head.name!r}; letters, digits, '-', '_' and '.' are needed")
@@ -253,15 +268,16 @@ class _Reader:
         if tokenizer:
             chosen(tokenizer, self.tokenizers, f"{where}: tokenizer", several=False)
         own = table(values.pop("evaluate", {}), f"{where}, evaluate")
-        made = self._evaluate({**evaluate, **own}, head, f"{where}, evaluate")
+        one = self._evaluate({**evaluate, **own}, head, f"{where}, evaluate")
+        made = tuple(dataclasses.replace(one, exclude_seen=protocol) for protocol in head.protocols)
         data = self._data_of(values, where)
         if tokenizer:
             data = tuple(each for each in data if each in self.tokenizers[tokenizer].data)
-        config, _ = self._stage(TrainConfig, values, where, model=name)
+        config, _ = self._stage(TrainConfig, values, where, model=name, exclude_seen=head.protocols == (True,))
         return System(name=name, tokenizer=tokenizer, config=config, evaluate=made, data=data)
 
     def _evaluate(self, values: dict[str, Any], head: _Head, where: str) -> EvaluateConfig:
-        for key in ("split", "k"):
+        for key in ("split", "k", "exclude_seen"):
             if key in values:
                 raise UsageError(f"{where}: {key} is set by the benchmark", f"{key} at the top of the suite")
         config, _ = self._stage(EvaluateConfig, values, where)

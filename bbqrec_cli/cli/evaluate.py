@@ -20,16 +20,41 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         ]
         head = f"{result.output}: {result.model}, {result.split}, {result.users} users, {result.seconds:.0f} s"
         head += f", {result.ms_per_user:.3g} ms per user"
+        head += ", seen items left out" if result.exclude_seen else ""
         if result.unevaluated:
             console.log(f"{result.unevaluated} users have fewer than 3 interactions and are not evaluated")
         columns = ("p (t-test)", "p (Wilcoxon)") if result.significance else ()
         main = table("", ("metric", "mean", "95% interval", *columns), rows)
-        console.result(result.to_json(), head, main, *cold_line(result.cold), *diagnosis_tables(result.diagnosis))
+        below = [lists_line(result.lists), *cold_line(result.cold)]
+        below += slice_tables(result.slices) if config.slices else []
+        console.result(result.to_json(), head, main, *below, *diagnosis_tables(result.diagnosis))
 
 
 def with_intervals(means: dict[str, float], confidence: dict[str, tuple[float, float]]) -> list[tuple[Any, ...]]:
     """One (metric, mean, interval) per metric."""
     return [(name, means[name], "{:.4f} … {:.4f}".format(*ends)) for name, ends in confidence.items()]
+
+
+def lists_line(lists: dict[str, float]) -> str:
+    """What is recommended at all, at the largest k."""
+    k = max(int(name.split("@")[1]) for name in lists)
+    share, interactions = lists[f"coverage@{k}"], lists[f"popularity@{k}"]
+    return f"recommended: {share:.1%} of the items at k = {k}, with {interactions:.3g} training interactions on average"
+
+
+def slice_tables(slices: dict[str, list[dict[str, Any]]]) -> list[Any]:
+    """By history length and by the training interactions of the target."""
+    heads = {"history_length": "items in the history", "target_interactions": "training interactions of the target"}
+    made = []
+    for name, rows in slices.items():
+        metrics = [key for key in rows[0] if "@" in key]
+        shown = [
+            (f"over {row['from'] - 1}" if row["to"] is None else f"{row['from']} to {row['to']}" if row["to"] else "0",
+             row["users"], *(f"{row[key]:.4f}" for key in metrics))
+            for row in rows
+        ]  # fmt: skip
+        made.append(table("", (heads[name], "users", *metrics), shown))
+    return made
 
 
 def cold_line(cold: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,20 +21,42 @@ class HeldOut:
     """One held-out target per evaluated user.
 
     users (n,) rows of users; histories (n, T) rows of items, oldest first, filled with PAD on the right; targets (n,)
-    rows of items.
+    rows of items; seen_items[seen_start[i] : seen_stop[i]]: the whole history of user i, however long.
     """
 
     users: np.ndarray
     histories: np.ndarray
     targets: np.ndarray
+    seen_items: np.ndarray
+    seen_start: np.ndarray
+    seen_stop: np.ndarray
 
     def first(self, users: int) -> HeldOut:
         """The first `users` users only."""
-        return HeldOut(users=self.users[:users], histories=self.histories[:users], targets=self.targets[:users])
+        return self._part(slice(users))
 
     def every(self, step: int) -> HeldOut:
         """Every `step`-th user only."""
-        return HeldOut(users=self.users[::step], histories=self.histories[::step], targets=self.targets[::step])
+        return self._part(slice(None, None, step))
+
+    def _part(self, rows: slice) -> HeldOut:
+        names = ("users", "histories", "targets", "seen_start", "seen_stop")
+        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Items of each whole history, (n,) int64."""
+        return self.seen_stop - self.seen_start
+
+    def seen(self, rows: np.ndarray) -> np.ndarray:
+        """The items of whole histories, less the target where it is among them: (B, S) int64, filled with PAD.
+
+        rows: (B,) places in `users`.
+        """
+        start, stop = self.seen_start[rows, None], self.seen_stop[rows, None]
+        at = start + np.arange(int((stop - start).max(initial=0)))[None, :]
+        items = np.where(at < stop, self.seen_items[np.minimum(at, len(self.seen_items) - 1)], PAD).astype(np.int64)
+        return np.where(items == self.targets[rows, None], PAD, items)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -70,7 +93,10 @@ def _held_out(sequences: Sequences, users: np.ndarray, *, back: int, history: in
     columns = np.arange(history)[None, :]
     at = np.minimum((target - length)[:, None] + columns, len(sequences.items) - 1)
     histories = np.where(columns < length[:, None], sequences.items[at], PAD)
-    return HeldOut(users=users, histories=histories.astype(np.int64), targets=sequences.items[target].astype(np.int64))
+    return HeldOut(
+        users=users, histories=histories.astype(np.int64), targets=sequences.items[target].astype(np.int64),
+        seen_items=sequences.items, seen_start=sequences.indptr[users], seen_stop=target,
+    )  # fmt: skip
 
 
 def subsample_users(held: HeldOut, users: int) -> HeldOut:

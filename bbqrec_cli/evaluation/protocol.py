@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 
 import numpy as np
 import torch
 
 from bbqrec_cli.data.batches import held_out_batches
-from bbqrec_cli.data.splits import HeldOut
+from bbqrec_cli.data.splits import PAD, HeldOut
 from bbqrec_cli.device import autocast
 from bbqrec_cli.evaluation.metrics import rank_of_target
 from bbqrec_cli.models.base import Recommender, Wanted
@@ -26,17 +27,26 @@ def target_ranks(
     device: torch.device,
     precision: str = "fp32",
     batch_size: int = 256,
+    exclude_seen: bool = False,
+    shown: Mapping[int, np.ndarray] | None = None,
     progress: Progress = SILENT,
     world: World = ALONE,
 ) -> np.ndarray:
     """Rank from 1 of each user's target among the first `depth` items, 0 below; (U,) int64, in the order of `held`.
 
+    exclude_seen: the items of a user's whole history are left out of the ranking, the target never.
+    shown: k -> (I,) int64, to which each item's times among a user's first k are added.
     world: each of several processes ranks every `size`-th batch; all get all ranks.
     """
     ranks = np.zeros(len(held.users), dtype=np.int64)
     with progress.task("ranking", len(held.users)) as task, autocast(device, precision):
         for rows, batch in islice(held_out_batches(held, batch_size), world.rank, None, world.size):
-            items, _ = model.recommend(batch.to(device), Wanted(k=depth, beam=beam))
-            ranks[rows] = rank_of_target(items.cpu().numpy(), held.targets[rows])
+            seen = torch.from_numpy(held.seen(rows)).to(device) if exclude_seen else None
+            found, _ = model.recommend(batch.to(device), Wanted(k=depth, beam=beam, exclude=seen))
+            items = found.cpu().numpy()
+            ranks[rows] = rank_of_target(items, held.targets[rows])
+            for k, times in (shown or {}).items():
+                first = items[:, :k]
+                times += np.bincount(first[first != PAD], minlength=len(times))
             task.advance(len(rows))
     return world.sum_array(ranks)

@@ -171,10 +171,13 @@ def write_metrics(path: Path, metrics: Metrics, **provenance: Any) -> None:
     datasets: dict[str, Value] = {"users/id": metrics.user_ids, "rank": metrics.ranks.astype(np.int64)}
     for name, values in (("recall", metrics.recall), ("ndcg", metrics.ndcg)):
         datasets |= {f"{name}/{k}": v.astype(np.float32) for k, v in values.items()}
-    if metrics.cold is not None:
-        datasets["cold"] = metrics.cold.astype(bool)
-    attributes = {"model": metrics.model, "split": metrics.split, "aggregates": metrics.aggregates}
+    of_users = {"cold": bool, "history_length": np.int64, "target_interactions": np.int64}
+    datasets |= {
+        name: values.astype(kind) for name, kind in of_users.items() if (values := getattr(metrics, name)) is not None
+    }
+    attributes: dict[str, Any] = {"model": metrics.model, "split": metrics.split, "aggregates": metrics.aggregates}
     attributes["confidence"] = {key: list(limits) for key, limits in metrics.confidence.items()}
+    attributes |= {"exclude_seen": metrics.exclude_seen, "lists": dict(metrics.lists)}
     write(path, "metrics", datasets, attributes=attributes, **provenance)
 
 
@@ -190,7 +193,11 @@ def read_metrics(path: Path) -> Metrics:
             confidence={k: tuple(v) for k, v in file.attribute("confidence").items()},
             model=str(file.attribute("model")),
             split=str(file.attribute("split")),
+            exclude_seen=file.has_attribute("exclude_seen") and bool(file.attribute("exclude_seen")),
+            lists=file.attribute("lists") if file.has_attribute("lists") else {},
             cold=file.array("cold") if "cold" in file else None,
+            history_length=file.array("history_length") if "history_length" in file else None,
+            target_interactions=file.array("target_interactions") if "target_interactions" in file else None,
         )
 
 

@@ -84,12 +84,14 @@ KINDS: dict[str, Kind] = {
         ("model", "settings", "history"),
     ),
     "metrics": Kind(
-        2,
+        3,
         "bbqrec evaluate",
         (
             Field("users/id", "str", ("U",)),
             Field("rank", "int64", ("U",)),
             Field("cold", "bool", ("U",), required=False),
+            Field("history_length", "int64", ("U",), required=False),
+            Field("target_interactions", "int64", ("U",), required=False),
             Field("recall/{k}", "float32", ("U",)),
             Field("ndcg/{k}", "float32", ("U",)),
         ),

@@ -1,4 +1,4 @@
-"""evaluate: a trained model -> Recall and NDCG under full ranking, with every user's result."""
+"""evaluate: a trained model -> Recall, NDCG and MRR under full ranking, with every user's result."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from bbqrec_cli.records import Catalogue, Codes, Metrics, TrainedModel
 
 
+SLICES = {"history_length": (5, 10, 20), "target_interactions": (0, 5, 20, 100)}
+"""Of users: the last number of each range, see `evaluation.metrics.slices`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(StageConfig):
     """Options of `bbqrec evaluate`."""
@@ -30,7 +34,11 @@ class EvaluateConfig(StageConfig):
     model: Path = option(Path("model.h5"), "Model file.", role="input", positional=True, complete=".h5")
     output: Path = option(Path("metrics.h5"), "Metrics file to write.", role="output", short="-o", complete=".h5")
     split: str = option("test", "test or validation.", choices=("test", "validation"))
-    k: tuple[int, ...] = option((5, 10), "Cut-offs k of Recall@k and NDCG@k.", minimum=1)
+    k: tuple[int, ...] = option((5, 10), "Cut-offs k of the metrics.", minimum=1)
+    exclude_seen: bool = option(
+        False, "Leave the items of a user's history out of the ranking, the target never. Numbers of the two kinds are "
+        "not comparable."
+    )  # fmt: skip
     beam: int = option(50, "Beam width of a generative model.", minimum=1)
     batch_size: int = option(256, "Users per batch.", minimum=1)
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
@@ -38,6 +46,7 @@ class EvaluateConfig(StageConfig):
         None, "Extended tokens file (tokenize --append): evaluate on its users and rank its new items too, untrained.",
         role="input", complete=".h5",
     )  # fmt: skip
+    slices: bool = option(False, "Also show the metrics by history length and by the target's interactions.")
     diagnose: bool = option(False, "Also diagnose a generator: its codes, its beam, its heads.")
     diagnose_users: int = option(2000, "Users to diagnose on, about, evenly spaced; 0: all.", minimum=0)
     against: Path | None = option(
@@ -52,6 +61,7 @@ class EvaluateResult:
     output: Path
     model: str
     split: str
+    exclude_seen: bool
     users: int
     unevaluated: int
     aggregates: dict[str, float]
@@ -60,16 +70,23 @@ class EvaluateResult:
     seconds: float
     ms_per_user: float
     """Milliseconds of ranking per user, without loading, after a warm-up batch."""
+    lists: dict[str, float]
+    """See `list_figures`."""
     cold: dict[str, Any]
     """See `cold_figures`."""
+    slices: dict[str, list[dict[str, Any]]]
+    """See `sliced`."""
     diagnosis: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The keys that docs/scripting.md names."""
-        head = {"output": str(self.output), "model": self.model, "split": self.split, "users": self.users}
+        head: dict[str, Any] = {"output": str(self.output), "model": self.model, "split": self.split}
+        head |= {"exclude_seen": self.exclude_seen, "users": self.users}
         tail = {"unevaluated": self.unevaluated, "significance": self.significance, "seconds": self.seconds}
-        tail |= {"ms_per_user": self.ms_per_user, "cold": self.cold, "diagnosis": self.diagnosis}
-        return head | self.aggregates | {"confidence": self.confidence} | tail
+        tail |= {"ms_per_user": self.ms_per_user, "cold": self.cold, "slices": self.slices}
+        return head | self.aggregates | {"confidence": self.confidence} | self.lists | tail | {
+            "diagnosis": self.diagnosis
+        }  # fmt: skip
 
 
 def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
@@ -78,8 +95,11 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     Raises:
         UsageError, DataError, LackingError and the errors of reading and writing files.
     """
+    import numpy as np
+
     from bbqrec_cli.data.splits import HISTORY, leave_last_out
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
+    from bbqrec_cli.evaluation.metrics import list_figures
     from bbqrec_cli.evaluation.protocol import target_ranks
     from bbqrec_cli.hdf5 import check_output, read_metrics, read_model, read_tokens, write_metrics
     from bbqrec_cli.models.new_items import with_tokens
@@ -94,10 +114,12 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     other = read_metrics(config.against) if config.against else None
     device = resolve_device(config.device)
     trained, began = read_model(config.model), time.perf_counter()
-    known = with_training_interactions(trained.catalogue)
+    interactions = training_interactions(trained.catalogue)
     if config.tokens is not None:
         trained = with_tokens(trained, read_tokens(config.tokens), where=str(config.tokens))
     catalogue = trained.catalogue
+    # Items that came after the training have none.
+    interactions = np.pad(interactions, (0, catalogue.items - len(interactions)))
     history = trained.settings.get("history", HISTORY)
     held = getattr(leave_last_out(catalogue.sequences, history=history), config.split)
     if not len(held.users):
@@ -108,65 +130,79 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     model, precision = load_model(trained, device), resolve_precision(config.precision, device)
     if config.diagnose and not hasattr(model, "stepper"):
         raise UsageError(f"--diagnose: the model {trained.name} does not generate semantic IDs", "leave --diagnose out")
+    if config.diagnose and config.exclude_seen:
+        raise UsageError("--diagnose keeps seen items in the ranking", "--diagnose without --exclude-seen")
     rank = partial(
         target_ranks, model, depth=max(config.k), beam=config.beam, device=device, precision=precision,
-        batch_size=config.batch_size,
+        batch_size=config.batch_size, exclude_seen=config.exclude_seen,
     )  # fmt: skip
     rank(held.first(config.batch_size))
-    ranking = time.perf_counter()
-    ranks = rank(held, progress=progress)
+    ranking, shown = time.perf_counter(), {k: np.zeros(catalogue.items, dtype=np.int64) for k in config.k}
+    ranks = rank(held, shown=shown, progress=progress)
     now = time.perf_counter()
     seconds, ms_per_user = now - began, 1000 * (now - ranking) / len(ranks)
     diagnosis = diagnose_generator(model, held, trained, config, precision, progress) if config.diagnose else None
-    cold = ~known[held.targets.clip(max=len(known) - 1)] | (held.targets >= len(known))
-    metrics = metrics_of(ranks, config, user_ids=user_ids, model=trained.name, cold=cold)
+    metrics = dataclasses.replace(
+        metrics_of(ranks, config, user_ids=user_ids, model=trained.name), lists=list_figures(shown, interactions),
+        cold=interactions[held.targets] == 0, history_length=held.lengths,
+        target_interactions=interactions[held.targets],
+    )  # fmt: skip
     provenance = stored(config) | {"precision": precision, "seconds": seconds, "ms_per_user": ms_per_user}
     write_metrics(
         config.output, metrics, config=provenance, parents=parents, force=config.force,
         origin=ran_on(device, config.threads, precision),
     )  # fmt: skip
     return EvaluateResult(
-        output=config.output, model=trained.name, split=config.split, users=len(ranks),
-        unevaluated=catalogue.users - len(ranks), aggregates=metrics.aggregates, confidence=metrics.confidence,
-        significance=compare(metrics, other) if other else {}, seconds=seconds, ms_per_user=ms_per_user,
-        cold=cold_figures(metrics, config),
+        output=config.output, model=trained.name, split=config.split, exclude_seen=config.exclude_seen,
+        users=len(ranks), unevaluated=catalogue.users - len(ranks), aggregates=metrics.aggregates,
+        confidence=metrics.confidence, significance=compare(metrics, other) if other else {}, seconds=seconds,
+        ms_per_user=ms_per_user,
+        lists=dict(metrics.lists), cold=cold_figures(metrics, config), slices=sliced(metrics, config.k),
         diagnosis=diagnosis,
     )  # fmt: skip
 
 
-def metrics_of(
-    ranks: np.ndarray, config: EvaluateConfig, *, user_ids: list[str], model: str, cold: np.ndarray
-) -> Metrics:
-    """Recall and NDCG of every user at every k, their means and intervals. ranks (U,), cold (U,) bool."""
-    from bbqrec_cli.evaluation.metrics import aggregate, intervals, ndcg_at_k, recall_at_k
+def metrics_of(ranks: np.ndarray, config: EvaluateConfig, *, user_ids: list[str], model: str) -> Metrics:
+    """The metrics of every user at every k, their means and intervals. ranks (U,)."""
+    from bbqrec_cli.evaluation.metrics import METRICS, aggregate, intervals, ndcg_at_k, recall_at_k
     from bbqrec_cli.records import Metrics
 
     recall = {k: recall_at_k(ranks, k) for k in config.k}
     ndcg = {k: ndcg_at_k(ranks, k) for k in config.k}
+    which = tuple(METRICS)
     return Metrics(
-        user_ids=user_ids, ranks=ranks, recall=recall, ndcg=ndcg, aggregates=aggregate(ranks, config.k),
-        confidence=intervals(ranks, config.k, seed=config.seed), model=model, split=config.split, cold=cold,
+        user_ids=user_ids, ranks=ranks, recall=recall, ndcg=ndcg, aggregates=aggregate(ranks, config.k, which),
+        confidence=intervals(ranks, config.k, seed=config.seed, which=which), model=model, split=config.split,
+        exclude_seen=config.exclude_seen,
     )  # fmt: skip
 
 
-def with_training_interactions(catalogue: Catalogue) -> np.ndarray:
-    """(I,) bool: the items with a training interaction."""
+def training_interactions(catalogue: Catalogue) -> np.ndarray:
+    """(I,) int64: how often each item stands in the training part."""
     import numpy as np
 
     from bbqrec_cli.data.splits import leave_last_out
 
-    return np.bincount(leave_last_out(catalogue.sequences).train.items, minlength=catalogue.items) > 0
+    return np.bincount(leave_last_out(catalogue.sequences).train.items, minlength=catalogue.items)
+
+
+def sliced(metrics: Metrics, ks: tuple[int, ...]) -> dict[str, list[dict[str, Any]]]:
+    """{'history_length', 'target_interactions'}: the rows of `evaluation.metrics.slices`."""
+    from bbqrec_cli.evaluation.metrics import slices
+
+    return {name: slices(metrics.ranks, getattr(metrics, name), edges, ks) for name, edges in SLICES.items()}
 
 
 def cold_figures(metrics: Metrics, config: EvaluateConfig) -> dict[str, Any]:
     """'users': how many have a target without training interactions; if there are any, also the means over them alone
     ('recall@10', …) and their intervals ('confidence')."""
-    from bbqrec_cli.evaluation.metrics import aggregate, intervals
+    from bbqrec_cli.evaluation.metrics import METRICS, aggregate, intervals
 
     assert metrics.cold is not None  # `run` has just made it
-    ranks, found = metrics.ranks[metrics.cold], {}
+    ranks, which, found = metrics.ranks[metrics.cold], tuple(METRICS), {}
     if len(ranks):
-        found = aggregate(ranks, config.k) | {"confidence": intervals(ranks, config.k, seed=config.seed)}
+        limits = intervals(ranks, config.k, seed=config.seed, which=which)
+        found = aggregate(ranks, config.k, which) | {"confidence": limits}
     return {"users": len(ranks)} | found
 
 
@@ -187,13 +223,17 @@ def diagnose_generator(
 
 
 def check_comparable(config: EvaluateConfig, other: Metrics, user_ids: list[str]) -> None:
-    """Check before the long work. Raises: DataError: another split, other users or no k in common."""
+    """Check before the long work. Raises: DataError: another split or protocol, other users or no k in common."""
     from bbqrec_cli.evaluation.significance import aligned
 
     if other.split != config.split:
         raise DataError(
             f"{config.against}: of the {other.split} split, not the {config.split} split", f"--split {other.split}"
         )
+    if other.exclude_seen != config.exclude_seen:
+        how = {True: "seen items left out of the ranking", False: "seen items in the ranking"}
+        what = f"{config.against}: made with {how[other.exclude_seen]}, this one has {how[config.exclude_seen]}"
+        raise DataError(what, "--exclude-seen" if other.exclude_seen else "leave --exclude-seen out")
     if not set(other.recall) & set(config.k):
         raise DataError(
             f"{config.against}: has no metrics at k = {','.join(map(str, config.k))}",
@@ -204,12 +244,12 @@ def check_comparable(config: EvaluateConfig, other: Metrics, user_ids: list[str]
 
 def compare(metrics: Metrics, other: Metrics) -> dict[str, dict[str, float]]:
     """Paired tests on every metric that both files have: {'recall@10': {'t_test': p, 'wilcoxon': p}}."""
+    from bbqrec_cli.evaluation.metrics import METRICS, metric_names, per_user
     from bbqrec_cli.evaluation.significance import aligned, paired_t_test, wilcoxon
 
     found = {}
-    for name in ("recall", "ndcg"):
-        mine, theirs = getattr(metrics, name), getattr(other, name)
-        for k in sorted(set(mine) & set(theirs)):
-            a, b = aligned(metrics.user_ids, mine[k], other.user_ids, theirs[k])
-            found[f"{name}@{k}"] = {"t_test": paired_t_test(a, b), "wilcoxon": wilcoxon(a, b)}
+    for name in metric_names(sorted(set(metrics.recall) & set(other.recall)), METRICS):
+        mine, theirs = per_user(metrics.ranks, name), per_user(other.ranks, name)
+        a, b = aligned(metrics.user_ids, mine, other.user_ids, theirs)
+        found[name] = {"t_test": paired_t_test(a, b), "wilcoxon": wilcoxon(a, b)}
     return found

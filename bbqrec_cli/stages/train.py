@@ -39,6 +39,9 @@ class TrainConfig(StageConfig):
     validate_every: int = option(1, "Epochs between validations.", minimum=1)
     validation_users: int = option(0, "Users to validate on, about, evenly spaced; 0: all.", minimum=0)
     validation_beam: int = option(20, "Beam width in validation.", minimum=10)
+    exclude_seen: bool = option(
+        False, "Leave the items of a user's history out of the ranking in validation, the target never."
+    )
     minutes: float = option(0.0, "Limit on the training time, in minutes; 0: none.", agreed=False, minimum=0)
     resume: bool = option(False, "Continue from the last checkpoint.", role="runtime")
     options: dict = option({})
@@ -99,7 +102,8 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         resume=config.resume, identity=identity(of_run, named), world=world,
     )  # fmt: skip
     phases = model.phases(split.train, chosen, seed=config.seed)
-    validate = validation(subsample_users(split.validation, config.validation_users), config.validation_beam, training)
+    held = subsample_users(split.validation, config.validation_users)
+    validate = validation(held, config.validation_beam, training, exclude_seen=config.exclude_seen)
     if phases:
         fitted = fit(model, phases, chosen, validate, config, training)
     else:
@@ -137,7 +141,9 @@ def fit(
     return train(RecommenderTask(model, phases, chosen, validate), training, stopping)
 
 
-def validation(held: HeldOut, beam: int, training: RunSettings) -> Callable[[Recommender], dict[str, float]]:
+def validation(
+    held: HeldOut, beam: int, training: RunSettings, *, exclude_seen: bool
+) -> Callable[[Recommender], dict[str, float]]:
     """A function that measures Recall@10 and NDCG@10 of a model on held-out users, shared among processes."""
     from bbqrec_cli.data.batches import held_out_batches
     from bbqrec_cli.device import autocast
@@ -149,7 +155,7 @@ def validation(held: HeldOut, beam: int, training: RunSettings) -> Callable[[Rec
             model.calibrate(batch.to(training.device) for _, batch in held_out_batches(held, 256))
         ranks = target_ranks(
             model, held, depth=10, beam=beam, device=training.device, precision=training.precision,
-            progress=training.progress, world=training.world,
+            exclude_seen=exclude_seen, progress=training.progress, world=training.world,
         )  # fmt: skip
         return aggregate(ranks, (10,))
 

@@ -18,14 +18,15 @@ from bbqrec_cli.records import Sequences
 
 @pytest.fixture
 def measured(metrics):
-    """Metrics of the given ranks, on users u0, u1, …"""
+    """The one evaluation of the given ranks, on users u0, u1, …"""
 
     def make(ranks, users=None):
         ranks = np.array(ranks)
-        return dataclasses.replace(
+        made = dataclasses.replace(
             metrics, user_ids=users or [f"u{row}" for row in range(len(ranks))], ranks=ranks,
             recall={k: recall_at_k(ranks, k) for k in (5, 10)}, ndcg={k: ndcg_at_k(ranks, k) for k in (5, 10)},
         )  # fmt: skip
+        return (made,)
 
     return make
 
@@ -112,6 +113,17 @@ def test_tests_use_the_seeds_that_both_have(measured):
     assert found["b"]["recall@5"].p_t == pytest.approx(stats.ttest_rel([0, 0, 1, 0], [1, 0, 1, 0]).pvalue)
     assert found["a"]["recall@5"].sd == pytest.approx(statistics.stdev([0.5, 1]))
     assert (found["c"]["recall@5"].against, found["c"]["recall@5"].p_t) == ("a", None), "no seed in common"
+
+
+def test_both_protocols(measured):
+    """'-unseen' is the second evaluation; each is tested among its own kind."""
+    metrics = {
+        "a": {0: measured([1, 0, 1, 0]) + measured([1, 1, 1, 2])}, "b": {0: measured([0] * 4) + measured([2] * 4)}
+    }  # fmt: skip
+    found = results.scores(metrics, ["recall@5", "mrr@10", "mrr@10-unseen"])["a"]
+    assert (found["recall@5"].mean, found["mrr@10"].mean) == (0.5, 0.5)
+    assert found["mrr@10-unseen"].mean == pytest.approx(3.5 / 4)
+    assert found["mrr@10-unseen"].p_t == pytest.approx(stats.ttest_rel([1, 1, 1, 0.5], [0.5] * 4).pvalue)
 
 
 def test_one_system_alone(measured):

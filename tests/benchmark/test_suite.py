@@ -30,7 +30,8 @@ def test_what_a_suite_says(folder):
         ("popularity", "popularity", ""), ("sasrec", "sasrec", ""), ("ours", "tiger", "ids"),
     ]  # fmt: skip
     assert method_of(suite.systems[1].config).width == 8
-    assert {(each.evaluate.split, each.evaluate.k) for each in suite.systems} == {("test", (5, 10))}
+    evaluated = [config for each in suite.systems for config in each.evaluate]
+    assert {(each.split, each.k, each.exclude_seen) for each in evaluated} == {("test", (5, 10), False)}
 
 
 @pytest.mark.parametrize("name", built_in())

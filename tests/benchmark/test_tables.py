@@ -183,6 +183,37 @@ def test_two_evaluations_of_one_training(graph):
     assert [(each.last.config.beam, each.last.config.batch_size) for each in (ours, other)] == [(50, 16), (100, 16)]
 
 
+def test_seen_items_left_out(graph):
+    """In the evaluation and in the validation of the training."""
+    made = graph(("seeds", "exclude_seen = true\nseeds"))
+    for cell in (each for each in made.cells if each.system):
+        assert [step.config.exclude_seen for step in cell.own if step.stage in ("train", "evaluate")] == [True, True]
+
+
+def test_both_protocols(graph, result):
+    """One training, two evaluations, the metrics of both side by side; published numbers where they belong."""
+    made = graph(("seeds", 'exclude_seen = "both"\nseeds'))
+    for cell in (each for each in made.cells if each.system):
+        assert [step.config.exclude_seen for step in cell.evaluations] == [False, True]
+        assert not cell.step("train").config.exclude_seen
+    more = PUBLISHED + '[[table]]\ntitle = "Both"\ncolumns = ["ndcg@10", "ndcg@10-unseen", "mrr@5"]\n'
+    found = result(more=more)
+    (table,) = scores.tables_of(found)
+    assert [str(each) for each in table.columns] == ["system", "NDCG@10", "NDCG@10 unseen", "MRR@5"]
+    assert [row[0].lines[0] for row in table.rows] == ["popularity", "sasrec", "sasrec", "ours"]
+    assert rows(table)[2] == ("sasrec", "–", "0.0567", "–")
+    assert rows(table)[0][3] == "0.2500 ± 0.0000", "rank 4 for everybody"
+    assert "unseen: items of the history left out" in table.note
+    assert scores.headline(found).startswith("Highest test NDCG@10: ")
+    assert {"ndcg@10", "ndcg@10-unseen"} <= found.systems[""]["sasrec"].keys()
+    assert found.cells[0]["exclude_seen"] == [False, True]
+
+
+def test_a_protocol_that_is_none(suite):
+    with pytest.raises(UsageError, match="exclude-seen is 'maybe'"):
+        load_suite(suite(("seeds", 'exclude_seen = "maybe"\nseeds')))
+
+
 def test_an_option_of_evaluate_that_is_none(suite):
     with pytest.raises(UsageError, match=r"\[\[system\]\] 'sasrec', evaluate: unknown option 'baem'.*'beam'"):
         load_suite(suite(("width = 8", "width = 8\nevaluate = { baem = 3 }")))

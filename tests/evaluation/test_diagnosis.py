@@ -46,7 +46,11 @@ def by_hand(codes: list, probabilities: list[dict], *, size: int, over_children:
 
 def held(*targets: int) -> HeldOut:
     count = len(targets)
-    return HeldOut(users=np.arange(count), histories=np.zeros((count, 2), dtype=np.int64), targets=np.array(targets))
+    histories = np.zeros((count, 2), dtype=np.int64)
+    return HeldOut(
+        users=np.arange(count), histories=histories, targets=np.array(targets), seen_items=histories.ravel(),
+        seen_start=2 * np.arange(count), seen_stop=2 * np.arange(count) + 2,
+    )  # fmt: skip
 
 
 def run(model, held_out: HeldOut, *, signals=("id",), ks=(1,)) -> Diagnosis:

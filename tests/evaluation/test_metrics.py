@@ -5,7 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from bbqrec_cli.evaluation.metrics import aggregate, bootstrap_interval, ndcg_at_k, rank_of_target, recall_at_k
+from bbqrec_cli.evaluation.metrics import (
+    aggregate,
+    bootstrap_interval,
+    list_figures,
+    mrr_at_k,
+    ndcg_at_k,
+    rank_of_target,
+    recall_at_k,
+    slices,
+)
 
 
 def slow_rank(items: list[int], target: int) -> int:
@@ -54,6 +63,25 @@ def test_against_scikit_learn(k):
     found = aggregate(ranks, (k,))
     assert found[f"ndcg@{k}"] == pytest.approx(ndcg_score(np.eye(30)[targets], scores, k=k))
     assert found[f"recall@{k}"] == pytest.approx(top_k_accuracy_score(targets, scores, k=k, labels=range(30)))
+
+
+def test_reciprocal_ranks():
+    assert mrr_at_k(np.array([1, 4, 0, 5]), 4) == pytest.approx([1, 0.25, 0, 0])
+    assert aggregate(np.array([1, 4]), (10,), ("mrr",)) == {"mrr@10": 0.625}
+
+
+def test_what_is_recommended_at_all():
+    """Four items, of which two are shown: one three times, with 7 interactions, one once, with none."""
+    found = list_figures({2: np.array([3, 0, 0, 1])}, np.array([7, 1, 2, 0]))
+    assert found == {"coverage@2": 0.5, "popularity@2": 21 / 4}
+
+
+def test_slices():
+    """Ranges end with an edge; those without users are left out."""
+    found = slices(np.array([1, 0, 2, 0, 1]), np.array([0, 5, 6, 7, 400]), (0, 5, 20, 100), (1,))
+    assert [(row["from"], row["to"], row["users"], row["recall@1"]) for row in found] == [
+        (0, 0, 1, 1.0), (1, 5, 1, 0.0), (6, 20, 2, 0.0), (101, None, 1, 1.0)
+    ]  # fmt: skip
 
 
 def test_padding_is_never_a_hit():

@@ -106,6 +106,35 @@ def test_every_users_rank(model, path, walks, split, back, tmp_path):
         assert result.aggregates[f"ndcg@{k}"] == pytest.approx(sum(gains) / len(users), abs=1e-6)
 
 
+@pytest.mark.parametrize(("split", "back"), [("test", 1), ("validation", 2)])
+def test_seen_items_are_left_out_and_the_target_never(model, path, walks, split, back, tmp_path):
+    """Of the whole history, longer ones than the model sees included; walks at random repeat items all the time."""
+    config = EvaluateConfig(
+        model=path, output=tmp_path / "m.h5", split=split, k=(5, ITEMS), beam=ITEMS, batch_size=7, device="cpu",
+        precision="fp32", exclude_seen=True,
+    )  # fmt: skip
+    result, expected, lists, repeated = run(config), [], [], 0
+    for sequence in walks.sequences:
+        if len(sequence) < 3:
+            continue
+        before, target = sequence.tolist()[:-back], int(sequence[-back])
+        repeated += target in before
+        left = [item for item in ranking(model[1], before[-20:]) if item == target or item not in before]
+        expected.append(1 + left.index(target))
+        lists.append(left)
+    assert repeated > 5
+    made = hdf5.read_metrics(config.output)
+    assert made.ranks.tolist() == expected
+    assert made.exclude_seen
+    assert made.history_length.tolist() == [len(each) - back for each in walks.sequences if len(each) >= 3]
+    train = [item for each in walks.sequences for item in each[: -2 if len(each) >= 3 else None]]
+    counts = np.bincount(train, minlength=ITEMS)
+    shown = [item for left in lists for item in left[:5]]
+    assert result.lists["coverage@5"] == pytest.approx(len(set(shown)) / ITEMS)
+    assert result.lists["popularity@5"] == pytest.approx(np.mean([counts[item] for item in shown]))
+    assert result.aggregates[f"mrr@{ITEMS}"] == pytest.approx(np.mean([1 / rank for rank in expected]), abs=1e-6)
+
+
 @pytest.mark.parametrize("model", ["bbqrec", "tiger"], indirect=True)
 def test_colliding_items_take_consecutive_ranks_whichever_is_the_target(model, walks, shared_ids, tmp_path):
     """One user a target with the same history: the ranks are a permutation, and groups stand together, by row."""

@@ -104,7 +104,17 @@ RECORDS: dict[str, dict[str, Any]] = {
             }
         },
     },
-    "v3": {"model": dataclasses.replace(MODEL, codes=CODES2, features={"text": TEXT})},
+    "v3": {
+        "model": dataclasses.replace(MODEL, codes=CODES2, features={"text": TEXT}),
+        "metrics": dataclasses.replace(
+            METRICS,
+            exclude_seen=True,
+            lists={"coverage@5": 0.75, "popularity@5": 2.5},
+            cold=np.array([False, True]),
+            history_length=np.array([2, 30]),
+            target_interactions=np.array([4, 0]),
+        ),
+    },
 }
 """Version -> kind -> what its file says."""
 CHECKPOINT = ({"model/weight": np.arange(3)}, {"epoch": 7})
