@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
@@ -240,6 +241,8 @@ def check_value(f: dataclasses.Field, hint: Any, value: Any, *, where: str) -> A
         if (low is not None and not each >= low) or (high is not None and not each <= high):
             limits = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
             raise UsageError(f"{where}: {flag(f.name)} is {each}; it must be {limits}")
+        if isinstance(each, float) and not math.isfinite(each):
+            raise UsageError(f"{where}: {flag(f.name)} is {each}; a finite number is needed")
     return value
 
 

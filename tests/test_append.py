@@ -158,6 +158,17 @@ def test_again_and_again(bbqrec, old, features, tmp_path):
     assert steps.catalogue.item_ids == once.catalogue.item_ids
 
 
+def test_appended_items_lend_no_id_signal(bbqrec, old, features, tmp_path):
+    """Theirs is a mean itself, even where users have found them by now: only fitted items are neighbours."""
+    hdf5.write_features(tmp_path / "f.h5", part(features, (*OLD, 3)), config={})
+    append(bbqrec, old["bbqrec"], tmp_path / "f.h5", tmp_path / "g.h5")
+    hdf5.write_features(tmp_path / "all.h5", part(features, (*OLD, *NEW)), config={})
+    twice, _ = append(bbqrec, tmp_path / "g.h5", tmp_path / "all.h5", tmp_path / "twice.h5")
+    once, _ = append(bbqrec, old["bbqrec"], tmp_path / "all.h5", tmp_path / "once.h5")
+    assert hdf5.describe(tmp_path / "twice.h5")["config"]["fitted_items"] == 9
+    np.testing.assert_array_equal(twice.codes.item_vectors, once.codes.item_vectors)
+
+
 def refused(bbqrec, old: Path, new: Path, tmp_path: Path, *options: object) -> dict:
     said = bbqrec("tokenize", "--append", old, new, "-o", tmp_path / "g.h5", "--json", *options)
     assert said.status in (2, 3)

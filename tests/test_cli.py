@@ -20,6 +20,7 @@ from bbqrec_cli.cli import inspect as inspect_command
 from bbqrec_cli.cli import train as train_command
 from bbqrec_cli.cli.console import Console
 from bbqrec_cli.errors import BBQRecError, CollapseError, DiskFullError, InterruptedRunError, UsageError
+from bbqrec_cli.stages import tokenize as tokenize_stage
 
 COMMANDS = [command.name for command in cli.app.registered_commands]
 HEAVY = {"torch", "numpy", "h5py", "scipy", "transformers", "sentence_transformers", "faiss", "matplotlib", "PIL"}
@@ -153,6 +154,29 @@ def test_config_file_and_flags_that_win(bbqrec, tmp_path, monkeypatch):
     run.write_text("threads = -1\n")
     assert "run.toml: --threads is -1" in bbqrec("inspect", "x", "--config", run).err
     assert len(seen) == 1
+
+
+def test_what_a_recipe_switches_on_a_flag_switches_off(bbqrec, tmp_path, monkeypatch):
+    seen = []
+
+    def listens(config, console):
+        seen.append(config)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(tokenize_stage, "run", listens)
+    bbqrec("tokenize", "--recipe", "bbqrec-paper")
+    bbqrec("tokenize", "--recipe", "bbqrec-paper", "--no-plain-equations")
+    assert [each.options["plain_equations"] for each in seen] == [True, False]
+    both = bbqrec("tokenize", "--plain-equations", "--no-plain-equations")
+    assert both.status == 2
+    assert "--plain-equations and --no-plain-equations exclude each other" in both.err
+    assert "--no-plain-equations" not in bbqrec("tokenize", "--help").out
+
+
+def test_append_names_what_was_typed(bbqrec):
+    said = bbqrec("tokenize", "--append", "tokens.h5", "features.h5", "--recipe", "bbqrec-paper")
+    assert said.status == 2
+    assert "--recipe has no effect" in said.err
 
 
 def test_the_options_of_a_model_in_a_file(bbqrec, tmp_path, monkeypatch):

@@ -18,6 +18,8 @@ from bbqrec_cli.benchmark.suite import Data, Suite, System, Tokenizer, method_of
 from bbqrec_cli.config import from_mapping, input_files, stored
 from bbqrec_cli.hdf5 import sha256
 from bbqrec_cli.hdf5.schema import KINDS
+from bbqrec_cli.progress import SILENT
+from bbqrec_cli.stages.prepare import PrepareConfig
 
 MAKES = {kind.made_by.removeprefix("bbqrec "): name for name, kind in KINDS.items()}
 """Stage -> the kind of file that it makes."""
@@ -241,6 +243,8 @@ class _Builder:
         """name: how the output's begins."""
         kind, method = MAKES[stage], method_of(config)
         inputs = self._inputs(config) | (self._inputs(method) if method is not None else {})
+        if stage == "prepare" and (named := named_files(config)):
+            inputs["named"] = [content(path, named=False) for path in named if path.is_file()]
         key = key_of(stage, config, method, inputs)
         if key not in self.steps:
             name = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
@@ -283,8 +287,20 @@ def key_of(stage: str, config: Any, method: Any, inputs: Mapping[str, Sequence[s
     if method is not None:
         modules += [type(method).__module__, type(method).implementation.partition(":")[0]]
         given["options"] = facts(method)
+    given |= {"named": inputs["named"]} if "named" in inputs else {}
     given |= {"stage": stage, "version": bbqrec_cli.__version__, "layout": KINDS[MAKES[stage]].version}
     return hashlib.sha256(json.dumps([given, sources.digest(*modules)], sort_keys=True).encode()).hexdigest()
+
+
+def named_files(config: PrepareConfig) -> list[Path]:
+    """Files that a source's files name, if its kind has any."""
+    from bbqrec_cli.data.sources.registry import SOURCES, open_source
+
+    if not hasattr(SOURCES.implementation(config.source), "named_files"):
+        return []
+    paths = [Path(path) for path in config.paths]
+    source: Any = open_source(config.source, paths, method_of(config), seed=config.seed, progress=SILENT)
+    return source.named_files()
 
 
 def content(path: Path, *, named: bool) -> str:

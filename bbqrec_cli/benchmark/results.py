@@ -17,6 +17,7 @@ from bbqrec_cli.benchmark.records import Records
 from bbqrec_cli.benchmark.result import Score, Systems
 from bbqrec_cli.benchmark.runner import Outcome
 from bbqrec_cli.benchmark.suite import Data, Suite, method_of
+from bbqrec_cli.errors import BBQRecError
 from bbqrec_cli.evaluation.metrics import bootstrap_interval
 from bbqrec_cli.evaluation.metrics import per_user as metric_of
 from bbqrec_cli.evaluation.significance import aligned, paired_t_test, wilcoxon
@@ -29,6 +30,29 @@ Evaluations = tuple[Metrics, ...]
 """Of one cell: one per protocol of the suite, seen items in the ranking first."""
 Loaded = dict[str, dict[str, dict[int, Evaluations]]]
 """data set -> system -> seed -> evaluations."""
+
+
+def whole(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes, with 'failed' for cells of which an output can no longer be opened."""
+    found, known = [], dict[str, str]()
+    for outcome in outcomes:
+        for step in outcome.cell.steps if outcome.status == "done" else ():
+            if step.key not in known and step.output.exists():
+                known[step.key] = damage(step.output)
+            if error := known.get(step.key):
+                outcome = Outcome(cell=outcome.cell, status="failed", error=f"{step.name}: {error}")
+                break
+        found.append(outcome)
+    return found
+
+
+def damage(path: Path) -> str:
+    """What keeps a file from being opened, '' if nothing does."""
+    try:
+        with open_file(path):
+            return ""
+    except BBQRecError as error:
+        return f"{error.message}; delete it and run again"
 
 
 def load_metrics(suite: Suite, outcomes: Sequence[Outcome]) -> Loaded:
@@ -135,7 +159,7 @@ def about_data(cells: Sequence[Cell], data: Data) -> dict[str, Any]:
     """Counts and checksums of a data set; {} where it is not there."""
     made = (step.output for cell in cells if cell.data == data.name for step in cell.steps if step.stage == "prepare")
     path = data.file or next(made, None)
-    if path is None or not path.exists():
+    if path is None or not path.exists() or damage(path):
         return {}
     catalogue = read_catalogue(path)
     sources = describe(path)["parents"] if data.file is None else [{"path": path.name, "sha256": sha256(path)}]
@@ -163,7 +187,7 @@ def about_tokenizers(cells: Sequence[Cell], records: Records, suite: Suite) -> l
     steps = {(cell.tokenizer, cell.data, cell.seed): step for cell in cells if (step := cell.step("tokenize"))}
     rows = []
     for (name, data, seed), step in steps.items():
-        if not step.output.exists():
+        if not step.output.exists() or damage(step.output):
             continue
         _, codes = read_codes(step.output)
         found = depths(codes.codes, codebooks(codes.codes, codes.modalities, codes.codebook_size, codes.present))
@@ -204,7 +228,7 @@ def histories(cells: Sequence[Cell]) -> dict[tuple[str, str, int], list[tuple[in
     found = {}
     for cell in cells:
         step = cell.step("train")
-        if step is None or not step.output.exists():
+        if step is None or not step.output.exists() or damage(step.output):
             continue
         with open_file(step.output, "model") as file:
             rows = [(row["epoch"], row["ndcg@10"]) for row in file.attribute("history") if "ndcg@10" in row]

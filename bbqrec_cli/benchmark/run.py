@@ -90,6 +90,7 @@ def summarise(
     from bbqrec_cli.benchmark.result import BenchmarkResult
     from bbqrec_cli.hdf5 import write_benchmark
 
+    outcomes = results.whole(outcomes)
     cells, records, loaded = runner.graph.cells, runner.records(), results.load_metrics(suite, outcomes)
     result = BenchmarkResult(
         suite=suite.name, output=folder, report=config.report, split=suite.split,
@@ -112,6 +113,7 @@ def summarise(
 def command_of(config: BenchmarkConfig) -> str:
     """The command that makes the page again, less what does not change it."""
     words = ["bbqrec", "benchmark", config.suite]
+    words += ["-o", str(config.output)] if config.output else []
     words += ["--seed", str(config.seed)] if config.seed else []
     words += ["--report", str(config.report)] if config.report else []
     return shlex.join(words)

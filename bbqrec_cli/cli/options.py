@@ -39,6 +39,8 @@ COMMON_FLAGS: dict[str, tuple[Any, str]] = {
     "quiet": (bool, "Show only warnings and errors."),
     "verbose": (bool, "Show tracebacks of bugs."),
 }
+OFF = "no_"
+"""Begins the names of hidden flags that switch off what is off by default, but on in a file or a recipe."""
 PANELS = {"input": "Files", "output": "Files", "model": "Options", "fit": "Options", "runtime": "Running"}
 """Role -> title of the panel in --help."""
 
@@ -81,7 +83,7 @@ def command(
                 verbose=CommandOutput.verbose,
                 silent=silent,
             )
-            flags = {key: value for key, value in given.items() if value not in (None, [])}
+            flags = flags_of(given)
             values, file = {}, common["config"]
             if file:
                 values = read_toml(file, name, tuple(COMMANDS))
@@ -100,6 +102,18 @@ def command(
         return function
 
     return register
+
+
+def flags_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that were given, `--no-x` as x = False. Raises: UsageError: --x and --no-x."""
+    flags = {key: value for key, value in given.items() if value not in (None, [])}
+    for key in [key for key in flags if key.startswith(OFF)]:
+        del flags[key]
+        name = key.removeprefix(OFF)
+        if name in flags:
+            raise UsageError(f"{flag(name)} and --no-{flag(name)[2:]} exclude each other", "give one of them")
+        flags[name] = False
+    return flags
 
 
 def interrupted() -> InterruptedRunError:
@@ -146,17 +160,20 @@ def build(
     from_file = {key.replace("-", "_"): value for key, value in values.items()}
     given = from_file | dict(flags)
     origins = dict.fromkeys(from_file.keys() - flags.keys(), file)
-    if given.get("recipe"):
+    needed = [[f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING] for cls in classes]
+    fitting = (cls for cls, names in zip(classes, needed, strict=True) if names and set(names) <= given.keys())
+    chosen: Any = next(fitting, classes[-1])
+    if hasattr(chosen, "alone"):
+        known = {f.name for f in dataclasses.fields(chosen)}
+        for key in (key for key in given if key not in known):
+            where = f"{origins[key]}: " if key in origins else ""
+            raise UsageError(f"{where}{chosen.alone}: {flag(key)} has no effect", "leave it out")
+    elif given.get("recipe"):
         from bbqrec_cli.recipes import recipe
 
         settings = recipe(given["recipe"], command_name)
         origins |= dict.fromkeys(settings.keys() - given.keys(), f"the recipe {given['recipe']}")
         given = settings | given
-    needed = [[f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING] for cls in classes]
-    fitting = (cls for cls, names in zip(classes, needed, strict=True) if names and set(names) <= given.keys())
-    chosen: Any = next(fitting, classes[-1])
-    for key in given.keys() - {f.name for f in dataclasses.fields(chosen)} if hasattr(chosen, "alone") else ():
-        raise UsageError(f"{chosen.alone}: {flag(key)} has no effect", "leave it out")
     return configure(chosen, given, where="the command line", origins=origins)
 
 
@@ -166,10 +183,12 @@ def _parameters(classes: Sequence[type], registry: Any, chosen: str) -> list[ins
     for cls in reversed(classes):
         for f, hint in _fields(cls):
             made.setdefault(f.name, _parameter(f, hint, PANELS[role_of(f)]))
+            made |= _switch_off(f, hint)
     for method in sorted(registry or (), key=lambda name: name != chosen):
         title = f"Options of {method}"
         for f, hint in _fields(registry.config(method)):
             made.setdefault(f.name, _parameter(f, hint, title, hidden=method != chosen))
+            made |= _switch_off(f, hint)
     positional = [each for each in made.values() if isinstance(each.annotation.__metadata__[0], _ARGUMENT)]
     return [*positional, *(each for each in made.values() if each not in positional)]
 
@@ -211,6 +230,14 @@ def _parameter(f: dataclasses.Field, hint: Any, panel: str, *, hidden: bool = Fa
     names += [meta["short"]] if meta["short"] else []
     kind = list[str] if meta.get("repeatable") else kind
     return _make(f.name, kind, typer.Option(*names, **common, hidden=hidden, readable=False), None)
+
+
+def _switch_off(f: dataclasses.Field, hint: Any) -> dict[str, inspect.Parameter]:
+    """The hidden flag `--no-x` of an option that is off by default; {} for others."""
+    if _plain_type(hint) is not bool or f.default is not False:
+        return {}
+    name = OFF + f.name
+    return {name: _make(name, bool, typer.Option(flag(name), hidden=True, show_default=False), None)}
 
 
 def _common_parameters() -> list[inspect.Parameter]:

@@ -61,8 +61,13 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
         raise DataError(f"{config.features}: {config.append} has all its {new.items:,} items: nothing to append")
     # Before the codes are made, since merging needs memory of its own.
     catalogue = merge_catalogues(old.catalogue, new)
+    fitted = about.get("fitted_items", old.catalogue.items - about.get("new_items", 0))
     encode = encode_new(
-        tokenizer.restore(old.codes, old.encoder, device), old, neighbours=config.id_neighbours, device=device
+        tokenizer.restore(old.codes, old.encoder, device),
+        old,
+        fitted=fitted,
+        neighbours=config.id_neighbours,
+        device=device,
     )
     made = encode_blocks(
         old.codes, encode, feature_blocks(config.features, tuple(old.encoder.inputs), rows),
@@ -75,6 +80,7 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     warn_of_shared(left, config.on_collision, progress)
     tokens = Tokens(catalogue=catalogue, codes=codes, history=old.history, encoder=old.encoder)
     resolved = stored(config) | {"method": about["method"], "options": about["options"], "new_items": len(rows)}
+    resolved["fitted_items"] = fitted
     resolved["colliding_items"] = {"before": figures["colliding_items"], "after": left}
     write_tokens(
         config.output, tokens, config=resolved, parents=[config.append, config.features], force=config.force,

@@ -106,7 +106,8 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
             config.output, tokens, config=resolved, parents=parents, force=config.force,
             origin=ran_on(device, config.threads, precision),
         )  # fmt: skip
-        checkpoint.unlink(missing_ok=True)
+        if made.history:  # else nothing was trained, and the checkpoint is another run's
+            checkpoint.unlink(missing_ok=True)
     world.barrier()
     return AssignmentResult(
         output=config.output, method=config.method, levels=codes.levels, codebook_size=codes.codebook_size,

@@ -121,7 +121,8 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
             config.output, trained, config=resolved, parents=parents, force=config.force,
             origin=ran_on(device, config.threads, precision),
         )  # fmt: skip
-        checkpoint.unlink(missing_ok=True)
+        if phases:
+            checkpoint.unlink(missing_ok=True)
     world.barrier()
     return TrainResult(
         output=config.output, model=config.model, epochs=len(fitted.history), best_epoch=fitted.best_epoch,

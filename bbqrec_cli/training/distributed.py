@@ -47,6 +47,14 @@ class World:
         for parameter, part, somewhere in zip(own, parts, there.tolist(), strict=True):
             parameter.grad = part.view_as(parameter) if somewhere else None
 
+    def first(self, value: float) -> float:
+        """The value of rank 0, so that all processes decide alike."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64)
+        torch.distributed.broadcast(shared, src=0)
+        return float(shared)
+
     def broadcast(self, module: nn.Module) -> None:
         """Copy the parameters and buffers of rank 0 to every process."""
         if self.size > 1:

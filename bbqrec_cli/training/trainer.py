@@ -163,6 +163,9 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
             raise _interrupted(fitted, task, run) from None
     if fitted.best_weights:
         task.module.load_state_dict(fitted.best_weights)
+    elif task.chosen_by and fitted.history:  # stopped before any report, for want of time
+        fitted.best_epoch, fitted.best_figures = len(fitted.history), task.report(len(fitted.history) - 1)
+        fitted.history[-1] = fitted.history[-1] | fitted.best_figures
     task.module.eval()
     return fitted
 
@@ -175,7 +178,8 @@ def _run_epoch(task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted,
     run.world.broadcast(task.module)
     row: Row = {"epoch": epoch + 1} | _steps(task, run, epoch)
     best: dict[str, Any] = {}
-    seconds = time.perf_counter() - began
+    _check_finite(task, f"epoch {epoch + 1}")
+    seconds = run.world.first(time.perf_counter() - began)
     last = epoch + 1 == task.epochs or stopping.over(fitted.seconds + seconds)
     if task.has_report(epoch) and (last or (epoch + 1) % stopping.validate_every == 0):
         figures = task.report(epoch)
@@ -183,7 +187,7 @@ def _run_epoch(task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted,
         if task.chosen_by and figures[task.chosen_by] > fitted.best_figures.get(task.chosen_by, -1.0):
             weights = {name: value.detach().clone() for name, value in task.module.state_dict().items()}
             best = {"best_epoch": epoch + 1, "best_figures": figures, "best_weights": weights}
-        seconds = time.perf_counter() - began
+        seconds = run.world.first(time.perf_counter() - began)
     row["seconds"] = seconds
     after: dict[str, Any] = {"history": [*fitted.history, row], **best}
     if run.checkpoint is not None and run.world.writes:
@@ -219,8 +223,7 @@ def _step(task: Task, run: RunSettings, batch: Any, rate: float, where: str) -> 
     for name, parts in task.losses(batch.to(run.device), run):
         value = float(run.world.sum(parts["loss"].detach().clone()))
         if not math.isfinite(value):
-            what = f"{where}: the loss is {value}; the training has diverged"
-            raise DataError(what, "a lower --learning-rate, or --precision fp32")
+            raise _diverged(f"{where}: the loss is {value}")
         optimiser = task.optimisers[name]
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -232,6 +235,16 @@ def _step(task: Task, run: RunSettings, batch: Any, rate: float, where: str) -> 
         nn.utils.clip_grad_norm_(parameters, task.largest_gradient)
         optimiser.step()
     return parts
+
+
+def _check_finite(task: Task, where: str) -> None:
+    """Raises: DataError: a parameter is not a number."""
+    if not all(bool(p.isfinite().all()) for p in task.module.parameters()):
+        raise _diverged(f"{where}: a parameter is infinite or not a number")
+
+
+def _diverged(what: str) -> DataError:
+    return DataError(f"{what}; the training has diverged", "a lower --learning-rate, or --precision fp32")
 
 
 def _interrupted(fitted: Fitted, task: Task, run: RunSettings) -> InterruptedRunError:

@@ -290,6 +290,23 @@ def test_the_contents_of_every_named_file_count(raw, tmp_path, name, which):
     assert raw() == which
 
 
+def test_pictures_that_the_items_file_names_count(raw, tmp_path):
+    (tmp_path / "in" / "items.csv").write_text("item,image\na,faces/a.png\n")
+    (tmp_path / "in" / "faces").mkdir()
+    text = RAW.replace('images = "in/pictures"', 'items = "in/items.csv"')
+    (tmp_path / "raw.toml").write_text(text)
+
+    def key() -> str:
+        cell, _ = make_graph(load_suite(str(tmp_path / "raw.toml")), Machine(folder=tmp_path)).cells
+        return cell.step("prepare").key
+
+    keys = [key()]
+    for content in ("one face", "another"):
+        (tmp_path / "in" / "faces" / "a.png").write_text(content)
+        keys.append(key())
+    assert len(set(keys)) == 3
+
+
 def test_places_of_raw_files_do_not_count(raw, tmp_path):
     shutil.move(tmp_path / "in", tmp_path / "elsewhere")
     assert raw(RAW.replace("in/", "elsewhere/")) == set()

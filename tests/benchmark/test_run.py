@@ -78,6 +78,22 @@ def test_every_cell_is_kept_in_one_file(config, fake, folder):
     assert about["config"]["suite"] == (folder / "suite.toml").read_text()
 
 
+def test_a_damaged_output_is_a_failed_cell(config, fake, folder):
+    """The other cells' tables and the page are made."""
+    run(config())
+    (path,) = (folder / "work").glob("sasrec-seed-0*.model.h5")
+    path.write_bytes(path.read_bytes()[:500])
+    result = run(config(report=folder / "page.md"))
+    assert [cell["name"] for cell in result.of("failed")] == ["sasrec, seed 0"]
+    assert "delete it and run again" in result.of("failed")[0]["error"]
+    assert len(result.systems[""]["sasrec"]["ndcg@10"].values) == 1
+    assert (folder / "page.md").exists()
+
+
+def test_the_command_that_makes_the_page_again(config, fake, folder):
+    assert f"-o {folder / 'work'}" in run(config()).command
+
+
 def test_nothing_is_begun_when_the_page_can_not_be_written(config, fake, folder):
     (folder / "page.html").write_text("mine")
     with pytest.raises(OutputExistsError):

@@ -33,6 +33,13 @@ def test_each_users_interactions_by_time(put, tmp_path, listener, name):
     assert (items.fields, items.images) == ({}, [])
 
 
+def test_parts_of_a_second_count(put, listener):
+    path = put("log.csv", "user,item,timestamp\nu1,c,100.75\nu1,b,100.25\nu1,a,100\n")
+    interactions, _ = read(path, listener)
+    assert histories(interactions) == {"u1": ["a", "b", "c"]}
+    assert interactions.timestamps.tolist() == [100, 100, 100]
+
+
 def test_named_columns_and_ratings(put, listener):
     path = put("log.csv", "when,who,stars,what\n1,u1,5,a\n2,u1,3.9,b\n3,u1,4,c\n")
     names = {"user_column": "who", "item_column": "what", "time_column": "when", "rating_column": "stars"}
@@ -48,6 +55,13 @@ def test_items_and_pictures_of_a_folder(put, tmp_path, listener):
     assert items.fields == {"title": ["Apple", "", "Cup"], "colour": ["", "", "red"]}
     assert items.images == [b"A", b"", b""]
     assert listener.warned == ["items.csv: 1 of 3 items have no entry, so no title and no text"]
+
+
+def test_two_fields_of_one_stored_name(put, tmp_path, listener):
+    put("interactions.csv", ROWS)
+    put("items.csv", "item,a/b,a_b\na,x,\nb,y,\n")
+    with pytest.raises(DataError, match="'a/b' and 'a_b' would both be stored as 'a_b'"):
+        read(tmp_path, listener)
 
 
 def test_pictures_by_their_paths_in_the_items_file(put, tmp_path, listener):

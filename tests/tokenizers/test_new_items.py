@@ -93,7 +93,7 @@ def test_absent_and_in_blocks(old, new):
     device = torch.device("cpu")
 
     def grown(neighbours: int, latents: bool = True) -> Tokenized:
-        every = encode_new(encode, old, neighbours=neighbours, device=device)
+        every = encode_new(encode, old, fitted=old.catalogue.items, neighbours=neighbours, device=device)
         return encode_blocks(old.codes, every, blocks, keep=last, items=last + 5, latents=latents)
 
     assert not grown(0).present[last:, 1].any()

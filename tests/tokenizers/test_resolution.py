@@ -250,6 +250,16 @@ def with_books(values: np.ndarray) -> Tokenized:
     return dataclasses.replace(made, codes=dataclasses.replace(made.codes, codebooks=np.zeros((1, 2, 8, 3))))
 
 
+def test_a_suffix_beyond_the_old_codes():
+    """Nine items of one ID, where codes go to 8: a model of the old IDs has none for the last."""
+    old = np.repeat(CODES[:1], 8, axis=0)
+    first = resolve_collisions(with_books(old), "suffix")
+    longer = dataclasses.replace(first, codes=np.concatenate([first.codes, first.codes[-1:]]))
+    grown = Tokenized(codes=longer, history=[], latents=np.zeros((1, 2, 3)))
+    with pytest.raises(UsageError, match="the old IDs have codes for"):
+        resolve_collisions(grown, "suffix", frozen=8)
+
+
 def test_no_suffix_is_added_to_old_ids():
     grown = with_books(np.concatenate([CODES[:3], CODES[:1]]))
     with pytest.raises(UsageError, match="the old IDs have no suffix level"):

@@ -118,6 +118,7 @@ def test_alone_nothing_is_asked_of_others():
     assert not World(rank=1, size=2).writes
     values = torch.ones(3)
     assert ALONE.sum(values) is values
+    assert ALONE.first(2.5) == 2.5
     parameter = torch.nn.Parameter(torch.ones(2))
     ALONE.sum_gradients([parameter])
     assert parameter.grad is None

@@ -170,6 +170,23 @@ def test_the_time_is_up(training, batches):
     assert [row["epoch"] for row in fit(sasrec(), batches, rising, longer).history if "ndcg@10" in row] == [1, 3, 5]
 
 
+def test_a_resumed_run_without_time_is_validated(training, batches):
+    """It trains no more, but what it keeps has a figure."""
+    rare = dataclasses.replace(training, validate_every=9)
+    with pytest.raises(InterruptedRunError):
+        fit(sasrec(), Stops(batches, 3, KeyboardInterrupt), scores(), rare)
+    fitted = fit(sasrec(), batches, scores(0.2), dataclasses.replace(rare, resume=True, minutes=1e-9))
+    assert (fitted.best_epoch, fitted.best_figures, len(fitted.history)) == (3, {"ndcg@10": 0.2}, 3)
+    assert fitted.history[-1]["ndcg@10"] == 0.2
+
+
+def test_rank_0_says_when_the_time_is_up(training, batches, monkeypatch):
+    """Of several processes each has a clock of its own; they must end with the same epoch."""
+    monkeypatch.setattr("bbqrec_cli.training.distributed.World.first", lambda self, value: 90.0)
+    fitted = fit(sasrec(), batches, rising, dataclasses.replace(training, minutes=2))
+    assert [row["seconds"] for row in fitted.history] == [90.0, 90.0]
+
+
 def test_the_rate_follows_the_schedule_and_gradients_are_clipped(training, batches, monkeypatch):
     rates, norms = [], []
     step = torch.optim.AdamW.step
@@ -206,6 +223,12 @@ def test_a_loss_that_is_not_finite_says_what_to_do(training, batches):
     with pytest.raises(DataError, match="epoch 1, step 1: the loss is nan") as caught:
         fit(model, batches, rising, training)
     assert "--learning-rate" in caught.value.hint
+
+
+def test_parameters_that_are_not_finite_say_so_too(training, batches):
+    """A last step may ruin them after a loss that was a number."""
+    with pytest.raises(DataError, match=r"epoch \d.*diverged"):
+        fit(sasrec(), batches, rising, dataclasses.replace(training, learning_rate=1e38))
 
 
 def test_nothing_to_train_on(training, catalogue):

@@ -45,6 +45,9 @@ class Source(Protocol):
 
     minimum: the interactions that a user and an item need if the command line does not say (0: all are kept);
     files: the inputs, recorded as parents of the dataset file (not pictures: the file holds them).
+
+    A source whose files name further ones that `items` reads has `named_files() -> list[Path]`, so that a benchmark
+    sees when they change.
     """
 
     minimum: int
@@ -65,18 +68,19 @@ class Source(Protocol):
         """
 
 
-def by_user(users: Iterable[str], items: Sequence[str], times: Sequence[int] | None = None) -> Interactions:
+def by_user(users: Iterable[str], items: Sequence[str], times: Sequence[float] | None = None) -> Interactions:
     """Interactions (n,) in any order, sorted by user, then by time; ties keep the given order.
 
+    Times are in seconds; parts of a second count for the order, and are not kept.
     Rows of users and items are in the order of their first appearance.
     """
     user_ids, user_rows = index_names(users)
-    stamps = None if times is None else np.asarray(times, dtype=np.int64)
+    stamps = None if times is None else np.asarray(times)
     order = np.argsort(user_rows, kind="stable") if stamps is None else np.lexsort((stamps, user_rows))
     item_ids, item_rows = index_names(items[i] for i in order)
     return Interactions(
         user_ids=user_ids, item_ids=item_ids, users=user_rows[order], items=item_rows,
-        timestamps=None if stamps is None else stamps[order],
+        timestamps=None if stamps is None else stamps[order].astype(np.int64),
     )  # fmt: skip
 
 

@@ -140,7 +140,7 @@ def fields_of(
         known: the entries of the items file `path`.
 
     Raises:
-        DataError: none of the items has an entry.
+        DataError: none of the items has an entry; two fields have the same name in the file that is written.
     """
     without = sum(item not in known for item in item_ids)
     if without == len(item_ids):
@@ -155,7 +155,12 @@ def fields_of(
         progress.log(f"{path.name}: {left:,} entries are left out: their items have no interactions among those kept")
     rows = [known.get(item, {}) for item in item_ids]
     names = dict.fromkeys(name for row in rows for name in row if name)
-    fields = {field_name(name): [as_field(row.get(name)) for row in rows] for name in names}
+    stored: dict[str, str] = {}
+    for name in names:
+        if (other := stored.setdefault(field_name(name), name)) != name:
+            what = f"{path}: the fields {other!r} and {name!r} would both be stored as {field_name(name)!r}"
+            raise DataError(what, "rename one of them")
+    fields = {plain: [as_field(row.get(name)) for row in rows] for plain, name in stored.items()}
     return {name: values for name, values in fields.items() if any(values)}
 
 

@@ -21,7 +21,7 @@ from bbqrec_cli.data.sources.files import (
 )
 from bbqrec_cli.data.sources.options.table import TableOptions
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
-from bbqrec_cli.progress import Progress
+from bbqrec_cli.progress import SILENT, Progress
 
 ITEM_FILES = (*TABLES, ".jsonl", ".jsonl.gz", ".json", ".json.gz")
 PICTURE_FIELDS = ("image", "picture", "image_path", "poster")
@@ -71,7 +71,7 @@ class InteractionTable:
             raise DataError(f"{self._table}: no interactions{rated} in it", hint)
         return by_user(users, items, times)
 
-    def _rows(self) -> Iterator[tuple[str, str, int]]:
+    def _rows(self) -> Iterator[tuple[str, str, float]]:
         options, rows = self._options, table_rows(self._table)
         _, header = next(rows, (0, []))
         if not header:
@@ -94,7 +94,7 @@ class InteractionTable:
                 raise DataError(f"{what}; 0 or more is needed", _SECONDS)
             if rating and self._number(number, options.rating_column, rating[0]) < float(options.min_rating or 0):
                 continue
-            yield user, item, int(seconds)
+            yield user, item, seconds
 
     def _number(self, line: int, column: str, text: str, hint: str = "correct or remove the line") -> float:
         try:
@@ -117,6 +117,13 @@ class InteractionTable:
         if self._images:
             images = read_pictures(list_pictures(self._images), item_ids, self._images, self._progress)
         return Items(fields=fields, images=images)
+
+    def named_files(self) -> list[Path]:
+        """Pictures that the items file names."""
+        if not self._items or self._images:
+            return []
+        known = read_items(self._items, id_column=self._options.item_column)
+        return list(named_pictures(known, self._items, SILENT).values())
 
 
 def named_pictures(known: dict[str, dict[str, Any]], file: Path, progress: Progress) -> dict[str, Path]:

@@ -79,6 +79,12 @@ def with_suffix(codes: Codes, frozen: int) -> Codes:
     suffix = np.zeros((len(token), 1, plain.shape[2]), dtype=np.uint16)
     suffix[:, 0, 0] = place
     size = max(codes.codebook_size, int(sharing.max(initial=0)))
+    if frozen and size > codes.codebook_size:
+        raise UsageError(
+            f"--on-collision suffix: with the new items {size:,} items share one ID, and the old IDs have codes for "
+            f"{codes.codebook_size:,}; a model that was trained on them could not tell the others apart",
+            "--on-collision nearest",
+        )
     return dataclasses.replace(codes, codes=np.concatenate([plain, suffix], axis=1), codebook_size=size)
 
 

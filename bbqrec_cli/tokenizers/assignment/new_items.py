@@ -25,16 +25,18 @@ CELLS = 1 << 26
 """Similarities held in memory at once."""
 
 
-def encode_new(encode: Encode, old: Tokens, *, neighbours: int, device: torch.device) -> Encode:
+def encode_new(encode: Encode, old: Tokens, *, fitted: int, neighbours: int, device: torch.device) -> Encode:
     """The function that encodes new items.
 
     Args:
         encode: the tokenizer's encoding, without ID signals.
+        fitted: number of leading items that the tokenizer was fitted on; the others were appended before.
         neighbours: number of similar old items whose mean is a new item's ID signal; 0: it stays absent.
     """
     if not neighbours:
         return encode
     warm = np.unique(leave_last_out(old.catalogue.sequences).train.items)
+    warm = warm[warm < fitted]
     with_id = id_of_neighbours(old.codes, warm, neighbours=neighbours, device=device)
     return encode if with_id is None else lambda features: with_id(encode(features))
 
