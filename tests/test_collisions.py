@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
@@ -52,6 +53,20 @@ def test_the_limit_speaks_after_the_result(tokens, tmp_path, bbqrec):
     assert (group["size"], group["code"]) == (3, [[0, 0], [0, 0]])
     assert group["items"][2] == {"id": "i5", "title": "pliers"}
     assert bbqrec("collisions", tmp_path / "tokens.h5", "--max-collisions", 3).status == 0
+
+
+def test_many_levels_are_counted_and_eight_of_them_have_columns(files, tokens, tmp_path, bbqrec):
+    """32 levels, as VQ-Rec has them: the tokens' two, 16 times."""
+    many = dataclasses.replace(tokens.codes, codes=np.tile(tokens.codes.codes, (1, 16, 1)), codebooks=None)
+    hdf5.write_tokens(tmp_path / "many.h5", dataclasses.replace(tokens, codes=many), config={})
+    given = [tmp_path / "many.h5", tmp_path / "many.h5", "--features", files["features"], "--json"]
+    said = json.loads(bbqrec("collisions", *given).out)
+    assert [each["distinct"] for each in said["depths"]] == [3] + 31 * [12]
+    assert len(said["alike"]["text"]) == 33
+    page = tmp_path / "page.md"
+    assert bbqrec("collisions", *given, "--report", page).status == 0
+    heads = [line for line in page.read_text().splitlines() if line.startswith(("| feature | 0", "| files | what"))]
+    assert [head.count("level") for head in heads] == [8, 9, 9]
 
 
 def test_model_files_are_read_and_others_refused(files, bbqrec):

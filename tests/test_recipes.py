@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,14 +11,27 @@ import pytest
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.config import load_toml
+from bbqrec_cli.models.registry import MODELS
 from bbqrec_cli.recipes import FOLDER, names
 from bbqrec_cli.records import TrainedModel
+from bbqrec_cli.tokenizers.registry import TOKENIZERS
 
 SMALL = {
     "tokenize": {"epochs": 2, "dim": 8, "codebook_size": 4},
     "train": {"epochs": 1, "width": 8, "heads": 2, "layers": 1, "decoder_layers": 1},
 }
-CHOICES = {"tokenize": "method", "train": "model"}
+"""Each method and model takes what it has of it."""
+OWN = {"vq-rec": {"levels": 4}}
+"""A recipe's more: the vectors have 8 columns."""
+CHOICES = {"tokenize": ("method", TOKENIZERS), "train": ("model", MODELS)}
+
+
+def small(command: str, recipe: str) -> dict[str, int]:
+    """Options that make it short."""
+    choice, registry = CHOICES[command]
+    values, _ = load_toml(FOLDER / f"{recipe}.toml", "recipe")
+    known = {f.name for f in dataclasses.fields(registry.config(values[command][choice]))}
+    return {key: value for key, value in (SMALL[command] | OWN.get(recipe, {})).items() if key in known}
 
 
 @pytest.fixture
@@ -31,9 +45,11 @@ def run(bbqrec, files, catalogue, tmp_path, monkeypatch):
     def made(command: str, recipe: str) -> Path:
         given = [files["features"] if command == "tokenize" else "tokenize.h5"]
         more = ["--collaborative", "sasrec.h5"] if (command, recipe) == ("tokenize", "letter") else []
-        small = [word for key, value in SMALL[command].items() for word in ("--" + key.replace("_", "-"), value)]
+        short = [
+            word for key, value in small(command, recipe).items() for word in ("--" + key.replace("_", "-"), value)
+        ]
         output = f"{command}.h5"
-        done = bbqrec(command, *given, "--recipe", recipe, *more, *small, "-o", output, "--device", "cpu", "--force")
+        done = bbqrec(command, *given, "--recipe", recipe, *more, *short, "-o", output, "--device", "cpu", "--force")
         assert done.status == 0, done.err
         return Path(output)
 
@@ -43,16 +59,16 @@ def run(bbqrec, files, catalogue, tmp_path, monkeypatch):
 @pytest.mark.parametrize("recipe", names())
 def test_both_commands_run_with_it(run, recipe):
     values, _ = load_toml(FOLDER / f"{recipe}.toml", "recipe")
-    for command, choice in CHOICES.items():
+    for command, (choice, _) in CHOICES.items():
         config = hdf5.describe(run(command, recipe))["config"]
         chosen = config | config["options"]
-        expected = values[command] | SMALL[command]
+        expected = values[command] | small(command, recipe)
         assert {key: chosen[key] for key in expected} == json.loads(json.dumps(expected))
         assert config[choice] == values[command][choice]
 
 
 def test_the_recipes_that_are_promised():
-    assert {"bbqrec", "bbqrec-paper", "tiger", "letter"} <= set(names())
+    assert {"bbqrec", "bbqrec-paper", "tiger", "letter", "vq-rec"} <= set(names())
 
 
 def test_an_unknown_one_is_named(bbqrec, files):

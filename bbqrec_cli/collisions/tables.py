@@ -13,6 +13,8 @@ NAMES = 4
 """Items of a group that are named."""
 LONGEST = 60
 """Characters of a name."""
+ACROSS = 8
+"""Levels that have a column each, at most; more do not fit a terminal. JSON has all."""
 
 
 def of_file(found: Analysis) -> list[Table]:
@@ -118,8 +120,9 @@ def duplicates_table(found: Analysis) -> Table:
 
 def alike_table(found: Analysis) -> Table:
     """Mean cosine of each feature by depth."""
-    columns = ("feature", *(f"{depth} levels" if depth != 1 else "1 level" for depth in range(len(found.depths) + 1)))
-    rows = [(name, *(digits(value, 3) for value in values)) for name, values in found.alike.items()]
+    shown = range(min(len(found.depths), ACROSS) + 1)
+    columns = ("feature", *(f"{depth} levels" if depth != 1 else "1 level" for depth in shown))
+    rows = [(name, *(digits(values[depth], 3) for depth in shown)) for name, values in found.alike.items()]
     return make(
         "likeness", columns, rows, note="Mean cosine of two items that share so many levels; 0: of any two items."
     )
@@ -187,12 +190,12 @@ def pairs_table(found: Analysis) -> Table:
 
 def agreement_table(pairs: Sequence[tuple[str, str, Agreement]]) -> Table:
     """Adjusted mutual information of every two files of the same items, level by level."""
-    levels = max((len(each.prefixes) for _, _, each in pairs), default=0)
+    levels = min(ACROSS, max((len(each.prefixes) for _, _, each in pairs), default=0))
     rows = []
     for one, other, each in pairs:
         lines: Mapping[str, Sequence[float | None]] = {**each.codes, "prefixes": each.prefixes}
         for number, (name, values) in enumerate(lines.items()):
-            shown = [digits(value, 3) for value in values] + [""] * (levels - len(values))
+            shown = [digits(value, 3) for value in values[:levels]] + [""] * (levels - len(values))
             rows.append((f"{one}, {other}" if not number else "", name, *shown))
     columns = ("files", "what", *(f"level {level}" for level in range(1, levels + 1)))
     note = (

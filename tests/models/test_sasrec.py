@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import new_model
-from torch import nn
+from helpers import new_model, torchs_states
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.models.base import Wanted
-from bbqrec_cli.models.layers import CausalEncoder, Layer
 from bbqrec_cli.models.sasrec import SASRec
 
 ITEMS, WIDTH, HEADS = 30, 16, 2
@@ -30,32 +28,6 @@ def batch() -> Batch:
     items = torch.tensor([[3, 7, 1, 9, 12], [5, 5, 2, -1, -1], [29, -1, -1, -1, -1]])
     targets = torch.tensor([[7, 1, 9, 12, 0], [5, 2, 8, -1, -1], [4, -1, -1, -1, -1]])
     return Batch(items, targets)
-
-
-def torchs_layer(layer: Layer) -> nn.TransformerEncoderLayer:
-    """`nn.TransformerEncoderLayer` with the weights of ours."""
-    made = nn.TransformerEncoderLayer(
-        WIDTH, HEADS, dim_feedforward=WIDTH, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-    )
-    ours, attention = layer.state_dict(), {}
-    for kind in ("weight", "bias"):
-        both = [ours[f"attention.query.{kind}"], ours[f"attention.key_value.{kind}"]]
-        attention[f"self_attn.in_proj_{kind}"] = torch.cat(both)
-        attention[f"self_attn.out_proj.{kind}"] = ours[f"attention.out.{kind}"]
-        for name, own in (("linear1", "feed_forward.0"), ("linear2", "feed_forward.2")):
-            attention[f"{name}.{kind}"] = ours[f"{own}.{kind}"]
-        for number in (0, 1):
-            attention[f"norm{number + 1}.{kind}"] = ours[f"norms.{number}.{kind}"]
-    made.load_state_dict(attention)
-    return made
-
-
-def torchs_states(encoder: CausalEncoder, x: torch.Tensor) -> torch.Tensor:
-    x = x + encoder.positions.weight[: x.shape[1]]
-    mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1])
-    for layer in encoder.layers:
-        x = torchs_layer(layer)(x, src_mask=mask, is_causal=True)
-    return encoder.norm(x)
 
 
 def test_states_are_those_of_torchs_transformer(model, batch):

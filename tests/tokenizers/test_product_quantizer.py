@@ -10,6 +10,7 @@ from bbqrec_cli.tokenizers.base import TokenizerInput, standardized
 from bbqrec_cli.tokenizers.methods.pq import OPQ, PQ, rotation
 from bbqrec_cli.tokenizers.options.opq import OPQConfig
 from bbqrec_cli.tokenizers.options.pq import PQConfig
+from bbqrec_cli.tokenizers.registry import tokenizer_config
 from bbqrec_cli.training.trainer import RunSettings
 
 
@@ -76,6 +77,15 @@ def test_parts_that_are_not_alike(inputs, cls, levels, size):
     assert made.codes.codes.shape == (300, levels, 1)
     assert made.codes.codebooks.shape == (1, levels, size, 12)
     assert error(made) < np.square(made.latents).sum()
+
+
+@pytest.mark.parametrize("name", ["pq", "opq"])
+def test_many_parts_are_allowed(name, correlated_text):
+    """VQ-Rec has 32."""
+    wide = tokenizer_config(name, {"levels": 32, "codebook_size": 4, "dim": 0})
+    assert fit(wide, correlated_text(300, 40, rank=5, noise=0.2, lacking=7)).codes.codes.shape == (300, 32, 1)
+    with pytest.raises(UsageError, match="it must be 1 to 64"):
+        tokenizer_config(name, {"levels": 65})
 
 
 def test_parts_may_not_be_empty(inputs):

@@ -46,3 +46,10 @@ class KMeansConfig(CodebookConfig):
 
     dim: int = option(32, "Width D of a code, by PCA of the features; 0: no PCA.", role="model", minimum=0)
     signals: tuple[str, ...] = option((), "Features to concatenate; empty: text, or else all.", role="model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductConfig(KMeansConfig):
+    """Options of product quantisers, whose levels are parts of the vector: many short ones are usual."""
+
+    levels: int = option(3, "Levels L of a semantic ID: parts of the vector.", role="model", minimum=1, maximum=64)

@@ -1,0 +1,126 @@
+"""VQ-Rec: items are known by their codes alone.
+
+B users, T items of history, P positions with a target, I items, G groups of codes (levels times signals), N codes,
+D width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag, normalize
+
+from bbqrec_cli.data.batches import Batch
+from bbqrec_cli.data.splits import PAD
+from bbqrec_cli.models.base import Phase, Recommender, Wanted, top_items
+from bbqrec_cli.models.layers import CausalEncoder, embedding
+from bbqrec_cli.models.softmax import catalogue_cross_entropy
+from bbqrec_cli.records import ItemData, Sequences
+
+REPLACED = 0.75
+"""Share of an item's codes that are drawn anew for a semi-synthetic negative (the authors' `fake_idx_ratio`)."""
+INNER = 256
+"""Width of the feed-forward layers."""
+
+
+class VQRec(Recommender):
+    """Hou et al. (WWW 2023): the vector of an item is the mean of its codes' embeddings, one table per group of codes.
+
+    The histories go through a causal post-norm transformer; scores are cosines divided by `temperature`. Items with
+    equal codes have equal scores.
+
+    Args:
+        temperature: of the cosines, in both losses.
+    """
+
+    needs = frozenset({"codes"})
+    rows: Tensor
+    starts: Tensor
+
+    def __init__(
+        self,
+        *,
+        data: ItemData,
+        width: int,
+        layers: int,
+        heads: int,
+        dropout: float,
+        temperature: float,
+        history: int,
+    ) -> None:
+        super().__init__()
+        self.temperature, self.history = temperature, history
+        assert data.codes is not None  # `needs` has them
+        codes, self.size = torch.from_numpy(data.codes.codes.astype("int64")).flatten(1), data.codes.codebook_size
+        # Row (group · N + code) of the table.
+        self.register_buffer("starts", torch.arange(codes.shape[1]) * self.size, persistent=False)
+        self.register_buffer("rows", codes + self.starts, persistent=False)
+        self.table = embedding(codes.shape[1] * self.size, width)
+        self.encoder = CausalEncoder(
+            width, layers=layers, heads=heads, dropout=dropout, history=history, inner=INNER, post_norm=True
+        )
+
+    def phases(self, train: Sequences, fit: Any, *, seed: int) -> tuple[Phase, ...]:
+        """Contrastive pre-training, unless it has no epochs, then fine-tuning, on the same windows."""
+        (tune,) = super().phases(train, fit, seed=seed)
+        if not fit.pretrain_epochs:
+            return (tune,)
+        return Phase(name="pretrain", epochs=fit.pretrain_epochs, batches=tune.batches, loss=self.contrast), tune
+
+    def pool(self, rows: Tensor) -> Tensor:
+        """Vectors of items, (n, D), from the table's rows of their codes (n, G)."""
+        return embedding_bag(rows, self.table.weight, mode="mean")
+
+    def states(self, batch: Batch, vectors: Tensor) -> Tensor:
+        """States of the histories (B, T, D), of unit length divided by the temperature. vectors: (I, D)."""
+        return normalize(self.encoder(vectors[batch.items.clamp(min=0)]).float(), dim=2) / self.temperature
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Fine-tuning: mean cross-entropy of the targets, over all items."""
+        asked, vectors = batch.targets != PAD, self.pool(self.rows)
+        states = self.states(batch, vectors)[asked]
+        return catalogue_cross_entropy(states, normalize(vectors, dim=1), batch.targets[asked]).mean()
+
+    def contrast(self, batch: Batch) -> Tensor:
+        """Pre-training: mean of `contrastive_losses`, with semi-synthetic negatives drawn for the batch."""
+        asked = batch.targets != PAD
+        items, place = batch.items.clamp(min=0).unique(return_inverse=True)
+        states = self.states(Batch(place, batch.targets), self.pool(self.rows[items]))[asked]
+        targets = batch.targets[asked]
+        return self.contrastive_losses(states, targets, self.semi_synthetic(self.rows[targets])).mean()
+
+    def semi_synthetic(self, rows: Tensor) -> Tensor:
+        """Rows of the codes of items (P, G), each drawn anew in its group with probability `REPLACED`."""
+        drawn = torch.randint_like(rows, self.size) + self.starts
+        return torch.where(torch.rand(rows.shape, device=rows.device) < REPLACED, drawn, rows)
+
+    def contrastive_losses(self, states: Tensor, targets: Tensor, synthetic: Tensor) -> Tensor:
+        """-log softmax of each target among the batch's targets and its own semi-synthetic negative.
+
+        A target that stands at several positions is a negative of none of them. (The authors' code leaves a logit of 0
+        for it.)
+
+        Args:
+            states: (P, D), as `states` makes them.
+            targets: (P,) items.
+            synthetic: (P, G) rows of the negatives' codes.
+
+        Returns:
+            (P,) float32.
+        """
+        vectors = normalize(self.pool(self.rows[targets]), dim=1)
+        same = targets.unsqueeze(1) == targets
+        logits = (states @ vectors.T).float().masked_fill(same.fill_diagonal_(False), -torch.inf)
+        wrong = (states * normalize(self.pool(synthetic), dim=1)).sum(1, keepdim=True)
+        return torch.cat([logits, wrong], dim=1).logsumexp(1) - logits.diagonal()
+
+    @torch.no_grad()
+    def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
+        """Scores all items, in float32; see `Recommender.recommend`."""
+        vectors = self.pool(self.rows)
+        users = torch.arange(len(batch.items), device=batch.items.device)
+        last = self.states(batch, vectors)[users, batch.lengths - 1]
+        with torch.autocast(last.device.type, enabled=False):
+            return top_items(last @ normalize(vectors, dim=1).T, wanted)
