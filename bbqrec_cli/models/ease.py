@@ -13,7 +13,8 @@ from bbqrec_cli.models.neighbours import users_by_items
 from bbqrec_cli.records import ItemData, Sequences
 
 MOST_ITEMS = 25_000
-"""Beyond it, the table alone takes more than 2.5 GB, and the time grows with the third power."""
+"""Beyond it, the table, in memory and in the model file, takes more than 2.5 GB, twice that while it is computed, and
+the time grows with the third power."""
 
 
 class EASE(Untrained):

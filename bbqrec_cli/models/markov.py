@@ -56,5 +56,7 @@ class Markov(Untrained):
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """See `Recommender.recommend`."""
-        rest = sum(self.remainder[items] * share for items, share in from_the_last(batch, self.decay))
-        return top_items(self.successors.scores(batch, self.decay) + rest.unsqueeze(1) * self.popularity, wanted)
+        rest = torch.zeros(len(batch.items), 1, device=batch.items.device)
+        for items, share in from_the_last(batch, self.decay):
+            rest += (self.remainder[items] * share).unsqueeze(1)
+        return top_items(self.successors.scores(batch, self.decay) + rest * self.popularity, wanted)
