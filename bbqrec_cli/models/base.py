@@ -88,6 +88,18 @@ class Recommender(nn.Module, ABC):
         """
 
 
+class Untrained(Recommender):
+    """A model that `prepare` alone fits: nothing is trained by gradient."""
+
+    def phases(self, train: Sequences, fit: Any, *, seed: int) -> tuple[Phase, ...]:
+        """()."""
+        return ()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Zero."""
+        return torch.zeros((), device=batch.items.device)
+
+
 CELLS = 1 << 24
 """Scores that are ranked at once; ranking uses 8-byte integers for each."""
 

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bbqrec_cli.config import option
+from bbqrec_cli.models.options._item_model import ItemModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class BSARecConfig(ItemModelConfig):
+    """BSARec: self-attention beside a filter of frequencies (Shin et al., AAAI 2024)."""
+
+    implementation: ClassVar[str] = "bbqrec_cli.models.bsarec:BSARec"
+
+    epochs: int = option(40, "Epochs, at most; also the length of the learning rate schedule.", minimum=1)
+    weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
+    width: int = option(64, "Width D of the model.", role="model", minimum=1)
+    heads: int = option(1, "Attention heads.", role="model", minimum=1)
+    dropout: float = option(0.5, "Dropout.", role="model", minimum=0, maximum=0.9)
+    alpha: float = option(0.7, "α, share of the filter beside self-attention.", role="model", minimum=0, maximum=1)
+    cutoff: int = option(5, "c: the c // 2 + 1 lowest frequencies are the low ones.", role="model", minimum=1)

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bbqrec_cli.config import MethodConfig, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class EASEConfig(MethodConfig):
+    """A linear model of every item by all others, in closed form (Steck, WWW 2019); 4 bytes per pair of items."""
+
+    implementation: ClassVar[str] = "bbqrec_cli.models.ease:EASE"
+
+    l2: float = option(500.0, "L2 regularisation λ.", role="model", minimum=1e-6)

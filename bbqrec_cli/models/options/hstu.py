@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bbqrec_cli.config import option
+from bbqrec_cli.models.options._item_model import ItemModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class HSTUConfig(ItemModelConfig):
+    """HSTU: attention without a softmax, and gates (Zhai et al., ICML 2024)."""
+
+    implementation: ClassVar[str] = "bbqrec_cli.models.hstu:HSTU"
+
+    epochs: int = option(40, "Epochs, at most; also the length of the learning rate schedule.", minimum=1)
+    weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
+    width: int = option(64, "Width D of the model.", role="model", minimum=1)
+    layers: int = option(4, "Layers.", role="model", minimum=1)
+    dropout: float = option(0.5, "Dropout.", role="model", minimum=0, maximum=0.9)
+    temperature: float = option(0.05, "Temperature of the cosines that score items.", role="model", minimum=1e-6)
