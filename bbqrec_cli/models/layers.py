@@ -91,6 +91,15 @@ class Layer(nn.Module):
         return x + self.dropout(self.feed_forward(self.norms[1](x)))
 
 
+class PostNormLayer(Layer):
+    """A layer as in BERT: each part's output is added to its input, and the sum is normalised."""
+
+    def forward(self, x: Tensor, mask: Tensor, **extra: Tensor) -> Tensor:
+        """As `Layer.forward`."""
+        x = self.norms[0](x + self.dropout(self.attention(x, x, mask, **extra)))
+        return self.norms[1](x + self.dropout(self.feed_forward(x)))
+
+
 class CausalEncoder(nn.Module):
     """SASRec's backbone (Kang and McAuley 2018, pre-norm): positions, causal layers, a final norm."""
 
@@ -113,3 +122,27 @@ class CausalEncoder(nn.Module):
         for layer in self.layers:
             x = layer(x, mask)
         return self.norm(x)
+
+
+class BidirectionalEncoder(nn.Module):
+    """BERT's encoder, as in BERT4Rec (Sun et al. 2019, section 3): positions, a norm, post-norm layers.
+
+    Args:
+        length: the longest sequence, with what stands for masked items.
+    """
+
+    def __init__(self, width: int, *, layers: int, heads: int, dropout: float, length: int) -> None:
+        super().__init__()
+        self.positions = embedding(length, width)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = Dropout(dropout)
+        self.layers = nn.ModuleList(
+            PostNormLayer(width, heads=heads, dropout=dropout, inner=4 * width) for _ in range(layers)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (B, T, D), padded on the right; mask (B, T) bool, True where there is an item -> states (B, T, D)."""
+        x = self.dropout(self.norm(x + self.positions.weight[: x.shape[1]]))
+        for layer in self.layers:
+            x = layer(x, mask.unsqueeze(1))
+        return x

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import new_model
+from helpers import new_model, torchs_layer
 from torch import nn
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.models.base import Wanted
-from bbqrec_cli.models.layers import CausalEncoder, Layer
+from bbqrec_cli.models.layers import CausalEncoder
 from bbqrec_cli.models.sasrec import SASRec
 
 ITEMS, WIDTH, HEADS = 30, 16, 2
@@ -32,29 +32,11 @@ def batch() -> Batch:
     return Batch(items, targets)
 
 
-def torchs_layer(layer: Layer) -> nn.TransformerEncoderLayer:
-    """`nn.TransformerEncoderLayer` with the weights of ours."""
-    made = nn.TransformerEncoderLayer(
-        WIDTH, HEADS, dim_feedforward=WIDTH, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-    )
-    ours, attention = layer.state_dict(), {}
-    for kind in ("weight", "bias"):
-        both = [ours[f"attention.query.{kind}"], ours[f"attention.key_value.{kind}"]]
-        attention[f"self_attn.in_proj_{kind}"] = torch.cat(both)
-        attention[f"self_attn.out_proj.{kind}"] = ours[f"attention.out.{kind}"]
-        for name, own in (("linear1", "feed_forward.0"), ("linear2", "feed_forward.2")):
-            attention[f"{name}.{kind}"] = ours[f"{own}.{kind}"]
-        for number in (0, 1):
-            attention[f"norm{number + 1}.{kind}"] = ours[f"norms.{number}.{kind}"]
-    made.load_state_dict(attention)
-    return made
-
-
 def torchs_states(encoder: CausalEncoder, x: torch.Tensor) -> torch.Tensor:
     x = x + encoder.positions.weight[: x.shape[1]]
     mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1])
     for layer in encoder.layers:
-        x = torchs_layer(layer)(x, src_mask=mask, is_causal=True)
+        x = torchs_layer(layer, norm_first=True)(x, src_mask=mask, is_causal=True)
     return encoder.norm(x)
 
 
