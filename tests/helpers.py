@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,12 +11,18 @@ from torch import nn
 from bbqrec_cli.models.base import Recommender
 from bbqrec_cli.models.layers import CausalEncoder, Layer
 from bbqrec_cli.models.registry import build_model, model_config, model_settings
-from bbqrec_cli.records import Codes, ItemData, Vocabulary
+from bbqrec_cli.records import Codes, Feature, ItemData, Vocabulary
 
 
-def new_model(name: str, items: int = 12, codes: Codes | None = None, **options: Any) -> Any:
+def new_model(
+    name: str,
+    items: int = 12,
+    codes: Codes | None = None,
+    features: Mapping[str, Feature] | None = None,
+    **options: Any,
+) -> Any:
     """A model with fresh weights over items i0, i1, …; options: those that are not to be its defaults."""
-    data = ItemData(ids=Vocabulary(f"i{item}" for item in range(items)), codes=codes)
+    data = ItemData(ids=Vocabulary(f"i{item}" for item in range(items)), codes=codes, features=features or {})
     model: Recommender = build_model(name, model_settings(model_config(name, options)), data)
     return model
 

@@ -19,7 +19,7 @@ from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD, leave_last_out, pad
 from bbqrec_cli.models.base import Recommender, Wanted
 from bbqrec_cli.models.registry import MODELS, build_model, load_model, model_settings
-from bbqrec_cli.records import ItemData, Sequences, Tokens
+from bbqrec_cli.records import Features, ItemData, Sequences, Tokens
 from bbqrec_cli.seeds import seed_torch
 from bbqrec_cli.stages.train import TrainConfig, run
 
@@ -28,6 +28,8 @@ SMALL = {
     "decoder_layers": 1,
 }  # fmt: skip
 """Enough for 12 items (after 30 epochs, 90 steps, bbqrec knows 11 of them); each model takes what it has of it."""
+MASKED = {"epochs": 200, "learning_rate": 0.003, "width": 32}
+"""For models that are asked for masked items only, a fraction of all."""
 ITEMS = 12
 WITHOUT_ORDER = ("item-knn", "ease")
 """They know which items go together, not which comes next."""
@@ -36,7 +38,8 @@ DEVICE = torch.device(os.environ.get("BBQREC_TEST_DEVICE", "cpu"))
 
 def options(name: str, **more) -> dict:
     known = {f.name for f in dataclasses.fields(MODELS.config(name))}
-    return {key: value for key, value in (SMALL | more).items() if key in known}
+    small = SMALL | (MASKED if "mask_share" in known else {})
+    return {key: value for key, value in (small | more).items() if key in known}
 
 
 def train(name: str, source: Path, output: Path, **more) -> Path:
@@ -55,8 +58,11 @@ def name(request) -> str:
 
 
 @pytest.fixture(scope="module")
-def source(catalogue, codes, successor, tmp_path_factory) -> Path:
-    """The tiny catalogue with more users: walks of 7 to 12 steps, more of them from some items than from others."""
+def sources(catalogue, codes, features, successor, tmp_path_factory) -> dict[str, Path]:
+    """The tiny catalogue with more users: walks of 7 to 12 steps, more of them from some items than from others.
+
+    What a model needs -> a file that has it.
+    """
     made = [[item] for item in range(ITEMS) for _ in range(4 + item % 5)]
     for number, walk in enumerate(made):
         while len(walk) < 7 + number % 6:
@@ -64,9 +70,17 @@ def source(catalogue, codes, successor, tmp_path_factory) -> Path:
     more = dataclasses.replace(
         catalogue, sequences=Sequences.from_lists(made), user_ids=[f"u{user}" for user in range(len(made))]
     )
-    path = tmp_path_factory.mktemp("source") / "tokens.h5"
-    hdf5.write_tokens(path, Tokens(catalogue=more, codes=codes), config={})
-    return path
+    folder = tmp_path_factory.mktemp("source")
+    made_of = {need: folder / f"{need}.h5" for need in ("codes", "features")}
+    hdf5.write_tokens(made_of["codes"], Tokens(catalogue=more, codes=codes), config={})
+    hdf5.write_features(made_of["features"], Features(catalogue=more, features=features.features), config={})
+    return made_of
+
+
+@pytest.fixture(scope="module")
+def source(name, sources) -> Path:
+    settings = model_settings(MODELS.config(name)(**options(name)))
+    return sources["features" if "features" in MODELS.implementation(name).needed(settings) else "codes"]
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from bbqrec_cli.benchmark.sweeps import expand
 from bbqrec_cli.config import StageConfig, configure, did_you_mean, from_mapping, load_toml, option, role_of
 from bbqrec_cli.errors import MissingFileError, UsageError
 from bbqrec_cli.evaluation.metrics import METRICS
+from bbqrec_cli.models.registry import model_settings
 from bbqrec_cli.recipes import recipe
 from bbqrec_cli.stages.embed import EmbedConfig
 from bbqrec_cli.stages.evaluate import EvaluateConfig
@@ -121,7 +122,7 @@ def shown_metrics(
 
 def needs(config: TrainConfig) -> frozenset[str]:
     """What the model reads of the items beside their interactions: 'codes', 'features'."""
-    return config.registry.implementation(config.model).needs
+    return config.registry.implementation(config.model).needed(model_settings(method_of(config)))
 
 
 def method_of(config: Any) -> Any:

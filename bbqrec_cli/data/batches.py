@@ -1,8 +1,8 @@
 """Training batches: windows of users' training sequences, grouped by length so that there is little padding.
 
 B users, T items of history. `WindowBatches` has a target at every position of a window, `PrefixBatches` the item after
-each prefix, `ClozeBatches` masked items. In the first two, every training item but a user's first is a target exactly
-once per epoch.
+each prefix, `ClozeBatches` masked items of a window. In the first two, every training item but a user's first is a
+target exactly once per epoch.
 """
 
 from __future__ import annotations
@@ -114,12 +114,14 @@ class WindowBatches:
         start = np.where(order == 0, first[owner], first[owner] + offset[owner] + (order - 1) * self.history)
         return start, stop
 
-    def _batch(self, starts: np.ndarray, stops: np.ndarray) -> Batch:
+    def _items(self, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+        """The windows' items, (B, T) int64, PAD on the right."""
         columns = np.arange(int((stops - starts).max()))[None, :]
         at = np.minimum(starts[:, None] + columns, len(self.train.items) - 1)
-        window = torch.from_numpy(
-            np.where(columns < (stops - starts)[:, None], self.train.items[at], PAD).astype(np.int64)
-        )
+        return np.where(columns < (stops - starts)[:, None], self.train.items[at], PAD).astype(np.int64)
+
+    def _batch(self, starts: np.ndarray, stops: np.ndarray) -> Batch:
+        window = torch.from_numpy(self._items(starts, stops))
         items, targets = window[:, :-1].clone(), window[:, 1:]
         items[targets == PAD] = PAD
         return Batch(items, targets)
@@ -154,11 +156,12 @@ class PrefixBatches:
         return Batch(torch.from_numpy(items), torch.from_numpy(targets))
 
 
-class ClozeBatches:
+class ClozeBatches(WindowBatches):
     """Masked items, as BERT4Rec trains (Sun et al., CIKM 2019): some items of a window are masked and are its targets.
 
-    A window is the last `history` items of a training sequence. A masked position holds `mask` in `items` and the item
-    in `targets`; all others hold PAD in `targets`. Every window has at least one masked position.
+    The windows are those of `WindowBatches`, of at most `history` + 1 items: where only the last one is masked, the
+    model sees `history` items and the mask, as when recommending. A masked position holds `mask` in `items` and the
+    item in `targets`; all others hold PAD in `targets`. Every window has at least one masked position.
 
     Args:
         mask: the number that stands for a masked item, usually I.
@@ -170,31 +173,28 @@ class ClozeBatches:
         self, train: Sequences, *, batch_size: int, seed: int, mask: int, history: int = HISTORY, share: float = 0.2,
         last: float = 0.0,
     ) -> None:  # fmt: skip
-        self.train, self.batch_size, self.seed, self.history = train, batch_size, seed, history
+        super().__init__(train, batch_size=batch_size, seed=seed, history=history)
         self.mask, self.share, self.last = mask, share, last
-        self.users = np.flatnonzero(train.lengths >= 2)
-        self._lengths = np.minimum(train.lengths[self.users], history)
 
     @property
     def targets(self) -> int:
-        """Windows per epoch: every one has at least one target."""
+        """Users whose items are masked: the least number of targets per epoch."""
         return len(self.users)
 
     def epoch(self, number: int) -> Sequence[Batch]:
         """See `Batches.epoch`."""
         rng = numpy_generator(self.seed, "batches", number)
-        groups = _groups(self._lengths, self.batch_size, rng)
-        return Epoch(list(enumerate(groups)), lambda group: self._batch(number, *group))
+        starts, stops = self._windows(rng)
+        groups = _groups(stops - starts, self.batch_size, rng)
+        return Epoch(
+            list(enumerate(groups)), lambda each: self._masked(number, each[0], starts[each[1]], stops[each[1]])
+        )
 
-    def _batch(self, epoch: int, number: int, rows: np.ndarray) -> Batch:
-        rng, length = numpy_generator(self.seed, "cloze", epoch, number), self._lengths[rows]
-        columns = np.arange(int(length.max()))[None, :]
-        real = columns < length[:, None]
-        start = self.train.indptr[self.users[rows] + 1] - length
-        at = np.minimum(start[:, None] + columns, len(self.train.items) - 1)
-        items = np.where(real, self.train.items[at], PAD).astype(np.int64)
-        final = columns == length[:, None] - 1
-        asked = np.where(rng.random((len(rows), 1)) < self.last, final, (rng.random(items.shape) < self.share) & real)
+    def _masked(self, epoch: int, number: int, starts: np.ndarray, stops: np.ndarray) -> Batch:
+        rng, items = numpy_generator(self.seed, "cloze", epoch, number), self._items(starts, stops)
+        final = np.arange(items.shape[1])[None, :] == (stops - starts)[:, None] - 1
+        asked = (rng.random(items.shape) < self.share) & (items != PAD)
+        asked = np.where(rng.random((len(items), 1)) < self.last, final, asked)
         asked |= final & ~asked.any(axis=1, keepdims=True)
         targets = np.where(asked, items, PAD)
         return Batch(torch.from_numpy(np.where(asked, self.mask, items)), torch.from_numpy(targets))

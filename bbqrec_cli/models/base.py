@@ -6,7 +6,7 @@ B users, T items of history, K recommendations, S items to leave out, I items.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -53,8 +53,15 @@ class Recommender(nn.Module, ABC):
 
     needs: ClassVar[frozenset[str]] = frozenset()
     """Which of 'codes' and 'features' the model is built from; the model file keeps them, so that it can be loaded."""
+    reads: tuple[str, ...] | None = None
+    """The features that it reads, which the model file keeps; None: all of them, if it needs features."""
     history: int = HISTORY
     """Length T of the history that the model sees: a user's last items."""
+
+    @classmethod
+    def needed(cls, settings: Mapping[str, Any]) -> frozenset[str]:
+        """`needs` of a model with these settings: features too, if it has the option `features` and that names some."""
+        return cls.needs | ({"features"} if settings.get("features") else set())
 
     def prepare(self, train: Sequences) -> None:
         """Called once before training, never on loading: what it learns must be in buffers or parameters."""

@@ -138,3 +138,27 @@ class CausalEncoder(nn.Module):
         for layer in self.layers:
             x = layer(x, mask)
         return x if self.post_norm else self.norm(x)
+
+
+class BidirectionalEncoder(nn.Module):
+    """BERT's encoder, as in BERT4Rec (Sun et al. 2019, section 3): positions, a norm, post-norm layers.
+
+    Args:
+        length: the longest sequence, with what stands for masked items.
+    """
+
+    def __init__(self, width: int, *, layers: int, heads: int, dropout: float, length: int) -> None:
+        super().__init__()
+        self.positions = embedding(length, width)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = Dropout(dropout)
+        self.layers = nn.ModuleList(
+            Layer(width, heads=heads, dropout=dropout, inner=4 * width, post_norm=True) for _ in range(layers)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (B, T, D), padded on the right; mask (B, T) bool, True where there is an item -> states (B, T, D)."""
+        x = self.dropout(self.norm(x + self.positions.weight[: x.shape[1]]))
+        for layer in self.layers:
+            x = layer(x, mask.unsqueeze(1))
+        return x

@@ -70,7 +70,7 @@ def build_model(name: str, settings: Mapping[str, Any], data: ItemData) -> Recom
     cls = MODELS.implementation(name)
     hints = {"codes": ("semantic IDs", "bbqrec tokenize"), "features": ("features", "bbqrec embed")}
     for need, (what, hint) in hints.items():
-        if need in cls.needs and not getattr(data, need):
+        if need in cls.needed(settings) and not getattr(data, need):
             raise DataError(f"the model {name} needs {what}, and the input has none", hint)
     return cls(data=data, **settings)
 

@@ -96,6 +96,10 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
     seed_torch(config.seed, "weights")
     model = build_model(config.model, settings, data).to(device)
+    needed = model.needed(settings)
+    reads = [name for name in data.features if model.reads is None or name in model.reads]
+    if "features" in needed:
+        progress.log(f"{config.model} reads the features {', '.join(reads)}")
     model.prepare(split.train)
     training = RunSettings(
         seed=config.seed, device=device, precision=precision, progress=progress, checkpoint=checkpoint,
@@ -113,8 +117,8 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     trained = TrainedModel(
         catalogue=catalogue, name=config.model, settings=settings, history=fitted.history,
         weights={name: value.cpu().numpy() for name, value in model.state_dict().items()},
-        codes=data.codes if "codes" in model.needs else None,
-        features=data.features if "features" in model.needs else {},
+        codes=data.codes if "codes" in needed else None,
+        features={name: data.features[name] for name in reads} if "features" in needed else {},
     )  # fmt: skip
     if world.writes:
         write_model(

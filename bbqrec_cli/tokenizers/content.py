@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from bbqrec_cli.config import did_you_mean
+from bbqrec_cli.data.features import standardized, usable
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.records import Feature
-from bbqrec_cli.tokenizers.base import TokenizerInput, standardized, usable
+from bbqrec_cli.tokenizers.base import TokenizerInput
 
 SIGNAL = "content"
 """The name of their only signal."""

@@ -149,9 +149,9 @@ def test_cloze_batches_hide_items_and_ask_for_them():
     train, mask = numbered([2, 5, 9, 30, 1, 3]), 999
     batches = ClozeBatches(train, batch_size=3, seed=0, mask=mask, history=6, share=0.3)
     assert batches.targets == 5, "one user has a single item"
-    hidden, asked_last = 0, 0
+    hidden, asked_last, items = 0, 0, 0
     for epoch in range(40):
-        windows = 0
+        found = set()
         for batch in batches.epoch(epoch):
             real = batch.items != PAD
             asked = batch.targets != PAD
@@ -160,12 +160,13 @@ def test_cloze_batches_hide_items_and_ask_for_them():
             whole = torch.where(asked, batch.targets, batch.items)
             for row, length in zip(whole.tolist(), real.sum(1).tolist(), strict=True):
                 user = next(each.tolist() for each in train if row[0] in each.tolist())
-                assert row[:length] == user[-6:]
-            windows += len(real)
+                assert row[:length] == user[user.index(row[0]) :][:length]
+                assert 2 <= length <= 7, "what is seen when recommending, and the mask"
+                found |= set(row[:length])
+            items += int(real.sum())
             hidden += int(asked.sum())
             asked_last += int(asked.gather(1, real.sum(1, keepdim=True) - 1).sum())
-        assert windows == 5
-    items = 40 * (2 + 5 + 6 + 6 + 3)
+        assert found == set(train.items.tolist()) - {46}, "all but the single item"
     assert 0.3 < hidden / items < 0.4, "the share, and one where none was drawn"
     assert asked_last < hidden
     again, other = (ClozeBatches(train, batch_size=3, seed=seed, mask=mask, history=6) for seed in (0, 1))

@@ -4,9 +4,10 @@ import faiss
 import numpy as np
 import pytest
 
+from bbqrec_cli.data.features import standardized
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.records import Feature
-from bbqrec_cli.tokenizers.base import TokenizerInput, standardized
+from bbqrec_cli.tokenizers.base import TokenizerInput
 from bbqrec_cli.tokenizers.methods.pq import OPQ, PQ, rotation
 from bbqrec_cli.tokenizers.options.opq import OPQConfig
 from bbqrec_cli.tokenizers.options.pq import PQConfig

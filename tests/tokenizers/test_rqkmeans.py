@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from bbqrec_cli.data.features import standardized
 from bbqrec_cli.errors import UsageError
-from bbqrec_cli.tokenizers.base import TokenizerInput, standardized
+from bbqrec_cli.tokenizers.base import TokenizerInput
 from bbqrec_cli.tokenizers.methods.rqkmeans import RQKMeans
 from bbqrec_cli.tokenizers.options.rqkmeans import RQKMeansConfig
 from bbqrec_cli.tokenizers.quantization.kmeans import residual_kmeans

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from bbqrec_cli.data.features import standardized
 from bbqrec_cli.data.splits import leave_last_out
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Feature, Features
-from bbqrec_cli.tokenizers.base import TokenizerInput, standardized
+from bbqrec_cli.tokenizers.base import TokenizerInput
 from bbqrec_cli.tokenizers.content import Content, choose_content
 from bbqrec_cli.tokenizers.methods.rqvae import RQVAE, ItemBatch, ItemBatches, RQVAENetwork, assign_codes
 from bbqrec_cli.tokenizers.options.rqvae import RQVAEConfig

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bbqrec_cli.data.features import mean_and_scale, standardize
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Feature, ItemEncoder
-from bbqrec_cli.tokenizers.base import Encoded, mean_and_scale, standardize
+from bbqrec_cli.tokenizers.base import Encoded
 from bbqrec_cli.tokenizers.quantization.residual import ResidualQuantizer
 
 

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from bbqrec_cli.config import did_you_mean
 from bbqrec_cli.data.batches import WindowBatches, held_out_batches
+from bbqrec_cli.data.features import usable
 from bbqrec_cli.data.splits import PAD, HeldOut
 from bbqrec_cli.device import autocast
 from bbqrec_cli.errors import DataError, UsageError, import_faiss
 from bbqrec_cli.evaluation.metrics import aggregate
 from bbqrec_cli.records import Codes, ItemEncoder
-from bbqrec_cli.tokenizers.base import Encode, Tokenized, TokenizerInput, code_figures, collapsed, usable
+from bbqrec_cli.tokenizers.base import Encode, Tokenized, TokenizerInput, code_figures, collapsed
 from bbqrec_cli.tokenizers.methods.bbqrec.alignment import SequenceAlignment
 from bbqrec_cli.tokenizers.methods.bbqrec.network import BBQRecQuantizer
 from bbqrec_cli.tokenizers.methods.bbqrec.restore import keep_encoder, restore_encoder

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, layer_norm, normalize
 
+from bbqrec_cli.data.features import standardized
 from bbqrec_cli.records import Feature
-from bbqrec_cli.tokenizers.base import standardized
 from bbqrec_cli.tokenizers.training import mlp
 
 

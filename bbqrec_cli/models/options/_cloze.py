@@ -1,0 +1,25 @@
+"""Options of models that are trained on masked items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bbqrec_cli.config import option
+from bbqrec_cli.models.options._training import TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClozeConfig(TrainingConfig):
+    """An epoch asks for a fraction of the items, so that training is long (Petrov and Macdonald, RecSys 2022)."""
+
+    epochs: int = option(
+        200, "Epochs, at most; also the length of the learning rate schedule. Masked items need many.", minimum=1
+    )
+    weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
+    patience: int = option(20, "Stop after this many validations without a better NDCG@10; 0: never.", minimum=0)
+    width: int = option(64, "Width D of the model.", role="model", minimum=1)
+    heads: int = option(2, "Attention heads.", role="model", minimum=1)
+    mask_share: float = option(0.2, "Share of a window's items that are masked.", minimum=0, maximum=1)
+    last_only: float = option(
+        0.5, "Share of the windows in which only the last item is masked, as when recommending.", minimum=0, maximum=1
+    )

@@ -1,0 +1,98 @@
+"""Against the sum written out item by item."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.errors import DataError
+from bbqrec_cli.models.item_features import ALL, ItemFeatures
+from bbqrec_cli.models.layers import embedding
+from bbqrec_cli.stages import evaluate, train
+
+WIDTH = 6
+
+
+@pytest.fixture
+def joined(features) -> ItemFeatures:
+    torch.manual_seed(0)
+    return ItemFeatures(features.features, ALL, width=WIDTH)
+
+
+def written_out(joined: ItemFeatures, features, table: torch.Tensor, item: int) -> np.ndarray:
+    expected = table[item].detach().double().numpy().copy()
+    for name, modality in zip(("text", "image"), joined.modalities, strict=True):
+        feature = features.features[name]
+        if not feature.present[item]:
+            expected += modality.absent.detach().numpy()
+            continue
+        having = feature.values[feature.present].astype(np.float64)
+        standard = (feature.values[item] - having.mean(0)) / having.std(0)
+        expected += modality.map.weight.detach().double().numpy() @ (standard / np.sqrt(8))
+    return expected
+
+
+def test_vectors_are_the_sum_of_embedding_and_mapped_features(joined, features):
+    table = embedding(12, WIDTH)
+    whole = joined(table.weight)
+    assert (joined.names, whole.shape) == (("text", "image"), (12, WIDTH))
+    for item in range(12):
+        np.testing.assert_allclose(
+            whole[item].detach().numpy(), written_out(joined, features, table.weight, item), rtol=1e-4, atol=1e-6
+        )
+    rows = torch.tensor([[5, 0, 5], [10, 11, 3]])
+    torch.testing.assert_close(joined(table(rows), rows), whole[rows], rtol=1e-5, atol=1e-7)
+
+
+def test_rows_that_are_no_items_have_no_features(joined):
+    for modality in joined.modalities:
+        assert torch.equal(modality(torch.tensor([-1, 12])), modality.absent.expand(2, WIDTH))
+
+
+def test_vectors_start_on_the_scale_of_embeddings(features):
+    """Else one drowns the other, and Adam, whose steps have one size, moves one much faster."""
+    generator = np.random.default_rng(0)
+    for width in (8, 512):
+        values = generator.standard_normal((1000, width)).astype(np.float32) * 30 + 5
+        wide = dataclasses.replace(features.features["text"], values=values, present=np.ones(1000, dtype=bool))
+        (vectors,) = ItemFeatures({"text": wide}, ("text",), width=64).vectors()
+        assert vectors.std().item() == pytest.approx(embedding(1000, 64).weight.std().item(), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("txt",), "--features names 'txt'; the input has text \\(did you mean 'text'"),
+        (("image",), "--features names 'image'; no item has it"),
+    ],
+)
+def test_unknown_features_are_named(features, names, message):
+    image = features.features["image"]
+    there = {**features.features, "image": dataclasses.replace(image, present=np.zeros(12, dtype=bool))}
+    assert ItemFeatures(there, ALL, width=WIDTH).names == ("text",)
+    with pytest.raises(DataError, match=message):
+        ItemFeatures(there, names, width=WIDTH)
+
+
+def test_the_model_file_keeps_the_features_that_are_read(files, tmp_path):
+    said = []
+
+    class Said(type(train.SILENT)):
+        def log(self, message: str) -> None:
+            said.append(message)
+
+    small = {"epochs": 1, "width": 8, "layers": 1, "features": ["image"]}
+    config = train.TrainConfig(
+        input=files["features"], output=tmp_path / "m.h5", model="nova-bert", options=small, device="cpu"
+    )
+    trained = train.run(config, Said())
+    assert "nova-bert reads the features image" in said
+    assert set(hdf5.read_model(trained.output).features) == {"image"}
+    again = evaluate.run(
+        evaluate.EvaluateConfig(model=trained.output, output=tmp_path / "e.h5", split="validation", device="cpu")
+    )
+    assert again.aggregates["ndcg@10"] == pytest.approx(trained.validation["ndcg@10"])
