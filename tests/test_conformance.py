@@ -19,7 +19,7 @@ from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD, leave_last_out, pad
 from bbqrec_cli.models.base import Recommender, Wanted
 from bbqrec_cli.models.registry import MODELS, build_model, load_model, model_settings
-from bbqrec_cli.records import ItemData, Sequences, Tokens
+from bbqrec_cli.records import Features, ItemData, Sequences, Tokens
 from bbqrec_cli.seeds import seed_torch
 from bbqrec_cli.stages.train import TrainConfig, run
 
@@ -53,8 +53,11 @@ def name(request) -> str:
 
 
 @pytest.fixture(scope="module")
-def source(catalogue, codes, successor, tmp_path_factory) -> Path:
-    """The tiny catalogue with more users: walks of 7 to 12 steps, more of them from some items than from others."""
+def source(name, catalogue, codes, features, successor, tmp_path_factory) -> Path:
+    """The tiny catalogue with more users: walks of 7 to 12 steps, more of them from some items than from others.
+
+    A features file for models that need features, else a tokens file.
+    """
     made = [[item] for item in range(ITEMS) for _ in range(4 + item % 5)]
     for number, walk in enumerate(made):
         while len(walk) < 7 + number % 6:
@@ -62,8 +65,11 @@ def source(catalogue, codes, successor, tmp_path_factory) -> Path:
     more = dataclasses.replace(
         catalogue, sequences=Sequences.from_lists(made), user_ids=[f"u{user}" for user in range(len(made))]
     )
-    path = tmp_path_factory.mktemp("source") / "tokens.h5"
-    hdf5.write_tokens(path, Tokens(catalogue=more, codes=codes), config={})
+    path = tmp_path_factory.mktemp("source") / "source.h5"
+    if "features" in MODELS.implementation(name).needs:
+        hdf5.write_features(path, Features(catalogue=more, features=features.features), config={})
+    else:
+        hdf5.write_tokens(path, Tokens(catalogue=more, codes=codes), config={})
     return path
 
 
@@ -199,6 +205,7 @@ def test_every_parameter_gets_a_gradient(name, catalogue, codes, features):
         return
     for phase in phases:
         phase.start()
+        phase.before_epoch()
         for batch in phase.batches.epoch(0):
             phase.loss(batch.to(DEVICE)).backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
