@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
@@ -154,7 +155,7 @@ class MISSRec(Recommender):
         longest = max(1, int(real.sum(1).max()))
         return numbers[:, :longest].clamp(max=none - 1), real[:, :longest]
 
-    def users(self, items: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, items: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """The users' unit vectors (B, D), and the mean square of the sum of a user's interest states, a scalar.
 
         items (B, T), padded on the right; vectors (B, T, D): their contents, and embeddings where they count.
@@ -200,15 +201,15 @@ class MISSRec(Recommender):
         """Unit vectors (C, D) of candidates with one modality: contents (1, C, D) plus ids (C, D)."""
         return normalize(contents[0] if ids is None else contents[0] + ids, dim=1)
 
-    def forward_users(self, items: Tensor, contents: Tensor) -> tuple[Tensor, Tensor]:
-        """`users` from the contents (M, I, D) of all items, with item embeddings."""
+    def users(self, items: Tensor, contents: Tensor) -> tuple[Tensor, Tensor]:
+        """`encode` from the contents (M, I, D) of all items, with item embeddings."""
         rows = items.clamp(min=0)
-        return self.users(items, nn.functional.embedding(rows, contents.sum(0) + self.table.weight))
+        return self.encode(items, nn.functional.embedding(rows, contents.sum(0) + self.table.weight))
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean cross-entropy of the targets among all items, and the weighted term on interests."""
         contents, targets = self.contents(), last_targets(batch)
-        users, apart = self.forward_users(batch.items, contents)
+        users, apart = self.users(batch.items, contents)
         if len(contents) == 1:
             table = self.fused(contents, self.table.weight)
             losses = catalogue_cross_entropy(users / self.temperature, table, targets)
@@ -221,33 +222,31 @@ class MISSRec(Recommender):
         """Contrast of users with the batch's targets and with their own shortened histories, without embeddings."""
         items, targets = batch.items, last_targets(batch)
         content = self.contents(items.clamp(min=0)).sum(0)
-        users, apart = self.users(items, content)
+        users, apart = self.encode(items, content)
         shorter, kept = drop_items(items, DROPPED)
-        again, apart_again = self.users(shorter, content.gather(1, kept.unsqueeze(2).expand_as(content)))
+        again, apart_again = self.encode(shorter, content.gather(1, kept.unsqueeze(2).expand_as(content)))
         own = torch.arange(len(items), device=items.device)
         same = (targets == targets.unsqueeze(1)) & (own != own.unsqueeze(1))
         with_items = self.scores(users, self.contents(targets), self.present[:, targets]).float() / self.temperature
         with_users = (users @ again.T).float() / self.temperature
         contrast = cross_entropy(with_items.masked_fill(same, -torch.inf), own)
-        return (
-            contrast + SEQUENCE_WEIGHT * cross_entropy(with_users, own) + DIVERSITY_WEIGHT * (apart + apart_again)
-        )
+        return contrast + SEQUENCE_WEIGHT * cross_entropy(with_users, own) + DIVERSITY_WEIGHT * (apart + apart_again)
 
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """Scores all items, in float32; see `Recommender.recommend`."""
         with torch.autocast(batch.items.device.type, enabled=False):
             contents = self.contents()
-            users, _ = self.forward_users(batch.items, contents)
+            users, _ = self.users(batch.items, contents)
             return top_items(self.scores(users, contents, self.present, self.table.weight), wanted)
 
 
 def scaled(feature: Feature) -> Tensor:
     """Values (I, d) float32, centred and divided by one number, so that their mean square is 1; zeros where absent."""
     there = feature.values[feature.present]
-    mean = there.mean(0, dtype="float64")
-    scale = max(float((there - mean).std()), 1e-12)
-    return torch.from_numpy((feature.values - mean) / scale * feature.present[:, None]).float()
+    mean = there.mean(0, dtype=np.float64).astype(np.float32)
+    scale = max(float((there - mean).std(dtype=np.float64)), 1e-12)
+    return torch.from_numpy((feature.values - mean) * (feature.present[:, None] / np.float32(scale)))
 
 
 def last_targets(batch: Batch) -> Tensor:
