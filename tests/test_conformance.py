@@ -217,6 +217,7 @@ def test_every_parameter_gets_a_gradient(name, catalogue, codes, features):
         return
     for phase in phases:
         phase.start()
+        phase.before_epoch()
         for batch in phase.batches.epoch(0):
             phase.loss(batch.to(DEVICE)).backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]

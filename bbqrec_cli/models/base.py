@@ -38,7 +38,7 @@ class Phase:
     """A part of the training, such as pre-training or fine-tuning. Only the last one is validated and may stop early.
 
     epochs: their number, and the length of the learning rate's schedule; loss: the mean over a batch's targets;
-    start: called when the phase begins, for example to freeze parameters.
+    start: called when the phase begins, for example to freeze parameters; before_epoch: before each of its epochs.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Phase:
     batches: Batches
     loss: Callable[[Any], Tensor]
     start: Callable[[], None] = lambda: None
+    before_epoch: Callable[[], None] = lambda: None
 
 
 class Recommender(nn.Module, ABC):

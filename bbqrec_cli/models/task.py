@@ -64,6 +64,7 @@ class RecommenderTask(Task):
         self.now, number = self.phase(epoch)
         if epoch and not number:
             self.begin(self.now)
+        self.now.before_epoch()
 
     def batches(self, epoch: int) -> Sequence[Any]:
         """See `Task.batches`."""
