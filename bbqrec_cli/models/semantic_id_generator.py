@@ -101,9 +101,10 @@ class SemanticIDGenerator(Recommender):
             self._inherit(codes)
 
     def batches(self, train: Sequences, *, batch_size: int, seed: int) -> Batches:
-        """Windows for a causal encoder, one sample per prefix for a bidirectional one."""
-        cls = WindowBatches if self.masking == "causal" else PrefixBatches
-        return cls(train, batch_size=batch_size, seed=seed, history=self.history)
+        """Windows for a causal encoder, one sample per prefix for a bidirectional one (T5: each of the same weight)."""
+        if self.masking == "causal":
+            return WindowBatches(train, batch_size=batch_size, seed=seed, history=self.history)
+        return PrefixBatches(train, batch_size=batch_size, seed=seed, history=self.history, even=self.t5)
 
     def _make_codes(self, width: int, tuple_vectors: str) -> None:
         """The parameters of codes and of the first level's tuples."""
