@@ -196,7 +196,7 @@ def test_batches_are_made_when_they_are_looked_up(kind, monkeypatch):
 
 
 def test_even_prefix_batches_hold_as_many_samples_each_and_little_padding():
-    train = numbered([length for length in range(2, 32)] * 10)
+    train = numbered(list(range(2, 32)) * 10)
     batches = PrefixBatches(train, batch_size=16, seed=0, history=20, even=True)
     epoch = batches.epoch(1)
     sizes = sorted(len(batch.items) for batch in epoch)
