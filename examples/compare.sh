@@ -20,6 +20,6 @@ evaluate() { # NAME INPUT OPTION...
 }
 evaluate popularity dataset.h5 --model popularity
 evaluate sasrec dataset.h5 --model sasrec
-evaluate tiger tiger-tokens.h5 --recipe tiger
+evaluate tiger tiger-tokens.h5 --recipe tiger --epochs 30  # its 200 are work for a GPU
 evaluate bbqrec bbqrec-tokens.h5 --recipe bbqrec
 python "$examples/compare.py" {popularity,sasrec,tiger,bbqrec}-metrics.h5

@@ -21,7 +21,22 @@ NEW = (3, 7, 11)
 OLD = tuple(row for row in range(12) if row not in NEW)
 QUICK = {
     "bbqrec": ["--epochs", 6, "--dim", 8, "--hidden", 16, "--codebook-size", 8, "--levels", 2, "--sequence-layers", 1],
-    "rqvae": ["--method", "rqvae", "--epochs", 6, "--dim", 8, "--hidden", 16, "--codebook-size", 8, "--levels", 2],
+    "rqvae": [
+        "--method",
+        "rqvae",
+        "--epochs",
+        6,
+        "--dim",
+        8,
+        "--hidden",
+        16,
+        "--hidden-layers",
+        3,
+        "--codebook-size",
+        8,
+        "--levels",
+        2,
+    ],
 }
 
 

@@ -128,10 +128,18 @@ class WindowBatches:
 
 
 class PrefixBatches:
-    """One sample per prefix, as models with a bidirectional encoder train: the only target is the item that follows."""
+    """One sample per prefix, as models with a bidirectional encoder train: the only target is the item that follows.
 
-    def __init__(self, train: Sequences, *, batch_size: int, seed: int, history: int = HISTORY) -> None:
+    Args:
+        even: every batch has `batch_size` samples, so that in a mean over batches each counts alike. Otherwise batches
+            have similar numbers of items, and a sample counts in proportion to its length.
+    """
+
+    def __init__(
+        self, train: Sequences, *, batch_size: int, seed: int, history: int = HISTORY, even: bool = False
+    ) -> None:
         self.train, self.batch_size, self.seed, self.history = train, batch_size, seed, history
+        self.even = even
         position = np.arange(len(train.items)) - np.repeat(train.indptr[:-1], train.lengths)
         self._targets = np.flatnonzero(position > 0)
         self._lengths = np.minimum(position[self._targets], history)
@@ -144,7 +152,8 @@ class PrefixBatches:
     def epoch(self, number: int) -> Sequence[Batch]:
         """See `Batches.epoch`."""
         rng = numpy_generator(self.seed, "batches", number)
-        return Epoch(_groups(self._lengths, self.batch_size, rng), self._batch)
+        groups = _even_groups if self.even else _groups
+        return Epoch(groups(self._lengths, self.batch_size, rng), self._batch)
 
     def _batch(self, rows: np.ndarray) -> Batch:
         length, target = self._lengths[rows], self._targets[rows]
@@ -218,12 +227,25 @@ def _groups(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> l
     The rows are shuffled, sorted within pools of about 32 batches, and cut where the total passes `batch_size` mean
     lengths; then the batches are shuffled.
     """
+    order = _sorted_in_pools(lengths, batch_size, rng)
+    total = np.cumsum(lengths[order])
+    count = max(1, round(len(order) / batch_size))
+    groups = np.split(order, np.searchsorted(total, total[-1] * np.arange(1, count) / count)) if len(order) else []
+    return [groups[i] for i in rng.permutation(len(groups)) if len(groups[i])]
+
+
+def _even_groups(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """As `_groups`, but every batch has `batch_size` rows, except for one with what is left."""
+    order = _sorted_in_pools(lengths, batch_size, rng)
+    groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return [groups[i] for i in rng.permutation(len(groups))]
+
+
+def _sorted_in_pools(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+    """All rows, shuffled, then sorted by length within pools of 32 batches."""
     order = rng.permutation(len(lengths))
     pool = 32 * batch_size
     for start in range(0, len(order), pool):
         part = order[start : start + pool]
         order[start : start + pool] = part[np.argsort(lengths[part], kind="stable")]
-    total = np.cumsum(lengths[order])
-    count = max(1, round(len(order) / batch_size))
-    groups = np.split(order, np.searchsorted(total, total[-1] * np.arange(1, count) / count)) if len(order) else []
-    return [groups[i] for i in rng.permutation(len(groups)) if len(groups[i])]
+    return order

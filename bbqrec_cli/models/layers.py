@@ -1,4 +1,4 @@
-"""Transformer parts shared by all models. B batch, Q queries, K keys, H heads, D width."""
+"""Transformer parts shared by all models. B batch, Q queries, K keys, H heads, D width, E width of a head."""
 
 from __future__ import annotations
 
@@ -39,14 +39,19 @@ class Dropout(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention with a boolean mask (True = may look). The product is written out: on CPUs in bfloat16 that
     is faster than `scaled_dot_product_attention` with a mask, and subclasses reweight values.
+
+    Args:
+        head_width: E, the width of a head; 0: D/H.
     """
 
-    def __init__(self, width: int, *, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, *, heads: int, dropout: float, head_width: int = 0, bias: bool = True) -> None:
         super().__init__()
-        if width % heads:
+        if not head_width and width % heads:
             raise ValueError(f"width {width} is not a multiple of {heads} heads")
-        self.heads = heads
-        self.query, self.key_value, self.out = (nn.Linear(width, n * width) for n in (1, 2, 1))
+        self.heads, inner = heads, heads * (head_width or width // heads)
+        self.scale = (inner // heads) ** -0.5
+        self.query, self.key_value = (nn.Linear(width, n * inner, bias=bias) for n in (1, 2))
+        self.out = nn.Linear(inner, width, bias=bias)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor, **extra: Tensor) -> Tensor:
@@ -54,21 +59,25 @@ class Attention(nn.Module):
         return self.attend(x, self.keys_values(context), mask, **extra)
 
     def keys_values(self, context: Tensor) -> Tensor:
-        """What can be kept of a context that is looked at again. (B, K, D) -> (2, B, H, K, D/H)."""
+        """What can be kept of a context that is looked at again. (B, K, D) -> (2, B, H, K, E)."""
         return self.key_value(context).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
 
-    def attend(self, x: Tensor, context: Tensor, mask: Tensor, **extra: Tensor) -> Tensor:
-        """As `forward`, from the context's `keys_values`."""
+    def attend(
+        self, x: Tensor, context: Tensor, mask: Tensor, *, bias: Tensor | None = None, **extra: Tensor
+    ) -> Tensor:
+        """As `forward`, from the context's `keys_values`. bias: added to the logits (B, H, Q, K)."""
         query = self.query(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
         key, value = context
-        logits = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
+        logits = query @ key.transpose(2, 3) * self.scale
+        if bias is not None:
+            logits = logits + bias
         # A row that may look nowhere (padding) gets even weights instead of NaN; nobody reads it.
         weights = logits.float().masked_fill(~mask.unsqueeze(1), -1e9).softmax(-1).to(value.dtype)
         mixed = self.mix(self.dropout(weights), value, **extra)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def mix(self, weights: Tensor, value: Tensor, **extra: Tensor) -> Tensor:
-        """weights (B, H, Q, K), value (B, H, K, D/H) -> (B, H, Q, D/H)."""
+        """weights (B, H, Q, K), value (B, H, K, E) -> (B, H, Q, E)."""
         return weights @ value
 
 
@@ -79,9 +88,9 @@ class Layer(nn.Module):
         self,
         width: int,
         *,
-        heads: int,
         dropout: float,
         inner: int,
+        heads: int = 1,
         attention: Attention | None = None,
         post_norm: bool = False,
     ) -> None:
@@ -89,7 +98,7 @@ class Layer(nn.Module):
         self.post_norm = post_norm
         self.attention = attention or Attention(width, heads=heads, dropout=dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.feed_forward = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
+        self.feed_forward: nn.Module = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, **extra: Tensor) -> Tensor:
@@ -97,8 +106,15 @@ class Layer(nn.Module):
         if self.post_norm:
             x = self.norms[0](x + self.dropout(self.attention(x, x, mask, **extra)))
             return self.norms[1](x + self.dropout(self.feed_forward(x)))
+        return self.feed(self.look(x, mask, **extra))
+
+    def look(self, x: Tensor, mask: Tensor, **extra: Tensor) -> Tensor:
+        """The first half, self-attention, with the norm before it; see `forward`."""
         normed = self.norms[0](x)
-        x = x + self.dropout(self.attention(normed, normed, mask, **extra))
+        return x + self.dropout(self.attention(normed, normed, mask, **extra))
+
+    def feed(self, x: Tensor) -> Tensor:
+        """The second half, the feed-forward."""
         return x + self.dropout(self.feed_forward(self.norms[1](x)))
 
 

@@ -6,6 +6,8 @@ B users, T items of history, A target positions per user, L levels, M signals, N
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +21,12 @@ from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Recommender, Wanted, top_items
 from bbqrec_cli.models.children_softmax import children_cross_entropy
-from bbqrec_cli.models.code_decoder import CodeDecoder, select_beams
+from bbqrec_cli.models.code_decoder import code_decoder, select_beams
 from bbqrec_cli.models.dense_head import DenseHead
 from bbqrec_cli.models.layers import Attention, Dropout, Layer, embedding
 from bbqrec_cli.models.similarity_attention import SimilarityAttention, similarity_buckets
 from bbqrec_cli.models.softmax import catalogue_cross_entropy
+from bbqrec_cli.models.t5 import FinalNorm, RelativePositions, T5Layer, t5_decoder
 from bbqrec_cli.records import Codes, ItemData, Sequences
 
 CELLS = 1 << 24
@@ -44,6 +47,11 @@ class SemanticIDGenerator(Recommender):
             paper): free (its own vector and bias), composed (the mean of the deeper codes below it) or none.
         dense_head: add a head that scores all items at once; `recommend` mixes both (beyond the paper).
         init_std: standard deviation of the initial embeddings.
+        architecture: bbqrec, or t5 as TIGER's (`models/t5.py`): no learnt positions, embeddings are used as they are,
+            and the decoder starts from one vector, not from the last item as well.
+        head_width: width of an attention head; 0: width / heads.
+        inner: width of the feed-forward layers; 0: 4 · width.
+        temperature: τ, by which `loss` divides the logits (LETTER's ranking-guided loss); not so `recommend`.
     """
 
     needs = frozenset({"codes"})
@@ -55,7 +63,8 @@ class SemanticIDGenerator(Recommender):
     def __init__(
         self, *, data: ItemData, width: int, layers: int, decoder_layers: int, heads: int, dropout: float,
         similarity_buckets: int, variant: str, masking: str, normalisation: str, tuple_vectors: str, dense_head: bool,
-        init_std: float, history: int,
+        init_std: float, history: int, architecture: str = "bbqrec", head_width: int = 0, inner: int = 0,
+        temperature: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__()
         codes = data.codes
@@ -63,6 +72,7 @@ class SemanticIDGenerator(Recommender):
         self.levels, self.signals, self.size = codes.levels, codes.codes.shape[2], codes.codebook_size
         self.masking, self.over_children = masking, normalisation == "catalogue"
         self.buckets, self.history, self.init_std = similarity_buckets, history, init_std
+        self.t5, self.temperature = architecture == "t5", temperature
         self.trie = Trie(codes.codes)
         self.register_buffer("codes", torch.from_numpy(codes.codes.astype("int64")), persistent=False)
         self.register_buffer("branching", self._branching(), persistent=False)
@@ -80,42 +90,54 @@ class SemanticIDGenerator(Recommender):
             self.register_buffer("vectors", vectors, persistent=False)
         self._make_codes(width, tuple_vectors)
         self.dense = DenseHead(len(data), width) if dense_head else None
-        self.positions, self.depths = embedding(history, width, init_std), embedding(self.levels, width, init_std)
+        if not self.t5:
+            self.positions, self.depths = embedding(history, width, init_std), embedding(self.levels, width, init_std)
         self.start = nn.Parameter(torch.randn(width) * init_std)
-        self.steps = embedding(self.levels, width, init_std)
+        self.steps = None if self.t5 else embedding(self.levels, width, init_std)
         self.dropout = Dropout(dropout)
-        self.encoder = nn.ModuleList(
-            Layer(
-                width, heads=heads, dropout=dropout, inner=4 * width, attention=self._attention(width, heads, dropout)
-            )
-            for _ in range(layers)
-        )
-        self.encoder_norm = nn.LayerNorm(width)
-        self.decoder = CodeDecoder(width, layers=decoder_layers, heads=heads, dropout=dropout)
+        sizes = {"heads": heads, "dropout": dropout, "head_width": head_width}
+        self._make_stacks(width, layers, decoder_layers, inner=inner or 4 * width, **sizes)
         if variant == "inherit":
             self._inherit(codes)
 
     def batches(self, train: Sequences, *, batch_size: int, seed: int) -> Batches:
-        """Windows for a causal encoder, one sample per prefix for a bidirectional one."""
-        cls = WindowBatches if self.masking == "causal" else PrefixBatches
-        return cls(train, batch_size=batch_size, seed=seed, history=self.history)
+        """Windows for a causal encoder, one sample per prefix for a bidirectional one (T5: each of the same weight)."""
+        if self.masking == "causal":
+            return WindowBatches(train, batch_size=batch_size, seed=seed, history=self.history)
+        return PrefixBatches(train, batch_size=batch_size, seed=seed, history=self.history, even=self.t5)
 
     def _make_codes(self, width: int, tuple_vectors: str) -> None:
         """The parameters of codes and of the first level's tuples."""
         # One table for all (level, signal) pairs: row (level · M + signal) · N + code.
         rows = self.levels * self.signals * self.size
         self.tokens = embedding(rows, width, self.init_std)
-        self.bias = nn.Parameter(torch.zeros(self.levels, self.signals, self.size))
+        bias = torch.zeros(self.levels, self.signals, self.size)
+        if self.t5:  # has none
+            self.register_buffer("bias", bias, persistent=False)
+        else:
+            self.bias = nn.Parameter(bias)
         self.looks_ahead = self.over_children and self.levels > 1 and tuple_vectors == "composed"
         tuples = len(self.trie.codes(0)) if self.over_children and tuple_vectors == "free" else 0
         # They start at zero, to learn only what the shared codes cannot express.
         self.tuples = nn.Parameter(torch.zeros(tuples, width)) if tuples else None
         self.tuple_bias = nn.Parameter(torch.zeros(tuples)) if tuples else None
 
-    def _attention(self, width: int, heads: int, dropout: float) -> Attention | None:
-        if not self.similar:
-            return None
-        return SimilarityAttention(width, heads=heads, dropout=dropout, buckets=self.buckets, tokens=self.levels)
+    def _make_stacks(self, width: int, layers: int, decoder_layers: int, *, inner: int, **sizes: Any) -> None:
+        """The encoder and the decoder. sizes: heads, head_width and dropout."""
+        if self.t5:
+            self.relative = RelativePositions(width, heads=sizes["heads"], both_ways=True)
+            self.encoder = nn.ModuleList(T5Layer(width, inner=inner, **sizes) for _ in range(layers))
+            self.encoder_norm: nn.Module = FinalNorm(width, dropout=sizes["dropout"])
+            self.decoder = t5_decoder(width, layers=decoder_layers, inner=inner, **sizes)
+            return
+        kind: Any = Attention
+        if self.similar:
+            kind = partial(SimilarityAttention, buckets=self.buckets, tokens=self.levels)
+        self.encoder = nn.ModuleList(
+            Layer(width, dropout=sizes["dropout"], inner=inner, attention=kind(width, **sizes)) for _ in range(layers)
+        )
+        self.encoder_norm = nn.LayerNorm(width)
+        self.decoder = code_decoder(width, layers=decoder_layers, inner=inner, **sizes)
 
     def _branching(self) -> Tensor:
         """(I, L) bool: the levels to decode for an item, up to the last one where its prefix has several children."""
@@ -138,11 +160,13 @@ class SemanticIDGenerator(Recommender):
     def embed(self, codes: Tensor, levels: Tensor) -> Tensor:
         """√D · sum of the M code embeddings of each token. codes (..., M), levels broadcastable to (...) -> (..., D).
 
-        The factor keeps the codes from being drowned by what the layers add; the output layer uses the same table.
+        The factor keeps the codes from being drowned by what the layers add; the output layer uses the same table. T5
+        has no factor here, and D^-½ there.
         """
         signal = torch.arange(self.signals, device=codes.device)
         rows = (levels.unsqueeze(-1) * self.signals + signal) * self.size + codes
-        return self.tokens(rows).sum(-2) * self.tokens.embedding_dim**0.5
+        found = self.tokens(rows).sum(-2)
+        return found if self.t5 else found * self.tokens.embedding_dim**0.5
 
     def encode(self, batch: Batch) -> Tensor:
         """States of the T·L tokens of the histories, (B, T·L, D)."""
@@ -150,23 +174,27 @@ class SemanticIDGenerator(Recommender):
         rows = batch.items.clamp(min=0)
         level = torch.arange(self.levels, device=rows.device)
         x = self.embed(self.codes[rows], level)
-        x = x + self.positions.weight[:items, None] + self.depths.weight
+        if not self.t5:
+            x = x + self.positions.weight[:items, None] + self.depths.weight
         mask = batch.mask[:, None, :].expand(-1, items, -1)
         if self.masking == "causal":
             mask = mask & torch.ones(items, items, dtype=torch.bool, device=rows.device).tril()
         mask = mask.repeat_interleave(self.levels, 1).repeat_interleave(self.levels, 2)
         extra = {"buckets": similarity_buckets(self.vectors[rows], self.buckets)} if self.similar else {}
+        if self.t5:
+            place = torch.arange(items * self.levels, device=rows.device)
+            extra["bias"] = self.relative(place - place.unsqueeze(1))
         x = self.dropout(x.flatten(1, 2))
         for layer in self.encoder:
             x = layer(x, mask, **extra)
         return self.encoder_norm(x)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean -log P(target), summed over levels and signals; with a dense head, plus its loss."""
+        """Mean -log P(target) at the temperature, summed over levels and signals; with a dense head, plus its loss."""
         where, visible = self._asked(batch)
         targets = batch.targets.gather(1, where)
         memory, asked = self.encode(batch), targets != PAD
-        loss = -self.log_probabilities(memory, visible, targets)[asked].mean()
+        loss = -self.log_probabilities(memory, visible, targets, temperature=self.temperature)[asked].mean()
         if self.dense is None:
             return loss
         states, table = self.dropout(self.last_states(memory, visible)[asked]), self.dense.table(self.composed())
@@ -194,7 +222,7 @@ class SemanticIDGenerator(Recommender):
         where = steps.expand_as(batch.items)
         return where, batch.mask.unsqueeze(1) & (steps <= where.unsqueeze(2))
 
-    def log_probabilities(self, memory: Tensor, visible: Tensor, items: Tensor) -> Tensor:
+    def log_probabilities(self, memory: Tensor, visible: Tensor, items: Tensor, *, temperature: float = 1.0) -> Tensor:
         """log P of items by teacher forcing.
 
         Levels that are certain, below a prefix with one child, are not decoded. The queries of a user, one per (item,
@@ -204,6 +232,7 @@ class SemanticIDGenerator(Recommender):
             memory: (B, T·L, D).
             visible: (B, A, T) bool, the items of the history that each of `items` may attend to.
             items: (B, A) rows, PAD = no target.
+            temperature: τ, by which all logits are divided.
 
         Returns:
             (B, A) float32, 0 where there is no target.
@@ -216,14 +245,15 @@ class SemanticIDGenerator(Recommender):
         own = (owner.unsqueeze(2) == owner.unsqueeze(1)) & (level.unsqueeze(2) >= level.unsqueeze(1))
         before = (level - 1).clamp(min=0)
         last = self.last_states(memory, visible).gather(1, owner.unsqueeze(2).expand(-1, -1, memory.shape[2]))
-        x = self.token(level, self.embed(self.codes[rows, before], before)) + last
-        states = self.decoder(self.dropout(x), self.decoder.history_keys_values(memory), seen, own)
+        x = self.token(level, self.embed(self.codes[rows, before], before), last)
+        states = self.decoder(self.dropout(x), self.decoder.history_keys_values(memory), seen, own, level)
         # Where each query's answer belongs among all B · A items.
         of = (torch.arange(len(items), device=items.device).unsqueeze(1) * items.shape[1] + owner).flatten()
         total = torch.zeros(items.numel(), device=items.device)
         for number in range(self.levels):
             here = (real & (level == number)).flatten().nonzero().squeeze(1)
-            lost = self._level_loss(number, states.flatten(0, 1).index_select(0, here), rows.flatten()[here])
+            chosen = states.flatten(0, 1).index_select(0, here)
+            lost = self._level_loss(number, chosen, rows.flatten()[here], temperature)
             total = total.index_add(0, of[here], -lost)
         return total.view_as(items)
 
@@ -237,9 +267,11 @@ class SemanticIDGenerator(Recommender):
         seen = visible.sum(2, keepdim=True)
         return items.gather(1, (seen - 1).clamp(min=0).expand(-1, -1, items.shape[2])) * (seen > 0)
 
-    def token(self, level: Tensor, embedded: Tensor) -> Tensor:
-        """The decoder's input at `level` (...): the start, then the embedding (..., D) of the codes before."""
-        return torch.where(level.unsqueeze(-1) == 0, self.start, embedded) + self.steps(level)
+    def token(self, level: Tensor, embedded: Tensor, last: Tensor) -> Tensor:
+        """The decoder's input at `level` (...): the start, then the embedding (..., D) of the codes before; unless it
+        is T5's, with the level's vector and `last_states`."""
+        x = torch.where(level.unsqueeze(-1) == 0, self.start, embedded)
+        return x if self.steps is None else x + self.steps(level) + last
 
     def table(self, level: int) -> Tensor:
         """The level's output vectors of codes, (M, N, D)."""
@@ -274,10 +306,10 @@ class SemanticIDGenerator(Recommender):
         mean = deeper.new_zeros(len(count), deeper.shape[1]).index_add(0, node, deeper) / count.unsqueeze(1)
         return mean, count.to(mean.dtype).log()
 
-    def _level_loss(self, level: int, states: Tensor, items: Tensor) -> Tensor:
+    def _level_loss(self, level: int, states: Tensor, items: Tensor, temperature: float) -> Tensor:
         """-log P of the level's codes of items (P,), given the levels before; states (P, D) -> (P,) float32."""
         if not self.over_children:
-            logits = self.logits(states, level).float().flatten(0, 1)
+            logits = self.logits(states, level).float().flatten(0, 1) / temperature
             wanted = self.codes[items, level].flatten()
             losses = cross_entropy(logits, wanted, reduction="none")
             return losses.view(-1, self.signals).sum(1)
@@ -288,11 +320,11 @@ class SemanticIDGenerator(Recommender):
             extra = self.of_tuples()
             if extra is not None:
                 table, bias = table + extra[0], bias + extra[1]
-            return catalogue_cross_entropy(states, table, self.trie.node(1)[items], bias)
+            return catalogue_cross_entropy(states / temperature, table, self.trie.node(1)[items], bias / temperature)
         bounds, parent = self.trie.child_bounds(level), self.trie.node(level)[items]
         count = bounds[parent + 1] - bounds[parent]
         chosen = self.trie.node(level + 1)[items]
-        logits = self.logits(states, level)
+        logits = self.logits(states, level) / temperature
         return children_cross_entropy(logits, codes, bounds[parent], count, chosen)
 
     @torch.no_grad()
@@ -355,7 +387,7 @@ class SemanticIDGenerator(Recommender):
         def step(level: int, parent: Tensor, codes: Tensor) -> tuple[Tensor, Tensor | None]:
             nonlocal past
             now = torch.full_like(parent, level)
-            x = self.token(now, self.embed(codes, (now - 1).clamp(min=0))) + last
+            x = self.token(now, self.embed(codes, (now - 1).clamp(min=0)), last)
             states, past = self.decoder.step(x, memory, visible, select_beams(past, parent))
             # Not in half precision, which would tie different items.
             with torch.autocast(states.device.type, enabled=False):

@@ -21,10 +21,12 @@ class SimilarityAttention(Attention):
     The K + 1 vectors start at one, so that the layer starts as plain attention.
     """
 
-    def __init__(self, width: int, *, heads: int, dropout: float, buckets: int, tokens: int) -> None:
-        super().__init__(width, heads=heads, dropout=dropout)
+    def __init__(
+        self, width: int, *, heads: int, dropout: float, buckets: int, tokens: int, head_width: int = 0
+    ) -> None:
+        super().__init__(width, heads=heads, dropout=dropout, head_width=head_width)
         self.tokens = tokens
-        self.similarity = nn.Parameter(torch.ones(buckets + 1, width))
+        self.similarity = nn.Parameter(torch.ones(buckets + 1, self.out.in_features))
 
     def mix(self, weights: Tensor, value: Tensor, **extra: Tensor) -> Tensor:
         """weights (B, H, T·L, T·L), value (B, H, T·L, D/H), extra["buckets"] (B, T, T) -> (B, H, T·L, D/H).

@@ -194,3 +194,16 @@ def test_batches_are_made_when_they_are_looked_up(kind, monkeypatch):
     assert (len(epoch) > 3, made) == (True, [])
     assert torch.equal(epoch[1].items, epoch[1].items)
     assert len(made) == 2
+
+
+def test_even_prefix_batches_hold_as_many_samples_each_and_little_padding():
+    train = numbered(list(range(2, 32)) * 10)
+    batches = PrefixBatches(train, batch_size=16, seed=0, history=20, even=True)
+    epoch = batches.epoch(1)
+    sizes = sorted(len(batch.items) for batch in epoch)
+    assert sizes[1:] == [16] * (len(sizes) - 1)
+    assert sum(sizes) == batches.targets
+    pairs = [pair for batch in epoch for pair in asked(batch)]
+    plain = [pair for b in PrefixBatches(train, batch_size=16, seed=0, history=20).epoch(1) for pair in asked(b)]
+    assert sorted(pairs) == sorted(plain)
+    assert sum(batch.items.numel() for batch in epoch) < 1.1 * sum(len(seen) for seen, _ in pairs)

@@ -204,3 +204,17 @@ def test_sinkhorn_trains(inputs):
     assert not np.array_equal(one.codes.codebooks, other.codes.codebooks)
     assert [row["loss"] for row in one.history[:5]] == [row["loss"] for row in other.history[:5]]
     assert one.history[5]["loss"] < other.history[5]["loss"]
+
+
+@pytest.mark.parametrize(("hidden_layers", "widths"), [(1, [16]), (2, [16, 8]), (3, [16, 8, 4])])
+def test_hidden_layers_are_each_half_as_wide(inputs, hidden_layers, widths):
+    model = network(choose_content(small(), inputs), hidden_layers=hidden_layers)
+    d, dim = model.features.shape[1], 6
+    for stack, expected in ((model.encoder, [d, *widths, dim]), (model.decoder, [dim, *widths[::-1], d])):
+        linear = [layer for layer in stack if isinstance(layer, torch.nn.Linear)]
+        assert [linear[0].in_features, *(layer.out_features for layer in linear)] == expected
+        x = y = torch.randn(5, expected[0])
+        for layer in linear:
+            y = layer.weight @ y.T + layer.bias[:, None]
+            y = (y if layer is linear[-1] else y.clamp(min=0)).T
+        torch.testing.assert_close(stack(x), y)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bbqrec_cli.config import option
+from bbqrec_cli.errors import UsageError
 from bbqrec_cli.models.options._generator import VARIANTS, GeneratorConfig
 
 
@@ -31,4 +32,21 @@ class TIGERConfig(GeneratorConfig):
         "none", "Vector added to the codes of a first-level tuple (catalogue only): free, composed or none.",
         role="model", choices=("free", "composed", "none"),
     )  # fmt: skip
+    architecture: str = option(
+        "bbqrec", "Transformer: bbqrec (learnt positions; the decoder starts from the last item) or t5 (TIGER's).",
+        role="model", choices=("bbqrec", "t5"),
+    )  # fmt: skip
+    head_width: int = option(0, "Width of an attention head; 0: width / heads.", role="model", minimum=0)
+    inner: int = option(0, "Width of the feed-forward layers; 0: 4 · width.", role="model", minimum=0)
+    temperature: float = option(
+        1.0, "τ of LETTER's ranking-guided loss: training divides the logits by it.", role="model", minimum=0.01
+    )
     init_std: float = option(0.02, "Standard deviation of the embeddings at the start.", role="model", minimum=0)
+
+    def __post_init__(self) -> None:
+        if not self.head_width:
+            super().__post_init__()
+        if self.architecture == "t5" and self.variant == "full":
+            raise UsageError(
+                "--architecture t5 has no similarity", "use --variant no-similarity or --architecture bbqrec"
+            )

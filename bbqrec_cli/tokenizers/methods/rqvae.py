@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -79,17 +80,11 @@ class RQVAENetwork(TokenizerNetwork):
 
     def __init__(self, config: RQVAEConfig, content: Content) -> None:
         super().__init__()
-        width, hidden, self.sinkhorn = content.values.shape[1], config.hidden, config.sinkhorn
+        width, self.sinkhorn = content.values.shape[1], config.sinkhorn
+        sizes = layer_widths(width, config)
         self.register_buffer("features", torch.from_numpy(content.values), persistent=False)
         self.register_buffer("present", torch.from_numpy(content.present), persistent=False)
-        self.encoder = encoder_network(width, hidden=hidden, dim=config.dim)
-        self.decoder = nn.Sequential(
-            nn.Linear(config.dim, hidden // 2),
-            nn.ReLU(),
-            nn.Linear(hidden // 2, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, width),
-        )
+        self.encoder, self.decoder = mlp(sizes), mlp(sizes[::-1])
         self.quantizer = ResidualQuantizer(
             signals=1,
             levels=config.levels,
@@ -214,7 +209,7 @@ class RQVAE:
         assert codes.codebooks is not None  # files with an encoder have them
         quantizer = residual_quantizer(codes.codebooks, signals=1, device=device)
         width = sum(each["width"] for each in encoder.inputs.values())
-        network = encoder_network(width, hidden=self.config.hidden, dim=self.config.dim)
+        network = mlp(layer_widths(width, self.config))
         load_weights(network, "encoder", encoder)
         network.to(device)
 
@@ -228,15 +223,17 @@ class RQVAE:
         return encode
 
 
-def encoder_network(width: int, *, hidden: int, dim: int) -> nn.Sequential:
-    """The encoder, (n, d) -> (n, D)."""
-    return nn.Sequential(
-        nn.Linear(width, hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, hidden // 2),
-        nn.ReLU(),
-        nn.Linear(hidden // 2, dim),
-    )
+def layer_widths(width: int, config: RQVAEConfig) -> list[int]:
+    """Widths from the encoder's input, d, to its output, D."""
+    return [width, *(max(1, config.hidden >> number) for number in range(config.hidden_layers)), config.dim]
+
+
+def mlp(widths: Sequence[int]) -> nn.Sequential:
+    """Linear layers with ReLU between them."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
 
 
 @torch.no_grad()

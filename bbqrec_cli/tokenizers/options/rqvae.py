@@ -21,7 +21,10 @@ class RQVAEConfig(WarmupConfig):
     batch_size: int = option(1024, "Items per step.", minimum=2)
     learning_rate: float = option(1e-3, "Peak learning rate of AdamW.", minimum=0)
     alpha: float = option(0.25, "α, weight of the commitment term (eq. 9).", minimum=0)
-    hidden: int = option(512, "Width of the hidden layers of encoder and decoder.", role="model", minimum=1)
+    hidden: int = option(512, "Width of the encoder's first hidden layer.", role="model", minimum=1)
+    hidden_layers: int = option(
+        2, "Hidden layers of encoder and decoder, each half as wide as the one before.", role="model", minimum=1
+    )
     restart_dead_codes: bool = option(True, "After each epoch, move unused codes to random residuals.")
     sinkhorn: float = option(
         0.0, "ε of Sinkhorn, which spreads each training batch evenly over the last level's codes; 0: off.",
