@@ -248,6 +248,7 @@ def about_cell(outcome: Outcome, records: Records) -> dict[str, Any]:
     return {
         "name": cell.name, "system": cell.system, "model": model.config.model if model else "",
         "beyond_paper": list(method_of(model.config).beyond_paper) if model else [],
+        "control": model is not None and not hasattr(method_of(model.config), "epochs"),
         "tokenizer": cell.tokenizer, "data": cell.data, "seed": cell.seed, "status": outcome.status,
         "error": outcome.error, "seconds": {stage: each["seconds"] for stage, each in costs.items()},
         "at_least": [stage for stage, each in costs.items() if each["at_least"]],

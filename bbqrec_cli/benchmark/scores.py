@@ -102,7 +102,24 @@ def about_row(result: BenchmarkResult, systems: Systems, name: str, brief: bool)
     few = f"{min(counts)} of {len(result.seeds)} seeds" if counts and min(counts) < len(result.seeds) else ""
     protocols = cell["exclude_seen"]
     seen = SEEN[protocols[0]] if len(protocols) == 1 and (result.published or protocols[0]) else ""
-    return few if brief else ", ".join(filter(None, (made_of(cell), few, seen)))
+    behind = "" if brief else behind_controls(result, systems, name)
+    return few if brief else ", ".join(filter(None, (made_of(cell), few, seen, behind)))
+
+
+def behind_controls(result: BenchmarkResult, systems: Systems, name: str) -> str:
+    """Which models that need no training are ahead of a system that does, in the last metric; '' for none."""
+    controls = list(dict.fromkeys(cell["system"] for cell in result.cells if cell["control"]))
+    if name in controls:
+        return ""
+    said = []
+    for data, scores in systems.items():
+        if not scores.get(name):
+            continue
+        metric = list(scores[name])[-1]
+        ahead = [each for each in controls if each in scores and scores[each][metric].mean > scores[name][metric].mean]
+        where = f" on {data}" if len(systems) > 1 else ""
+        said += [f"behind {' and '.join(ahead)} in {metric_name(metric)}{where}"] if ahead else []
+    return ", ".join(said)
 
 
 def note_of(result: BenchmarkResult, layout: Layout, brief: bool) -> str:
