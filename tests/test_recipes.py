@@ -67,7 +67,17 @@ def test_its_commands_run_with_it(run, recipe):
 
 
 def test_the_recipes_that_are_promised():
-    assert {"bbqrec", "bbqrec-paper", "tiger", "letter", "vq-rec", "missrec", "bsarec", "hstu"} <= set(names())
+    assert {
+        "bbqrec",
+        "bbqrec-paper",
+        "tiger",
+        "letter",
+        "vq-rec",
+        "missrec",
+        "bsarec",
+        "hstu",
+        "sasrec-recbole",
+    } <= set(names())
 
 
 def test_an_unknown_one_is_named(bbqrec, files):

@@ -38,6 +38,10 @@ class ItemModel(Recommender):
     def states(self, batch: Batch) -> Tensor:
         """States of the histories, (B, T, D). A position with a target must not see it."""
 
+    def inputs(self, batch: Batch) -> Tensor:
+        """√D times the vectors of the histories' items, (B, T, D): as the table starts, they would be too small."""
+        return self.table(batch.items.clamp(min=0)) * self.table.embedding_dim**0.5
+
     def items(self) -> Tensor:
         """The vectors (I, D) that states are multiplied with: the table's, unless a subclass makes others."""
         return self.table.weight
