@@ -47,4 +47,4 @@ class SASRec(ItemModel):
 
     def states(self, batch: Batch) -> Tensor:
         """See `ItemModel.states`."""
-        return self.encoder(self.table(batch.items.clamp(min=0)) if self.post else self.inputs(batch))
+        return self.encoder(self.inputs(batch, scaled=not self.post))
