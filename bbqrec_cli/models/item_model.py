@@ -54,7 +54,7 @@ class ItemModel(Recommender):
         return vectors * self.table.embedding_dim**0.5 if scaled else vectors
 
     def items(self) -> Tensor:
-        """The vectors (I, D) that states are multiplied with: those of `vectors`, unless a subclass makes others."""
+        """The vectors (I, D) that states are multiplied with: those of `inputs`, unless a subclass makes others."""
         return self.features(self.table.weight) if self.features else self.table.weight
 
     def loss(self, batch: Batch) -> Tensor:
