@@ -54,6 +54,10 @@ def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     # `tuple_vectors` was a boolean in older files.
     if isinstance(kept.get("tuple_vectors"), bool):
         kept["tuple_vectors"] = "free" if kept["tuple_vectors"] else "none"
+    # `negatives` chose the loss of older models: 0 was the softmax over all items.
+    if "negatives" in kept and "loss" not in kept:
+        kept["loss"] = "sampled" if kept["negatives"] else "ce"
+        kept["negatives"] = max(1, kept["negatives"])
     return kept
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import new_generator
+from helpers import new_generator, new_model
 
 from bbqrec_cli.benchmark.scores import made_of
 from bbqrec_cli.errors import DataError
@@ -38,6 +38,17 @@ def test_a_model_of_the_days_when_there_were_more_options(setting, kept, gone, c
     load(kept)
     with pytest.raises(DataError, match=f"{setting} = {gone}, an option that bbqrec no longer has"):
         load(gone)
+
+
+@pytest.mark.parametrize(("negatives", "loss", "now"), [(0, "ce", 1), (7, "sampled", 7)])
+def test_a_sasrec_of_the_days_when_negatives_chose_the_loss(negatives, loss, now, catalogue):
+    small = {"width": 8, "heads": 2, "layers": 1}
+    weights = {name: value.numpy() for name, value in new_model("sasrec", **small).state_dict().items()}
+    settings = {**small, "dropout": 0.5, "negatives": negatives, "history": 20}
+    trained = TrainedModel(catalogue=catalogue, name="sasrec", settings=settings, weights=weights)
+    model = load_model(trained, torch.device("cpu"))
+    assert (model.loss_name, model.negatives) == (loss, now)
+    np.testing.assert_array_equal(model.table.weight.detach().numpy(), weights["table.weight"])
 
 
 def test_what_is_beyond_a_paper_is_said():

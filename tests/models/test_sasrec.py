@@ -61,28 +61,6 @@ def test_loss_is_the_mean_over_all_asked_positions(model, batch):
     torch.testing.assert_close(model.loss(batch), torch.stack(expected).mean(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("times", [1, 3])
-def test_sampled_softmax_with_every_item_drawn_is_the_full_one(model, batch, times):
-    asked = batch.targets >= 0
-    drawn = torch.arange(ITEMS).repeat(times)
-    sampled = model.sampled_losses(model.states(batch)[asked], batch.targets[asked], drawn).mean()
-    torch.testing.assert_close(sampled, model.loss(batch), rtol=1e-4, atol=1e-5)
-
-
-def test_sampled_softmax_has_the_right_denominator_in_expectation(model, batch):
-    asked = batch.targets >= 0
-    states, targets = model.states(batch)[asked].detach(), batch.targets[asked]
-    draw = torch.Generator().manual_seed(1)
-    table = model.table.weight
-    own = (states * table[targets]).sum(1)
-    denominators = [
-        (model.sampled_losses(states, targets, torch.randint(ITEMS, (50,), generator=draw)) + own).exp()
-        for _ in range(2000)
-    ]
-    exact = (states @ table.T).exp().sum(1)
-    torch.testing.assert_close(torch.stack(denominators).mean(0), exact, rtol=0.03, atol=0)
-
-
 def test_recommend_scores_all_items_after_the_last_one(model, batch):
     found, scores = model.recommend(batch, Wanted(k=ITEMS))
     for user, length in enumerate(batch.lengths):

@@ -48,7 +48,7 @@ def batches(catalogue) -> WindowBatches:
 
 def sasrec() -> SASRec:
     seed_torch(0, "weights")
-    return new_model("sasrec", width=8, dropout=0.3, negatives=5)
+    return new_model("sasrec", width=8, dropout=0.3, loss="sampled", negatives=5)
 
 
 def scores(*values: float):

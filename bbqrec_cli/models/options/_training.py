@@ -9,7 +9,7 @@ from bbqrec_cli.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig(MethodConfig):
+class GradientConfig(MethodConfig):
     """Options of every model that is trained by gradient; models override the defaults."""
 
     epochs: int = option(30, "Epochs, at most; also the length of the learning rate schedule.", minimum=1)
@@ -20,9 +20,15 @@ class TrainingConfig(MethodConfig):
     patience: int = option(6, "Stop after this many validations without a better NDCG@10; 0: never.", minimum=0)
     width: int = option(128, "Width D of the model.", role="model", minimum=1)
     layers: int = option(2, "Layers (of the encoder, if there is a decoder).", role="model", minimum=1)
-    heads: int = option(4, "Attention heads.", role="model", minimum=1)
     dropout: float = option(0.2, "Dropout.", role="model", minimum=0, maximum=0.9)
     history: int = option(20, "Length of the history: a user's last items (the protocol: 20).", role="model", minimum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(GradientConfig):
+    """Options of every model with attention that is trained by gradient."""
+
+    heads: int = option(4, "Attention heads.", role="model", minimum=1)
 
     def __post_init__(self) -> None:
         if self.width % self.heads:

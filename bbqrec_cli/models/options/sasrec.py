@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bbqrec_cli.config import option
-from bbqrec_cli.models.options._training import TrainingConfig
+from bbqrec_cli.models.options._item_model import ItemModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class SASRecConfig(TrainingConfig):
-    """SASRec (Kang and McAuley, ICDM 2018) with a softmax over all items or over sampled negatives."""
+class SASRecConfig(ItemModelConfig):
+    """SASRec (Kang and McAuley, ICDM 2018) with a softmax over all items or another loss."""
 
     implementation: ClassVar[str] = "bbqrec_cli.models.sasrec:SASRec"
 
@@ -18,4 +18,3 @@ class SASRecConfig(TrainingConfig):
     width: int = option(64, "Width D of the model.", role="model", minimum=1)
     heads: int = option(2, "Attention heads.", role="model", minimum=1)
     dropout: float = option(0.5, "Dropout.", role="model", minimum=0, maximum=0.9)
-    negatives: int = option(0, "Sampled negatives per step; 0: softmax over all items.", role="model", minimum=0)

@@ -1,0 +1,59 @@
+"""The base of models that score items by a product of a state with an item table.
+
+B users, T items of history, P positions with a target, I items, D width.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from bbqrec_cli.data.batches import Batch
+from bbqrec_cli.data.splits import PAD
+from bbqrec_cli.models.base import Recommender, Wanted, top_items
+from bbqrec_cli.models.layers import embedding
+from bbqrec_cli.models.losses import item_losses
+from bbqrec_cli.records import ItemData
+
+
+class ItemModel(Recommender):
+    """Owns the item table, the loss and `recommend`; a subclass gives `states`.
+
+    Args:
+        width: D, of the table and of the states.
+        loss: 'ce', 'sampled', 'gbce', 'bce' or 'bpr' (`losses.py`).
+        negatives: uniform negatives per position, for all losses but 'ce'.
+        gbce_t: the calibration t of 'gbce'.
+        history: T, at most.
+    """
+
+    def __init__(self, *, data: ItemData, width: int, loss: str, negatives: int, gbce_t: float, history: int) -> None:
+        super().__init__()
+        self.loss_name, self.negatives, self.gbce_t, self.history = loss, negatives, gbce_t, history
+        self.table = embedding(len(data), width)
+
+    @abstractmethod
+    def states(self, batch: Batch) -> Tensor:
+        """States of the histories, (B, T, D). A position with a target must not see it."""
+
+    def items(self) -> Tensor:
+        """The vectors (I, D) that states are multiplied with: the table's, unless a subclass makes others."""
+        return self.table.weight
+
+    def loss(self, batch: Batch) -> Tensor:
+        """See `Recommender.loss`."""
+        asked = batch.targets != PAD
+        states, targets = self.states(batch)[asked], batch.targets[asked]
+        return item_losses(
+            states, self.items(), targets, loss=self.loss_name, negatives=self.negatives, gbce_t=self.gbce_t
+        ).mean()
+
+    @torch.no_grad()
+    def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
+        """Scores all items, in float32 (bfloat16 would tie neighbours); see `Recommender.recommend`."""
+        users = torch.arange(len(batch.items), device=batch.items.device)
+        last = self.states(batch)[users, batch.lengths - 1]
+        with torch.autocast(last.device.type, enabled=False):
+            return top_items(last.float() @ self.items().float().T, wanted)
