@@ -15,14 +15,10 @@ from bbqrec_cli.records import Codes, Feature, ItemData, Vocabulary
 
 
 def new_model(
-    name: str,
-    items: int = 12,
-    codes: Codes | None = None,
-    features: Mapping[str, Feature] | None = None,
-    **options: Any,
+    name: str, items: int = 12, codes: Codes | None = None, given: Mapping[str, Feature] | None = None, **options: Any
 ) -> Any:
-    """A model with fresh weights over items i0, i1, …; options: those that are not to be its defaults."""
-    data = ItemData(ids=Vocabulary(f"i{item}" for item in range(items)), codes=codes, features=features or {})
+    """A model with fresh weights over items i0, i1, …; given: their features; options: those that are not defaults."""
+    data = ItemData(ids=Vocabulary(f"i{item}" for item in range(items)), codes=codes, features=given or {})
     model: Recommender = build_model(name, model_settings(model_config(name, options)), data)
     return model
 

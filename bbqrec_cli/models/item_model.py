@@ -6,6 +6,7 @@ B users, T items of history, P positions with a target, I items, D width.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.models.base import Recommender, Wanted, top_items
+from bbqrec_cli.models.item_features import ItemFeatures
 from bbqrec_cli.models.layers import embedding
 from bbqrec_cli.models.losses import item_losses
 from bbqrec_cli.records import ItemData
@@ -27,20 +29,31 @@ class ItemModel(Recommender):
         negatives: uniform negatives per position, for all losses but 'ce'.
         gbce_t: the calibration t of 'gbce'.
         history: T, at most.
+        features: modalities that are joined to the table, or 'all'; () none.
     """
 
-    def __init__(self, *, data: ItemData, width: int, loss: str, negatives: int, gbce_t: float, history: int) -> None:
+    def __init__(
+        self, *, data: ItemData, width: int, loss: str, negatives: int, gbce_t: float, history: int,
+        features: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         super().__init__()
         self.loss_name, self.negatives, self.gbce_t, self.history = loss, negatives, gbce_t, history
         self.table = embedding(len(data), width)
+        self.features = ItemFeatures(data.features, features, width=width) if features else None
+        self.reads = self.features.names if self.features else ()
 
     @abstractmethod
     def states(self, batch: Batch) -> Tensor:
         """States of the histories, (B, T, D). A position with a target must not see it."""
 
+    def inputs(self, rows: Tensor) -> Tensor:
+        """The vectors of items (…), or of any item for PAD: (…, D)."""
+        vectors = self.table(rows.clamp(min=0))
+        return self.features(vectors, rows) if self.features else vectors
+
     def items(self) -> Tensor:
-        """The vectors (I, D) that states are multiplied with: the table's, unless a subclass makes others."""
-        return self.table.weight
+        """The vectors (I, D) that states are multiplied with: those of `inputs`, unless a subclass makes others."""
+        return self.features(self.table.weight) if self.features else self.table.weight
 
     def loss(self, batch: Batch) -> Tensor:
         """See `Recommender.loss`."""

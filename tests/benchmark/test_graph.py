@@ -59,6 +59,8 @@ def test_from_raw_data(graph):
     alone = 'name = "x"\n[data]\nsource = "demo"\n[[system]]\nname = "popularity"\n'
     without = graph(text=alone).cells
     assert [step.stage for step in without[0].steps] == ["prepare", "train", "evaluate"], "nobody needs features"
+    joined = graph(text=alone.replace("popularity", "sasrec") + 'features = ["text"]\n').cells
+    assert [step.stage for step in joined[0].steps] == ["prepare", "embed", "train", "evaluate"]
 
 
 def test_from_a_dataset_file(graph, folder, files):

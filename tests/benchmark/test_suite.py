@@ -9,6 +9,7 @@ import pytest
 from bbqrec_cli import recipes
 from bbqrec_cli.benchmark.layouts import COLUMNS
 from bbqrec_cli.benchmark.suite import HEAD, KEYS, built_in, load_suite, method_of
+from bbqrec_cli.config import load_toml
 from bbqrec_cli.errors import MissingFileError, UsageError, WrongKindError
 from bbqrec_cli.models.registry import MODELS
 
@@ -213,12 +214,14 @@ def test_the_suites_of_the_results(path, tmp_path, files):
 
 
 def test_recipes_of_the_program_load(folder):
-    """Each as a tokenizer and a system of its own."""
-    tables = [
-        f'[[tokenizer]]\nname = "{name}"\nrecipe = "{name}"\n[[system]]\nname = "{name}"\nrecipe = "{name}"\n'
-        f'tokenizer = "{name}"\n'
-        for name in recipes.names()
-    ]
+    """Each as a system of its own, and as a tokenizer if it has one."""
+    tables = []
+    for name in recipes.names():
+        own = f'name = "{name}"\nrecipe = "{name}"\n'
+        has_tokenizer = "tokenize" in load_toml(recipes.FOLDER / f"{name}.toml", "recipe")[0]
+        tables.append(
+            f'[[tokenizer]]\n{own}[[system]]\n{own}tokenizer = "{name}"\n' if has_tokenizer else f"[[system]]\n{own}"
+        )
     head = 'name = "all"\n[data]\nfile = "features.h5"\n'
     suite = load_suite(write(folder, head + "".join(tables)))
     assert len(suite.systems) == len(tables)

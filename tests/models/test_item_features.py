@@ -7,11 +7,16 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from helpers import new_model
+from torch.nn.functional import cross_entropy
 
 from bbqrec_cli import hdf5
+from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.errors import DataError
+from bbqrec_cli.models.base import Wanted
 from bbqrec_cli.models.item_features import ALL, ItemFeatures
 from bbqrec_cli.models.layers import embedding
+from bbqrec_cli.models.registry import MODELS, model_config, model_settings
 from bbqrec_cli.stages import evaluate, train
 
 WIDTH = 6
@@ -96,3 +101,38 @@ def test_the_model_file_keeps_the_features_that_are_read(files, tmp_path):
         evaluate.EvaluateConfig(model=trained.output, output=tmp_path / "e.h5", split="validation", device="cpu")
     )
     assert again.aggregates["ndcg@10"] == pytest.approx(trained.validation["ndcg@10"])
+
+
+def test_an_item_model_reads_and_scores_the_joined_vectors(features):
+    """The same as the model without features whose table holds the joined vectors."""
+    torch.manual_seed(0)
+    small = {"width": 8, "heads": 2, "dropout": 0.0}
+    model = new_model("sasrec", given=features.features, **small, features=["all"]).eval()
+    plain = new_model("sasrec", **small).eval()
+    plain.encoder.load_state_dict(model.encoder.state_dict())
+    with torch.no_grad():
+        model.table.weight.normal_()
+        plain.table.weight.copy_(model.items())
+    batch = Batch(torch.tensor([[3, 10, 1], [5, 2, -1]]), torch.tensor([[10, 1, 9], [2, 8, -1]]))
+    torch.testing.assert_close(model.loss(batch), plain.loss(batch))
+    for mine, other in zip(model.recommend(batch, Wanted(k=12)), plain.recommend(batch, Wanted(k=12)), strict=True):
+        torch.testing.assert_close(mine, other)
+    expected = cross_entropy(model.states(batch)[batch.mask] @ model.items().T, batch.targets[batch.mask])
+    maps = [modality.map.weight for modality in model.features.modalities]
+    ours, theirs = (torch.autograd.grad(loss, maps) for loss in (model.loss(batch), expected))
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6)
+
+
+def test_features_are_needed_where_they_are_named(files, tmp_path):
+    def needed(**options) -> frozenset[str]:
+        return MODELS.implementation("sasrec").needed(model_settings(model_config("sasrec", options)))
+
+    assert needed() == frozenset()
+    assert needed(features=["text"]) == {"features"}
+    config = train.TrainConfig(
+        input=files["tokens"], output=tmp_path / "m.h5", model="sasrec", options={"features": ["all"]}, device="cpu"
+    )
+    with pytest.raises(DataError, match="sasrec needs features") as caught:
+        train.run(config)
+    assert caught.value.hint == "bbqrec embed"

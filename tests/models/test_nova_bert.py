@@ -27,7 +27,7 @@ def made(features):
     def made(fusion: str, **changed) -> NovaBERT:
         torch.manual_seed(0)
         model = new_model(
-            "nova-bert", ITEMS, features=features.features | changed, width=WIDTH, heads=HEADS, layers=2, dropout=0.0,
+            "nova-bert", ITEMS, given=features.features | changed, width=WIDTH, heads=HEADS, layers=2, dropout=0.0,
             history=5, fusion=fusion,
         )  # fmt: skip
         with torch.no_grad():

@@ -20,6 +20,10 @@ class ItemLossConfig(GradientConfig):
     )  # fmt: skip
     negatives: int = option(256, "Uniform negatives per position, of all losses but ce.", role="model", minimum=1)
     gbce_t: float = option(0.75, "Calibration t of gBCE, from 0 (bce) to 1.", role="model", minimum=0, maximum=1)
+    features: tuple[str, ...] = option(
+        (), "Features whose linear maps are added to the items' vectors, such as text,image; all: those of the input.",
+        role="model",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
