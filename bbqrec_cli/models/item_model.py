@@ -46,10 +46,12 @@ class ItemModel(Recommender):
     def states(self, batch: Batch) -> Tensor:
         """States of the histories, (B, T, D). A position with a target must not see it."""
 
-    def inputs(self, rows: Tensor) -> Tensor:
-        """The vectors of items (…), or of any item for PAD: (…, D)."""
-        vectors = self.table(rows.clamp(min=0))
-        return self.features(vectors, rows) if self.features else vectors
+    def inputs(self, batch: Batch) -> Tensor:
+        """√D times the vectors of the histories' items, (B, T, D): as the table starts, they would be too small."""
+        vectors = self.table(batch.items.clamp(min=0))
+        if self.features:
+            vectors = self.features(vectors, batch.items)
+        return vectors * self.table.embedding_dim**0.5
 
     def items(self) -> Tensor:
         """The vectors (I, D) that states are multiplied with: those of `inputs`, unless a subclass makes others."""

@@ -24,4 +24,4 @@ class SASRec(ItemModel):
 
     def states(self, batch: Batch) -> Tensor:
         """See `ItemModel.states`."""
-        return self.encoder(self.inputs(batch.items) * self.table.embedding_dim**0.5)
+        return self.encoder(self.inputs(batch))
