@@ -21,6 +21,15 @@ SMALL = {
     "train": {"epochs": 1, "width": 8, "heads": 2, "layers": 1, "decoder_layers": 1},
 }
 CHOICES = {"tokenize": "method", "train": "model"}
+REGISTRIES = {"tokenize": TOKENIZERS, "train": MODELS}
+
+
+def smaller(command: str, recipe: str) -> dict[str, int]:
+    """What the recipe's method or model has of SMALL."""
+    values, _ = load_toml(FOLDER / f"{recipe}.toml", "recipe")
+    config = REGISTRIES[command].config(values[command][CHOICES[command]])
+    known = {f.name for f in dataclasses.fields(config)}
+    return {key: value for key, value in SMALL[command].items() if key in known}
 
 
 @pytest.fixture
@@ -31,10 +40,10 @@ def run(bbqrec, files, catalogue, tmp_path, monkeypatch):
     model = TrainedModel(catalogue=catalogue, name="sasrec", settings={}, weights={"table.weight": table})
     hdf5.write_model(Path("sasrec.h5"), model, config={})
 
-    def made(command: str, recipe: str, chosen: str) -> Path:
-        given = ["tokenize.h5" if command == "train" and Path("tokenize.h5").exists() else files["features"]]
+    def made(command: str, recipe: str) -> Path:
+        given = [files["features"] if command == "tokenize" or not Path("tokenize.h5").exists() else "tokenize.h5"]
         more = ["--collaborative", "sasrec.h5"] if (command, recipe) == ("tokenize", "letter") else []
-        small = [word for key, value in small_for(command, chosen).items() for word in (flag(key), value)]
+        small = [word for key, value in smaller(command, recipe).items() for word in (flag(key), value)]
         output = f"{command}.h5"
         done = bbqrec(command, *given, "--recipe", recipe, *more, *small, "-o", output, "--device", "cpu", "--force")
         assert done.status == 0, done.err
@@ -43,27 +52,24 @@ def run(bbqrec, files, catalogue, tmp_path, monkeypatch):
     return made
 
 
-def small_for(command: str, chosen: str) -> dict[str, int]:
-    """The options of SMALL that the method or model has."""
-    known = {f.name for f in dataclasses.fields({"tokenize": TOKENIZERS, "train": MODELS}[command].config(chosen))}
-    return {key: value for key, value in SMALL[command].items() if key in known}
-
-
 @pytest.mark.parametrize("recipe", names())
 def test_its_commands_run_with_it(run, recipe):
+    """Both, or only `train` for a model without semantic IDs."""
     values, _ = load_toml(FOLDER / f"{recipe}.toml", "recipe")
     assert "train" in values
-    for command in values:
-        choice = values[command][CHOICES[command]]
-        config = hdf5.describe(run(command, recipe, choice))["config"]
+    for command, choice in CHOICES.items():
+        if command not in values:
+            continue
+        config = hdf5.describe(run(command, recipe))["config"]
         chosen = config | config["options"]
-        expected = values[command] | small_for(command, choice)
+        expected = values[command] | smaller(command, recipe)
         assert {key: chosen[key] for key in expected} == json.loads(json.dumps(expected))
-        assert config[CHOICES[command]] == choice
+        assert config[choice] == values[command][choice]
 
 
 def test_the_recipes_that_are_promised():
-    assert {"bbqrec", "bbqrec-paper", "tiger", "letter"} <= set(names())
+    assert {"bbqrec", "bbqrec-paper", "tiger", "letter", "sasrec-recbole", "sasrec-sampled"} <= set(names())
+    assert {"bert4rec", "sasrec-f", "gru4rec-f"} <= set(names())
 
 
 def test_an_unknown_one_is_named(bbqrec, files):

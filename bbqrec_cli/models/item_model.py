@@ -46,15 +46,17 @@ class ItemModel(Recommender):
     def states(self, batch: Batch) -> Tensor:
         """States of the histories, (B, T, D). A position with a target must not see it."""
 
-    def inputs(self, batch: Batch) -> Tensor:
-        """√D times the vectors of the histories' items, (B, T, D): as the table starts, they would be too small."""
+    def vectors(self, batch: Batch) -> Tensor:
+        """The vectors of the histories' items, (B, T, D); where there is none, that of any item."""
         vectors = self.table(batch.items.clamp(min=0))
-        if self.features:
-            vectors = self.features(vectors, batch.items)
-        return vectors * self.table.embedding_dim**0.5
+        return self.features(vectors, batch.items) if self.features else vectors
+
+    def inputs(self, batch: Batch) -> Tensor:
+        """√D times `vectors`: as the table starts, they would be too small."""
+        return self.vectors(batch) * self.table.embedding_dim**0.5
 
     def items(self) -> Tensor:
-        """The vectors (I, D) that states are multiplied with: those of `inputs`, unless a subclass makes others."""
+        """The vectors (I, D) that states are multiplied with: those of `vectors`, unless a subclass makes others."""
         return self.features(self.table.weight) if self.features else self.table.weight
 
     def loss(self, batch: Batch) -> Tensor:

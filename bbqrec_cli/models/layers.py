@@ -73,12 +73,14 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    """Pre-norm transformer layer: self-attention and feed-forward."""
+    """Transformer layer: self-attention and feed-forward, each with a norm before it or after its sum (post)."""
 
     def __init__(
-        self, width: int, *, heads: int, dropout: float, inner: int, attention: Attention | None = None
-    ) -> None:
+        self, width: int, *, heads: int, dropout: float, inner: int, attention: Attention | None = None,
+        post: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.post = post
         self.attention = attention or Attention(width, heads=heads, dropout=dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.feed_forward = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
@@ -86,31 +88,27 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, **extra: Tensor) -> Tensor:
         """x (B, Q, D), mask broadcastable to (B, Q, Q); extra goes to the attention."""
+        if self.post:
+            x = self.norms[0](x + self.dropout(self.attention(x, x, mask, **extra)))
+            return self.norms[1](x + self.dropout(self.feed_forward(x)))
         normed = self.norms[0](x)
         x = x + self.dropout(self.attention(normed, normed, mask, **extra))
         return x + self.dropout(self.feed_forward(self.norms[1](x)))
 
 
-class PostNormLayer(Layer):
-    """A layer as in BERT: each part's output is added to its input, and the sum is normalised."""
-
-    def forward(self, x: Tensor, mask: Tensor, **extra: Tensor) -> Tensor:
-        """As `Layer.forward`."""
-        x = self.norms[0](x + self.dropout(self.attention(x, x, mask, **extra)))
-        return self.norms[1](x + self.dropout(self.feed_forward(x)))
-
-
 class CausalEncoder(nn.Module):
-    """SASRec's backbone (Kang and McAuley 2018, pre-norm): positions, causal layers, a final norm."""
+    """SASRec's backbone (Kang and McAuley 2018): positions, causal layers, a norm after them, or before them (post)."""
 
     def __init__(
-        self, width: int, *, layers: int, heads: int, dropout: float, history: int, inner: int | None = None
-    ) -> None:
+        self, width: int, *, layers: int, heads: int, dropout: float, history: int, inner: int | None = None,
+        post: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.post = post
         self.positions = embedding(history, width)
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
-            Layer(width, heads=heads, dropout=dropout, inner=inner or 4 * width) for _ in range(layers)
+            Layer(width, heads=heads, dropout=dropout, inner=inner or 4 * width, post=post) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width)
 
@@ -118,10 +116,11 @@ class CausalEncoder(nn.Module):
         """x (B, T, D), padded on the right -> states (B, T, D); position t sees 0…t only."""
         steps = x.shape[1]
         mask = torch.ones(steps, steps, dtype=torch.bool, device=x.device).tril().unsqueeze(0)
-        x = self.dropout(x + self.positions.weight[:steps])
+        x = x + self.positions.weight[:steps]
+        x = self.dropout(self.norm(x) if self.post else x)
         for layer in self.layers:
             x = layer(x, mask)
-        return self.norm(x)
+        return x if self.post else self.norm(x)
 
 
 class BidirectionalEncoder(nn.Module):
@@ -137,7 +136,7 @@ class BidirectionalEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
-            PostNormLayer(width, heads=heads, dropout=dropout, inner=4 * width) for _ in range(layers)
+            Layer(width, heads=heads, dropout=dropout, inner=4 * width, post=True) for _ in range(layers)
         )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

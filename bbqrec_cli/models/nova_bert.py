@@ -15,7 +15,7 @@ from torch.nn.functional import linear
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.models.bert4rec import BERT4Rec
 from bbqrec_cli.models.item_features import ItemFeatures
-from bbqrec_cli.models.layers import Attention, Dropout, PostNormLayer, embedding
+from bbqrec_cli.models.layers import Attention, Dropout, Layer, embedding
 from bbqrec_cli.records import ItemData
 
 
@@ -62,7 +62,7 @@ class NonInvasiveEncoder(nn.Module):
         self.dropout = Dropout(dropout)
         attention = [NonInvasiveAttention(width, sources, fusion, heads=heads, dropout=dropout) for _ in range(layers)]
         self.layers = nn.ModuleList(
-            PostNormLayer(width, heads=heads, dropout=dropout, inner=4 * width, attention=each) for each in attention
+            Layer(width, heads=heads, dropout=dropout, inner=4 * width, attention=each, post=True) for each in attention
         )
 
     def forward(self, x: Tensor, mask: Tensor, rows: Tensor) -> Tensor:

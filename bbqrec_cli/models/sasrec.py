@@ -12,16 +12,33 @@ from bbqrec_cli.models.layers import CausalEncoder
 
 
 class SASRec(ItemModel):
-    """Kang and McAuley (ICDM 2018), pre-norm, output tied to the item table.
+    """Kang and McAuley (ICDM 2018), output tied to the item table.
 
     Args:
+        inner: inner width of the feed-forward layers; 0: D.
+        norm: 'pre', with item vectors times √D; or 'post', as in RecBole: layer norms after the sums, the first of item
+            vectors and positions as they are.
         of_base: those of `ItemModel`.
     """
 
-    def __init__(self, *, width: int, layers: int, heads: int, dropout: float, history: int, **of_base: Any) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        layers: int,
+        heads: int,
+        dropout: float,
+        history: int,
+        inner: int,
+        norm: str,
+        **of_base: Any,
+    ) -> None:
         super().__init__(width=width, history=history, **of_base)
-        self.encoder = CausalEncoder(width, layers=layers, heads=heads, dropout=dropout, history=history, inner=width)
+        self.post = norm == "post"
+        self.encoder = CausalEncoder(
+            width, layers=layers, heads=heads, dropout=dropout, history=history, inner=inner or width, post=self.post
+        )
 
     def states(self, batch: Batch) -> Tensor:
         """See `ItemModel.states`."""
-        return self.encoder(self.inputs(batch))
+        return self.encoder(self.vectors(batch) if self.post else self.inputs(batch))

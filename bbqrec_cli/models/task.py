@@ -21,7 +21,7 @@ class RecommenderTask(Task):
 
     Args:
         phases: at least one.
-        fit: the model's configuration: learning_rate, weight_decay, warmup.
+        fit: the model's configuration: learning_rate, schedule, warmup, weight_decay, beta2.
         validate: measures the model on the validation split: {'ndcg@10', …}.
 
     Raises:
@@ -39,7 +39,8 @@ class RecommenderTask(Task):
                 what = "no user has 2 training interactions: nothing to train on"
                 raise DataError(what, "lower --min-item-interactions of bbqrec prepare, or add data")
         self.module, self.phases, self.fit, self.validate = model, tuple(phases), fit, validate
-        self.epochs, self.learning_rate = sum(phase.epochs for phase in phases), fit.learning_rate
+        self.epochs = sum(phase.epochs for phase in phases)
+        self.learning_rate, self.shape = fit.learning_rate, fit.schedule
         self.begin(self.phases[0])
 
     def begin(self, phase: Phase) -> None:
@@ -102,4 +103,4 @@ def adamw(model: nn.Module, fit: Any) -> torch.optim.Optimizer:
     learnt = [p for p in model.parameters() if p.requires_grad]
     matrices = {"params": [p for p in learnt if p.dim() > 1], "weight_decay": fit.weight_decay}
     others = {"params": [p for p in learnt if p.dim() <= 1], "weight_decay": 0.0}
-    return torch.optim.AdamW([matrices, others], lr=fit.learning_rate, fused=True)
+    return torch.optim.AdamW([matrices, others], lr=fit.learning_rate, betas=(0.9, fit.beta2), fused=True)

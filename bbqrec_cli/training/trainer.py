@@ -78,9 +78,9 @@ class Task(ABC):
     """A training task.
 
     module: all parameters and buffers; optimisers: by name, each with its parameters; epochs: at most; stream: names of
-    the random stream of its epochs (`seeds.seed_torch`); learning_rate: the peak; largest_gradient: the norm to which
-    gradients are clipped; chosen_by: the figure of `report` whose highest value chooses the epoch to keep, '' for the
-    last epoch.
+    the random stream of its epochs (`seeds.seed_torch`); learning_rate: the peak; shape: that of its `schedule`;
+    largest_gradient: the norm to which gradients are clipped; chosen_by: the figure of `report` whose highest value
+    chooses the epoch to keep, '' for the last epoch.
     """
 
     module: nn.Module
@@ -88,6 +88,7 @@ class Task(ABC):
     epochs: int
     stream: tuple[object, ...]
     learning_rate: float
+    shape: str = "cosine"
     largest_gradient: float = 1.0
     chosen_by: str = ""
 
@@ -205,7 +206,7 @@ def _steps(task: Task, run: RunSettings, epoch: int) -> dict[str, float]:
     before, total, rise = task.plan(epoch, steps)
     with run.progress.task(f"epoch {epoch + 1}/{task.epochs}", steps) as bar:
         for number in range(steps):
-            rate = task.learning_rate * schedule(before + number, total, rise)
+            rate = task.learning_rate * schedule(before + number, total, rise, task.shape)
             parts = _step(task, run, batches[number], rate, f"epoch {epoch + 1}, step {number + 1}")
             for key, value in parts.items():
                 found.setdefault(key, []).append(value.detach())

@@ -40,7 +40,7 @@ def torchs_states(model: BERT4Rec, items: torch.Tensor) -> torch.Tensor:
     x = rows[items.clamp(min=0)] + encoder.positions.weight[: items.shape[1]]
     x = layer_norm(x, (WIDTH,), encoder.norm.weight, encoder.norm.bias)
     for layer in encoder.layers:
-        x = torchs_layer(layer, norm_first=False).train()(x, src_key_padding_mask=items == PAD)
+        x = torchs_layer(layer).train()(x, src_key_padding_mask=items == PAD)
     return x
 
 

@@ -13,7 +13,6 @@ from torch.nn.functional import cross_entropy, layer_norm
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.models.base import Wanted
-from bbqrec_cli.models.layers import PostNormLayer
 from bbqrec_cli.models.nova_bert import NovaBERT
 
 ITEMS, WIDTH, HEADS = 12, 16, 2
@@ -89,7 +88,6 @@ def states(model: NovaBERT, rows: list[int]) -> torch.Tensor:
             vectors.append(normed(norm, each.map.weight @ each.values[row] if there else each.absent))
         side.append(vectors)
     for layer in encoder.layers:
-        assert isinstance(layer, PostNormLayer)
         x = normed(layer.norms[0], x + attended(layer.attention, x, side))
         x = normed(layer.norms[1], x + layer.feed_forward(x))
     return x

@@ -15,10 +15,12 @@ from bbqrec_cli.models.sasrec import SASRec
 ITEMS, WIDTH, HEADS = 30, 16, 2
 
 
-@pytest.fixture
-def model() -> SASRec:
+@pytest.fixture(params=["pre", "post"])
+def model(request) -> SASRec:
     torch.manual_seed(0)
-    model = new_model("sasrec", ITEMS, width=WIDTH, heads=HEADS, layers=2, dropout=0.0, history=8)
+    inner = 0 if request.param == "pre" else 24
+    options = {"width": WIDTH, "heads": HEADS, "layers": 2, "dropout": 0.0, "inner": inner, "norm": request.param}
+    model = new_model("sasrec", ITEMS, history=8, **options)
     with torch.no_grad():
         for parameter in model.parameters():  # the start is too small to tell right from wrong
             parameter.copy_(torch.randn_like(parameter) * 0.5)
@@ -34,14 +36,15 @@ def batch() -> Batch:
 
 def torchs_states(encoder: CausalEncoder, x: torch.Tensor) -> torch.Tensor:
     x = x + encoder.positions.weight[: x.shape[1]]
+    x = encoder.norm(x) if encoder.post else x
     mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1])
     for layer in encoder.layers:
-        x = torchs_layer(layer, norm_first=True)(x, src_mask=mask, is_causal=True)
-    return encoder.norm(x)
+        x = torchs_layer(layer)(x, src_mask=mask, is_causal=True)
+    return x if encoder.post else encoder.norm(x)
 
 
 def test_states_are_those_of_torchs_transformer(model, batch):
-    x = model.table(batch.items.clamp(min=0)) * WIDTH**0.5
+    x = model.table(batch.items.clamp(min=0)) * (1 if model.post else WIDTH**0.5)
     torch.testing.assert_close(
         model.states(batch)[batch.mask], torchs_states(model.encoder, x)[batch.mask], rtol=1e-4, atol=1e-5
     )

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import itertools
-
 import pytest
 import torch
+from helpers import one_session
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,35 +23,6 @@ def encoder(steps: int = 1) -> SessionGraphEncoder:
 
 def padded(rows: list[list[int]]) -> torch.Tensor:
     return torch.tensor([row + [PAD] * (max(map(len, rows)) - len(row)) for row in rows])
-
-
-def one_session(made: SessionGraphEncoder, table: torch.Tensor, session: list[int]) -> torch.Tensor:
-    """SR-GNN (Wu et al. 2019, eq. 1–7) of one session as a graph of its distinct items. table (I, V) -> (V,)."""
-    nodes = sorted(set(session))
-    place = {item: number for number, item in enumerate(nodes)}
-    edges = torch.zeros(len(nodes), len(nodes))
-    for before, after in itertools.pairwise(session):
-        edges[place[before], place[after]] += 1
-    state = table[nodes]
-    cell = torch.nn.GRUCell(2 * WIDTH, WIDTH)
-    cell.weight_ih, cell.bias_ih = made.gates_of_message.weight, made.gates_of_message.bias
-    cell.weight_hh, cell.bias_hh = made.gates_of_node.weight, made.gates_of_node.bias
-    for _ in range(made.steps):
-        messages = torch.zeros(len(nodes), 2 * WIDTH)
-        for node in range(len(nodes)):
-            for other in range(len(nodes)):
-                if edges[other, node]:
-                    share = edges[other, node] / edges[:, node].sum()
-                    messages[node, :WIDTH] += share * made.incoming(state[other])
-                if edges[node, other]:
-                    share = edges[node, other] / edges[node].sum()
-                    messages[node, WIDTH:] += share * made.outgoing(state[other])
-        state = cell(messages, state)
-    last, whole = state[place[session[-1]]], torch.zeros(WIDTH)
-    for item in session:
-        own = state[place[item]]
-        whole += made.energy(torch.sigmoid(made.query(last) + made.key(own))) * own
-    return made.out(torch.cat([whole, last]))
 
 
 @given(st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=7), min_size=1, max_size=4), st.integers(1, 3))

@@ -18,5 +18,9 @@ def test_it_only_falls_after_the_rise_and_stays_down():
     assert schedule(150, 100, 10) == pytest.approx(0.01), "a step more than planned does not raise it again"
 
 
+def test_constant_after_the_rise():
+    assert [schedule(step, 100, 2, "constant") for step in (0, 1, 2, 99, 150)] == [0.5, 1.0, 1.0, 1.0, 1.0]
+
+
 def test_a_run_of_two_steps():
     assert [schedule(step, 2, 1) for step in (0, 1, 2)] == [1.0, 1.0, pytest.approx(0.01)]

@@ -27,6 +27,8 @@ class Training(RunSettings, Stopping):
     epochs: int = 5
     learning_rate: float = 0.01
     weight_decay: float = 0.05
+    beta2: float = 0.999
+    schedule: str = "cosine"
     warmup: float = 0.1
 
 
@@ -188,6 +190,18 @@ def test_the_rate_follows_the_schedule_and_gradients_are_clipped(training, batch
     steps = len(batches.epoch(0))
     assert rates == pytest.approx([0.01 * schedule(n, steps, 1) for n in range(steps)])
     assert norms == pytest.approx([1.0] * steps, rel=1e-4)
+
+
+def test_a_constant_rate_and_adams_second_decay(batches, training, monkeypatch):
+    step, seen = torch.optim.AdamW.step, set()
+
+    def spy(self, *rest):
+        seen.update((group["lr"], group["betas"]) for group in self.param_groups)
+        return step(self, *rest)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    fit(sasrec(), batches, rising, dataclasses.replace(training, schedule="constant", warmup=0.0, beta2=0.98))
+    assert seen == {(0.01, (0.9, 0.98))}
 
 
 def test_norms_and_biases_are_not_decayed(training, batches):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from bbqrec_cli.config import MethodConfig, option
 from bbqrec_cli.errors import UsageError
 
+SCHEDULES = ("cosine", "constant")
+
 
 @dataclass(frozen=True, kw_only=True)
 class GradientConfig(MethodConfig):
@@ -16,6 +18,10 @@ class GradientConfig(MethodConfig):
     batch_size: int = option(256, "Users per step, on average: batches have similar numbers of targets.", minimum=1)
     learning_rate: float = option(1e-3, "Peak learning rate of AdamW.", minimum=0)
     weight_decay: float = option(0.05, "Weight decay of AdamW.", minimum=0)
+    beta2: float = option(0.999, "Decay β2 of AdamW's second moment.", minimum=0, maximum=0.9999)
+    schedule: str = option(
+        "cosine", "Learning rate after the warm-up: falling to a hundredth (cosine) or constant.", choices=SCHEDULES
+    )
     warmup: float = option(0.05, "Share of the steps in which the learning rate rises linearly.", minimum=0, maximum=1)
     patience: int = option(6, "Stop after this many validations without a better NDCG@10; 0: never.", minimum=0)
     width: int = option(128, "Width D of the model.", role="model", minimum=1)

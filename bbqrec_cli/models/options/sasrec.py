@@ -17,4 +17,9 @@ class SASRecConfig(ItemModelConfig):
     weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
     width: int = option(64, "Width D of the model.", role="model", minimum=1)
     heads: int = option(2, "Attention heads.", role="model", minimum=1)
+    inner: int = option(0, "Inner width of the feed-forward layers; 0: the width.", role="model", minimum=0)
+    norm: str = option(
+        "pre", "Layer norm before each part of a layer (pre) or after it, as RecBole's SASRec (post).", role="model",
+        choices=("pre", "post"),
+    )  # fmt: skip
     dropout: float = option(0.5, "Dropout.", role="model", minimum=0, maximum=0.9)
