@@ -130,16 +130,11 @@ class WindowBatches:
 class PrefixBatches:
     """One sample per prefix, as models with a bidirectional encoder train: the only target is the item that follows.
 
-    Args:
-        even: every batch has `batch_size` samples, so that in a mean over batches each counts alike. Otherwise batches
-            have similar numbers of items, and a sample counts in proportion to its length.
+    Every batch has `batch_size` samples, so that in a mean over batches each counts alike, however long it is.
     """
 
-    def __init__(
-        self, train: Sequences, *, batch_size: int, seed: int, history: int = HISTORY, even: bool = False
-    ) -> None:
+    def __init__(self, train: Sequences, *, batch_size: int, seed: int, history: int = HISTORY) -> None:
         self.train, self.batch_size, self.seed, self.history = train, batch_size, seed, history
-        self.even = even
         position = np.arange(len(train.items)) - np.repeat(train.indptr[:-1], train.lengths)
         self._targets = np.flatnonzero(position > 0)
         self._lengths = np.minimum(position[self._targets], history)
@@ -152,8 +147,7 @@ class PrefixBatches:
     def epoch(self, number: int) -> Sequence[Batch]:
         """See `Batches.epoch`."""
         rng = numpy_generator(self.seed, "batches", number)
-        groups = _even_groups if self.even else _groups
-        return Epoch(groups(self._lengths, self.batch_size, rng), self._batch)
+        return Epoch(_even_groups(self._lengths, self.batch_size, rng), self._batch)
 
     def _batch(self, rows: np.ndarray) -> Batch:
         length, target = self._lengths[rows], self._targets[rows]

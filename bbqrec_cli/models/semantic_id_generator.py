@@ -104,7 +104,7 @@ class SemanticIDGenerator(Recommender):
         """Windows for a causal encoder, one sample per prefix for a bidirectional one (T5: each of the same weight)."""
         if self.masking == "causal":
             return WindowBatches(train, batch_size=batch_size, seed=seed, history=self.history)
-        return PrefixBatches(train, batch_size=batch_size, seed=seed, history=self.history, even=self.t5)
+        return PrefixBatches(train, batch_size=batch_size, seed=seed, history=self.history)
 
     def _make_codes(self, width: int, tuple_vectors: str) -> None:
         """The parameters of codes and of the first level's tuples."""
