@@ -14,7 +14,7 @@ Otherwise here:
 - Pre-training reads the training part of the same data (there: five other domains), so it is off by default, and
   nothing is frozen afterwards (there: positions, encoder and decoder).
 - Interests are density peaks, as in the paper; its code, for larger catalogues, has mini-batch k-means instead.
-- Features are centred and scaled to a mean square of 1 (there: CLIP's, as they are).
+- Features are centred and scaled to a mean squared length of 1 (there: CLIP's, as they are).
 - An item without a modality is described by the others (there: by the adapter's bias).
 - The term on interests is a mean over users of their own interests (there: a sum over the batch, padding included).
 - Batches may hold an item twice: then it is no negative of itself. Dropped items take their pictures along, and no
@@ -242,11 +242,11 @@ class MISSRec(Recommender):
 
 
 def scaled(feature: Feature) -> Tensor:
-    """Values (I, d) float32, centred and divided by one number, so that their mean square is 1; zeros where absent."""
+    """Values (I, d) float32, centred and divided by one number: mean squared length 1; zeros where absent."""
     there = feature.values[feature.present]
     mean = there.mean(0, dtype=np.float64).astype(np.float32)
-    scale = max(float((there - mean).std(dtype=np.float64)), 1e-12)
-    return torch.from_numpy((feature.values - mean) * (feature.present[:, None] / np.float32(scale)))
+    length = float(np.square(there - mean).sum(1, dtype=np.float64).mean()) ** 0.5
+    return torch.from_numpy((feature.values - mean) * (feature.present[:, None] / np.float32(max(length, 1e-12))))
 
 
 def last_targets(batch: Batch) -> Tensor:
