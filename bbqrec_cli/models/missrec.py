@@ -1,7 +1,7 @@
 """MISSRec: items from their text and pictures, interests found by clustering, an encoder-decoder over both.
 
 Wang et al., "MISSRec: Pre-training and Transferring Multi-modal Interest-aware Sequence Representation for
-Recommendation" (ACM MM 2023), and its public code (gimpong/MM23-MISSRec), which fixes what the paper leaves open.
+Recommendation" (ACM MM 2023), after its public code (gimpong/MM23-MISSRec).
 
 As there: a linear adapter per modality; interests are clusters of all adapted vectors, found anew before every epoch;
 the encoder reads the set of interests that the history touches, the decoder the history (sum of modalities, item
@@ -13,12 +13,14 @@ items that follow (within the batch) and with themselves after items were droppe
 Otherwise here:
 - Pre-training reads the training part of the same data (there: five other domains), so it is off by default, and
   nothing is frozen afterwards (there: positions, encoder and decoder).
-- Interests are density peaks, as in the paper; its code, for larger catalogues, has mini-batch k-means instead.
-- Features are centred and scaled to a mean square of 1 (there: CLIP's, as they are).
+- Interests are density peaks (DPC-KNN), which the code has but replaces by mini-batch k-means; as many in
+  pre-training as afterwards (there: one interest per 50 vectors in pre-training).
+- Features are centred and scaled to a mean squared length of 1 (there: CLIP's, as they are).
 - An item without a modality is described by the others (there: by the adapter's bias).
 - The term on interests is a mean over users of their own interests (there: a sum over the batch, padding included).
-- Batches may hold an item twice: then it is no negative of itself. Dropped items take their pictures along, and no
-  words are dropped from texts, for which features files have no vectors.
+- Batches may hold an item twice: then it is no negative of itself. The softmax over all items has no padding item.
+- A dropped item leaves the history, with its picture (there: it overwrites the text of the item before, and pictures
+  stay). No words are dropped from texts, for which features files have no vectors.
 
 B users, T items of history, M modalities, I items, C candidates, N interests, K interests of a user, D width.
 """
@@ -242,11 +244,11 @@ class MISSRec(Recommender):
 
 
 def scaled(feature: Feature) -> Tensor:
-    """Values (I, d) float32, centred and divided by one number, so that their mean square is 1; zeros where absent."""
+    """Values (I, d) float32, centred and divided by one number: mean squared length 1; zeros where absent."""
     there = feature.values[feature.present]
     mean = there.mean(0, dtype=np.float64).astype(np.float32)
-    scale = max(float((there - mean).std(dtype=np.float64)), 1e-12)
-    return torch.from_numpy((feature.values - mean) * (feature.present[:, None] / np.float32(scale)))
+    length = float(np.square(there - mean).sum(1, dtype=np.float64).mean()) ** 0.5
+    return torch.from_numpy((feature.values - mean) * (feature.present[:, None] / np.float32(max(length, 1e-12))))
 
 
 def last_targets(batch: Batch) -> Tensor:

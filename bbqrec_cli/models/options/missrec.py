@@ -17,10 +17,9 @@ class MISSRecConfig(TrainingConfig):
     pretrain_epochs: int = option(
         0, "Epochs of contrastive pre-training on the same training part, without item embeddings; 0: none.", minimum=0
     )
-    batch_size: int = option(512, "Prefixes per step, on average.", minimum=1)
+    batch_size: int = option(1024, "Prefixes per step, on average.", minimum=1)
     weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
     layers: int = option(1, "Layers of the encoder, and of the decoder.", role="model", minimum=1)
-    dropout: float = option(0.5, "Dropout.", role="model", minimum=0, maximum=0.9)
     temperature: float = option(0.07, "Temperature of the softmax over cosines.", role="model", minimum=0.001)
     interest_ratio: float = option(
         0.5, "Interests (clusters) per feature vector.", role="model", minimum=0.0001, maximum=1
