@@ -57,5 +57,6 @@ def test_what_is_beyond_a_paper_is_said():
     assert bbqrec(dense_head=True).beyond_paper == ("tuple vectors", "a dense head")
     assert bbqrec(normalisation="codes").beyond_paper == bbqrec(tuple_vectors="none").beyond_paper == ()
     assert tiger().beyond_paper == MODELS.config("sasrec")().beyond_paper == ()
+    assert MODELS.config("gru4rec")(features=("text",)).beyond_paper == ("features",)
     cell = {"model": "bbqrec", "tokenizer": "ids", "beyond_paper": list(bbqrec().beyond_paper)}
     assert made_of(cell) == "bbqrec on ids, with tuple vectors"

@@ -25,6 +25,11 @@ class ItemLossConfig(GradientConfig):
         role="model",
     )  # fmt: skip
 
+    @property
+    def beyond_paper(self) -> tuple[str, ...]:
+        """Features, where there are some."""
+        return ("features",) if self.features else ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class ItemModelConfig(ItemLossConfig, TrainingConfig):
