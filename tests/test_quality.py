@@ -1,6 +1,6 @@
 """Floors under what a short training reaches on a real data set, in minutes: the tiny catalogue notices no lost recall.
 
-The floors lie a tenth and more below what one run gave (in brackets), so that another processor or seed does not trip
+The floors lie about a tenth below what one run gave (in brackets), so that another processor or seed does not trip
 them, and a fault of the kind that costs recall does.
 """
 
@@ -30,11 +30,11 @@ def test_a_short_training_on_beauty_keeps_its_recall(bbqrec, tmp_path):
     run("prepare", "s3rec", BEAUTY, to="dataset.h5")
     run("embed", tmp_path / "dataset.h5", "--modalities", "text", to="features.h5")
     ids = run("tokenize", tmp_path / "features.h5", "--epochs", "4", "--on-collision", "share", to="ids.h5")
-    assert ids["colliding_items"] <= 120
-    assert hdf5.read_tokens(tmp_path / "ids.h5").history[-1]["recall@10"] >= 0.05
+    assert ids["colliding_items"] <= 60  # [0]
+    assert hdf5.read_tokens(tmp_path / "ids.h5").history[-1]["recall@10"] >= 0.05  # [.0570]
     arguments = [tmp_path / "ids.h5", "--epochs", "2", "--validation-users", "4000"]
-    assert run("train", *arguments, to="model.h5")["validation"]["recall@10"] >= 0.06
+    assert run("train", *arguments, to="model.h5")["validation"]["recall@10"] >= 0.052  # [.0584]
     means = run("tokenize", tmp_path / "features.h5", "--method", "rqkmeans", "--on-collision", "share", to="means.h5")
-    assert means["colliding_items"] <= 1500
+    assert means["colliding_items"] <= 1150  # [1,003]
     sasrec = [tmp_path / "dataset.h5", "--model", "sasrec", "--epochs", "8", "--validation-users", "4000"]
-    assert run("train", *sasrec, to="sasrec.h5")["validation"]["recall@10"] >= 0.03
+    assert run("train", *sasrec, to="sasrec.h5")["validation"]["recall@10"] >= 0.036  # [.0405]
