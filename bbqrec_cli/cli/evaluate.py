@@ -58,10 +58,12 @@ def slice_tables(slices: dict[str, list[dict[str, Any]]]) -> list[Any]:
 
 
 def cold_line(cold: dict[str, Any]) -> list[str]:
-    """The metrics over users whose target has no training interaction, if there are any; the table counts them, too."""
+    """The metrics at the largest k over users whose target has no training interaction, if there are any; the table
+    counts them, too."""
     if not cold["users"]:
         return []
-    figures = ", ".join(f"{name} {cold[name]:.4f}" for name in cold["confidence"])
+    k = max(int(name.split("@")[1]) for name in cold["confidence"])
+    figures = ", ".join(f"{name} {cold[name]:.4f}" for name in cold["confidence"] if name.endswith(f"@{k}"))
     whose = "1 user whose target has" if cold["users"] == 1 else f"{cold['users']} users whose targets have"
     return [f"cold items: {whose} no training interaction: {figures}"]
 
