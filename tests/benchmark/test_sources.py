@@ -114,9 +114,11 @@ class ToyConfig(MethodConfig):
 
 
 MODEL = '''
-class Toy:
+from bbqrec_cli.models.base import Recommender
+
+
+class Toy(Recommender):
     """Nothing."""
-    needs = frozenset()
     answer = 1
 '''
 

@@ -211,7 +211,7 @@ def test_the_suites_of_the_results(path, tmp_path, files):
     (tmp_path / path.name).write_text(text, encoding="utf-8")
     suite = load_suite(str(tmp_path / path.name))
     assert suite.name == path.stem
-    assert len(suite.systems) + len(suite.tokenizers) == text.count("[[")
+    assert len(suite.systems) + len(suite.tokenizers) == text.count("[[tokenizer]]") + text.count("[[system]]")
 
 
 def test_recipes_of_the_program_load(folder):
