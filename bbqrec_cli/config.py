@@ -91,11 +91,11 @@ def option(
 class StageConfig:
     """Options of every stage.
 
-    several: the command takes several methods, each from its default or from a recipe; the class's `methods` names
-    them, and the command checks their options.
+    many_methods: the command takes several methods, each with its defaults or a recipe's settings; the class's
+    `methods` names them, and the command checks their options.
     """
 
-    several: ClassVar[bool] = False
+    many_methods: ClassVar[bool] = False
 
     seed: int = option(0, "Random seed.", minimum=0)
     device: str = option("auto", "Device: auto, cpu, cuda (or cuda:1, …) or mps.", role="runtime")
@@ -220,8 +220,8 @@ def configure(
     given, own, registry = dict(given), _names(cls), getattr(cls, "registry", None)
     if registry is not None and isinstance(given.get("options", {}), dict):
         stage: Any = cls
-        several = stage.several
-        methods: tuple[str, ...] = stage.methods(given) if several else (given.get(stage.choice, registry.default),)
+        one = () if stage.many_methods else (given.get(stage.choice, registry.default),)
+        methods: tuple[str, ...] = one or stage.methods(given)
         of_method = {name for method in methods for name in _names(registry.config(method))}
         for key in given.keys() - own - of_method:
             others = [name for name in registry if name not in methods and key in _names(registry.config(name))]
@@ -233,8 +233,8 @@ def configure(
             raise UsageError(f"{origins.get(key, where)}: unknown option {key!r}{did_you_mean(key, own | of_method)}")
         options = {key: given.pop(key) for key in list(given) if key not in own}
         given["options"] = given.get("options", {}) | options
-        if not several:
-            from_mapping(registry.config(methods[0]), given["options"], where=where, origins=origins)
+        for method in one:
+            from_mapping(registry.config(method), given["options"], where=where, origins=origins)
     return from_mapping(cls, given, where=where, origins=origins)
 
 

@@ -201,11 +201,10 @@ def test_the_attributes_of_every_file_are_documented(answers, tmp_path):
 def test_every_json_key_is_documented(command, answers):
     """And none that is not there. What stands in brackets is inside the key before it."""
     listed = {row[0]: row[1] for row in rows(section(page("docs/scripting.md"), "Output"))}
-    named = (
-        re.sub(r"\([^()]*\)", "", re.sub(r"\([^()]*\)", "", listed[command]))
-        .partition(";")[0]
-        .replace(", one key per metric ,", ",")
-    )
+    named = listed[command]
+    while "(" in named:
+        named = re.sub(r"\([^()]*\)", "", named)
+    named = named.partition(";")[0].replace(", one key per metric ,", ",")
     found = answers(command)
     metrics = {key for key in found if "@" in key}
     assert {key.strip() for key in named.split(",")} == set(found) - metrics

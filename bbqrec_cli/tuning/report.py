@@ -49,8 +49,11 @@ def summary(result: TuneResult) -> str:
 
 def best_table(result: TuneResult, *, brief: bool = False) -> Table:
     """A row per system: its trials, what they took, and the best one beside the first; brief: without its settings."""
-    columns = ("system", "trials", "pruned", "failed", "time, s", *METRICS, "NDCG@10 of trial 1", "best settings")
-    rows, bests = [], {system.name: result.best(system.name) for system in result.systems}
+    columns: tuple[str, ...] = (
+        "system", "trials", "pruned", "failed", "time, s", *METRICS, "NDCG@10 of trial 1", "best settings",
+    )  # fmt: skip
+    rows: list[tuple[Any, ...]] = []
+    bests = {system.name: result.best(system.name) for system in result.systems}
     highest = {
         metric: max((figure(best, metric) or 0.0 for best in bests.values()), default=0.0) for metric in METRICS
     }  # fmt: skip

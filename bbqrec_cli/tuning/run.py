@@ -32,7 +32,7 @@ class TuneConfig(LearningConfig):
 
     registry: ClassVar[Registry] = MODELS
     choice: ClassVar[str] = "model"
-    several: ClassVar[bool] = True
+    many_methods: ClassVar[bool] = True
 
     input: Path = option(
         Path("tokens.h5"), "Tokens file; for models without semantic IDs, any file with interactions.", role="input",

@@ -218,9 +218,9 @@ def test_a_recipe_in_a_file_lies_beside_the_suite(folder):
     (folder / "mine.toml").write_text('[train]\nmodel = "item-knn"\nneighbours = 3\n')
     text = 'name = "one"\n[data]\nfile = "features.h5"\n[[system]]\nname = "mine"\nrecipe = "mine.toml"\n'
     (system,) = load_suite(write(folder, text)).systems
-    assert (system.train.model, system.train.options) == ("item-knn", {"neighbours": 3})
-    with pytest.raises(MissingFileError, match=r"other\.toml is not there"):
-        load_suite(write(folder, text.replace("mine.toml", "other.toml")))
+    assert (system.config.model, system.config.options) == ("item-knn", {"neighbours": 3})
+    with pytest.raises(MissingFileError, match=r"absent\.toml is not there"):
+        load_suite(write(folder, text.replace("mine.toml", "absent.toml")))
 
 
 def test_recipes_of_the_program_load(folder):
