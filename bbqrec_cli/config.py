@@ -30,6 +30,18 @@ changes no result beyond rounding. Output files record the first three.
 """
 
 
+@dataclass(frozen=True)
+class Range:
+    """Numbers from low to high that `bbqrec tune` tries; log: evenly by order of magnitude."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}" + (", log scale" if self.log else "")
+
+
 def option(
     default: Any = MISSING,
     help: str = "",
@@ -45,6 +57,7 @@ def option(
     repeatable: bool = False,
     hub: bool = False,
     complete: str = "",
+    search: Sequence[Any] | Range | None = None,
 ) -> Any:
     """A configuration field.
 
@@ -61,12 +74,13 @@ def option(
         repeatable: a flag that may be repeated, each value used as it is (other tuples: a comma-separated list).
         hub: for role input: the value may also be a name instead of a file, such as a model on a hub.
         complete: values for shell completion: 'models', 'tokenizers', 'recipes', 'sources', 'suites' or a file suffix.
+        search: what `bbqrec tune` tries, choices or a Range; () for nothing, None for what the base class says.
     """
     assert role in ROLES
     metadata = {
         "help": help, "role": role, "agreed": role in ("model", "fit") if agreed is None else agreed, "paper": paper,
         "choices": tuple(choices), "minimum": minimum, "maximum": maximum, "short": short, "positional": positional,
-        "repeatable": repeatable, "hub": hub, "complete": complete,
+        "repeatable": repeatable, "hub": hub, "complete": complete, "search": search,
     }  # fmt: skip
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -75,7 +89,13 @@ def option(
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """Options of every stage."""
+    """Options of every stage.
+
+    many_methods: the command takes several methods, each with its defaults or a recipe's settings; the class's
+    `methods` names them, and the command checks their options.
+    """
+
+    many_methods: ClassVar[bool] = False
 
     seed: int = option(0, "Random seed.", minimum=0)
     device: str = option("auto", "Device: auto, cpu, cuda (or cuda:1, …) or mps.", role="runtime")
@@ -148,6 +168,13 @@ def of_paper(cls: type) -> dict[str, Any]:
     return {name: value for name, value in declared.items() if value is not MISSING}
 
 
+def search_of(cls: type, name: str) -> Sequence[Any] | Range:
+    """What `bbqrec tune` tries for an option of `cls`, () for nothing: as the nearest class says it that says it."""
+    declared = (vars(base).get("__dataclass_fields__", {}).get(name) for base in cls.__mro__)
+    said = (f.metadata.get("search") for f in declared if f is not None)
+    return next((search for search in said if search is not None), ())
+
+
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(values, default=str))
 
@@ -192,18 +219,22 @@ def configure(
     """
     given, own, registry = dict(given), _names(cls), getattr(cls, "registry", None)
     if registry is not None and isinstance(given.get("options", {}), dict):
-        method = given.get(cls.choice, registry.default)  # type: ignore[attr-defined]
-        of_method = _names(registry.config(method))
+        stage: Any = cls
+        one = () if stage.many_methods else (given.get(stage.choice, registry.default),)
+        methods: tuple[str, ...] = one or stage.methods(given)
+        of_method = {name for method in methods for name in _names(registry.config(method))}
         for key in given.keys() - own - of_method:
-            others = [name for name in registry if name != method and key in _names(registry.config(name))]
-            said = f"{origins.get(key, where)}: {flag(key)} is not an option of {method}"
+            others = [name for name in registry if name not in methods and key in _names(registry.config(name))]
+            said = f"{origins.get(key, where)}: {flag(key)} is not an option of {' or '.join(methods)}"
             if others:
                 takes = ", ".join(flag(name) for name in sorted(of_method)) or "no options"
-                raise UsageError(f"{said}, but of {', '.join(others)}", f"leave it out; {method} takes {takes}")
+                hint = f"leave it out; {' or '.join(methods)} takes {takes}"
+                raise UsageError(f"{said}, but of {', '.join(others)}", hint)
             raise UsageError(f"{origins.get(key, where)}: unknown option {key!r}{did_you_mean(key, own | of_method)}")
         options = {key: given.pop(key) for key in list(given) if key not in own}
         given["options"] = given.get("options", {}) | options
-        from_mapping(registry.config(method), given["options"], where=where, origins=origins)
+        for method in one:
+            from_mapping(registry.config(method), given["options"], where=where, origins=origins)
     return from_mapping(cls, given, where=where, origins=origins)
 
 

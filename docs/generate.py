@@ -16,7 +16,7 @@ from typing import Any
 from bbqrec_cli.cli.options import COMMANDS, COMMON_FLAGS
 from bbqrec_cli.config import StageConfig, flag, load_toml, of_paper
 from bbqrec_cli.models.registry import MODELS
-from bbqrec_cli.recipes import FOLDER, describe_recipe, names
+from bbqrec_cli.recipes import FOLDER, describe_recipe, literal, names
 from bbqrec_cli.stages.tokenize import TokenizeConfig
 from bbqrec_cli.tokenizers.registry import TOKENIZERS
 
@@ -38,7 +38,8 @@ COMMON = """
 RECIPES = """
 ## Recipes
 
-`tokenize` and `train` take `--recipe NAME`: settings of the method or model and any options. Other options win.
+`tokenize` and `train` take `--recipe NAME`: settings of the method or model and any options. Other options win. A path
+that ends in `.toml` names a recipe of your own, such as one that [`tune`](tuning.md) wrote.
 
 | recipe | what it is |
 |---|---|
@@ -161,7 +162,7 @@ def section(name: str) -> str:
 
 def classes_of(name: str) -> list[type]:
     """The configurations of a command: its stage's, and of `tokenize` also that of --append."""
-    where = {"tokenize": ("stages.append", "stages.tokenize"), "benchmark": ("benchmark.run",)}
+    where = {"tokenize": ("stages.append", "stages.tokenize"), "benchmark": ("benchmark.run",), "tune": ("tuning.run",)}
     modules = [import_module(f"bbqrec_cli.{each}") for each in where.get(name, (f"stages.{name}",))]
     found = [each for module in modules for each in vars(module).values() if isinstance(each, type)]
     own = {module.__name__ for module in modules}
@@ -227,17 +228,6 @@ def row(*cells: str) -> str:
 def code(text: str) -> str:
     """In backticks, unless it is empty or a phrase."""
     return f"`{text}`" if text and not re.fullmatch(r"[\w']+( [\w']+)+", text) else text
-
-
-def literal(value: Any) -> str:
-    """A value in TOML."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(literal, value)) + "]"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return str(value)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 from bbqrec_cli import hdf5
 from bbqrec_cli.config import load_toml
 from bbqrec_cli.models.registry import MODELS
-from bbqrec_cli.recipes import FOLDER, names
+from bbqrec_cli.recipes import FOLDER, as_toml, names
 from bbqrec_cli.records import TrainedModel
 from bbqrec_cli.tokenizers.registry import TOKENIZERS
 
@@ -80,6 +80,31 @@ def test_the_recipes_that_are_promised():
         "sasrec-sampled",
     }
     assert ours | published | {"sasrec-f"} <= set(names())
+
+
+def test_a_file_of_ones_own(run, bbqrec, files, tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text('# Mine.\n[train]\nmodel = "item-knn"\nneighbours = 3\n')
+    config = hdf5.describe(run("train", str(mine), {}))["config"]
+    assert (config["model"], config["options"]["neighbours"], config["recipe"]) == ("item-knn", 3, str(mine))
+    said = bbqrec("tokenize", files["features"], "--recipe", mine)
+    assert (said.status, "has no settings for bbqrec tokenize" in said.err) == (2, True)
+    mine.write_text('[train]\nmodel = "item-knn"\nneighbors = 3\n')
+    said = bbqrec("train", files["features"], "--recipe", mine)
+    assert said.status == 2
+    assert "did you mean 'neighbours'?" in said.err
+    mine.write_text('model = "item-knn"\n')
+    assert "model is not a table of a recipe" in bbqrec("train", files["features"], "--recipe", mine).err
+    assert bbqrec("train", files["features"], "--recipe", tmp_path / "none.toml").status == 3
+
+
+@pytest.mark.parametrize("value", [True, 3, 1e-05, 0.5, 'a "quoted" \\ text', [], ["text", "image"]])
+def test_what_is_written_is_read(value, tmp_path):
+    path = tmp_path / "made.toml"
+    path.write_text(as_toml("Two\nlines.", {"train": {"model": "sasrec", "value": value}}), encoding="utf-8")
+    values, text = load_toml(path, "recipe")
+    assert values == {"train": {"model": "sasrec", "value": value}}
+    assert text.startswith("# Two\n# lines.\n[train]\n")
 
 
 def test_an_unknown_one_is_named(bbqrec, files):

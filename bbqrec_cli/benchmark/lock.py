@@ -13,14 +13,14 @@ NAME = "benchmark.lock"
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out of `folder`. The system gives the lock back however the process ends.
+def locked(folder: Path, name: str = NAME) -> Iterator[None]:
+    """Keep other runs out of `folder`, by its file `name`. The system gives the lock back however the process ends.
 
     Raises:
         DataError: another run is at work there.
         LackingError: the folder may not be written.
     """
-    path = folder / NAME
+    path = folder / name
     try:
         # The file stays when the lock goes: a lock on a file that was removed meanwhile would keep nobody out.
         stream = open(path, "a+", encoding="utf-8")  # noqa: SIM115

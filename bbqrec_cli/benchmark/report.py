@@ -51,7 +51,7 @@ def sections(result: BenchmarkResult, *, plots: bool) -> list[Section]:
         *(plotted(result) if plots else []),
         *(Section(table=make_table(result)) for make_table in usual if not result.asked),
         Section(table=tables.data_table(result)),
-        Section(table=tables.provenance_table(result)),
+        Section(table=tables.provenance_table(result.provenance)),
     ]
 
 

@@ -274,6 +274,12 @@ def provenance(graph: Graph, records: Records) -> dict[str, Any]:
     """Which version on which machine ran how many of the steps, when, and for how long all in all."""
     steps = [step for step in graph.steps.values() if step.done]
     known = [records[step.key] for step in steps if records.get(step.key, {}).get("origin")]
+    seconds = sum(spent(step, records)["seconds"] or 0.0 for step in steps)
+    return gathered(known) | {"seconds": seconds, "unrecorded_steps": len(steps) - len(known)}
+
+
+def gathered(known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """When and on which machines was run what has an `origin` and says when it `finished`."""
     runs: dict[str, dict[str, Any]] = {}
     for record in known:
         run = runs.setdefault(json.dumps(record["origin"], sort_keys=True), record["origin"] | {"steps": 0})
@@ -282,6 +288,5 @@ def provenance(graph: Graph, records: Records) -> dict[str, Any]:
     return {
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "first": finished[0] if finished else None, "last": finished[-1] if finished else None,
-        "seconds": sum(spent(step, records)["seconds"] or 0.0 for step in steps),
-        "runs": list(runs.values()), "unrecorded_steps": len(steps) - len(known),
+        "runs": list(runs.values()),
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """A digest of the sources that a step runs: of the modules that it imports, as far as they belong to this program.
 
-Imports are read, not run, and those inside functions count too. Comments, docstrings, the help texts of options and
-imports for the type checker do not: what only explains a program changes no digest.
+Imports are read, not run, and those inside functions count too. Comments, docstrings, the help texts of options, what
+`tune` tries for them and imports for the type checker do not: what changes no result changes no digest.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _strip(node: ast.AST) -> None:
             setattr(node, name, [each for each in value if not _explains(each)])
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "option":
         node.args = node.args[:1]
-        node.keywords = [each for each in node.keywords if each.arg != "help"]
+        node.keywords = [each for each in node.keywords if each.arg not in ("help", "search")]
 
 
 def _explains(node: Any) -> bool:

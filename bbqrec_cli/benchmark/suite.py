@@ -304,7 +304,9 @@ class _Reader:
         try:
             if values.get("recipe"):
                 command = cls.__name__.removesuffix("Config").lower()
-                settings = recipe(values.pop("recipe"), command)
+                name = str(values.pop("recipe"))
+                name = str(there(name, where, self.folder)) if name.endswith(".toml") else name
+                settings = recipe(name, command)
                 origins = dict.fromkeys(settings.keys() - values.keys(), f"{where}, its recipe")
                 values = settings | values
             values = defaults | values

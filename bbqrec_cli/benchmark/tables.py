@@ -152,14 +152,18 @@ def data_table(result: BenchmarkResult) -> Table:
     return make("Data", ("what", *(name or "value" for name in sets)), rows, left=1 + len(sets))
 
 
-def provenance_table(result: BenchmarkResult) -> Table:
-    """Version, commit, machine and times; where the steps differ in one of them, each with its number of steps."""
-    about = result.provenance
-    rows: list[Sequence[Any]] = [(name, several(about["runs"], tell)) for name, tell in ORIGIN.items() if about["runs"]]
-    rows.append(("steps", sum(run["steps"] for run in about["runs"]) + about["unrecorded_steps"]))
+def provenance_table(about: Mapping[str, Any], what: str = "step") -> Table:
+    """Version, commit, machine and times; where the steps differ in one of them, each with its number of steps.
+
+    about: `results.gathered` and more; what: what a step is called.
+    """
+    rows: list[Sequence[Any]] = [
+        (name, several(about["runs"], tell, what)) for name, tell in ORIGIN.items() if about["runs"]
+    ]
+    rows.append((f"{what}s", sum(run["steps"] for run in about["runs"]) + about["unrecorded_steps"]))
     if about["unrecorded_steps"]:
-        rows.append(("steps whose making is not recorded", about["unrecorded_steps"]))
-    rows.append(("time spent, all steps", f"{seconds(about['seconds'])} s"))
+        rows.append((f"{what}s whose making is not recorded", about["unrecorded_steps"]))
+    rows.append((f"time spent, all {what}s", f"{seconds(about['seconds'])} s"))
     if about["first"]:
         rows.append(("computed", about["first"] if about["first"] == about["last"] else
                      f"{about['first']} to {about['last']}"))  # fmt: skip
@@ -180,13 +184,11 @@ ORIGIN: dict[str, Callable[[Mapping[str, Any]], str]] = {
 """What the page says of where a step ran."""
 
 
-def several(runs: Sequence[Mapping[str, Any]], tell: Callable[[Mapping[str, Any]], str]) -> Shown:
+def several(runs: Sequence[Mapping[str, Any]], tell: Callable[[Mapping[str, Any]], str], what: str = "step") -> Shown:
     """What is told of the runs: once if it is the same for all, else each with its steps, most steps first."""
     steps: dict[str, int] = {}
     for run in runs:
         steps[tell(run)] = steps.get(tell(run), 0) + run["steps"]
     if len(steps) == 1:
         return Shown(tuple(steps))
-    return Shown(
-        tuple(f"{said} ({counted(n, 'step')})" for said, n in sorted(steps.items(), key=lambda each: -each[1]))
-    )
+    return Shown(tuple(f"{said} ({counted(n, what)})" for said, n in sorted(steps.items(), key=lambda each: -each[1])))

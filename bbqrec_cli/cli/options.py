@@ -29,6 +29,7 @@ COMMANDS = {
     "train": "Train a recommender; validation NDCG@10 chooses the epoch.",
     "evaluate": "Measure Recall and NDCG under full ranking; the metrics file keeps every user's result.",
     "recommend": "Recommend items to users of the model file, for a given history, or for JSON lines on stdin.",
+    "tune": "Tune models with equal budgets on validation NDCG@10; the best settings become recipes.",
     "benchmark": "Run tokenizers × models × seeds side by side: what is done is kept, what was interrupted goes on.",
     "inspect": "Show what a bbqrec file holds: kind, version, shapes, configuration, provenance.",
 }
@@ -138,6 +139,8 @@ def chosen_method(config_class: type, arguments: Sequence[str]) -> str:
     if config_class.__dataclass_fields__[choice].metadata["positional"]:  # type: ignore[attr-defined]
         found = next((each for each in arguments if each in registry), "")
     try:
+        if config_class.many_methods:  # type: ignore[attr-defined]
+            found = config_class.methods({key: named.get(flag(key), ()) for key in (choice, "recipe")})[0]  # type: ignore[attr-defined]
         if not found and "--config" in named:
             found = read_toml(Path(named["--config"]), command_name, tuple(COMMANDS)).get(choice, "")
         if not found and "--recipe" in named:
@@ -168,7 +171,7 @@ def build(
         for key in (key for key in given if key not in known):
             where = f"{origins[key]}: " if key in origins else ""
             raise UsageError(f"{where}{chosen.alone}: {flag(key)} has no effect", "leave it out")
-    elif given.get("recipe"):
+    elif given.get("recipe") and not chosen.many_methods:
         from bbqrec_cli.recipes import recipe
 
         settings = recipe(given["recipe"], command_name)

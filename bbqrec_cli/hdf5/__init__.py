@@ -25,6 +25,7 @@ from bbqrec_cli.hdf5.files import (
     write_record,
     write_tokens,
 )
+from bbqrec_cli.hdf5.ledger import read_tuning, write_tuning
 from bbqrec_cli.hdf5.sink import check_output
 from bbqrec_cli.hdf5.store import open_file, sha256
 
@@ -46,6 +47,7 @@ __all__ = [
     "read_present",
     "read_record",
     "read_tokens",
+    "read_tuning",
     "sha256",
     "write_benchmark",
     "write_checkpoint",
@@ -55,4 +57,5 @@ __all__ = [
     "write_model",
     "write_record",
     "write_tokens",
+    "write_tuning",
 ]

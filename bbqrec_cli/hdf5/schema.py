@@ -108,6 +108,18 @@ KINDS: dict[str, Kind] = {
         ),
         ("steps", "results"),
     ),
+    "tuning": Kind(
+        1,
+        "bbqrec tune",
+        (
+            *(Field(f"trials/{name}", "str", ("T",)) for name in ("system", "model", "status", "error", "finished")),
+            *(Field(f"trials/{name}", "int64", ("T",)) for name in ("number", "epochs", "best_epoch")),
+            *(Field(f"trials/{name}", "str", ("T",)) for name in ("options", "tuned", "origin")),
+            Field("trials/seconds", "float64", ("T",)),
+            Field("trials/figures/{metric}", "float64", ("T",), required=False),
+        ),
+        ("systems", "budget"),
+    ),
 }
 
 

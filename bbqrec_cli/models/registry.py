@@ -67,12 +67,18 @@ def build_model(name: str, settings: Mapping[str, Any], data: ItemData) -> Recom
     Raises:
         DataError: the model needs semantic IDs or features, and `data` has none.
     """
-    cls = MODELS.implementation(name)
+    check_needs(name, settings, data)
+    model: Recommender = MODELS.implementation(name)(data=data, **settings)
+    return model
+
+
+def check_needs(name: str, settings: Mapping[str, Any], data: ItemData) -> None:
+    """Raises: DataError: the model needs semantic IDs or features, and `data` has none."""
+    needed = MODELS.implementation(name).needed(settings)
     hints = {"codes": ("semantic IDs", "bbqrec tokenize"), "features": ("features", "bbqrec embed")}
     for need, (what, hint) in hints.items():
-        if need in cls.needed(settings) and not getattr(data, need):
+        if need in needed and not getattr(data, need):
             raise DataError(f"the model {name} needs {what}, and the input has none", hint)
-    return cls(data=data, **settings)
 
 
 def load_model(trained: TrainedModel, device: torch.device) -> Recommender:

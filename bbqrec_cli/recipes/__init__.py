@@ -1,10 +1,12 @@
 """Recipes: named settings of a tokenizer and a model, each a TOML file with the tables [tokenize] and [train].
 
-A recipe sets the method or model and options of it and of the stage. Other options override it.
+A recipe sets the method or model and options of it and of the stage. Other options override it. Those in this folder go
+by name, others by the path of their file.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +32,40 @@ def describe_recipe(name: str) -> str:
 def recipe(name: str, command: str) -> dict[str, Any]:
     """The options that a recipe gives a command, 'tokenize' or 'train'.
 
+    name: a built-in one, or the path of a .toml file.
+
     Raises:
-        UsageError: an unknown recipe, or one without settings for the command.
+        MissingFileError: no such file.
+        UsageError: an unknown recipe, one without settings for the command, or not a recipe.
     """
-    if name not in names():
+    of_users = str(name).endswith(".toml")
+    if not of_users and name not in names():
         known = f"known: {', '.join(names())}{did_you_mean(name, names())}"
-        raise UsageError(f"--recipe is {name!r}; {known}", "put your own settings into a file for --config")
-    values, _ = load_toml(FOLDER / f"{name}.toml", "recipe")
+        raise UsageError(f"--recipe is {name!r}; {known}", "your own settings: --recipe FILE.toml")
+    values, _ = load_toml(Path(name) if of_users else FOLDER / f"{name}.toml", "recipe")
+    for key, value in values.items():
+        if key not in TABLES or not isinstance(value, dict):
+            raise UsageError(f"{name}: {key} is not a table of a recipe{did_you_mean(key, TABLES)}", "[train]")
     if command not in values:
         tables = " and ".join(f"bbqrec {table}" for table in TABLES if table in values)
         raise UsageError(f"--recipe {name} has no settings for bbqrec {command}", f"it is for {tables}")
     return {key.replace("-", "_"): value for key, value in values[command].items()}
+
+
+def as_toml(head: str, tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """A recipe file's text: a comment of one paragraph, then each table."""
+    parts = ["".join(f"# {line}\n" for line in head.splitlines())]
+    for name, values in tables.items():
+        parts.append(f"[{name}]\n" + "".join(f"{key} = {literal(value)}\n" for key, value in values.items()))
+    return "".join(parts)
+
+
+def literal(value: Any) -> str:
+    """A value in TOML."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(literal, value)) + "]"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value)

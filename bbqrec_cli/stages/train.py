@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,11 +18,25 @@ from bbqrec_cli.registry import Registry
 if TYPE_CHECKING:
     from bbqrec_cli.data.splits import HeldOut
     from bbqrec_cli.models.base import Recommender
-    from bbqrec_cli.training.trainer import Fitted, RunSettings
+    from bbqrec_cli.records import Catalogue, ItemData
+    from bbqrec_cli.training.trainer import Fitted, RunSettings, Stopping
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(StageConfig):
+class LearningConfig(StageConfig):
+    """How a model learns and is validated, in `train` and `tune`."""
+
+    precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
+    validate_every: int = option(1, "Epochs between validations.", minimum=1)
+    validation_users: int = option(0, "Users to validate on, about, evenly spaced; 0: all.", minimum=0)
+    validation_beam: int = option(20, "Beam width in validation.", minimum=10)
+    exclude_seen: bool = option(
+        False, "Leave the items of a user's history out of the ranking in validation, the target never."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(LearningConfig):
     """Options of `bbqrec train`; those of the model are in `options`."""
 
     registry: ClassVar[Registry] = MODELS
@@ -34,14 +48,10 @@ class TrainConfig(StageConfig):
     )  # fmt: skip
     output: Path = option(Path("model.h5"), "Model file to write.", role="output", short="-o", complete=".h5")
     model: str = option("bbqrec", "Model.", complete="models")
-    recipe: str = option("", "Named settings of model and options; other options override them.", complete="recipes")
-    precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
-    validate_every: int = option(1, "Epochs between validations.", minimum=1)
-    validation_users: int = option(0, "Users to validate on, about, evenly spaced; 0: all.", minimum=0)
-    validation_beam: int = option(20, "Beam width in validation.", minimum=10)
-    exclude_seen: bool = option(
-        False, "Leave the items of a user's history out of the ranking in validation, the target never."
-    )
+    recipe: str = option(
+        "", "Named settings of model and options, or the path of a .toml file with such; other options override them.",
+        complete="recipes",
+    )  # fmt: skip
     minutes: float = option(0.0, "Limit on the training time, in minutes; 0: none.", agreed=False, minimum=0)
     resume: bool = option(False, "Continue from the last checkpoint.", role="runtime")
     options: dict = option({})
@@ -69,80 +79,117 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     Raises:
         UsageError, DataError, LackingError and the errors of reading and writing files.
     """
-    from bbqrec_cli.data.splits import HISTORY, leave_last_out, subsample_users
-    from bbqrec_cli.device import resolve_precision
-    from bbqrec_cli.hdf5 import check_output, read_item_data, write_model
-    from bbqrec_cli.models.registry import build_model
+    from bbqrec_cli.hdf5 import check_output, write_model
     from bbqrec_cli.origin import ran_on
     from bbqrec_cli.records import TrainedModel
-    from bbqrec_cli.seeds import seed_torch
-    from bbqrec_cli.training.distributed import start_process
-    from bbqrec_cli.training.trainer import RunSettings, identity
 
     chosen = model_config(config.model, config.options)
-    settings = model_settings(chosen)
     check_files(chosen)
-    named = input_files(config, chosen)
-    parents = [path for _, path in named]
+    parents = [path for _, path in input_files(config, chosen)]
     check_output(config.output, force=config.force, inputs=parents)
-    world, device = start_process(config.device, config.threads)
-    catalogue, data = read_item_data(config.input)
-    split = leave_last_out(catalogue.sequences, history=settings.get("history", HISTORY))
-    if not len(split.validation.users):
-        raise DataError(f"{config.input}: no user has 3 interactions: nothing to validate on", "bbqrec prepare")
-    precision = resolve_precision(config.precision, device)
-    resolved = stored(config) | {"precision": precision, "options": stored(chosen)}
-    of_run = agreed(config) | {"precision": precision, "options": agreed(chosen)}
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
-    seed_torch(config.seed, "weights")
-    model = build_model(config.model, settings, data).to(device)
-    needed = model.needed(settings)
-    reads = [name for name in data.features if model.reads is None or name in model.reads]
-    if "features" in needed:
-        progress.log(f"{config.model} reads the features {', '.join(reads)}")
-    model.prepare(split.train)
-    training = RunSettings(
-        seed=config.seed, device=device, precision=precision, progress=progress, checkpoint=checkpoint,
-        resume=config.resume, identity=identity(of_run, named), world=world,
-    )  # fmt: skip
-    phases = model.phases(split.train, chosen, seed=config.seed)
-    held = subsample_users(split.validation, config.validation_users)
-    validate = validation(held, config.validation_beam, training, exclude_seen=config.exclude_seen)
-    if phases:
-        fitted = fit(model, phases, chosen, validate, config, training)
-    else:
-        from bbqrec_cli.training.trainer import Fitted
-
-        fitted = Fitted(best_figures=validate(model.eval()))
+    made = learn(config, progress, checkpoint=checkpoint)
+    model, data, fitted, training = made.model, made.data, made.fitted, made.training
+    needed = model.needed(made.settings)
     trained = TrainedModel(
-        catalogue=catalogue, name=config.model, settings=settings, history=fitted.history,
+        catalogue=made.catalogue, name=config.model, settings=made.settings, history=fitted.history,
         weights={name: value.cpu().numpy() for name, value in model.state_dict().items()},
         codes=data.codes if "codes" in needed else None,
-        features={name: data.features[name] for name in reads} if "features" in needed else {},
+        features={name: data.features[name] for name in made.reads} if "features" in needed else {},
     )  # fmt: skip
-    if world.writes:
+    if training.world.writes:
+        resolved = stored(config) | {"precision": training.precision, "options": stored(chosen)}
         write_model(
             config.output, trained, config=resolved, parents=parents, force=config.force,
-            origin=ran_on(device, config.threads, precision),
+            origin=ran_on(training.device, config.threads, training.precision),
         )  # fmt: skip
-        if phases:
+        if fitted.history:
             checkpoint.unlink(missing_ok=True)
-    world.barrier()
+    training.world.barrier()
     return TrainResult(
         output=config.output, model=config.model, epochs=len(fitted.history), best_epoch=fitted.best_epoch,
         validation=fitted.best_figures, seconds=fitted.seconds,
     )  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Learnt:
+    """A model at its best epoch. reads: the features that it reads; whole: no time limit and no `watch` ended it."""
+
+    model: Recommender
+    settings: dict[str, Any]
+    catalogue: Catalogue
+    data: ItemData
+    reads: list[str]
+    fitted: Fitted
+    training: RunSettings
+    whole: bool
+
+
+def learn(
+    config: TrainConfig, progress: Progress = SILENT, *, checkpoint: Path | None = None,
+    watch: Callable[[Mapping[str, Any]], bool] = lambda row: False,
+) -> Learnt:  # fmt: skip
+    """Train on the training part and choose the epoch on validation NDCG@10; no file is written but the checkpoint.
+
+    watch: see `Stopping`.
+
+    Raises:
+        UsageError, DataError, LackingError and the errors of reading files.
+    """
+    from bbqrec_cli.data.splits import HISTORY, leave_last_out, subsample_users
+    from bbqrec_cli.device import resolve_precision
+    from bbqrec_cli.hdf5 import read_item_data
+    from bbqrec_cli.models.registry import build_model
+    from bbqrec_cli.models.task import CHOSEN_BY
+    from bbqrec_cli.seeds import seed_torch
+    from bbqrec_cli.training.distributed import start_process
+    from bbqrec_cli.training.trainer import Fitted, RunSettings, Stopping, identity
+
+    chosen = model_config(config.model, config.options)
+    settings = model_settings(chosen)
+    world, device = start_process(config.device, config.threads)
+    catalogue, data = read_item_data(config.input)
+    split = leave_last_out(catalogue.sequences, history=settings.get("history", HISTORY))
+    if not len(split.validation.users):
+        raise DataError(f"{config.input}: no user has 3 interactions: nothing to validate on", "bbqrec prepare")
+    precision = resolve_precision(config.precision, device)
+    seed_torch(config.seed, "weights")
+    model = build_model(config.model, settings, data).to(device)
+    reads = [name for name in data.features if model.reads is None or name in model.reads]
+    if "features" in model.needed(settings):
+        progress.log(f"{config.model} reads the features {', '.join(reads)}")
+    model.prepare(split.train)
+    of_run = agreed(config) | {"precision": precision, "options": agreed(chosen)}
+    training = RunSettings(
+        seed=config.seed, device=device, precision=precision, progress=progress, checkpoint=checkpoint,
+        resume=config.resume, identity=identity(of_run, input_files(config, chosen)) if checkpoint else {}, world=world,
+    )  # fmt: skip
+    phases = model.phases(split.train, chosen, seed=config.seed)
+    held = subsample_users(split.validation, config.validation_users)
+    validate = validation(held, config.validation_beam, training, exclude_seen=config.exclude_seen)
+    stopping = Stopping(
+        validate_every=config.validate_every, patience=getattr(chosen, "patience", 0), minutes=config.minutes,
+        watch=watch,
+    )  # fmt: skip
+    fitted = fit(model, phases, chosen, validate, training, stopping) if phases else Fitted()
+    if not phases:
+        fitted.best_figures = validate(model.eval())
+    whole = len(fitted.history) == sum(phase.epochs for phase in phases) or fitted.stale(CHOSEN_BY, stopping.patience)
+    return Learnt(
+        model=model, settings=settings, catalogue=catalogue, data=data, reads=reads, fitted=fitted, training=training,
+        whole=whole,
+    )  # fmt: skip
+
+
 def fit(
     model: Recommender, phases: Any, chosen: Any, validate: Callable[[Recommender], dict[str, float]],
-    config: TrainConfig, training: RunSettings,
+    training: RunSettings, stopping: Stopping,
 ) -> Fitted:  # fmt: skip
     """Train by gradient. chosen: the model's configuration."""
     from bbqrec_cli.models.task import RecommenderTask
-    from bbqrec_cli.training.trainer import Stopping, train
+    from bbqrec_cli.training.trainer import train
 
-    stopping = Stopping(validate_every=config.validate_every, patience=chosen.patience, minutes=config.minutes)
     return train(RecommenderTask(model, phases, chosen, validate), training, stopping)
 
 

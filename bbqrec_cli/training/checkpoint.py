@@ -30,18 +30,19 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Any:
     """
     arrays, meta, found = read_checkpoint(path)
     for key in (*identity, *(set(found) - set(identity))):
-        difference = _difference(key, found.get(key), identity.get(key))
-        if difference:
+        what = difference(key, found.get(key), identity.get(key))
+        if what:
             raise DataError(
-                f"{path}: the checkpoint is of another run: {difference}",
+                f"{path}: the checkpoint is of another run: {what}",
                 "give the options of that run, or start from the beginning without --resume",
             )
     return _join(meta["state"], arrays)
 
 
-def _difference(name: str, found: Any, wanted: Any) -> str:
+def difference(name: str, found: Any, wanted: Any) -> str:
+    """The first difference between two values, nested or not, '' if there is none."""
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
-        return next(filter(None, (_difference(k, found.get(k), wanted.get(k)) for k in {**found, **wanted})), "")
+        return next(filter(None, (difference(k, found.get(k), wanted.get(k)) for k in {**found, **wanted})), "")
     return "" if found == wanted else f"{name} was {found!r} and is {wanted!r}"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,12 +62,14 @@ class Stopping:
     """When to report and when to stop.
 
     validate_every: epochs between two reports; the last epoch always has one. patience: stop after this many reports of
-    the last phase without a better figure (0: never). minutes: limit on the training time (0: none).
+    the last phase without a better figure (0: never). minutes: limit on the training time (0: none). watch: called with
+    the row of each epoch; where it says True, the training ends (all processes must say the same).
     """
 
     validate_every: int = 1
     patience: int = 0
     minutes: float = 0.0
+    watch: Callable[[Row], bool] = lambda row: False
 
     def over(self, seconds: float) -> bool:
         """Whether the time limit is reached after `seconds` of training."""
@@ -162,6 +164,8 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
             _run_epoch(task, run, stopping, fitted, epoch)
         except KeyboardInterrupt:
             raise _interrupted(fitted, task, run) from None
+        if stopping.watch(fitted.history[-1]):
+            break
     if fitted.best_weights:
         task.module.load_state_dict(fitted.best_weights)
     elif task.chosen_by and fitted.history:  # stopped before any report, for want of time

@@ -39,7 +39,7 @@ def program(tmp_path, monkeypatch):
     package = tmp_path / "toyprogram"
     (package / "deep").mkdir(parents=True)
     files = {
-        "__init__": "", "stage": STAGE, "shared": "LIMIT = option(3, 'How many.', minimum=1)\n",
+        "__init__": "", "stage": STAGE, "shared": "LIMIT = option(3, 'How many.', minimum=1, search=(1, 2))\n",
         "types": "Kind = int\n",
         "deep/__init__": "from toyprogram.deep.other import more\n", "deep/inner": "value = 1\n",
         "deep/other": "more = 2\n", "unused": "nothing = 1\n",
@@ -70,6 +70,7 @@ def program(tmp_path, monkeypatch):
         ("stage", "# a comment", "# another"),
         ("stage", 'TABLE = {"a": 1}', 'TABLE = {\n    "a": 1,\n}'),
         ("shared", "'How many.'", "'How many there are.'"),
+        ("shared", "search=(1, 2)", "search=(1, 3)"),
         ("types", "int", "str"),
         ("unused", "1", "2"),
     ],

@@ -214,6 +214,15 @@ def test_the_suites_of_the_results(path, tmp_path, files):
     assert len(suite.systems) + len(suite.tokenizers) == text.count("[[tokenizer]]") + text.count("[[system]]")
 
 
+def test_a_recipe_in_a_file_lies_beside_the_suite(folder):
+    (folder / "mine.toml").write_text('[train]\nmodel = "item-knn"\nneighbours = 3\n')
+    text = 'name = "one"\n[data]\nfile = "features.h5"\n[[system]]\nname = "mine"\nrecipe = "mine.toml"\n'
+    (system,) = load_suite(write(folder, text)).systems
+    assert (system.config.model, system.config.options) == ("item-knn", {"neighbours": 3})
+    with pytest.raises(MissingFileError, match=r"absent\.toml is not there"):
+        load_suite(write(folder, text.replace("mine.toml", "absent.toml")))
+
+
 def test_recipes_of_the_program_load(folder):
     """Each as a tokenizer, a system, or both."""
     tables = []

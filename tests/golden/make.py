@@ -53,6 +53,21 @@ METRICS = Metrics(
     ndcg={5: np.array([1, 0], dtype=np.float32)}, aggregates={"recall@5": 0.5, "ndcg@5": 0.5},
     confidence={"recall@5": (0.0, 1.0), "ndcg@5": (0.0, 1.0)}, model="popularity", split="test",
 )  # fmt: skip
+TRIAL: dict[str, Any] = {
+    "system": "sasrec",
+    "model": "sasrec",
+    "status": "complete",
+    "error": "",
+    "finished": "2030-01-02T03:04:05+00:00",
+    "number": 1,
+    "epochs": 4,
+    "best_epoch": 3,
+    "seconds": 1.5,
+    "options": {"width": 64, "dropout": 0.5, "features": []},
+    "tuned": {"width": 64},
+    "origin": {"commit": "4e5f", "device": "cpu", "precision": "fp32"},
+    "figures": {"ndcg@10": 0.25, "recall@10": 0.5},
+}
 V1: dict[str, Any] = {
     "dataset": DATASET,
     "features": Features(catalogue=CATALOGUE, features={"text": TEXT}),
@@ -83,6 +98,11 @@ V1: dict[str, Any] = {
         "process": 77,
         "finished": "2030-01-02T03:04:05+00:00",
         "figures": {"epochs": 3, "validation/ndcg@10": 0.25},
+    },
+    "tuning": {
+        "systems": {"sasrec": {"model": "sasrec", "recipe": "", "tried": {"width": "32, 64"}}},
+        "budget": {"trials": 2, "minutes": 0.0},
+        "trials": [TRIAL, TRIAL | {"number": 2, "status": "failed", "error": "it diverged", "figures": {}}],
     },
 }
 CODES2 = dataclasses.replace(CODES, present=np.array([[True, True], [True, False], [True, True]]))

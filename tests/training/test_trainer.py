@@ -150,6 +150,18 @@ def test_patience(training, batches, figures, patience, epochs):
     assert len(fitted.history) == epochs
 
 
+def test_whoever_watches_may_end_it(training, batches):
+    seen = []
+
+    def watch(row):
+        seen.append(row["ndcg@10"])
+        return len(seen) == 3
+
+    fitted = fit(sasrec(), batches, scores(0.1, 0.3, 0.2), dataclasses.replace(training, watch=watch))
+    assert (seen, len(fitted.history)) == ([0.1, 0.3, 0.2], 3)
+    assert (fitted.best_epoch, fitted.best_figures) == (2, {"ndcg@10": 0.3})
+
+
 def test_a_finished_run_that_is_resumed_trains_no_more(training, batches):
     fit(sasrec(), batches, scores(0.3, 0.2, 0.1), dataclasses.replace(training, patience=2))
     again = dataclasses.replace(training, patience=2, resume=True)

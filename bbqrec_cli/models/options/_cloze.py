@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bbqrec_cli.config import option
+from bbqrec_cli.config import Range, option
 from bbqrec_cli.models.options._training import TrainingConfig
 
 
@@ -19,7 +19,10 @@ class ClozeConfig(TrainingConfig):
     patience: int = option(20, "Stop after this many validations without a better NDCG@10; 0: never.", minimum=0)
     width: int = option(64, "Width D of the model.", role="model", minimum=1)
     heads: int = option(2, "Attention heads.", role="model", minimum=1)
-    mask_share: float = option(0.2, "Share of a window's items that are masked.", minimum=0, maximum=1)
-    last_only: float = option(
-        0.5, "Share of the windows in which only the last item is masked, as when recommending.", minimum=0, maximum=1
+    mask_share: float = option(
+        0.2, "Share of a window's items that are masked.", minimum=0, maximum=1, search=Range(0.1, 0.6)
     )
+    last_only: float = option(
+        0.5, "Share of the windows in which only the last item is masked, as when recommending.", minimum=0, maximum=1,
+        search=Range(0.0, 0.8),
+    )  # fmt: skip

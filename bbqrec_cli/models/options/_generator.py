@@ -19,11 +19,13 @@ class GeneratorConfig(TrainingConfig):
 
     epochs: int = option(12, "Epochs, at most; also the length of the learning rate schedule.", minimum=1)
     learning_rate: float = option(2e-3, "Peak learning rate of AdamW.", minimum=0)
-    decoder_layers: int = option(2, "Layers of the decoder.", role="model", minimum=1)
+    decoder_layers: int = option(2, "Layers of the decoder.", role="model", minimum=1, search=(1, 2, 3, 4))
     variant: str = option(
         "full", "Variant: full, no-similarity (BBQRec_S) or inherit (BBQRec_E).", role="model", choices=VARIANTS
     )
-    similarity_buckets: int = option(100, "K, buckets of the similarity (eq. 15).", role="model", minimum=1)
+    similarity_buckets: int = option(
+        100, "K, buckets of the similarity (eq. 15).", role="model", minimum=1, search=(10, 50, 100, 200)
+    )
     masking: str = option(
         "causal", "Encoder mask: causal (all positions in one pass) or bidirectional (one sample per prefix).",
         role="model", paper="bidirectional", choices=("causal", "bidirectional"),

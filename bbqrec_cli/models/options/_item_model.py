@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bbqrec_cli.config import option
+from bbqrec_cli.config import Range, option
 from bbqrec_cli.models.options._training import GradientConfig, TrainingConfig
 
 LOSSES = ("ce", "sampled", "gbce", "bce", "bpr")
@@ -16,10 +16,14 @@ class ItemLossConfig(GradientConfig):
 
     loss: str = option(
         "ce", "Loss: softmax over all items (ce), or over the target and sampled negatives (sampled); gBCE (gbce), "
-        "binary cross-entropy (bce) or BPR (bpr).", role="model", choices=LOSSES,
+        "binary cross-entropy (bce) or BPR (bpr).", role="model", choices=LOSSES, search=("ce", "sampled", "gbce"),
     )  # fmt: skip
-    negatives: int = option(256, "Uniform negatives per position, of all losses but ce.", role="model", minimum=1)
-    gbce_t: float = option(0.75, "Calibration t of gBCE, from 0 (bce) to 1.", role="model", minimum=0, maximum=1)
+    negatives: int = option(
+        256, "Uniform negatives per position, of all losses but ce.", role="model", minimum=1, search=(64, 256, 1024)
+    )
+    gbce_t: float = option(
+        0.75, "Calibration t of gBCE, from 0 (bce) to 1.", role="model", minimum=0, maximum=1, search=Range(0.5, 1.0)
+    )
     features: tuple[str, ...] = option(
         (), "Features whose linear maps are added to the items' vectors, such as text,image; all: those of the input.",
         role="model",

@@ -18,5 +18,10 @@ class BSARecConfig(ItemModelConfig):
     width: int = option(64, "Width D of the model.", role="model", minimum=1)
     heads: int = option(1, "Attention heads.", role="model", minimum=1)
     dropout: float = option(0.5, "Dropout.", role="model", minimum=0, maximum=0.9)
-    alpha: float = option(0.7, "α, share of the filter beside self-attention.", role="model", minimum=0, maximum=1)
-    cutoff: int = option(5, "c: the c // 2 + 1 lowest frequencies are the low ones.", role="model", minimum=1)
+    alpha: float = option(
+        0.7, "α, share of the filter beside self-attention.", role="model", minimum=0, maximum=1,
+        search=(0.1, 0.3, 0.5, 0.7, 0.9),
+    )  # fmt: skip
+    cutoff: int = option(
+        5, "c: the c // 2 + 1 lowest frequencies are the low ones.", role="model", minimum=1, search=(1, 3, 5, 7, 9)
+    )

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bbqrec_cli.config import MethodConfig, option
+from bbqrec_cli.config import MethodConfig, Range, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,4 +12,4 @@ class EASEConfig(MethodConfig):
 
     implementation: ClassVar[str] = "bbqrec_cli.models.ease:EASE"
 
-    l2: float = option(500.0, "L2 regularisation λ.", role="model", minimum=1e-6)
+    l2: float = option(500.0, "L2 regularisation λ.", role="model", minimum=1e-6, search=Range(10, 10_000, log=True))

@@ -16,6 +16,6 @@ class GRU4RecConfig(ItemLossConfig):
     epochs: int = option(40, "Epochs, at most; also the length of the learning rate schedule.", minimum=1)
     weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
     width: int = option(64, "Width D of the item table.", role="model", minimum=1)
-    hidden: int = option(128, "Width of the recurrent layers.", role="model", minimum=1)
+    hidden: int = option(128, "Width of the recurrent layers.", role="model", minimum=1, search=(32, 64, 128, 256))
     layers: int = option(1, "Recurrent layers.", role="model", minimum=1)
     dropout: float = option(0.3, "Dropout of the item vectors.", role="model", minimum=0, maximum=0.9)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bbqrec_cli.config import option
+from bbqrec_cli.config import Range, option
 from bbqrec_cli.models.options._item_model import ItemModelConfig
 
 
@@ -18,4 +18,7 @@ class HSTUConfig(ItemModelConfig):
     width: int = option(64, "Width D of the model.", role="model", minimum=1)
     layers: int = option(4, "Layers.", role="model", minimum=1)
     dropout: float = option(0.5, "Dropout.", role="model", minimum=0, maximum=0.9)
-    temperature: float = option(0.05, "Temperature of the cosines that score items.", role="model", minimum=1e-6)
+    temperature: float = option(
+        0.05, "Temperature of the cosines that score items.", role="model", minimum=1e-6,
+        search=Range(0.02, 0.2, log=True),
+    )  # fmt: skip

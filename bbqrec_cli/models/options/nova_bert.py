@@ -16,7 +16,7 @@ class NovaBERTConfig(ClozeConfig):
     fusion: str = option(
         "gate", "Fusion of items, positions and features: their sum (add), a linear layer (concat) or a learnt "
         "weighted mean (gate).",
-        role="model", choices=("add", "concat", "gate"),
+        role="model", choices=("add", "concat", "gate"), search=("add", "concat", "gate"),
     )  # fmt: skip
     features: tuple[str, ...] = option(
         ("all",), "Features to use, such as text,image; all: those of the input.", role="model"

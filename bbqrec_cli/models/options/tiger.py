@@ -39,8 +39,9 @@ class TIGERConfig(GeneratorConfig):
     head_width: int = option(0, "Width of an attention head; 0: width / heads.", role="model", minimum=0)
     inner: int = option(0, "Width of the feed-forward layers; 0: 4 · width.", role="model", minimum=0)
     temperature: float = option(
-        1.0, "τ of LETTER's ranking-guided loss: training divides the logits by it.", role="model", minimum=0.01
-    )
+        1.0, "τ of LETTER's ranking-guided loss: training divides the logits by it.", role="model", minimum=0.01,
+        search=(0.6, 0.8, 1.0, 1.2),
+    )  # fmt: skip
     init_std: float = option(0.02, "Standard deviation of the embeddings at the start.", role="model", minimum=0)
 
     def __post_init__(self) -> None:

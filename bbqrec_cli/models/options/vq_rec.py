@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bbqrec_cli.config import option
+from bbqrec_cli.config import Range, option
 from bbqrec_cli.models.options._training import TrainingConfig
 
 
@@ -14,9 +14,14 @@ class VQRecConfig(TrainingConfig):
     implementation: ClassVar[str] = "bbqrec_cli.models.vq_rec:VQRec"
 
     epochs: int = option(40, "Epochs of fine-tuning, at most; also the length of its schedule.", minimum=1)
-    pretrain_epochs: int = option(10, "Epochs of contrastive pre-training before them; 0: none.", minimum=0)
+    pretrain_epochs: int = option(
+        10, "Epochs of contrastive pre-training before them; 0: none.", minimum=0, search=(0, 10)
+    )
     weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
     width: int = option(300, "Width D of the model.", role="model", minimum=1)
     heads: int = option(2, "Attention heads.", role="model", minimum=1)
     dropout: float = option(0.5, "Dropout.", role="model", minimum=0, maximum=0.9)
-    temperature: float = option(0.07, "Temperature of the cosines in both losses.", role="model", minimum=1e-3)
+    temperature: float = option(
+        0.07, "Temperature of the cosines in both losses.", role="model", minimum=1e-3,
+        search=Range(0.02, 0.2, log=True),
+    )  # fmt: skip

@@ -1,0 +1,244 @@
+"""Equal budgets, going on, what is kept of each trial, and what is never read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.config import load_toml
+from bbqrec_cli.errors import BrokenFileError, DataError, InterruptedRunError, MissingPackageError, UsageError
+from bbqrec_cli.records import Sequences
+from bbqrec_cli.stages import train
+from bbqrec_cli.tuning import study, trial
+from bbqrec_cli.tuning.run import TuneConfig, run
+
+pytest.importorskip("optuna")
+SMALL = {"epochs": 3, "batch_size": 10, "width": 8, "layers": 1}
+
+
+@pytest.fixture
+def config(files, tmp_path) -> TuneConfig:
+    """Two systems with three trials each."""
+    return TuneConfig(
+        input=files["features"], output=tmp_path / "work", model=("sasrec", "item-knn"), trials=3, device="cpu",
+        precision="fp32", options=SMALL,
+    )  # fmt: skip
+
+
+def said(result) -> list[dict]:
+    """The trials without what a clock says."""
+    return [{key: value for key, value in each.items() if key not in ("seconds", "finished")} for each in result.trials]
+
+
+def test_the_budget_is_the_same_for_every_system(config):
+    result = run(config)
+    assert [(each["system"], each["number"]) for each in result.trials] == [
+        (system, number) for number in (1, 2, 3) for system in ("sasrec", "item-knn")
+    ]
+    assert all(each["status"] == "complete" for each in result.trials)
+    sasrec, knn = result.trials[:2]
+    assert sasrec["tuned"].keys() == {
+        "learning_rate", "weight_decay", "dropout", "heads", "loss", "negatives", "gbce_t",
+    }  # fmt: skip
+    assert knn["tuned"] == {"neighbours": 100, "shrinkage": 40.0, "decay": 0.5}, "first the defaults"
+    assert (sasrec["options"]["width"], sasrec["epochs"]) == (8, 3)
+    assert json.loads(json.dumps(result.to_json()))["systems"]["sasrec"]["trials"] == 3
+
+
+def test_every_trial_is_in_the_ledger(config):
+    result = run(config)
+    kept = hdf5.read_tuning(config.output / "tuning.h5")
+    assert kept["trials"] == result.trials
+    assert kept["budget"] == {"trials": 3, "minutes": 0.0}
+    assert kept["systems"]["item-knn"]["tried"]["decay"] == "0 to 1"
+    about = hdf5.describe(config.output / "tuning.h5")
+    assert about["parents"][0]["sha256"] == hdf5.sha256(config.input)
+    assert kept["trials"][0]["origin"]["precision"] == "fp32"
+    assert "optuna" in kept["trials"][0]["origin"]["packages"]
+
+
+def test_the_best_settings_are_a_recipe_that_train_takes(config, bbqrec, tmp_path):
+    result = run(config)
+    for system in ("sasrec", "item-knn"):
+        best = result.best(system)
+        assert best["figures"]["ndcg@10"] == max(each["figures"]["ndcg@10"] for each in result.of(system))
+        recipe = result.recipes[system]
+        done = bbqrec(
+            "train", config.input, "--recipe", recipe, "-o", tmp_path / f"{system}.h5", "--device", "cpu",
+            "--precision", "fp32", "--json",
+        )  # fmt: skip
+        assert done.status == 0, done.err
+        assert json.loads(done.out)["validation"] == pytest.approx(best["figures"], abs=0)
+
+
+def test_the_protocol_is_in_the_recipe(config):
+    result = run(dataclasses.replace(config, trials=1, exclude_seen=True))
+    values, text = load_toml(result.recipes["sasrec"], "recipe")
+    assert values["train"]["exclude_seen"] is True
+    assert "seen items left out" in text
+
+
+def stop_at(call: int, monkeypatch) -> None:
+    """Interrupt the training number `call`, as far as it got."""
+    calls = []
+
+    def stops(*rest, **more):
+        calls.append(rest)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return train.learn(*rest, **more)
+
+    monkeypatch.setattr(trial, "learn", stops)
+
+
+@pytest.mark.parametrize("call", [1, 2, 4])
+def test_resumed_is_uninterrupted(config, tmp_path, monkeypatch, call):
+    with monkeypatch.context() as patch:
+        stop_at(call, patch)
+        with pytest.raises(InterruptedRunError, match=f"{call - 1} finished trials are kept"):
+            run(config)
+    (config.output / "journal.log.lock").symlink_to("nowhere")
+    whole = run(dataclasses.replace(config, output=tmp_path / "whole"))
+    assert said(run(config)) == said(whole)
+
+
+def test_nothing_runs_twice_and_a_larger_budget_goes_on(config, monkeypatch):
+    first = run(config)
+    with monkeypatch.context() as patch:
+        stop_at(1, patch)
+        assert run(config).trials == first.trials
+    more = run(dataclasses.replace(config, trials=4, model=("sasrec", "item-knn", "markov")))
+    assert [len(more.of(name)) for name in ("sasrec", "item-knn", "markov")] == [4, 4, 4]
+    assert more.of("sasrec")[:3] == first.of("sasrec")
+
+
+def test_other_options_or_another_input_are_refused(config, files):
+    run(dataclasses.replace(config, trials=1))
+    with pytest.raises(DataError, match="sasrec in this folder are of another run: seed was 0 and is 1"):
+        run(dataclasses.replace(config, seed=1))
+    with pytest.raises(DataError, match="of another run: epochs was 3 and is 2"):
+        run(dataclasses.replace(config, options=SMALL | {"epochs": 2}))
+    with pytest.raises(DataError, match="of another run: input was"):
+        run(dataclasses.replace(config, input=files["dataset"]))
+
+
+def test_the_test_split_is_never_read(config, catalogue, features, tmp_path):
+    """With other last items, everything is the same."""
+    lists = [[*map(int, rows[:-1]), (int(rows[-1]) + 5) % 12] for rows in catalogue.sequences]
+    times = [list(range(len(rows))) for rows in lists]
+    other = dataclasses.replace(catalogue, sequences=Sequences.from_lists(lists, times))
+    hdf5.write_features(tmp_path / "other.h5", dataclasses.replace(features, catalogue=other), config={})
+    changed = dataclasses.replace(config, input=tmp_path / "other.h5", output=tmp_path / "other")
+    assert said(run(config)) == said(run(changed))
+
+
+def test_what_stays_behind_is_pruned(config, monkeypatch):
+    values = iter(np.linspace(0.9, 0.1, 50))
+    monkeypatch.setattr(study, "UNPRUNED", 1)
+    monkeypatch.setattr(train, "validation", lambda *_, **__: lambda model: {"ndcg@10": next(values), "recall@10": 0.5})
+    result = run(dataclasses.replace(config, model=("sasrec",), options=SMALL | {"epochs": 8}))
+    first, *later = result.trials
+    assert (first["status"], first["epochs"]) == ("complete", 7), "6 validations without a better one"
+    assert {each["status"] for each in later} == {"pruned"}
+    assert [each["epochs"] for each in later] == [3, 3], "not in the first fourth of its epochs"
+    assert all(each["figures"]["ndcg@10"] > 0 for each in later)
+    assert hdf5.read_tuning(config.output / "tuning.h5")["trials"] == result.trials
+
+
+def test_minutes_cut_the_last_trial(config):
+    result = run(dataclasses.replace(config, trials=None, minutes=0.001, options=SMALL | {"epochs": 5000}))
+    sasrec = result.of("sasrec")
+    assert sasrec[-1]["status"] == "cut"
+    assert 0 < sasrec[-1]["epochs"] < 5000
+    assert sasrec[-1]["figures"]
+    assert result.seconds("sasrec") >= 0.06
+    assert sum(each["seconds"] for each in sasrec[:-1]) < 0.06
+
+
+def test_where_nothing_is_tuned_one_trial_is_all(config):
+    assert len(run(dataclasses.replace(config, model=("popularity",), options={})).trials) == 1
+
+
+def test_a_failed_trial_is_kept_and_counted(config, monkeypatch):
+    calls = []
+
+    def fails(*rest, **more):
+        calls.append(rest)
+        if len(calls) == 2:
+            raise DataError("epoch 1, step 1: the loss is nan; the training has diverged")
+        return train.learn(*rest, **more)
+
+    monkeypatch.setattr(trial, "learn", fails)
+    result = run(dataclasses.replace(config, model=("sasrec",)))
+    assert [each["status"] for each in result.trials] == ["complete", "failed", "complete"]
+    assert "has diverged" in result.trials[1]["error"]
+    assert hdf5.read_tuning(config.output / "tuning.h5")["trials"] == result.trials
+    result.check()
+
+
+def test_if_all_fail_it_is_said(config, monkeypatch):
+    def fails(*_, **__):
+        raise RuntimeError("CUDA out of memory.\nMore")
+
+    monkeypatch.setattr(trial, "learn", fails)
+    result = run(dataclasses.replace(config, model=("sasrec",)))
+    assert not result.recipes
+    with pytest.raises(DataError, match="sasrec: every trial failed, the first with: RuntimeError: CUDA out of memory"):
+        result.check()
+
+
+def test_needs_are_checked_before_any_trial(config):
+    with pytest.raises(DataError, match="bbqrec needs semantic IDs"):
+        run(dataclasses.replace(config, model=("sasrec", "bbqrec"), options={}))
+    assert not config.output.exists()
+
+
+def test_a_damaged_journal(config):
+    config.output.mkdir()
+    (config.output / "journal.log").write_text("no journal\n{}\n")
+    with pytest.raises(BrokenFileError, match=r"journal\.log"):
+        run(config)
+
+
+def test_without_optuna(config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingPackageError, match="needs Optuna") as caught:
+        run(config)
+    assert caught.value.hint == "pip install 'bbqrec[tune]'"
+
+
+def test_the_page(config, tmp_path):
+    for name in ("page.md", "page.html"):
+        run(dataclasses.replace(config, report=tmp_path / name))
+    text = (tmp_path / "page.md").read_text()
+    for heading in ("Best settings", "Trials of sasrec", "Trials of item-knn", "What is tried"):
+        assert f"## {heading}\n" in text
+    assert "The budget of each system: 3 trials." in text
+    assert "--trials 3" in text
+    assert 'model = "item-knn"' in text
+    assert "<html" in (tmp_path / "page.html").read_text()
+    with pytest.raises(UsageError, match=r"\.html or \.md"):
+        run(dataclasses.replace(config, report=tmp_path / "page.pdf"))
+
+
+def test_the_command_line(bbqrec, files, tmp_path):
+    folder = tmp_path / "work"
+    common = (files["features"], "-o", folder, "--device", "cpu", "--trials", 2)
+    done = bbqrec("tune", *common, "--model", "item-knn,markov", "--decay", 0.4)
+    assert done.status == 0, done.err
+    assert f"--recipe {folder / 'item-knn.toml'}" in done.out.replace("\n", "")
+    assert "item-knn, trial 1: neighbours 100, shrinkage 40.0\n" in done.err
+    kept = hdf5.read_tuning(folder / "tuning.h5")["trials"]
+    assert {each["options"]["decay"] for each in kept} == {0.4}
+    wrong = bbqrec("tune", *common, "--model", "item-knn,markov", "--width", 8)
+    assert wrong.status == 2
+    assert "--width is not an option of item-knn or markov" in wrong.err
+    assert bbqrec("tune", *common, "--model", "item-nn").status == 2
+    shown = bbqrec("tune", "--show-space", "--model", "sasrec", "--recipe", "hstu", "--json")
+    assert json.loads(shown.out)["systems"]["sasrec"]["tried"]["width"] == "32, 64, 128, 256"
+    assert "--temperature" in bbqrec("tune", "--recipe", "hstu", "--help").out

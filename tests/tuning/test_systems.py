@@ -1,0 +1,97 @@
+"""What is tried for each model, and how models, recipes and fixed options become systems."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+
+import pytest
+
+from bbqrec_cli.config import Range, check_value
+from bbqrec_cli.errors import UsageError
+from bbqrec_cli.models.options._training import GradientConfig
+from bbqrec_cli.models.registry import MODELS
+from bbqrec_cli.recipes import names, recipe
+from bbqrec_cli.tuning.systems import make_systems, readable
+
+TRAINED = [name for name in MODELS if issubclass(MODELS.config(name), GradientConfig)]
+FOR_TRAIN = [name for name in names() if name not in ("bbqrec-paper",)]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_value_passes_the_options_own_checks(model):
+    (system,) = make_systems([model], [], {})
+    cls, hints = MODELS.config(model), typing.get_type_hints(MODELS.config(model))
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for name, search in system.space.items():
+        ends = (search.low, search.high) if isinstance(search, Range) else search
+        for value in ends:
+            assert type(value) is hints[name] or hints[name] is float
+            assert check_value(fields[name], hints[name], value, where="the space") == value
+            resolved = system.options(readable(system.space, model, {name: value}))
+            assert resolved[name] == pytest.approx(value) if hints[name] is float else resolved[name] == value
+        if isinstance(search, Range):
+            assert search.low < search.high
+            assert search.low > 0 or not search.log
+        else:
+            assert len(set(search)) == len(search) > 1
+    assert system.first == {name: getattr(cls(), name) for name in system.space}
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_the_papers_widths_are_tried(model):
+    (system,) = make_systems([model], [], {})
+    assert {32, 64, 128, 256} <= set(system.space["width"])
+    assert {"learning_rate", "dropout", "weight_decay"} <= system.space.keys()
+
+
+@pytest.mark.parametrize("name", FOR_TRAIN)
+def test_the_first_trial_of_a_recipe_is_the_recipe(name):
+    (system,) = make_systems([], [name], {})
+    resolved, own = system.options(system.first), recipe(name, "train")
+    for key, value in own.items():
+        assert key == "model" or resolved.get(key, value) == value
+    assert system.model == own["model"]
+    for key, search in system.space.items():
+        value = system.first[key]
+        assert search.low <= value <= search.high if isinstance(search, Range) else value in search
+
+
+def test_what_is_given_is_not_tuned():
+    sasrec, gru = make_systems(["sasrec", "gru4rec"], [], {"heads": 1, "epochs": 3, "hidden": 16})
+    assert (sasrec.base, gru.base) == ({"heads": 1, "epochs": 3}, {"epochs": 3, "hidden": 16})
+    assert "heads" not in sasrec.space
+    assert "hidden" not in gru.space
+    assert (sasrec.epochs, gru.epochs) == (3, 3)
+
+
+def test_a_default_outside_the_usual_values_is_tried_too():
+    (vq_rec,) = make_systems(["vq-rec"], [], {})
+    assert 300 in vq_rec.space["width"]
+
+
+def test_values_that_do_not_go_together_are_left_out():
+    (system,) = make_systems(["sasrec"], [], {"width": 50})
+    assert system.space["heads"] == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("models", "recipes", "fixed", "says"),
+    [
+        (["sasrek"], [], {}, "did you mean 'sasrec'"),
+        (["sasrec"], ["sasrek"], {}, "--recipe is 'sasrek'"),
+        (["sasrec", "sasrec"], [], {}, "sasrec is named twice"),
+        (["sasrec"], [], {"dropout": 2.0}, "--model sasrec: --dropout is 2.0"),
+        ([], ["sasrec-sampled"], {"dropout": 2.0}, "--recipe sasrec-sampled: --dropout is 2.0"),
+        (["sasrec"], [], {"width": 51}, "not a multiple of --heads"),
+    ],
+)
+def test_wrong_systems_are_named(models, recipes, fixed, says):
+    with pytest.raises(UsageError, match=says.replace("--", "[-][-]")):
+        make_systems(models, recipes, fixed)
+
+
+def test_numbers_are_readable():
+    (system,) = make_systems(["sasrec"], [], {})
+    values = {"learning_rate": 0.00123456, "dropout": 0.5, "width": 64}
+    assert readable(system.space, "sasrec", values) == {"learning_rate": 0.00123, "dropout": 0.5, "width": 64}
