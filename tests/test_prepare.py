@@ -267,6 +267,8 @@ SEQUENCES = {"s/sequences.txt": "u 1 2 1\nv 2 1 2\n"}
 FAILURES = {
     "unknown source": ({}, "recbol x", 2, "SOURCE is 'recbol'; known: demo, amazon", "--help"),
     "unknown source, nearly": ({}, "s3-rec x", 2, "did you mean 's3rec'?", "--help"),
+    "a file for a source": ({"r.csv": LOG}, "r.csv", 2, "SOURCE is 'r.csv'; known: demo", "bbqrec prepare table r.csv"),
+    "a folder for a source": (SEQUENCES, "s", 2, "SOURCE is 's'; known: demo", "bbqrec prepare s3rec s"),
     "no source": ({}, "", 2, "SOURCE", ""),
     "option of another source": (
         SEQUENCES, "s3rec s --min-rating 4", 2, "--min-rating is not an option of s3rec, but of table", "--id-shift"

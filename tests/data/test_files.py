@@ -148,7 +148,7 @@ def test_the_named_id_column_wins(put):
         ("a.json", '{"1": {}, "2": {}, "1": {}}', "the key '1' appears twice in one object"),
         ("a.json", '{"1": {},\n "2" {}}', "line 2: not JSON"),
         ("a.json", '{"1": {}}\n{"2": {}}', "line 2: not JSON"),
-        ("a.json", '[{"id": 1}]', "holds a list; an object of item id -> fields is needed"),
+        ("a.json", '[{"id": 1}]', "holds a list; an object is needed"),
         ("a.json", '{"1": "Pot"}', "the entry of item '1' is 'Pot'; an object of fields is needed"),
         ("a.json", "[" * 100_000, "nested too deeply"),
         ("a.json", "", "line 1: not JSON"),

@@ -265,24 +265,35 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
-def _json_object(path: Path) -> dict[str, dict[str, Any]]:
+def read_json(path: Path, example: str) -> dict[str, Any]:
+    """The JSON object of a file.
+
+    Raises:
+        DataError: not JSON, no object, a key twice; the hint is `example`.
+    """
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
             twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-            raise DataError(f"{path}: the key {twice!r} appears twice in one object", "keep one entry per item")
+            raise DataError(f"{path}: the key {twice!r} appears twice in one object", "keep one entry per key")
         return found
 
     try:
         with open_text(path) as stream:
             found = json.load(stream, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        hint = "if it holds one object per line, rename it to .jsonl" if error.msg == "Extra data" else _OBJECT
+        hint = "if it holds one object per line, rename it to .jsonl" if error.msg == "Extra data" else example
         raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg})", hint) from error
     except RecursionError as error:
-        raise DataError(f"{path}: nested too deeply", _OBJECT) from error
+        raise DataError(f"{path}: nested too deeply", example) from error
     if not isinstance(found, dict):
-        raise DataError(f"{path}: holds a {type(found).__name__}; an object of item id -> fields is needed", _OBJECT)
+        raise DataError(f"{path}: holds a {type(found).__name__}; an object is needed", example)
+    return found
+
+
+def _json_object(path: Path) -> dict[str, dict[str, Any]]:
+    found = read_json(path, _OBJECT)
     for item, row in found.items():
         if not isinstance(row, dict):
             raise DataError(f"{path}: the entry of item {item!r} is {row!r}; an object of fields is needed", _OBJECT)
