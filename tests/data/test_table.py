@@ -140,6 +140,13 @@ def test_a_unit_that_is_named_is_taken_and_implausible_years_are_said(put, liste
     assert "1 of 3 times are of implausible years" in listener.warned[1]
 
 
+def test_the_first_second_of_a_year_belongs_to_it(put, listener):
+    read(put("log.csv", "user,item,timestamp\nu,a,946684800\nu,b,1009843199\n"), listener)
+    assert listener.logged == ["log.csv: times are read as seconds since 1970, of the years 2000 to 2001"]
+    read(put("log.csv", "user,item,timestamp\nu,a,2014-01-01\nu,b,2914-01-01\n"), listener)
+    assert listener.warned == ["log.csv: 1 of 2 times are of implausible years, the first of 2914 (user u, item b)"]
+
+
 def test_exact_duplicates(put, listener):
     """u has a three times in one second, and once more later."""
     path = put("log.csv", "user,item,timestamp\nu,a,100\nu,b,100\nu,a,100\nu,a,100\nu,a,200\nv,a,100\n")
@@ -204,6 +211,15 @@ def test_what_was_recognised_is_said(put, listener):
     swapped = read(path, listener, user_column="2", item_column="1")[0]
     assert (swapped.user_ids, swapped.item_ids) == (["10"], ["1"])
     assert histories(read(path, listener, min_rating=5.0)[0]) == {"1": ["10"]}
+
+
+def test_columns_by_number(put, listener):
+    """Numbers mean that there is no line of names, whatever the cells look like."""
+    path = put("pairs.txt", "a u\nb u\n")
+    made = read(path, listener, user_column="2", item_column="1", order="file")[0]
+    assert histories(made) == {"u": ["a", "b"]}
+    with pytest.raises(DataError, match="no column for user"):
+        read(path, listener, user_column="3", item_column="1", order="file")
 
 
 def test_no_time_column(put, listener):

@@ -48,7 +48,7 @@ def find(header: Sequence[str], named: dict[str, str | None]) -> Columns:
     """The columns of a table.
 
     Args:
-        header: the cells of its first line.
+        header: the cells of its first line; where `named` has numbers that are no names, it is data.
         named: what a column is for (a key of USUAL) -> its name if the command line gives it, else None.
     """
     names = [name if name in header else plain_name(name) for name in header]
@@ -58,8 +58,10 @@ def find(header: Sequence[str], named: dict[str, str | None]) -> Columns:
             found[role] = usual(header, USUAL[role])
         else:
             found[role] = header.index(name) if name in header else names.index(name) if name in names else None
-    if nameless(header):
-        places = {role: place for place, role in enumerate(_NAMELESS[len(header)])}
+    numbers = [name for name in named.values() if name and name.isdecimal() and name not in header]
+    bare = bool(numbers) or nameless(header)
+    if bare:
+        places = {role: place for place, role in enumerate(_NAMELESS.get(len(header), ()))}
         numbered = {role: int(name) - 1 for role, name in named.items() if name and name.isdecimal()}
         found = {role: numbered.get(role, None if named[role] else places.get(role)) for role in named}
         found = {
@@ -67,7 +69,7 @@ def find(header: Sequence[str], named: dict[str, str | None]) -> Columns:
         }
     missing = tuple(role for role, place in found.items() if place is None)
     known = {role: place for role, place in found.items() if place is not None}
-    return Columns(known, missing, nameless(header))
+    return Columns(known, missing, bare)
 
 
 def nameless(header: Sequence[str]) -> bool:

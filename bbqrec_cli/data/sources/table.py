@@ -95,9 +95,10 @@ class InteractionTable:
         strange = found.implausible()
         if count := int(strange.sum()):
             row = int(strange.argmax())
+            unit = "" if self._dates else "; is --time-unit right?"
             self._progress.warn(
                 f"{name}: {count:,} of {len(strange):,} times are of implausible years, the first of "
-                f"{clock.year_of(found.seconds[row])} (user {users[row]}, item {items[row]}); is --time-unit right?"
+                f"{found.years[row]} (user {users[row]}, item {items[row]}){unit}"
             )
 
     def _rows(self) -> Iterator[tuple[str, str, int | float]]:

@@ -20,7 +20,9 @@ _COUNTER = 1e7
 """Numbers that all stay below count rows: as seconds, they would end in April 1970."""
 _COMPACT = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 """Digits of a date without separators -> its form."""
-_FIRST_YEAR, _YEAR = 1990, 31_556_952
+_FIRST_YEAR = 1990
+_FAR = 10**15
+"""Seconds that NumPy can still turn into a year."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -39,24 +41,25 @@ class Times:
         return (self.values // self.per_second).astype(np.int64)
 
     @property
+    def years(self) -> np.ndarray:
+        """(n,) int64: the year (UTC), also far beyond those of `datetime`."""
+        seconds = np.minimum(self.seconds, _FAR)
+        return seconds.astype("datetime64[s]").astype("datetime64[Y]").astype(np.int64) + 1970
+
+    @property
     def span(self) -> str:
         """The years from the first to the last; '' for a counter."""
         if self.what == "a counter":
             return ""
-        first, last = (year_of(seconds) for seconds in (self.seconds.min(), self.seconds.max()))
+        first, last = self.years.min(), self.years.max()
         return f"{first}" if first == last else f"{first} to {last}"
 
     def implausible(self) -> np.ndarray:
         """(n,) bool: the times before 1990 or after next year; none of a counter."""
         if self.what == "a counter":
             return np.zeros(len(self.values), bool)
-        years = 1970 + self.seconds / _YEAR
-        return (years < _FIRST_YEAR) | (years >= datetime.now(tz=UTC).year + 2)
-
-
-def year_of(seconds: int) -> int:
-    """The year, also far beyond those of `datetime`."""
-    return 1970 + int(seconds // _YEAR)
+        years = self.years
+        return (years < _FIRST_YEAR) | (years > datetime.now(tz=UTC).year + 1)
 
 
 def number(text: str) -> int | float | None:
