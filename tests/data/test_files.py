@@ -141,6 +141,7 @@ def test_the_named_id_column_wins(put):
         ("a.csv", "id,title\n1,Pot\n1,Cup\n", "line 3: item '1' appears twice"),
         ("a.csv", "id,title\n1,Pot\n,Cup\n", "line 3: no item id among 'id', 'title', …; one of the fields item, id,"),
         ("a.csv", "key,title\n1,Pot\n", "line 2: no item id"),
+        ("a.csv", "id,product\n1,Pot\n,Cup\n", "line 3: no item id"),
         ("a.jsonl", '{"id": 1}\n{"id": "1"}\n', "line 2: item '1' appears twice"),
         ("a.jsonl", '{"id": 1}\n\n{"id": 2,\n', "line 3: not JSON"),
         ("a.jsonl", '{"id": 1}\n[2]\n', r"line 2: holds '\[2\]'; an object of fields is needed"),

@@ -243,6 +243,13 @@ def test_a_folder_of_recbole(put, tmp_path, listener):
     assert items.fields == {"title": ["A cup", "A pot"]}
 
 
+def test_the_items_have_their_id_where_the_interactions_have_it(put, listener):
+    """Not in `id`, which counts rows here."""
+    path = put("r.csv", "userId,movieId,timestamp\n1,2,5\n1,3,6\n")
+    _, found = read(path, listener, items=put("m.csv", "id,movie_id,title\n1,3,Three\n2,2,Two\n3,1,One\n"))
+    assert found.fields["title"] == ["Two", "Three"]
+
+
 @pytest.mark.parametrize("items", ["item,title\n pot  ,Pot\n", '{"pot ": {"title": "Pot"}}'])
 def test_spaces_at_the_ends_of_ids_count_nowhere(put, listener, items):
     path = put("log.csv", "user,item,timestamp\nu ,pot ,1\nu, pot,2\n")

@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
@@ -232,17 +233,27 @@ def read_items(path: Path, *, id_column: str | None) -> dict[str, dict[str, Any]
         return _json_object(path)
     found: dict[str, dict[str, Any]] = {}
     for number, row in _table_items(path) if table else _json_lines(path):
-        filled = [key for key in row if as_field(row[key])]
-        place = filled.index(id_column) if id_column in filled else usual(filled, ITEM_ID)
-        if place is None:
+        # In a table one column has all ids; objects may differ in what they name it.
+        key = id_key(tuple(row if table else filter(lambda name: as_field(row[name]), row)), id_column)
+        item = "" if key is None else as_field(row[key])
+        if key is None or not item:
             what = f"{path}, line {number}: no item id among {first_few(row)}, …; one of the fields "
             what += f"{', '.join(dict.fromkeys((*filter(None, [id_column]), 'id', 'item_id', 'asin')))}, … is needed"
             raise DataError(what, "name its column with --item-column")
-        item = as_field(row.pop(filled[place]))
+        del row[key]
         if item in found:
             raise DataError(f"{path}, line {number}: item {item!r} appears twice", "keep one line per item")
         found[item] = row
     return found
+
+
+@lru_cache(maxsize=1024)
+def id_key(names: tuple[str, ...], id_column: str | None) -> str | None:
+    """The one of an item's fields that has its id: `id_column`, or else the first of the usual names; None without."""
+    if id_column in names:
+        return id_column
+    place = usual(names, (id_column, *ITEM_ID) if id_column else ITEM_ID)
+    return None if place is None else names[place]
 
 
 def _table_items(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -342,10 +353,11 @@ def list_pictures(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in PICTURES and not path.name.startswith("."):
-            if path.stem in found:
-                what = f"{folder}: two pictures of one item, {found[path.stem].name} and {path.name}"
+            item = as_id(path.stem)
+            if item in found:
+                what = f"{folder}: two pictures of one item, {found[item].name} and {path.name}"
                 raise DataError(what, "keep one of them")
-            found[path.stem] = path
+            found[item] = path
     if not found:
         raise DataError(f"{folder}: holds no pictures ({', '.join(PICTURES)})", "--images FOLDER, or move it away")
     return found

@@ -11,7 +11,7 @@ from typing import Any
 
 from bbqrec_cli.data.sources import times as clock
 from bbqrec_cli.data.sources.base import Interactions, Items, by_user, without_duplicates
-from bbqrec_cli.data.sources.columns import USUAL, Columns, find
+from bbqrec_cli.data.sources.columns import USUAL, Columns, find, plain_name
 from bbqrec_cli.data.sources.files import (
     SEPARATORS,
     TABLES,
@@ -61,6 +61,7 @@ class InteractionTable:
         if folder and not self._items and (beside := table.with_suffix(".item")).is_file():
             self._items = beside
         self._images = options.images or find_pictures(folder)
+        self._item_name: str | None = None
         self.files = [self._table, *([self._items] if self._items else [])]
 
     def interactions(self) -> Interactions:
@@ -143,6 +144,7 @@ class InteractionTable:
             )
             return columns, [str(place + 1) for place in range(len(header))], chain([(number, header)], rows)
         check_header(self._table, number, header)
+        self._item_name = plain_name(header[columns.found["item"]])
         between = separator(self._table)
         if [header[place] for place in columns.found.values()] != [USUAL[role][0] for role in columns.found] or (
             between not in ",\t"
@@ -187,7 +189,7 @@ class InteractionTable:
         """Fields of the items file; pictures from the folder, or from the paths in the items file."""
         fields, images = {}, []
         if self._items:
-            known = read_items(self._items, id_column=self._options.item_column)
+            known = read_items(self._items, id_column=self._options.item_column or self._item_name)
             pictures = {} if self._images else named_pictures(known, self._items, self._progress)
             fields = fields_of(item_ids, known, self._items, self._progress)
             if pictures:
