@@ -133,6 +133,18 @@ CODES = tuple(
 )
 
 
+_NO_MEMORY = ("out of memory", "can't allocate memory", "unable to allocate")
+"""What CUDA, torch and NumPy say."""
+
+
+def out_of_memory(error: Exception) -> str:
+    """The message for an exception that means a lack of memory; '' for others."""
+    said = str(error)
+    if not isinstance(error, MemoryError) and not any(each in said.lower() for each in _NO_MEMORY):
+        return ""
+    return f"out of memory: {said.splitlines()[0]}" if said else "out of memory"
+
+
 def import_faiss():
     """Import faiss.
 

@@ -6,7 +6,7 @@ method's line in --help.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -22,10 +22,18 @@ class Registry:
         package: the package of the options files; files that begin with '_' are shared by several.
         option: the flag that chooses a method, for the messages.
         default: the method that is used if none is named; it is listed first.
+        advise: an unknown name -> what to type instead.
     """
 
-    def __init__(self, package: str, *, option: str, default: str) -> None:
-        self.package, self.option, self.default = package, option, default
+    def __init__(
+        self,
+        package: str,
+        *,
+        option: str,
+        default: str,
+        advise: Callable[[str], str] = lambda name: "--help describes each",
+    ) -> None:
+        self.package, self.option, self.default, self._advise = package, option, default, advise
         self._added: dict[str, type[MethodConfig]] = {}
 
     def __iter__(self) -> Iterator[str]:
@@ -59,7 +67,7 @@ class Registry:
         """
         if name not in self:
             known = f"known: {', '.join(self.names())}{did_you_mean(str(name), self.names())}"
-            raise UsageError(f"{self.option} is {name!r}; {known}", "--help describes each")
+            raise UsageError(f"{self.option} is {name!r}; {known}", self._advise(str(name)))
         if name in self._added:
             return self._added[name]
         module = import_module(f"{self.package}.{name.replace('-', '_')}")

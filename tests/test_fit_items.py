@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
-from bbqrec_cli.errors import DataError, InterruptedRunError
+from bbqrec_cli.errors import DataError, InterruptedRunError, LackingError
 from bbqrec_cli.records import Catalogue, Feature, Features, Sequences, Tokens, TrainedModel
 from bbqrec_cli.stages import append
 from bbqrec_cli.stages.append import AppendConfig
@@ -265,3 +265,33 @@ def test_letter_follows_the_vectors_of_the_sample(tokenize, features, catalogue,
     text = Feature(values=features.features["text"].values[rows], present=np.ones(6, dtype=bool))
     np.testing.assert_allclose(values, (text.values - text.values.mean(0)) / text.values.std(0), rtol=1e-4, atol=1e-5)
     assert len(tokens.codes.codes) == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "advised"),
+    [
+        ("pq", {}, True),
+        ("rqvae", {}, True),
+        ("rqkmeans", {"balanced": True}, False),
+        ("bbqrec", {"levels": 2, "codebook_size": 4}, False),
+    ],
+)
+def test_out_of_memory_advises_a_sample(files, tokenize, tmp_path, monkeypatch, name, options, advised):
+    """Where the method and its options have it."""
+    made = tokenizer_config(name, options)
+
+    def fails(*_):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr(type(build_tokenizer(name, made)), "fit", fails)
+    with pytest.raises(LackingError if advised else RuntimeError, match="out of memory") as caught:
+        run(
+            TokenizeConfig(
+                method=name, features=files["features"], output=tmp_path / "t.h5", options=options, device="cpu"
+            )
+        )
+    assert not advised or "--fit-items 50000" in caught.value.hint
+    if advised:
+        with pytest.raises(LackingError) as caught:
+            tokenize(name, fit_items=8)
+        assert "--fit-items 4" in caught.value.hint

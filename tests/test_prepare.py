@@ -84,14 +84,45 @@ def test_what_the_file_holds(folder):
     assert listener.warned == [
         "items.json: 1 of 4 items have no entry, so no title and no text",
         "1 pictures cannot be read and count as missing; the first are of the items c",
+        "1 of 4 items have no text",
+        "3 of 4 items have no picture",
+        "1 of 3 users have fewer than 3 interactions and are not evaluated; --min-user-interactions 3 leaves them out",
     ]
-    assert listener.logged == ["texts are made from the fields title, genres, description"]
+    assert listener.logged == [
+        "interactions.csv: times are read as a counter",
+        "texts are made from the fields title, genres, description",
+    ]
+
+
+def test_targets_that_hang_on_a_tie_are_said(tmp_path):
+    """u's test target is tied, w's validation target is; v's tie is one item twice; x is not evaluated."""
+    times = {"u": "abc122", "v": "abb122", "w": "abc112", "x": "ab11", "y": "bac222"}
+    rows = [f"{user},{s[i]},{s[i + len(s) // 2]}" for user, s in times.items() for i in range(len(s) // 2)]
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,timestamp", *rows]))
+    listener = Listener()
+    result = run(config(tmp_path / "log.csv"), listener)
+    assert (result.evaluated_users, result.ties) == (4, {"test": 2, "validation": 3})
+    said = "50.0% of the test targets and 75.0% of the validation targets hang on a tie: another item has the same time"
+    assert said in listener.warned[-1]
+    assert "2 interactions repeat" not in " ".join(listener.warned)
+    filtered = run(config(tmp_path / "log.csv", min_user_interactions=3, force=True))
+    assert (filtered.users, filtered.ties) == (4, {"test": 2, "validation": 3})
+
+
+def test_duplicates_and_the_k_core(tmp_path):
+    """Kept, three rows of one interaction make a user of three; dropped, they do not."""
+    rows = [*["u,a,100"] * 3, "v,a,100", "v,b,101", "v,c,102"]
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,timestamp", *rows]))
+    for how, users in (("keep", 2), ("drop", 1)):
+        made = config(tmp_path / "log.csv", min_user_interactions=3, force=True, options={"duplicates": how})
+        assert run(made).users == users
 
 
 def test_counts_are_printed_and_stored(folder):
     result = run(config(folder))
     fields = {"title": 2, "genres": 2, "price": 1, "description": 2, "image": 1}
     counts = {"users": 3, "items": 4, "interactions": 10, "texts": 3, "images": 1, "average_length": 3.33}
+    counts |= {"evaluated_users": 2, "ties": {"test": 0, "validation": 0}}
     said = result.to_json()
     assert said.pop("output") == str(result.output)
     assert said.pop("text_fields") == ["title", "genres", "description"]
@@ -232,10 +263,12 @@ def write(folder: Path, files: dict[str, str | bytes]) -> None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
 
 
-SEQUENCES = {"s/sequences.txt": "u 1 2\nv 2 1\n"}
+SEQUENCES = {"s/sequences.txt": "u 1 2 1\nv 2 1 2\n"}
 FAILURES = {
     "unknown source": ({}, "recbol x", 2, "SOURCE is 'recbol'; known: demo, amazon", "--help"),
     "unknown source, nearly": ({}, "s3-rec x", 2, "did you mean 's3rec'?", "--help"),
+    "a file for a source": ({"r.csv": LOG}, "r.csv", 2, "SOURCE is 'r.csv'; known: demo", "bbqrec prepare table r.csv"),
+    "a folder for a source": (SEQUENCES, "s", 2, "SOURCE is 's'; known: demo", "bbqrec prepare s3rec s"),
     "no source": ({}, "", 2, "SOURCE", ""),
     "option of another source": (
         SEQUENCES, "s3rec s --min-rating 4", 2, "--min-rating is not an option of s3rec, but of table", "--id-shift"
@@ -258,8 +291,9 @@ FAILURES = {
         "double quotes",
     ),
     "wrong columns": (
-        {"x.csv": "uid,iid,ts\nu,a,1\n"}, "table x.csv", 3, "x.csv, line 1: no column 'user'; the first line has 'uid'",
-        "--user-column",
+        {"x.csv": "uid,what,when\nu,a,1\n"}, "table x.csv", 3,
+        "x.csv, line 1: no column for item, time; split at commas, the first line has 'uid', 'what', 'when'",
+        "bbqrec prepare table x.csv --item-column NAME --time-column NAME",
     ),
     "duplicate user": ({"x.txt": "u 1 2\nu 3 4\n"}, "s3rec x.txt", 3, "line 2: user 'u' has line 1", "line per user"),
     "duplicate item": (
@@ -327,8 +361,9 @@ def test_from_the_shell(tmp_path):
         "  try: one line per user: u1 i1 i2 i3",
     ]
     done = shell("s3rec", "s", "--json")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["interactions"] == 4
+    said = "no item has a text or a picture: only what needs no features can use this file\n"
+    assert (done.returncode, done.stderr) == (0, said)
+    assert json.loads(done.stdout)["interactions"] == 6
     assert "dataset.h5" in os.listdir(tmp_path)
 
 

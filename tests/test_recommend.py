@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -180,15 +181,51 @@ def test_the_named_user_s_own_history_wins_only_where_none_is_given(popular):
         ('{"user": "nobody"}', "line 3: no user 'nobody'"),
         ('{"user": "u77"}', r"line 3: no user 'u77' \(did you mean 'u\d?7"),
         ('{"history": []}', "line 3: the history is empty"),
-        ('{"history": ["i1", "i99"]}', r"line 3: no item 'i99' \(did you mean 'i9'\?\)"),
+        ('{"history": ["i99", "i98"]}', r"line 3: no item 'i99' \(did you mean 'i9'\?\)"),
         ('{"history": [null]}', "line 3: no item 'None'"),
     ],
 )
-def test_a_bad_line_is_named_after_the_answers_before_it(popular, line, says):
-    found = run(dataclasses.replace(popular, stdin=True), lines=['{"user": "u1"}', "\n", line, '{"user": "u2"}'])
-    assert next(found).user == "u1"
-    with pytest.raises(DataError, match=says):
+def test_a_bad_line_has_an_error_and_the_others_are_answered(popular, line, says):
+    lines = ['{"user": "u1"}', "\n", line, '{"user": "u2"}']
+    found = run(dataclasses.replace(popular, stdin=True), lines=lines)
+    first, refused, last = next(found).to_json(), next(found).to_json(), next(found).to_json()
+    assert (first["user"], last["user"]) == ("u1", "u2")
+    assert refused.keys() == {"user", "line", "error", "message", "hint"}
+    assert (refused["line"], refused["error"]) == (3, "bad_data")
+    assert re.search(says, refused["message"])
+    with pytest.raises(DataError, match="stdin: 1 of 3 lines have an error instead of an answer"):
         next(found)
+
+
+def test_lines_of_which_none_can_be_answered_name_their_users(popular):
+    found = run(dataclasses.replace(popular, stdin=True), lines=['{"user": "me", "history": ["i99"]}'] * 2)
+    assert [next(found).to_json()["user"] for _ in range(2)] == ["me", "me"]
+
+
+def test_unknown_items_of_a_history_are_left_out_and_said(config, bbqrec):
+    (all_known,) = answers(config, history=("i1", "i2"))
+    (found,) = ask(config, '{"user": "me", "history": ["i1", "new", "i2", "i99"]}')
+    assert found.items == all_known.items
+    assert found.to_json()["unknown"] == ["new", "i99"]
+    assert found.to_json()["history"] == ["i1", "i2"]
+    assert answers(config, history=("i1, new,i2",))[0].items == all_known.items
+    said = bbqrec("recommend", config.model, "--history", "i1, new", "--quiet", "--top", 2)
+    assert (said.status, said.err) == (0, "warning: --history: no item 'new'; left out\n")
+
+
+def test_spaces_commas_and_repetition(catalogue, tmp_path, bbqrec):
+    renamed = dataclasses.replace(catalogue, item_ids=["a, b", "a", *(f"i{row}" for row in range(2, ITEMS))])
+    config = RecommendConfig(model=save(tmp_path / "m.h5", renamed, "popularity"), device="cpu")
+    for given, rows in (
+        (("a, i2 ,i3",), ["a", "i2", "i3"]),
+        (("a", "i2"), ["a", "i2"]),
+        (("a, b",), ["a, b"]),
+        (("i2,i3", "a, b"), ["i2", "i3", "a, b"]),
+    ):
+        assert [item.id for item in answers(config, history=given)[0].history] == rows
+    assert [each.user for each in answers(config, user=("u2, u3",))] == ["u2", "u3"]
+    flags = ("--history", "i2, i3", "--history", "a, b", "--json")
+    assert json.loads(bbqrec("recommend", config.model, *flags).out)["history"] == ["i2", "i3", "a, b"]
 
 
 def test_nothing_to_read(popular):
@@ -263,10 +300,11 @@ def test_scores_of_the_popular_are_their_counts(popular, catalogue):
     [
         ({"user": ("u77",)}, UsageError, r"--user: no user 'u77' \(did you mean"),
         ({"user": ("U7",)}, UsageError, r"no user 'U7' \(did you mean 'u7'\?\)"),
-        ({"history": ("i1", "i13")}, UsageError, r"--history: no item 'i13' \(did you mean 'i"),
+        ({"history": ("i13", "i14")}, UsageError, r"--history: no item 'i13' \(did you mean 'i"),
         ({"history": ("Hammer",)}, UsageError, r"no item 'Hammer' \(the item with this title is 'i4'\)"),
         ({"history": ("zzz",)}, UsageError, r"no item 'zzz'$"),
         ({"history": ()}, UsageError, "--history is empty"),
+        ({"history": (" , ",)}, UsageError, "the history is empty"),
         ({"filter": ("group",)}, UsageError, "attribute=value is needed"),
         ({"filter": ("gruop=fruit",)}, UsageError, r"no attribute 'gruop' \(did you mean 'group'\?\); the items have"),
         ({"filter": ("group=fruits",)}, UsageError, r"no item has this group \(did you mean 'fruit'\?\)"),
@@ -325,8 +363,10 @@ def test_json_is_one_object_a_user(bbqrec, models, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
     piped = bbqrec("recommend", models["bbqrec"], "--stdin")
     assert piped.status == 3
-    assert [json.loads(line)["user"] for line in piped.out.splitlines()] == ["u1", None]
-    assert "stdin, line 3: no user 'x'" in piped.err
+    told = [json.loads(line) for line in piped.out.splitlines()]
+    assert [each["user"] for each in told] == ["u1", None, "x"]
+    assert "stdin, line 3: no user 'x'" in told[2]["message"]
+    assert "1 of 3 lines have an error instead of an answer" in piped.err
 
 
 def test_an_empty_history_on_the_command_line(bbqrec, models):

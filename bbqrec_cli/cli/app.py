@@ -20,10 +20,8 @@ from bbqrec_cli.errors import (
     LackingError,
     MissingPackageError,
     UsageError,
+    out_of_memory,
 )
-
-_NO_MEMORY = ("out of memory", "can't allocate memory", "unable to allocate")
-"""What CUDA, torch and NumPy say."""
 
 
 def make_app(arguments: Sequence[str] | None = None) -> typer.Typer:
@@ -114,8 +112,7 @@ def _run(arguments: list[str]) -> int:
 def _environment_error(error: Exception) -> LackingError | None:
     """The error that says what the environment lacks, if that is what an exception from another package means."""
     said = str(error)
-    if isinstance(error, MemoryError) or any(each in said.lower() for each in _NO_MEMORY):
-        what = f"out of memory: {said.splitlines()[0]}" if said else "out of memory"
+    if what := out_of_memory(error):
         return LackingError(what, "a smaller --batch-size, a smaller model, or a larger machine")
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("bbqrec_cli"):
         package = str(error.name).split(".")[0]

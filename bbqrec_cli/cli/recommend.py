@@ -15,8 +15,10 @@ SHOWN_HISTORY = 5
 def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
     @command(app, "recommend", RecommendConfig, arguments=arguments)
     def recommend(config: RecommendConfig, console: Console) -> None:
+        from bbqrec_cli.serving.requests import Refused
+
         for found in run(config, console, sys.stdin.buffer if config.stdin else ()):
-            if config.stdin or console.json_output:
+            if isinstance(found, Refused) or config.stdin or console.json_output:
                 console.line(found.to_json())
                 continue
             recent = [item.title or item.id for item in found.history[-SHOWN_HISTORY:]]

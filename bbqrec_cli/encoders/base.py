@@ -42,14 +42,17 @@ def load_pretrained(flag: str, name: str, load: Callable[[bool], T]) -> T:
         load: takes whether only local files may be used; raises OSError or ValueError if it fails.
 
     Raises:
-        DataError: a folder without a loadable model.
+        DataError: a folder without a loadable model; a model that brings code of its own.
         LackingError: a model that is not in the cache and cannot be downloaded.
     """
     quiet_libraries()
     looks_like_path = name.startswith((".", "~", os.sep)) or Path(name).is_dir()
     try:
         return load(True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
+        _refuse_code(flag, name, error)
+        if isinstance(error, ImportError):
+            raise
         if looks_like_path:
             what = "is not a model that can be loaded" if Path(name).is_dir() else "no such folder"
             raise DataError(f"{flag} {name}: {what} ({_first_line(error)})", _folder_hint(flag)) from error
@@ -57,9 +60,19 @@ def load_pretrained(flag: str, name: str, load: Callable[[bool], T]) -> T:
         _probe(name)
         return load(False)
     except (OSError, ValueError) as error:
+        _refuse_code(flag, name, error)
         raise LackingError(
             f"{flag} {name}: not in the local cache, and cannot be downloaded ({_first_line(error)})",
             _folder_hint(flag),
+        ) from error
+
+
+def _refuse_code(flag: str, name: str, error: Exception) -> None:
+    """Raises: DataError: the error says that the model would have its own code run."""
+    if "trust_remote_code" in str(error):
+        raise DataError(
+            f"{flag} {name}: brings code, which bbqrec does not run",
+            "give a model whose architecture is part of the library, such as sentence-transformers/all-mpnet-base-v2",
         ) from error
 
 

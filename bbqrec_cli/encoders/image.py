@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from bbqrec_cli.device import autocast
 from bbqrec_cli.encoders.base import Encoder, fingerprint, load_pretrained, short_name
@@ -23,9 +23,16 @@ FLAG = "--image-model"
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 """What Pillow's decoders raise on damaged pictures."""
 
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""EXIF orientation -> what makes the picture upright."""
+
 
 def decode(picture: bytes, *, size: int = 0) -> Image.Image | None:
-    """The picture in RGB, transparent parts on white; None if it cannot be read.
+    """The picture in RGB, upright as its EXIF orientation says, transparent parts on white; None if it cannot be read.
 
     Args:
         picture: an encoded picture (JPEG, PNG, …); of an animation, the first frame is used.
@@ -33,10 +40,12 @@ def decode(picture: bytes, *, size: int = 0) -> Image.Image | None:
     """
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on damaged EXIF data
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image: Image.Image = Image.open(io.BytesIO(picture))
         if size:
             image.draft("RGB", (size, size))
+        image = _upright(image)
         if image.mode == "P" or "A" in image.mode or "transparency" in image.info:
             layer = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
@@ -44,6 +53,17 @@ def decode(picture: bytes, *, size: int = 0) -> Image.Image | None:
         return image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0) if size else image
     except (*_UNREADABLE, Image.DecompressionBombWarning):
         return None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF orientation says; as it is, where that is damaged."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            turn = image.getexif().get(ExifTags.Base.Orientation)
+    except _UNREADABLE:
+        return image
+    return image.transpose(_TURNS[turn]) if turn in _TURNS else image
 
 
 def _safely(local: bool) -> dict[str, Any]:

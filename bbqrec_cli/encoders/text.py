@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bbqrec_cli.device import autocast
 from bbqrec_cli.encoders.base import Encoder, fingerprint, load_pretrained, short_name
-from bbqrec_cli.errors import MissingPackageError, UsageError
+from bbqrec_cli.errors import DataError, MissingPackageError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +55,7 @@ class TextEncoder(Encoder):
         self.model = load_pretrained(
             FLAG, folder, lambda local: SentenceTransformer(folder, device=str(device), local_files_only=local)
         )
+        _pad(self.model, self.name)
         if max_length:
             positions = _positions(self.model)
             if positions and max_length > positions:
@@ -70,6 +71,21 @@ class TextEncoder(Encoder):
                 list(inputs), batch_size=len(inputs), show_progress_bar=False, convert_to_numpy=True
             )
         return values.astype(np.float32, copy=False), np.ones(len(inputs), dtype=bool)
+
+
+def _pad(model: Any, name: str) -> None:
+    """Give a tokenizer without a padding token, as those of decoders often are, its end token: padding is masked.
+
+    Raises:
+        DataError: it has neither.
+    """
+    tokenizer = getattr(model, "tokenizer", None)
+    if tokenizer is None or getattr(tokenizer, "pad_token", "") is not None:
+        return
+    if tokenizer.eos_token is None:
+        what = f"{FLAG} {name}: its tokenizer has neither a padding token nor an end token"
+        raise DataError(what, "set pad_token in the model's tokenizer_config.json")
+    tokenizer.pad_token = tokenizer.eos_token
 
 
 def _positions(model: torch.nn.Module) -> int:

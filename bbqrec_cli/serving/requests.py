@@ -6,20 +6,43 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
 
 from bbqrec_cli.config import did_you_mean
 from bbqrec_cli.errors import BBQRecError, DataError, UsageError
-from bbqrec_cli.records import Catalogue
+from bbqrec_cli.records import Catalogue, Vocabulary
+
+T = TypeVar("T")
+_FORM = '{"user": "…", "history": ["id", …]}'
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """user: an id, '' for a given history; rows (T,) int64: the items of the history, oldest first."""
+    """user: an id, '' for a given history; rows (T,) int64: the items of the history, oldest first; unknown: ids of the
+    history that are left out, since the catalogue has no such items."""
 
     user: str
     rows: np.ndarray
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Refused:
+    """A line of stdin that cannot be answered. user: '' if it names none; error: why."""
+
+    line: int
+    user: str
+    error: BBQRecError
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys that docs/scripting.md names."""
+        error = self.error
+        return {
+            "user": self.user or None, "line": self.line, "error": error.code, "message": error.message,
+            "hint": error.hint,
+        }  # fmt: skip
 
 
 def item_rows(catalogue: Catalogue, ids: Iterable[str], *, where: str, error: type[BBQRecError]) -> np.ndarray:
@@ -29,6 +52,29 @@ def item_rows(catalogue: Catalogue, ids: Iterable[str], *, where: str, error: ty
     for name in (ids[place] for place in np.flatnonzero(rows < 0)):
         raise error(f"{where}: no item {name!r}{_instead(catalogue, name)}", "give ids of the catalogue")
     return rows
+
+
+def history_request(
+    catalogue: Catalogue, user: str, ids: Sequence[str], *, where: str, error: type[BBQRecError]
+) -> Request:
+    """The request of a given history without its unknown items. Raises: `error`: no item is left, with the nearest."""
+    if not ids:
+        raise error(f"{where}: the history is empty; at least one item is needed", "give at least one item id")
+    known = catalogue.item_ids.rows(ids) >= 0
+    if not known.any():
+        item_rows(catalogue, ids, where=where, error=error)
+    rows = item_rows(
+        catalogue, [name for name, there in zip(ids, known, strict=True) if there], where=where, error=error
+    )
+    return Request(user, rows, tuple(name for name, there in zip(ids, known, strict=True) if not there))
+
+
+def split_ids(values: Iterable[str], known: Vocabulary) -> list[str]:
+    """The ids of an option: each value is an id of `known`, or else one or several, with commas and spaces between."""
+    found: list[str] = []
+    for value in values:
+        found += [value] if value in known else [part.strip() for part in value.split(",") if part.strip()]
+    return found
 
 
 def _instead(catalogue: Catalogue, name: str) -> str:
@@ -55,11 +101,14 @@ def user_request(catalogue: Catalogue, user: str, *, where: str, error: type[BBQ
 def requests_of_options(
     catalogue: Catalogue, *, history: Sequence[str] | None, users: Sequence[str], first: int
 ) -> list[Request]:
-    """The requests of the command line: a history, users by id (also several separated by commas), or the first `first`
-    users with interactions."""
+    """The requests of the command line: a history, users by id, or the first `first` users with interactions.
+
+    See `split_ids` for ids that are separated by commas.
+    """
     if history:
-        return [Request("", item_rows(catalogue, history, where="--history", error=UsageError))]
-    asked = [name for each in users for name in ([each] if each in catalogue.user_ids else each.split(","))]
+        ids = split_ids(history, catalogue.item_ids)
+        return [history_request(catalogue, "", ids, where="--history", error=UsageError)]
+    asked = split_ids(users, catalogue.user_ids)
     if not asked:
         lengths = catalogue.sequences.lengths
         with_items = (name for name, length in zip(catalogue.user_ids, lengths, strict=True) if length)
@@ -67,42 +116,39 @@ def requests_of_options(
     return [user_request(catalogue, name, where="--user", error=UsageError) for name in asked]
 
 
-def requests_of_lines(lines: Iterable[str | bytes], catalogue: Catalogue) -> Iterator[Request]:
-    """The requests of JSON lines; blank lines are skipped. Raises: DataError, with the line."""
+def requests_of_lines(lines: Iterable[str | bytes], catalogue: Catalogue) -> Iterator[Request | Refused]:
+    """The requests of JSON lines; blank lines are skipped, and lines that cannot be answered are `Refused`."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        where, form = f"stdin, line {number}", '{"user": "…", "history": ["id", …]}'
+        user = ""
         try:
-            found = json.loads(line)
-        except (ValueError, RecursionError) as error:  # bytes that are not UTF-8 raise ValueError, too
-            what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
-            raise DataError(f"{where}: not JSON ({what})", form) from error
-        if not isinstance(found, dict) or not isinstance(found.get("history", []), list):
-            raise DataError(f"{where}: an object with a list as 'history' is needed, found {str(found)[:80]}", form)
-        user = "" if found.get("user") is None else str(found["user"])
-        if "history" not in found and not user:
-            raise DataError(f"{where}: neither 'user' nor 'history' in {str(found)[:80]}", form)
-        if "history" not in found:
-            yield user_request(catalogue, user, where=where, error=DataError)
-        elif not found["history"]:
-            raise DataError(f"{where}: the history is empty; at least one item is needed")
-        else:
-            yield Request(user, item_rows(catalogue, map(str, found["history"]), where=where, error=DataError))
+            found = _parsed(line, where := f"stdin, line {number}")
+            user = "" if found.get("user") is None else str(found["user"])
+            if "history" in found:
+                ids = [str(item) for item in found["history"]]
+                yield history_request(catalogue, user, ids, where=where, error=DataError)
+            elif user:
+                yield user_request(catalogue, user, where=where, error=DataError)
+            else:
+                raise DataError(f"{where}: neither 'user' nor 'history' in {str(found)[:80]}", _FORM)
+        except BBQRecError as error:
+            yield Refused(number, user, error)
 
 
-def request_batches(requests: Iterator[Request], size: int) -> Iterator[list[Request]]:
-    """Lists of `size` requests. Requests before an invalid one are yielded before its error is raised."""
-    waiting: list[Request] = []
+def _parsed(line: str | bytes, where: str) -> dict[str, Any]:
     try:
-        for request in requests:
-            waiting.append(request)
-            if len(waiting) == size:
-                yield waiting
-                waiting = []
-    except BBQRecError:
-        if waiting:
-            yield waiting
-        raise
-    if waiting:
-        yield waiting
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:  # bytes that are not UTF-8 raise ValueError, too
+        what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+        raise DataError(f"{where}: not JSON ({what})", _FORM) from error
+    if not isinstance(found, dict) or not isinstance(found.get("history", []), list):
+        raise DataError(f"{where}: an object with a list as 'history' is needed, found {str(found)[:80]}", _FORM)
+    return found
+
+
+def request_batches(requests: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` requests."""
+    waiting = iter(requests)
+    while batch := list(islice(waiting, size)):
+        yield batch

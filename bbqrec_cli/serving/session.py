@@ -34,16 +34,21 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
-    """user: '' for a given history; history: all its items, oldest first; items: best first."""
+    """user: '' for a given history; history: all its items, oldest first; items: best first; unknown: ids of the
+    history that were left out."""
 
     user: str
     history: list[Item]
     items: list[Item]
+    unknown: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The keys that docs/scripting.md names."""
         items = [{"id": item.id, "title": item.title, "score": item.score} for item in self.items]
-        return {"user": self.user or None, "items": items, "history": [item.id for item in self.history]}
+        return {
+            "user": self.user or None, "items": items, "history": [item.id for item in self.history],
+            "unknown": list(self.unknown),
+        }  # fmt: skip
 
 
 @dataclass(eq=False, kw_only=True)
@@ -95,4 +100,5 @@ class Session:
         best, scores = self.model.recommend(Batch(items, torch.full_like(items, PAD)).to(self.device), wanted)
         for request, found, points in zip(requests, best.tolist(), scores.tolist(), strict=True):
             shown = [self.item(row, score) for row, score in zip(found, points, strict=True) if row != PAD]
-            yield Recommendation(user=request.user, history=[self.item(row) for row in request.rows], items=shown)
+            history = [self.item(row) for row in request.rows]
+            yield Recommendation(user=request.user, history=history, items=shown, unknown=request.unknown)

@@ -51,7 +51,8 @@ class PrepareResult:
     """What `bbqrec prepare --json` prints.
 
     texts, images: items that have one (a precomputed image feature counts as a picture); text_fields: the fields that
-    make the texts; fields: name -> items that have the field.
+    make the texts; fields: name -> items that have the field; evaluated_users: those with interactions enough; ties:
+    test and validation -> targets for which another item has the same time.
     """
 
     output: Path
@@ -63,6 +64,8 @@ class PrepareResult:
     average_length: float
     text_fields: tuple[str, ...]
     fields: dict[str, int]
+    evaluated_users: int
+    ties: dict[str, int]
 
     def to_json(self) -> dict[str, Any]:
         """The keys that docs/scripting.md names."""
@@ -88,7 +91,8 @@ def run(config: PrepareConfig, progress: Progress = SILENT) -> PrepareResult:
     items = source.items(interactions.item_ids)
     text_fields = choose_text_fields(items.fields, config.text_fields, progress)
     dataset = to_dataset(interactions, items, text_fields, progress)
-    result = counts(config.output, items, dataset, text_fields)
+    result = counts(config.output, interactions, items, dataset, text_fields)
+    say_lacks(result, progress)
     said = result.to_json()
     record = stored(config) | {"options": stored(options), "text_fields": said["text_fields"]}
     record |= {"min_user_interactions": min_user, "min_item_interactions": min_item}
@@ -103,8 +107,6 @@ def filtered(interactions: Interactions, *, min_user: int, min_item: int, progre
     Raises:
         DataError: nothing is left.
     """
-    import numpy as np
-
     from bbqrec_cli.data.kcore import k_core
 
     if max(min_user, min_item) <= 1:
@@ -113,15 +115,14 @@ def filtered(interactions: Interactions, *, min_user: int, min_item: int, progre
     asked = f"at least {min_user} interactions per user and {min_item} per item"
     if not keep.any():
         raise DataError(f"{asked}: nothing is left", "lower --min-user-interactions and --min-item-interactions")
-    users, user_rows = np.unique(interactions.users[keep], return_inverse=True)
-    items, item_rows = np.unique(interactions.items[keep], return_inverse=True)
-    left = len(interactions.user_ids) - len(users), len(interactions.item_ids) - len(items), len(keep) - int(keep.sum())
+    made = interactions.kept(keep)
+    left = (
+        len(interactions.user_ids) - len(made.user_ids),
+        len(interactions.item_ids) - len(made.item_ids),
+        len(keep) - int(keep.sum()),
+    )
     progress.log(f"{asked}: {left[0]:,} users, {left[1]:,} items and {left[2]:,} interactions are left out")
-    return dataclasses.replace(
-        interactions, user_ids=[interactions.user_ids[u] for u in users],
-        item_ids=[interactions.item_ids[i] for i in items], users=user_rows, items=item_rows,
-        timestamps=None if interactions.timestamps is None else interactions.timestamps[keep],
-    )  # fmt: skip
+    return made
 
 
 def to_dataset(interactions: Interactions, items: Items, text_fields: tuple[str, ...], progress: Progress) -> Dataset:
@@ -202,9 +203,33 @@ def checked_pictures(pictures: list[bytes], item_ids: list[str], progress: Progr
     return [b"" if row in unreadable else blob for row, blob in enumerate(pictures)]
 
 
-def counts(output: Path, items: Items, dataset: Dataset, text_fields: tuple[str, ...]) -> PrepareResult:
+def say_lacks(result: PrepareResult, progress: Progress) -> None:
+    """Warn of what a reader of the counts would overlook."""
+    from bbqrec_cli.data.ties import EVALUATED
+
+    for what, having in (("text", result.texts), ("picture", result.images)):
+        if 0 < having < result.items:
+            progress.warn(f"{result.items - having:,} of {result.items:,} items have no {what}")
+    if not result.texts and not result.images:
+        progress.log("no item has a text or a picture: only what needs no features can use this file")
+    if left := result.users - result.evaluated_users:
+        what = f"{left:,} of {result.users:,} users have fewer than {EVALUATED} interactions and are not evaluated"
+        progress.warn(f"{what}; --min-user-interactions {EVALUATED} leaves them out")
+    if any(result.ties.values()):
+        shares = {split: tied / result.evaluated_users for split, tied in result.ties.items()}
+        progress.warn(
+            f"{shares['test']:.1%} of the test targets and {shares['validation']:.1%} of the validation targets hang "
+            "on a tie: another item has the same time, and --ties (file, item or random) decides which is the target"
+        )
+
+
+def counts(
+    output: Path, interactions: Interactions, items: Items, dataset: Dataset, text_fields: tuple[str, ...]
+) -> PrepareResult:
     """The counts of the result."""
     import numpy as np
+
+    from bbqrec_cli.data.ties import EVALUATED, tied_targets
 
     catalogue = dataset.catalogue
     pictured = np.array([bool(blob) for blob in dataset.images])
@@ -220,4 +245,6 @@ def counts(output: Path, items: Items, dataset: Dataset, text_fields: tuple[str,
         average_length=round(len(catalogue.sequences.items) / max(1, catalogue.users), 2),
         text_fields=text_fields,
         fields={name: sum(map(bool, values)) for name, values in items.fields.items()},
+        evaluated_users=int((catalogue.sequences.lengths >= EVALUATED).sum()),
+        ties=tied_targets(interactions.users, interactions.items, interactions.moments),
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bbqrec_cli.config import agreed, check_files, input_files, option, stored
 from bbqrec_cli.device import PRECISIONS
+from bbqrec_cli.errors import BBQRecError, LackingError, out_of_memory
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.registry import Registry
 from bbqrec_cli.tokenizers.assignment.config import AssignmentConfig, AssignmentResult
@@ -73,7 +75,8 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     check_output(config.output, force=config.force, inputs=parents)
     world, device = start_process(config.device, config.threads)
     tokenizer = build_tokenizer(config.method, method)
-    catalogue, inputs = tokenizer_input(config, tokenizer)
+    with advice_on_memory(config, tokenizer):
+        catalogue, inputs = tokenizer_input(config, tokenizer)
     began, precision = time.perf_counter(), resolve_precision(config.precision, device)
     resolved = stored(config) | {"precision": precision, "options": stored(method)}
     of_run = agreed(config) | {"precision": precision, "options": agreed(method)}
@@ -82,7 +85,8 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
         seed=config.seed, device=device, precision=precision, progress=progress, checkpoint=checkpoint,
         resume=config.resume, identity=identity(of_run, named), world=world,
     )  # fmt: skip
-    made = tokenizer.fit(inputs, settings)
+    with advice_on_memory(config, tokenizer):
+        made = tokenizer.fit(inputs, settings)
     warm = np.unique(inputs.train.items)
     made = with_id_signals_of_cold_items(made, warm, neighbours=config.id_neighbours, device=device)
     # Of an interrupted run, over all its parts.
@@ -114,6 +118,34 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
         signals=codes.modalities, items=catalogue.items, colliding_items=left,
         epochs=len(made.history), seconds=seconds, figures=figures,
     )  # fmt: skip
+
+
+@contextmanager
+def advice_on_memory(config: TokenizeConfig, tokenizer: Any) -> Iterator[None]:
+    """Raises: LackingError: out of memory, where a smaller sample (--fit-items) helps; other errors pass."""
+    try:
+        yield
+    except Exception as error:
+        what = out_of_memory(error)
+        if not what or not samples(config, tokenizer):
+            raise
+        items = max(1, config.fit_items // 2) if config.fit_items else 50_000
+        hint = f"--fit-items {items} learns codebooks on as many items, and gives all of them codes; or --device cpu"
+        raise LackingError(what, hint) from error
+
+
+def samples(config: TokenizeConfig, tokenizer: Any) -> bool:
+    """Whether the tokenizer, with its options, can be fitted on a sample of the items."""
+    from bbqrec_cli.hdf5 import read_present
+    from bbqrec_cli.tokenizers.base import SampleTokenizer
+
+    if not isinstance(tokenizer, SampleTokenizer):
+        return False
+    try:
+        tokenizer.reads(read_present(config.features))
+    except BBQRecError:
+        return False
+    return True
 
 
 def tokenizer_input(config: TokenizeConfig, tokenizer: Any) -> tuple[Catalogue, TokenizerInput]:

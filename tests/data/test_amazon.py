@@ -256,3 +256,16 @@ def test_metadata_under_another_name(put, listener):
 
 def test_the_hand_made_review_is_json():
     assert json.loads(REVIEWS.splitlines()[0])["unixReviewTime"] == 1395187200
+
+
+def test_ties_and_duplicates(put, listener):
+    """The release has days only: A1's two reviews of one day are in the file's order, unless the ids say."""
+    path = put("reviews_X_5.json", REVIEWS + REVIEW.format("A1", "B000000002", 1395187200))
+    order = {}
+    for ties, duplicates in (("file", "keep"), ("item", "drop")):
+        made = read([path], listener, ties=ties, duplicates=duplicates)[0]
+        ids = [made.item_ids[row] for row in made.items[made.users == made.user_ids.index("A1")]]
+        order[ties] = [name[-1] for name in ids]
+    assert order == {"file": [*"3122"], "item": [*"312"]}
+    assert "1 of 5 interactions repeat user, item and time" in listener.warned[0]
+    assert "and are left out" in listener.logged[-1]

@@ -48,6 +48,52 @@ def test_a_file_alone(put, listener):
     assert (items.fields, items.images) == ({}, [])
 
 
+@pytest.mark.parametrize("text", ['{"0": [5, 8, 3], "1": [9, 2, 5]}', '{\n "0": ["5", "8 ", 3],\n "1": [9, 2, 5]\n}'])
+def test_an_inter_json_is_read_as_what_it_is(put, tmp_path, listener, text):
+    """Everybody's X.inter.json: user -> items; the items' fields stand beside it."""
+    path = put("Beauty.inter.json", text)
+    interactions, _ = read(path, listener)
+    assert interactions.user_ids == ["0", "1"]
+    assert [interactions.item_ids[row] for row in interactions.items] == [*"583925"]
+    assert listener.logged == ["Beauty.inter.json: read as one JSON object, user -> items, oldest first"]
+    put("Beauty.item.json", entries([2, 3, 5, 8, 9]))
+    assert titles(tmp_path, listener)["8"] == "entry 8"
+    put("more.inter.json", text)
+    with pytest.raises(DataError, match=r"holds Beauty.inter.json and more.inter.json; which one is meant"):
+        read(tmp_path, listener)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"0": {"title": "A"}}', "user '0' has {'title': 'A'}; a list of item ids is needed"),
+        ('{"0": [[1, 2]]}', r"user '0' has \[\[1, 2\]\]; a list of item ids is needed"),
+        ('{"0": []}', r"user '0' has \[\]; a list of item ids is needed"),
+        ('{"0": [1], "0": [2]}', "the key '0' appears twice"),
+        ('{"0": [1]}\n{"1": [2]}\n', "line 2: not JSON"),
+        ("[[1, 2]]", "holds a list; an object is needed"),
+        ("{}", "empty"),
+    ],
+)
+def test_json_that_is_something_else(put, listener, text, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read(put("x.json", text), listener)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("names", ["user_id items", "user_id:token item_id_list:token_seq", "User item item item"])
+def test_a_line_of_names_is_no_user(put, listener, names):
+    interactions, _ = read(put("sequences.txt", f"{names}\n{SEQUENCES}"), listener)
+    assert interactions.user_ids == ["u1", "u2", "u3"]
+    assert listener.logged == [f"sequences.txt: its first line, {names!r}, is read as names"]
+
+
+def test_an_unusual_line_of_names_is_refused(put, listener):
+    with pytest.raises(DataError, match=r"line 1: 'wer was' looks like a line of names: all other ids are numbers"):
+        read(put("sequences.txt", "wer was\n1 2 3\n2 3 1\n"), listener)
+    assert read(put("sequences.txt", "wer was\nwie wo\n"), listener)[0].user_ids == ["wer", "wie"]
+
+
 def test_ids_that_start_at_zero_are_moved_and_said(put, tmp_path, listener):
     put("sequences.txt", SEQUENCES)
     put("items.json", entries([0, 1, 2]))

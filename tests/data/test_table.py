@@ -90,20 +90,217 @@ def test_addresses_are_no_paths(put, listener):
     assert listener.warned == ["items.csv: its field 'image' holds URLs; pictures are not downloaded"]
 
 
+SECONDS = 1404172800  # 2014-07-01
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        (["1404172800", "1404172801", "1404172802"], "seconds since 1970, of the years 2014"),
+        (["1404172800.25", "1404172800.5", "1404172802"], "seconds since 1970, of the years 2014"),
+        (["1404172800000", "1404172800001", "1404172802999"], "milliseconds since 1970, of the years 2014"),
+        (["1404172800000000", "1404172800000001", "1404172802000000"], "microseconds since 1970, of the years 2014"),
+        (["1404172800000000000", "1404172800000000001", "1404172802000000000"], "nanoseconds since 1970, of the y"),
+        (["2014-07-01", "2014-07-01 00:00:01", "2014-07-01T02:00:02+02:00"], "dates, of the years 2014"),
+        (["2014/07/01", "2014-07-01T00:00:00.5Z", "2014-07-01 00:00:02 UTC"], "dates, of the years 2014"),
+        (["20140701000000", "20140701000001", "20140701000002"], "dates such as 20140701000002, of the years 2014"),
+    ],
+)
+def test_units_and_dates_are_recognised_and_said(put, listener, times, said):
+    """In the file the last comes first; the order is exact to the last nanosecond."""
+    rows = [f"u,{item},{time}" for item, time in zip("abc", times, strict=True)]
+    path = put("log.csv", "\n".join(["user,item,timestamp", *reversed(rows)]))
+    interactions, _ = read(path, listener)
+    assert histories(interactions) == {"u": ["a", "b", "c"]}
+    assert interactions.timestamps[0] == SECONDS
+    assert interactions.timestamps[2] == SECONDS + 2
+    assert listener.logged[0].startswith(f"log.csv: times are read as {said}")
+    assert listener.warned == []
+
+
+def test_days_without_separators_and_counters(put, listener):
+    """20140701 as seconds would be a day of 1970; small numbers only say an order."""
+    interactions, _ = read(put("log.csv", "user,item,timestamp\nu,a,20140702\nu,b,20140701\n"), listener)
+    assert interactions.timestamps.tolist() == [SECONDS, SECONDS + 86400]
+    read(put("log.csv", ROWS), listener)
+    assert listener.logged[-1] == "log.csv: times are read as a counter"
+    assert listener.warned == []
+
+
+def test_a_unit_that_is_named_is_taken_and_implausible_years_are_said(put, listener):
+    path = put("log.csv", "user,item,timestamp\nu,a,1588615855070\nv,b,1588615855071\n")
+    assert read(path, listener, time_unit="ms")[0].timestamps.tolist() == [1588615855, 1588615855]
+    assert listener.warned == []
+    assert read(path, listener, time_unit="s")[0].timestamps.tolist() == [1588615855070, 1588615855071]
+    assert listener.warned == [
+        "log.csv: 2 of 2 times are of implausible years, the first of 52311 (user u, item a); is --time-unit right?"
+    ]
+    mixed = put("log.csv", "user,item,timestamp\nu,a,1588615855\nu,b,1588615856\nu,c,1588615857000\n")
+    read(mixed, listener)
+    assert "1 of 3 times are of implausible years" in listener.warned[1]
+
+
+def test_the_first_second_of_a_year_belongs_to_it(put, listener):
+    read(put("log.csv", "user,item,timestamp\nu,a,946684800\nu,b,1009843199\n"), listener)
+    assert listener.logged == ["log.csv: times are read as seconds since 1970, of the years 2000 to 2001"]
+    read(put("log.csv", "user,item,timestamp\nu,a,2014-01-01\nu,b,2914-01-01\n"), listener)
+    assert listener.warned == ["log.csv: 1 of 2 times are of implausible years, the first of 2914 (user u, item b)"]
+
+
+def test_exact_duplicates(put, listener):
+    """u has a three times in one second, and once more later."""
+    path = put("log.csv", "user,item,timestamp\nu,a,100\nu,b,100\nu,a,100\nu,a,100\nu,a,200\nv,a,100\n")
+    found = {how: histories(read(path, listener, duplicates=how)[0]) for how in ("keep", "drop", "first", "last")}
+    assert found == {
+        "keep": {"u": [*"abaaa"], "v": ["a"]},
+        "drop": {"u": [*"aba"], "v": ["a"]},
+        "first": {"u": [*"ab"], "v": ["a"]},
+        "last": {"u": [*"ba"], "v": ["a"]},
+    }
+    assert len(listener.warned) == 1
+    assert listener.warned[0].startswith("log.csv: 2 of 6 interactions repeat user, item and time of another one")
+    said = [line for line in listener.logged if "repeat" in line]
+    assert said[0] == "log.csv: 2 of 6 interactions repeat user, item and time of another one and are left out"
+    assert said[1:] == ["log.csv: 3 of 6 interactions repeat user and item of another one and are left out"] * 2
+    parts = put("log.csv", "user,item,timestamp\nu,a,100.1\nu,a,100.2\n")
+    assert len(read(parts, listener, duplicates="drop")[0].items) == 2  # another time
+
+
+@pytest.mark.parametrize("ties", ["file", "item", "random"])
+def test_ties(put, listener, ties):
+    """Only --ties file hangs on the order of the lines; random hangs on the seed."""
+    rows = [f"u{user},{item},100" for user in range(5) for item in "cadbe"]
+
+    def order(lines, seed=0):
+        path = put("log.csv", "\n".join(["user,item,timestamp", *lines]))
+        made = InteractionTable([path], TableOptions(ties=ties), seed=seed, progress=listener).interactions()
+        return histories(made)
+
+    first, other = order(rows), order(rows[::-1])
+    assert (first == other) == (ties != "file")
+    assert first["u0"] == {"file": [*"cadbe"], "item": [*"abcde"]}.get(ties, first["u0"])
+    assert (order(rows, seed=1) == first) == (ties != "random")
+    assert sorted(first["u3"]) == [*"abcde"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.csv", "userId,movieId,rating,timestamp\n1,10,5,200\n1,20,3,100\n"),
+        ("x.csv", "User_ID,Item_ID,TS\n1,10,200\n1,20,100\n"),
+        ("x.csv", "uid;iid;ts\n1;10;200\n1;20;100\n"),
+        ("x.txt", "customer|product|date\n1|10|2014-01-02\n1|20|2014-01-01\n"),
+        ("x.csv", "user, item ,timestamp\n1, 10 ,200\n1,20,100\n"),
+        ("x.inter", "user_id:token\titem_id:token\ttimestamp:float\n1\t10\t200.0\n1\t20\t100.0\n"),
+        ("ratings.dat", "1::10::5::978300761\n1::20::3::978300760\n"),
+        ("u.data", "1\t10\t5\t978300761\n1\t20\t3\t978300760\n"),
+        ("x.csv", "1,10,978300761\n1,20,978300760\n"),
+        ("x.dat", "user item timestamp\n1 10   200\n1 20 100\n"),
+    ],
+)
+def test_usual_names_and_separators(put, listener, name, text):
+    assert histories(read(put(name, text), listener)[0]) == {"1": ["20", "10"]}
+
+
+def test_what_was_recognised_is_said(put, listener):
+    read(put("x.csv", "uid;iid;ts\n1;10;200\n"), listener)
+    assert listener.logged[0] == "x.csv: columns, separated by semicolons: uid (user), iid (item), ts (time)"
+    path = put("r.dat", "1::10::5::978300760\n")
+    read(path, listener)
+    assert listener.warned[0].startswith("r.dat: no line of names; its columns are read as 1 user, 2 item, 4 time")
+    swapped = read(path, listener, user_column="2", item_column="1")[0]
+    assert (swapped.user_ids, swapped.item_ids) == (["10"], ["1"])
+    assert histories(read(path, listener, min_rating=5.0)[0]) == {"1": ["10"]}
+
+
+def test_columns_by_number(put, listener):
+    """Numbers mean that there is no line of names, whatever the cells look like."""
+    path = put("pairs.txt", "a u\nb u\n")
+    made = read(path, listener, user_column="2", item_column="1", order="file")[0]
+    assert histories(made) == {"u": ["a", "b"]}
+    with pytest.raises(DataError, match="no column for user"):
+        read(path, listener, user_column="3", item_column="1", order="file")
+
+
+def test_no_time_column(put, listener):
+    path = put("my log.csv", "user,what\nu,c\nu,a\nu,b\nu,a\n")
+    with pytest.raises(DataError, match="no column for item, time") as caught:
+        read(path, listener)
+    command = f"bbqrec prepare table '{path}' --item-column NAME"
+    assert caught.value.hint == f"{command} --time-column NAME; without times: {command} --order file"
+    made = read(path, listener, item_column="what", order="file")[0]
+    assert (histories(made), made.timestamps) == ({"u": [*"caba"]}, None)
+    assert histories(read(path, listener, item_column="what", order="file", duplicates="last")[0]) == {"u": [*"cba"]}
+    with pytest.raises(UsageError, match="--duplicates drop compares times"):
+        read(path, listener, order="file", duplicates="drop")
+
+
+def test_a_folder_of_recbole(put, tmp_path, listener):
+    put("ml.inter", "user_id:token\titem_id:token\ttimestamp:float\n1\t10\t2\n1\t20\t1\n")
+    put("ml.item", "item_id:token\ttitle:token_seq\n10\tA pot\n20\tA cup\n")
+    interactions, items = read(tmp_path, listener)
+    assert histories(interactions) == {"1": ["20", "10"]}
+    assert items.fields == {"title": ["A cup", "A pot"]}
+
+
+def test_the_items_have_their_id_where_the_interactions_have_it(put, listener):
+    """Not in `id`, which counts rows here."""
+    path = put("r.csv", "userId,movieId,timestamp\n1,2,5\n1,3,6\n")
+    _, found = read(path, listener, items=put("m.csv", "id,movie_id,title\n1,3,Three\n2,2,Two\n3,1,One\n"))
+    assert found.fields["title"] == ["Two", "Three"]
+
+
+@pytest.mark.parametrize("items", ["item,title\n pot  ,Pot\n", '{"pot ": {"title": "Pot"}}'])
+def test_spaces_at_the_ends_of_ids_count_nowhere(put, listener, items):
+    path = put("log.csv", "user,item,timestamp\nu ,pot ,1\nu, pot,2\n")
+    file = put("items.json" if items.startswith("{") else "items.csv", items)
+    interactions, found = read(path, listener, items=file)
+    assert (interactions.user_ids, interactions.item_ids) == (["u"], ["pot"])
+    assert found.fields == {"title": ["Pot"]}
+
+
+def test_long_cells(put, listener):
+    path = put("log.csv", "user,item,timestamp\nu,a,1\n")
+    found = read(path, listener, items=put("items.csv", "item,title\na," + "x" * 140_000 + "\n"))[1]
+    assert len(found.fields["title"][0]) == 140_000
+
+
+def test_a_folder_of_other_names_is_told_what_to_type(put, tmp_path, listener):
+    put("ratings.csv", ROWS)
+    with pytest.raises(MissingFileError) as caught:
+        read(tmp_path, listener)
+    assert caught.value.hint == f"bbqrec prepare table {tmp_path}/ratings.csv"
+    put("movies.csv", "item,title\n")
+    with pytest.raises(MissingFileError) as caught:
+        read(tmp_path, listener)
+    assert "name one of movies.csv, ratings.csv" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "empty; a line with the names of the columns is needed first"),
         ("user,item,timestamp\n", "no interactions in it"),
-        ("user;item;timestamp\nu;a;1\n", "line 1: no column 'user'; the first line has 'user;item;timestamp'"),
-        ("user, item,timestamp\n", "line 1: no column 'item'; the first line has 'user', ' item', 'timestamp'"),
-        ("user,item\nu,a\n", "line 1: no column 'timestamp'"),
+        (
+            "who;what\nu;a\n",
+            "line 1: no column for user, item, time; split at semicolons, the first line has 'who', 'wh",
+        ),
+        ("user item\nu a\n", "line 1: no column for time; split at spaces, the first line has 'user', 'item'"),
         ("user,item,timestamp\nu,a,1\n,b,2\n", "line 3: no user in"),
         ("user,item,timestamp\nu,,1\n", "line 2: no item in"),
-        ("user,item,timestamp\nu,a,2014-01-01\n", "line 2: timestamp is '2014-01-01'; a number is needed"),
-        ("user,item,timestamp\nu,a,nan\n", "line 2: timestamp is 'nan'; a number is needed"),
-        ("user,item,timestamp\nu,a,-1\n", "line 2: timestamp is -1; 0 or more is needed"),
-        ("user,item,timestamp\nu,a,1e300\n", "line 2: timestamp is 1e300; 0 or more is needed"),
+        (
+            "user,item,timestamp\nu,a,7\nu,a,2014-01-01\n",
+            "line 3: timestamp is '2014-01-01'; a number or a date is needed",
+        ),
+        (
+            "user,item,timestamp\nu,a,2014-01-01\nu,a,7\n",
+            "line 3: timestamp is '7'; a date like the first one is needed",
+        ),
+        ("user,item,timestamp\nu,a,01/07/2014\n", "line 2: timestamp is '01/07/2014'; a number or a date is needed"),
+        ("user,item,timestamp\nu,a,1969-12-31\n", "line 2: timestamp is '1969-12-31'; 1970 or later is needed"),
+        ("user,item,timestamp\nu,a,nan\n", "line 2: timestamp is 'nan'; a number or a date is needed"),
+        ("user,item,timestamp\nu,a,-1\n", "line 2: timestamp is '-1'; 1970 or later is needed"),
+        ("user,item,timestamp\nu,a,1e300\n", "line 2: timestamp is '1e300'; a number or a date is needed"),
     ],
 )
 def test_malformed_tables(put, listener, text, message):
@@ -116,7 +313,7 @@ def test_ratings_that_are_none(put, listener):
     path = put("log.csv", "user,item,timestamp,rating\nu,a,1,5\nu,b,2,good\n")
     with pytest.raises(DataError, match="line 3: rating is 'good'; a number is needed"):
         read(path, listener, min_rating=1.0)
-    with pytest.raises(DataError, match="no column 'stars'"):
+    with pytest.raises(DataError, match="no column for rating; split at commas"):
         read(path, listener, min_rating=1.0, rating_column="stars")
     assert len(read(path, listener)[0].items) == 2  # nobody asked for ratings
     with pytest.raises(DataError, match="no interactions rated 6 or better in it"):

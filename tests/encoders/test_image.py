@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from bbqrec_cli.encoders import load_encoder
 from bbqrec_cli.encoders.image import decode
@@ -95,7 +95,7 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path, modality):
     config = {"model_type": "own", "auto_map": own, "image_processor_type": "Own"}
     for name in ("config.json", "preprocessor_config.json"):
         (tmp_path / name).write_text(json.dumps(config))
-    with pytest.raises(DataError, match="is not a model that can be loaded"):
+    with pytest.raises(DataError, match=rf"--{modality}-model .*: brings code, which bbqrec does not run"):
         load_encoder(modality, str(tmp_path), device=CPU)
     assert not witness.exists()
 
@@ -114,3 +114,39 @@ def test_a_bomb_of_pixels_is_refused(monkeypatch):
     assert decode(encoded(Image.new("RGB", (12, 12)))) is None  # beyond the limit: Pillow only warns
     assert decode(encoded(Image.new("RGB", (40, 40)))) is None  # beyond twice the limit: Pillow refuses
     assert decode(encoded(Image.new("RGB", (10, 10)))) is not None
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [0, 32])
+def test_pictures_are_upright_whatever_their_exif_orientation(orientation, size):
+    """Reference: Pillow's own turning of the whole picture."""
+    ramp = np.linspace(0, 255, 96).astype(np.uint8)
+    scene = Image.fromarray(
+        np.stack([np.tile(ramp, (64, 1)), np.tile(ramp[:64, None], (1, 96)), np.zeros((64, 96), np.uint8)], 2)
+    )
+    exif = Image.Exif()
+    exif[274] = orientation
+    picture = encoded(scene, "JPEG", exif=exif, quality=95)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(picture))).convert("RGB")
+    made = decode(picture, size=size)
+    assert made.size == ((size, size) if size else expected.size)
+    expected = expected.resize(made.size, Image.Resampling.BILINEAR)
+    assert np.abs(np.asarray(made, float) - np.asarray(expected, float)).mean() < 3
+
+
+def test_two_pictures_of_one_scene_have_nearly_one_vector(dataset):
+    """One is stored lying, with the orientation that makes it upright."""
+    scene = decode(dataset.images[0])
+    exif = Image.Exif()
+    exif[274] = 6
+    lying = encoded(scene.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95)
+    encoder = load_encoder("image", "descriptor", device=CPU)
+    values, _ = encoder.encode([encoded(scene, "JPEG", quality=95), lying, encoded(scene.rotate(90), "JPEG")])
+    values = values / np.linalg.norm(values, axis=1, keepdims=True)
+    assert values[0] @ values[1] > 0.99
+    assert values[0] @ values[1] > values[0] @ values[2]
+
+
+def test_damaged_exif_leaves_the_picture_as_it_is(dataset):
+    picture = encoded(decode(dataset.images[0]), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\xff" + bytes(4))
+    assert decode(picture) is not None

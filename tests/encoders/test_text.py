@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 
 import numpy as np
@@ -91,3 +92,44 @@ def test_batches_of_like_length_hold_every_row_once():
     inputs = ["aa", "", "a", "aaaa", "aaa", "", "a"]
     batches = batches_by_length(inputs, 2)
     assert [batch.tolist() for batch in batches] == [[3, 4], [0, 2], [6]]
+
+
+@pytest.fixture
+def decoder(tmp_path):
+    """The folder of a GPT-2 with random weights whose tokenizer has no padding token, as many decoders' have none."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"<end>": 0, "<unk>": 1, "red": 2, "apple": 3, "tea": 4}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    torch.manual_seed(0)
+    GPT2Model(GPT2Config(vocab_size=5, n_positions=16, n_embd=8, n_layer=1, n_head=2)).save_pretrained(tmp_path)
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", unk_token="<unk>").save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_a_model_without_a_padding_token(decoder):
+    """Reference: each text alone, which needs no padding."""
+    encoder = load_encoder("text", str(decoder), device=CPU)
+    texts = ["red apple", "tea", "red red apple tea"]
+    together, _ = encoder.encode(texts)
+    alone = np.concatenate([encoder.encode([text])[0] for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_a_model_without_padding_and_end_token(decoder):
+    path = decoder / "tokenizer_config.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "eos_token"}))
+    (decoder / "special_tokens_map.json").unlink(missing_ok=True)
+    with pytest.raises(DataError, match="neither a padding token nor an end token"):
+        load_encoder("text", str(decoder), device=CPU)
+
+
+def test_modules_that_a_model_brings_are_not_run(decoder):
+    ran = decoder / "ran"
+    (decoder / "own.py").write_text(f"open({str(ran)!r}, 'w').close()\nraise SystemExit\n")
+    module = {"idx": 0, "name": "0", "path": "", "type": "own.Own"}
+    (decoder / "modules.json").write_text(json.dumps([module]))
+    with pytest.raises(DataError, match=r"--text-model .*: brings code, which bbqrec does not run"):
+        load_encoder("text", str(decoder), device=CPU)
+    assert not ran.exists()

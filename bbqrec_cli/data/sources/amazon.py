@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bbqrec_cli.data.sources.base import Interactions, Items, by_user
+from bbqrec_cli.data.sources.base import Interactions, Items, by_user, without_duplicates
 from bbqrec_cli.data.sources.files import fields_of, find_pictures, first_few, lines, list_pictures, read_pictures
 from bbqrec_cli.data.sources.options.amazon import AmazonOptions
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
@@ -55,11 +55,12 @@ class Amazon:
         self._vectors = _only(given, VECTORS)
         folder = next((path for path in paths if path.is_dir()), None)
         self._images, self._progress = options.images or find_pictures(folder), progress
+        self._options, self._seed = options, seed
         self.minimum = 0 if reviews.name.split(".")[0].endswith("_5") else 5
         self.files = [file for file in (self._reviews, self._metadata, self._vectors) if file]
 
     def interactions(self) -> Interactions:
-        """Each user's reviews by unixReviewTime; equal times (the release only has days) keep the file's order.
+        """Each user's reviews by unixReviewTime; the release only has days, so --ties decides much.
 
         Raises:
             DataError: a line that is neither JSON nor a Python literal, or lacks a field; an empty file.
@@ -75,7 +76,8 @@ class Amazon:
                     task.advance(_SHOWN_EVERY)
         if not users:
             raise DataError(f"{self._reviews}: no reviews in it", "download or copy it again")
-        return by_user(users, items, times)
+        made = by_user(users, items, times, ties=self._options.ties, seed=self._seed)
+        return without_duplicates(made, self._options.duplicates, self._reviews.name, self._progress)
 
     def items(self, item_ids: list[str]) -> Items:
         """Cleaned metadata and ready image features (or pictures of a folder named by ASIN) of the kept items."""

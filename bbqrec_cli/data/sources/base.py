@@ -12,19 +12,33 @@ from typing import Protocol
 
 import numpy as np
 
+from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import Feature
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Interactions:
     """users, items (n,) int64: rows into user_ids and item_ids, sorted by user, each user's oldest first;
-    timestamps (n,) int64 seconds or None."""
+    timestamps (n,) int64 seconds or None; moments (n,) int64: equal where a user's times are equal, parts of a second
+    included, or None without times."""
 
     user_ids: list[str]
     item_ids: list[str]
     users: np.ndarray
     items: np.ndarray
     timestamps: np.ndarray | None = None
+    moments: np.ndarray | None = None
+
+    def kept(self, keep: np.ndarray) -> Interactions:
+        """The interactions where keep (n,) is True; users and items without any go."""
+        users, user_rows = np.unique(self.users[keep], return_inverse=True)
+        items, item_rows = np.unique(self.items[keep], return_inverse=True)
+        return Interactions(
+            user_ids=[self.user_ids[u] for u in users], item_ids=[self.item_ids[i] for i in items],
+            users=user_rows, items=item_rows,
+            timestamps=None if self.timestamps is None else self.timestamps[keep],
+            moments=None if self.moments is None else self.moments[keep],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -68,20 +82,101 @@ class Source(Protocol):
         """
 
 
-def by_user(users: Iterable[str], items: Sequence[str], times: Sequence[float] | None = None) -> Interactions:
-    """Interactions (n,) in any order, sorted by user, then by time; ties keep the given order.
+def by_user(
+    users: Iterable[str],
+    items: Sequence[str],
+    times: Sequence[float] | np.ndarray | None = None,
+    *,
+    per_second: int = 1,
+    ties: str = "file",
+    seed: int = 0,
+) -> Interactions:
+    """Interactions (n,) in any order, sorted by user, then by time.
 
-    Times are in seconds; parts of a second count for the order, and are not kept.
     Rows of users and items are in the order of their first appearance.
+
+    Args:
+        times: `per_second` of them are a second; parts of a second count for the order, and are not kept.
+        ties: the order of a user's interactions of equal time: file (as given), item (by id) or random (by `seed`,
+            whatever the order in the file).
     """
     user_ids, user_rows = index_names(users)
-    stamps = None if times is None else np.asarray(times)
-    order = np.argsort(user_rows, kind="stable") if stamps is None else np.lexsort((stamps, user_rows))
+    if times is None:
+        order, stamps = np.argsort(user_rows, kind="stable"), None
+    else:
+        stamps = np.asarray(times)
+        order = np.lexsort((*tie_keys(ties, user_ids, user_rows, items, stamps, seed), stamps, user_rows))
+        stamps = stamps[order]
+    user_rows = user_rows[order]
     item_ids, item_rows = index_names(items[i] for i in order)
     return Interactions(
-        user_ids=user_ids, item_ids=item_ids, users=user_rows[order], items=item_rows,
-        timestamps=None if stamps is None else stamps[order].astype(np.int64),
+        user_ids=user_ids, item_ids=item_ids, users=user_rows, items=item_rows,
+        timestamps=None if stamps is None else (stamps // per_second).astype(np.int64),
+        moments=None if stamps is None else _moments(user_rows, stamps),
     )  # fmt: skip
+
+
+def _moments(users: np.ndarray, stamps: np.ndarray) -> np.ndarray:
+    begins = np.ones(len(users), bool)
+    begins[1:] = (users[1:] != users[:-1]) | (stamps[1:] != stamps[:-1])
+    return np.cumsum(begins)
+
+
+def tie_keys(
+    ties: str, user_ids: list[str], users: np.ndarray, items: Sequence[str], stamps: np.ndarray, seed: int
+) -> tuple[np.ndarray, ...]:
+    """The keys (n,) that order interactions of equal time; none with `file`."""
+    if ties == "file":
+        return ()
+    names, rows = index_names(items)
+    by_item = _ranks(names)[rows]
+    if ties == "item":
+        return (by_item,)
+    drawn = np.empty(len(users))
+    drawn[np.lexsort((by_item, stamps, _ranks(user_ids)[users]))] = np.random.default_rng(seed).random(len(users))
+    return (drawn,)
+
+
+def _ranks(names: list[str]) -> np.ndarray:
+    """(names,) int64: the place of each name in their ascending order."""
+    made = np.empty(len(names), np.int64)
+    made[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    return made
+
+
+def without_duplicates(made: Interactions, how: str, name: str, progress: Progress) -> Interactions:
+    """The interactions after `--duplicates`; what repeats user, item and time of another one is counted and said.
+
+    Args:
+        how: keep; drop: one of those of equal user, item and time; first, last: one per user and item.
+        name: the file, for the message.
+    """
+    keep = np.ones(len(made.users), bool)
+    if how in ("first", "last"):
+        order = np.lexsort((made.items, made.users))
+        begins = ~_repeats(made.users[order], made.items[order])
+        keep[order] = begins if how == "first" else np.roll(begins, -1)
+    elif made.moments is not None:
+        order = np.lexsort((made.items, made.moments))
+        keep[order] = ~_repeats(made.moments[order], made.items[order])
+    if not (count := int((~keep).sum())):
+        return made
+    what = "repeat user and item" if how in ("first", "last") else "repeat user, item and time"
+    if how == "keep":
+        progress.warn(
+            f"{name}: {count:,} of {len(keep):,} interactions {what} of another one and count as they stand, for "
+            "--min-user-interactions too; --duplicates drop leaves them out"
+        )
+        return made
+    progress.log(f"{name}: {count:,} of {len(keep):,} interactions {what} of another one and are left out")
+    return made.kept(keep)
+
+
+def _repeats(*columns: np.ndarray) -> np.ndarray:
+    """(n,) bool: the rows of sorted columns that equal the row before."""
+    made = np.zeros(len(columns[0]), bool)
+    made[1:] = np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
+    return made
 
 
 def index_names(names: Iterable[str]) -> tuple[list[str], np.ndarray]:

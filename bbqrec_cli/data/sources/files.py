@@ -11,10 +11,12 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
+from bbqrec_cli.data.sources.columns import ITEM_ID, plain_name, usual
 from bbqrec_cli.errors import DataError, LackingError, MissingFileError
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import LIST_SEPARATOR
@@ -22,7 +24,12 @@ from bbqrec_cli.records import LIST_SEPARATOR
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 PICTURE_FOLDERS = ("images", "pictures", "posters")
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-_ID_FIELDS = ("id", "item_id", "asin")
+TABBED = (".tsv", ".inter", ".item")
+"""Tables that usually have tabs, the last two RecBole's."""
+SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", "::": "'::'", " ": "spaces"}
+"""What may separate cells -> how messages call it."""
+UNQUOTED = ("::", " ")
+"""Separators of tables whose quotes mean nothing."""
 _OBJECT = 'it should look like {"i1": {"title": "…"}, …}'
 
 
@@ -85,41 +92,76 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield number, stripped
 
 
-def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of a CSV or, if it is called .tsv, TSV file; the header first, blank lines left out.
+def table_rows(path: Path, *, names: bool = True) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of a table; the header first, blank lines left out. See `separator`.
+
+    Args:
+        names: whether the first line holds the columns' names, none of which may be repeated.
 
     Raises:
         DataError: broken quoting, a row whose width is not the header's, a repeated column name; and the errors of
             `open_text`.
     """
-    separator = "\t" if path.name.removesuffix(".gz").endswith(".tsv") else ","
+    between = separator(path)
     with open_text(path) as stream:
-        reader = csv.reader(stream, delimiter=separator, strict=True)
+        reader = _split_lines(stream, between) if between in UNQUOTED else _quoted(path, stream, between)
         width = 0
-        try:
-            for row in reader:
-                if not row:
-                    continue
-                if not width:
-                    width = len(row)
-                    _check_header(path, reader.line_num, row)
-                if len(row) != width:
-                    raise DataError(
-                        f"{path}, line {reader.line_num}: {len(row)} columns; the header has {width}",
-                        "put double quotes around cells that contain the separator",
-                    )
-                yield reader.line_num, row
-        except csv.Error as error:
-            raise DataError(
-                f"{path}, line {reader.line_num}: not a readable table ({error})",
-                "put double quotes around cells that contain one, and double it; or use JSON lines",
-            ) from error
+        for number, row in reader:
+            if not width:
+                width = len(row)
+                if names:
+                    check_header(path, number, row)
+            if len(row) != width:
+                what = f"{path}, line {number}: {len(row)} columns; the header has {width}"
+                raise DataError(
+                    f"{what} (split at {SEPARATORS[between]})",
+                    "put double quotes around cells that contain the separator",
+                )
+            yield number, row
 
 
-def _check_header(path: Path, line: int, names: list[str]) -> None:
+def _quoted(path: Path, stream: IO[str], between: str) -> Iterator[tuple[int, list[str]]]:
+    csv.field_size_limit(2**31 - 1)  # the csv module's own limit is 131,072 characters
+    reader = csv.reader(stream, delimiter=between, strict=True)
+    try:
+        yield from ((reader.line_num, row) for row in reader if row)
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {reader.line_num}: not a readable table ({error})",
+            "put double quotes around cells that contain one, and double it; or use JSON lines",
+        ) from error
+
+
+def _split_lines(stream: IO[str], between: str) -> Iterator[tuple[int, list[str]]]:
+    for number, line in enumerate(stream, start=1):
+        if line.strip():
+            yield number, line.split() if between == " " else line.rstrip("\r\n").split(between)
+
+
+def separator(path: Path) -> str:
+    """What separates a table's cells: tabs in .tsv, .inter, .item, commas in others, if the first line holds one.
+
+    Else the one of SEPARATORS that splits the first line into most cells. Raises: those of `open_text`.
+    """
+    first = next((line for _, line in lines(path)), "")
+    usual = "\t" if path.name.removesuffix(".gz").endswith(TABBED) else ","
+    if usual in first:
+        return usual
+    counts = {each: len(first.split() if each == " " else first.split(each)) for each in SEPARATORS}
+    best = max(counts, key=lambda each: (counts[each], each == usual))
+    return best if counts[best] > 1 else usual
+
+
+def check_header(path: Path, line: int, names: list[str]) -> None:
+    """Raises: DataError: a repeated column name."""
     name, times = Counter(filter(None, names)).most_common(1)[0] if any(names) else ("", 0)
     if times > 1:
         raise DataError(f"{path}, line {line}: the column {name!r} appears {times} times", "keep one of each name")
+
+
+def as_id(text: str) -> str:
+    """An id as it is kept, in every file: without spaces at its ends, others folded."""
+    return " ".join(text.split())
 
 
 def as_field(value: Any) -> str:
@@ -176,35 +218,49 @@ def first_few(names: Iterable[str]) -> str:
     return ", ".join(map(repr, first)) or "nothing"
 
 
-def read_items(path: Path, *, id_column: str) -> dict[str, dict[str, Any]]:
-    """Item id -> fields, from CSV, TSV, JSON lines (.jsonl, .ndjson) or one JSON object (id -> fields), gzipped or not.
+def read_items(path: Path, *, id_column: str | None) -> dict[str, dict[str, Any]]:
+    """Item id -> fields, from a table (.csv, .tsv, .item, .dat), JSON lines (.jsonl, .ndjson) or one JSON object
+    (id -> fields), gzipped or not.
 
-    In tables and JSON lines, the id is in `id_column`, or else in id, item_id or asin.
+    In tables and JSON lines, the id is in `id_column`, or else under one of the usual names (`columns.ITEM_ID`).
 
     Raises:
         DataError: a malformed line, a line without an id, a repeated id; with file and line.
     """
     name = path.name.removesuffix(".gz")
-    if not name.endswith((".csv", ".tsv", ".jsonl", ".ndjson")):
+    table = name.endswith((".csv", *TABBED, ".dat"))
+    if not table and not name.endswith((".jsonl", ".ndjson")):
         return _json_object(path)
     found: dict[str, dict[str, Any]] = {}
-    for number, row in _table_items(path) if name.endswith((".csv", ".tsv")) else _json_lines(path):
-        key = next((k for k in (id_column, *_ID_FIELDS) if as_field(row.get(k))), None)
-        if key is None:
-            names = ", ".join(dict.fromkeys((id_column, *_ID_FIELDS)))
-            what = f"{path}, line {number}: no item id among {first_few(row)}, …; one of the fields {names} is needed"
+    for number, row in _table_items(path) if table else _json_lines(path):
+        # In a table one column has all ids; objects may differ in what they name it.
+        key = id_key(tuple(row if table else filter(lambda name: as_field(row[name]), row)), id_column)
+        item = "" if key is None else as_field(row[key])
+        if key is None or not item:
+            what = f"{path}, line {number}: no item id among {first_few(row)}, …; one of the fields "
+            what += f"{', '.join(dict.fromkeys((*filter(None, [id_column]), 'id', 'item_id', 'asin')))}, … is needed"
             raise DataError(what, "name its column with --item-column")
-        item = as_field(row.pop(key))
+        del row[key]
         if item in found:
             raise DataError(f"{path}, line {number}: item {item!r} appears twice", "keep one line per item")
         found[item] = row
     return found
 
 
+@lru_cache(maxsize=1024)
+def id_key(names: tuple[str, ...], id_column: str | None) -> str | None:
+    """The one of an item's fields that has its id: `id_column`, or else the first of the usual names; None without."""
+    if id_column in names:
+        return id_column
+    place = usual(names, (id_column, *ITEM_ID) if id_column else ITEM_ID)
+    return None if place is None else names[place]
+
+
 def _table_items(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     rows = table_rows(path)
     _, header = next(rows, (0, []))
-    yield from ((number, dict(zip(header, row, strict=True))) for number, row in rows)
+    names = [plain_name(name) for name in header]
+    yield from ((number, dict(zip(names, row, strict=True))) for number, row in rows)
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -220,28 +276,43 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
-def _json_object(path: Path) -> dict[str, dict[str, Any]]:
+def read_json(path: Path, example: str) -> dict[str, Any]:
+    """The JSON object of a file.
+
+    Raises:
+        DataError: not JSON, no object, a key twice; the hint is `example`.
+    """
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
             twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-            raise DataError(f"{path}: the key {twice!r} appears twice in one object", "keep one entry per item")
+            raise DataError(f"{path}: the key {twice!r} appears twice in one object", "keep one entry per key")
         return found
 
     try:
         with open_text(path) as stream:
             found = json.load(stream, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        hint = "if it holds one object per line, rename it to .jsonl" if error.msg == "Extra data" else _OBJECT
+        hint = "if it holds one object per line, rename it to .jsonl" if error.msg == "Extra data" else example
         raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg})", hint) from error
     except RecursionError as error:
-        raise DataError(f"{path}: nested too deeply", _OBJECT) from error
+        raise DataError(f"{path}: nested too deeply", example) from error
     if not isinstance(found, dict):
-        raise DataError(f"{path}: holds a {type(found).__name__}; an object of item id -> fields is needed", _OBJECT)
+        raise DataError(f"{path}: holds a {type(found).__name__}; an object is needed", example)
+    return found
+
+
+def _json_object(path: Path) -> dict[str, dict[str, Any]]:
+    found = read_json(path, _OBJECT)
     for item, row in found.items():
         if not isinstance(row, dict):
             raise DataError(f"{path}: the entry of item {item!r} is {row!r}; an object of fields is needed", _OBJECT)
-    return found
+    kept = {as_id(item): row for item, row in found.items()}
+    if len(kept) != len(found):
+        twice = Counter(map(as_id, found)).most_common(1)[0][0]
+        raise DataError(f"{path}: item {twice!r} appears twice, with and without spaces", "keep one entry per item")
+    return kept
 
 
 def find_file(folder: Path, stem: str, suffixes: tuple[str, ...]) -> Path | None:
@@ -282,10 +353,11 @@ def list_pictures(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in PICTURES and not path.name.startswith("."):
-            if path.stem in found:
-                what = f"{folder}: two pictures of one item, {found[path.stem].name} and {path.name}"
+            item = as_id(path.stem)
+            if item in found:
+                what = f"{folder}: two pictures of one item, {found[item].name} and {path.name}"
                 raise DataError(what, "keep one of them")
-            found[path.stem] = path
+            found[item] = path
     if not found:
         raise DataError(f"{folder}: holds no pictures ({', '.join(PICTURES)})", "--images FOLDER, or move it away")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,19 @@ if TYPE_CHECKING:
     from bbqrec_cli.data.sources.base import Source
     from bbqrec_cli.progress import Progress
 
-SOURCES = Registry("bbqrec_cli.data.sources.options", option="SOURCE", default="demo")
+
+def _advice(name: str) -> str:
+    """For an unknown source: the command for it, if it is a file or a folder."""
+    path = Path(name)
+    if not path.exists():
+        return "--help describes each"
+    names = [each.name for each in path.iterdir()] if path.is_dir() else [path.name]
+    lines = any(each in ("sequences.txt", "sequences.txt.gz") or each.endswith(".inter.json") for each in names)
+    amazon = any(each.startswith("reviews_") for each in names)
+    return f"bbqrec prepare {'s3rec' if lines else 'amazon' if amazon else 'table'} {shlex.quote(name)}"
+
+
+SOURCES = Registry("bbqrec_cli.data.sources.options", option="SOURCE", default="demo", advise=_advice)
 
 
 def source_options(name: str, options: Mapping[str, Any]) -> Any:

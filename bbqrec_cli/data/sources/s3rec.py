@@ -1,18 +1,24 @@
-"""S3-Rec's layout: one line `user item item …` per user, oldest first, and an optional items.json."""
+"""S3-Rec's layout: one line `user item item …` per user, oldest first, and an optional items.json; or LETTER's, where
+one JSON object has each user's items (X.inter.json, X.item.json)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
 from bbqrec_cli.data.sources.base import Interactions, Items, by_user
+from bbqrec_cli.data.sources.columns import ITEM, USER, usual
 from bbqrec_cli.data.sources.files import (
+    as_id,
     fields_of,
     find_pictures,
     first_few,
     lines,
     list_pictures,
     read_items,
+    read_json,
     read_pictures,
 )
 from bbqrec_cli.data.sources.options.s3rec import S3RecOptions
@@ -23,10 +29,15 @@ T = TypeVar("T")
 _TELL = "--id-shift N adds N to each id of {name}: 0 keeps them as they are, 1 or -1 shifts them"
 _RENUMBER = "give {name} the ids of the sequences, or say with --id-shift what to add to its own"
 _EXAMPLE = "one line per user: u1 i1 i2 i3"
+_JSON_EXAMPLE = '{"u1": ["i1", "i2"], …}, oldest first'
+_HEAD = 50
+"""Lines that are looked at to tell whether the first one has names."""
+_LISTS = ("items", "item_ids", "item_list", "item_id_list", "sequence", "history", "item_sequence")
+"""Usual names of the items in a line of names, besides those of one item."""
 
 
 class S3Rec:
-    """PATH: a sequences.txt-like file, or a folder with sequences.txt, items.json and a folder of pictures.
+    """PATH: a sequences.txt-like file or an X.inter.json, or a folder with one of them, the items' JSON and pictures.
 
     Raises:
         UsageError: not one path.
@@ -39,12 +50,13 @@ class S3Rec:
         if len(paths) != 1:
             raise UsageError(f"prepare s3rec needs one path; there are {len(paths)}", "bbqrec prepare s3rec FOLDER")
         folder = paths[0] if paths[0].is_dir() else None
-        self._sequences = folder / "sequences.txt" if folder else paths[0]
+        self._sequences = _sequences_of(folder) if folder else paths[0]
         if not self._sequences.is_file():
             hint = "give the file of sequences itself" if folder else "check the name, or give it in full"
             raise MissingFileError(f"{self._sequences}: no such file", hint)
-        beside = folder / "items.json" if folder else None
-        self._items = options.items or (beside if beside and beside.is_file() else None)
+        names = ("items.json", self._sequences.name.replace(".inter.json", ".item.json"))
+        beside = [folder / name for name in names if name != self._sequences.name] if folder else []
+        self._items = options.items or next(filter(Path.is_file, beside), None)
         self._images = options.images or find_pictures(folder)
         self._id_column, self._shift, self._progress = options.item_column, options.id_shift, progress
         self.files = [self._sequences, *([self._items] if self._items else [])]
@@ -54,22 +66,47 @@ class S3Rec:
         """Raises: DataError: a line without items, a user with two lines, an empty file; it names the line."""
         owners: list[str] = []
         items: list[str] = []
-        seen: dict[str, int] = {}
-        for number, line in lines(self._sequences):
-            user, *interacted = line.split()
-            if not interacted:
-                where = f"{self._sequences}, line {number}"
-                raise DataError(f"{where}: user {user!r} has no items; `user item item …` is needed", _EXAMPLE)
-            if user in seen:
-                where = f"{self._sequences}, line {number}"
-                raise DataError(f"{where}: user {user!r} has line {seen[user]} already", "keep one line per user")
-            seen[user] = number
+        rows = self._json() if _is_json(self._sequences) else self._lines()
+        for user, interacted in rows:
             owners += [user] * len(interacted)
             items += interacted
-        if not seen:
+        if not items:
             raise DataError(f"{self._sequences}: empty; lines of `user item item …` are needed", _EXAMPLE)
         self._ids = set(items)
         return by_user(owners, items)
+
+    def _lines(self) -> Iterator[tuple[str, list[str]]]:
+        """(user, items) of each line; a line of names is left out, and said."""
+        seen: dict[str, int] = {}
+        rows = lines(self._sequences)
+        head = list(islice(rows, _HEAD))
+        if head and (header := _header([line.split() for _, line in head])):
+            number, line = head.pop(0)
+            if header == "odd":
+                what = f"{self._sequences}, line {number}: {line[:80]!r} looks like a line of names"
+                raise DataError(f"{what}: all other ids are numbers", "remove the line")
+            self._progress.log(f"{self._sequences.name}: its first line, {line[:80]!r}, is read as names")
+        for number, line in chain(head, rows):
+            user, *interacted = line.split()
+            where = f"{self._sequences}, line {number}"
+            if not interacted:
+                raise DataError(f"{where}: user {user!r} has no items; `user item item …` is needed", _EXAMPLE)
+            if user in seen:
+                raise DataError(f"{where}: user {user!r} has line {seen[user]} already", "keep one line per user")
+            seen[user] = number
+            yield user, interacted
+
+    def _json(self) -> Iterator[tuple[str, list[str]]]:
+        """(user, items) of each entry of a JSON object."""
+        found = read_json(self._sequences, _JSON_EXAMPLE)
+        self._progress.log(f"{self._sequences.name}: read as one JSON object, user -> items, oldest first")
+        for user, interacted in found.items():
+            plain = isinstance(interacted, list) and all(type(item) in (str, int) for item in interacted)
+            if not plain or not interacted:
+                what = f"{self._sequences}: user {user!r} has {str(interacted)[:60]}; a list of item ids is needed"
+                hint = "an items file is named with --items" if isinstance(interacted, dict) else _JSON_EXAMPLE
+                raise DataError(what, hint)
+            yield as_id(user), [as_id(str(item)) for item in interacted]
 
     def items(self, item_ids: list[str]) -> Items:
         """Fields of items.json and pictures; see `id_shift` and `picture_shift`."""
@@ -101,6 +138,36 @@ class S3Rec:
             f"{name}: its ids start at 0, those of {self._sequences.name} at 1: 1 is added to each"
             f"{checked if all_there else ''}"
         )
+
+
+def _sequences_of(folder: Path) -> Path:
+    """sequences.txt, or the folder's one X.inter.json.
+
+    Raises:
+        DataError: several of the latter.
+    """
+    found = sorted(folder.glob("*.inter.json"))
+    if (folder / "sequences.txt").is_file() or not found:
+        return folder / "sequences.txt"
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise DataError(f"{folder}: holds {names}; which one is meant?", "give the file")
+    return found[0]
+
+
+def _is_json(path: Path) -> bool:
+    """Whether the file is JSON; lines of users never start with a brace or a bracket."""
+    return next((line for _, line in lines(path)), "").startswith(("{", "["))
+
+
+def _header(rows: list[list[str]]) -> str:
+    """Whether the first of some rows has names: "usual" ones, "odd" ones (all other ids are numbers), or ""."""
+    first, rest = rows[0], rows[1:]
+    user, items = first[:1], first[1:]
+    if items and usual(user, USER) == 0 and all(usual([name], (*ITEM, *_LISTS)) == 0 for name in items):
+        return "usual"
+    numbers = rest and all(name.isdecimal() for row in rest for name in row)
+    return "odd" if numbers and not any(name.isdecimal() for name in first) else ""
 
 
 def id_shift(ids: set[str], known: set[str], path: Path) -> int:

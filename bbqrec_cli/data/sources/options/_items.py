@@ -16,3 +16,20 @@ class ItemFiles(MethodConfig):
         None, "Items file: CSV, TSV, JSON lines, or a JSON object from id to fields.", role="input"
     )
     images: Path | None = option(None, "Folder of pictures, each named by its item's id.", role="input")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogFiles(ItemFiles):
+    """Interactions with times."""
+
+    duplicates: str = option(
+        "keep",
+        "Interactions that repeat user, item and time: keep all, or drop all but one; or keep the first or the last "
+        "interaction per user and item.",
+        choices=("keep", "drop", "first", "last"),
+    )
+    ties: str = option(
+        "file",
+        "Order of a user's interactions of equal time: as in the file, by item id, or at random (by --seed).",
+        choices=("file", "item", "random"),
+    )

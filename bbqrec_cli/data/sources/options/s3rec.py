@@ -9,7 +9,7 @@ from bbqrec_cli.data.sources.options._items import ItemFiles
 
 @dataclass(frozen=True, kw_only=True)
 class S3RecOptions(ItemFiles):
-    """One line `user item item …` per user, oldest first, with an optional items.json."""
+    """One line `user item item …` per user, oldest first, or an X.inter.json; with an items.json."""
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.s3rec:S3Rec"
 

@@ -4,17 +4,23 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bbqrec_cli.config import option
-from bbqrec_cli.data.sources.options._items import ItemFiles
+from bbqrec_cli.data.sources.options._items import LogFiles
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableOptions(ItemFiles):
-    """CSV or TSV of user, item, timestamp; items as CSV, TSV or JSON."""
+class TableOptions(LogFiles):
+    """A table of user, item, time, as CSV or with any separator; items as a table or JSON."""
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.table:InteractionTable"
 
-    user_column: str = option("user", "Column of the user id.")
-    item_column: str = option("item", "Column of the item id (also in --items).")
-    time_column: str = option("timestamp", "Column of the timestamp, in seconds since 1970.")
-    rating_column: str = option("rating", "Column of the rating.")
+    user_column: str | None = option(None, "Column of the user id. [default: user, user_id, uid, customer, …]")
+    item_column: str | None = option(
+        None, "Column of the item id (also in --items). [default: item, item_id, movieId, product, …]"
+    )
+    time_column: str | None = option(None, "Column of the time. [default: timestamp, ts, date, …]")
+    time_unit: str = option(
+        "auto", "Unit of times that are numbers; auto: recognised and said.", choices=("auto", "s", "ms", "us", "ns")
+    )
+    order: str = option("time", "Order of a user's interactions: by time, or as in the file.", choices=("time", "file"))
+    rating_column: str | None = option(None, "Column of the rating. [default: rating, stars, …]")
     min_rating: float | None = option(None, "Leave out interactions with a lower rating.")

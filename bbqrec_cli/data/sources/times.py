@@ -1,0 +1,126 @@
+"""Times of a log: numbers since 1970 in a unit that is recognised, or dates. n rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+"""Unit of a number -> units per second."""
+NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+LATEST = 2**63 - 1
+_FROM_MEDIAN = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": math.inf}
+"""Unit -> where the next finer one begins: 1e11 s are the year 5138, 1e11 ms are 1973."""
+_COUNTER = 1e7
+"""Numbers that all stay below count rows: as seconds, they would end in April 1970."""
+_COMPACT = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+"""Digits of a date without separators -> its form."""
+_FIRST_YEAR = 1990
+_FAR = 10**15
+"""Seconds that NumPy can still turn into a year."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Times:
+    """values (n,) int64 or float64, `per_second` of them per second since 1970; what: how they were read."""
+
+    values: np.ndarray
+    per_second: int
+    what: str
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """(n,) int64: whole seconds since 1970."""
+        return (self.values // self.per_second).astype(np.int64)
+
+    @property
+    def years(self) -> np.ndarray:
+        """(n,) int64: the year (UTC), also far beyond those of `datetime`."""
+        seconds = np.minimum(self.seconds, _FAR)
+        return seconds.astype("datetime64[s]").astype("datetime64[Y]").astype(np.int64) + 1970
+
+    @property
+    def span(self) -> str:
+        """The years from the first to the last; '' for a counter."""
+        if self.what == "a counter":
+            return ""
+        first, last = self.years.min(), self.years.max()
+        return f"{first}" if first == last else f"{first} to {last}"
+
+    def implausible(self) -> np.ndarray:
+        """(n,) bool: the times before 1990 or after next year; none of a counter."""
+        if self.what == "a counter":
+            return np.zeros(len(self.values), bool)
+        years = self.years
+        return (years < _FIRST_YEAR) | (years > datetime.now(tz=UTC).year + 1)
+
+
+def number(text: str) -> int | float | None:
+    """A number since 1970, whole ones exactly; None if it is none, or is negative or beyond LATEST."""
+    with suppress(ValueError):
+        value = int(text) if text.isdecimal() else float(text)
+        return value if 0 <= value <= LATEST else None
+    return None
+
+
+def date(text: str) -> int | None:
+    """Microseconds since 1970 of an ISO 8601 date or time (UTC where it names no zone); None if it is none."""
+    plain = text.strip().removesuffix(" UTC")
+    if plain[4:5] == plain[7:8] == "/":
+        plain = plain.replace("/", "-", 2)
+    try:
+        found = datetime.fromisoformat(plain)
+    except ValueError:
+        return None
+    return _since(found)
+
+
+def _since(found: datetime) -> int:
+    zoned = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return (zoned - _EPOCH) // _MICROSECOND
+
+
+def resolved(values: Sequence[int | float], *, dates: bool, unit: str = "auto") -> Times:
+    """The times of a log.
+
+    Args:
+        values: what `number` or, with `dates`, `date` made of each row (n > 0).
+        unit: a key of UNITS, or auto: dates without separators (20140701), or the unit that the median suggests.
+    """
+    made = np.asarray(values)
+    if dates:
+        return Times(made, UNITS["us"], "dates")
+    if unit == "auto":
+        if (compact := _compact_dates(made)) is not None:
+            return Times(compact, UNITS["us"], "dates such as " + str(values[0]))
+        if made.max() < _COUNTER:
+            return Times(made, 1, "a counter")
+        middle = float(np.median(made))
+        unit = next(name for name, limit in _FROM_MEDIAN.items() if middle < limit)
+    return Times(made, UNITS[unit], f"{NAMES[unit]} since 1970")
+
+
+def _compact_dates(values: np.ndarray) -> np.ndarray | None:
+    """(n,) int64 microseconds since 1970, if all values are dates of one form from 1990 to 2099; else None."""
+    if values.dtype.kind != "i":
+        return None
+    form = _COMPACT.get(len(str(values.max())))
+    if form is None or len(str(values.min())) != len(str(values.max())):
+        return None
+    distinct, rows = np.unique(values, return_inverse=True)
+    found = np.empty(len(distinct), np.int64)
+    for row, value in enumerate(distinct.tolist()):
+        if not _FIRST_YEAR <= int(str(value)[:4]) < 2100:
+            return None
+        try:
+            found[row] = _since(datetime.strptime(str(value), form))
+        except ValueError:
+            return None
+    return found[rows]
