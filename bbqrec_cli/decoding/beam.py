@@ -6,7 +6,7 @@ B users, W beams, C children, M signals, N codes, I items, S excluded items, K r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -49,12 +49,20 @@ class Permitted:
         again[:, 1:] = places[:, 1:] == places[:, :-1]
         return cls(trie, allowed, torch.where(again, trie.items, places).sort(dim=1).values, before)
 
-    def nodes(self, depth: int, nodes: Tensor) -> Tensor:
-        """(B, n) bool for nodes (B, n) at `depth`: whether a permitted item is below."""
+    def users(self, users: Tensor) -> Permitted:
+        """The same of some users, rows (U,) of the B."""
+        return replace(self, excluded=self.excluded[users])
+
+    def count(self, depth: int, nodes: Tensor) -> Tensor:
+        """(B, n) for nodes (B, n) at `depth`: the number of permitted items below."""
         bounds = self.trie.bounds(depth)
         start, stop = bounds[nodes], bounds[nodes + 1]
         removed = torch.searchsorted(self.excluded, stop) - torch.searchsorted(self.excluded, start)
-        return self.before[stop] - self.before[start] > removed
+        return self.before[stop] - self.before[start] - removed
+
+    def nodes(self, depth: int, nodes: Tensor) -> Tensor:
+        """(B, n) bool for nodes (B, n) at `depth`: whether a permitted item is below."""
+        return self.count(depth, nodes) > 0
 
     def places(self, places: Tensor) -> Tensor:
         """(B, n) bool for places (B, n) in the trie's order: whether the item is permitted."""
@@ -117,7 +125,7 @@ def beam_search(
         codes = trie.codes(level)[nodes]
         if trace is not None:
             trace.record(nodes, score, total, best)
-    return _items(trie, nodes, score, permitted, k)
+    return leaf_items(trie, nodes, score, permitted, k)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,16 +210,24 @@ def child_log_probabilities(
     return children, found - found.logsumexp(2, keepdim=True) if over_children else found
 
 
-def _items(trie: Trie, leaves: Tensor, score: Tensor, permitted: Permitted, k: int) -> tuple[Tensor, Tensor]:
+def leaf_items(trie: Trie, leaves: Tensor, score: Tensor, permitted: Permitted, k: int) -> tuple[Tensor, Tensor]:
     """The first K permitted items (B, K) of the leaves (B, W), in their order, with scores (B, K)."""
-    bounds = trie.bounds(trie.levels)
-    start, count = bounds[leaves], bounds[leaves + 1] - bounds[leaves]
-    offset = torch.arange(int(count.max()), device=leaves.device)
-    real = (offset < count.unsqueeze(2)) & (score > -torch.inf).unsqueeze(2)
-    places = torch.where(real, start.unsqueeze(2) + offset, 0).flatten(1)
-    real = real.flatten(1) & permitted.places(places)
-    scores = score.unsqueeze(2).expand(-1, -1, len(offset)).flatten(1)
+    places, real = places_below(trie, leaves, score)
+    real &= permitted.places(places)
+    scores = score.unsqueeze(2).expand(-1, -1, places.shape[1] // leaves.shape[1]).flatten(1)
     keep = (~real).to(torch.uint8).argsort(dim=1, stable=True)[:, :k]
     items = torch.where(real, trie.order[places], -1).gather(1, keep)
     best = torch.where(real, scores, -torch.inf).gather(1, keep)
     return pad_answer(items, best, k)
+
+
+def places_below(trie: Trie, leaves: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
+    """Places (B, W · X) in the trie's order of the items of leaves (B, W), X for each, and which of them exist.
+
+    The leaves with a score of -inf have none.
+    """
+    bounds = trie.bounds(trie.levels)
+    start, count = bounds[leaves], bounds[leaves + 1] - bounds[leaves]
+    offset = torch.arange(int(count.max()), device=leaves.device)
+    real = (offset < count.unsqueeze(2)) & (score > -torch.inf).unsqueeze(2)
+    return torch.where(real, start.unsqueeze(2) + offset, 0).flatten(1), real.flatten(1)
