@@ -34,7 +34,7 @@ all calls at the level before, in the order of their flattened (P, R). At level 
 Start = Callable[[Tensor], Expand]
 """Users, rows (U,) of all -> the `Expand` of these U users, with nothing expanded yet."""
 
-AT_ONCE = 8
+AT_ONCE = 12
 """Prefixes of a user that a round expands at most: more of them waste work, fewer need more rounds."""
 KEPT = 128
 """Prefixes of a user that are kept for later rounds, and that are expanded, before the user is searched for alone."""
@@ -230,7 +230,7 @@ class _Search:
         score = (prefixes.score.unsqueeze(2) + found).flatten(1)
         node, row = children.flatten(1), number.expand_as(children).flatten(1)
         permitted = self.permitted if len(users) == len(self.dropped) else self.permitted.users(users)
-        score = score.masked_fill(~permitted.nodes(level + 1, node), -torch.inf)
+        score = permitted.only(score, level + 1, node)
         leaves = trie.leaf_bounds(level + 1)
         single = leaves.diff() == 1 if self.over_children else torch.full_like(leaves[1:], level + 1 == trie.levels) > 0
         below = _Prefixes(score, score, torch.full_like(node, level + 1), node, row)
@@ -240,18 +240,14 @@ class _Search:
 
     def _keep(self, users: Tensor, depth: int, below: _Prefixes, single: Tensor) -> None:
         """Sort in nodes of one depth; single (n_depth,): a node has one leaf, and its score is the leaf's."""
-        if depth == 1:
-            # The same nodes for all users: the two kinds are columns.
-            parts = [below.map(lambda values, at=at: values[:, at]) for at in map(_places, (single, ~single))]
-        else:
-            parts = [below.only(single[below.node]), below.only(~single[below.node])]
-        leaves, prefixes = parts
+        leaves = _first(below, depth, single, self.k)
         leaves.node = self.trie.leaf_bounds(depth)[leaves.node]
-        leaves = leaves.take(_first(leaves, self.k))
         leaves = leaves.with_(self.found.map(lambda values: values[users]))
-        self.found.put(users, leaves.take(_first(leaves, self.k)))
-        if depth == self.trie.levels or not prefixes.bound.shape[1]:
+        order = sort_keys(leaves.bound, leaves.node).topk(self.k, dim=1).indices
+        self.found.put(users, leaves.take(order))
+        if depth == self.trie.levels:
             return
+        prefixes = _first(below, depth, ~single, self.kept + 1)
         prefixes = prefixes.with_(self.open.map(lambda values: values[users]))
         best = prefixes.bound.topk(min(self.kept + 1, prefixes.bound.shape[1]), dim=1)
         if best.values.shape[1] > self.kept:
@@ -259,13 +255,17 @@ class _Search:
         self.open.put(users, prefixes.take(best.indices[:, : self.kept]))
 
 
-def _places(which: Tensor) -> Tensor:
-    return which.nonzero()[:, 0]
-
-
-def _first(leaves: _Prefixes, k: int) -> Tensor:
-    """Places of the best K, those with equal bounds in the order of the codes."""
-    return sort_keys(leaves.bound, leaves.node).topk(min(k, leaves.bound.shape[1]), dim=1).indices
+def _first(below: _Prefixes, depth: int, which: Tensor, n: int) -> _Prefixes:
+    """The best n of nodes of one depth, those `which` (n_depth,), equal bounds in the order of the codes."""
+    if depth == 1:
+        # The same nodes for all users: columns.
+        at = which.nonzero()[:, 0]
+        bound = below.bound.index_select(1, at)
+        places = sort_keys(bound, at).topk(min(n, len(at)), dim=1).indices
+        return below.take(at[places])
+    bound = below.bound.masked_fill(~which[below.node], -torch.inf)
+    places = sort_keys(bound, below.node).topk(min(n, bound.shape[1]), dim=1).indices
+    return replace(below, bound=bound).take(places)
 
 
 def _worth(bound: Tensor, least: Tensor) -> Tensor:

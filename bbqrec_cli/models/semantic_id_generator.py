@@ -422,7 +422,8 @@ class SemanticIDGenerator(Recommender):
     def _decoding(self, encoded: Tensor, mask: Tensor) -> Callable[..., tuple[Tensor, Tensor | None, list[Tensor]]]:
         """A function that decodes a level for users (P,), or for all (None): past, codes -> what `Step` and
         `CodeDecoder.step` return."""
-        memory, last = self.decoder.history_keys_values(encoded), self.last_states(encoded, mask.unsqueeze(1))
+        memory = [each.contiguous() for each in self.decoder.history_keys_values(encoded)]
+        last = self.last_states(encoded, mask.unsqueeze(1))
         visible = mask.unsqueeze(1).repeat_interleave(self.levels, 2)
         extra = self.of_tuples()
 
