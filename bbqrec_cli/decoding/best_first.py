@@ -25,18 +25,21 @@ from bbqrec_cli.decoding.beam import (
 from bbqrec_cli.decoding.trie import Trie
 
 Expand = Callable[[int, Tensor, Tensor, Tensor], "tuple[Tensor, Tensor | None]"]
-"""(level, users (P,), parent (P, R), codes (P, R, M)) -> logits (P, R, M, N) of the level's codes, and what `Step` adds.
+"""(level, users (P,), parent (P, R), codes (P, R, M)) -> logits (P, R, M, N) of the level's codes,
+and at level 0 what `Step` adds.
 
-users: rows of the B users, ascending; parent: numbers of the prefixes that are extended by `codes`, counted from 0 over
-all calls at the level before, in the order of their flattened (P, R). At level 0 there is one prefix, and both are zero.
+users: rows of the users, ascending, all of them at level 0; parent: numbers of the prefixes that are extended by
+`codes`, counted from 0 over all calls at the level before, in the order of their flattened (P, R). At level 0 R is 1,
+and both are zero.
 """
 
 Start = Callable[[Tensor], Expand]
 """Users, rows (U,) of all -> the `Expand` of these U users, with nothing expanded yet."""
 
 AT_ONCE = 12
-"""Prefixes of a user that a round expands at most: more of them waste work, fewer need more rounds."""
-KEPT = 128
+"""Prefixes of a user that a round expands at most: more of them waste work, fewer need more rounds. Users who need
+many rounds get larger ones: a quarter of what they have had."""
+KEPT = 256
 """Prefixes of a user that are kept for later rounds, and that are expanded, before the user is searched for alone."""
 GROWTH = 8
 """Factor by which that grows for users who need more."""
@@ -60,7 +63,7 @@ class Head:
         """scores (B, I): of all items, in the order of their rows."""
         items = scores[:, trie.order]
         places = torch.arange(trie.items, device=scores.device).expand_as(items)
-        below, best = items.masked_fill(~permitted.places(places), -torch.inf), []
+        below, best = items.masked_fill(~permitted.places(places), -torch.inf), list[Tensor]()
         for depth in range(trie.levels, 0, -1):
             # Each node of the depth below, or each item, belongs to one of this depth.
             size = (trie.bounds(depth) if depth == trie.levels else trie.child_bounds(depth)).diff()
@@ -100,15 +103,15 @@ class _Prefixes:
     def map(self, change: Callable[[Tensor], Tensor]) -> _Prefixes:
         return _Prefixes(*(change(getattr(self, each.name)) for each in fields(self)))
 
+    def users(self, users: Tensor) -> _Prefixes:
+        return self.map(lambda values: values[users])
+
     def take(self, places: Tensor) -> _Prefixes:
         return self.map(lambda values: values.gather(1, places))
 
     def with_(self, other: _Prefixes) -> _Prefixes:
         pairs = ((getattr(self, each.name), getattr(other, each.name)) for each in fields(self))
         return _Prefixes(*(torch.cat(pair, dim=1) for pair in pairs))
-
-    def only(self, which: Tensor) -> _Prefixes:
-        return replace(self, bound=self.bound.masked_fill(~which, -torch.inf))
 
     def put(self, users: Tensor, rows: _Prefixes) -> None:
         for each in fields(self):
@@ -169,12 +172,15 @@ class _Search:
         users = torch.arange(len(self.dropped), device=self.dropped.device)
         root = torch.zeros(len(users), 1, device=users.device)
         self._expand(0, users, _Prefixes(root, root, root.long(), root.long(), root.long()))
-        for _ in range(0, self.kept, AT_ONCE):
+        expanded = 0
+        while expanded < self.kept:
             least = self._least()
             active = _worth(self.open.bound[:, :1], least).nonzero()[:, 0]
             if not len(active):
                 break
-            self._round(active, least[active])
+            at_once = min(max(AT_ONCE, expanded // 4), self.kept)
+            self._round(active, least[active], at_once)
+            expanded += at_once
         best_left = self.open.bound[:, 0].maximum(self.dropped).unsqueeze(1)
         return ~_worth(best_left, self._least()).squeeze(1)
 
@@ -192,21 +198,20 @@ class _Search:
     def _least(self) -> Tensor:
         """(U, 1) the score of the K-th item found, -inf where there are fewer: what is worse is not looked for."""
         there = self.found.bound > -torch.inf
-        if self.head is None:
-            count = self.permitted.count(self.trie.levels, self.found.node) * there
-        else:  # the other items of a leaf may score anything
-            count = there.long()
+        count = there.long()
+        if self.head is None:  # with one, the other items of a leaf may score anything
+            count *= self.permitted.count(self.trie.levels, self.found.node)
         enough = count.cumsum(1) >= self.k
         return self.found.bound.masked_fill(~enough, -torch.inf).amax(1, keepdim=True)
 
-    def _round(self, users: Tensor, least: Tensor) -> None:
+    def _round(self, users: Tensor, least: Tensor, at_once: int) -> None:
         """Expand the best open prefixes of users (P,)."""
-        mine = self.open.map(lambda values: values[users])
-        chosen = mine.map(lambda values: values[:, :AT_ONCE])
+        mine = self.open.users(users)
+        chosen = mine.map(lambda values: values[:, :at_once])
         # What is not worth it now never will be, nor what comes after it.
         live = _worth(chosen.bound, least)
-        mine.bound[:, :AT_ONCE] = -torch.inf
-        self.open.put(users, mine.map(lambda values: values.roll(-AT_ONCE, 1)))
+        mine.bound[:, :at_once] = -torch.inf
+        self.open.put(users, mine.map(lambda values: values.roll(-at_once, 1)))
         for depth in range(1, self.trie.levels):
             picked = live & (chosen.depth == depth)
             count = picked.sum(1)
@@ -215,7 +220,7 @@ class _Search:
                 order = (~picked[who]).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(count.max())]
                 real = picked[who].gather(1, order)
                 # The empty places repeat the first prefix, and count for nothing.
-                part = chosen.map(lambda values: values[who].gather(1, torch.where(real, order, order[:, :1])))
+                part = chosen.users(who).take(torch.where(real, order, order[:, :1]))
                 part.score.masked_fill_(~real, -torch.inf)
                 self._expand(depth, users[who], part)
 
@@ -242,13 +247,13 @@ class _Search:
         """Sort in nodes of one depth; single (n_depth,): a node has one leaf, and its score is the leaf's."""
         leaves = _first(below, depth, single, self.k)
         leaves.node = self.trie.leaf_bounds(depth)[leaves.node]
-        leaves = leaves.with_(self.found.map(lambda values: values[users]))
+        leaves = leaves.with_(self.found.users(users))
         order = sort_keys(leaves.bound, leaves.node).topk(self.k, dim=1).indices
         self.found.put(users, leaves.take(order))
         if depth == self.trie.levels:
             return
         prefixes = _first(below, depth, ~single, self.kept + 1)
-        prefixes = prefixes.with_(self.open.map(lambda values: values[users]))
+        prefixes = prefixes.with_(self.open.users(users))
         best = prefixes.bound.topk(min(self.kept + 1, prefixes.bound.shape[1]), dim=1)
         if best.values.shape[1] > self.kept:
             self.dropped[users] = self.dropped[users].maximum(best.values[:, self.kept])

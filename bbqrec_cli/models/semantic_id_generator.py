@@ -17,7 +17,7 @@ from torch.nn.functional import embedding as embedding_lookup
 from bbqrec_cli.data.batches import Batch, Batches, PrefixBatches, WindowBatches
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.decoding.beam import Permitted, Step, beam_search, best_items, item_log_probabilities
-from bbqrec_cli.decoding.best_first import AT_ONCE, Expand, Head, best_first
+from bbqrec_cli.decoding.best_first import KEPT, Expand, Head, best_first
 from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Recommender, Wanted, top_items
@@ -331,7 +331,7 @@ class SemanticIDGenerator(Recommender):
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """Trie-constrained search, exact or with a beam; see `Recommender.recommend`."""
-        width = max(wanted.beam or AT_ONCE, wanted.k)
+        width = max(wanted.beam or KEPT, wanted.k)
         children = [int(self.trie.child_bounds(depth).diff().max()) for depth in range(self.levels)]
         widest = max(children[0], width * max([*children[1:], self.size]), self.trie.items if self.dense else 0)
         table, found = None if self.dense is None else self.dense_table(), []

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from decoding.test_beam import DEVICE, SIZE, USERS, Table, search, some_codes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from decoding.test_beam import DEVICE, SIZE, USERS, Table, search, some_codes
 from torch import Tensor
 
 from bbqrec_cli.decoding import best_first as module
@@ -87,7 +87,10 @@ def test_the_best_of_all_items(levels, signals, second, over_children, limits):
 @given(data=st.data())
 def test_filters_and_exclusions_and_never_below_a_beam(data):
     items, levels, signals = data.draw(st.integers(1, 14)), data.draw(st.integers(1, 3)), data.draw(st.integers(1, 2))
-    codes, over_children = some_codes(items, levels, signals, seed=data.draw(st.integers(0, 5))), data.draw(st.booleans())
+    codes, over_children = (
+        some_codes(items, levels, signals, seed=data.draw(st.integers(0, 5))),
+        data.draw(st.booleans()),
+    )
     allowed = data.draw(st.none() | st.lists(st.booleans(), min_size=items, max_size=items))
     row = st.lists(st.integers(-1, items - 1), min_size=5, max_size=5)
     exclude = data.draw(st.none() | st.lists(row, min_size=USERS, max_size=USERS))
