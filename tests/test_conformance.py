@@ -146,7 +146,7 @@ def test_who_stands_beside_changes_nothing(model, walks):
         assert alone[0, 0] == together[user, 0]
 
 
-@pytest.mark.parametrize("beam", [1, 4, 50])
+@pytest.mark.parametrize("beam", [0, 1, 4, 50])
 def test_only_what_is_allowed_and_not_excluded(model, walks, beam):
     """The k best of all that are left, and all that are left where k is more: filters work inside the beam."""
     everything, _ = model.recommend(histories(walks), Wanted(k=ITEMS, beam=50))

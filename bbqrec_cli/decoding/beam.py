@@ -6,7 +6,7 @@ B users, W beams, C children, M signals, N codes, I items, S excluded items, K r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -26,8 +26,8 @@ class Permitted:
     """The nodes below which a user has an item that may be recommended."""
 
     trie: Trie
-    allowed: Tensor
-    """(I,) bool, in item rows."""
+    allowed: Tensor | None
+    """(I,) bool, in item rows; None: all."""
     excluded: Tensor
     """(B, S) places of the excluded items in the trie's order, sorted, filled with I."""
     before: Tensor
@@ -36,30 +36,49 @@ class Permitted:
     @classmethod
     def of(cls, trie: Trie, allowed: Tensor | None, exclude: Tensor | None, users: int) -> Permitted:
         """From `Wanted.allowed` (I,) and `Wanted.exclude` (B, S), rows of items, PAD = none."""
-        device = trie.order.device
         if allowed is None:
-            allowed = torch.ones(trie.items, dtype=torch.bool, device=device)
-        before = pad(allowed[trie.order].cumsum(0), (1, 0))
-        if exclude is None or not exclude.shape[1]:
-            return cls(trie, allowed, torch.full((users, 1), trie.items, device=device), before)
+            before = torch.arange(trie.items + 1, device=trie.order.device)
+        else:
+            before = pad(allowed[trie.order].cumsum(0), (1, 0))
+        if exclude is None:
+            exclude = trie.order.new_zeros(users, 0)
         rows = exclude.clamp(min=0)
-        counted = (exclude >= 0) & allowed[rows]
+        counted = exclude >= 0
+        if allowed is not None:
+            counted &= allowed[rows]
         places = torch.where(counted, trie.place[rows], trie.items).sort(dim=1).values
         again = torch.zeros_like(counted)
         again[:, 1:] = places[:, 1:] == places[:, :-1]
         return cls(trie, allowed, torch.where(again, trie.items, places).sort(dim=1).values, before)
 
-    def nodes(self, depth: int, nodes: Tensor) -> Tensor:
-        """(B, n) bool for nodes (B, n) at `depth`: whether a permitted item is below."""
+    def users(self, users: Tensor) -> Permitted:
+        """The same of some users, rows (U,) of the B."""
+        return replace(self, excluded=self.excluded[users])
+
+    def count(self, depth: int, nodes: Tensor) -> Tensor:
+        """(B, n) for nodes (B, n) at `depth`: the number of permitted items below."""
         bounds = self.trie.bounds(depth)
         start, stop = bounds[nodes], bounds[nodes + 1]
-        removed = torch.searchsorted(self.excluded, stop) - torch.searchsorted(self.excluded, start)
-        return self.before[stop] - self.before[start] > removed
+        count = self.before[stop] - self.before[start]
+        if not self.excluded.shape[1]:
+            return count
+        return count - (torch.searchsorted(self.excluded, stop) - torch.searchsorted(self.excluded, start))
+
+    def only(self, scores: Tensor, depth: int, nodes: Tensor) -> Tensor:
+        """The scores of nodes (B, n) at `depth`, -inf where no permitted item is below."""
+        if self.allowed is None and not self.excluded.shape[1]:
+            return scores
+        return scores.masked_fill(self.count(depth, nodes) <= 0, -torch.inf)
 
     def places(self, places: Tensor) -> Tensor:
         """(B, n) bool for places (B, n) in the trie's order: whether the item is permitted."""
-        found = torch.searchsorted(self.excluded, places).clamp(max=self.excluded.shape[1] - 1)
-        return self.allowed[self.trie.order[places]] & (self.excluded.gather(1, found) != places)
+        allowed = torch.ones_like(places, dtype=torch.bool)
+        if self.allowed is not None:
+            allowed = self.allowed[self.trie.order[places]]
+        if not self.excluded.shape[1]:
+            return allowed
+        found = torch.searchsorted(self.excluded, places.contiguous()).clamp(max=self.excluded.shape[1] - 1)
+        return allowed & (self.excluded.gather(1, found) != places)
 
 
 @dataclass(eq=False)
@@ -111,13 +130,13 @@ def beam_search(
         logits, own = step(level, parent, codes)
         children, found = child_log_probabilities(trie, level, nodes, logits, over_children, own)
         flat, total = children.flatten(1), (score.unsqueeze(2) + found).flatten(1)
-        total = total.masked_fill(~permitted.nodes(level + 1, flat), -torch.inf)
+        total = permitted.only(total, level + 1, flat)
         best = sort_keys(total, flat).topk(min(width, total.shape[1]), dim=1).indices
         nodes, score, parent = flat.gather(1, best), total.gather(1, best), best // children.shape[2]
         codes = trie.codes(level)[nodes]
         if trace is not None:
             trace.record(nodes, score, total, best)
-    return _items(trie, nodes, score, permitted, k)
+    return leaf_items(trie, nodes, score, permitted, k)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,30 +207,43 @@ def child_log_probabilities(
 
     own (B, C): added to the children's logits at level 0, where W is 1.
     """
+    logits = logits.float() if over_children else logits.float().log_softmax(3)
+    if not level:  # all are below the root
+        codes = trie.codes(0)
+        children = torch.arange(len(codes), device=nodes.device).expand(*nodes.shape, -1)
+        found = torch.stack([logits[:, :, m].index_select(2, codes[:, m]) for m in range(trie.signals)]).sum(0)
+        if own is not None:
+            found = found + own.unsqueeze(1)
+        return children, found - found.logsumexp(2, keepdim=True) if over_children else found
     bounds = trie.child_bounds(level)
     first, count = bounds[nodes], bounds[nodes + 1] - bounds[nodes]
     offset = torch.arange(int(count.max()), device=nodes.device)
     real = offset < count.unsqueeze(2)
     children = torch.where(real, first.unsqueeze(2) + offset, 0)
-    logits = logits.float() if over_children else logits.float().log_softmax(3)
     codes = trie.codes(level)[children]
     found = torch.stack([logits[:, :, m].gather(2, codes[..., m]) for m in range(trie.signals)]).sum(0)
-    if own is not None:
-        found = found + own.unsqueeze(1)
     found = found.masked_fill(~real, -torch.inf)
     return children, found - found.logsumexp(2, keepdim=True) if over_children else found
 
 
-def _items(trie: Trie, leaves: Tensor, score: Tensor, permitted: Permitted, k: int) -> tuple[Tensor, Tensor]:
+def leaf_items(trie: Trie, leaves: Tensor, score: Tensor, permitted: Permitted, k: int) -> tuple[Tensor, Tensor]:
     """The first K permitted items (B, K) of the leaves (B, W), in their order, with scores (B, K)."""
-    bounds = trie.bounds(trie.levels)
-    start, count = bounds[leaves], bounds[leaves + 1] - bounds[leaves]
-    offset = torch.arange(int(count.max()), device=leaves.device)
-    real = (offset < count.unsqueeze(2)) & (score > -torch.inf).unsqueeze(2)
-    places = torch.where(real, start.unsqueeze(2) + offset, 0).flatten(1)
-    real = real.flatten(1) & permitted.places(places)
-    scores = score.unsqueeze(2).expand(-1, -1, len(offset)).flatten(1)
+    places, real = places_below(trie, leaves, score)
+    real &= permitted.places(places)
+    scores = score.unsqueeze(2).expand(-1, -1, places.shape[1] // leaves.shape[1]).flatten(1)
     keep = (~real).to(torch.uint8).argsort(dim=1, stable=True)[:, :k]
     items = torch.where(real, trie.order[places], -1).gather(1, keep)
     best = torch.where(real, scores, -torch.inf).gather(1, keep)
     return pad_answer(items, best, k)
+
+
+def places_below(trie: Trie, leaves: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
+    """Places (B, W · X) in the trie's order of the items of leaves (B, W), X for each, and which of them exist.
+
+    The leaves with a score of -inf have none.
+    """
+    bounds = trie.bounds(trie.levels)
+    start, count = bounds[leaves], bounds[leaves + 1] - bounds[leaves]
+    offset = torch.arange(int(count.max()), device=leaves.device)
+    real = (offset < count.unsqueeze(2)) & (score > -torch.inf).unsqueeze(2)
+    return torch.where(real, start.unsqueeze(2) + offset, 0).flatten(1), real.flatten(1)

@@ -41,6 +41,7 @@ class Trie(nn.Module):
             if depth < self.levels:
                 children = np.searchsorted(starts[depth + 1], np.append(start, items))
                 self._keep(f"children{depth}", children)  # (n_d + 1,) runs of nodes at the next depth
+            self._keep(f"leaves{depth}", np.searchsorted(starts[-1], np.append(start, items)))  # (n_d + 1,) of leaves
 
     def _keep(self, name: str, values: np.ndarray) -> None:
         self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)), persistent=False)
@@ -56,6 +57,10 @@ class Trie(nn.Module):
     def child_bounds(self, depth: int) -> Tensor:
         """Node j at `depth` has the nodes bounds[j] … bounds[j+1] of the next depth, (n_d + 1,)."""
         return self.get_buffer(f"children{depth}")
+
+    def leaf_bounds(self, depth: int) -> Tensor:
+        """Node j at `depth` has the leaves (nodes at depth L) bounds[j] … bounds[j+1], (n_d + 1,)."""
+        return self.get_buffer(f"leaves{depth}")
 
     def node(self, depth: int) -> Tensor:
         """The node of each item at `depth`, (I,)."""

@@ -5,7 +5,7 @@ B users, T items of history, A target positions per user, L levels, M signals, N
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.nn.functional import embedding as embedding_lookup
 from bbqrec_cli.data.batches import Batch, Batches, PrefixBatches, WindowBatches
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.decoding.beam import Permitted, Step, beam_search, best_items, item_log_probabilities
+from bbqrec_cli.decoding.best_first import KEPT, Expand, Head, best_first
 from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Recommender, Wanted, top_items
@@ -329,8 +330,8 @@ class SemanticIDGenerator(Recommender):
 
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
-        """Trie-constrained beam search; see `Recommender.recommend`."""
-        width = max(wanted.beam, wanted.k)
+        """Trie-constrained search, exact or with a beam; see `Recommender.recommend`."""
+        width = max(wanted.beam or KEPT, wanted.k)
         children = [int(self.trie.child_bounds(depth).diff().max()) for depth in range(self.levels)]
         widest = max(children[0], width * max([*children[1:], self.size]), self.trie.items if self.dense else 0)
         table, found = None if self.dense is None else self.dense_table(), []
@@ -343,6 +344,8 @@ class SemanticIDGenerator(Recommender):
         self, batch: Batch, wanted: Wanted, exclude: Tensor | None, table: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         encoded, width = self.encode(batch), max(wanted.beam, wanted.k)
+        if not wanted.beam:
+            return self._exact(encoded, batch.mask, wanted, exclude, table)
         items, scores = beam_search(
             self.trie, self.stepper(encoded, batch.mask), width=width, k=wanted.k if self.dense is None else width,
             permitted=Permitted.of(self.trie, wanted.allowed, exclude, len(batch.items)),
@@ -362,6 +365,17 @@ class SemanticIDGenerator(Recommender):
         scores = torch.cat([scores, generated], dim=1) - self.log_sharing[rows]
         return best_items(self.trie, items, self.dense.mixture(scores, dense.gather(1, rows)), wanted.k)
 
+    def _exact(
+        self, encoded: Tensor, mask: Tensor, wanted: Wanted, exclude: Tensor | None, table: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        permitted, head = Permitted.of(self.trie, wanted.allowed, exclude, len(mask)), None
+        if self.dense is not None and table is not None:
+            head = Head.of(self.trie, self.dense_scores(encoded, mask, table), permitted, self.dense.mixture)
+        return best_first(
+            self.trie, lambda users: self.expander(encoded[users], mask[users]), k=wanted.k, permitted=permitted,
+            over_children=self.over_children, head=head,
+        )  # fmt: skip
+
     def dense_table(self) -> Tensor:
         """The dense head's vectors of all items, (I, D)."""
         assert self.dense is not None
@@ -379,23 +393,56 @@ class SemanticIDGenerator(Recommender):
 
     def stepper(self, encoded: Tensor, mask: Tensor) -> Step:
         """The step function of a beam search after the histories `encoded` (B, T·L, D)."""
-        memory, last = self.decoder.history_keys_values(encoded), self.last_states(encoded, mask.unsqueeze(1))
-        visible = mask.unsqueeze(1).repeat_interleave(self.levels, 2)
-        extra = self.of_tuples()
-        past: list[Tensor] = []
+        decode, past = self._decoding(encoded, mask), list[Tensor]()
 
         def step(level: int, parent: Tensor, codes: Tensor) -> tuple[Tensor, Tensor | None]:
             nonlocal past
-            now = torch.full_like(parent, level)
-            x = self.token(now, self.embed(codes, (now - 1).clamp(min=0)), last)
-            states, past = self.decoder.step(x, memory, visible, select_beams(past, parent))
+            logits, own, past = decode(level, None, select_beams(past, parent), codes)
+            return logits, own
+
+        return step
+
+    def expander(self, encoded: Tensor, mask: Tensor) -> Expand:
+        """The same of a best-first search, which comes back to earlier prefixes."""
+        decode = self._decoding(encoded, mask)
+        # Per level, one entry per call: per layer, keys and values (2, P · R, H, l, E) of the prefixes expanded.
+        past: list[list[list[Tensor]]] = [[] for _ in range(self.levels)]
+
+        def expand(level: int, users: Tensor, parent: Tensor, codes: Tensor) -> tuple[Tensor, Tensor | None]:
+            before: list[Tensor] = []
+            if level:
+                past[level - 1] = [[torch.cat(calls, dim=1) for calls in zip(*past[level - 1], strict=True)]]
+                before = [tokens[:, parent] for tokens in past[level - 1][0]]
+            logits, own, now = decode(level, users if len(users) < len(mask) else None, before, codes)
+            past[level].append([tokens.flatten(1, 2) for tokens in now])
+            return logits, own
+
+        return expand
+
+    def _decoding(self, encoded: Tensor, mask: Tensor) -> Callable[..., tuple[Tensor, Tensor | None, list[Tensor]]]:
+        """A function that decodes a level for users (P,), or for all (None): past, codes -> what `Step` and
+        `CodeDecoder.step` return."""
+        memory = [each.contiguous() for each in self.decoder.history_keys_values(encoded)]
+        last = self.last_states(encoded, mask.unsqueeze(1))
+        visible = mask.unsqueeze(1).repeat_interleave(self.levels, 2)
+        extra = self.of_tuples()
+
+        def decode(
+            level: int, users: Tensor | None, past: list[Tensor], codes: Tensor
+        ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+            context, start, seen = memory, last, visible
+            if users is not None:
+                context, start, seen = [each[:, users] for each in memory], last[users], visible[users]
+            now = torch.full_like(codes[..., 0], level)
+            x = self.token(now, self.embed(codes, (now - 1).clamp(min=0)), start)
+            states, past = self.decoder.step(x, context, seen, past)
             # Not in half precision, which would tie different items.
             with torch.autocast(states.device.type, enabled=False):
                 states = states.float()
                 own = None if level or extra is None else linear(states[:, 0], *extra)
-                return self.logits(states, level), own
+                return self.logits(states, level), own, past
 
-        return step
+        return decode
 
     @torch.no_grad()
     def score_all(self, batch: Batch, *, block: int = 64) -> Tensor:

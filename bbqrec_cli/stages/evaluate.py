@@ -39,7 +39,7 @@ class EvaluateConfig(StageConfig):
         False, "Leave the items of a user's history out of the ranking, the target never. Numbers of the two kinds are "
         "not comparable."
     )  # fmt: skip
-    beam: int = option(50, "Beam width of a generative model.", minimum=1)
+    beam: int = option(50, "Beam width of a generative model; 0: exact, the best of all items.", minimum=0)
     batch_size: int = option(256, "Users per batch.", minimum=1)
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
     tokens: Path | None = option(

@@ -39,7 +39,7 @@ class RecommendConfig(StageConfig):
         "file needs no history."
     )  # fmt: skip
     top: int = option(10, "Items to recommend per user.", minimum=1)
-    beam: int = option(50, "Beam width of a generative model.", minimum=1)
+    beam: int = option(50, "Beam width of a generative model; 0: exact, the best of all items.", minimum=0)
     exclude_seen: bool = option(False, "Leave out seen items: those that the user interacted with.")
     filter: tuple[str, ...] = option(
         (), "attribute=value: only items that have it; case is ignored; repeated: all must hold.", repeatable=True

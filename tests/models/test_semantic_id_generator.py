@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,6 +99,25 @@ def test_a_beam_as_wide_as_the_catalogue_agrees_with_teacher_forcing(levels, sig
     torch.testing.assert_close(scores, exact.gather(1, items), atol=1e-4, rtol=1e-4)
     assert items.sort(dim=1).values.eq(torch.arange(ITEMS)).all()
     assert exact.std() > 0.1
+
+
+@pytest.mark.parametrize("settings", [*WAYS, {"masking": "bidirectional"}, {"tuple_vectors": "none"}], ids=str)
+@pytest.mark.parametrize(("levels", "signals"), SHAPES)
+def test_an_exact_search_agrees_with_teacher_forcing(levels, signals, settings, batch):
+    model = generator(levels, signals, **settings)
+    allowed = torch.arange(ITEMS) != 3
+    exclude = torch.tensor([[1, 2, 1, PAD], [4, PAD, PAD, PAD], [PAD] * 4])
+    for wanted in (Wanted(k=4, beam=0), Wanted(k=ITEMS + 1, beam=0, allowed=allowed, exclude=exclude)):
+        exact = model.score_all(batch)
+        if wanted.allowed is not None:
+            exact[:, 3] = exact[0, [1, 2]] = exact[1, 4] = -torch.inf
+        items, scores = model.recommend(batch, wanted)
+        best = exact.topk(min(wanted.k, ITEMS), dim=1).values
+        torch.testing.assert_close(scores[:, :ITEMS], best, atol=1e-4, rtol=1e-4)
+        found = torch.where(items >= 0, exact.gather(1, items.clamp(min=0)), -torch.inf)
+        torch.testing.assert_close(found, scores, atol=1e-4, rtol=1e-4)
+        widest, _ = model.recommend(batch, replace(wanted, beam=ITEMS))
+        assert items.tolist() == widest.tolist()
 
 
 @pytest.mark.parametrize("settings", WAYS, ids=str)
