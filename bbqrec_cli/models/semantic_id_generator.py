@@ -415,12 +415,10 @@ class SemanticIDGenerator(Recommender):
         return expand
 
     def _decoding(self, encoded: Tensor, mask: Tensor) -> Callable[..., tuple[Tensor, Tensor | None, list[Tensor]]]:
-        """A function that decodes a level for users (P,), or for all (None): past, codes -> what `Step` and
-        `CodeDecoder.step` return."""
+        """A function that decodes a level for users (P,), None: all, and returns what `Step` does, and `past`."""
         memory = [each.contiguous() for each in self.decoder.history_keys_values(encoded)]
-        last = self.last_states(encoded, mask.unsqueeze(1))
+        last, extra = self.last_states(encoded, mask.unsqueeze(1)), self.of_tuples()
         visible = mask.unsqueeze(1).repeat_interleave(self.levels, 2)
-        extra = self.of_tuples()
 
         def decode(level: int, users: Tensor | None, past: list[Tensor], codes: Tensor) -> Any:
             context, start, seen = memory, last, visible
