@@ -125,3 +125,22 @@ def select_beams(past: list[Tensor], parent: Tensor) -> list[Tensor]:
     """`past` reordered for new beams, which extend the beams `parent` (B, W)."""
     user = torch.arange(len(parent), device=parent.device).unsqueeze(1)
     return [tokens[:, user, parent] for tokens in past]
+
+
+class Prefixes:
+    """`past` of the prefixes that a best-first search has expanded, per level in the order in which they were."""
+
+    def __init__(self, levels: int) -> None:
+        # Per level, an entry per call: per layer, keys and values (2, P · R, H, l, E).
+        self.kept: list[list[list[Tensor]]] = [[] for _ in range(levels)]
+
+    def add(self, level: int, past: list[Tensor]) -> None:
+        """`past` of prefixes (P, R)."""
+        self.kept[level].append([tokens.flatten(1, 2) for tokens in past])
+
+    def select(self, level: int, parent: Tensor) -> list[Tensor]:
+        """`past` for the prefixes of a level, which extend those with the numbers `parent` (P, R) of the one before."""
+        if not level:
+            return []
+        self.kept[level - 1] = [[torch.cat(calls, dim=1) for calls in zip(*self.kept[level - 1], strict=True)]]
+        return [tokens[:, parent] for tokens in self.kept[level - 1][0]]

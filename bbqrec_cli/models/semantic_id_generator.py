@@ -22,7 +22,7 @@ from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Recommender, Wanted, top_items
 from bbqrec_cli.models.children_softmax import children_cross_entropy
-from bbqrec_cli.models.code_decoder import code_decoder, select_beams
+from bbqrec_cli.models.code_decoder import Prefixes, code_decoder, select_beams
 from bbqrec_cli.models.dense_head import DenseHead
 from bbqrec_cli.models.layers import Attention, Dropout, Layer, embedding
 from bbqrec_cli.models.similarity_attention import SimilarityAttention, similarity_buckets
@@ -404,32 +404,23 @@ class SemanticIDGenerator(Recommender):
 
     def expander(self, encoded: Tensor, mask: Tensor) -> Expand:
         """The same of a best-first search, which comes back to earlier prefixes."""
-        decode = self._decoding(encoded, mask)
-        # Per level, one entry per call: per layer, keys and values (2, P · R, H, l, E) of the prefixes expanded.
-        past: list[list[list[Tensor]]] = [[] for _ in range(self.levels)]
+        decode, past = self._decoding(encoded, mask), Prefixes(self.levels)
 
         def expand(level: int, users: Tensor, parent: Tensor, codes: Tensor) -> tuple[Tensor, Tensor | None]:
-            before: list[Tensor] = []
-            if level:
-                past[level - 1] = [[torch.cat(calls, dim=1) for calls in zip(*past[level - 1], strict=True)]]
-                before = [tokens[:, parent] for tokens in past[level - 1][0]]
-            logits, own, now = decode(level, users if len(users) < len(mask) else None, before, codes)
-            past[level].append([tokens.flatten(1, 2) for tokens in now])
+            some = users if len(users) < len(mask) else None
+            logits, own, now = decode(level, some, past.select(level, parent), codes)
+            past.add(level, now)
             return logits, own
 
         return expand
 
     def _decoding(self, encoded: Tensor, mask: Tensor) -> Callable[..., tuple[Tensor, Tensor | None, list[Tensor]]]:
-        """A function that decodes a level for users (P,), or for all (None): past, codes -> what `Step` and
-        `CodeDecoder.step` return."""
+        """A function that decodes a level for users (P,), None: all, and returns what `Step` does, and `past`."""
         memory = [each.contiguous() for each in self.decoder.history_keys_values(encoded)]
-        last = self.last_states(encoded, mask.unsqueeze(1))
+        last, extra = self.last_states(encoded, mask.unsqueeze(1)), self.of_tuples()
         visible = mask.unsqueeze(1).repeat_interleave(self.levels, 2)
-        extra = self.of_tuples()
 
-        def decode(
-            level: int, users: Tensor | None, past: list[Tensor], codes: Tensor
-        ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+        def decode(level: int, users: Tensor | None, past: list[Tensor], codes: Tensor) -> Any:
             context, start, seen = memory, last, visible
             if users is not None:
                 context, start, seen = [each[:, users] for each in memory], last[users], visible[users]
