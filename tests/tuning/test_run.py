@@ -151,7 +151,8 @@ def test_what_stays_behind_is_pruned(config, monkeypatch):
 
 
 def test_minutes_cut_the_last_trial(config):
-    result = run(dataclasses.replace(config, trials=None, minutes=0.001, options=SMALL | {"epochs": 5000}))
+    options = SMALL | {"epochs": 5000, "patience": 0}
+    result = run(dataclasses.replace(config, trials=None, minutes=0.001, options=options))
     sasrec = result.of("sasrec")
     assert sasrec[-1]["status"] == "cut"
     assert 0 < sasrec[-1]["epochs"] < 5000
