@@ -42,7 +42,7 @@ class BSARec(ItemModel):
             BSALayer(width, heads=heads, dropout=dropout, alpha=alpha, cutoff=cutoff, history=history)
             for _ in range(layers)
         )
-        for part in self.modules():
+        for part in self.layers.modules():
             if isinstance(part, nn.Linear):
                 nn.init.normal_(part.weight, std=INIT_STD)
                 nn.init.zeros_(part.bias)
@@ -55,7 +55,7 @@ class BSARec(ItemModel):
         """The state of each whole history, (B, T, D), the same at every position."""
         items = padded_left(batch, self.history)
         real = items != PAD
-        vectors = self.table(items.clamp(min=0)) * real.unsqueeze(2)
+        vectors = self.inputs(Batch(items, items), scaled=False) * real.unsqueeze(2)
         x = self.dropout(self.norm(vectors + self.positions.weight))
         causal = torch.ones(self.history, self.history, dtype=torch.bool, device=items.device).tril()
         # A padded position looks everywhere, as in the authors' program: the filter mixes it into the others.

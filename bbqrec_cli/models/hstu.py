@@ -38,12 +38,11 @@ class HSTU(ItemModel):
 
     def items(self) -> Tensor:
         """Item vectors of length 1 / temperature, (I, D)."""
-        return normalize(self.table.weight, dim=1, eps=EPSILON) / self.temperature
+        return normalize(super().items(), dim=1, eps=EPSILON) / self.temperature
 
     def states(self, batch: Batch) -> Tensor:
         """States of the histories, of length 1, (B, T, D); position t sees 0…t only."""
-        vectors = self.table(batch.items.clamp(min=0)) * self.table.embedding_dim**0.5
-        x = self.dropout(vectors + self.positions.weight[: batch.items.shape[1]])
+        x = self.dropout(self.inputs(batch) + self.positions.weight[: batch.items.shape[1]])
         for layer in self.layers:
             x = layer(x)
         return normalize(x, dim=2, eps=EPSILON)

@@ -15,6 +15,7 @@ from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Wanted
 from bbqrec_cli.models.item_features import ALL, ItemFeatures
+from bbqrec_cli.models.item_model import ItemModel
 from bbqrec_cli.models.layers import embedding
 from bbqrec_cli.models.registry import MODELS, model_config, model_settings
 from bbqrec_cli.stages import evaluate, train
@@ -103,16 +104,18 @@ def test_the_model_file_keeps_the_features_that_are_read(files, tmp_path):
     assert again.aggregates["ndcg@10"] == pytest.approx(trained.validation["ndcg@10"])
 
 
-def test_an_item_model_reads_and_scores_the_joined_vectors(features):
+@pytest.mark.parametrize("name", [name for name in MODELS if issubclass(MODELS.implementation(name), ItemModel)])
+def test_an_item_model_reads_and_scores_the_joined_vectors(name, features):
     """The same as the model without features whose table holds the joined vectors."""
     torch.manual_seed(0)
-    small = {"width": 8, "heads": 2, "dropout": 0.0}
-    model = new_model("sasrec", given=features.features, **small, features=["all"]).eval()
-    plain = new_model("sasrec", **small).eval()
-    plain.encoder.load_state_dict(model.encoder.state_dict())
+    known = {f.name for f in dataclasses.fields(MODELS.config(name))}
+    small = {key: value for key, value in {"width": 8, "heads": 2, "dropout": 0.0}.items() if key in known}
+    model = new_model(name, given=features.features, **small, features=["all"]).eval()
+    plain = new_model(name, **small).eval()
     with torch.no_grad():
         model.table.weight.normal_()
-        plain.table.weight.copy_(model.items())
+        plain.load_state_dict({key: model.state_dict()[key] for key in plain.state_dict()})
+        plain.table.weight.copy_(ItemModel.items(model))
     batch = Batch(torch.tensor([[3, 10, 1], [5, 2, -1]]), torch.tensor([[10, 1, 9], [2, 8, -1]]))
     torch.testing.assert_close(model.loss(batch), plain.loss(batch))
     for mine, other in zip(model.recommend(batch, Wanted(k=12)), plain.recommend(batch, Wanted(k=12)), strict=True):
