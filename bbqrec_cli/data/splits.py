@@ -13,6 +13,8 @@ PAD = -1
 """Fills the short rows of a batch; never the row of an item, never in a file."""
 HISTORY = 20
 """Items of the history that a model sees (paper, section 5.1)."""
+EVALUATED = 3
+"""Interactions from which on a user is evaluated."""
 SPLITS = ("validation", "test")
 
 
@@ -71,7 +73,7 @@ class Split:
 
 def leave_last_out(sequences: Sequences, *, history: int = HISTORY) -> Split:
     """The leave-last-out split (docs/protocol.md); histories are cut to the last `history` items."""
-    evaluated = sequences.lengths >= 3
+    evaluated = sequences.lengths >= EVALUATED
     held = np.where(evaluated, 2, 0)
     lengths = sequences.lengths - held
     position = np.arange(len(sequences.items)) - np.repeat(sequences.indptr[:-1], sequences.lengths)

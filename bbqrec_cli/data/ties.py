@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-EVALUATED = 3
-"""Interactions from which on a user is evaluated (docs/protocol.md)."""
+from bbqrec_cli.data.splits import EVALUATED
 
 
 def tied_targets(users: np.ndarray, items: np.ndarray, moments: np.ndarray | None) -> dict[str, int]:

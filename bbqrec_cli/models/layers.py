@@ -148,15 +148,18 @@ class CausalEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, D), padded on the right -> states (B, T, D); position t sees 0…t only."""
         steps = x.shape[1]
-        mask = torch.ones(steps, steps, dtype=torch.bool, device=x.device).tril().unsqueeze(0)
-        x = x + self.positions.weight[:steps]
+        return self.through(x, torch.ones(steps, steps, dtype=torch.bool, device=x.device).tril().unsqueeze(0))
+
+    def through(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (B, T, D); mask broadcastable to (B, T, T): what each position sees -> states (B, T, D)."""
+        x = x + self.positions.weight[: x.shape[1]]
         x = self.dropout(self.norm(x) if self.post_norm else x)
         for layer in self.layers:
             x = layer(x, mask)
         return x if self.post_norm else self.norm(x)
 
 
-class BidirectionalEncoder(nn.Module):
+class BidirectionalEncoder(CausalEncoder):
     """BERT's encoder, as in BERT4Rec (Sun et al. 2019, section 3): positions, a norm, post-norm layers.
 
     Args:
@@ -164,17 +167,8 @@ class BidirectionalEncoder(nn.Module):
     """
 
     def __init__(self, width: int, *, layers: int, heads: int, dropout: float, length: int) -> None:
-        super().__init__()
-        self.positions = embedding(length, width)
-        self.norm = nn.LayerNorm(width)
-        self.dropout = Dropout(dropout)
-        self.layers = nn.ModuleList(
-            Layer(width, heads=heads, dropout=dropout, inner=4 * width, post_norm=True) for _ in range(layers)
-        )
+        super().__init__(width, layers=layers, heads=heads, dropout=dropout, history=length, post_norm=True)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
         """x (B, T, D), padded on the right; mask (B, T) bool, True where there is an item -> states (B, T, D)."""
-        x = self.dropout(self.norm(x + self.positions.weight[: x.shape[1]]))
-        for layer in self.layers:
-            x = layer(x, mask.unsqueeze(1))
-        return x
+        return self.through(x, mask.unsqueeze(1))

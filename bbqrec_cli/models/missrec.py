@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from bbqrec_cli.data.batches import Batch, Batches, PrefixBatches
+from bbqrec_cli.data.features import usable
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Phase, Recommender, Wanted, top_items
@@ -93,16 +94,17 @@ class MISSRec(Recommender):
     ) -> None:  # fmt: skip
         super().__init__()
         self.history, self.temperature = history, temperature
-        usable = {name: feature for name, feature in data.features.items() if feature.present.any()}
-        if not usable:
+        there = usable({name: feature.present for name, feature in data.features.items()})
+        read = {name: data.features[name] for name in there}
+        if not read:
             raise DataError("missrec needs features, and no item has one", "bbqrec embed")
-        self.modalities = tuple(usable)
-        present = torch.stack([torch.from_numpy(feature.present) for feature in usable.values()])
+        self.modalities = there
+        present = torch.stack([torch.from_numpy(feature.present) for feature in read.values()])
         self.register_buffer("present", present, persistent=False)
-        for name, feature in usable.items():
+        for name, feature in read.items():
             self.register_buffer(f"values_{name}", scaled(feature), persistent=False)
-        self.adapters = nn.ModuleDict({n: nn.Linear(f.values.shape[1], width) for n, f in usable.items()})
-        if len(usable) > 1:
+        self.adapters = nn.ModuleDict({n: nn.Linear(f.values.shape[1], width) for n, f in read.items()})
+        if len(read) > 1:
             self.fusion = nn.Parameter(torch.zeros(()))
         self.table, self.positions = embedding(len(data), width), embedding(history, width)
         self.norm, self.dropout = nn.LayerNorm(width), Dropout(dropout)

@@ -205,7 +205,7 @@ def checked_pictures(pictures: list[bytes], item_ids: list[str], progress: Progr
 
 def say_lacks(result: PrepareResult, progress: Progress) -> None:
     """Warn of what a reader of the counts would overlook."""
-    from bbqrec_cli.data.ties import EVALUATED
+    from bbqrec_cli.data.splits import EVALUATED
 
     for what, having in (("text", result.texts), ("picture", result.images)):
         if 0 < having < result.items:
@@ -229,7 +229,8 @@ def counts(
     """The counts of the result."""
     import numpy as np
 
-    from bbqrec_cli.data.ties import EVALUATED, tied_targets
+    from bbqrec_cli.data.splits import EVALUATED
+    from bbqrec_cli.data.ties import tied_targets
 
     catalogue = dataset.catalogue
     pictured = np.array([bool(blob) for blob in dataset.images])

@@ -127,13 +127,14 @@ def run(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
 
 def check_input(config: TuneConfig, systems: Sequence[System]) -> None:
     """Raises: DataError: a model lacks what it needs, or there is nobody to validate on; the errors of reading."""
+    from bbqrec_cli.data.splits import EVALUATED
     from bbqrec_cli.hdf5 import read_item_data
     from bbqrec_cli.models.registry import check_needs, model_config, model_settings
 
     catalogue, data = read_item_data(config.input)
     for system in systems:
         check_needs(system.model, model_settings(model_config(system.model, system.base)), data)
-    if not (catalogue.sequences.lengths >= 3).any():
+    if not (catalogue.sequences.lengths >= EVALUATED).any():
         raise DataError(f"{config.input}: no user has 3 interactions: nothing to validate on", "bbqrec prepare")
 
 
