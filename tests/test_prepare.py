@@ -123,6 +123,7 @@ def test_counts_are_printed_and_stored(folder):
     fields = {"title": 2, "genres": 2, "price": 1, "description": 2, "image": 1}
     counts = {"users": 3, "items": 4, "interactions": 10, "texts": 3, "images": 1, "average_length": 3.33}
     counts |= {"evaluated_users": 2, "ties": {"test": 0, "validation": 0}}
+    counts |= {"sparsity": 0.166667, "duplicates": 0, "left_out": {}}
     said = result.to_json()
     assert said.pop("output") == str(result.output)
     assert said.pop("text_fields") == ["title", "genres", "description"]
@@ -271,10 +272,10 @@ FAILURES = {
     "a folder for a source": (SEQUENCES, "s", 2, "SOURCE is 's'; known: demo", "bbqrec prepare s3rec s"),
     "no source": ({}, "", 2, "SOURCE", ""),
     "option of another source": (
-        SEQUENCES, "s3rec s --min-rating 4", 2, "--min-rating is not an option of s3rec, but of table", "--id-shift"
+        SEQUENCES, "s3rec s --min-rating 4", 2, "--min-rating is not an option of s3rec, but of movielens, table, yelp", "--id-shift"
     ),
     "option of no source": (
-        {}, "demo --images x", 2, "--images is not an option of demo, but of amazon, s3rec, table", "--size"
+        {}, "demo --images x", 2, "--images is not an option of demo, but of amazon, movielens, s3rec", "--size"
     ),
     "no path": ({}, "table", 2, "prepare table needs one path; there are 0", "bbqrec prepare table"),
     "unknown text field": (

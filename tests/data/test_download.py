@@ -14,7 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from bbqrec_cli.data.download import TRIES, download, download_pictures, published_md5
+from bbqrec_cli.data.download import TRIES, download, published_md5
+from bbqrec_cli.data.download_pictures import download_pictures
 from bbqrec_cli.errors import DataError, DownloadError, InterruptedRunError, UsageError
 
 BODY = bytes(range(256)) * 2000

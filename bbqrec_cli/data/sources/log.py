@@ -1,0 +1,30 @@
+"""A log in memory: one reference and one number per interaction, however many there are."""
+
+from __future__ import annotations
+
+from array import array
+
+from bbqrec_cli.data.sources.base import Interactions, by_user
+
+
+class Log:
+    """users, items: an id per interaction, each id kept once; times: whole numbers."""
+
+    def __init__(self) -> None:
+        self.users: list[str] = []
+        self.items: list[str] = []
+        self.times = array("q")
+        self._ids: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def add(self, user: str, item: str, time: int) -> None:
+        """One interaction."""
+        self.users.append(self._ids.setdefault(user, user))
+        self.items.append(self._ids.setdefault(item, item))
+        self.times.append(time)
+
+    def by_user(self, *, per_second: int, ties: str, seed: int) -> Interactions:
+        """See `base.by_user`."""
+        return by_user(self.users, self.items, self.times, per_second=per_second, ties=ties, seed=seed)
