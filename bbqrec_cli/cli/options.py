@@ -261,18 +261,18 @@ _ARGUMENT = type(typer.Argument())
 
 
 def _other_methods(registry: Any, config_class: type, chosen: str) -> str | None:
-    """One line for each method whose options --help does not show."""
+    """The example of the method that --help shows, and one line for each other one."""
     if registry is None:
         return None
     choice = config_class.choice  # type: ignore[attr-defined]
     positional = config_class.__dataclass_fields__[choice].metadata["positional"]  # type: ignore[attr-defined]
     typed = choice.upper() if positional else flag(choice)
-    other = "Other values" if chosen else "Values"
-    lines = [f"{other} of {typed}; add one to --help for its options:"]
-    for name in registry:
-        if name != chosen:
-            example = registry.config(name).example
-            lines.append(f"{name}: {registry.about(name)}" + (f" Example: {example}" if example else ""))
+    examples = {name: f" Example: {each}" if (each := registry.config(name).example) else "" for name in registry}
+    lines = [examples[chosen].strip()] if examples.get(chosen) else []
+    lines += [f"{'Other values' if chosen else 'Values'} of {typed}; add one to --help for its options:"]
+    lines += [
+        f"{name}: {registry.about(name)}{'' if chosen else examples[name]}" for name in registry if name != chosen
+    ]
     return "\n\n".join(line.replace("[", r"\[") for line in lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 import zipfile
@@ -36,6 +37,13 @@ class Archive:
             raise DataError(f"{path}: neither a folder nor an archive ({', '.join(ARCHIVES)})", "give the folder")
         self.path = path
 
+    def files(self, *names: str) -> list[Path]:
+        """The files on disk that hold these files, as far as they are there: the archive itself, if it is one."""
+        if not self.path.is_dir():
+            return [self.path]
+        both = ((self.path / name, self.path / f"{name}.gz") for name in names)
+        return [found for pair in both if (found := next(filter(Path.is_file, pair), None))]
+
     def has(self, name: str) -> bool:
         """Whether there is such a file; in a tar, all before it is read."""
         try:
@@ -54,10 +62,10 @@ class Archive:
         """
         with self._reporting(name):
             if self.path.is_dir():
-                found = next((each for each in (self.path / name, self.path / f"{name}.gz") if each.is_file()), None)
-                if found is None:
+                found = self.files(name)
+                if not found:
                     raise self._lacking(name)
-                with open_bytes(found) as stream:
+                with open_bytes(found[0]) as stream:
                     yield stream
             elif self.path.name.lower().endswith(".zip"):
                 yield from self._from_zip(name)
@@ -135,8 +143,6 @@ def _called(member: str, name: str) -> bool:
 
 @contextmanager
 def _inflated(stream: IO[bytes], member: str) -> Iterator[IO[bytes]]:
-    import gzip
-
     if member.endswith(".gz"):
         with gzip.open(stream, "rb") as plain:
             yield plain  # type: ignore[misc]

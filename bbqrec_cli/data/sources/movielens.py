@@ -42,7 +42,7 @@ TAGS = 10
 _SHOWN_EVERY = 100_000
 _TEXT = ("utf-8-sig", "latin-1")
 _EXAMPLE = "bbqrec prepare movielens ml-1m.zip, or --download 1m"
-_ARTICLE = re.compile(r"(.*\S), (The|An?|L[aeo]s?|L'|Un[ae]?|Il|El|De[rnt]?|Die|Das|Eine?)", re.IGNORECASE)
+_ARTICLE = re.compile(r"(a\.k\.a\. )?(.*\S), (The|An?|L[aeo]s?|L'|Un[ae]?|Il|El|De[rnt]?|Die|Das|Eine?)", re.IGNORECASE)
 
 
 class MovieLens:
@@ -79,10 +79,8 @@ class MovieLens:
         if found is None:
             raise MissingFileError(f"{path}: no {', '.join(LAYOUTS)} in it", _EXAMPLE)
         self._ratings = found
-        folder = path if path.is_dir() else None
-        self._images = options.images or find_pictures(folder)
-        names = [found, *self._item_files()] if folder else []
-        self.files = [path / name for name in names if (path / name).is_file()] if folder else [path]
+        self._images = options.images or find_pictures(path if path.is_dir() else None)
+        self.files = self._archive.files(found, *([] if options.items else self._item_files()))
         self.files += [options.items] if options.items else []
 
     def _item_files(self) -> tuple[str, ...]:
@@ -223,4 +221,5 @@ def _in_order(name: str) -> str:
     found = _ARTICLE.fullmatch(name)
     if not found:
         return name
-    return found[2] + ("" if found[2].endswith("'") else " ") + found[1]
+    also, rest, article = found.groups()
+    return (also or "") + article + ("" if article.endswith("'") else " ") + rest

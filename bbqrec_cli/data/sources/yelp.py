@@ -40,8 +40,7 @@ class Yelp:
         if folder and not self._archive.has(REVIEWS):
             raise MissingFileError(f"{path}: no {REVIEWS} in it", _EXAMPLE)
         self._images = options.images or find_pictures(folder)
-        names = [f"{name}{suffix}" for name in (REVIEWS, BUSINESSES) for suffix in ("", ".gz")]
-        self.files = [file for name in names if (file := path / name).is_file()] if folder else [path]
+        self.files = self._archive.files(REVIEWS, *([] if options.items else [BUSINESSES]))
         self.files += [options.items] if options.items else []
 
     def interactions(self) -> Interactions:
