@@ -105,7 +105,9 @@ def test_help_and_completion_know_them(place):
     asked = ["prepare --help", "prepare colons --help", "tokenize --method numbers --help", "train --help"]
     asked += ["train --model transitions --help"]
     sources, source, tokenizer, models, model = (" ".join(out.split()) for _, out in run(place, asked))
-    assert "colons: Lines of user::item::rating::seconds. Example: bbqrec prepare colons ratings.txt --least 4" in sources
+    assert (
+        "colons: Lines of user::item::rating::seconds. Example: bbqrec prepare colons ratings.txt --least 4" in sources
+    )
     assert "--least" in source
     assert "Options of numbers" in tokenizer
     assert "transitions: What most often follows the last item" in models

@@ -242,10 +242,9 @@ def test_an_input_is_no_output(folder):
     assert (folder / "interactions.csv").read_bytes() == before
 
 
+DATES = ("2018-12-31 23:59:59", "2019-01-01", "2019-12-31 23:59:59", "2020-01-01")
 DATED = "user,item,timestamp\n" + "".join(
-    f"{user},{item},{date}\n"
-    for user in "uvw"
-    for item, date in zip("abcd", ("2018-12-31 23:59:59", "2019-01-01", "2019-12-31 23:59:59", "2020-01-01"), strict=True)
+    f"{user},{item},{date}\n" for user in "uvw" for item, date in zip("abcd", DATES, strict=True)
 )
 
 
@@ -406,7 +405,8 @@ FAILURES = {
     "a folder for a source": (SEQUENCES, "s", 2, "SOURCE is 's'; known: demo", "bbqrec prepare s3rec s"),
     "no source": ({}, "", 2, "SOURCE", ""),
     "option of another source": (
-        SEQUENCES, "s3rec s --min-rating 4", 2, "--min-rating is not an option of s3rec, but of movielens, table, yelp", "--id-shift"
+        SEQUENCES, "s3rec s --min-rating 4", 2, "--min-rating is not an option of s3rec, but of movielens, table, yelp",
+        "--id-shift",
     ),
     "option of no source": (
         {}, "demo --images x", 2, "--images is not an option of demo, but of amazon, movielens, s3rec", "--size"

@@ -101,7 +101,7 @@ def _picture(
     """Whether a server answered, and why the picture of one item did not come ('' if it did)."""
     if not _plain_name(item):
         return True, "its id cannot be the name of a file"
-    why = ""
+    answered, why = False, ""
     for attempt in range(TRIES):
         if attempt:
             sleep(pause * 2 ** (attempt - 1))
@@ -109,7 +109,7 @@ def _picture(
             with answer_of(url, {}, stall) as answer:
                 body = _body(answer)
         except PassingError as error:
-            why = str(error)
+            answered, why = error.answered, str(error)
             continue
         except (DownloadError, UsageError) as error:
             return True, error.message
@@ -120,7 +120,7 @@ def _picture(
         part.write_bytes(body)
         part.replace(folder / f"{item}{suffix}")
         return True, ""
-    return "no answer" not in why, why
+    return answered, why
 
 
 def _body(answer: Any) -> bytes:

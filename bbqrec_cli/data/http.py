@@ -24,7 +24,11 @@ _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 
 class PassingError(Exception):
-    """An attempt failed, and another one may not."""
+    """An attempt failed, and another one may not. answered: whether a server said anything at all."""
+
+    def __init__(self, what: str, *, answered: bool = True) -> None:
+        super().__init__(what)
+        self.answered = answered
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -61,15 +65,17 @@ def answer_of(url: str, headers: Mapping[str, str], stall: float) -> Iterator[An
         DownloadError: a status that another attempt will not change.
         PassingError: one that it may, or no connection.
     """
-    if urllib.parse.urlsplit(url).scheme not in SCHEMES:
-        raise UsageError(f"{url!r} is no address to download from: http:// or https:// is needed", "correct it")
-    asked = urllib.request.Request(url, headers={"User-Agent": f"bbqrec/{__version__}", **headers})
     try:
+        if urllib.parse.urlsplit(url).scheme not in SCHEMES:
+            raise UsageError(f"{url!r} is no address to download from: http:// or https:// is needed", "correct it")
+        asked = urllib.request.Request(url, headers={"User-Agent": f"bbqrec/{__version__}", **headers})
         answer = _opener().open(asked, timeout=stall)
     except urllib.error.HTTPError as error:
         answer = error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise PassingError(f"no answer ({getattr(error, 'reason', error)})") from error
+    except (http.client.InvalidURL, ValueError) as error:
+        raise DownloadError(f"{url!r} is no valid address ({error})", "correct it") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise PassingError(f"no answer ({getattr(error, 'reason', error)})", answered=False) from error
     with closing(answer):
         if answer.status in _PASSING:
             raise PassingError(f"the server answers {answer.status} {answer.reason}")

@@ -87,7 +87,7 @@ def test_the_whole_release(put, tmp_path, listener):
     ]
     assert listener.logged == [
         "reviews_Beauty_5.json.gz: the 2014 release",
-        "meta_Beauty.json.gz: 1 entries are left out: their items have no interactions among those kept"
+        "meta_Beauty.json.gz: 1 entries are left out: their items have no interactions among those kept",
     ]
 
 

@@ -348,6 +348,12 @@ def test_other_addresses_are_refused(tmp_path, listener, url):
         download(url, tmp_path / "f", progress=listener)
 
 
+@pytest.mark.parametrize("url", ["http://a b/f", "http://host:port/f", "http://[x/f", "http://é\n/f"])
+def test_invalid_addresses_are_not_tried_again(tmp_path, listener, url):
+    with pytest.raises(DownloadError, match="is no valid address"):
+        download(url, tmp_path / "f", progress=listener, sleep=lambda _: pytest.fail("tried again"))
+
+
 # What is there already
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bbqrec_cli.data.sources import movielens
 from bbqrec_cli.data.sources.movielens import GENRES, MovieLens, title_and_year
 from bbqrec_cli.data.sources.options.movielens import MovieLensOptions
+from bbqrec_cli.data.sources.options.table import TableOptions
+from bbqrec_cli.data.sources.table import InteractionTable
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 
 
@@ -44,7 +48,7 @@ CSV = {
         '3,"American President, The (1995)",(no genres listed)\n5,Nobody\'s (1990),War\n'
     ),
     "tags.csv": (
-        "userId,movieId,tag,timestamp\n1,1,pixar,1\n2,1,Fun,2\n3,1, PIXAR ,3\n4,1,fun  park,4\n5,5,x,5\n6,3,\"a, b\",6\n"
+        'userId,movieId,tag,timestamp\n1,1,pixar,1\n2,1,Fun,2\n3,1, PIXAR ,3\n4,1,fun  park,4\n5,5,x,5\n6,3,"a, b",6\n'
     ),
     "links.csv": "movieId,imdbId,tmdbId\n1,0114709,862\n3,0112346,\n5,1,1\n",
 }
@@ -182,6 +186,7 @@ def test_titles(text, plain, year):
         ({"ratings.dat": "1::2::3::-4\n"}, "ratings.dat, line 1"),
         ({"ratings.dat": "::2::3::4\n"}, "ratings.dat, line 1"),
         ({"ratings.dat": "1::2::3::4.5\n"}, "ratings.dat, line 1"),
+        ({"ratings.dat": "1::2::nan::4\n"}, "ratings.dat, line 1"),
         ({"ratings.dat": ""}, "no ratings in it"),
         ({"ratings.csv": "user,item,rating,time\n"}, "line 1: starts with 'user,item,rating,time', not with userId,"),
         ({"ratings.csv": b"\xff"}, "ratings.csv, line 1: byte 0xff is not UTF-8"),
@@ -228,6 +233,29 @@ def test_damaged_archives(put, listener):
     blob[at] ^= 0xFF
     with pytest.raises(DataError, match=r"ml.zip: ratings.csv cannot be read"):
         read(put("ml.zip", bytes(blob)), listener)
+
+
+@pytest.mark.realdata
+def test_movielens_1m_in_its_own_layouts(tmp_path, listener):
+    """The same histories as those of `table`, and the counts of the data's README."""
+    source = Path(__file__).parents[3] / "shared" / "data" / "movielens-1m"
+    if not source.is_dir():
+        pytest.skip(f"needs {source}, the research data beside the checkout")
+    expected = InteractionTable([source], TableOptions(), seed=0, progress=listener).interactions()
+    with gzip.open(source / "interactions.csv.gz", "rt") as stream:
+        rows = [line.strip().split(",") for line in stream][1:]
+    layouts = {
+        "u.data": "".join(f"{user}\t{item}\t4\t{time}\n" for user, item, time in rows),
+        "ratings.dat": "".join(f"{user}::{item}::4::{time}\n" for user, item, time in rows),
+        "ratings.csv": "userId,movieId,rating,timestamp\n" + "".join(f"{u},{i},4.0,{t}\n" for u, i, t in rows),
+    }
+    for name, text in layouts.items():
+        path = tmp_path / f"{name}.zip"
+        path.write_bytes(zipped({name: text}))
+        made = read(path, listener)[0]
+        assert (len(made.user_ids), len(made.item_ids), len(made.items)) == (6040, 3416, 999611)
+        assert (made.user_ids, made.item_ids) == (expected.user_ids, expected.item_ids)
+        np.testing.assert_array_equal(made.items, expected.items)
 
 
 # Downloads

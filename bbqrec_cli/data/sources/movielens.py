@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -93,26 +94,21 @@ class MovieLens:
         Raises:
             DataError: a malformed line, an empty file.
         """
-        log, least, low = Log(), self._options.min_rating, 0
+        log = Log(self._options.min_rating)
         self._progress.log(f"{self._archive.path.name}: MovieLens, the layout of {self._ratings}")
         with self._progress.task("ratings", None) as task:
-            for count, (user, movie, rating, time) in enumerate(self._rows(), start=1):
-                if least is not None and rating < least:
-                    low += 1
-                else:
-                    log.add(user, movie, time)
+            for count, row in enumerate(self._rows(), start=1):
+                log.add(*row)
                 if count % _SHOWN_EVERY == 0:
                     task.advance(_SHOWN_EVERY)
         if not log:
-            what = "no ratings in it" if least is None else f"no ratings of {least:g} or better in it"
-            raise DataError(f"{self._archive.path / self._ratings}: {what}", _EXAMPLE if not low else "lower it")
+            what = f"no ratings of {self._options.min_rating:g} or better in it" if log.low else "no ratings in it"
+            raise DataError(f"{self._archive.path / self._ratings}: {what}", "lower --min-rating, or give another file")
         made = log.by_user(per_second=1, ties=self._options.ties, seed=self._seed)
-        if low:
-            made.left_out["ratings"] = low
         return without_duplicates(made, self._options.duplicates, self._ratings, self._progress)
 
-    def _rows(self) -> Iterator[tuple[str, str, float, int]]:
-        """(user, movie, rating, seconds) of each line."""
+    def _rows(self) -> Iterator[tuple[str, str, int, float]]:
+        """(user, movie, seconds, rating) of each line."""
         between = LAYOUTS[self._ratings]
         for number, line in self._archive.lines(self._ratings):
             if number == 1 and between == ",":
@@ -120,16 +116,15 @@ class MovieLens:
                     what = f"{self._archive.where(self._ratings, 1)}: starts with {line[:60]!r}, not with {HEADER}"
                     raise DataError(what, "bbqrec prepare table reads tables with other columns")
                 continue
-            row = line.split(between)
             try:
-                user, movie, rating, time = row
-                numbers = float(rating), int(time)
+                user, movie, rated, seconds = line.split(between)
+                rating, time = float(rated), int(seconds)
             except ValueError:
-                numbers = 0.0, -1
-            if numbers[1] < 0 or not user or not movie:
+                user, movie, rating, time = "", "", 0.0, 0
+            if not (user and movie and time >= 0 and math.isfinite(rating)):
                 what = f"{self._archive.where(self._ratings, number)}: {line[:60]!r}; user, movie, rating and seconds"
                 raise DataError(f"{what} are needed, separated by {between!r}", "download or copy it again")
-            yield user, movie, *numbers
+            yield user, movie, time, rating
 
     def items(self, item_ids: list[str]) -> Items:
         """Title, year, genres, tags and other sites' ids; pictures from a folder."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,35 +50,28 @@ class Yelp:
         Raises:
             DataError: a malformed line, an empty file.
         """
-        log, least, low = Log(), self._options.min_rating, 0
+        log = Log(self._options.min_rating)
         with self._progress.task("reviews", None) as task:
             for number, row in self._rows(REVIEWS):
-                user, business, stars, time = self._review(number, row)
-                if least is not None and stars < least:
-                    low += 1
-                else:
-                    log.add(user, business, time)
+                log.add(*self._review(number, row))
                 if number % _SHOWN_EVERY == 0:
                     task.advance(_SHOWN_EVERY)
         if not log:
-            what = "no reviews in it" if least is None else f"no reviews of {least:g} stars or more in it"
-            raise DataError(f"{self._archive.path / REVIEWS}: {what}", _EXAMPLE if not low else "lower --min-rating")
-        per_second = clock.UNITS["us"]
-        made = log.by_user(per_second=per_second, ties=self._options.ties, seed=self._seed)
-        if low:
-            made.left_out["ratings"] = low
+            what = f"no reviews of {self._options.min_rating:g} stars in it" if log.low else "no reviews in it"
+            raise DataError(f"{self._archive.path / REVIEWS}: {what}", "lower --min-rating, or give another file")
+        made = log.by_user(per_second=clock.UNITS["us"], ties=self._options.ties, seed=self._seed)
         return without_duplicates(made, self._options.duplicates, REVIEWS, self._progress)
 
-    def _review(self, number: int, row: dict[str, Any]) -> tuple[str, str, float, int]:
-        """(user, business, stars, microseconds since 1970)."""
+    def _review(self, number: int, row: dict[str, Any]) -> tuple[str, str, int, float]:
+        """(user, business, microseconds since 1970, stars)."""
         user, business, stars, date = (row.get(name) for name in ("user_id", "business_id", "stars", "date"))
         time = clock.date(date) if isinstance(date, str) else None
-        rated = isinstance(stars, (int, float)) or self._options.min_rating is None
-        if not (user and business and rated) or time is None or time < 0:
+        stars = stars if isinstance(stars, (int, float)) else math.nan
+        if not (user and business and math.isfinite(stars)) or time is None or time < 0:
             what = f"user_id is {user!r}, business_id {business!r}, stars {stars!r}, date {date!r}"
             where = self._archive.where(REVIEWS, number)
             raise DataError(f"{where}: {what}; all are needed, the date as 2019-07-01 12:00:00", "download it again")
-        return as_id(str(user)), as_id(str(business)), 0.0 if stars is None else float(stars), time
+        return as_id(str(user)), as_id(str(business)), time, float(stars)
 
     def _rows(self, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in self._archive.lines(name):
