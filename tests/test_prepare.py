@@ -285,6 +285,11 @@ def test_dates_that_cannot_be(tmp_path, options, error, message):
         run(config(tmp_path / "log.csv", **options))
 
 
+def test_a_counter_has_no_dates(folder):
+    with pytest.raises(UsageError, match="--since and --until need times since 1970"):
+        run(config(folder, until="2019-12-31"))
+
+
 def test_the_summary_says_what_is_left_out(tmp_path, bbqrec):
     """u and v have a, b, c in 2019; w has one of them; one row comes twice; one is of another year."""
     rows = [f"{user},{item},2019-0{month}-01" for user in "uv" for month, item in enumerate("abc", start=1)]

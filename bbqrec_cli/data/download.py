@@ -10,11 +10,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import re
 import time
 import zipfile
 import zlib
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +143,13 @@ class _Part:
         start = self.size if self._version else 0
         headers = {"Range": f"bytes={start}-", "If-Range": self._version} if start else {}
         with answer_of(self.url, headers, stall) as answer:
-            start = self._fitting(answer, start)
+            coming = blocks(answer)
+            first = next(coming, b"")
+            if answer.status == 200:
+                self._refuse_pages(answer, first)  # before what has come is given up for it
+            self._fitting(answer, start)
             with open(self.path, "ab") as stream:
-                for number, block in enumerate(blocks(answer)):
-                    if number == 0 and start == 0:
-                        self._refuse_pages(answer, block)
+                for block in chain([first], coming):
                     stream.write(block)
                     if stream.tell() // _STEP > (stream.tell() - len(block)) // _STEP:
                         stream.flush()
@@ -156,8 +160,12 @@ class _Part:
                 self.restart()
             raise PassingError(what)
 
-    def _fitting(self, answer: Any, start: int) -> int:
-        """Where the body of an answer belongs. Raises: PassingError: nowhere."""
+    def _fitting(self, answer: Any, start: int) -> None:
+        """Make the end of the part the place where the body belongs.
+
+        Raises:
+            PassingError: the body belongs nowhere; what has come is given up.
+        """
         version = _version(answer.headers)
         length = answer.headers.get("Content-Length", "")
         if answer.status == 200:  # the whole: nothing was there, it is another version, or Range is not known here
@@ -167,27 +175,25 @@ class _Part:
             if version:
                 about = {"url": self.url, "version": version}
                 self._about.write_text(json.dumps(about), encoding="utf-8")
-            return 0
+            return
         ranged = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", answer.headers.get("Content-Range", "").strip())
         total = int(ranged[2]) if ranged and ranged[2].isdecimal() else None
         if answer.status == 416 and start and total == start:  # nothing is missing: only the checks were
             self._length = total
-            return start
+            return
         same = answer.status == 206 and start and version in ("", self._version)
         if not (same and ranged and ranged[1] and int(ranged[1]) == start):
             self.restart()
             raise PassingError(f"the server's answer {answer.status} does not go on where the part ends")
         self._length = total if total is not None else start + int(length) if length.isdecimal() else None
-        return start
 
     def _refuse_pages(self, answer: Any, block: bytes) -> None:
         """Raises: DownloadError: a web page instead of the file."""
         kind = answer.headers.get_content_type()
         start = _STARTS.get(self.target.suffix, b"")
         page = block.lstrip()[:9].lower().startswith((b"<!doctype", b"<html"))
-        if page or not block.startswith(start):
+        if page or not block.startswith(start[: len(block)]):
             what = "a web page" if page or kind == "text/html" else f"something that is not {self.target.suffix[1:]}"
-            self.restart()
             raise DownloadError(
                 f"{self.url}: the server sends {what} ({kind}), starting with {block[:40]!r}",
                 "open the address in a browser: there may be a form or a notice; then give the downloaded file's path",
@@ -210,7 +216,9 @@ class _Part:
             raise _DamagedError(f"what has come is not the file: {wrong}")
 
     def finish(self) -> None:
-        """The part gets the file's name."""
+        """The part gets the file's name, once all of it is on the disk."""
+        with open(self.path, "rb") as stream:
+            os.fsync(stream.fileno())
         self.path.replace(self.target)
         self._about.unlink(missing_ok=True)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from bbqrec_cli.data.http import FIRST_PAUSE, STALL, PassingError, answer_of, blocks
@@ -49,10 +50,10 @@ def download_pictures(
     missing = {item: url for item, url in addresses.items() if item not in there}
     failed: dict[str, str] = {}
     answered = 0
-    pool = ThreadPoolExecutor(threads)
+    pool, stopped = ThreadPoolExecutor(threads), Event()
     try:
         waiting = {
-            pool.submit(_picture, item, url, folder, stall=stall, pause=pause, sleep=sleep): item
+            pool.submit(_picture, item, url, folder, stopped, stall=stall, pause=pause, sleep=sleep): item
             for item, url in missing.items()
         }
         with progress.task("pictures", len(missing)) as task:
@@ -69,6 +70,7 @@ def download_pictures(
             f"interrupted; the pictures that have come are in {folder}", "the same command fetches the others"
         ) from None
     finally:
+        stopped.set()
         pool.shutdown(wait=True, cancel_futures=True)
     return _say_pictures(addresses, missing, failed, answered, folder, progress)
 
@@ -96,13 +98,15 @@ def _say_pictures(
 
 
 def _picture(
-    item: str, url: str, folder: Path, *, stall: float, pause: float, sleep: Callable[[float], None]
+    item: str, url: str, folder: Path, stopped: Event, *, stall: float, pause: float, sleep: Callable[[float], None]
 ) -> tuple[bool, str]:
     """Whether a server answered, and why the picture of one item did not come ('' if it did)."""
     if not _plain_name(item):
         return True, "its id cannot be the name of a file"
     answered, why = False, ""
     for attempt in range(TRIES):
+        if stopped.is_set():
+            break
         if attempt:
             sleep(pause * 2 ** (attempt - 1))
         try:

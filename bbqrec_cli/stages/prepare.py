@@ -18,18 +18,8 @@ if TYPE_CHECKING:
     from bbqrec_cli.records import Dataset
 
 TEXT_FIELDS = (
-    "title",
-    "name",
-    "brand",
-    "maker",
-    "category",
-    "categories",
-    "genres",
-    "tags",
-    "features",
-    "text",
-    "description",
-)
+    "title", "name", "brand", "maker", "category", "categories", "genres", "tags", "features", "text", "description",
+)  # fmt: skip
 """Fields that make an item's text by default; the long ones last, since encoders cut long texts."""
 NO_ATTRIBUTES = ("title", "features", "text", "description")
 """Fields that go into the title and the text only; attributes are short, since they are copied into the model file."""
@@ -149,20 +139,20 @@ def between(interactions: Interactions, first: int | None, last: int | None, pro
     """The interactions from second `first` to second `last`; None: no limit.
 
     Raises:
-        UsageError: the source has no times.
+        UsageError: the source has no times, or a counter.
         DataError: nothing is left.
     """
     if first is None and last is None:
         return interactions
+    from bbqrec_cli.data.sources.times import resolved
+
     times = interactions.timestamps
-    if times is None:
-        raise UsageError("--since and --until need times, and the interactions have none", "leave them out")
+    found = None if times is None else resolved(times, dates=False, unit="auto")
+    if times is None or found is None or not found.span:
+        raise UsageError("--since and --until need times since 1970, and the interactions have none", "leave them out")
     keep = (times >= (times.min() if first is None else first)) & (times <= (times.max() if last is None else last))
     if not keep.any():
-        from bbqrec_cli.data.sources.times import Times
-
-        span = Times(times, 1, "seconds").span
-        raise DataError("--since and --until leave nothing", f"the interactions are of {span}")
+        raise DataError("--since and --until leave nothing", f"the interactions are of {found.span}")
     if left := int((~keep).sum()):
         progress.log(f"--since, --until: {left:,} of {len(keep):,} interactions are left out")
     return interactions.kept(keep, "dates") if left else interactions

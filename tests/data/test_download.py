@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 
 from bbqrec_cli.data.download import TRIES, download, published_md5
@@ -253,6 +254,18 @@ def test_a_web_page_is_no_file(site, fetch, tmp_path, name):
     with pytest.raises(DownloadError, match=r"the server sends a web page \(text/html\)"):
         fetch(name)
     assert left(tmp_path) == []
+
+
+def test_a_web_page_does_not_cost_what_has_come(site, fetch, tmp_path):
+    """As the page of a hotel's network that answers everything."""
+    body = gzip.compress(bytes(np.random.default_rng(0).bytes(50_000)))
+    site.says(ranges(body, stop=1000), whole(b"<html>Please sign in", kind="text/html"))
+    with pytest.raises(DownloadError, match="a web page"):
+        fetch("f.gz")
+    assert (tmp_path / "f.gz.part").stat().st_size == 1000
+    site.says(ranges(body))
+    assert fetch("f.gz").read_bytes() == body
+    assert site.asked[-1]["Range"] == "bytes=1000-"
 
 
 def test_another_kind_of_file(site, fetch):
