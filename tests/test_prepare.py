@@ -129,7 +129,7 @@ def test_counts_are_printed_and_stored(folder):
     fields = {"title": 2, "genres": 2, "price": 1, "description": 2, "image": 1}
     counts = {"users": 3, "items": 4, "interactions": 10, "texts": 3, "images": 1, "average_length": 3.33}
     counts |= {"evaluated_users": 2, "ties": {"test": 0, "validation": 0}}
-    counts |= {"sparsity": 0.166667, "duplicates": 0, "left_out": {}}
+    counts |= {"sparsity": 0.333333, "duplicates": 0, "left_out": {}}
     said = result.to_json()
     assert said.pop("output") == str(result.output)
     assert said.pop("text_fields") == ["title", "genres", "description"]
@@ -300,7 +300,7 @@ def test_the_summary_says_what_is_left_out(tmp_path, bbqrec):
     said = json.loads(bbqrec("prepare", "table", log, *limits, "--json").out)
     assert (said["users"], said["items"], said["interactions"], said["duplicates"]) == (2, 3, 7, 1)
     assert said["left_out"] == {"dates": 1, "k_core": 1}
-    assert said["sparsity"] == round(1 - 7 / 6, 6)
+    assert said["sparsity"] == 0, "every user has every item"
     shown = bbqrec("prepare", "table", log, *limits, "--duplicates", "drop")
     table = {name.strip(): count.strip() for _, name, count, _ in (
         line.split("│") for line in shown.out.splitlines() if line.startswith("│")

@@ -54,11 +54,11 @@ class PrepareConfig(StageConfig):
 class PrepareResult:
     """What `bbqrec prepare --json` prints.
 
-    texts, images: items that have one (a precomputed image feature counts as a picture); text_fields: the fields that
-    make the texts; fields: name -> items that have the field; evaluated_users: those with interactions enough; ties:
-    test and validation -> targets for which another item has the same time; sparsity: 1 − interactions /
-    (users × items); duplicates: kept interactions that repeat user, item and time; left_out: why ->
-    interactions of the raw data that are not in the file.
+    texts, images: items that have one (a precomputed image feature counts as a picture); sparsity: the share of the
+    pairs of a user and an item that have no interaction; duplicates: kept interactions that repeat user, item and time;
+    left_out: why -> interactions of the raw data that are not in the file; text_fields: the fields that make the texts;
+    fields: name -> items that have the field; evaluated_users: those with interactions enough; ties: test and
+    validation -> targets for which another item has the same time.
     """
 
     output: Path
@@ -294,6 +294,7 @@ def counts(
     pictured = np.array([bool(blob) for blob in dataset.images])
     if "image" in dataset.features:
         pictured |= dataset.features["image"].present
+    pairs = len(np.unique(interactions.users * catalogue.items + interactions.items))
     return PrepareResult(
         output=output,
         users=catalogue.users,
@@ -302,7 +303,7 @@ def counts(
         texts=sum(map(bool, dataset.texts)),
         images=int(pictured.sum()),
         average_length=round(len(catalogue.sequences.items) / max(1, catalogue.users), 2),
-        sparsity=round(1 - len(catalogue.sequences.items) / max(1, catalogue.users * catalogue.items), 6),
+        sparsity=round(1 - pairs / max(1, catalogue.users * catalogue.items), 6),
         duplicates=int(repeated(interactions).sum()),
         left_out={why: count for why, count in interactions.left_out.items() if count},
         text_fields=text_fields,
