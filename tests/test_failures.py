@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
+from bbqrec_cli.data.sources.registry import SOURCES
 from bbqrec_cli.records import Sequences, Tokens
 
 NEEDS = {

@@ -318,8 +318,9 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def mirror(tmp_path) -> Iterator[str]:
+def mirror(tmp_path, monkeypatch) -> Iterator[str]:
     """The address of a server of tmp_path/site."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     (tmp_path / "site").mkdir()
     handler = partial(Quiet, directory=str(tmp_path / "site"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -8,6 +8,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import cache
 from typing import Any
 
 from bbqrec_cli import __version__
@@ -44,6 +45,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
+@cache
 def _opener() -> urllib.request.OpenerDirector:
     """HTTP and HTTPS alone (urllib's own opener also knows file:, ftp: and data:), through the proxies of the
     environment."""
