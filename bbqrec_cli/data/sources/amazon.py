@@ -22,7 +22,7 @@ from bbqrec_cli.progress import Progress
 
 _SHOWN_EVERY = 1000
 """Lines per step of a progress bar."""
-REVIEWS = re.compile(r"reviews_.+\.json(\.gz)?|[A-Z]\w*\.(json|jsonl|csv)(\.gz)?")
+REVIEWS = re.compile(r"reviews_.+\.jsonl?(\.gz)?|[A-Z]\w*\.(json|jsonl|csv)(\.gz)?")
 METADATA = re.compile(r"meta_.+\.jsonl?(\.gz)?")
 VECTORS = re.compile(r"image_features_.+")
 PARTS = re.compile(r"([A-Z]\w*)\.(train|valid|test)\.csv(\.gz)?")
