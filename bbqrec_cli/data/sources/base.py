@@ -5,6 +5,7 @@ n interactions, U users, I items.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from bbqrec_cli.records import Feature
 class Interactions:
     """users, items (n,) int64: rows into user_ids and item_ids, sorted by user, each user's oldest first;
     timestamps (n,) int64 seconds or None; moments (n,) int64: equal where a user's times are equal, parts of a second
-    included, or None without times."""
+    included, or None without times; left_out: why -> interactions of the raw data that are not here."""
 
     user_ids: list[str]
     item_ids: list[str]
@@ -28,9 +29,10 @@ class Interactions:
     items: np.ndarray
     timestamps: np.ndarray | None = None
     moments: np.ndarray | None = None
+    left_out: dict[str, int] = field(default_factory=dict)
 
-    def kept(self, keep: np.ndarray) -> Interactions:
-        """The interactions where keep (n,) is True; users and items without any go."""
+    def kept(self, keep: np.ndarray, why: str) -> Interactions:
+        """The interactions where keep (n,) is True; users and items without any go. why: for `left_out`."""
         users, user_rows = np.unique(self.users[keep], return_inverse=True)
         items, item_rows = np.unique(self.items[keep], return_inverse=True)
         return Interactions(
@@ -38,6 +40,7 @@ class Interactions:
             users=user_rows, items=item_rows,
             timestamps=None if self.timestamps is None else self.timestamps[keep],
             moments=None if self.moments is None else self.moments[keep],
+            left_out=self.left_out | {why: self.left_out.get(why, 0) + int((~keep).sum())},
         )  # fmt: skip
 
 
@@ -59,6 +62,9 @@ class Source(Protocol):
 
     minimum: the interactions that a user and an item need if the command line does not say (0: all are kept);
     files: the inputs, recorded as parents of the dataset file (not pictures: the file holds them).
+
+    A source whose data can be downloaded has the static method `fetch(paths, options, progress) -> list[Path]`, which
+    is called first and returns the paths to read.
 
     A source whose files name further ones that `items` reads has `named_files() -> list[Path]`, so that a benchmark
     sees when they change.
@@ -85,7 +91,7 @@ class Source(Protocol):
 def by_user(
     users: Iterable[str],
     items: Sequence[str],
-    times: Sequence[float] | np.ndarray | None = None,
+    times: Sequence[float] | array | np.ndarray | None = None,
     *,
     per_second: int = 1,
     ties: str = "file",
@@ -157,8 +163,7 @@ def without_duplicates(made: Interactions, how: str, name: str, progress: Progre
         begins = ~_repeats(made.users[order], made.items[order])
         keep[order] = begins if how == "first" else np.roll(begins, -1)
     elif made.moments is not None:
-        order = np.lexsort((made.items, made.moments))
-        keep[order] = ~_repeats(made.moments[order], made.items[order])
+        keep = ~repeated(made)
     if not (count := int((~keep).sum())):
         return made
     what = "repeat user and item" if how in ("first", "last") else "repeat user, item and time"
@@ -169,7 +174,16 @@ def without_duplicates(made: Interactions, how: str, name: str, progress: Progre
         )
         return made
     progress.log(f"{name}: {count:,} of {len(keep):,} interactions {what} of another one and are left out")
-    return made.kept(keep)
+    return made.kept(keep, "duplicates")
+
+
+def repeated(made: Interactions) -> np.ndarray:
+    """(n,) bool: the interactions that repeat user, item and time of an earlier one; none without times."""
+    found = np.zeros(len(made.users), bool)
+    if made.moments is not None:
+        order = np.lexsort((made.items, made.moments))
+        found[order] = _repeats(made.moments[order], made.items[order])
+    return found
 
 
 def _repeats(*columns: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         what = "is a folder; a file is needed" if path.is_dir() else "no such file"
         raise MissingFileError(f"{path}: {what}", "check the name, or give it in full")
     try:
-        with _open_bytes(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as stream:
+        with open_bytes(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as stream:
             yield stream
     except UnicodeDecodeError as error:
         hint = f"convert it, as with: iconv -f LATIN1 -t UTF-8 {path}"
@@ -57,7 +57,7 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         raise LackingError(f"{path}: no permission to read it", f"chmod u+r {path}") from error
 
 
-def _open_bytes(path: Path) -> IO[bytes]:
+def open_bytes(path: Path) -> IO[bytes]:
     """The file's bytes, decompressed if they are gzip.
 
     Raises:
@@ -74,7 +74,7 @@ def _open_bytes(path: Path) -> IO[bytes]:
 
 def _bad_line(path: Path) -> str:
     """The line of the first byte that is not UTF-8: decoding in blocks hides it."""
-    with suppress(EOFError, OSError, zlib.error), _open_bytes(path) as stream:
+    with suppress(EOFError, OSError, zlib.error), open_bytes(path) as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 line.decode()

@@ -28,6 +28,7 @@ from bbqrec_cli.data.sources.files import (
     table_rows,
 )
 from bbqrec_cli.data.sources.options.table import TableOptions
+from bbqrec_cli.data.sources.registry import published_source
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
 
@@ -218,6 +219,9 @@ def _interactions_of(folder: Path) -> Path:
     atomic = sorted(folder.glob("*.inter"))
     if len(atomic) == 1:
         return atomic[0]
+    if source := published_source(folder):
+        what = f"{folder}: no interactions.csv in it; it looks like what prepare {source} reads"
+        raise MissingFileError(what, f"bbqrec prepare {source} {shlex.quote(str(folder))}")
     there = [path for path in sorted(folder.iterdir()) if path.name.endswith((*TABLES, ".inter", ".dat", ".parquet"))]
     hint = f"bbqrec prepare table {shlex.quote(str(there[0]))}" if there else "give the file"
     if len(there) > 1:

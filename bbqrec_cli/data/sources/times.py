@@ -87,7 +87,7 @@ def _since(found: datetime) -> int:
     return (zoned - _EPOCH) // _MICROSECOND
 
 
-def resolved(values: Sequence[int | float], *, dates: bool, unit: str = "auto") -> Times:
+def resolved(values: Sequence[int | float] | np.ndarray, *, dates: bool, unit: str = "auto") -> Times:
     """The times of a log.
 
     Args:
