@@ -73,7 +73,8 @@ def option(
         positional: an argument rather than a flag.
         repeatable: a flag that may be repeated, each value used as it is (other tuples: a comma-separated list).
         hub: for role input: the value may also be a name instead of a file, such as a model on a hub.
-        complete: values for shell completion: 'models', 'tokenizers', 'recipes', 'sources', 'suites' or a file suffix.
+        complete: values for shell completion: 'models', 'tokenizers', 'encoders', 'recipes', 'sources', 'suites' or a file
+            suffix.
         search: what `bbqrec tune` tries, choices or a Range; () for nothing, None for what the base class says.
     """
     assert role in ROLES
@@ -293,6 +294,8 @@ def _coerce(name: str, hint: Any, value: Any, where: str) -> Any:
         inner = typing.get_args(hint)[0]
         if isinstance(value, str):
             value = [v for v in value.split(",") if v]
+        if isinstance(value, Path):
+            value = [value]
         if not isinstance(value, (list, tuple)):
             raise UsageError(f"{where}: {flag(name)} is {value!r}; a list is needed")
         return tuple(_coerce(name, inner, v, where) for v in value)

@@ -13,7 +13,8 @@ import bbqrec_cli
 PACKAGE = Path(bbqrec_cli.__file__).parent
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 GROUND_FLOOR = (
-    "errors", "config", "registry", "seeds", "progress", "device", "origin", "records", "grouping", "hdf5", "recipes",
+    "errors", "config", "plugins", "registry", "seeds", "progress", "device", "origin", "frames", "records", "grouping",
+    "hdf5", "recipes", "settings",
 )  # fmt: skip
 LIBRARIES = (
     "pages", "data", "formats", "collisions", "decoding", "training", "models", "evaluation", "encoders", "tokenizers",
