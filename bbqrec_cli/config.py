@@ -73,8 +73,8 @@ def option(
         positional: an argument rather than a flag.
         repeatable: a flag that may be repeated, each value used as it is (other tuples: a comma-separated list).
         hub: for role input: the value may also be a name instead of a file, such as a model on a hub.
-        complete: values for shell completion: 'models', 'tokenizers', 'encoders', 'recipes', 'sources', 'suites' or a file
-            suffix.
+        complete: values for shell completion: 'models', 'tokenizers', 'encoders', 'recipes', 'sources', 'suites' or a
+            file suffix.
         search: what `bbqrec tune` tries, choices or a Range; () for nothing, None for what the base class says.
     """
     assert role in ROLES

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator, MutableSequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bbqrec_cli
-from bbqrec_cli.errors import BBQRecError, BBQRecWarning, MissingFileError, UsageError
+from bbqrec_cli.errors import BBQRecError, MissingFileError, UsageError
+from bbqrec_cli.progress import warn_python
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -49,14 +49,10 @@ def origin_of(cls: type) -> Origin:
     return Origin(file=Path(path).name if path else cls.__module__)
 
 
-def _python_warning(message: str) -> None:
-    warnings.warn(message, BBQRecWarning, stacklevel=2)
-
-
 class Listener:
     """Who hears of a plugin that cannot be loaded; the command line puts its console here."""
 
-    warn: Callable[[str], None] = staticmethod(_python_warning)
+    warn: Callable[[str], None] = staticmethod(warn_python)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -62,7 +62,9 @@ def _version(asked: bool) -> None:
 
 def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
-    plugin: list[str] = typer.Option([], "--plugin", metavar="PATH", help=COMMON_FLAGS["plugin"][1]),
+    plugin: Annotated[
+        list[str] | None, typer.Option("--plugin", metavar="PATH", help=COMMON_FLAGS["plugin"][1])
+    ] = None,
 ) -> None:
     pass
 

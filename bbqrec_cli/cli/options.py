@@ -42,7 +42,7 @@ COMMON_FLAGS: dict[str, tuple[Any, str]] = {
     "verbose": (bool, "Show tracebacks of bugs."),
     "plugin": (
         Path,
-        "Python file that adds models, tokenizers, … of your own; may be repeated, before the command too.",
+        "Python file that adds models, tokenizers, … of your own; may be repeated.",
     ),
 }
 OFF = "no_"
