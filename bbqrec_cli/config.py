@@ -299,8 +299,8 @@ def _coerce(name: str, hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, (list, tuple)):
             raise UsageError(f"{where}: {flag(name)} is {value!r}; a list is needed")
         return tuple(_coerce(name, inner, v, where) for v in value)
-    if hint is Path and isinstance(value, (str, Path)):
-        return Path(value)
+    if hint in (Path, str) and isinstance(value, (str, Path)):
+        return hint(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint in (int, float) and isinstance(value, str):

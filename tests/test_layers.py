@@ -64,6 +64,15 @@ def test_the_rules_see_what_they_should():
     assert inner(iter(["bbqrec_cli.stages.embed.run", "numpy"])) == {"stages"}
 
 
+def test_nothing_imports_what_python_code_calls(trees):
+    """api.py stands beside cli/; the package's own file looks it up by name, and imports it for types."""
+    for name, tree in trees.items():
+        if name != "__init__.py":
+            assert "api" not in inner(imports(tree)), name
+    assert inner(imports(trees["api.py"])) & {"stages", "cli"} == {"stages", "cli"}
+    assert not inner(imports(trees["api.py"], at_import=True)) & {"stages", "cli", "hdf5", "serving"}
+
+
 def test_only_hdf5_imports_h5py(trees):
     guilty = {name for name, tree in trees.items() if any(i.split(".")[0] == "h5py" for i in imports(tree))}
     assert {part(name) for name in guilty} == {"hdf5"}

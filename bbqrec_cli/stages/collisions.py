@@ -80,7 +80,7 @@ class CollisionsResult(Framed):
         """One row per group of items that share an ID, as many as were asked for: input, code (levels × signals), size,
         items and titles (of the first 20), duplicates, victims, and cosine_NAME for each feature."""
         groups = [(each.input, group) for each in self.every for group in each.groups]
-        features = dict.fromkeys(name for _, group in groups for name in group.cosine)
+        features = dict.fromkeys(name for each in self.every for name in each.alike)
         found: dict[str, list[Any]] = {
             "input": [name for name, _ in groups],
             "code": [group.code for _, group in groups],
