@@ -22,7 +22,7 @@ from bbqrec_cli.settings import build
 if TYPE_CHECKING:
     import numpy as np
 
-    from bbqrec_cli.records import Catalogue, Dataset, Features, Metrics, Tokens
+    from bbqrec_cli.records import Catalogue
     from bbqrec_cli.serving.session import Recommendation
     from bbqrec_cli.stages.collisions import CollisionsResult
     from bbqrec_cli.stages.embed import EmbedResult
@@ -191,14 +191,12 @@ def inspect(file: File) -> dict[str, Any]:
         return run(_config("inspect", (InspectConfig,), {"file": file}))
 
 
-def load(
-    file: File = "model.h5", *, tokens: File = None, device: str = "auto"
-) -> Model | Dataset | Features | Tokens | Metrics:  # fmt: skip
-    """What a file holds: a `Model` that recommends, or the record of a dataset, features, tokens or metrics file.
+def load(file: File = "model.h5", *, tokens: File = None, device: str = "auto") -> Any:
+    """What a file holds: a `Model` that recommends, or the record (`bbqrec_cli.records`) of a dataset, features, tokens
+    or metrics file.
 
     Args:
-        tokens: for a model: an extended tokens file, whose new items are recommended too.
-        device: for a model: auto, cpu, cuda or mps.
+        tokens, device: of a model, see `Model`.
 
     Raises:
         UsageError: `tokens` for another kind than a model.
@@ -206,7 +204,7 @@ def load(
     """
     from bbqrec_cli import hdf5
 
-    readers = {
+    readers: dict[str, Callable[[Path], Any]] = {
         "dataset": hdf5.read_dataset, "features": hdf5.read_features, "tokens": hdf5.read_tokens,
         "metrics": hdf5.read_metrics,
     }  # fmt: skip
@@ -215,25 +213,33 @@ def load(
         with hdf5.open_file(path, "model", *readers) as opened:
             kind = opened.kind
         if kind == "model":
-            return Model(path, tokens=None if tokens is None else Path(_plain(tokens)), device=device)
+            return Model(path, tokens=tokens, device=device)
         if tokens is not None:
             raise UsageError(f"{path}: is a {kind} file; tokens= is for model files", "leave it out")
-        record: Any = readers[kind](path)
-        return record
+        return readers[kind](path)
 
 
 class Model:
     """A model file in memory.
 
     catalogue: its users, items and interactions (`records.Catalogue`).
+
+    Args:
+        tokens: an extended tokens file (`tokenize(…, append=…)`), whose users and new items are served, too.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        UsageError, DataError, LackingError and the errors of reading files.
     """
 
-    def __init__(self, path: Path, *, tokens: Path | None = None, device: str = "auto") -> None:
+    def __init__(self, file: File, *, tokens: File = None, device: str = "auto") -> None:
         from bbqrec_cli.device import resolve_device
         from bbqrec_cli.serving.session import Session
 
-        self.path = path
-        self._session = Session.open(path, tokens, resolve_device(device))
+        self.path = Path(_plain(file))
+        extended = None if tokens is None else Path(_plain(tokens))
+        with _errors():
+            self._session = Session.open(self.path, extended, resolve_device(device))
         self.catalogue: Catalogue = self._session.catalogue
 
     def __repr__(self) -> str:
