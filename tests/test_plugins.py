@@ -19,7 +19,7 @@ from bbqrec_cli.benchmark import sources
 from bbqrec_cli.encoders import load_encoder
 from bbqrec_cli.encoders.registry import ENCODERS, EncoderConfig
 from bbqrec_cli.errors import BBQRecWarning, LackingError, MissingFileError, UsageError
-from bbqrec_cli.hdf5 import read_features
+from bbqrec_cli.hdf5 import describe, read_features
 from bbqrec_cli.plugins import Origin, take_flag
 from bbqrec_cli.registry import Registry
 
@@ -287,6 +287,81 @@ def test_the_command_line_warns_and_goes_on(tmp_path, files):
     warning = "warning: the plugin broken.py is left out: ModuleNotFoundError: No module named 'nothing_of_the_kind'"
     assert done.stderr.splitlines().count(warning) == 1
     assert bbqrec(tmp_path, "train --plugin no.py").returncode == 3
+
+
+SOURCE_AND_TOKENIZER = '''
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from bbqrec_cli.config import MethodConfig, option
+from bbqrec_cli.data.sources.base import Items, by_user
+from bbqrec_cli.data.sources.registry import SOURCES
+from bbqrec_cli.records import Codes
+from bbqrec_cli.tokenizers.base import Tokenized
+from bbqrec_cli.tokenizers.options._codebooks import CodebookConfig
+from bbqrec_cli.tokenizers.registry import TOKENIZERS
+
+
+@dataclass(frozen=True, kw_only=True)
+class RingConfig(MethodConfig):
+    """Users that walk round a ring of items."""
+
+    name: ClassVar[str] = "ring"
+    implementation: ClassVar[str] = f"{__name__}:Ring"
+    size: int = option(5, "Items.", minimum=3)
+
+
+class Ring:
+    minimum, files = 0, []
+
+    def __init__(self, paths, options, *, seed, progress):
+        self.size = options.size
+
+    def interactions(self):
+        steps = [(f"u{user}", f"i{(user + step) % self.size}") for user in range(4) for step in range(6)]
+        return by_user([user for user, _ in steps], [item for _, item in steps])
+
+    def items(self, item_ids):
+        return Items(fields={"title": [f"item {name}" for name in item_ids]})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DigitsConfig(CodebookConfig):
+    """Digits of rows."""
+
+    name: ClassVar[str] = "digits"
+    implementation: ClassVar[str] = f"{__name__}:Digits"
+
+
+class Digits:
+    needs_features = False
+
+    def __init__(self, config):
+        self.config = config
+
+    def fit(self, inputs, run):
+        places = self.config.codebook_size ** np.arange(self.config.levels)[::-1]
+        codes = (np.arange(inputs.items)[:, None] // places % self.config.codebook_size).astype(np.uint16)[:, :, None]
+        made = Codes(codes=codes, modalities=("n",), method="digits", codebook_size=self.config.codebook_size)
+        return Tokenized(codes=made, history=[])
+
+
+SOURCES.add(RingConfig)
+TOKENIZERS.add(DigitsConfig)
+'''
+
+
+def test_a_file_with_a_source_and_a_tokenizer(tmp_path):
+    (tmp_path / "ring.py").write_text(SOURCE_AND_TOKENIZER)
+    lines = ["prepare ring --size 7 --json", "tokenize dataset.h5 --method digits --levels 2 --codebook-size 3 --json"]
+    made, ids = (bbqrec(tmp_path, f"{line} --plugin ring.py") for line in lines)
+    assert (made.returncode, ids.returncode) == (0, 0), made.stderr + ids.stderr
+    assert json.loads(made.stdout)["items"] == 7
+    assert json.loads(ids.stdout)["colliding_items"] == 0
+    for name in ("dataset", "tokens"):
+        assert describe(tmp_path / f"{name}.h5")["config"]["plugin"] == {"file": "ring.py"}
 
 
 SUITE = """

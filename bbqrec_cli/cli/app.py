@@ -83,8 +83,10 @@ def _interrupt(*_: Any) -> None:
 
 def _warn(message: str) -> None:
     from bbqrec_cli.cli.console import Console
+    from bbqrec_cli.device import rank_of_environment
 
-    (CommandOutput.console or Console()).warn(message)
+    # With several processes, only rank 0 prints.
+    (CommandOutput.console or Console(silent=rank_of_environment() > 0)).warn(message)
 
 
 def _run(arguments: list[str]) -> int:

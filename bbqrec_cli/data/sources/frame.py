@@ -39,10 +39,7 @@ def write_frame(frame: Any, path: Path, *, items: bool) -> None:
     for name in PICTURE_FIELDS if items else ():
         for column in (values for key, values in columns.items() if plain_name(key) == name):
             column[:] = [_beside(path, value) for value in column]
-    texts = [
-        [_text(value, items, f"{path.name}, line {line}: {name}") for line, value in enumerate(values, start=2)]
-        for name, values in columns.items()
-    ]
+    texts = [_texts(values, items, path.name, name) for name, values in columns.items()]
     with path.open("w", encoding="utf-8", newline="") as stream:
         made = csv.writer(stream, lineterminator="\n")
         made.writerow(columns)
@@ -75,6 +72,12 @@ def _list(column: Any) -> list[Any]:
 def _beside(path: Path, value: Any) -> Any:
     """A picture's path as seen from `path`; URLs and what is no path stay."""
     return os.path.abspath(value) if isinstance(value, str) and value.strip() and "://" not in value else value
+
+
+def _texts(values: list[Any], items: bool, file: str, name: str) -> list[str]:
+    if set(map(type, values)) == {int}:  # the usual case, and a long one
+        return list(map(str, values))
+    return [_text(value, items, f"{file}, line {line}: {name}") for line, value in enumerate(values, start=2)]
 
 
 def _text(value: Any, items: bool, where: str) -> str:
