@@ -324,7 +324,8 @@ class Recommendations(Framed, Sequence["Recommendation"]):
         return len(self._made)
 
     def __repr__(self) -> str:
-        return f"<Recommendations for {len(self)}: {[[item.id for item in each.items] for each in self._made[:3]]}…>"
+        first = [[item.id for item in each.items] for each in self._made[:3]]
+        return f"<Recommendations for {len(self)}: {first}{'…' if len(self) > 3 else ''}>"
 
     def columns(self) -> dict[str, list[Any]]:
         """request (its place, from 0), user (None for a history), rank from 1, item, title, score."""

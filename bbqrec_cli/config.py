@@ -224,6 +224,9 @@ def configure(
         one = () if stage.many_methods else (given.get(stage.choice, registry.default),)
         methods: tuple[str, ...] = one or stage.methods(given)
         of_method = {name for method in methods for name in _names(registry.config(method))}
+        if clash := sorted(own & of_method):
+            what = f"{flag(clash[0])} is an option of the command itself"
+            raise UsageError(f"{' or '.join(methods)}: {what}; a method cannot have it", "rename it in the plugin")
         for key in given.keys() - own - of_method:
             others = [name for name in registry if name not in methods and key in _names(registry.config(name))]
             said = f"{origins.get(key, where)}: {flag(key)} is not an option of {' or '.join(methods)}"

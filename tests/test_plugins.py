@@ -186,6 +186,17 @@ def test_code_that_cannot_be_imported_is_said_when_it_is_needed(site, registry):
         registry.implementation("shop")
 
 
+def test_an_option_that_the_command_has(tmp_path):
+    """It would never reach the model."""
+    code = FILE.replace("size: int", "seed: int").replace(
+        "from bbqrec_cli import registry\nregistry.under_test", "MODELS"
+    )
+    (tmp_path / "mine.py").write_text("from bbqrec_cli.models.registry import MODELS\n" + code)
+    done = bbqrec(tmp_path, "train x.h5 --model mine --plugin mine.py")
+    assert done.returncode == 2
+    assert "mine: --seed is an option of the command itself; a method cannot have it" in done.stderr
+
+
 def test_the_flag_is_taken_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.setenv(plugins.VARIABLE, "known.py")
     monkeypatch.chdir(tmp_path)

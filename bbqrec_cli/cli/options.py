@@ -40,10 +40,7 @@ COMMON_FLAGS: dict[str, tuple[Any, str]] = {
     "json": (bool, "Print the result as one JSON object on stdout."),
     "quiet": (bool, "Show only warnings and errors."),
     "verbose": (bool, "Show tracebacks of bugs."),
-    "plugin": (
-        Path,
-        "Python file that adds models, tokenizers, … of your own; may be repeated.",
-    ),
+    "plugin": (Path, "Python file that adds models, tokenizers, … of your own; may be repeated."),
 }
 OFF = "no_"
 """Begins the names of hidden flags that switch off what is off by default, but on in a file or a recipe."""
