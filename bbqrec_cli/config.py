@@ -73,7 +73,8 @@ def option(
         positional: an argument rather than a flag.
         repeatable: a flag that may be repeated, each value used as it is (other tuples: a comma-separated list).
         hub: for role input: the value may also be a name instead of a file, such as a model on a hub.
-        complete: values for shell completion: 'models', 'tokenizers', 'recipes', 'sources', 'suites' or a file suffix.
+        complete: values for shell completion: 'models', 'tokenizers', 'encoders', 'recipes', 'sources', 'suites' or a
+            file suffix.
         search: what `bbqrec tune` tries, choices or a Range; () for nothing, None for what the base class says.
     """
     assert role in ROLES
@@ -224,6 +225,9 @@ def configure(
         one = () if stage.many_methods else (given.get(stage.choice, registry.default),)
         methods: tuple[str, ...] = one or stage.methods(given)
         of_method = {name for method in methods for name in _names(registry.config(method))}
+        if clash := sorted(own & of_method):
+            what = f"{flag(clash[0])} is an option of the command itself"
+            raise UsageError(f"{' or '.join(methods)}: {what}; a method cannot have it", "rename it in the plugin")
         for key in given.keys() - own - of_method:
             others = [name for name in registry if name not in methods and key in _names(registry.config(name))]
             said = f"{origins.get(key, where)}: {flag(key)} is not an option of {' or '.join(methods)}"
@@ -294,11 +298,13 @@ def _coerce(name: str, hint: Any, value: Any, where: str) -> Any:
         inner = typing.get_args(hint)[0]
         if isinstance(value, str):
             value = [v for v in value.split(",") if v]
+        if isinstance(value, Path):
+            value = [value]
         if not isinstance(value, (list, tuple)):
             raise UsageError(f"{where}: {flag(name)} is {value!r}; a list is needed")
         return tuple(_coerce(name, inner, v, where) for v in value)
-    if hint is Path and isinstance(value, (str, Path)):
-        return Path(value)
+    if hint in (Path, str) and isinstance(value, (str, Path)):
+        return hint(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint in (int, float) and isinstance(value, str):

@@ -5,6 +5,8 @@ Only `cli/` turns them into a message and an exit status; all other libraries ra
 
 from __future__ import annotations
 
+import errno
+
 
 class BBQRecError(Exception):
     """An error that the user can act on.
@@ -21,6 +23,10 @@ class BBQRecError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class BBQRecWarning(UserWarning):
+    """What a stage or a plugin warns of, where Python code called it; the command line prints it instead."""
 
 
 class UsageError(BBQRecError):
@@ -150,6 +156,20 @@ def out_of_memory(error: Exception) -> str:
     if not isinstance(error, MemoryError) and not any(each in said.lower() for each in _NO_MEMORY):
         return ""
     return f"out of memory: {said.splitlines()[0]}" if said else "out of memory"
+
+
+def environment_error(error: Exception) -> LackingError | None:
+    """The error that says what the environment lacks, if that is what an exception from another package means."""
+    said = str(error)
+    if what := out_of_memory(error):
+        return LackingError(what, "a smaller --batch-size, a smaller model, or a larger machine")
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("bbqrec_cli"):
+        package = str(error.name).split(".")[0]
+        return MissingPackageError(f"the package {package} is not installed", "pip install --upgrade bbqrec")
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return DiskFullError(said, "free some space") if full else LackingError(said or type(error).__name__)
+    return None
 
 
 def import_faiss():

@@ -1,9 +1,14 @@
-"""Progress output of stages, independent of the terminal: `cli/console.py` implements it; scripts use SILENT."""
+"""Progress output of stages, independent of the terminal: `cli/console.py` implements it."""
 
 from __future__ import annotations
 
+import sys
+import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
+
+from bbqrec_cli.errors import BBQRecWarning
 
 
 class ProgressBar(Protocol):
@@ -43,3 +48,27 @@ class _Silent:
 
 
 SILENT: Progress = _Silent()
+
+
+def warn_python(message: str) -> None:
+    """A Python warning at the line outside this package that brought it about."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("bbqrec_cli", "contextlib"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, BBQRecWarning, stacklevel=level)
+
+
+class ToPython(_Silent):
+    """For Python code: warnings as Python's, and notes to a function, if there is one."""
+
+    def __init__(self, say: Callable[[str], None] | None = None) -> None:
+        self._say = say
+
+    def log(self, message: str) -> None:
+        """See `Progress.log`."""
+        if self._say is not None:
+            self._say(message)
+
+    def warn(self, message: str) -> None:
+        """See `Progress.warn`."""
+        warn_python(message)

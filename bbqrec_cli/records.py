@@ -13,6 +13,8 @@ from typing import Any, overload
 
 import numpy as np
 
+from bbqrec_cli.frames import Framed
+
 LIST_SEPARATOR = "|"
 """Separates the values of a list attribute (genres, categories), as in MovieLens."""
 
@@ -251,8 +253,8 @@ class TrainedModel:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Metrics:
-    """The result of `evaluate`.
+class Metrics(Framed):
+    """The result of `evaluate`, in a frame one row per user.
 
     user_ids: the U evaluated users; ranks (U,) int64, rank of the target from 1, 0 = below the ranked depth; recall,
     ndcg: k -> (U,) float32; aggregates: 'recall@10' -> mean; confidence: 'recall@10' -> (low, high); exclude_seen:
@@ -275,3 +277,12 @@ class Metrics:
     cold: np.ndarray | None = None
     history_length: np.ndarray | None = None
     target_interactions: np.ndarray | None = None
+
+    def columns(self) -> dict[str, list[Any]]:
+        """user, rank (None below the ranked depth), recall@k and ndcg@k, and of a user what the file has besides."""
+        ranks = [rank or None for rank in self.ranks.tolist()]
+        found: dict[str, list[Any]] = {"user": list(self.user_ids), "rank": ranks}
+        for name, values in (("recall", self.recall), ("ndcg", self.ndcg)):
+            found |= {f"{name}@{k}": values[k].tolist() for k in sorted(values)}
+        more = {name: getattr(self, name) for name in ("cold", "history_length", "target_interactions")}
+        return found | {name: values.tolist() for name, values in more.items() if values is not None}

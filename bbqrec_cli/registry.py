@@ -1,4 +1,4 @@
-"""Registries: a folder of options files, one per method; a file's name is the method's name.
+"""Registries: a folder of options files, one per method; a file's name is the method's name. Plugins add to them.
 
 An options file declares one configuration class (`config.MethodConfig`). The first line of its docstring is the
 method's line in --help.
@@ -6,23 +6,30 @@ method's line in --help.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import dataclasses
+import typing
+from collections.abc import Callable, Collection, Iterator
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from bbqrec_cli.config import MethodConfig, did_you_mean
-from bbqrec_cli.errors import UsageError
+from bbqrec_cli import plugins
+from bbqrec_cli.config import MethodConfig, did_you_mean, role_of
+from bbqrec_cli.errors import BBQRecError, LackingError, UsageError
+from bbqrec_cli.plugins import Origin
 
 
 class Registry:
     """Method name -> configuration class and implementation.
 
     Args:
-        package: the package of the options files; files that begin with '_' are shared by several.
+        package: the package of the options files; files that begin with '_' are shared by several. '': none.
         option: the flag that chooses a method, for the messages.
         default: the method that is used if none is named; it is listed first.
         advise: an unknown name -> what to type instead.
+        group: the entry points by which installed packages add methods.
+        base: what the configurations derive from.
+        reserved: names that have a meaning of their own.
     """
 
     def __init__(
@@ -32,9 +39,14 @@ class Registry:
         option: str,
         default: str,
         advise: Callable[[str], str] = lambda name: "--help describes each",
+        group: str = "",
+        base: type[MethodConfig] = MethodConfig,
+        reserved: Collection[str] = (),
     ) -> None:
         self.package, self.option, self.default, self._advise = package, option, default, advise
-        self._added: dict[str, type[MethodConfig]] = {}
+        self.group, self._base, self._reserved = group, base, reserved
+        self._added: dict[str, tuple[type[MethodConfig], Origin]] = {}
+        self._asked = False
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
@@ -47,17 +59,60 @@ class Registry:
 
     def names(self) -> tuple[str, ...]:
         """All methods, the default first."""
-        files = (each.name for each in iter_modules(import_module(self.package).__path__))
-        found = {name.replace("_", "-") for name in files if not name.startswith("_")} | set(self._added)
-        return tuple(sorted(found, key=lambda name: (name != self.default, name)))
+        self._ask_plugins()
+        return tuple(sorted(self._own() | set(self._added), key=lambda name: (name != self.default, name)))
+
+    def _own(self) -> set[str]:
+        files = iter_modules(import_module(self.package).__path__) if self.package else ()
+        return {each.name.replace("_", "-") for each in files if not each.name.startswith("_")}
+
+    def _ask_plugins(self) -> None:
+        if not self._asked:
+            self._asked = True
+            for point, origin in plugins.entry_points(self.group) if self.group else ():
+                with plugins.left_out(f"{point.name} of {origin}"):
+                    self._register(point.load(), origin, name=point.name)
+        plugins.load_files()
 
     def add(self, config: type[MethodConfig]) -> None:
-        """Register a method whose options are not in the package's folder."""
-        self._added[config.name] = config
+        """Register a method whose options are not in the package's folder. A class may be registered anew.
+
+        Raises:
+            UsageError: the name is taken, or the class is no configuration of a method.
+        """
+        self._ask_plugins()
+        self._register(config, plugins.origin_of(config))
+
+    def _register(self, config: Any, origin: Origin, *, name: str = "") -> None:
+        """name: what the entry point says, '' without one."""
+        check_method(config, self._base)
+        if name and name != config.name:
+            raise UsageError(f'the class says the name {config.name!r}; write name: ClassVar[str] = "{name}" into it')
+        if (owner := self._owner(config)) is not None:
+            raise UsageError(f"{self.option} {config.name}, which {origin} adds, is one of {owner} already")
+        self._added[config.name] = config, origin
+
+    def _owner(self, config: type[MethodConfig]) -> Origin | None:
+        """Who has the name of a configuration already; None for nobody, or for an earlier definition of the class."""
+        if config.name in self._own() or config.name in self._reserved:
+            return plugins.own()
+        there, origin = self._added.get(config.name, (config, None))
+        same = (there.__module__, there.__qualname__) == (config.__module__, config.__qualname__)
+        return None if same else origin
 
     def remove(self, name: str) -> None:
         """Remove a method that was added."""
         del self._added[name]
+
+    def origin(self, name: str) -> Origin:
+        """Where a method comes from. Raises: UsageError: an unknown method."""
+        self.config(name)
+        return self._added[name][1] if name in self._added else plugins.own()
+
+    def recorded(self, name: str) -> dict[str, Any]:
+        """What an output file says of the plugin that brought a method; {} for one of this package."""
+        origin = {key: value for key, value in dataclasses.asdict(self.origin(name)).items() if value}
+        return {"plugin": origin} if name in self._added else {}
 
     def config(self, name: str) -> Any:
         """The configuration class of a method.
@@ -69,7 +124,7 @@ class Registry:
             known = f"known: {', '.join(self.names())}{did_you_mean(str(name), self.names())}"
             raise UsageError(f"{self.option} is {name!r}; {known}", self._advise(str(name)))
         if name in self._added:
-            return self._added[name]
+            return self._added[name][0]
         module = import_module(f"{self.package}.{name.replace('-', '_')}")
         return next(each for each in vars(module).values() if getattr(each, "__module__", "") == module.__name__)
 
@@ -78,6 +133,34 @@ class Registry:
         return (self.config(name).__doc__ or "").strip().splitlines()[0]
 
     def implementation(self, name: str) -> Any:
-        """Import and return the class that a method's configuration names."""
+        """Import and return the class that a method's configuration names.
+
+        Raises:
+            LackingError: the code of a plugin cannot be imported.
+        """
         module, attribute = self.config(name).implementation.split(":")
-        return getattr(import_module(module), attribute)
+        try:
+            return getattr(import_module(module), attribute)
+        except Exception as error:
+            if name not in self._added or isinstance(error, BBQRecError):
+                raise
+            what = f"{self.option} {name} of {self.origin(name)} cannot be loaded: {type(error).__name__}: {error}"
+            raise LackingError(
+                what, f"{self.config(name).__name__}.implementation names {module}:{attribute}"
+            ) from error
+
+
+def check_method(config: Any, base: type[MethodConfig]) -> None:
+    """Raises: UsageError: not a configuration of a method that commands could offer."""
+    if not (isinstance(config, type) and issubclass(config, base) and dataclasses.is_dataclass(config)):
+        raise UsageError(f"{config!r} is no dataclass that derives from {base.__name__}")
+    if config.implementation.count(":") != 1:
+        what = f"{config.__name__}.implementation is {config.implementation!r}"
+        raise UsageError(f"{what}; 'module:Class' is needed")
+    for f in dataclasses.fields(config):
+        if not role_of(f):
+            raise UsageError(f"{config.__name__}.{f.name} is not declared by option(…)")
+    try:
+        typing.get_type_hints(config)
+    except NameError as error:
+        raise UsageError(f"the types of {config.__name__} cannot be read: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import runpy
 import shlex
 import subprocess
 import sys
@@ -26,7 +27,7 @@ def test_every_example_is_tested():
     found = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*") if path.is_file()}
     assert {name for name in found if "__pycache__" not in name} == {
         *SCRIPTS, "compare.py", "alignment.py", "collisions_scale.py", "tokenize_scale.py",
-        "suite.toml", "new-items.sh", "yesterday.py",
+        "suite.toml", "new-items.sh", "yesterday.py", "notebook.py",
     }  # fmt: skip
 
 
@@ -234,3 +235,22 @@ def test_collisions_scale():
     codes = np.random.default_rng(0).integers(0, 256, (2000, 4, 1), dtype=np.uint16)
     _, counts = np.unique(codes[:, :, 0], axis=0, return_counts=True)
     assert int(rows[0][7]) == counts[counts > 1].sum()
+
+
+@pytest.mark.slow
+def test_notebook_runs(tmp_path, monkeypatch):
+    """All cells, as they stand. tests/test_api.py compares them with docs/python.md."""
+    pytest.importorskip("pandas")
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(EXAMPLES / "notebook.py"))
+    assert (found["dataset"].items, found["tokens"].items) == (200, 200)
+    assert len(found["groups"]) == 5
+    assert (found["groups"]["size"] > 1).all()
+    assert len(found["both"]) == found["ours"].users == 300
+    assert found["both"]["ndcg@10"].mean() == pytest.approx(found["ours"].aggregates["ndcg@10"])
+    assert list(found["means"].columns) == ["ndcg@10", "ndcg@10_markov"]
+    titles = found["many"].to_pandas()["title"]
+    assert len(titles) == 6
+    assert titles.str.contains("mug").all()
+    assert not {"item-0010", "item-0020"} & {item.id for item in found["one"][0].items}
+    assert [item.title for item in found["after_tea"][0].items] == ["cup"]

@@ -13,7 +13,8 @@ import bbqrec_cli
 PACKAGE = Path(bbqrec_cli.__file__).parent
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 GROUND_FLOOR = (
-    "errors", "config", "registry", "seeds", "progress", "device", "origin", "records", "grouping", "hdf5", "recipes",
+    "errors", "config", "plugins", "registry", "seeds", "progress", "device", "origin", "frames", "records", "grouping",
+    "hdf5", "recipes", "settings",
 )  # fmt: skip
 LIBRARIES = (
     "pages", "data", "formats", "collisions", "decoding", "training", "models", "evaluation", "encoders", "tokenizers",
@@ -61,6 +62,15 @@ def test_the_rules_see_what_they_should():
     assert list(imports(tree)) == ["h5py", "torch", "a.b.c"]
     assert list(imports(tree, at_import=True)) == ["h5py"]
     assert inner(iter(["bbqrec_cli.stages.embed.run", "numpy"])) == {"stages"}
+
+
+def test_nothing_imports_what_python_code_calls(trees):
+    """api.py stands beside cli/; the package's own file looks it up by name, and imports it for types."""
+    for name, tree in trees.items():
+        if name != "__init__.py":
+            assert "api" not in inner(imports(tree)), name
+    assert inner(imports(trees["api.py"])) & {"stages", "cli"} == {"stages", "cli"}
+    assert not inner(imports(trees["api.py"], at_import=True)) & {"stages", "cli", "hdf5", "serving"}
 
 
 def test_only_hdf5_imports_h5py(trees):

@@ -16,6 +16,7 @@ import bbqrec_cli
 from bbqrec_cli.benchmark import sources
 from bbqrec_cli.benchmark.suite import Data, Suite, System, Tokenizer, method_of
 from bbqrec_cli.config import from_mapping, input_files, stored
+from bbqrec_cli.encoders.registry import ENCODERS
 from bbqrec_cli.hdf5 import sha256
 from bbqrec_cli.hdf5.schema import KINDS
 from bbqrec_cli.progress import SILENT
@@ -284,12 +285,19 @@ def key_of(stage: str, config: Any, method: Any, inputs: Mapping[str, Sequence[s
         return named | {name: inputs[name] for name in named.keys() & inputs.keys()}
 
     modules, given = [f"bbqrec_cli.stages.{stage}"], facts(config)
+    for cls in (type(method),) if method is not None else encoders_of(config):
+        modules += [cls.__module__, cls.implementation.partition(":")[0]]
     if method is not None:
-        modules += [type(method).__module__, type(method).implementation.partition(":")[0]]
         given["options"] = facts(method)
     given |= {"named": inputs["named"]} if "named" in inputs else {}
     given |= {"stage": stage, "version": bbqrec_cli.__version__, "layout": KINDS[MAKES[stage]].version}
     return hashlib.sha256(json.dumps([given, sources.digest(*modules)], sort_keys=True).encode()).hexdigest()
+
+
+def encoders_of(config: Any) -> list[Any]:
+    """The configurations of the encoders that plugins add and an `EmbedConfig` names."""
+    names = (getattr(config, f"{modality}_model", "") for modality in ("text", "image"))
+    return [ENCODERS.config(name) for name in names if name in ENCODERS]
 
 
 def named_files(config: PrepareConfig) -> list[Path]:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from bbqrec_cli.cli.options import COMMANDS, CommandOutput, interrupted
-from bbqrec_cli.errors import (
-    BBQRecError,
-    DiskFullError,
-    InterruptedRunError,
-    LackingError,
-    MissingPackageError,
-    UsageError,
-    out_of_memory,
-)
+from bbqrec_cli import plugins
+from bbqrec_cli.cli.options import COMMANDS, COMMON_FLAGS, CommandOutput, interrupted
+from bbqrec_cli.errors import BBQRecError, InterruptedRunError, UsageError, environment_error
 
 
 def make_app(arguments: Sequence[str] | None = None) -> typer.Typer:
@@ -70,6 +62,9 @@ def _version(asked: bool) -> None:
 
 def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    plugin: Annotated[
+        list[str] | None, typer.Option("--plugin", metavar="PATH", help=COMMON_FLAGS["plugin"][1])
+    ] = None,
 ) -> None:
     pass
 
@@ -86,10 +81,20 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
+def _warn(message: str) -> None:
+    from bbqrec_cli.cli.console import Console
+    from bbqrec_cli.device import rank_of_environment
+
+    # With several processes, only rank 0 prints.
+    (CommandOutput.console or Console(silent=rank_of_environment() > 0)).warn(message)
+
+
 def _run(arguments: list[str]) -> int:
     # For completion, the shell passes the typed words in the environment.
     typed = os.environ.get("_TYPER_COMPLETE_ARGS", os.environ.get("COMP_WORDS", "")).split()
     try:
+        plugins.take_flag(typed or arguments, complete=not typed)
+        plugins.Listener.warn = (lambda message: None) if typed else _warn
         status = make_app(typed or arguments)(args=arguments, prog_name="bbqrec", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except (KeyboardInterrupt, typer.Abort):
@@ -106,21 +111,7 @@ def _run(arguments: list[str]) -> int:
 
             traceback.print_exception(error)
         bug = f"a bug in bbqrec: {type(error).__name__}: {error}"
-        return _report_error(_environment_error(error) or BBQRecError(bug, "run it again with --verbose and report it"))
-
-
-def _environment_error(error: Exception) -> LackingError | None:
-    """The error that says what the environment lacks, if that is what an exception from another package means."""
-    said = str(error)
-    if what := out_of_memory(error):
-        return LackingError(what, "a smaller --batch-size, a smaller model, or a larger machine")
-    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("bbqrec_cli"):
-        package = str(error.name).split(".")[0]
-        return MissingPackageError(f"the package {package} is not installed", "pip install --upgrade bbqrec")
-    if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return DiskFullError(said, "free some space") if full else LackingError(said or type(error).__name__)
-    return None
+        return _report_error(environment_error(error) or BBQRecError(bug, "run it again with --verbose and report it"))
 
 
 def _report_error(error: BBQRecError) -> int:

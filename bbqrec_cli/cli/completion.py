@@ -1,4 +1,4 @@
-"""What the shell completes after an option: methods, models, recipes, sources, suites, choices and files."""
+"""What the shell completes after an option: methods, models, encoders, recipes, sources, suites, choices and files."""
 
 from __future__ import annotations
 
@@ -49,6 +49,10 @@ def _names(what: str) -> Iterable[str]:
         from bbqrec_cli.tokenizers.registry import TOKENIZERS
 
         return TOKENIZERS
+    if what == "encoders":
+        from bbqrec_cli.encoders.registry import DESCRIPTOR, ENCODERS
+
+        return [DESCRIPTOR, *ENCODERS]
     from bbqrec_cli.data.sources.registry import SOURCES
 
     return SOURCES

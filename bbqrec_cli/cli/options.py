@@ -15,8 +15,9 @@ from typing import Annotated, Any
 import typer
 
 from bbqrec_cli.cli import completion
-from bbqrec_cli.config import configure, flag, read_toml, role_of
+from bbqrec_cli.config import flag, read_toml, role_of
 from bbqrec_cli.errors import InterruptedRunError, UsageError
+from bbqrec_cli.settings import build
 
 if typing.TYPE_CHECKING:
     from bbqrec_cli.cli.console import Console
@@ -39,6 +40,7 @@ COMMON_FLAGS: dict[str, tuple[Any, str]] = {
     "json": (bool, "Print the result as one JSON object on stdout."),
     "quiet": (bool, "Show only warnings and errors."),
     "verbose": (bool, "Show tracebacks of bugs."),
+    "plugin": (Path, "Python file that adds models, tokenizers, … of your own; may be repeated."),
 }
 OFF = "no_"
 """Begins the names of hidden flags that switch off what is off by default, but on in a file or a recipe."""
@@ -154,34 +156,6 @@ def chosen_method(config_class: type, arguments: Sequence[str]) -> str:
     return found if found in registry else "" if positional else registry.default
 
 
-def build(
-    classes: Sequence[type], command_name: str, flags: Mapping[str, Any], values: Mapping[str, Any], *, file: str
-) -> Any:
-    """The configuration: `flags` override `values` from `file`, and both override the recipe.
-
-    Raises:
-        UsageError: what is wrong, and whether it comes from the file, the recipe or the command line.
-    """
-    from_file = {key.replace("-", "_"): value for key, value in values.items()}
-    given = from_file | dict(flags)
-    origins = dict.fromkeys(from_file.keys() - flags.keys(), file)
-    needed = [[f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING] for cls in classes]
-    fitting = (cls for cls, names in zip(classes, needed, strict=True) if names and set(names) <= given.keys())
-    chosen: Any = next(fitting, classes[-1])
-    if hasattr(chosen, "alone"):
-        known = {f.name for f in dataclasses.fields(chosen)}
-        for key in (key for key in given if key not in known):
-            where = f"{origins[key]}: " if key in origins else ""
-            raise UsageError(f"{where}{chosen.alone}: {flag(key)} has no effect", "leave it out")
-    elif given.get("recipe") and not chosen.many_methods:
-        from bbqrec_cli.recipes import recipe
-
-        settings = recipe(given["recipe"], command_name)
-        origins |= dict.fromkeys(settings.keys() - given.keys(), f"the recipe {given['recipe']}")
-        given = settings | given
-    return configure(chosen, given, where="the command line", origins=origins)
-
-
 def _parameters(classes: Sequence[type], registry: Any, chosen: str) -> list[inspect.Parameter]:
     """Positional arguments; then the flags of the stage and of the chosen method; then, hidden, those of the others."""
     made: dict[str, inspect.Parameter] = {}
@@ -251,7 +225,7 @@ def _common_parameters() -> list[inspect.Parameter]:
         default = False if kind is bool else None
         info = typer.Option(
             flag(name), help=text, show_default=False, readable=False, rich_help_panel=PANELS["runtime"],
-            autocompletion=completion.completer(".toml" if name == "config" else ""),
+            autocompletion=completion.completer({"config": ".toml", "plugin": ".py"}.get(name, "")),
         )  # fmt: skip
         made.append(_make(name, kind, info, default))
     return made

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bbqrec_cli.encoders.registry import DESCRIPTOR, ENCODERS
+from bbqrec_cli.errors import UsageError
+
 if TYPE_CHECKING:
     import torch
 
     from bbqrec_cli.encoders.base import Encoder
-
-DESCRIPTOR = "descriptor"
-"""The image model without weights; files name it hog-colour."""
 
 
 def load_encoder(
@@ -19,14 +19,20 @@ def load_encoder(
     """The encoder of 'text' or 'image'.
 
     Args:
-        model: name or folder; '' is the modality's default (the offline text model, the descriptor).
+        model: name or folder, or the name of an encoder that a plugin adds; '' is the modality's default (the offline
+            text model, the descriptor).
         device, precision: as `bbqrec_cli.device` resolves them; the descriptor needs neither.
         max_length: tokens read of each text, at most; 0: the model's limit.
 
     Raises:
         MissingPackageError, LackingError, DataError: the model is missing or cannot be loaded.
-        UsageError: the model cannot read `max_length` tokens.
+        UsageError: the model cannot read `max_length` tokens, or a plugin's encoder is of another modality.
     """
+    if model in ENCODERS:
+        if (of := ENCODERS.config(model).modality) != modality:
+            raise UsageError(f"--{modality}-model {model}: it encodes {of}", f"--{of}-model {model}")
+        made: Encoder = ENCODERS.implementation(model)(device=device, precision=precision, max_length=max_length)
+        return made
     if modality == "text":
         from bbqrec_cli.encoders.text import TextEncoder
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bbqrec_cli.models.base import Recommender
     from bbqrec_cli.records import ItemData, TrainedModel
 
-MODELS = Registry("bbqrec_cli.models.options", option="--model", default="bbqrec")
+MODELS = Registry("bbqrec_cli.models.options", option="--model", default="bbqrec", group="bbqrec.models")
 
 
 def model_config(name: str, options: Mapping[str, Any]) -> Any:

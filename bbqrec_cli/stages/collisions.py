@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bbqrec_cli.config import StageConfig, option
 from bbqrec_cli.errors import CollisionError, DataError, UsageError
+from bbqrec_cli.frames import Framed
 from bbqrec_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class CollisionsConfig(StageConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CollisionsResult:
-    """What `bbqrec collisions --json` prints: the analyses of all files, and how they agree.
+class CollisionsResult(Framed):
+    """What `bbqrec collisions --json` prints: the analyses of all files, and how they agree; in a frame, the groups.
 
     agreement: for every two inputs with the same items, their positions and how far their IDs agree.
     """
@@ -74,6 +75,22 @@ class CollisionsResult:
         others = [each.to_json() for each in self.others]
         report = str(self.report) if self.report else None
         return self.first.to_json() | {"others": others, "agreement": agreement, "report": report}
+
+    def columns(self) -> dict[str, list[Any]]:
+        """One row per group of items that share an ID, as many as were asked for: input, code (levels × signals), size,
+        items and titles (of the first 20), duplicates, victims, and cosine_NAME for each feature."""
+        groups = [(each.input, group) for each in self.every for group in each.groups]
+        features = dict.fromkeys(name for each in self.every for name in each.alike)
+        found: dict[str, list[Any]] = {
+            "input": [name for name, _ in groups],
+            "code": [group.code for _, group in groups],
+            "size": [group.size for _, group in groups],
+            "items": [[item["id"] for item in group.items] for _, group in groups],
+            "titles": [[item["title"] for item in group.items] for _, group in groups],
+            "duplicates": [group.duplicates for _, group in groups],
+            "victims": [group.victims for _, group in groups],
+        }
+        return found | {f"cosine_{name}": [group.cosine.get(name) for _, group in groups] for name in features}
 
     def check(self, limit: int) -> None:
         """Raises: CollisionError: more than `limit` items of an input collide (-1: no limit)."""

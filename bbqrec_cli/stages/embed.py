@@ -40,11 +40,11 @@ class EmbedConfig(StageConfig):
     )
     text_model: str = option(
         "", "sentence-transformers model: name or folder; empty: the model of bbqrec[offline-text].", role="input",
-        hub=True, agreed=True,
+        hub=True, agreed=True, complete="encoders",
     )  # fmt: skip
     image_model: str = option(
         "", "CLIP-like model: name or folder; descriptor or empty: no weights, offline.", role="input",
-        hub=True, agreed=True,
+        hub=True, agreed=True, complete="encoders",
     )  # fmt: skip
     batch_size: int = option(64, "Texts or pictures per batch.", minimum=1)
     max_length: int = option(0, "Tokens read of each text, at most; 0: the model's limit.", minimum=0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from bbqrec_cli.config import StageConfig, option, stored
 from bbqrec_cli.device import PRECISIONS
 from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.frames import Framed
 from bbqrec_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ class EvaluateConfig(StageConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateResult:
-    """What `bbqrec evaluate --json` prints."""
+class EvaluateResult(Framed):
+    """What `bbqrec evaluate --json` prints; in a frame, one row per user."""
 
     output: Path
     model: str
@@ -87,6 +88,12 @@ class EvaluateResult:
         return head | self.aggregates | {"confidence": self.confidence} | self.lists | tail | {
             "diagnosis": self.diagnosis
         }  # fmt: skip
+
+    def columns(self) -> dict[str, list[Any]]:
+        """See `Metrics.columns`; read from the metrics file."""
+        from bbqrec_cli.hdf5 import read_metrics
+
+        return read_metrics(self.output).columns()
 
 
 def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:

@@ -14,7 +14,7 @@ from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.registry import Registry
 
 if TYPE_CHECKING:
-    from bbqrec_cli.data.sources.base import Interactions, Items
+    from bbqrec_cli.data.sources.base import Interactions, Items, Source
     from bbqrec_cli.records import Dataset
 
 TEXT_FIELDS = (
@@ -81,8 +81,10 @@ class PrepareResult:
         return dataclasses.asdict(self) | {"output": str(self.output), "text_fields": list(self.text_fields)}
 
 
-def run(config: PrepareConfig, progress: Progress = SILENT) -> PrepareResult:
+def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | None = None) -> PrepareResult:
     """Read the source, filter, compose texts, check pictures, write.
+
+    source: one that is open already; None: the one that `config` names.
 
     Raises:
         UsageError, DataError, MissingFileError, LackingError and the errors of writing files.
@@ -93,8 +95,9 @@ def run(config: PrepareConfig, progress: Progress = SILENT) -> PrepareResult:
     options = source_options(config.source, config.options)
     first, last = days(config.since, config.until)
     check_output(config.output, force=config.force, inputs=[])
-    paths = fetched(config.source, [Path(path) for path in config.paths], options, progress)
-    source = open_source(config.source, paths, options, seed=config.seed, progress=progress)
+    if source is None:
+        paths = fetched(config.source, [Path(path) for path in config.paths], options, progress)
+        source = open_source(config.source, paths, options, seed=config.seed, progress=progress)
     check_output(config.output, force=config.force, inputs=source.files)
     given = config.min_user_interactions, config.min_item_interactions
     min_user, min_item = (source.minimum if each is None else each for each in given)
@@ -108,6 +111,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT) -> PrepareResult:
     said = result.to_json()
     record = stored(config) | {"options": stored(options), "text_fields": said["text_fields"]}
     record |= {"min_user_interactions": min_user, "min_item_interactions": min_item}
+    record |= SOURCES.recorded(config.source)
     record["counts"] = {key: value for key, value in said.items() if key not in ("output", "text_fields")}
     write_dataset(config.output, dataset, config=record, parents=source.files, force=config.force)
     return result

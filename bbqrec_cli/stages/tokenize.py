@@ -79,6 +79,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
         catalogue, inputs = tokenizer_input(config, tokenizer)
     began, precision = time.perf_counter(), resolve_precision(config.precision, device)
     resolved = stored(config) | {"precision": precision, "options": stored(method)}
+    resolved |= TOKENIZERS.recorded(config.method)
     of_run = agreed(config) | {"precision": precision, "options": agreed(method)}
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
     settings = RunSettings(

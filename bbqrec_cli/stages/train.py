@@ -99,6 +99,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     )  # fmt: skip
     if training.world.writes:
         resolved = stored(config) | {"precision": training.precision, "options": stored(chosen)}
+        resolved |= MODELS.recorded(config.model)
         write_model(
             config.output, trained, config=resolved, parents=parents, force=config.force,
             origin=ran_on(training.device, config.threads, training.precision),

@@ -8,7 +8,7 @@ from typing import Any
 from bbqrec_cli.config import from_mapping
 from bbqrec_cli.registry import Registry
 
-TOKENIZERS = Registry("bbqrec_cli.tokenizers.options", option="--method", default="bbqrec")
+TOKENIZERS = Registry("bbqrec_cli.tokenizers.options", option="--method", default="bbqrec", group="bbqrec.tokenizers")
 
 
 def tokenizer_config(method: str, options: Mapping[str, Any]) -> Any:

@@ -11,6 +11,7 @@ import threading
 from contextlib import AbstractContextManager, suppress
 from typing import IO, Any
 
+from bbqrec_cli import plugins
 from bbqrec_cli.benchmark.executors.processes import INTERRUPTED
 from bbqrec_cli.benchmark.graph import Step
 from bbqrec_cli.benchmark.work import run_step
@@ -43,6 +44,7 @@ class Lines:
 
 def main() -> int:
     """Run the step that stdin names; the exit status."""
+    plugins.Listener.warn = _pass  # the process that began it has said it
     lines = Lines(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)  # what a library prints is no line of JSON
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -55,6 +57,10 @@ def main() -> int:
         return INTERRUPTED
     finally:  # what is done must not be interrupted, and stdin is closed when stdout is
         _ignore()
+
+
+def _pass(message: str) -> None:
+    pass
 
 
 def _watch() -> None:

@@ -15,6 +15,7 @@ from bbqrec_cli.benchmark.graph import Step
 from bbqrec_cli.benchmark.records import Record
 from bbqrec_cli.benchmark.work import run_step
 from bbqrec_cli.errors import LackingError, MissingPackageError, UsageError
+from bbqrec_cli.plugins import VARIABLE
 from bbqrec_cli.progress import SILENT, Progress
 
 RETRIES = 3
@@ -69,8 +70,9 @@ class Ray:
     def submit(self, step: Step) -> None:
         """See `Executor.submit`."""
         self._progress.log(step.name)
+        plugins = os.environ.get(VARIABLE, "")  # a worker of a cluster that was there before has not inherited it
         how = {"num_cpus": step.needs.cpu, "num_gpus": step.needs.gpu, "name": step.name}
-        self._running[self._task.options(**how).remote(step.to_json(), os.getcwd())] = step
+        self._running[self._task.options(**how).remote(step.to_json(), os.getcwd(), plugins)] = step
 
     def next(self) -> tuple[Step, Record]:
         """See `Executor.next`. What the stage said is shown at its end."""
@@ -141,9 +143,10 @@ class _Warnings:
     task = SILENT.task
 
 
-def _run(step: str, folder: str) -> str:
+def _run(step: str, folder: str, plugins: str) -> str:
     """What a worker does: run the step, whose paths may be relative to `folder`; its record and warnings as JSON."""
     os.chdir(folder)
+    os.environ[VARIABLE] = plugins
     progress = _Warnings()
     record = run_step(Step.from_json(step), progress)
     return json.dumps([record, progress.said])

@@ -41,7 +41,9 @@ def _advice(name: str) -> str:
     return f"bbqrec prepare {published_source(path) or 'table'} {shlex.quote(name)}"
 
 
-SOURCES = Registry("bbqrec_cli.data.sources.options", option="SOURCE", default="demo", advise=_advice)
+SOURCES = Registry(
+    "bbqrec_cli.data.sources.options", option="SOURCE", default="demo", advise=_advice, group="bbqrec.sources"
+)
 
 
 def source_options(name: str, options: Mapping[str, Any]) -> Any:

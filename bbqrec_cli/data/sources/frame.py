@@ -1,0 +1,103 @@
+"""Data frames as the files that `table` reads, so that both are read by the same rules.
+
+A frame is what pandas or polars make, or a mapping of names to columns of equal length.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from bbqrec_cli.data.sources.columns import plain_name
+from bbqrec_cli.data.sources.table import PICTURE_FIELDS
+from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.records import LIST_SEPARATOR
+
+
+def is_frame(value: Any) -> bool:
+    """Whether it is a frame; neither pandas nor polars is imported to find out."""
+    libraries = {cls.__module__.partition(".")[0] for cls in type(value).__mro__}
+    return isinstance(value, Mapping) or (bool(libraries & {"pandas", "polars"}) and hasattr(type(value), "columns"))
+
+
+def write_frame(frame: Any, path: Path, *, items: bool) -> None:
+    """Write a frame as CSV: whole numbers without a point, times as ISO 8601, None and NaN as empty cells.
+
+    items: of items, where cells may be lists, which are joined, and pictures are paths relative to the working folder.
+
+    Raises:
+        UsageError: columns without names, of equal names or of unequal length.
+        DataError: a cell that is no text, number or time, with its column and line (the names are line 1).
+    """
+    columns = columns_of(frame)
+    for name in PICTURE_FIELDS if items else ():
+        for column in (values for key, values in columns.items() if plain_name(key) == name):
+            column[:] = [_beside(path, value) for value in column]
+    texts = [_texts(values, items, path.name, name) for name, values in columns.items()]
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        made = csv.writer(stream, lineterminator="\n")
+        made.writerow(columns)
+        made.writerows(zip(*texts, strict=True))
+
+
+def columns_of(frame: Any) -> dict[str, list[Any]]:
+    """Name -> values of a frame's columns. Raises: UsageError: as `write_frame`."""
+    if hasattr(frame, "collect"):  # a lazy frame of polars
+        frame = frame.collect()
+    names = list(frame if isinstance(frame, Mapping) else frame.columns)
+    if bad := [name for name in names if not isinstance(name, str) or not name.strip() or name.strip().isdecimal()]:
+        raise UsageError(
+            f"the frame has a column {bad[0]!r}; names are needed", "frame.columns = ['user', 'item', 'time']"
+        )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"the frame has several columns {twice!r}", "keep one of each name")
+    found = {name: _list(frame[name]) for name in names}
+    if len(set(map(len, found.values()))) > 1:
+        lengths = ", ".join(f"{name} {len(values):,}" for name, values in found.items())
+        raise UsageError(f"the columns differ in length: {lengths}", "one value per row is needed in each")
+    return {" ".join(name.split()): values for name, values in found.items()}
+
+
+def _list(column: Any) -> list[Any]:
+    return column.to_list() if hasattr(column, "to_list") else list(column)
+
+
+def _beside(path: Path, value: Any) -> Any:
+    """A picture's path as seen from `path`; URLs and what is no path stay."""
+    return os.path.abspath(value) if isinstance(value, str) and value.strip() and "://" not in value else value
+
+
+def _texts(values: list[Any], items: bool, file: str, name: str) -> list[str]:
+    if set(map(type, values)) == {int}:  # the usual case, and a long one
+        return list(map(str, values))
+    return [_text(value, items, f"{file}, line {line}: {name}") for line, value in enumerate(values, start=2)]
+
+
+def _text(value: Any, items: bool, where: str) -> str:
+    if isinstance(value, str):
+        return " ".join(value.split())
+    if hasattr(value, "tolist") and not isinstance(value, float):  # NumPy
+        value = value.tolist()
+    if items and isinstance(value, (list, tuple)):
+        return LIST_SEPARATOR.join(filter(None, (_text(each, items, where) for each in value)))
+    if items and isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    if value is None or type(value).__name__ in ("NAType", "NaTType") or value != value:
+        return ""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(float(value))
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="microseconds")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, (int, Decimal)):
+        return str(value)
+    needed = "a text, a number, a time" + (" or a list" if items else "")
+    raise DataError(f"{where} is of the type {type(value).__name__}; {needed} is needed", "convert the column")

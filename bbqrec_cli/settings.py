@@ -1,0 +1,44 @@
+"""From what was given, as flags or keywords, in a file and by a recipe, to a stage's configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bbqrec_cli.config import configure, flag
+from bbqrec_cli.errors import UsageError
+from bbqrec_cli.recipes import recipe
+
+
+def build(
+    classes: Sequence[type], command_name: str, flags: Mapping[str, Any], values: Mapping[str, Any], *, file: str,
+    where: str = "the command line",
+) -> Any:  # fmt: skip
+    """The configuration: `flags` override `values` from `file`, and both override the recipe.
+
+    Of several classes, the first whose required fields are all given is built (`AppendConfig` needs --append), else the
+    last.
+
+    Args:
+        file, where: the sources of `values` and `flags`, for the errors.
+
+    Raises:
+        UsageError: what is wrong, and whether it comes from the file, the recipe or from `where`.
+    """
+    from_file = {key.replace("-", "_"): value for key, value in values.items()}
+    given = from_file | dict(flags)
+    origins = dict.fromkeys(from_file.keys() - flags.keys(), file)
+    needed = [[f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING] for cls in classes]
+    fitting = (cls for cls, names in zip(classes, needed, strict=True) if names and set(names) <= given.keys())
+    chosen: Any = next(fitting, classes[-1])
+    if hasattr(chosen, "alone"):
+        known = {f.name for f in dataclasses.fields(chosen)}
+        for key in (key for key in given if key not in known):
+            source = f"{origins[key]}: " if key in origins else ""
+            raise UsageError(f"{source}{chosen.alone}: {flag(key)} has no effect", "leave it out")
+    elif given.get("recipe") and not chosen.many_methods:
+        settings = recipe(given["recipe"], command_name)
+        origins |= dict.fromkeys(settings.keys() - given.keys(), f"the recipe {given['recipe']}")
+        given = settings | given
+    return configure(chosen, given, where=where, origins=origins)
