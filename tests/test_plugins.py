@@ -21,6 +21,7 @@ from bbqrec_cli.encoders.registry import ENCODERS, EncoderConfig
 from bbqrec_cli.errors import BBQRecWarning, LackingError, MissingFileError, UsageError
 from bbqrec_cli.hdf5 import describe, read_features
 from bbqrec_cli.plugins import Origin, take_flag
+from bbqrec_cli.progress import warn_python
 from bbqrec_cli.registry import Registry
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +56,7 @@ def site(tmp_path, monkeypatch) -> Path:
     """A folder on Python's path; what is imported from it, or loaded as a file, is forgotten again."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv(plugins.VARIABLE, raising=False)
+    monkeypatch.setattr(plugins.Listener, "warn", staticmethod(warn_python))  # a command run earlier put its own there
     before, loaded = set(sys.modules), dict(plugins._loaded)
     yield tmp_path
     for name in set(sys.modules) - before:
