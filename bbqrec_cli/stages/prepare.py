@@ -187,7 +187,7 @@ def compose_texts(fields: dict[str, list[str]], chosen: tuple[str, ...], count: 
     if not chosen:
         return [""] * count
     parts = [[value.replace(LIST_SEPARATOR, ", ") for value in fields[name]] for name in chosen]
-    return [". ".join(filter(None, each)) for each in zip(*parts, strict=True)]
+    return [" ".join(". ".join(filter(None, each)).split()) for each in zip(*parts, strict=True)]
 
 
 def checked_pictures(pictures: list[bytes], item_ids: list[str], progress: Progress) -> list[bytes]:

@@ -124,9 +124,7 @@ def _sequences_of(path: Path) -> Path:
     if not found:
         hint = "give the folder that holds it"
         if list(path.glob("*.test.inter")):
-            hint = (
-                f"bbqrec prepare recbole {shlex.quote(str(path))} reads such files"
-            )
+            hint = f"bbqrec prepare recbole {shlex.quote(str(path))} reads such files"
         elif (path / "info").is_dir() or list(path.glob("*/info")):
             hint = "MiniOneRec's train, valid and test tables split interactions by time; its preprocessing writes the "
             hint += "X.inter.json that is needed"
