@@ -10,11 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bbqrec_cli.data.sources.exported import RECORD
 from bbqrec_cli.errors import DataError, LackingError, OutputExistsError
 from bbqrec_cli.hdf5.sink import check_output, partial_of, replacing, write_error
-
-RECORD = "export.json"
-"""The file in an exported folder that says what it was made from and which files it has."""
 
 
 @contextmanager

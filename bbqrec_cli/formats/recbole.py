@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from bbqrec_cli.data.sources.recbole import LIST_SUFFIX, MAP, SPLITS
+from bbqrec_cli.data.sources.exported import MAP
+from bbqrec_cli.data.sources.recbole import LIST_SUFFIX, SPLITS
 from bbqrec_cli.data.splits import Split
 from bbqrec_cli.formats.items import item_fields, parts_of
 from bbqrec_cli.records import LIST_SEPARATOR, Catalogue, Dataset

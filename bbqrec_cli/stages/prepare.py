@@ -78,6 +78,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT) -> PrepareResult:
     Raises:
         UsageError, DataError, MissingFileError, LackingError and the errors of writing files.
     """
+    from bbqrec_cli.data.sources.exported import in_exported_order
     from bbqrec_cli.data.sources.registry import open_source
     from bbqrec_cli.hdf5 import check_output, write_dataset
 
@@ -88,6 +89,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT) -> PrepareResult:
     given = config.min_user_interactions, config.min_item_interactions
     min_user, min_item = (source.minimum if each is None else each for each in given)
     interactions = filtered(source.interactions(), min_user=min_user, min_item=min_item, progress=progress)
+    interactions = in_exported_order(interactions, paths)
     items = source.items(interactions.item_ids)
     text_fields = choose_text_fields(items.fields, config.text_fields, progress)
     dataset = to_dataset(interactions, items, text_fields, progress)

@@ -30,14 +30,9 @@ class Interactions:
     moments: np.ndarray | None = None
 
     def kept(self, keep: np.ndarray) -> Interactions:
-        """The interactions where keep (n,) is True; users and items without any go.
-
-        Rows of items stay in the order of their first appearance, as if the others had never been there.
-        """
+        """The interactions where keep (n,) is True; users and items without any go."""
         users, user_rows = np.unique(self.users[keep], return_inverse=True)
-        items, first, item_rows = np.unique(self.items[keep], return_index=True, return_inverse=True)
-        order = np.argsort(first)
-        items, item_rows = items[order], np.argsort(order)[item_rows]
+        items, item_rows = np.unique(self.items[keep], return_inverse=True)
         return Interactions(
             user_ids=[self.user_ids[u] for u in users], item_ids=[self.item_ids[i] for i in items],
             users=user_rows, items=item_rows,

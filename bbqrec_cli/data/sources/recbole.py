@@ -14,6 +14,7 @@ from typing import Any
 from bbqrec_cli.config import flag
 from bbqrec_cli.data.sources import columns
 from bbqrec_cli.data.sources.base import Interactions, Items, by_user
+from bbqrec_cli.data.sources.exported import MAP
 from bbqrec_cli.data.sources.files import (
     as_id,
     check_header,
@@ -39,8 +40,6 @@ SPLITS = ("train", "valid", "test")
 """RecBole's names of the parts of a split, in the order of time."""
 LIST_SUFFIX = "_list"
 """Ends the name of the column with the items before the target."""
-MAP = ".map.json"
-"""Ends the name of the file that says what ids and fields are called in bbqrec, written by `bbqrec export`."""
 _IGNORED = (".user", ".kg", ".link", ".net")
 _EXAMPLE = "it should start like this: user_id:token<TAB>item_id:token<TAB>timestamp:float"
 _SPLIT = "bbqrec makes its own split of whole sequences, the last item of each user for test: give X.inter instead"
@@ -62,6 +61,9 @@ class RecBole:
             raise UsageError(f"prepare recbole needs one path; there are {len(paths)}", "bbqrec prepare recbole FOLDER")
         folder, name, self._parts = _layout(paths[0])
         self._options, self._progress = options, progress
+        names = [each for each, _ in _header(self._parts[0])]
+        place = columns.find(names, {"item": options.item_column}).found.get("item")
+        self._item_name = "item_id" if place is None else names[place]
         beside = folder / f"{name}.item"
         self._items = options.items or (beside if beside.is_file() else None)
         self._images = options.images or (find_pictures(folder) if paths[0].is_dir() else None)
@@ -125,7 +127,7 @@ class RecBole:
                 name: feature_of(item_ids, rows, f"{self._items}: {name}") for name, rows in vectors.items()
             }  # fmt: skip
         elif self._items:
-            known = read_items(self._items, id_column=self._options.item_column)
+            known = read_items(self._items, id_column=self._item_name)
             fields = fields_of(item_ids, known, self._items, self._progress)
         if self._images:
             images = read_pictures(list_pictures(self._images), item_ids, self._images, self._progress)
@@ -135,7 +137,7 @@ class RecBole:
         """Item id -> fields; feature -> item id -> vector."""
         header = _header(path)
         names = [name for name, _ in header]
-        place = columns.usual(names, tuple(filter(None, [self._options.item_column, *columns.ITEM_ID])))
+        place = columns.usual(names, (self._item_name, *columns.ITEM_ID))
         if place is None:
             raise DataError(f"{path}, line 1: no column of item ids among {', '.join(names)}", "--item-column NAME")
         own = self._map.get("fields", {})
