@@ -15,6 +15,6 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         result = run(config, console)
         rows = [(name, f"{count:,}") for name, count in result.rows.items()]
         head = f"{result.output}: {result.what} for {result.format}"
-        console.result(result.to_json(), table(head, ("", "count"), rows))
+        console.result(result.to_json(), head, table("", ("", "count"), rows))
         if result.read_back:
             console.log(f"to read it again: {result.read_back}")
