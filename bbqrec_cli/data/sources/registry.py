@@ -23,7 +23,9 @@ def _advice(name: str) -> str:
     names = [each.name for each in path.iterdir()] if path.is_dir() else [path.name]
     lines = any(each in ("sequences.txt", "sequences.txt.gz") or each.endswith(".inter.json") for each in names)
     amazon = any(each.startswith("reviews_") for each in names)
-    return f"bbqrec prepare {'s3rec' if lines else 'amazon' if amazon else 'table'} {shlex.quote(name)}"
+    arrow = any(each in ("dataset_dict.json", "state.json") or each.endswith((".parquet", ".arrow")) for each in names)
+    source = "s3rec" if lines else "amazon" if amazon else "huggingface" if arrow else "table"
+    return f"bbqrec prepare {source} {shlex.quote(name)}"
 
 
 SOURCES = Registry("bbqrec_cli.data.sources.options", option="SOURCE", default="demo", advise=_advice)
