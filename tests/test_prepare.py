@@ -271,10 +271,13 @@ FAILURES = {
     "a folder for a source": (SEQUENCES, "s", 2, "SOURCE is 's'; known: demo", "bbqrec prepare s3rec s"),
     "no source": ({}, "", 2, "SOURCE", ""),
     "option of another source": (
-        SEQUENCES, "s3rec s --min-rating 4", 2, "--min-rating is not an option of s3rec, but of table", "--id-shift"
+        SEQUENCES, "s3rec s --min-rating 4", 2,
+        "--min-rating is not an option of s3rec, but of huggingface, recbole, table",
+        "--id-shift",
     ),
     "option of no source": (
-        {}, "demo --images x", 2, "--images is not an option of demo, but of amazon, s3rec, table", "--size"
+        {}, "demo --images x", 2,
+        "--images is not an option of demo, but of amazon, huggingface, letter, recbole, s3rec, table", "--size",
     ),
     "no path": ({}, "table", 2, "prepare table needs one path; there are 0", "bbqrec prepare table"),
     "unknown text field": (
