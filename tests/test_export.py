@@ -18,7 +18,7 @@ from bbqrec_cli.data.sources.columns import plain_name
 from bbqrec_cli.data.sources.files import as_field, as_id, field_name
 from bbqrec_cli.data.splits import PAD, leave_last_out
 from bbqrec_cli.errors import DataError, OutputExistsError, UsageError
-from bbqrec_cli.hdf5 import read_dataset, read_item_data, write_dataset
+from bbqrec_cli.hdf5 import read_dataset, read_item_data, write_dataset, write_model
 from bbqrec_cli.records import Catalogue, Dataset, Feature, Sequences
 from bbqrec_cli.stages.export import ExportConfig, run
 from bbqrec_cli.stages.prepare import PrepareConfig
@@ -214,6 +214,7 @@ def test_letter_leaves_out_users_without_two_held_out_items(tmp_path, dataset):
     write_dataset(tmp_path / "a.h5", data, config={})
     result = export(tmp_path / "a.h5", "letter", tmp_path / "Toy")
     assert result.left_out == 1
+    assert result.rows == {"users": 29, "items": 12, "interactions": 3 + 28 * 12}
     assert json.loads((tmp_path / "Toy/Toy.inter.json").read_text())["0"] == [2, 3, 4]
     assert (tmp_path / "Toy/Toy.user2id").read_text().startswith("u1\t0\nu2\t1\n")
     assert np.array_equal(np.load(tmp_path / "Toy/Toy.emb-bbqrec-td.npy"), features["text"].values)
@@ -251,6 +252,17 @@ def test_recommendations_of_all_users(files, tmp_path, bbqrec):
     assert [(row["item"], row["title"], float(row["score"])) for row in rows if row["user"] == "u29"] == [
         (item["id"], item["title"], item["score"]) for item in said["items"]
     ]
+
+
+def test_users_who_saw_everything_have_no_rows(files, tmp_path, trained_model):
+    sequences = Sequences.from_lists([list(range(12)), [0, 1]] + [[]] * 28)
+    catalogue = dataclasses.replace(trained_model.catalogue, sequences=sequences)
+    write_model(tmp_path / "m.h5", dataclasses.replace(trained_model, catalogue=catalogue), config={})
+    for batch_size in (1, 2):
+        export(tmp_path / "m.h5", "csv", tmp_path / f"{batch_size}.csv", exclude_seen=True, batch_size=batch_size)
+        rows = table(tmp_path / f"{batch_size}.csv")
+        assert {row["user"] for row in rows} == {"u1"}
+        assert not {row["item"] for row in rows} & {"i0", "i1"}
 
 
 def test_results_of_users(files, tmp_path, metrics):
@@ -325,6 +337,30 @@ def test_features_that_are_not_there(files, tmp_path):
     with pytest.raises(DataError, match="has no features"):
         export(files["dataset"], "npz", tmp_path / "f.npz", what="features")
     assert not list(tmp_path.iterdir())
+
+
+def test_names_that_cannot_be_an_output(files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, said in (
+        (".", "has no name of its own"),
+        ("a.test", "RecBole ends the names"),
+        ("no/a", "does not exist"),
+    ):
+        with pytest.raises(DataError, match=said):
+            export(files["dataset"], "recbole", Path(name))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="is not a folder"):
+        export(files["dataset"], "recbole", Path("file"), force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_nothing_but_sequences(tmp_path):
+    """No titles, no texts, no times."""
+    (tmp_path / "s.txt").write_text("u b a b\nv a\n")
+    prepare(PrepareConfig(source="s3rec", paths=(str(tmp_path / "s.txt"),), output=tmp_path / "a.h5"))
+    for to in ("recbole", "csv"):
+        result = export(tmp_path / "a.h5", to, tmp_path / to)
+        same(read_dataset(tmp_path / "a.h5"), again(result.read_back, tmp_path / f"{to}.h5"))
 
 
 def test_csv_refuses_names_that_would_change(tmp_path, dataset):

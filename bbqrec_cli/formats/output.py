@@ -64,6 +64,8 @@ def _files_in(folder: Path) -> list[str]:
 
 
 def _check_folder(path: Path, *, force: bool) -> None:
+    if path.name in ("", ".."):
+        raise DataError(f"{path}: has no name of its own; a new folder is needed", "give -o its name")
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise DataError(f"{path}: is not a folder; this format has several files", "give -o the name of a new folder")
     if not path.absolute().parent.is_dir():

@@ -18,6 +18,7 @@ import numpy as np
 from bbqrec_cli.data.sources.exported import MAP
 from bbqrec_cli.data.sources.recbole import LIST_SUFFIX, SPLITS
 from bbqrec_cli.data.splits import Split
+from bbqrec_cli.errors import DataError
 from bbqrec_cli.formats.items import item_fields, parts_of
 from bbqrec_cli.records import LIST_SEPARATOR, Catalogue, Dataset
 
@@ -63,7 +64,12 @@ def write_recbole(folder: Path, name: str, dataset: Dataset, split: Split, *, hi
 
     Returns:
         what X.map.json holds: 'users', 'items', 'fields' -> written name -> own one, where any had to change.
+
+    Raises:
+        DataError: a name that RecBole gives to a part of a split.
     """
+    if name.endswith(tuple(f".{part}" for part in SPLITS)):
+        raise DataError(f"{name}: RecBole ends the names of a split's files so", "give -o another name")
     catalogue = dataset.catalogue
     users, renamed_users = written_ids(catalogue.user_ids)
     items, renamed_items = written_ids(catalogue.item_ids)

@@ -152,7 +152,7 @@ def _output(config: ExportConfig, what: str, suffix: str) -> Path:
 
 def _for_trainers(config: ExportConfig, about: Mapping[str, Any], progress: Progress) -> ExportResult:
     """RecBole's, LETTER's or MiniOneRec's folder."""
-    from bbqrec_cli.data.splits import leave_last_out
+    from bbqrec_cli.data.splits import EVALUATED, leave_last_out
     from bbqrec_cli.formats.letter import write_letter, write_minionerec
     from bbqrec_cli.formats.output import whole_folder
     from bbqrec_cli.formats.recbole import write_recbole
@@ -178,12 +178,18 @@ def _for_trainers(config: ExportConfig, about: Mapping[str, Any], progress: Prog
             f"{name}.map.json has both"
         )
     if left_out:
-        progress.warn(f"{left_out:,} users with fewer than 3 interactions are left out: the trainers cannot hold them")
+        what = f"{left_out:,} users with fewer than {EVALUATED} interactions are left out"
+        progress.warn(f"{what}: the trainers hold out two items of every user")
     if config.to != "recbole" and codes is not None:
         _say_shared(codes, progress)
+    if config.to == "letter":
+        for kind, feature in dataset.features.items():
+            if lacking := int((~feature.present).sum()):
+                progress.warn(f"{kind}: {lacking:,} items have no vector; the file has zeros there")
     _say_lost(dataset, progress)
-    rows = {"users": catalogue.users - left_out, "items": catalogue.items}
-    rows["interactions"] = len(catalogue.sequences.items)
+    lengths = catalogue.sequences.lengths
+    written = lengths if config.to != "letter" else lengths[lengths >= EVALUATED]
+    rows = {"users": len(written), "items": catalogue.items, "interactions": int(written.sum())}
     return ExportResult(
         output=output, format=config.to, what="interactions", files=_files(output), rows=rows, mapped=tuple(mapped),
         left_out=left_out, read_back=read_back(config.to, output, dataset),
@@ -199,6 +205,16 @@ def _say_shared(codes: Codes, progress: Progress) -> None:
 
 
 def _say_lost(dataset: Dataset, progress: Progress) -> None:
+    """Say what the files do not hold, and warn if readers that sort by time would change the order."""
+    import numpy as np
+
+    sequences = dataset.catalogue.sequences
+    if sequences.timestamps is not None:
+        falls = np.diff(sequences.timestamps) < 0
+        ends = sequences.indptr[1:-1] - 1
+        falls[ends[(ends >= 0) & (ends < len(falls))]] = False
+        if falls.any():
+            progress.warn("the times of some users decrease; what sorts by time will change the order of interactions")
     if count := sum(map(bool, dataset.images)):
         progress.log(f"{count:,} pictures are not written")
 
@@ -320,7 +336,7 @@ def _recommendations(config: ExportConfig, progress: Progress) -> Table:
                     for each in found
                     for rank, item in enumerate(each.items, start=1)
                 ]
-                yield dict(zip(kinds, map(list, zip(*rows, strict=True)), strict=True))
+                yield {name: [row[place] for row in rows] for place, name in enumerate(kinds)}
                 task.advance(len(asked))
 
     kinds: dict[str, str | int] = {"user": "str", "rank": "int", "item": "str", "title": "str", "score": "float"}

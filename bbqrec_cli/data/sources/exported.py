@@ -30,14 +30,15 @@ def in_exported_order(made: Interactions, paths: list[Path]) -> Interactions:
     return dataclasses.replace(made, item_ids=[made.item_ids[row] for row in order], items=rows[made.items])
 
 
-def _item_order(folder: Path) -> list[str]:
-    """The item ids of an exported folder's items table, [] for any other path."""
+def _item_order(given: Path) -> list[str]:
+    """The item ids of the items table of an exported folder, or of a file's folder; [] for any other path."""
+    folder = given if given.is_dir() else given.parent
     files: list[str] = []
     with suppress(OSError, ValueError, KeyError, TypeError):
         files = list(map(str, json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]))
-    name = next((each for each in files if each in ("items.csv", "items.parquet") or each.endswith(".item")), "")
-    path = folder / name
-    if not name or not path.is_file():
+    named = (each for each in files if each in ("items.csv", "items.parquet") or each.endswith(".item"))
+    path = folder / Path(next(named, "")).name
+    if not path.is_file() or (given != folder and given.name not in files):
         return []
     if path.suffix == ".parquet":
         column = schema_of(path).names[0]
