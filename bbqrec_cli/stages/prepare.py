@@ -183,7 +183,7 @@ def choose_text_fields(fields: dict[str, list[str]], asked: tuple[str, ...], pro
 
 
 def compose_texts(fields: dict[str, list[str]], chosen: tuple[str, ...], count: int) -> list[str]:
-    """The text of each item, (I,): its chosen fields joined by '. ', '' if it has none of them."""
+    """The text of each item, (I,): its chosen fields joined by '. ', spaces folded, '' if it has none of them."""
     from bbqrec_cli.records import LIST_SEPARATOR
 
     if not chosen:

@@ -158,8 +158,9 @@ class HuggingFace:
             raise DataError(what + near, " ".join(f"--{role}-column NAME" for role in missing))
         names = {role: schema.names[place] for role, place in found.items()}
         if "time" not in names and "time" in wanted:
-            self._progress.log(f"{path.name}: no column of times; the order is that of the rows")
-        self._progress.log(f"{path.name}: columns: {', '.join(f'{name} ({role})' for role, name in names.items())}")
+            self._progress.log(f"{self._name}: no column of times; the order is that of the rows")
+        read = ", ".join(f"{name} ({role})" for role, name in names.items())
+        self._progress.log(f"{path.parent.name}/{path.name}: columns: {read}")
         self._item_column = names["item"]
         kind = schema.field(names["time"]).type if "time" in names else pyarrow.null()
         listed = _is_list(schema.field(names["item"]).type)

@@ -21,10 +21,13 @@ def _advice(name: str) -> str:
     if not path.exists():
         return "--help describes each"
     names = [each.name for each in path.iterdir()] if path.is_dir() else [path.name]
-    lines = any(each in ("sequences.txt", "sequences.txt.gz") or each.endswith(".inter.json") for each in names)
+    ends = {
+        "s3rec": ("sequences.txt", "sequences.txt.gz"), "letter": (".inter.json",), "recbole": (".inter",),
+        "huggingface": ("dataset_dict.json", "state.json", ".parquet", ".arrow"),
+    }  # fmt: skip
+    fitting = (source for source, those in ends.items() if any(each.endswith(those) for each in names))
     amazon = any(each.startswith("reviews_") for each in names)
-    arrow = any(each in ("dataset_dict.json", "state.json") or each.endswith((".parquet", ".arrow")) for each in names)
-    source = "s3rec" if lines else "amazon" if amazon else "huggingface" if arrow else "table"
+    source = next(fitting, "amazon" if amazon else "table")
     return f"bbqrec prepare {source} {shlex.quote(name)}"
 
 
