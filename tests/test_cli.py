@@ -198,7 +198,7 @@ def test_the_options_of_a_model_in_a_file(bbqrec, tmp_path, monkeypatch):
     assert "run.toml: unknown option 'widht' (did you mean 'width'?)" in bbqrec("train", "--config", run).err
 
 
-POSITIONAL = {"prepare": ["demo"], "inspect": ["x.h5"], "benchmark": ["demo"]}
+POSITIONAL = {"prepare": ["demo"], "inspect": ["x.h5"], "export": ["x.h5"], "benchmark": ["demo"]}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

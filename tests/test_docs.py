@@ -173,12 +173,13 @@ def answers(files, bbqrec, tmp_path) -> Callable[[str], dict]:
         "tune": [files["dataset"], "--model", "popularity"],
         "recommend": [files["model"], "--user", "u0"],
         "inspect": [files["model"]],
+        "export": [files["dataset"], "--to", "csv"],
     }
 
     def ask(command: str) -> dict:
         if command == "tune":
             pytest.importorskip("optuna")
-        writes = command in ("prepare", "embed", "tokenize", "train", "evaluate", "tune")
+        writes = command in ("prepare", "embed", "tokenize", "train", "evaluate", "tune", "export")
         done = bbqrec(command, *arguments[command], *(["-o", tmp_path / "out.h5"] if writes else []), "--json")
         assert done.status == 0, done.err
         return json.loads(done.out)

@@ -411,11 +411,12 @@ FAILURES = {
     "a folder for a source": (SEQUENCES, "s", 2, "SOURCE is 's'; known: demo", "bbqrec prepare s3rec s"),
     "no source": ({}, "", 2, "SOURCE", ""),
     "option of another source": (
-        SEQUENCES, "s3rec s --min-rating 4", 2, "--min-rating is not an option of s3rec, but of movielens, table, yelp",
-        "--id-shift",
+        SEQUENCES, "s3rec s --min-rating 4", 2,
+        "--min-rating is not an option of s3rec, but of huggingface, movielens, recbole, table, yelp", "--id-shift",
     ),
     "option of no source": (
-        {}, "demo --images x", 2, "--images is not an option of demo, but of amazon, movielens, s3rec", "--size"
+        {}, "demo --images x", 2,
+        "--images is not an option of demo, but of amazon, huggingface, letter, movielens, recbole, s3rec", "--size",
     ),
     "no path": ({}, "table", 2, "prepare table needs one path; there are 0", "bbqrec prepare table"),
     "unknown text field": (

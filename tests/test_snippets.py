@@ -19,7 +19,7 @@ from bbqrec_cli.cli.options import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = {p.relative_to(ROOT).as_posix(): p for p in (*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")))}
-RUN = ("README.md", "docs/quickstart.md", "docs/scripting.md")
+RUN = ("README.md", "docs/quickstart.md", "docs/scripting.md", "docs/export.md")
 """Pages whose snippets are run from top to bottom in one folder."""
 
 

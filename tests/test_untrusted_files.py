@@ -432,6 +432,8 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
     "recommend --tokens": ("tokens", ["recommend", "MODEL", "--tokens", "EVIL", "--user", "u0"]),
     "benchmark, data": ("dataset", ["benchmark", "suite.toml", "-o", "work"]),
     "benchmark, record": ("record", ["benchmark", "suite.toml", "-o", "work"]),
+    "export, dataset": ("dataset", ["export", "EVIL", "--to", "recbole"]),
+    "export, metrics": ("metrics", ["export", "EVIL", "--to", "csv"]),
     **{f"inspect, {kind}": (kind, ["inspect", "EVIL"]) for kind in ("dataset", "metrics", "checkpoint", "benchmark")},
 }  # fmt: skip
 """What is run -> the kind of the file with the attack, and the words; in capitals, files."""

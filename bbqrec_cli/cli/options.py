@@ -32,6 +32,7 @@ COMMANDS = {
     "recommend": "Recommend items to users of the model file, for a given history, or for JSON lines on stdin.",
     "tune": "Tune models with equal budgets on validation NDCG@10; the best settings become recipes.",
     "benchmark": "Run tokenizers × models × seeds side by side: what is done is kept, what was interrupted goes on.",
+    "export": "Write any bbqrec file for others: RecBole, LETTER, MiniOneRec, Parquet, CSV, NumPy, safetensors.",
     "inspect": "Show what a bbqrec file holds: kind, version, shapes, configuration, provenance.",
 }
 """All commands, in the order in which data passes through them, with their line in --help."""

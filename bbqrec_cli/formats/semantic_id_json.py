@@ -87,6 +87,17 @@ def load_index(path: Path) -> Index:
     return Index(item_ids=keys, codes=codes, letters=tuple(first), note=note)
 
 
+def index_tokens(codes: np.ndarray) -> list[list[str]]:
+    """The tokens of each item's ID as an index file has them: codes (I, L, M) -> I lists of L·M.
+
+    Levels come one after the other, the signals of one level side by side, each place with letters of its own.
+    """
+    flat = codes.reshape(len(codes), -1)
+    single = "abcdefghijklmnopqrstuvwxyz"
+    letters = [*single, *(first + second for first in single for second in single)][: flat.shape[1]]
+    return [[f"<{letter}_{code}>" for letter, code in zip(letters, row, strict=True)] for row in flat.tolist()]
+
+
 def _number(rows: list[list[int]]) -> str:
     """If IDs with one more token number the items that share the other tokens, from 1, append 0 to the other IDs.
 

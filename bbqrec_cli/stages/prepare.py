@@ -89,12 +89,14 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     Raises:
         UsageError, DataError, MissingFileError, LackingError and the errors of writing files.
     """
+    from bbqrec_cli.data.sources.exported import in_exported_order
     from bbqrec_cli.data.sources.registry import fetched, open_source
     from bbqrec_cli.hdf5 import check_output, write_dataset
 
     options = source_options(config.source, config.options)
     first, last = days(config.since, config.until)
     check_output(config.output, force=config.force, inputs=[])
+    paths: list[Path] = []
     if source is None:
         paths = fetched(config.source, [Path(path) for path in config.paths], options, progress)
         source = open_source(config.source, paths, options, seed=config.seed, progress=progress)
@@ -103,6 +105,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     min_user, min_item = (source.minimum if each is None else each for each in given)
     interactions = between(source.interactions(), first, last, progress)
     interactions = filtered(interactions, min_user=min_user, min_item=min_item, progress=progress)
+    interactions = in_exported_order(interactions, paths)
     items = source.items(interactions.item_ids)
     text_fields = choose_text_fields(items.fields, config.text_fields, progress)
     dataset = to_dataset(interactions, items, text_fields, progress)
@@ -242,13 +245,13 @@ def choose_text_fields(fields: dict[str, list[str]], asked: tuple[str, ...], pro
 
 
 def compose_texts(fields: dict[str, list[str]], chosen: tuple[str, ...], count: int) -> list[str]:
-    """The text of each item, (I,): its chosen fields joined by '. ', '' if it has none of them."""
+    """The text of each item, (I,): its chosen fields joined by '. ', spaces folded, '' if it has none of them."""
     from bbqrec_cli.records import LIST_SEPARATOR
 
     if not chosen:
         return [""] * count
     parts = [[value.replace(LIST_SEPARATOR, ", ") for value in fields[name]] for name in chosen]
-    return [". ".join(filter(None, each)) for each in zip(*parts, strict=True)]
+    return [" ".join(". ".join(filter(None, each)).split()) for each in zip(*parts, strict=True)]
 
 
 def checked_pictures(pictures: list[bytes], item_ids: list[str], progress: Progress) -> list[bytes]:

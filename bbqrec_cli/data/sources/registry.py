@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 _PUBLISHED = {
-    "s3rec": r"sequences\.txt(\.gz)?|.+\.inter\.json",
+    "s3rec": r"sequences\.txt(\.gz)?",
+    "letter": r".+\.inter\.json",
     "amazon": r"reviews_.+\.json(\.gz)?|[A-Z]\w*(_5\.json|\.jsonl)(\.gz)?",
     "movielens": r"u\.data|ratings\.dat|ml-.+\.zip",
     "yelp": r"yelp_academic_dataset_review\.json(\.gz)?|yelp_dataset\.(tar|tgz|tar\.gz)|Yelp-JSON\.zip",
@@ -33,12 +34,19 @@ def published_source(path: Path) -> str | None:
     return next((name for name, form in _PUBLISHED.items() if any(re.fullmatch(form, each) for each in names)), None)
 
 
+def _other_source(path: Path) -> str | None:
+    """The source for files that `table` may read, too."""
+    ends = {"recbole": (".inter",), "huggingface": ("dataset_dict.json", "state.json", ".parquet", ".arrow")}
+    names = [each.name for each in path.iterdir()] if path.is_dir() else [path.name]
+    return next((name for name, those in ends.items() if any(each.endswith(those) for each in names)), None)
+
+
 def _advice(name: str) -> str:
     """For an unknown source: the command for it, if it is a file or a folder."""
     path = Path(name)
     if not path.exists():
         return "--help describes each"
-    return f"bbqrec prepare {published_source(path) or 'table'} {shlex.quote(name)}"
+    return f"bbqrec prepare {published_source(path) or _other_source(path) or 'table'} {shlex.quote(name)}"
 
 
 SOURCES = Registry(

@@ -1,0 +1,49 @@
+"""Folders that `bbqrec export` wrote: the rows of their items, which are in the order of the file that was exported."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from bbqrec_cli.data.sources.arrow import batches_of, schema_of
+from bbqrec_cli.data.sources.base import Interactions
+from bbqrec_cli.data.sources.files import as_id, read_json, table_rows
+
+RECORD = "export.json"
+"""The file in an exported folder that says what it was made from and which files it has."""
+MAP = ".map.json"
+"""Ends the name of the file that says what ids and fields are called in bbqrec, where RecBole needs other names."""
+
+
+def in_exported_order(made: Interactions, paths: list[Path]) -> Interactions:
+    """The interactions with their items in the rows of the exported file, if they come from such a folder."""
+    places = {item: row for row, item in enumerate(_item_order(paths[0]) if len(paths) == 1 else ())}
+    if not places:
+        return made
+    order = sorted(range(len(made.item_ids)), key=lambda row: places.get(made.item_ids[row], len(places)))
+    rows = np.empty(len(order), np.int64)
+    rows[order] = np.arange(len(order))
+    return dataclasses.replace(made, item_ids=[made.item_ids[row] for row in order], items=rows[made.items])
+
+
+def _item_order(given: Path) -> list[str]:
+    """The item ids of the items table of an exported folder, or of a file's folder; [] for any other path."""
+    folder = given if given.is_dir() else given.parent
+    files: list[str] = []
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        files = list(map(str, json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]))
+    named = (each for each in files if each in ("items.csv", "items.parquet") or each.endswith(".item"))
+    path = folder / Path(next(named, "")).name
+    if not path.is_file() or (given != folder and given.name not in files):
+        return []
+    if path.suffix == ".parquet":
+        column = schema_of(path).names[0]
+        return [as_id(item) for batch in batches_of(path, [column]) for item in batch.column(0).to_pylist()]
+    written = [as_id(row[0]) for _, row in table_rows(path)][1:]
+    mapped = path.with_suffix(MAP)
+    own = read_json(mapped, "{}").get("items", {}) if path.suffix == ".item" and mapped.is_file() else {}
+    return [own.get(item, item) for item in written]

@@ -1,0 +1,247 @@
+"""Hugging Face data sets on disk and Parquet files: a row per interaction, or per user with a list of items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bbqrec_cli.config import did_you_mean
+from bbqrec_cli.data.sources import columns
+from bbqrec_cli.data.sources import times as clock
+from bbqrec_cli.data.sources.arrow import ITEMS, batches_of, import_pyarrow, schema_of, splits_of
+from bbqrec_cli.data.sources.base import Interactions, Items, by_user, without_duplicates
+from bbqrec_cli.data.sources.files import (
+    as_field,
+    fields_of,
+    find_pictures,
+    first_few,
+    list_pictures,
+    read_items,
+    read_pictures,
+)
+from bbqrec_cli.data.sources.options.huggingface import HuggingFaceOptions
+from bbqrec_cli.data.sources.vectors import feature_of
+from bbqrec_cli.errors import DataError, MissingFileError, UsageError
+from bbqrec_cli.progress import Progress
+
+LISTS = ("item_list", "items", "item_ids", "item_id_list", "sequence", "history", "item_sequence")
+"""Usual names of a column with a user's items, besides those of one item."""
+TARGETS = ("target", "target_item", "target_id", "target_item_id", "next_item", "label")
+"""Usual names of a column with the item after a history."""
+_ARROW = (".parquet", ".arrow")
+
+
+class HuggingFace:
+    """PATH: a folder of `save_to_disk`, a folder of Parquet files, or one file.
+
+    Raises:
+        UsageError: not one path.
+        MissingFileError, DataError, MissingPackageError.
+    """
+
+    minimum = 0
+
+    def __init__(self, paths: list[Path], options: HuggingFaceOptions, *, seed: int, progress: Progress) -> None:
+        if len(paths) != 1:
+            hint = "bbqrec prepare huggingface FOLDER"
+            raise UsageError(f"prepare huggingface needs one path; there are {len(paths)}", hint)
+        if not paths[0].exists():
+            raise MissingFileError(f"{paths[0]}: no such file or folder", "check the name, or give it in full")
+        if options.order == "file" and options.duplicates == "drop":
+            raise UsageError("--duplicates drop compares times, and --order file reads none", "--duplicates first")
+        import_pyarrow()
+        found = splits_of(paths[0])
+        self._splits = {name: files for name, files in found.items() if name not in ITEMS}
+        if not self._splits:
+            raise DataError(f"{paths[0]}: holds only items ({', '.join(found)})", "interactions are needed")
+        beside = next((files for name, files in found.items() if name in ITEMS), [])
+        self._item_files = [options.items] if options.items else beside
+        self._images = options.images or (find_pictures(paths[0]) if paths[0].is_dir() else None)
+        self._name, self._options, self._seed, self._progress = paths[0].name, options, seed, progress
+        self.files = [*(file for files in self._splits.values() for file in files), *self._item_files]
+        self._item_column = ""
+
+    def interactions(self) -> Interactions:
+        """Each user's interactions by time, or as they stand where there are no times.
+
+        Raises:
+            DataError: a missing column, a missing value, lists of different lengths, splits that repeat each other.
+        """
+        users: list[str] = []
+        items: list[str] = []
+        times: list[Any] = []
+        seen: dict[str, list[str]] = {}
+        for split, files in self._splits.items():
+            for path in files:
+                for user, found, stamps in self._rows(path):
+                    if isinstance(found, list):
+                        check_apart(user, found, seen, f"{path} ({split})")
+                    users += [user] * (len(found) if isinstance(found, list) else 1)
+                    items += found if isinstance(found, list) else [found]
+                    times += stamps
+        if not users:
+            raise DataError(f"{self._name}: no interactions in it", "lower --min-rating, or give another folder")
+        if len(self._splits) > 1:
+            self._progress.log(f"{self._name}: the splits {', '.join(self._splits)} are joined in this order")
+        made = by_user(users, items) if not times else self._by_time(users, items, times)
+        return without_duplicates(made, self._options.duplicates, self._name, self._progress)
+
+    def _by_time(self, users: list[str], items: list[str], times: list[Any]) -> Interactions:
+        dates = isinstance(times[0], str)
+        values: list[Any] = [clock.date(time) if dates else time for time in times]
+        for row, value in enumerate(values):
+            if value is None or not 0 <= value <= clock.LATEST:
+                what = f"{self._name}: user {users[row]!r}, item {items[row]!r}: the time is {times[row]!r}"
+                raise DataError(f"{what}; 1970 or later is needed", "correct or remove the row")
+        found = clock.resolved(values, dates=dates or self._stamps, unit=self._options.time_unit)
+        self._progress.log(f"{self._name}: times are read as {found.what}")
+        return by_user(
+            users, items, found.values, per_second=found.per_second, ties=self._options.ties, seed=self._seed
+        )  # fmt: skip
+
+    def _rows(self, path: Path) -> Iterator[tuple[str, Any, list[Any]]]:
+        """(user, item or items, times or []) of each row of a file."""
+        names, listed, self._stamps = self._columns(path)
+        minimum, number = self._options.min_rating, 0
+        for batch in batches_of(path, list(names.values())):
+            table = {role: self._values(batch.column(batch.schema.get_field_index(n))) for role, n in names.items()}
+            for row in range(batch.num_rows):
+                number += 1
+                where = f"{path}, row {number}"
+                if minimum is not None and not _at_least(table["rating"][row], minimum, where):
+                    continue
+                stamps = table["time"][row] if "time" in table else None
+                user, found = as_field(table["user"][row]), table["item"][row]
+                many = listed and found is not None
+                found = [as_field(each) for each in found] if many else as_field(found)
+                times = [] if "time" not in table else stamps if many else [stamps]
+                if not user or not found or (many and "" in found) or (times is None or None in times):
+                    raise DataError(f"{where}: a user, item or time is missing", "correct or remove the row")
+                if times and many and len(times) != len(found):
+                    raise DataError(f"{where}: {len(found)} items, but {len(times)} times", "correct the row")
+                yield user, found, times
+
+    def _values(self, column: Any) -> list[Any]:
+        """The values of a column; timestamps and dates as microseconds since 1970."""
+        pyarrow = import_pyarrow()
+        kind = column.type
+        inner = kind.value_type if _is_list(kind) else kind
+        if pyarrow.types.is_temporal(inner):
+            whole = pyarrow.timestamp("us", getattr(inner, "tz", None))
+            column = column.cast(pyarrow.list_(whole) if _is_list(kind) else whole)
+            column = column.cast(pyarrow.list_(pyarrow.int64()) if _is_list(kind) else pyarrow.int64())
+        found: list[Any] = column.to_pylist()
+        return found
+
+    def _columns(self, path: Path) -> tuple[dict[str, str], bool, bool]:
+        """What a column is for -> its name; whether a row has a list of items; whether times are of a type for times.
+
+        Raises:
+            DataError: a missing column.
+        """
+        pyarrow, options, schema = import_pyarrow(), self._options, schema_of(path)
+        wanted = {"user": options.user_column, "item": options.item_column}
+        wanted |= {} if options.order == "file" else {"time": options.time_column}
+        wanted |= {} if options.min_rating is None else {"rating": options.rating_column}
+        found = columns.find(schema.names, wanted).found
+        if "item" not in found and options.item_column is None:
+            place = columns.usual(schema.names, LISTS)
+            found |= {} if place is None else {"item": place}
+            if place is not None and (target := columns.usual(schema.names, TARGETS)) is not None:
+                what = f"{path}: {schema.names[place]} and {schema.names[target]} look like a history and its target"
+                raise DataError(what, "a row per interaction, or per user with the whole list, is needed")
+        missing = [role for role in wanted if role not in found and (role != "time" or options.time_column)]
+        if missing:
+            what = f"{path}: no column for {', '.join(missing)} among {', '.join(schema.names)}"
+            near = did_you_mean(str(wanted[missing[0]] or missing[0]), schema.names)
+            raise DataError(what + near, " ".join(f"--{role}-column NAME" for role in missing))
+        names = {role: schema.names[place] for role, place in found.items()}
+        if "time" not in names and "time" in wanted:
+            self._progress.log(f"{self._name}: no column of times; the order is that of the rows")
+        read = ", ".join(f"{name} ({role})" for role, name in names.items())
+        self._progress.log(f"{path.parent.name}/{path.name}: columns: {read}")
+        self._item_column = names["item"]
+        kind = schema.field(names["time"]).type if "time" in names else pyarrow.null()
+        listed = _is_list(schema.field(names["item"]).type)
+        if "time" in names and _is_list(kind) != listed:
+            raise DataError(f"{path}: only one of {names['item']} and {names['time']} holds lists", "--order file")
+        return names, listed, pyarrow.types.is_temporal(kind.value_type if _is_list(kind) else kind)
+
+    def items(self, item_ids: list[str]) -> Items:
+        """Fields of the items, from a split or file called items or from --items; lists of floats are features, columns
+        of type Image and the files of a folder are pictures."""
+        fields: dict[str, list[str]] = {}
+        images: list[bytes] = []
+        vectors: dict[str, dict[str, Any]] = {}
+        if self._item_files:
+            first = self._item_files[0]
+            known: dict[str, dict[str, Any]] = {}
+            for path in self._item_files:
+                known |= self._known(path) if path.suffix in _ARROW else read_items(path, id_column=self._item_column)
+            images, vectors = _pictures(item_ids, known), _vectors(known)
+            fields = fields_of(item_ids, known, first, self._progress)
+        if self._images:
+            images = read_pictures(list_pictures(self._images), item_ids, self._images, self._progress)
+        made = {name: feature_of(item_ids, rows, f"{self._name}: {name}") for name, rows in vectors.items()}
+        return Items(fields=fields, images=images, features={n: f for n, f in made.items() if f.present.any()})
+
+    def _known(self, path: Path) -> dict[str, dict[str, Any]]:
+        """Item id -> fields of a file of items, one row each."""
+        schema = schema_of(path)
+        place = columns.usual(schema.names, (self._item_column, *columns.ITEM_ID))
+        if place is None:
+            raise DataError(f"{path}: no column of item ids among {first_few(schema.names)}, …", "--item-column NAME")
+        made: dict[str, dict[str, Any]] = {}
+        for batch in batches_of(path, schema.names):
+            for row in batch.to_pylist():
+                item = as_field(row.pop(schema.names[place]))
+                if not item or item in made:
+                    what = "a row has no item id" if not item else f"item {item!r} appears twice"
+                    raise DataError(f"{path}: {what}", "keep one row per item")
+                made[item] = row
+        return made
+
+
+def _pictures(item_ids: list[str], known: dict[str, dict[str, Any]]) -> list[bytes]:
+    """The encoded pictures (I,) in columns of the type Image, or []; bytes are taken out of `known`."""
+    found: dict[str, bytes] = {}
+    for item, row in known.items():
+        for name, value in list(row.items()):
+            blob = value.get("bytes") if isinstance(value, dict) else value
+            if isinstance(blob, bytes):
+                found.setdefault(item, blob)
+                del row[name]
+    return [found.get(item, b"") for item in item_ids] if found else []
+
+
+def _vectors(known: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Column -> item -> vector, of the columns with lists of floats; they are taken out of `known`."""
+    found: dict[str, dict[str, Any]] = {}
+    for item, row in known.items():
+        for name, value in list(row.items()):
+            if isinstance(value, list) and value and all(isinstance(each, float) for each in value):
+                found.setdefault(name, {})[item] = row.pop(name)
+    return found
+
+
+def check_apart(user: str, found: list[str], seen: dict[str, list[str]], where: str) -> None:
+    """Notes a user's list in `seen`. Raises: DataError: an earlier list of the user begins it, or is begun by it."""
+    before = seen.get(user)
+    if before is not None:
+        shorter = min(len(before), len(found))
+        if before[:shorter] == found[:shorter] and (len(found) > 1 or len(before) == 1):
+            what = f"{where}: the list of user {user!r} repeats that of an earlier row"
+            raise DataError(what, "give the one split that holds whole lists")
+    seen[user] = [*(before or []), *found]
+
+
+def _is_list(kind: Any) -> bool:
+    types = import_pyarrow().types
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _at_least(rating: Any, minimum: float, where: str) -> bool:
+    if not isinstance(rating, (int, float)) or rating != rating:
+        raise DataError(f"{where}: the rating is {rating!r}; a number is needed", "correct or remove the row")
+    return rating >= minimum

@@ -1,0 +1,300 @@
+"""RecBole's atomic files: tables with typed columns (`item_id:token`, `genre:token_seq`, `vector:float_seq`).
+
+X.inter holds all interactions; X.train.inter, X.valid.inter and X.test.inter (RecBole's `benchmark_filename`) hold a
+split of them, each target with the items before it as `item_id_list:token_seq`, or without. I items, d width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bbqrec_cli.config import flag
+from bbqrec_cli.data.sources import columns
+from bbqrec_cli.data.sources.base import Interactions, Items, by_user
+from bbqrec_cli.data.sources.exported import MAP
+from bbqrec_cli.data.sources.files import (
+    as_id,
+    check_header,
+    fields_of,
+    find_pictures,
+    list_pictures,
+    open_text,
+    read_items,
+    read_json,
+    read_pictures,
+    separator,
+    table_rows,
+)
+from bbqrec_cli.data.sources.options.recbole import RecBoleOptions
+from bbqrec_cli.data.sources.options.table import TableOptions
+from bbqrec_cli.data.sources.table import InteractionTable
+from bbqrec_cli.data.sources.vectors import feature_of
+from bbqrec_cli.errors import DataError, MissingFileError, UsageError
+from bbqrec_cli.progress import SILENT, Progress
+
+TYPES = ("token", "token_seq", "float", "float_seq")
+SPLITS = ("train", "valid", "test")
+"""RecBole's names of the parts of a split, in the order of time."""
+LIST_SUFFIX = "_list"
+"""Ends the name of the column with the items before the target."""
+_IGNORED = (".user", ".kg", ".link", ".net")
+_EXAMPLE = "it should start like this: user_id:token<TAB>item_id:token<TAB>timestamp:float"
+_SPLIT = "bbqrec makes its own split of whole sequences, the last item of each user for test: give X.inter instead"
+
+
+class RecBole:
+    """PATH: a folder with X.inter and, optionally, X.item; or with X.train.inter, X.valid.inter and X.test.inter; or
+    one of these files.
+
+    Raises:
+        UsageError: not one path; options for times with a split, which has none.
+        MissingFileError, DataError: no such files, or those of several data sets.
+    """
+
+    minimum = 0
+
+    def __init__(self, paths: list[Path], options: RecBoleOptions, *, seed: int, progress: Progress) -> None:
+        if len(paths) != 1:
+            raise UsageError(f"prepare recbole needs one path; there are {len(paths)}", "bbqrec prepare recbole FOLDER")
+        folder, name, self._parts = _layout(paths[0])
+        self._options, self._progress = options, progress
+        names = [each for each, _ in _header(self._parts[0])]
+        place = columns.find(names, {"item": options.item_column}).found.get("item")
+        self._item_name = "item_id" if place is None else names[place]
+        beside = folder / f"{name}.item"
+        self._items = options.items or (beside if beside.is_file() else None)
+        self._images = options.images or (find_pictures(folder) if paths[0].is_dir() else None)
+        mapped = folder / f"{name}{MAP}"
+        self._map = _names(mapped) if mapped.is_file() else {}
+        self.files = [*self._parts, *filter(None, [self._items]), *([mapped] if self._map else [])]
+        if len(self._parts) > 1 and (given := _beside_defaults(options)):
+            raise UsageError(f"{', '.join(map(flag, given))}: a split in three files has its order", "leave it out")
+        self._table = None if len(self._parts) > 1 else self._log(seed)
+        ignored = [f"{name}{end}" for end in _IGNORED if (folder / f"{name}{end}").is_file()]
+        if ignored:
+            progress.log(f"{', '.join(ignored)}: not read; only interactions and items are used")
+
+    def _log(self, seed: int) -> InteractionTable:
+        """The reader of X.inter; without a column of times, the order is that of the lines."""
+        given = {f.name: getattr(self._options, f.name) for f in dataclasses.fields(TableOptions)}
+        names = [name for name, _ in _header(self._parts[0])]
+        columns_of_time = columns.find(names, {"time": self._options.time_column}).found
+        if given["order"] == "time" and self._options.time_column is None and not columns_of_time:
+            self._progress.log(f"{self._parts[0].name}: no column of times; the order is that of the lines")
+            given["order"] = "file"
+        return InteractionTable(self._parts, TableOptions(**given), seed=seed, progress=self._progress)
+
+    def interactions(self) -> Interactions:
+        """Each user's interactions by time, or as the split's rows have them.
+
+        Raises:
+            DataError: a malformed line; a split that is not leave-last-out.
+        """
+        made = self._table.interactions() if self._table else self._joined()
+        user_ids, item_ids = self._own("users", made.user_ids), self._own("items", made.item_ids)
+        return dataclasses.replace(made, user_ids=user_ids, item_ids=item_ids)
+
+    def _own(self, kind: str, written: list[str]) -> list[str]:
+        """The ids that the map has for written ones."""
+        return [self._map.get(kind, {}).get(name, name) for name in written]
+
+    def _joined(self) -> Interactions:
+        """The interactions whose leave-last-out split the three files are."""
+        parts = [_rows_of_part(path, self._options) for path in self._parts]
+        sequences: dict[str, list[str]] = {}
+        for user, rows in _by_user(parts).items():
+            sequences[user] = _sequence(user, rows, self._parts)
+        count = sum(map(len, sequences.values()))
+        names = ", ".join(path.name for path in self._parts)
+        self._progress.log(f"{names}: {count:,} interactions; the last item of each user is the test target")
+        users = [user for user, items in sequences.items() for _ in items]
+        return by_user(users, [item for items in sequences.values() for item in items])
+
+    def items(self, item_ids: list[str]) -> Items:
+        """Fields of X.item: those of type float_seq are precomputed features.
+
+        Raises:
+            DataError: a malformed line, a feature of different widths.
+        """
+        fields, images, features = {}, [], {}
+        if self._items and self._items.name.endswith(".item"):
+            known, vectors = self._typed_items(self._items)
+            fields = fields_of(item_ids, known, self._items, self._progress)
+            features = {
+                name: feature_of(item_ids, rows, f"{self._items}: {name}") for name, rows in vectors.items()
+            }  # fmt: skip
+        elif self._items:
+            known = read_items(self._items, id_column=self._item_name)
+            fields = fields_of(item_ids, known, self._items, self._progress)
+        if self._images:
+            images = read_pictures(list_pictures(self._images), item_ids, self._images, self._progress)
+        return Items(fields=fields, images=images, features={n: f for n, f in features.items() if f.present.any()})
+
+    def _typed_items(self, path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, list[float]]]]:
+        """Item id -> fields; feature -> item id -> vector."""
+        header = _header(path)
+        names = [name for name, _ in header]
+        place = columns.usual(names, (self._item_name, *columns.ITEM_ID))
+        if place is None:
+            raise DataError(f"{path}, line 1: no column of item ids among {', '.join(names)}", "--item-column NAME")
+        own = self._map.get("fields", {})
+        known: dict[str, dict[str, Any]] = {}
+        vectors: dict[str, dict[str, list[float]]] = {}
+        for number, row in _rows(path, self._progress):
+            item = self._own("items", [as_id(row[place])])[0]
+            if not item or item in known:
+                what = "no item id" if not item else f"item {item!r} appears twice"
+                raise DataError(f"{path}, line {number}: {what}", "keep one line per item")
+            fields = known.setdefault(item, {})
+            for at, (name, kind) in enumerate(header):
+                name, cell = own.get(name, name), row[at]
+                if at == place or not cell.strip():
+                    continue
+                if kind == "float_seq":
+                    vectors.setdefault(name, {})[item] = _floats(cell, f"{path}, line {number}: {name}")
+                else:
+                    fields[name] = cell.split() if kind == "token_seq" else cell
+        return known, vectors
+
+
+def _beside_defaults(options: RecBoleOptions) -> list[str]:
+    """The options about times and ratings that were given."""
+    names = ("duplicates", "ties", "time_column", "time_unit", "order", "rating_column", "min_rating")
+    return [name for name in names if getattr(options, name) != getattr(RecBoleOptions(), name)]
+
+
+def _layout(path: Path) -> tuple[Path, str, list[Path]]:
+    """(folder, X, its interaction files): X.inter, or else the three of a split."""
+    if not path.exists():
+        raise MissingFileError(f"{path}: no such file or folder", "check the name, or give it in full")
+    folder = path if path.is_dir() else path.parent
+    found = sorted(folder.glob("*.inter")) if path.is_dir() else [path]
+    named = {each.name.removesuffix(".inter"): each for each in found}
+    whole = {name: each for name, each in named.items() if not name.endswith(tuple(f".{part}" for part in SPLITS))}
+    names = list(whole) or list(dict.fromkeys(name.rpartition(".")[0] for name in named))
+    if not names:
+        raise MissingFileError(f"{path}: no X.inter in it", "give the folder of RecBole's atomic files")
+    if len(names) > 1:
+        raise DataError(f"{path}: holds the data sets {', '.join(names)}", f"name one: {folder / names[0]}.inter")
+    name = names[0]
+    if whole:
+        return folder, name, [whole[name]]
+    parts = [folder / f"{name}.{part}.inter" for part in SPLITS]
+    if missing := [each.name for each in parts if not each.is_file()]:
+        raise MissingFileError(f"{folder}: no {', '.join(missing)}, and no {name}.inter", _SPLIT)
+    return folder, name, parts
+
+
+def _names(path: Path) -> dict[str, dict[str, str]]:
+    """The map of written names to own ones."""
+    example = '{"users": {"0": "…"}, "items": {}, "fields": {}}'
+    found = read_json(path, example)
+    for kind, names in found.items():
+        if not isinstance(names, dict) or not all(isinstance(own, str) for own in names.values()):
+            raise DataError(f"{path}: {kind!r} does not map names to names", example)
+    return found
+
+
+def _header(path: Path) -> list[tuple[str, str]]:
+    """(name, type) of each column. Raises: DataError: an empty file, or a column without one of RecBole's types."""
+    number, cells = next(table_rows(path), (0, []))
+    if not cells:
+        raise DataError(f"{path}: empty", _EXAMPLE)
+    made = [(columns.plain_name(cell), cell.strip().rpartition(":")[2]) for cell in cells]
+    for name, kind in made:
+        if kind not in TYPES:
+            what = f"{path}, line {number}: the column {name[:40]!r} has none of the types {', '.join(TYPES)}"
+            raise DataError(what, f"{_EXAMPLE}; a table without types: bbqrec prepare table {path}")
+    check_header(path, number, [name for name, _ in made])
+    return made
+
+
+def _rows(path: Path, progress: Progress = SILENT) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of the rows, with quotes as pandas reads them; as plain text where they are not balanced."""
+    try:
+        for _ in table_rows(path):
+            pass
+        rows = table_rows(path)
+    except DataError:
+        rows = _plain_rows(path)
+        progress.log(f"{path.name}: double quotes in it are read as plain text")
+    next(rows, None)
+    yield from rows
+
+
+def _plain_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    between, width = separator(path), 0
+    with open_text(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            row = line.rstrip("\r\n").split(between)
+            if not line.strip():
+                continue
+            width = width or len(row)
+            if len(row) != width:
+                raise DataError(f"{path}, line {number}: {len(row)} columns; the header has {width}", "correct it")
+            yield number, row
+
+
+def _floats(cell: str, where: str) -> list[float]:
+    try:
+        return [float(number) for number in cell.split()]
+    except ValueError as error:
+        raise DataError(f"{where} is {cell[:60]!r}; numbers with spaces between are needed") from error
+
+
+Row = tuple[int, int, list[str] | None, str]
+"""(part of the split, line, the items before the target or None, target)."""
+
+
+def _rows_of_part(path: Path, options: RecBoleOptions) -> list[tuple[str, int, list[str] | None, str]]:
+    """(user, line, the items before the target or None, target) of each row of one part of a split."""
+    names = [name for name, _ in _header(path)]
+    found = columns.find(names, {"user": options.user_column, "item": options.item_column})
+    if found.missing:
+        flags = " ".join(f"--{role}-column NAME" for role in found.missing)
+        raise DataError(f"{path}, line 1: no column for {', '.join(found.missing)} among {', '.join(names)}", flags)
+    user_at, item_at = found.found["user"], found.found["item"]
+    before = names[item_at] + LIST_SUFFIX
+    list_at = names.index(before) if before in names else None
+    made = []
+    for number, row in _rows(path):
+        user, item = as_id(row[user_at]), as_id(row[item_at])
+        if not user or not item:
+            raise DataError(f"{path}, line {number}: no user or no item in {row}", "correct or remove the line")
+        made.append((user, number, None if list_at is None else row[list_at].split(), item))
+    return made
+
+
+def _by_user(parts: list[list[tuple[str, int, list[str] | None, str]]]) -> dict[str, list[Row]]:
+    """user -> its rows in the three parts, in order; users in the order of their first appearance."""
+    found: dict[str, list[Row]] = {}
+    for part, rows in enumerate(parts):
+        for user, number, before, item in rows:
+            found.setdefault(user, []).append((part, number, before, item))
+    return found
+
+
+def _sequence(user: str, rows: list[Row], paths: list[Path]) -> list[str]:
+    """A user's whole sequence.
+
+    Raises:
+        DataError: other than one validation and one test target after everything else, or items before a target that
+            are not those of the sequence.
+    """
+    held = [sum(part == number for part, *_ in rows) for number in (1, 2)]
+    made = [*(rows[0][2] or []), *(item for *_, item in rows)]
+    # Of a user with fewer than three interactions, nothing is held out in either program.
+    if held != [1, 1] and not (held == [0, 0] and len(made) < 3):
+        what = f"user {user!r} has {held[0]} validation and {held[1]} test targets"
+        raise DataError(f"{paths[2].parent}: {what}; one each is needed (leave-last-out)", _SPLIT)
+    if held == [1, 1] and len(made) < 3:
+        raise DataError(f"{paths[2].parent}: user {user!r} has a test target but no training item", _SPLIT)
+    start = len(rows[0][2] or [])
+    for place, (part, number, before, _) in enumerate(rows, start=start):
+        if before is not None and before != made[max(0, place - len(before)) : place]:
+            what = f"the items before the target of user {user!r} are not those of the user's earlier rows"
+            raise DataError(f"{paths[part]}, line {number}: {what}; no sequence can be made of them", _SPLIT)
+    return made

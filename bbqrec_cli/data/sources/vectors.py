@@ -1,0 +1,31 @@
+"""Precomputed features from rows of numbers. I items, d width."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bbqrec_cli.errors import DataError
+from bbqrec_cli.records import Feature
+
+
+def feature_of(item_ids: Sequence[str], rows: Mapping[str, Sequence[float]], where: str) -> Feature:
+    """The vectors (I, d) of the items, absent where `rows` has none.
+
+    Raises:
+        DataError: rows of different widths, NaN or infinity; it names an item.
+    """
+    widths = Counter(map(len, rows.values())).most_common()
+    if len(widths) > 1:
+        odd = next(item for item, row in rows.items() if len(row) == widths[-1][0])
+        raise DataError(f"{where}: {widths[-1][0]} numbers for item {odd!r}, {widths[0][0]} for most", "correct it")
+    values = np.zeros((len(item_ids), widths[0][0] if widths else 0), np.float32)
+    present = np.array([item in rows for item in item_ids], bool)
+    for row, item in enumerate(item_ids):
+        if item in rows:
+            values[row] = rows[item]
+            if not np.isfinite(values[row]).all():
+                raise DataError(f"{where}: NaN or infinity for item {item!r}", "correct it, or leave the vector out")
+    return Feature(values=values, present=present)

@@ -1,0 +1,197 @@
+"""Tables as CSV or Parquet, written batch by batch, and arrays as .npz or safetensors. n rows of a batch."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bbqrec_cli.data.sources.arrow import import_pyarrow
+from bbqrec_cli.data.sources.columns import plain_name
+from bbqrec_cli.data.sources.table import PICTURE_FIELDS
+from bbqrec_cli.errors import DataError, MissingPackageError, UsageError
+from bbqrec_cli.formats.items import item_fields
+from bbqrec_cli.records import Catalogue, Codes, Dataset, Feature, Metrics
+
+ITEM_COLUMNS = ("item", "item_id", "iid", "sku")
+"""Names of the column with an item's id, of which the first is taken that is no field of the items."""
+_ROWS = 1 << 14
+_LARGEST_HEADER = 90_000_000
+"""Bytes of metadata in a safetensors file; its readers refuse 100 MB."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Table:
+    """A table to write.
+
+    columns: name -> 'str', 'int', 'float', 'bool', or the width of a vector; batches: name -> n values, each with all
+    columns. plain: read back by `prepare table`, so that its names must be plain.
+    """
+
+    name: str
+    columns: Mapping[str, str | int]
+    batches: Iterable[Mapping[str, Sequence[Any]]]
+    plain: bool = False
+
+
+def interactions_tables(dataset: Dataset) -> list[Table]:
+    """`interactions` (user, item, timestamp) in order, and `items` (item, title, fields, text)."""
+    catalogue, fields = dataset.catalogue, item_fields(dataset)
+    name = next((each for each in ITEM_COLUMNS if each not in fields), "")
+    if not name:
+        raise DataError(f"the items have fields called {', '.join(ITEM_COLUMNS)}; none is left for the id's column")
+    times = catalogue.sequences.timestamps
+    kinds: dict[str, str | int] = {"user": "str", name: "str"}
+    if times is not None:
+        kinds["timestamp"] = "int"
+    log = Table(name="interactions", columns=kinds, batches=_log(catalogue, name))
+    of_items = {name: list(catalogue.item_ids), **fields}
+    about = Table(name="items", columns=dict.fromkeys(of_items, "str"), batches=[of_items], plain=True)
+    return [log, about]
+
+
+def _log(catalogue: Catalogue, item: str) -> Iterator[dict[str, Sequence[Any]]]:
+    sequences = catalogue.sequences
+    owners = np.repeat(np.arange(len(sequences)), sequences.lengths)
+    for start in range(0, max(1, len(owners)), _ROWS):
+        part = slice(start, start + _ROWS)
+        made: dict[str, Sequence[Any]] = {"user": [catalogue.user_ids[user] for user in owners[part].tolist()]}
+        made[item] = [catalogue.item_ids[row] for row in sequences.items[part].tolist()]
+        if sequences.timestamps is not None:
+            made["timestamp"] = sequences.timestamps[part].tolist()
+        yield made
+
+
+def features_tables(catalogue: Catalogue, features: Mapping[str, Feature]) -> list[Table]:
+    """A table (item, vector) per modality; items without it are left out."""
+    return [
+        Table(name=name, columns={"item": "str", "vector": each.values.shape[1]}, batches=_vectors(catalogue, each))
+        for name, each in features.items()
+    ]
+
+
+def _vectors(catalogue: Catalogue, feature: Feature) -> Iterator[dict[str, Sequence[Any]]]:
+    rows = np.flatnonzero(feature.present)
+    for start in range(0, max(1, len(rows)), _ROWS):
+        part = rows[start : start + _ROWS]
+        yield {"item": [catalogue.item_ids[row] for row in part.tolist()], "vector": list(feature.values[part])}
+
+
+def ids_table(catalogue: Catalogue, codes: Codes) -> Table:
+    """item, title, and a column per level: code_1, … of one signal, else text_1, … of each."""
+    single = len(codes.modalities) == 1
+    made: dict[str, Sequence[Any]] = {"item": list(catalogue.item_ids), "title": catalogue.titles}
+    for level in range(codes.levels):
+        for number, signal in enumerate(codes.modalities):
+            made[f"{'code' if single else signal}_{level + 1}"] = codes.codes[:, level, number].tolist()
+    kinds: dict[str, str | int] = {name: "str" if name in ("item", "title") else "int" for name in made}
+    return Table(name="ids", columns=kinds, batches=[made])
+
+
+def results_table(metrics: Metrics) -> Table:
+    """user, rank, recall@k, ndcg@k and what else a metrics file knows of a user."""
+    made: dict[str, Sequence[Any]] = {"user": metrics.user_ids, "rank": metrics.ranks.tolist()}
+    kinds: dict[str, str | int] = {"user": "str", "rank": "int"}
+    for name, found in (("recall", metrics.recall), ("ndcg", metrics.ndcg)):
+        made |= {f"{name}@{k}": found[k].tolist() for k in sorted(found)}
+        kinds |= {f"{name}@{k}": "float" for k in sorted(found)}
+    for name, kind in (("cold", "bool"), ("history_length", "int"), ("target_interactions", "int")):
+        if (values := getattr(metrics, name)) is not None:
+            made[name], kinds[name] = values.tolist(), kind
+    return Table(name="results", columns=kinds, batches=[made])
+
+
+def write_csv(path: Path, table: Table) -> int:
+    """Write a CSV file; a vector has a column per number. Returns: the number of rows.
+
+    Raises:
+        DataError: `prepare table` would not read a column back under its name.
+    """
+    if table.plain:
+        for name in table.columns:
+            if not name or plain_name(name) != name or name in PICTURE_FIELDS:
+                why = "names pictures there" if name in PICTURE_FIELDS else "would be read under another name"
+                raise DataError(f"CSV cannot carry the field {name!r}: it {why}", "--to parquet, or --to recbole")
+    heads: list[str] = []
+    for name, kind in table.columns.items():
+        heads += [f"{name}_{place}" for place in range(1, kind + 1)] if isinstance(kind, int) else [name]
+    rows = 0
+    with open(path, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(heads)
+        for batch in table.batches:
+            columns = [_cells(batch[name], kind) for name, kind in table.columns.items()]
+            for cells in zip(*columns, strict=True):
+                writer.writerow([value for cell in cells for value in cell])
+                rows += 1
+    return rows
+
+
+def _cells(values: Any, kind: str | int) -> Iterator[Sequence[Any]]:
+    """The cells of each row that a column fills: one, or the numbers of a vector."""
+    if isinstance(kind, int):
+        # 9 digits say which float32 it is.
+        return ([f"{number:.9g}" for number in row] for row in np.asarray(values).tolist())
+    return ((value,) for value in values)
+
+
+def write_parquet(path: Path, table: Table) -> int:
+    """Write a Parquet file; a vector is a list of float32. Returns: the number of rows.
+
+    Raises:
+        MissingPackageError: no pyarrow.
+    """
+    pyarrow = import_pyarrow()
+    kinds = {"str": pyarrow.string(), "int": pyarrow.int64(), "float": pyarrow.float64(), "bool": pyarrow.bool_()}
+    vector = pyarrow.list_(pyarrow.float32())
+    schema = pyarrow.schema([(name, vector if isinstance(k, int) else kinds[k]) for name, k in table.columns.items()])
+    rows = 0
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        for batch in table.batches:
+            made = {name: list(values) for name, values in batch.items()}
+            writer.write_table(pyarrow.Table.from_pydict(made, schema=schema))
+            rows += len(next(iter(made.values())))
+    return rows
+
+
+def arrays_of_features(features: Mapping[str, Feature]) -> dict[str, np.ndarray]:
+    """NAME (I, d) float32 and NAME_present (I,) bool of each modality."""
+    made = {name: each.values for name, each in features.items()}
+    return made | {f"{name}_present": each.present for name, each in features.items()}
+
+
+def arrays_of_ids(codes: Codes) -> dict[str, np.ndarray]:
+    """codes (I, L, M) uint16, and codebooks, item_vectors and present where there are any."""
+    found = {name: getattr(codes, name) for name in ("codes", "codebooks", "item_vectors", "present")}
+    return {name: values for name, values in found.items() if values is not None}
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray], ids: Sequence[str], about: Mapping[str, Any]) -> None:
+    """Write `arrays`, the item ids as `ids` (I,), and the lists of `about`; np.load reads it without pickle."""
+    texts = {name: np.array(value, dtype=str) for name, value in about.items() if isinstance(value, (list, tuple))}
+    with open(path, "wb") as stream:  # given a path, NumPy would append .npz
+        np.savez(stream, allow_pickle=False, ids=np.array(list(ids), dtype=str), **texts, **arrays)
+
+
+def write_safetensors(
+    path: Path, arrays: Mapping[str, np.ndarray], ids: Sequence[str], about: Mapping[str, Any]
+) -> None:
+    """Write `arrays`; the item ids and `about` are JSON in the metadata.
+
+    Raises:
+        MissingPackageError: no safetensors.
+        UsageError: more ids than a header holds.
+    """
+    try:
+        from safetensors.numpy import save_file
+    except ImportError as error:
+        raise MissingPackageError("safetensors is not installed", "pip install safetensors") from error
+    texts = {name: json.dumps(value, ensure_ascii=False) for name, value in {"ids": list(ids), **about}.items()}
+    if sum(len(text.encode()) for text in texts.values()) > _LARGEST_HEADER:
+        raise UsageError(f"the ids of {len(ids):,} items are too long for the header of safetensors", "--to npz")
+    save_file({name: np.ascontiguousarray(values) for name, values in arrays.items()}, path, metadata=texts)

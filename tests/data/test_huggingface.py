@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+import pytest
+
+from bbqrec_cli.data.sources.options.huggingface import HuggingFaceOptions
+from bbqrec_cli.errors import BrokenFileError, DataError, MissingFileError
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+LOG = {"user_id": ["u", "v", "u"], "item_id": [7, 8, 9], "timestamp": [978300055, 978300000, 978300019]}
+ITEMS = {
+    "item_id": [9, 7, 8], "title": ["nine", "seven", None], "tags": [["a", "b"], [], None],
+    "vector": [[0.5, 1.0], [2.0, 3.0], None], "cover": [{"bytes": b"p", "path": None}, None, None],
+}  # fmt: skip
+
+
+def save_to_disk(folder, columns, files: int = 1) -> None:
+    """What `datasets.Dataset.save_to_disk` writes: Arrow streams, and a state.json that names them."""
+    folder.mkdir(parents=True)
+    table, names = pa.table(columns), []
+    for number in range(files):
+        names.append({"filename": f"data-{number:05}-of-{files:05}.arrow"})
+        part = table.slice(number * len(table) // files, len(table) // files)
+        with pa.OSFile(str(folder / names[-1]["filename"]), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as out:
+            out.write_table(part)
+    (folder / "state.json").write_text(json.dumps({"_data_files": names, "_split": "train"}))
+    (folder / "dataset_info.json").write_text("{}")
+
+
+def save_dict(folder, splits) -> None:
+    for name, columns in splits.items():
+        save_to_disk(folder / name, columns)
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(splits)}))
+
+
+def read(path, listener, **options):
+    from bbqrec_cli.data.sources.huggingface import HuggingFace
+
+    source = HuggingFace([path], HuggingFaceOptions(**options), seed=0, progress=listener)
+    made = source.interactions()
+    return made, source.items(made.item_ids)
+
+
+def sequences(made) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {name: [] for name in made.user_ids}
+    for user, item in zip(made.users, made.items, strict=True):
+        found[made.user_ids[user]].append(made.item_ids[item])
+    return found
+
+
+def test_a_saved_data_set(tmp_path, listener):
+    save_to_disk(tmp_path / "d", LOG, files=3)
+    made, _ = read(tmp_path / "d", listener)
+    assert sequences(made) == {"u": ["9", "7"], "v": ["8"]}
+    assert made.timestamps.tolist() == [978300019, 978300055, 978300000]
+
+
+def test_splits_and_items(tmp_path, listener):
+    held = {"user_id": ["u"], "item_id": [8], "timestamp": [978300060]}
+    save_dict(tmp_path / "d", {"test": held, "train": LOG, "items": ITEMS})
+    made, items = read(tmp_path / "d", listener)
+    assert sequences(made) == {"u": ["9", "7", "8"], "v": ["8"]}
+    assert items.fields == {"title": ["nine", "seven", ""], "tags": ["a|b", "", ""]}
+    assert items.features["vector"].values.tolist() == [[0.5, 1], [2, 3], [0, 0]]
+    assert items.features["vector"].present.tolist() == [True, True, False]
+    assert items.images == [b"p", b"", b""]
+    assert any("train, test are joined" in said for said in listener.logged)
+
+
+def test_a_row_per_user(tmp_path, listener):
+    rows = {"user": ["u", "v"], "item_list": [["a", "b"], ["b"]], "timestamps": [[2, 1], [5]]}
+    pq.write_table(pa.table(rows), tmp_path / "train-00000-of-00001.parquet")
+    assert sequences(read(tmp_path, listener)[0]) == {"u": ["a", "b"], "v": ["b"]}
+    made, _ = read(tmp_path, listener, time_column="timestamps")
+    assert sequences(made) == {"u": ["b", "a"], "v": ["b"]}
+
+
+def test_times_of_a_type_for_times(tmp_path, listener):
+    stamps = [dt.datetime(2014, 7, 1, second=s, tzinfo=dt.timezone.utc) for s in (2, 0, 1)]
+    pq.write_table(pa.table(LOG | {"timestamp": stamps}), tmp_path / "log.parquet")
+    made, _ = read(tmp_path / "log.parquet", listener)
+    assert made.timestamps.tolist() == [1404172801, 1404172802, 1404172800]
+    pq.write_table(pa.table(LOG | {"timestamp": ["2014-07-01", "2014-07-03", "2014-06-30"]}), tmp_path / "log.parquet")
+    assert sequences(read(tmp_path / "log.parquet", listener)[0]) == {"u": ["9", "7"], "v": ["8"]}
+
+
+def test_ratings(tmp_path, listener):
+    pq.write_table(pa.table(LOG | {"rating": [1.0, 5.0, 4.0]}), tmp_path / "log.parquet")
+    assert sequences(read(tmp_path, listener, min_rating=4)[0]) == {"v": ["8"], "u": ["9"]}
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"user": ["u", None], "item": ["a", "b"]}, "row 2: a user, item or time is missing"),
+        ({"user": ["u"], "item": ["a"], "timestamp": [-1]}, "the time is -1; 1970 or later"),
+        ({"user": ["u"], "thing": ["a"]}, "no column for item among user, thing"),
+        ({"user": ["u"], "history": [["a", "b"]], "target": ["c"]}, "history and target look like a history and its"),
+        ({"user": ["u"], "items": [["a", "b"]], "timestamp": [[1]]}, "2 items, but 1 times"),
+        ({"user": ["u"], "items": [["a", "b"]], "timestamp": [1]}, "only one of items and timestamp holds lists"),
+        ({"user": ["u", "u"], "items": [["a"], ["a", "b"]]}, "the list of user 'u' repeats"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, listener, columns, said):
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=said):
+        read(tmp_path, listener)
+
+
+def test_folders_that_are_none(tmp_path, listener):
+    with pytest.raises(MissingFileError, match=r"no dataset_dict\.json, state\.json or \.parquet in it"):
+        read(tmp_path, listener)
+    for name in ("train", "clicks"):
+        pq.write_table(pa.table(LOG), tmp_path / f"{name}.parquet")
+    with pytest.raises(DataError, match="the order of clicks in time is not known"):
+        read(tmp_path, listener)
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(BrokenFileError, match="not a readable Arrow or Parquet file"):
+        read(tmp_path / "broken.parquet", listener)
+
+
+def test_a_state_names_files_of_its_folder_only(tmp_path, listener):
+    save_to_disk(tmp_path / "d", LOG)
+    (tmp_path / "d" / "state.json").write_text(json.dumps({"_data_files": [{"filename": "../secret.arrow"}]}))
+    with pytest.raises(MissingFileError, match="no such file"):
+        read(tmp_path / "d", listener)
+    (tmp_path / "d" / "state.json").write_text(json.dumps({"_data_files": [], "_indices_data_files": [{}]}))
+    with pytest.raises(DataError, match="holds a selection of rows"):
+        read(tmp_path / "d", listener)

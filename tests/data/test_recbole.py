@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bbqrec_cli.data.sources.options.recbole import RecBoleOptions
+from bbqrec_cli.data.sources.recbole import RecBole
+from bbqrec_cli.errors import DataError, MissingFileError, UsageError
+
+LOG = (
+    "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+    "u1\tpot\t5\t978300019\nu1\tcup\t2\t978300055\nu2\tcup\t4\t978301968\n"
+)
+ITEMS = (
+    "item_id:token\ttitle:token\tgenre:token_seq\tyear:float\tvector:float_seq\n"
+    'pot\t"Tea ""pot"""\tKitchen Tea\t1999.0\t0.5 -1\ncup\tCup\t\t\t\nhat\tHat\tWear\t2000.0\t1 1\n'
+)
+HEAD = "user_id:token\titem_id_list:token_seq\titem_id:token\n"
+TRAIN, VALID = HEAD + "u1\ta\tb\nu1\ta b\tc\nu2\tb\ta\n", HEAD + "u1\tb c\td\nu2\tb a\tc\n"
+TEST = HEAD + "u1\tc d\ta\nu2\ta c\tb\n"
+"""u1: a b c d a; u2: b a c b; lists are cut to two items."""
+
+
+def read(path, listener, **options):
+    """(interactions, items) of a source."""
+    source = RecBole([path], RecBoleOptions(**options), seed=0, progress=listener)
+    interactions = source.interactions()
+    return interactions, source.items(interactions.item_ids)
+
+
+def sequences(made) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for user, item in zip(made.users, made.items, strict=True):
+        found[made.user_ids[user]] = found.get(made.user_ids[user], "") + made.item_ids[item]
+    return found
+
+
+def split(put, train=TRAIN, valid=VALID, test=TEST) -> None:
+    for name, text in {"train": train, "valid": valid, "test": test}.items():
+        put(f"toy/toy.{name}.inter", text)
+
+
+def test_types_say_what_a_column_is(put, tmp_path, listener):
+    put("toy/toy.inter", LOG)
+    put("toy/toy.item", ITEMS)
+    put("toy/toy.user", "user_id:token\tage:token\nu1\t30\n")
+    put("toy/toy.kg", "")
+    made, items = read(tmp_path / "toy", listener)
+    assert (made.user_ids, made.item_ids) == (["u1", "u2"], ["pot", "cup"])
+    assert made.timestamps.tolist() == [978300019, 978300055, 978301968]
+    assert items.fields == {"title": ['Tea "pot"', "Cup"], "genre": ["Kitchen|Tea", ""], "year": ["1999.0", ""]}
+    assert items.features["vector"].values.tolist() == [[0.5, -1], [0, 0]]
+    assert items.features["vector"].present.tolist() == [True, False]
+    assert "toy.user, toy.kg: not read; only interactions and items are used" in listener.logged
+
+
+def test_ratings_and_separators(put, listener):
+    path = put("toy.inter", LOG.replace("\t", ","))
+    assert sequences(read(path, listener, min_rating=4)[0]) == {"u1": "pot", "u2": "cup"}
+
+
+def test_without_times_lines_are_the_order(put, listener):
+    path = put("toy.inter", "user_id:token\titem_id:token\nu\tb\nv\tc\nu\ta\n")
+    assert sequences(read(path, listener)[0]) == {"u": "ba", "v": "c"}
+    assert "no column of times" in listener.logged[0]
+
+
+def test_quotes_that_are_not_balanced_are_text(put, tmp_path, listener):
+    put("toy.inter", LOG)
+    put("toy.item", 'item_id:token\ttitle:token\npot\t"The" pot\ncup\t"Cup\n')
+    assert read(tmp_path, listener)[1].fields == {"title": ['"The" pot', '"Cup']}
+
+
+def test_a_split_is_put_together(put, tmp_path, listener):
+    split(put)
+    assert sequences(read(tmp_path / "toy", listener)[0]) == {"u1": "abcda", "u2": "bacb"}
+    put("toy/toy.inter", LOG)
+    assert sequences(read(tmp_path / "toy", listener)[0]) == {"u1": "potcup", "u2": "cup"}  # the whole log wins
+
+
+def test_a_split_without_lists(put, tmp_path, listener):
+    head = "user_id:token\titem_id:token\n"
+    split(put, head + "u\ta\nu\tb\nw\ta\n", head + "u\tc\n", head + "u\ta\n")
+    assert sequences(read(tmp_path / "toy", listener)[0]) == {"u": "abca", "w": "a"}
+
+
+@pytest.mark.parametrize(
+    ("part", "text", "said"),
+    [
+        ("test", TEST.replace("u2\ta c\tb\n", ""), "user 'u2' has 1 validation and 0 test targets"),
+        ("test", TEST + "u2\tc b\ta\n", "user 'u2' has 1 validation and 2 test targets"),
+        (
+            "valid",
+            VALID.replace("b c\td", "c b\td"),
+            "line 2: the items before the target of user 'u1'",
+        ),
+        ("train", TRAIN + "u3\ta b\tc\n", "user 'u3' has 0 validation and 0 test targets"),
+        ("train", TRAIN + "u3\ta\n", "line 5: 2 columns"),
+        ("train", TRAIN + "\ta\tb\n", "line 5: no user or no item"),
+    ],
+)
+def test_another_split_is_refused(put, tmp_path, listener, part, text, said):
+    split(put, **{part: text})
+    with pytest.raises(DataError, match=said):
+        read(tmp_path / "toy", listener)
+
+
+def test_names_of_an_export_are_turned_back(put, tmp_path, listener):
+    put("toy.inter", "user_id:token\titem_id:token\n0\t0\n0\t1\n")
+    put("toy.item", "item_id:token\ta_b:token\n0\tx\n1\ty\n")
+    put("toy.map.json", json.dumps({"items": {"0": "NA", "1": "a b"}, "fields": {"a_b": "a:b"}}))
+    made, items = read(tmp_path, listener)
+    assert (made.user_ids, made.item_ids, items.fields) == (["0"], ["NA", "a b"], {"a:b": ["x", "y"]})
+    put("toy.map.json", '{"items": {"0": 1}}')
+    with pytest.raises(DataError, match="'items' does not map names to names"):
+        read(tmp_path, listener)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("toy.inter", "user_id:token\titem\nu\ta\n", "the column 'item' has none of the types token"),
+        ("toy.inter", "", "empty"),
+        ("toy.inter", LOG + "u3\tcup\n", "line 5"),
+        ("toy.item", ITEMS + "pot\tagain\t\t\t\n", "line 5: item 'pot' appears twice"),
+        ("toy.item", ITEMS + "\tagain\t\t\t\n", "line 5: no item id"),
+        ("toy.item", ITEMS.replace("1 1", "1 one"), "line 4: vector is '1 one'; numbers"),
+        ("toy.item", ITEMS.replace("cup\tCup\t\t\t", "cup\tCup\t\t\t1 2 3"), "for item"),
+        ("toy.item", ITEMS.replace("0.5 -1", "nan -1"), "NaN or infinity for item 'pot'"),
+        ("toy.item", "name:token\npot\n", "no column of item ids among name"),
+    ],
+)
+def test_what_is_wrong_is_named(put, tmp_path, listener, name, text, said):
+    put("toy/toy.inter", LOG)
+    put(f"toy/{name}", text)
+    with pytest.raises(DataError, match=said):
+        read(tmp_path / "toy", listener)
+
+
+def test_which_files_are_meant(put, tmp_path, listener):
+    with pytest.raises(MissingFileError, match=r"no X\.inter in it"):
+        read(tmp_path, listener)
+    put("a.train.inter", TRAIN)
+    with pytest.raises(MissingFileError, match=r"no a\.valid\.inter, a\.test\.inter, and no a\.inter"):
+        read(tmp_path, listener)
+    put("a.inter", LOG)
+    put("b.inter", LOG)
+    with pytest.raises(DataError, match="holds the data sets a, b"):
+        read(tmp_path, listener)
+    with pytest.raises(UsageError, match="there are 2"):
+        RecBole([tmp_path, tmp_path], RecBoleOptions(), seed=0, progress=listener)
+
+
+def test_a_split_has_its_order(put, tmp_path, listener):
+    split(put)
+    with pytest.raises(UsageError, match="--ties, --min-rating"):
+        read(tmp_path / "toy", listener, ties="item", min_rating=2)
