@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -79,6 +80,8 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     arguments = sys.argv[1:] if arguments is None else arguments
     CommandOutput.console, CommandOutput.json_output, CommandOutput.verbose = None, "--json" in arguments, False
+    module = Path(sys.argv[0]).parts[-2:] == ("bbqrec_cli", "__main__.py")
+    CommandOutput.program = "python -m bbqrec_cli" if module else "bbqrec"
     sys.exit(_run(arguments))
 
 
@@ -90,7 +93,7 @@ def _run(arguments: list[str]) -> int:
     # For completion, the shell passes the typed words in the environment.
     typed = os.environ.get("_TYPER_COMPLETE_ARGS", os.environ.get("COMP_WORDS", "")).split()
     try:
-        status = make_app(typed or arguments)(args=arguments, prog_name="bbqrec", standalone_mode=False)
+        status = make_app(typed or arguments)(args=arguments, prog_name=CommandOutput.program, standalone_mode=False)
         return status if isinstance(status, int) else 0
     except (KeyboardInterrupt, typer.Abort):
         return _report_error(interrupted())
@@ -136,6 +139,7 @@ def _report_error(error: BBQRecError) -> int:
 
 def _usage_error(error: Any) -> int:
     if CommandOutput.json_output:
-        return _report_error(UsageError(error.format_message(), "bbqrec COMMAND --help"))
+        typed = error.ctx.command_path if error.ctx else CommandOutput.program
+        return _report_error(UsageError(f"{typed}: {error.format_message()}", f"{typed} --help"))
     error.show()
     return 2

@@ -1,38 +1,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bbqrec_cli.cli.console import Console, table
+from bbqrec_cli.cli.console import Console, rich_table, table
 from bbqrec_cli.cli.options import command
 from bbqrec_cli.stages.evaluate import EvaluateConfig, run
+
+if TYPE_CHECKING:
+    from bbqrec_cli.pages.tables import Table as PageTable
 
 
 def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
     @command(app, "evaluate", EvaluateConfig, arguments=arguments)
     def evaluate(config: EvaluateConfig, console: Console) -> None:
         result = run(config, console)
-        rows = [
-            (*row, *(f"{p:.2g}" for p in result.significance.get(row[0], {}).values()))
-            for row in with_intervals(result.aggregates, result.confidence)
-        ]
         head = f"{result.output}: {result.model}, {result.split}, {result.users} users, {result.seconds:.0f} s"
         head += f", {result.ms_per_user:.3g} ms per user"
         head += ", seen items left out" if result.exclude_seen else ""
         if result.unevaluated:
             console.log(f"{result.unevaluated} users have fewer than 3 interactions and are not evaluated")
-        columns = ("p (t-test)", "p (Wilcoxon)") if result.significance else ()
-        main = table("", ("metric", "mean", "95% interval", *columns), rows)
+        main = [table("", ("metric", "mean", "95% interval"), with_intervals(result.aggregates, result.confidence))]
+        if result.significance:
+            main = [rich_table(against_table(result.aggregates, result.significance, str(config.against)))]
         below = [lists_line(result.lists), *cold_line(result.cold)]
         below += slice_tables(result.slices) if config.slices else []
-        console.result(result.to_json(), head, main, *below, *diagnosis_tables(result.diagnosis))
+        console.result(result.to_json(), head, *main, *below, *diagnosis_tables(result.diagnosis))
 
 
 def with_intervals(means: dict[str, float], confidence: dict[str, tuple[float, float]]) -> list[tuple[Any, ...]]:
     """One (metric, mean, interval) per metric."""
     return [(name, means[name], "{:.4f} … {:.4f}".format(*ends)) for name, ends in confidence.items()]
+
+
+def against_table(means: dict[str, float], found: dict[str, dict[str, Any]], against: str) -> PageTable:
+    """Both means, their difference with its interval, and the tests."""
+    from bbqrec_cli.pages.tables import make
+
+    rows = []
+    for name, mean in means.items():
+        row = [name, f"{mean:.4f}"]
+        if each := found.get(name):  # the other file may lack a k
+            interval = "{:+.4f} … {:+.4f}".format(*each["confidence"])
+            row += [f"{each['against']:.4f}", f"{each['difference']:+.4f}", interval]
+            row += [f"{each['t_test']:.2g}", f"{each['wilcoxon']:.2g}"]
+        rows.append(row + [""] * (7 - len(row)))
+    columns = ("metric", "mean", "theirs", "difference", "95% interval", "p, t-test", "p, Wilcoxon")
+    return make(f"against {against}", columns, rows)
 
 
 def lists_line(lists: dict[str, float]) -> str:
@@ -58,14 +74,13 @@ def slice_tables(slices: dict[str, list[dict[str, Any]]]) -> list[Any]:
 
 
 def cold_line(cold: dict[str, Any]) -> list[str]:
-    """The metrics at the largest k over users whose target has no training interaction, if there are any; the table
-    counts them, too."""
+    """Recall and NDCG at the largest k over users whose target has no training interaction, if there are any; the
+    table counts them, too."""
     if not cold["users"]:
         return []
     k = max(int(name.split("@")[1]) for name in cold["confidence"])
-    figures = ", ".join(f"{name} {cold[name]:.4f}" for name in cold["confidence"] if name.endswith(f"@{k}"))
-    whose = "1 user whose target has" if cold["users"] == 1 else f"{cold['users']} users whose targets have"
-    return [f"cold items: {whose} no training interaction: {figures}"]
+    figures = ", ".join(f"{name} {cold[name]:.4f}" for name in (f"recall@{k}", f"ndcg@{k}"))
+    return [f"cold targets (no training interaction): {cold['users']:,}, {figures}"]
 
 
 def diagnosis_tables(found: dict[str, Any] | None) -> list[Any]:

@@ -38,7 +38,7 @@ COMMON_FLAGS: dict[str, tuple[Any, str]] = {
     "config": (Path, "TOML file of options; flags override it."),
     "json": (bool, "Print the result as one JSON object on stdout."),
     "quiet": (bool, "Show only warnings and errors."),
-    "verbose": (bool, "Show tracebacks of bugs."),
+    "verbose": (bool, "Show more: the parts of each epoch's loss, how codebooks are used, tracebacks of bugs."),
 }
 OFF = "no_"
 """Begins the names of hidden flags that switch off what is off by default, but on in a file or a recipe."""
@@ -52,6 +52,8 @@ class CommandOutput:
     console: Console | None = None
     json_output = False
     verbose = False
+    program = "bbqrec"
+    """How it was called: 'bbqrec' or 'python -m bbqrec_cli'."""
 
 
 def command(
@@ -177,7 +179,7 @@ def build(
         settings = recipe(given["recipe"], command_name)
         origins |= dict.fromkeys(settings.keys() - given.keys(), f"the recipe {given['recipe']}")
         given = settings | given
-    return configure(chosen, given, where="the command line", origins=origins)
+    return configure(chosen, given, where=f"{CommandOutput.program} {command_name}", origins=origins)
 
 
 def _parameters(classes: Sequence[type], registry: Any, chosen: str) -> list[inspect.Parameter]:
@@ -198,7 +200,8 @@ def _parameters(classes: Sequence[type], registry: Any, chosen: str) -> list[ins
 
 def _fields(cls: type) -> list[tuple[dataclasses.Field, Any]]:
     hints = typing.get_type_hints(cls)
-    return [(f, hints[f.name]) for f in dataclasses.fields(cls) if f.metadata.get("help")]
+    without = getattr(cls, "without", ())
+    return [(f, hints[f.name]) for f in dataclasses.fields(cls) if f.metadata.get("help") and f.name not in without]
 
 
 def option_help(f: dataclasses.Field) -> str:
@@ -232,7 +235,7 @@ def _parameter(f: dataclasses.Field, hint: Any, panel: str, *, hidden: bool = Fa
     names = [flag(f.name) + (f"/--no-{f.name.replace('_', '-')}" if kind is bool and f.default is True else "")]
     names += [meta["short"]] if meta["short"] else []
     kind = list[str] if meta.get("repeatable") else kind
-    return _make(f.name, kind, typer.Option(*names, **common, hidden=hidden, readable=False), None)
+    return _make(f.name, kind, typer.Option(*names, **common, hidden=hidden or meta["hidden"], readable=False), None)
 
 
 def _switch_off(f: dataclasses.Field, hint: Any) -> dict[str, inspect.Parameter]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from bbqrec_cli.models.layers import Attention
 
@@ -31,10 +32,17 @@ class SimilarityAttention(Attention):
     def mix(self, weights: Tensor, value: Tensor, **extra: Tensor) -> Tensor:
         """weights (B, H, T·L, T·L), value (B, H, T·L, D/H), extra["buckets"] (B, T, T) -> (B, H, T·L, D/H).
 
-        The values are reweighted once for each query *item*, (B, H, T, T·L, D/H), never for each query token.
+        The values are reweighted once for each query *item*, (B, H, T, T·L, D/H), never for each query token. They are
+        the largest tensor of a step: the backward pass computes them again, to the same bits, rather than keep them.
         """
+        if not torch.is_grad_enabled():
+            return self._mixed(weights, value, extra["buckets"])
+        return checkpoint(
+            self._mixed, weights, value, extra["buckets"], use_reentrant=False, preserve_rng_state=False
+        )  # fmt: skip
+
+    def _mixed(self, weights: Tensor, value: Tensor, buckets: Tensor) -> Tensor:
         users, heads, _, width = value.shape
-        buckets = extra["buckets"]
         items = buckets.shape[1]
         # Looked up head by head, so that what follows runs over neighbouring numbers.
         table = self.similarity.unflatten(1, (heads, width)).transpose(0, 1).flatten(0, 1)

@@ -27,6 +27,7 @@ NO_ATTRIBUTES = ("title", "text", "description")
 class PrepareConfig(StageConfig):
     """Options of `bbqrec prepare`; those of the source are in `options`."""
 
+    without: ClassVar[frozenset[str]] = frozenset({"device", "threads"})
     registry: ClassVar[Registry] = SOURCES
     choice: ClassVar[str] = "source"
 
@@ -79,7 +80,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT) -> PrepareResult:
         UsageError, DataError, MissingFileError, LackingError and the errors of writing files.
     """
     from bbqrec_cli.data.sources.registry import open_source
-    from bbqrec_cli.hdf5 import check_output, write_dataset
+    from bbqrec_cli.hdf5 import check_output, folder_of, write_dataset
 
     options = source_options(config.source, config.options)
     paths = [Path(path) for path in config.paths]
@@ -97,7 +98,8 @@ def run(config: PrepareConfig, progress: Progress = SILENT) -> PrepareResult:
     record = stored(config) | {"options": stored(options), "text_fields": said["text_fields"]}
     record |= {"min_user_interactions": min_user, "min_item_interactions": min_item}
     record["counts"] = {key: value for key, value in said.items() if key not in ("output", "text_fields")}
-    write_dataset(config.output, dataset, config=record, parents=source.files, force=config.force)
+    parents = [*source.files, *folder_of(path for path in items.pictures if path.is_file())]
+    write_dataset(config.output, dataset, config=record, parents=parents, force=config.force)
     return result
 
 

@@ -81,15 +81,16 @@ class Amazon:
 
     def items(self, item_ids: list[str]) -> Items:
         """Cleaned metadata and ready image features (or pictures of a folder named by ASIN) of the kept items."""
-        fields, features, images = {}, {}, []
+        fields, features, images, pictures = {}, {}, [], dict[str, Path]()
         if self._metadata:
             known = read_metadata(self._metadata, set(item_ids), self._progress)
             fields = fields_of(item_ids, known, self._metadata, self._progress)
         if self._vectors:
             features["image"] = read_image_features(self._vectors, item_ids, self._progress)
         if self._images:
-            images = read_pictures(list_pictures(self._images), item_ids, self._images, self._progress)
-        return Items(fields=fields, images=images, features=features)
+            pictures = list_pictures(self._images)
+            images = read_pictures(pictures, item_ids, self._images, self._progress)
+        return Items(fields=fields, images=images, pictures=[*pictures.values()], features=features)
 
 
 def _only(files: list[Path], start: str) -> Path | None:

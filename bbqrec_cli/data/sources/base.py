@@ -46,11 +46,13 @@ class Items:
     """What is known about I items, in the requested order.
 
     fields: name -> one string per item ('' = missing; the values of a list joined by LIST_SEPARATOR);
-    images: encoded pictures, b'' = missing, or [] without any; features: precomputed ones.
+    images: encoded pictures, b'' = missing, or [] without any; pictures: the files that they come from; features:
+    precomputed ones.
     """
 
     fields: dict[str, list[str]] = field(default_factory=dict)
     images: list[bytes] = field(default_factory=list)
+    pictures: Sequence[Path] = ()
     features: dict[str, Feature] = field(default_factory=dict)
 
 
@@ -58,7 +60,7 @@ class Source(Protocol):
     """One raw data set, built as `Class(paths, options, seed=…, progress=…)`; notes to the user go to `progress`.
 
     minimum: the interactions that a user and an item need if the command line does not say (0: all are kept);
-    files: the inputs, recorded as parents of the dataset file (not pictures: the file holds them).
+    files: the inputs, recorded as parents of the dataset file (pictures: see `Items`).
 
     A source whose files name further ones that `items` reads has `named_files() -> list[Path]`, so that a benchmark
     sees when they change.
