@@ -15,7 +15,7 @@ class CodebookConfig(MethodConfig):
 
     levels: int = option(3, "Levels L of a semantic ID.", role="model", minimum=1, maximum=8)
     codebook_size: int = option(
-        0, "Codes N per codebook; 0: fitted to the catalogue, 256 from 2,048 items on.", role="model", minimum=0,
+        0, "Codes N per codebook; 0: fitted to the catalogue, 256 from 513 items on.", role="model", minimum=0,
         maximum=65536,
     )  # fmt: skip
 
@@ -29,9 +29,9 @@ LARGEST_SIZE = 256
 
 
 def fitting_size(items: int) -> int:
-    """Codes per codebook for a catalogue: 256, or for fewer than 2,048 items the power of two that leaves each code of
-    a level at least 8 items, on average; at least 8."""
-    return min(LARGEST_SIZE, max(8, 1 << (max(1, items // 8).bit_length() - 1)))
+    """Codes per codebook for a catalogue: the lowest power of two of which a code has 4 items or fewer on average, but
+    from 8 to 256."""
+    return min(LARGEST_SIZE, max(8, 1 << (-(-items // 4) - 1).bit_length()))
 
 
 @dataclass(frozen=True, kw_only=True)

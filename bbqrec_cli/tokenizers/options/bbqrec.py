@@ -18,7 +18,7 @@ class BBQRecConfig(WarmupConfig):
     warmup_share: ClassVar[float] = 1 / 2
 
     codebook_size: int = option(
-        0, "Codes N per codebook; 0: fitted to the catalogue, 256 from 2,048 items on.", role="model", paper=256,
+        0, "Codes N per codebook; 0: fitted to the catalogue, 256 from 513 items on.", role="model", paper=256,
         minimum=0, maximum=65536,
     )  # fmt: skip
     dim: int = option(128, "Width D of a code.", role="model", minimum=2)
