@@ -21,7 +21,6 @@ from bbqrec_cli.stages.append import restorable
 from bbqrec_cli.tokenizers.options._codebooks import fitting_size
 from bbqrec_cli.tokenizers.registry import TOKENIZERS, tokenizer_config
 
-
 # Codes per codebook
 
 

@@ -271,7 +271,8 @@ FAILURES = {
     "a folder for a source": (SEQUENCES, "s", 2, "SOURCE is 's'; known: demo", "bbqrec prepare s3rec s"),
     "no source": ({}, "", 2, "SOURCE", ""),
     "option of another source": (
-        SEQUENCES, "s3rec s --min-rating 4", 2, "s3rec has no min rating; --min-rating is an option of table", "--id-shift"
+        SEQUENCES, "s3rec s --min-rating 4", 2, "s3rec has no min rating; --min-rating is an option of table",
+        "--id-shift",
     ),
     "option of no source": (
         {}, "demo --images x", 2, "demo has no images; --images is an option of amazon, s3rec, table", "--size"

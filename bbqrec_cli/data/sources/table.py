@@ -92,7 +92,8 @@ class InteractionTable:
 
     def _say_times(self, found: clock.Times, users: list[str], items: list[str]) -> None:
         name, span = self._table.name, found.span
-        self._progress.log(f"{name}: times are read as {found.what}{f', of the years {span}' if span else ''}")
+        years = f", of the year{'' if span.isdecimal() else 's'} {span}" if span else ""
+        self._progress.log(f"{name}: times are read as {found.what}{years}")
         strange = found.implausible()
         if count := int(strange.sum()):
             row = int(strange.argmax())
