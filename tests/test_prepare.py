@@ -131,7 +131,7 @@ def test_counts_are_printed_and_stored(folder):
     assert about["config"]["counts"] == said
     assert about["config"]["text_fields"] == ["title", "genres", "description"]
     assert (about["config"]["source"], about["config"]["seed"]) == ("table", 0)
-    assert [parent["path"] for parent in about["parents"]] == ["interactions.csv", "items.json"]
+    assert [parent["path"] for parent in about["parents"]] == ["interactions.csv", "items.json", "pictures"]
     assert about["parents"][0]["sha256"] == hdf5.sha256(folder / "interactions.csv")
 
 

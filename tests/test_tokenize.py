@@ -70,7 +70,7 @@ def test_what_people_see(bbqrec, files, tmp_path):
     ("changes", "says"),
     [
         ({"method": "rqvea"}, "did you mean 'rqvae'"),
-        ({"method": "rqvae", "sequence_layers": None, "gamma": 1}, "--gamma is not an option of rqvae, but of bbqrec"),
+        ({"method": "rqvae", "sequence_layers": None, "gamma": 1}, "rqvae has no gamma; --gamma is an option of bbqrec"),
         ({"on_collision": "sufix"}, "did you mean 'suffix'"),
         ({"popularity": "rankin"}, "did you mean 'ranking'"),
         ({"levels": 0}, "--levels is 0; it must be 1 to 8"),
@@ -92,7 +92,7 @@ def test_a_misspelt_option_of_a_script():
 
 def test_without_features(bbqrec, files, tmp_path):
     said = bbqrec("tokenize", files["dataset"], "-o", tmp_path / "t.h5", "--json")
-    error = json.loads(said.err)
+    error = json.loads(said.err.splitlines()[-1])
     assert (said.status, error["error"]) == (3, "wrong_kind")
     assert "bbqrec embed" in error["hint"]
     said = bbqrec("tokenize", tmp_path / "none.h5", "-o", tmp_path / "t.h5", "--json")
@@ -101,7 +101,7 @@ def test_without_features(bbqrec, files, tmp_path):
 
 def test_signals_that_are_not_in_the_file(bbqrec, files, tmp_path):
     said = bbqrec("tokenize", files["features"], "-o", tmp_path / "t.h5", "--signals", "id,sound", "--json")
-    error = json.loads(said.err)
+    error = json.loads(said.err.splitlines()[-1])
     assert (said.status, error["error"]) == (3, "bad_data")
     assert "'sound'; the file has id, text, image" in error["message"]
     assert "bbqrec embed" in error["hint"]

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from bbqrec_cli.cli.console import Console, rich_table, table
 from bbqrec_cli.cli.options import command
 from bbqrec_cli.stages.evaluate import EvaluateConfig, run
-
-if TYPE_CHECKING:
-    from bbqrec_cli.pages.tables import Table as PageTable
 
 
 def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
@@ -24,6 +21,8 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
             console.log(f"{result.unevaluated} users have fewer than 3 interactions and are not evaluated")
         main = [table("", ("metric", "mean", "95% interval"), with_intervals(result.aggregates, result.confidence))]
         if result.significance:
+            from bbqrec_cli.evaluation.tables import against_table
+
             main = [rich_table(against_table(result.aggregates, result.significance, str(config.against)))]
         below = [lists_line(result.lists), *cold_line(result.cold)]
         below += slice_tables(result.slices) if config.slices else []
@@ -33,22 +32,6 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
 def with_intervals(means: dict[str, float], confidence: dict[str, tuple[float, float]]) -> list[tuple[Any, ...]]:
     """One (metric, mean, interval) per metric."""
     return [(name, means[name], "{:.4f} … {:.4f}".format(*ends)) for name, ends in confidence.items()]
-
-
-def against_table(means: dict[str, float], found: dict[str, dict[str, Any]], against: str) -> PageTable:
-    """Both means, their difference with its interval, and the tests."""
-    from bbqrec_cli.pages.tables import make
-
-    rows = []
-    for name, mean in means.items():
-        row = [name, f"{mean:.4f}"]
-        if each := found.get(name):  # the other file may lack a k
-            interval = "{:+.4f} … {:+.4f}".format(*each["confidence"])
-            row += [f"{each['against']:.4f}", f"{each['difference']:+.4f}", interval]
-            row += [f"{each['t_test']:.2g}", f"{each['wilcoxon']:.2g}"]
-        rows.append(row + [""] * (7 - len(row)))
-    columns = ("metric", "mean", "theirs", "difference", "95% interval", "p, t-test", "p, Wilcoxon")
-    return make(f"against {against}", columns, rows)
 
 
 def lists_line(lists: dict[str, float]) -> str:
