@@ -70,7 +70,10 @@ def test_what_people_see(bbqrec, files, tmp_path):
     ("changes", "says"),
     [
         ({"method": "rqvea"}, "did you mean 'rqvae'"),
-        ({"method": "rqvae", "sequence_layers": None, "gamma": 1}, "rqvae has no gamma; --gamma is an option of bbqrec"),
+        (
+            {"method": "rqvae", "sequence_layers": None, "gamma": 1},
+            "rqvae has no gamma; --gamma is an option of bbqrec",
+        ),
         ({"on_collision": "sufix"}, "did you mean 'suffix'"),
         ({"popularity": "rankin"}, "did you mean 'ranking'"),
         ({"levels": 0}, "--levels is 0; it must be 1 to 8"),
