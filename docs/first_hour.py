@@ -12,6 +12,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -107,7 +108,7 @@ def transcript(folder: Path, programs: Path) -> str:
             elif mark == "^C":
                 said = interrupt(command, folder, environment)
             else:
-                parts.append(line + "\n")
+                parts.append(textwrap.fill(line, 120) + "\n")
                 continue
             parts.append(f"```text\n$ {command}\n{said}```\n")
     return "\n".join(parts)
@@ -124,6 +125,9 @@ def run(command: str, folder: Path, environment: dict[str, str]) -> str:
 
 def interrupt(command: str, folder: Path, environment: dict[str, str], epochs: int = 3) -> str:
     """What a command prints that is interrupted after some epochs."""
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background jobs would pass on that it is ignored
     with subprocess.Popen(
         shlex.split(command), cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:

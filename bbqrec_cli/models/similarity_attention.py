@@ -87,7 +87,6 @@ def _factors(table: Tensor, rows: Tensor, value: Tensor) -> Tensor:
 
 def _blocks(weights: Tensor, value: Tensor) -> list[slice]:
     """Users by the number whose reweighted values are CELLS; all at once on other devices than a CPU."""
-    users = len(weights)
-    one = value[0].numel() * weights.shape[2]
-    size = max(1, CELLS // one) if value.device.type == "cpu" else users
-    return [slice(start, start + size) for start in range(0, users, max(1, size))]
+    users, one = len(weights), value.shape[1:].numel() * weights.shape[2]
+    size = max(1, CELLS // one if value.device.type == "cpu" else users)
+    return [slice(start, start + size) for start in range(0, max(1, users), size)]

@@ -95,6 +95,21 @@ def test_gradients_in_blocks_of_users_are_those_of_the_whole_to_the_bit(layer, m
         torch.testing.assert_close(found[3], expected[3])
 
 
+def test_the_reweighted_values_are_not_kept(layer):
+    """They took more memory than all else in a training step."""
+    kept: list[int] = []
+    x = torch.randn(USERS, ITEMS * TOKENS, WIDTH, dtype=torch.float64)
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: kept.append(each.numel()) or each, lambda each: each):
+        layer(x, x, causal(), buckets=torch.zeros(USERS, ITEMS, ITEMS, dtype=torch.long))
+    weights, reweighted = USERS * HEADS * (ITEMS * TOKENS) ** 2, USERS * ITEMS * ITEMS * TOKENS * WIDTH
+    assert max(kept) == weights < reweighted
+
+
+def test_no_users(layer):
+    nobody = torch.zeros(0, ITEMS * TOKENS, WIDTH, dtype=torch.float64)
+    assert layer(nobody, nobody, causal(), buckets=torch.zeros(0, ITEMS, ITEMS, dtype=torch.long)).shape == nobody.shape
+
+
 def test_it_starts_as_plain_attention(layer):
     plain = Attention(WIDTH, heads=HEADS, dropout=0.0).double()
     plain.load_state_dict({name: value for name, value in layer.state_dict().items() if name != "similarity"})
