@@ -127,8 +127,8 @@ def with_fitting_size(method: Any, features: Path, progress: Progress) -> Any:
     from bbqrec_cli.hdf5 import open_file
     from bbqrec_cli.tokenizers.options._codebooks import fitting_size
 
-    with open_file(features) as file:
-        items = file.length("items/id") if "items/id" in file else 0
+    with open_file(features, "features", "dataset", "tokens", "model") as file:
+        items = file.length("items/id")
     size, fitting = getattr(method, "codebook_size", None), fitting_size(items)
     if size == 0:
         progress.log(f"{fitting} codes per codebook, to fit {items:,} items (--codebook-size)")
