@@ -35,7 +35,7 @@ File: TypeAlias = Any
 """A path as str or Path, or the result of the function that wrote the file."""
 Listener: TypeAlias = "bool | Callable[[str], None]"
 """False: quiet; True: as on the command line, on stderr; a function: called with each note. Warnings are Python's."""
-SERVED = ("top", "beam", "exclude_seen", "batch_size")
+SERVED = ("top", "beam", "include_seen", "exclude_seen", "batch_size")
 """Options of `bbqrec recommend` that a loaded model takes as they are."""
 
 
@@ -256,7 +256,7 @@ class Model:
             user: the id of a user of the file, or several.
             filter: {attribute: value}: only items that have it; or as --filter has it.
             allow: item ids, the only candidates; or a file of them.
-            options: top, beam, exclude_seen and batch_size of `bbqrec recommend`.
+            options: top, beam, include_seen and batch_size of `bbqrec recommend`.
 
         Raises:
             UsageError: an unknown user, item, attribute or option, a history without a known item, or no item is left.

@@ -21,6 +21,8 @@ from bbqrec_cli.errors import MissingFileError, UsageError
 
 T = TypeVar("T")
 
+NAMED = 4
+"""Methods that a message names, at most."""
 ROLES = ("model", "fit", "input", "output", "runtime")
 """What an option concerns.
 
@@ -58,6 +60,7 @@ def option(
     hub: bool = False,
     complete: str = "",
     search: Sequence[Any] | Range | None = None,
+    hidden: bool = False,
 ) -> Any:
     """A configuration field.
 
@@ -76,12 +79,13 @@ def option(
         complete: values for shell completion: 'models', 'tokenizers', 'encoders', 'recipes', 'sources', 'suites' or a
             file suffix.
         search: what `bbqrec tune` tries, choices or a Range; () for nothing, None for what the base class says.
+        hidden: accepted, but not shown by --help or the generated docs.
     """
     assert role in ROLES
     metadata = {
         "help": help, "role": role, "agreed": role in ("model", "fit") if agreed is None else agreed, "paper": paper,
         "choices": tuple(choices), "minimum": minimum, "maximum": maximum, "short": short, "positional": positional,
-        "repeatable": repeatable, "hub": hub, "complete": complete, "search": search,
+        "repeatable": repeatable, "hub": hub, "complete": complete, "search": search, "hidden": hidden,
     }  # fmt: skip
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -92,10 +96,14 @@ def option(
 class StageConfig:
     """Options of every stage.
 
+    without: those of them that change nothing in this command, which therefore has no flag for them; a TOML file's top
+    level, which holds for all commands, may still set them.
+
     many_methods: the command takes several methods, each with its defaults or a recipe's settings; the class's
     `methods` names them, and the command checks their options.
     """
 
+    without: ClassVar[frozenset[str]] = frozenset()
     many_methods: ClassVar[bool] = False
 
     seed: int = option(0, "Random seed.", minimum=0)
@@ -230,11 +238,12 @@ def configure(
             raise UsageError(f"{' or '.join(methods)}: {what}; a method cannot have it", "rename it in the plugin")
         for key in given.keys() - own - of_method:
             others = [name for name in registry if name not in methods and key in _names(registry.config(name))]
-            said = f"{origins.get(key, where)}: {flag(key)} is not an option of {' or '.join(methods)}"
             if others:
                 takes = ", ".join(flag(name) for name in sorted(of_method)) or "no options"
-                hint = f"leave it out; {' or '.join(methods)} takes {takes}"
-                raise UsageError(f"{said}, but of {', '.join(others)}", hint)
+                hint = f"leave {flag(key)} out; {' or '.join(methods)} takes {takes}"
+                have = ", ".join(others[:NAMED]) + (f" and {len(others) - NAMED} more" if len(others) > NAMED else "")
+                lacks = f"{' or '.join(methods)} has no {key.replace('_', ' ')}"
+                raise UsageError(f"{origins.get(key, where)}: {lacks}; {flag(key)} is an option of {have}", hint)
             raise UsageError(f"{origins.get(key, where)}: unknown option {key!r}{did_you_mean(key, own | of_method)}")
         options = {key: given.pop(key) for key in list(given) if key not in own}
         given["options"] = given.get("options", {}) | options

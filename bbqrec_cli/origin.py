@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bbqrec_cli
+from bbqrec_cli.errors import MissingPackageError
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +41,28 @@ def ran_on(device: torch.device, threads: int, precision: str) -> dict[str, Any]
     return {key: found[key] for key in ("bbqrec", "commit", "device", "threads", "processor", "packages")} | {
         "precision": precision
     }
+
+
+def plugin_of(config: type) -> dict[str, str]:
+    """{'plugin': distribution} of a method that another package registered, by its configuration class; {} for
+    bbqrec's own. A package that no distribution installed goes by its own name."""
+    modules = (config.__module__, getattr(config, "implementation", ""))
+    tops = (each.partition(":")[0].partition(".")[0] for each in modules)
+    other = next((top for top in tops if top not in ("", "bbqrec_cli")), "")
+    return {"plugin": packages_distributions().get(other, [other])[0]} if other else {}
+
+
+def not_installed(where: str, what: str, plugin: str) -> MissingPackageError:
+    """The error for a file whose method is not registered here.
+
+    Args:
+        where: the file; what: the method, such as "the model 'x'"; plugin: of `plugin_of`, '' if the file names none.
+    """
+    if plugin:
+        said = f"{where}: needs {what} of the plugin {plugin}, which is not installed"
+        return MissingPackageError(said, f"install {plugin} beside bbqrec, if you trust whom you have the file from")
+    said = f"{where}: needs {what}, which this bbqrec does not have and no installed plugin registers"
+    return MissingPackageError(said, "install the plugin or the version of bbqrec that made the file")
 
 
 def commit() -> str:

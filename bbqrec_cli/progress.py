@@ -24,6 +24,9 @@ class Progress(Protocol):
     def log(self, message: str) -> None:
         """A note; hidden by --quiet."""
 
+    def detail(self, message: str) -> None:
+        """A note that only --verbose shows."""
+
     def warn(self, message: str) -> None:
         """A warning; shown even with --quiet."""
 
@@ -38,6 +41,9 @@ class _SilentTask:
 
 class _Silent:
     def log(self, message: str) -> None:
+        pass
+
+    def detail(self, message: str) -> None:
         pass
 
     def warn(self, message: str) -> None:

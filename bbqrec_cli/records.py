@@ -235,7 +235,8 @@ class TrainedModel:
     """The result of `train`: what is needed to rebuild the model and to recommend with titles.
 
     weights: parameter -> array; settings: the model's own configuration; history: one row of figures per epoch.
-    codes and features are those that the model needs.
+    codes and features are those that the model needs; plugin: the distribution that the model comes from, '' for
+    bbqrec's own.
     """
 
     catalogue: Catalogue
@@ -245,6 +246,7 @@ class TrainedModel:
     codes: Codes | None = None
     features: Mapping[str, Feature] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    plugin: str = ""
 
     @property
     def data(self) -> ItemData:

@@ -137,7 +137,7 @@ def cli() -> str:
     """docs/cli.md."""
     text = HEAD + "".join(section(name) for name in COMMANDS) + RECIPES
     text += "".join(row(code(name), describe_recipe(name)) for name in names()) + COMMON
-    text += "".join(option_row(f, hint) for f, hint in declared(StageConfig))
+    text += "".join(common_row(f, hint) for f, hint in declared(StageConfig))
     text += "".join(
         row(code(flag(name) + ("" if kind is bool else " PATH")), "", said)
         for name, (kind, said) in COMMON_FLAGS.items()
@@ -180,12 +180,20 @@ def method_section(registry: Any, name: str) -> str:
 def declared(cls: type) -> list[tuple[dataclasses.Field, Any]]:
     """The options of a configuration class, with their types."""
     hints = typing.get_type_hints(cls)
-    return [(f, hints[f.name]) for f in dataclasses.fields(cls) if f.metadata.get("help")]  # type: ignore[arg-type]
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    return [(f, hints[f.name]) for f in fields if f.metadata.get("help") and not f.metadata.get("hidden")]
 
 
 def required(f: dataclasses.Field) -> bool:
     """Whether it must be given."""
     return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+
+
+def common_row(f: dataclasses.Field, hint: Any) -> str:
+    """As `option_row`, and which commands do without it."""
+    without = [code(name) for name in COMMANDS if f.name in classes_of(name)[-1].without]
+    said = f" Not of {', '.join(without)}, where it would change nothing." if without else ""
+    return option_row(f, hint).removesuffix(" |\n") + f"{said} |\n"
 
 
 def option_row(f: dataclasses.Field, hint: Any) -> str:

@@ -26,7 +26,7 @@ step "6/8 evaluate: every user's last item, ranked among all items; p against po
 bbqrec evaluate --against popularity-metrics.h5 --force
 
 step "7/8 recommend: three users, by title"
-bbqrec recommend --users 3 --top 5 --exclude-seen
+bbqrec recommend --users 3 --top 5
 
 step "8/8 how many items share a semantic ID, and BBQRec beside popularity"
 bbqrec collisions

@@ -49,7 +49,7 @@ means
 
 # %%
 loaded = bbqrec.load("model.h5")
-one = loaded.recommend(["item-0010", "item-0020"], top=3, exclude_seen=True)
+one = loaded.recommend(["item-0010", "item-0020"], top=3)
 many = loaded.recommend([["item-0010"], ["item-0020", "item-0030"]], top=3, filter={"category": "Mug"})
 many.to_pandas()
 

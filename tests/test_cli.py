@@ -16,6 +16,7 @@ import time
 import pytest
 
 from bbqrec_cli.cli import app as cli
+from bbqrec_cli.cli import evaluate as evaluate_command
 from bbqrec_cli.cli import inspect as inspect_command
 from bbqrec_cli.cli import train as train_command
 from bbqrec_cli.cli.console import Console
@@ -76,8 +77,8 @@ def test_json_is_alone_on_stdout(files, bbqrec):
         (["inspect"], 2, "usage"),
         (["inspect", "x", "--colour"], 2, "usage"),
         (["inspct", "x"], 2, "usage"),
-        (["inspect", "x", "--seed", "-1"], 2, "usage"),
-        (["inspect", "x", "--seed", "one"], 2, "usage"),
+        (["evaluate", "x", "--seed", "-1"], 2, "usage"),
+        (["evaluate", "x", "--seed", "one"], 2, "usage"),
         (["embed", "none.h5", "--precision", "fp8"], 2, "usage"),
         (["inspect", "x", "--config", "none.toml"], 3, "missing_file"),
     ],
@@ -131,6 +132,50 @@ def test_what_a_stage_raises(bbqrec, monkeypatch, error, status, code):
     assert ("Traceback" in verbose.err) == (not isinstance(error, (BBQRecError, KeyboardInterrupt)))
 
 
+@pytest.mark.parametrize(
+    ("called", "program"), [("/usr/bin/bbqrec", "bbqrec"), ("/lib/bbqrec_cli/__main__.py", "python -m bbqrec_cli")]
+)
+def test_a_usage_error_names_the_command_that_was_typed(bbqrec, monkeypatch, called, program):
+    monkeypatch.setattr(sys, "argv", [called])
+    assert f"error: {program} train: --threads is -1" in bbqrec("train", "--threads", -1).err
+    assert f"Usage: {program} train [OPTIONS]" in bbqrec("train", "--colour").err
+    said = json.loads(bbqrec("train", "--colour", "--json").err)
+    assert said["message"].startswith(f"{program} train: No such option: --colour")
+    assert said["hint"] == f"{program} train --help"
+
+
+def test_an_option_of_other_models_is_said_as_what_a_model_lacks(bbqrec):
+    said = bbqrec("train", "--model", "popularity", "--epochs", 3)
+    assert said.status == 2
+    assert "popularity has no epochs; --epochs is an option of bbqrec, " in said.err
+    assert "leave --epochs out; popularity takes no options" in said.err
+
+
+WITHOUT = {
+    "prepare": {"--device", "--threads"},
+    "embed": {"--seed"},
+    "collisions": {"--device"},
+    "recommend": {"--force", "--seed"},
+    "inspect": {"--device", "--force", "--seed", "--threads"},
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_only_what_has_an_effect(bbqrec, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = set(re.findall(r"^│ +(--[a-z-]+)", bbqrec(command, "--help").out, re.MULTILINE))
+    common = {"--seed", "--device", "--threads", "--force"}
+    assert shown & common == common - WITHOUT.get(command, set())
+    for flag in WITHOUT.get(command, ()):
+        assert "No such option" in bbqrec(command, "x", flag, "1").err
+
+
+def test_a_shared_toml_file_may_set_what_one_command_does_without(files, bbqrec, tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('seed = 3\ndevice = "cpu"\nthreads = 1\n')
+    assert bbqrec("inspect", files["tokens"], "--config", path).status == 0
+
+
 def test_config_file_and_flags_that_win(bbqrec, tmp_path, monkeypatch):
     seen = []
 
@@ -138,21 +183,21 @@ def test_config_file_and_flags_that_win(bbqrec, tmp_path, monkeypatch):
         seen.append(config)
         raise UsageError("enough")
 
-    monkeypatch.setattr(inspect_command, "run", listens)
+    monkeypatch.setattr(evaluate_command, "run", listens)
     run = tmp_path / "run.toml"
-    run.write_text("[inspect]\nseed = 7\nthreads = 2\nforce = true\n")
-    bbqrec("inspect", "x", "--config", run, "--seed", "3")
+    run.write_text("[evaluate]\nseed = 7\nthreads = 2\nforce = true\n")
+    bbqrec("evaluate", "x", "--config", run, "--seed", "3")
     assert (seen[0].seed, seen[0].threads, seen[0].force) == (3, 2, True)
-    run.write_text("[inspect]\nsede = 7\n")
-    outcome = bbqrec("inspect", "x", "--config", run)
+    run.write_text("[evaluate]\nsede = 7\n")
+    outcome = bbqrec("evaluate", "x", "--config", run)
     assert outcome.status == 2
     assert "unknown option 'sede' (did you mean 'seed'?)" in outcome.err
     run.write_text("seed = [\n")
-    assert bbqrec("inspect", "x", "--config", run).status == 2
+    assert bbqrec("evaluate", "x", "--config", run).status == 2
     run.write_text("seed = 7\n")
-    assert "the command line: --threads is -1" in bbqrec("inspect", "x", "--config", run, "--threads", -1).err
+    assert "bbqrec evaluate: --threads is -1" in bbqrec("evaluate", "x", "--config", run, "--threads", -1).err
     run.write_text("threads = -1\n")
-    assert "run.toml: --threads is -1" in bbqrec("inspect", "x", "--config", run).err
+    assert "run.toml: --threads is -1" in bbqrec("evaluate", "x", "--config", run).err
     assert len(seen) == 1
 
 

@@ -34,8 +34,22 @@ def test_command_on_tokens(files, bbqrec):
         [],
     )
     assert bbqrec("collisions", files["tokens"], "--max-collisions", 0).status == 0
-    plain = bbqrec("collisions", files["tokens"])
-    assert "3 of 4" in plain.out
+    assert "3 of 4" in bbqrec("collisions", files["tokens"], "--details").out
+
+
+def test_one_sentence_and_one_table_by_default(files, bbqrec):
+    """What an option asks for by itself is shown as well."""
+    titles = ("prefixes", "codebooks", "IDs of other parts", "what tells items apart", "kept neighbours")
+
+    def shown(*flags) -> list[str]:
+        lines = bbqrec("collisions", files["tokens"], *flags).out.splitlines()
+        return [line.strip() for line in lines if line.strip() in titles]
+
+    said = " ".join(bbqrec("collisions", files["tokens"]).out.split())
+    assert "tokens.h5: 0 of 12 items (0.0%) share their whole ID (bbqrec, 2 levels × 2 signals of 4 codes)." in said
+    assert shown() == ["prefixes"]
+    assert shown("--details") == list(titles[:4])
+    assert shown("--features", files["features"]) == ["prefixes", "kept neighbours"]
 
 
 def test_the_limit_speaks_after_the_result(tokens, tmp_path, bbqrec):
@@ -43,7 +57,7 @@ def test_the_limit_speaks_after_the_result(tokens, tmp_path, bbqrec):
     codes[[0, 1, 5]] = codes[0]
     both = dataclasses.replace(tokens, codes=dataclasses.replace(tokens.codes, codes=codes))
     hdf5.write_tokens(tmp_path / "tokens.h5", both, config={})
-    plain = bbqrec("collisions", tmp_path / "tokens.h5", "--max-collisions", 2)
+    plain = bbqrec("collisions", tmp_path / "tokens.h5", "--max-collisions", 2, "--details")
     assert plain.status == 3
     assert "apple; banana; pliers" in plain.out
     assert "3 items collide; --max-collisions allows 2" in plain.err

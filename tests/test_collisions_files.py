@@ -47,7 +47,8 @@ def test_several_files(files, other, bbqrec):
     assert pair["codes"]["text"][1] < 1
     plain = bbqrec("collisions", files["tokens"], other)
     assert "side by side" in plain.out
-    assert "agreement" in plain.out
+    assert "agreement" not in plain.out
+    assert "agreement" in bbqrec("collisions", files["tokens"], other, "--details").out
     limited = bbqrec("collisions", files["tokens"], other, "--max-collisions", 0)
     assert limited.status == 3
     assert "other.h5: 2 items collide" in limited.err.replace("\n", " ")
@@ -115,7 +116,7 @@ def test_items_that_lack_a_signal(tokens, tmp_path, bbqrec):
     assert found["groups"][0]["lacking"] == {"text": 2}
     assert found["causes"]["only_items"] == {"id": 12, "text": 10}
     assert found["causes"]["only_signal"] == {"id": 2, "text": 0}
-    assert "(2 without text)" in re.sub(r"\s+", " ", bbqrec("collisions", tmp_path / "tokens.h5").out)
+    assert "(2 without text)" in re.sub(r"\s+", " ", bbqrec("collisions", tmp_path / "tokens.h5", "--details").out)
 
 
 def test_pages(files, other, tmp_path, bbqrec):

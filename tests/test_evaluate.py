@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -107,6 +108,12 @@ def test_against_another_file(config, catalogue, tmp_path):
     assert found["t_test"] == pytest.approx(ttest_rel(mine, theirs).pvalue)
     assert found["wilcoxon"] == pytest.approx(wilcoxon(mine, theirs, method="asymptotic").pvalue)
     assert 0 < found["t_test"] < 1
+    assert found["against"] == pytest.approx(theirs.mean())
+    assert found["difference"] == pytest.approx(mine.mean() - theirs.mean())
+    low, high = found["confidence"]
+    assert low < found["difference"] < high
+    # The interval of a mean of 30 differences: 1.96 standard errors on either side, about.
+    assert high - low == pytest.approx(2 * 1.96 * np.std(mine - theirs) / math.sqrt(30), rel=0.15)
 
 
 def test_against_is_checked_before_the_work(config, catalogue, monkeypatch):
@@ -152,6 +159,11 @@ def test_the_command(bbqrec, files, tmp_path):
     against = ("--k", "3,9", "--split", "validation", "--against", tmp_path / "m.h5")
     table = bbqrec("evaluate", files["model"], "-o", tmp_path / "n.h5", *against)
     assert table.status == 0
-    assert "95% interval" in table.out
-    assert "p (Wilcoxon)" in table.out
-    assert "recall@9" in table.out, "what the other file has not is shown too"
+    head = next(line for line in table.out.splitlines() if line.startswith("metric"))
+    assert re.split(r"  +", head.strip())[:4] == ["metric", "mean", "theirs", "difference"]
+    row = next(line for line in table.out.splitlines() if line.startswith("recall@3")).split()
+    assert row[1] == row[2], "the same model"
+    assert row[3:] == ["+0.0000", "+0.0000", "…", "+0.0000", "1", "1"]
+    row = next(line for line in table.out.splitlines() if line.startswith("recall@9")).split()
+    assert len(row) == 2, "what the other file has not is shown too"
+    assert max(map(len, table.out.splitlines())) <= 80

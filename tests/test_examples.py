@@ -176,7 +176,7 @@ def test_new_items_runs(place):
     before, after = (hdf5.read_tokens(place / "out" / f"{name}.h5") for name in ("tokens", "grown"))
     assert (before.catalogue.items, after.catalogue.items) == (190, 200)
     np.testing.assert_array_equal(after.codes.codes[:190], before.codes.codes)
-    assert "cold items: " in done.stdout
+    assert "cold targets (" in done.stdout
 
 
 @pytest.mark.slow

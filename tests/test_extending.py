@@ -32,7 +32,7 @@ CHAIN = [
     "evaluate --device cpu --json",
     "train dataset.h5 --model transitions --popularity 0.1 -o transitions.h5 --device cpu --json",
     "evaluate transitions.h5 -o transitions-metrics.h5 --split validation --device cpu --json",
-    "recommend transitions.h5 --user 3 --top 2 --device cpu --json",
+    "recommend transitions.h5 --user 3 --top 2 --include-seen --device cpu --json",
     "inspect transitions.h5 --json",
     "benchmark toy --device cpu --json",
 ]

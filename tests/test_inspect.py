@@ -33,7 +33,8 @@ def screen(bbqrec, monkeypatch):
         said = bbqrec("inspect", path)
         assert (said.status, said.err) == (0, "")
         lines = said.out.splitlines()
-        assert len(lines) <= LINES
+        first = next((number for number, line in enumerate(lines) if line.startswith("options ")), len(lines))
+        assert first <= LINES, "the options, one a line, come last"
         assert max(map(len, lines)) <= COLUMNS
         return " ".join(" ".join(line.split()) for line in lines)
 
@@ -44,7 +45,7 @@ def screen(bbqrec, monkeypatch):
 def test_every_kind_fits_a_screen(files, screen, kind):
     text = screen(files[kind])
     assert f"{kind} file, schema {schema.KINDS[kind].version}, by bbqrec" in text
-    assert "configuration: seed 0" in text
+    assert "seed 0" in text
     if kind not in ("metrics", "checkpoint"):
         assert "30 users, 12 items, 223 interactions" in text
         assert "items/{group, id, " in text
@@ -80,6 +81,21 @@ def test_a_model_of_many_weights(trained, screen):
     assert f"weights/… {count:,} numbers" in text
     assert "masking causal" in text
     assert text.count("decoder_layers 2") == 1
+
+
+def test_options_that_differ_come_first(trained, bbqrec):
+    """One a line, with the default beside them; the network's and the command's own, and what was at `auto` is not
+    counted."""
+    text = bbqrec("inspect", trained).out
+    changed, usual = (part.splitlines() for part in text.split("options that differ from the default:\n")[1].split(
+        "options at their default:\n"
+    ))  # fmt: skip
+    assert [line.split() for line in changed] == [["epochs", "1", "default", "12"], ["width", "8", "default", "128"]]
+    rows = [line.split() for line in usual]
+    assert ["layers", "2"] in rows
+    assert ["seed", "0"] in rows
+    assert [row for row in rows if row[0] == "precision"]
+    assert all(len(row) == 2 for row in rows)
 
 
 def test_a_benchmark(tmp_path, screen):

@@ -42,7 +42,8 @@ def test_no_item_is_ever_lost(bbqrec, alike, tmp_path, policy):
     )  # fmt: skip
     assert trained.status == 0, trained.err
     every = {f"i{item}" for item in range(12)}
-    said = bbqrec("recommend", model, "--users", 3, "--top", 12, "--beam", 60, "--device", "cpu", "--json")
+    whole = ("--top", 12, "--include-seen", "--beam", 60)
+    said = bbqrec("recommend", model, "--users", 3, *whole, "--device", "cpu", "--json")
     for line in said.out.splitlines():
         shown = [item["id"] for item in json.loads(line)["items"]]
         assert len(shown) == 12

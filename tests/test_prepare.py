@@ -138,7 +138,7 @@ def test_counts_are_printed_and_stored(folder):
     assert about["config"]["counts"] == said
     assert about["config"]["text_fields"] == ["title", "genres", "description"]
     assert (about["config"]["source"], about["config"]["seed"]) == ("table", 0)
-    assert [parent["path"] for parent in about["parents"]] == ["interactions.csv", "items.json"]
+    assert [parent["path"] for parent in about["parents"]] == ["interactions.csv", "items.json", "pictures"]
     assert about["parents"][0]["sha256"] == hdf5.sha256(folder / "interactions.csv")
 
 
@@ -412,11 +412,12 @@ FAILURES = {
     "no source": ({}, "", 2, "SOURCE", ""),
     "option of another source": (
         SEQUENCES, "s3rec s --min-rating 4", 2,
-        "--min-rating is not an option of s3rec, but of huggingface, movielens, recbole, table, yelp", "--id-shift",
+        "s3rec has no min rating; --min-rating is an option of huggingface, movielens, recbole, table and 1 more",
+        "--id-shift",
     ),
     "option of no source": (
         {}, "demo --images x", 2,
-        "--images is not an option of demo, but of amazon, huggingface, letter, movielens, recbole, s3rec", "--size",
+        "demo has no images; --images is an option of amazon, huggingface, letter, movielens and 4 more", "--size",
     ),
     "no path": ({}, "table", 2, "prepare table needs one path; there are 0", "bbqrec prepare table"),
     "unknown text field": (

@@ -57,12 +57,13 @@ def models(catalogue_with_genres, codes, tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(params=MODELS)
 def config(models, request) -> RecommendConfig:
-    return RecommendConfig(model=models[request.param], device="cpu")
+    """Over all items, seen or not, so that a test knows who is among the candidates."""
+    return RecommendConfig(model=models[request.param], device="cpu", include_seen=True)
 
 
 @pytest.fixture
 def popular(models) -> RecommendConfig:
-    return RecommendConfig(model=models["popularity"], device="cpu")
+    return RecommendConfig(model=models["popularity"], device="cpu", include_seen=True)
 
 
 def answers(config: RecommendConfig, lines=(), **changes):
@@ -122,10 +123,10 @@ def test_only_the_last_20_items_are_seen_and_all_are_excluded(catalogue, models,
     made = dataclasses.replace(catalogue, sequences=Sequences.from_lists(walks))
     for name in ("sasrec", "bbqrec"):
         config = RecommendConfig(model=save(tmp_path / f"{name}.h5", made, name, codes), device="cpu")
-        one, other = answers(config, user=("u0", "u1"))
+        one, other = answers(config, user=("u0", "u1"), include_seen=True)
         assert ids(one) == ids(other)
         assert len(one.history) == 29
-        (seen,) = answers(config, user=("u0",), exclude_seen=True)
+        (seen,) = answers(config, user=("u0",))
         assert ids(seen) == ["i11"]
 
 
@@ -246,10 +247,24 @@ def test_lines_are_answered_a_batch_at_a_time(popular):
 
 
 def test_seen_items_are_left_out(config, catalogue):
-    for found in answers(config, users=30, exclude_seen=True, top=8, beam=1):
+    for found in answers(config, users=30, include_seen=False, top=8, beam=1):
         seen = {item.id for item in found.history}
         assert len(ids(found)) == 8
         assert not seen & set(ids(found))
+
+
+def test_seen_items_are_left_out_by_default(popular, bbqrec):
+    """As --exclude-seen says, too, which scripts may pass; --include-seen brings them back."""
+    seen = {item.id for item in answers(popular, user=("u0",))[0].history}
+
+    def shown(*flags) -> set[str]:
+        said = bbqrec("recommend", popular.model, "--user", "u0", "--top", 12, "--json", "--quiet", *flags)
+        return {each["id"] for each in json.loads(said.out)["items"]}
+
+    assert shown() == shown("--exclude-seen") == {f"i{row}" for row in range(ITEMS)} - seen
+    assert shown("--include-seen") == {f"i{row}" for row in range(ITEMS)}
+    assert "exclude each other" in bbqrec("recommend", popular.model, "--include-seen", "--exclude-seen").err
+    assert "--exclude-seen" not in bbqrec("recommend", "--help").out
 
 
 def test_a_filter_keeps_the_order_of_what_is_left_and_always_k(config, catalogue):
@@ -283,10 +298,11 @@ def test_an_allow_list(config, tmp_path):
 
 
 def test_fewer_than_asked_for_is_said_once(popular, bbqrec):
-    said = bbqrec("recommend", popular.model, "--users", 3, "--filter", "group=fruit", "--quiet")
+    words = ("recommend", popular.model, "--users", 3, "--include-seen")
+    said = bbqrec(*words, "--filter", "group=fruit", "--quiet")
     assert said.status == 0
     assert said.err == "warning: only 4 items are left for user u0; --top asks for 10\n"
-    assert "left" not in bbqrec("recommend", popular.model, "--users", 3).err
+    assert "left" not in bbqrec(*words).err
 
 
 def test_scores_of_the_popular_are_their_counts(popular, catalogue):
@@ -345,10 +361,12 @@ def test_the_command_shows_titles(bbqrec, models):
     said = bbqrec("recommend", models["sasrec"], "--user", "u3,u4", "--user", "u5", "--top", 3)
     assert said.status == 0
     assert said.out.count("recommended") == 3
-    assert "user u3, last 5 of 9 interactions:" in said.out, "9 items, of which the last 5 are shown"
+    history = [item.title for item in answers(RecommendConfig(model=models["sasrec"]), user=("u3",))[0].history]
+    newest = "".join(f"  {title}\n" for title in history[-5:])
+    assert f"user u3: 9 items, the last 5:\n{newest}recommended" in said.out, "the newest is the last"
     assert any(title in said.out for title in ("apple", "hammer", "novel"))
     typed = bbqrec("recommend", models["bbqrec"], "--history", "i0,i1", "--top", 2)
-    assert "given history:\n  apple\n  banana\n" in typed.out
+    assert "given history: 2 items:\n  apple\n  banana\n" in typed.out
     shown = [line for line in typed.out.splitlines() if line.startswith(("│ 1", "│ 2"))]
     assert len(shown) == 2
 

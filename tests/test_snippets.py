@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -183,3 +185,41 @@ def test_snippets_run(name, folder):
         ["bash", "-x"], input=script, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def first_hour() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("first_hour", ROOT / "docs" / "first_hour.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+def test_the_first_hour_is_what_its_script_runs():
+    made = first_hour()
+    script = [*made.demo(), *made.own()]
+    commands = [line.split(" ", 1)[1] for line in script if line.startswith(("$ ", "^C "))]
+    assert re.findall(r"^\$ (.*)$", page("docs/first-hour.md"), re.MULTILINE) == commands
+    text = " ".join(page("docs/first-hour.md").split())
+    assert not [line for line in script if not line.startswith(("$ ", "^C ")) and line not in text]
+
+
+def test_what_changes_from_run_to_run_is_left_out():
+    made = first_hour()
+    said = "epoch 1/9  loss 5.1  3.2 s, at most 26 s left\nm.h5: x, 144 s, 7.72 ms per user\nat 2026-01-02 03:04:05 UTC"
+    assert made.stable(said) == "epoch 1/9  loss 5.1  … s\nm.h5: x, … s, … ms per user\nat … UTC\n"
+    lines = ["a", *(f"epoch {n}/9  x" for n in range(1, 10)), "b"]
+    assert list(made.shortened(lines)) == ["a", lines[1], lines[2], "…", lines[9], "b"]
+    assert list(made.shortened(lines[:5])) == lines[:5]
+
+
+@pytest.mark.slow
+def test_the_tables_of_the_first_hour(folder, monkeypatch):
+    """The chain before them is README's, which is run above."""
+    made = first_hour()
+    monkeypatch.setattr(made, "demo", lambda: ["$ bbqrec prepare demo"])
+    text = made.transcript(folder, folder.parent / "bin")
+    assert text.count("\nerror: ") == 2, "the table without times, and the option that markov lacks"
+    assert text.count("evaluated_users │   300") == 5 + 1
+    assert "recommended" in text

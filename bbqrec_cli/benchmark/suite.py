@@ -21,6 +21,7 @@ from bbqrec_cli.stages.evaluate import EvaluateConfig
 from bbqrec_cli.stages.prepare import PrepareConfig
 from bbqrec_cli.stages.tokenize import TokenizeConfig
 from bbqrec_cli.stages.train import TrainConfig
+from bbqrec_cli.tokenizers.options._codebooks import LARGEST_SIZE
 
 BUILT_IN = Path(__file__).parent / "suites"
 HEAD = ("name", "seeds", "split", "k", "exclude_seen")
@@ -262,6 +263,9 @@ class _Reader:
             raise UsageError(f"{where}: reported is {reported!r}; a number of items in collisions is needed")
         data = self._data_of(values, where)
         config, after = self._stage(TokenizeConfig, values, where, systems=self.tables["system"])
+        # One size for all data sets of a table.
+        if getattr(method_of(config), "codebook_size", None) == 0:
+            config = dataclasses.replace(config, options=config.options | {"codebook_size": LARGEST_SIZE})
         return Tokenizer(name=name, config=config, data=data, reported=reported, after=after)
 
     def _system(self, name: str, values: dict[str, Any], evaluate: Mapping[str, Any], head: _Head) -> System:

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -74,6 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     arguments = sys.argv[1:] if arguments is None else arguments
     CommandOutput.console, CommandOutput.json_output, CommandOutput.verbose = None, "--json" in arguments, False
+    module = Path(sys.argv[0]).parts[-2:] == ("bbqrec_cli", "__main__.py")
+    CommandOutput.program = "python -m bbqrec_cli" if module else "bbqrec"
     sys.exit(_run(arguments))
 
 
@@ -95,7 +98,8 @@ def _run(arguments: list[str]) -> int:
     try:
         plugins.take_flag(typed or arguments, complete=not typed)
         plugins.Listener.warn = (lambda message: None) if typed else _warn
-        status = make_app(typed or arguments)(args=arguments, prog_name="bbqrec", standalone_mode=False)
+        program = "bbqrec" if typed else CommandOutput.program  # the shell's variable for completion is named after it
+        status = make_app(typed or arguments)(args=arguments, prog_name=program, standalone_mode=False)
         return status if isinstance(status, int) else 0
     except (KeyboardInterrupt, typer.Abort):
         return _report_error(interrupted())
@@ -127,6 +131,7 @@ def _report_error(error: BBQRecError) -> int:
 
 def _usage_error(error: Any) -> int:
     if CommandOutput.json_output:
-        return _report_error(UsageError(error.format_message(), "bbqrec COMMAND --help"))
+        typed = error.ctx.command_path if error.ctx else CommandOutput.program
+        return _report_error(UsageError(f"{typed}: {error.format_message()}", f"{typed} --help"))
     error.show()
     return 2

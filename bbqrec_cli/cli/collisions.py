@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
 from bbqrec_cli.cli.console import Console, rich_table
 from bbqrec_cli.cli.options import command
 from bbqrec_cli.stages.collisions import CollisionsConfig, run
+
+if TYPE_CHECKING:
+    from bbqrec_cli.collisions.analysis import Analysis
+    from bbqrec_cli.pages.tables import Table
 
 
 def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
@@ -15,11 +20,33 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         from bbqrec_cli.collisions import tables
 
         result = run(config, console)
-        first = result.first
-        head = f"{first.input}: {first.items:,} items, IDs by {first.method}"
-        shown = tables.of_file(first)
+        shown = tables.of_file(result.first) if config.details else [tables.prefixes_table(result.first)]
         if result.others:
-            shown += [tables.comparison_table(result.every), tables.agreement_table(result.pairs)]
-        page = [f"page: {result.report}"] if result.report else []
-        console.result(result.to_json(), head, *(rich_table(table) for table in shown if table.rows), *page)
+            together = [tables.comparison_table(result.every), tables.agreement_table(result.pairs)]
+            shown = [*shown, *together] if config.details else together[:1]
+        shown += [] if config.details else asked(config, result.first)
+        below = [f"page: {result.report}"] if result.report else []
+        below += [] if config.details or result.report else ["more: --details, or --report ids.html with plots"]
+        heads = [headline(each) for each in result.every]
+        console.result(result.to_json(), *heads, *(rich_table(table) for table in shown if table.rows), "", *below)
         result.check(config.max_collisions)
+
+
+def headline(found: Analysis) -> str:
+    """How many items share their ID, and what IDs these are, in a sentence."""
+    from bbqrec_cli.collisions.tables import share
+
+    signals = f" × {len(found.signals)} signals" if len(found.signals) > 1 else ""
+    return (
+        f"{found.input}: {found.colliding_items:,} of {found.items:,} items "
+        f"({share(found.colliding_items, found.items)}) share their whole ID ({found.method}, {len(found.depths)} "
+        f"levels{signals} of {found.codebook_size:,} codes)."
+    )
+
+
+def asked(config: CollisionsConfig, found: Analysis) -> list[Table]:
+    """The tables that an option asks for by itself."""
+    from bbqrec_cli.collisions import tables
+
+    made = [tables.duplicates_table(found), tables.neighbours_table(found)] if config.features else []
+    return [*made, tables.near_table(found), tables.pairs_table(found)] if config.near else made

@@ -91,7 +91,7 @@ class Console:
     Args:
         json_output: results as one JSON object on stdout.
         quiet: no progress and no notes; warnings and errors still show.
-        verbose: tracebacks of bugs.
+        verbose: details, and tracebacks of bugs.
         silent: only errors: another process prints the rest.
     """
 
@@ -107,6 +107,10 @@ class Console:
     def log(self, message: str) -> None:
         if not self.quiet:
             self._err.print(message, markup=False)
+
+    def detail(self, message: str) -> None:
+        if self.verbose:
+            self.log(message)
 
     def warn(self, message: str) -> None:
         if self.silent:

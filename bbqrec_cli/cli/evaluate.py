@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from bbqrec_cli.cli.console import Console, table
+from bbqrec_cli.cli.console import Console, rich_table, table
 from bbqrec_cli.cli.options import command
 from bbqrec_cli.stages.evaluate import EvaluateConfig, run
 
@@ -14,20 +14,19 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
     @command(app, "evaluate", EvaluateConfig, arguments=arguments)
     def evaluate(config: EvaluateConfig, console: Console) -> None:
         result = run(config, console)
-        rows = [
-            (*row, *(f"{p:.2g}" for p in result.significance.get(row[0], {}).values()))
-            for row in with_intervals(result.aggregates, result.confidence)
-        ]
         head = f"{result.output}: {result.model}, {result.split}, {result.users} users, {result.seconds:.0f} s"
         head += f", {result.ms_per_user:.3g} ms per user"
         head += ", seen items left out" if result.exclude_seen else ""
         if result.unevaluated:
             console.log(f"{result.unevaluated} users have fewer than 3 interactions and are not evaluated")
-        columns = ("p (t-test)", "p (Wilcoxon)") if result.significance else ()
-        main = table("", ("metric", "mean", "95% interval", *columns), rows)
+        main = [table("", ("metric", "mean", "95% interval"), with_intervals(result.aggregates, result.confidence))]
+        if result.significance:
+            from bbqrec_cli.evaluation.tables import against_table
+
+            main = [rich_table(against_table(result.aggregates, result.significance, str(config.against)))]
         below = [lists_line(result.lists), *cold_line(result.cold)]
         below += slice_tables(result.slices) if config.slices else []
-        console.result(result.to_json(), head, main, *below, *diagnosis_tables(result.diagnosis))
+        console.result(result.to_json(), head, *main, *below, *diagnosis_tables(result.diagnosis))
 
 
 def with_intervals(means: dict[str, float], confidence: dict[str, tuple[float, float]]) -> list[tuple[Any, ...]]:
@@ -58,14 +57,13 @@ def slice_tables(slices: dict[str, list[dict[str, Any]]]) -> list[Any]:
 
 
 def cold_line(cold: dict[str, Any]) -> list[str]:
-    """The metrics at the largest k over users whose target has no training interaction, if there are any; the table
-    counts them, too."""
+    """Recall and NDCG at the largest k over users whose target has no training interaction, if there are any; the
+    table counts them, too."""
     if not cold["users"]:
         return []
     k = max(int(name.split("@")[1]) for name in cold["confidence"])
-    figures = ", ".join(f"{name} {cold[name]:.4f}" for name in cold["confidence"] if name.endswith(f"@{k}"))
-    whose = "1 user whose target has" if cold["users"] == 1 else f"{cold['users']} users whose targets have"
-    return [f"cold items: {whose} no training interaction: {figures}"]
+    figures = ", ".join(f"{name} {cold[name]:.4f}" for name in (f"recall@{k}", f"ndcg@{k}"))
+    return [f"cold targets (no training interaction): {cold['users']:,}, {figures}"]
 
 
 def diagnosis_tables(found: dict[str, Any] | None) -> list[Any]:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from bbqrec_cli.cli.console import Console, grid
+from bbqrec_cli.cli.defaults import flattened, options_of, value_text
 from bbqrec_cli.cli.options import command
 from bbqrec_cli.stages.inspect import InspectConfig, run
 
@@ -23,7 +24,7 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         head = f"{found['path']}: {found['kind']} file, schema {found['schema_version']}, "
         head += f"by bbqrec {found['bbqrec_version']}, {found['created'][:19].replace('T', ' ')} UTC"
         shapes = found["datasets"]
-        lines = [f"made from {p['path']} ({p['kind']}, sha256 {p['sha256'][:16]}…)" for p in found["parents"]]
+        lines = [f"made from {parent_text(each)}" for each in found["parents"]]
         lines.append(", ".join(f"{shapes[p]['shape'][0]:,} {what}" for what, p in COUNTED.items() if p in shapes))
         # A model's settings are part of its configuration, too.
         about = {key: value for key, value in found["attributes"].items() if key not in ("settings", "origin")}
@@ -31,8 +32,18 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         # The parents are listed above already.
         made_from = {each["path"] for each in found["parents"]}
         own = {k: v for k, v in found["config"].items() if not (isinstance(v, str) and Path(v).name in made_from)}
-        lines.append(f"configuration: {settings_text(own)}")
-        console.result(found, head, *filter(None, lines), "datasets:", grid(dataset_rows(shapes)))
+        noted, changed, usual = options_of(found["kind"], own)
+        lines.append(f"recorded: {settings_text(noted)}" if noted else "")
+        shown = [*filter(None, lines), "datasets:", grid(dataset_rows(shapes))]
+        for title, rows in (("options that differ from the default:", changed), ("options at their default:", usual)):
+            shown += [title, grid(rows)] if rows else []
+        console.result(found, head, *shown)
+
+
+def parent_text(parent: dict[str, Any]) -> str:
+    """'features.h5 (features, sha256 0123456789abcdef…)'; of a folder also how many files it holds."""
+    files = f" of {parent['files']} files" if "files" in parent else ""
+    return f"{parent['path']} ({parent['kind']}{files}, sha256 {parent['sha256'][:16]}…)"
 
 
 def origin_line(origin: dict[str, Any]) -> str:
@@ -44,23 +55,6 @@ def origin_line(origin: dict[str, Any]) -> str:
 def settings_text(values: dict[str, Any]) -> str:
     """'seed 0, levels 3, …'."""
     return ", ".join(f"{key} {value_text(value)}" for key, value in flattened(values))
-
-
-def flattened(values: dict[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested tables as dotted names; options that were not given are left out."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            # The names of options and metrics need no prefix.
-            yield from flattened(value, "" if key in ("options", "aggregates") else f"{within}{key}.")
-        elif value not in (None, "", []):
-            yield f"{within}{key}", value
-
-
-def value_text(value: Any) -> str:
-    """A number with four digits, a list separated by commas."""
-    if isinstance(value, list):
-        return ",".join(map(value_text, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def dataset_rows(datasets: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -40,7 +40,7 @@ COMMON_FLAGS: dict[str, tuple[Any, str]] = {
     "config": (Path, "TOML file of options; flags override it."),
     "json": (bool, "Print the result as one JSON object on stdout."),
     "quiet": (bool, "Show only warnings and errors."),
-    "verbose": (bool, "Show tracebacks of bugs."),
+    "verbose": (bool, "Show more: the parts of each epoch's loss, how codebooks are used, tracebacks of bugs."),
     "plugin": (Path, "Python file that adds models, tokenizers, … of your own; may be repeated."),
 }
 OFF = "no_"
@@ -55,6 +55,8 @@ class CommandOutput:
     console: Console | None = None
     json_output = False
     verbose = False
+    program = "bbqrec"
+    """How it was called: 'bbqrec' or 'python -m bbqrec_cli'."""
 
 
 def command(
@@ -93,7 +95,8 @@ def command(
                 values = read_toml(file, name, tuple(COMMANDS))
             # Caught here, since Typer would end the program without a message.
             try:
-                function(build(classes, name, flags, values, file=str(file)), CommandOutput.console)
+                where = f"{CommandOutput.program} {name}"
+                function(build(classes, name, flags, values, file=str(file), where=where), CommandOutput.console)
             except KeyboardInterrupt:
                 raise interrupted() from None
             except BrokenPipeError:  # the reader of stdout has closed the pipe (`| head`): nothing to report
@@ -175,7 +178,8 @@ def _parameters(classes: Sequence[type], registry: Any, chosen: str) -> list[ins
 
 def _fields(cls: type) -> list[tuple[dataclasses.Field, Any]]:
     hints = typing.get_type_hints(cls)
-    return [(f, hints[f.name]) for f in dataclasses.fields(cls) if f.metadata.get("help")]
+    without = getattr(cls, "without", ())
+    return [(f, hints[f.name]) for f in dataclasses.fields(cls) if f.metadata.get("help") and f.name not in without]
 
 
 def option_help(f: dataclasses.Field) -> str:
@@ -209,7 +213,7 @@ def _parameter(f: dataclasses.Field, hint: Any, panel: str, *, hidden: bool = Fa
     names = [flag(f.name) + (f"/--no-{f.name.replace('_', '-')}" if kind is bool and f.default is True else "")]
     names += [meta["short"]] if meta["short"] else []
     kind = list[str] if meta.get("repeatable") else kind
-    return _make(f.name, kind, typer.Option(*names, **common, hidden=hidden, readable=False), None)
+    return _make(f.name, kind, typer.Option(*names, **common, hidden=hidden or meta["hidden"], readable=False), None)
 
 
 def _switch_off(f: dataclasses.Field, hint: Any) -> dict[str, inspect.Parameter]:

@@ -22,9 +22,9 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
                 console.line(found.to_json())
                 continue
             recent = [item.title or item.id for item in found.history[-SHOWN_HISTORY:]]
-            more = len(found.history) - len(recent)
-            head = f"user {found.user}" if found.user else "given history"
-            head += f", last {len(recent)} of {len(found.history)} interactions:" if more else ":"
+            count = len(found.history)
+            head = f"{f'user {found.user}' if found.user else 'given history'}: {count} item{'s' * (count != 1)}"
+            head += f", the last {len(recent)}:" if count > len(recent) else ":" if count else ""
             rows = [(rank, item.title, item.id, item.score) for rank, item in enumerate(found.items, start=1)]
             shown = table("recommended", ("rank", "title", "id", "score"), rows, left=3)
             console.result({}, head, *(f"  {title}" for title in recent), shown, "")

@@ -27,12 +27,13 @@ from bbqrec_cli.hdf5.files import (
 )
 from bbqrec_cli.hdf5.ledger import read_tuning, write_tuning
 from bbqrec_cli.hdf5.sink import check_output
-from bbqrec_cli.hdf5.store import open_file, sha256
+from bbqrec_cli.hdf5.store import folder_of, open_file, sha256
 
 __all__ = [
     "check_finite",
     "check_output",
     "describe",
+    "folder_of",
     "open_file",
     "read_benchmark",
     "read_catalogue",

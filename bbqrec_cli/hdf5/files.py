@@ -155,6 +155,7 @@ def read_model(path: Path) -> TrainedModel:
     """Raises: the errors of `open_file`."""
     with open_file(path, "model") as file:
         catalogue = _catalogue_in(file)
+        origin = file.attribute("origin") if file.has_attribute("origin") else {}
         return TrainedModel(
             catalogue=catalogue,
             name=str(file.attribute("model")),
@@ -163,6 +164,7 @@ def read_model(path: Path) -> TrainedModel:
             codes=_codes_in(file),
             features=_features_in(file, catalogue.item_ids),
             history=file.attribute("history"),
+            plugin=str(origin.get("plugin", "")) if isinstance(origin, dict) else "",
         )
 
 

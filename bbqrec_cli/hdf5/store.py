@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,23 @@ def _digest(stream) -> str:  # Python 3.10
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Folder:
+    """Files of a folder that were read, as one input."""
+
+    path: Path
+    files: tuple[Path, ...]
+
+
+def folder_of(files: Iterable[Path]) -> list[Folder]:
+    """The folder that holds all `files`, however deep; [] without files."""
+    there = tuple(sorted({Path(os.path.abspath(each)) for each in files}))
+    if not there:
+        return []
+    common = Path(os.path.commonpath([each.parent for each in there]))
+    return [Folder(common, there)]
+
+
 def write(
     path: Path,
     kind: str,
@@ -56,7 +75,7 @@ def write(
     *,
     attributes: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
-    parents: Sequence[Path] = (),
+    parents: Sequence[Path | Folder] = (),
     origin: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> None:
@@ -90,7 +109,7 @@ def write(
 
 
 def _root(
-    kind: str, attributes: Mapping[str, Any], config: Mapping[str, Any], parents: Sequence[Path]
+    kind: str, attributes: Mapping[str, Any], config: Mapping[str, Any], parents: Sequence[Path | Folder]
 ) -> dict[str, Any]:
     """The root attributes: those of every file, then the kind's own."""
     root = {"format": FORMAT, "kind": kind, "schema_version": KINDS[kind].version}
@@ -167,12 +186,17 @@ def _storage(value: np.ndarray) -> dict[str, Any]:
     )
 
 
-def describe_parent(path: Path) -> dict[str, str]:
-    """{'path': name, 'kind', 'sha256'} of an input; kind 'raw' if it is not a bbqrec file.
+def describe_parent(path: Path | Folder) -> dict[str, Any]:
+    """{'path': name, 'kind', 'sha256'} of an input; kind 'raw' if it is not a bbqrec file. Of a folder, kind 'folder',
+    also the number of 'files', and the digest of their names and contents.
 
     Raises:
         UnsafeFileError: as `open_file`.
     """
+    if isinstance(path, Folder):
+        inside = [[each.relative_to(path.path).as_posix(), sha256(each)] for each in path.files]
+        digest = hashlib.sha256(json.dumps(inside).encode()).hexdigest()
+        return {"path": path.path.name, "kind": "folder", "files": len(inside), "sha256": digest}
     kind = "raw"
     if h5py.is_hdf5(path):
         with suppress(*_DAMAGE), h5py.File(path, "r", locking=False) as file:
@@ -224,6 +248,10 @@ class File:
             return node[rows] if node.shape else np.asarray(node[()])
         except _DAMAGE as error:
             raise BrokenFileError(f"{self.path}: /{name} cannot be read ({error})", _remake(self.kind)) from error
+
+    def length(self, name: str) -> int:
+        """The number of rows of a dataset."""
+        return int(self._file[name].shape[0])
 
     def strings(self, name: str, rows: slice = slice(None)) -> list[str]:
         """A dataset of strings, or some rows of it."""

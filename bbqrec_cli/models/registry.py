@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bbqrec_cli.config import from_mapping, of_role
 from bbqrec_cli.errors import DataError
+from bbqrec_cli.origin import not_installed
 from bbqrec_cli.registry import Registry
 
 if TYPE_CHECKING:
@@ -86,8 +87,12 @@ def load_model(trained: TrainedModel, device: torch.device) -> Recommender:
 
     Raises:
         DataError: its weights do not fit its settings.
+        MissingPackageError: the model is not installed; the message names its plugin.
     """
     import torch
+
+    if trained.name not in MODELS:
+        raise not_installed("the model file", f"the model {trained.name!r}", trained.plugin)
 
     settings = model_settings(model_config(trained.name, current_settings(trained.settings)))
     model = build_model(trained.name, settings, trained.data)

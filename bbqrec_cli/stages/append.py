@@ -40,7 +40,7 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     from bbqrec_cli.device import resolve_device, set_threads
     from bbqrec_cli.grouping import count_colliding_items
     from bbqrec_cli.hdf5 import check_output, describe, open_file, read_catalogue, read_tokens, write_tokens
-    from bbqrec_cli.origin import ran_on
+    from bbqrec_cli.origin import plugin_of, ran_on
     from bbqrec_cli.records import Tokens
     from bbqrec_cli.tokenizers.assignment.blocks import encode_blocks, feature_blocks
     from bbqrec_cli.tokenizers.assignment.collisions import MOVING_POLICIES, resolve_collisions, warn_of_shared
@@ -84,7 +84,7 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     resolved["colliding_items"] = {"before": figures["colliding_items"], "after": left}
     write_tokens(
         config.output, tokens, config=resolved, parents=[config.append, config.features], force=config.force,
-        origin=ran_on(device, config.threads, "fp32"),
+        origin=ran_on(device, config.threads, "fp32") | plugin_of(type(tokenizer.config)),
     )  # fmt: skip
     return AssignmentResult(
         output=config.output, method=codes.method, levels=codes.levels, codebook_size=codes.codebook_size,
@@ -98,12 +98,18 @@ def restorable(path: Path, old: Tokens, about: dict[str, Any]) -> Any:
 
     Raises:
         DataError: its codes are not computed from features, or the file does not hold the encoder.
+        MissingPackageError: it is not installed; the message names its plugin.
     """
+    from bbqrec_cli.hdf5 import describe
+    from bbqrec_cli.origin import not_installed
     from bbqrec_cli.tokenizers.base import ContentTokenizer
-    from bbqrec_cli.tokenizers.registry import build_tokenizer, current_options, tokenizer_config
+    from bbqrec_cli.tokenizers.registry import TOKENIZERS, build_tokenizer, current_options, tokenizer_config
 
     tokenizer: Any = None
     if "options" in about:
+        if about["method"] not in TOKENIZERS:
+            made_by = describe(path)["attributes"].get("origin", {})
+            raise not_installed(str(path), f"the tokenizer {about['method']!r}", made_by.get("plugin", ""))
         options = current_options(about["options"])
         tokenizer = build_tokenizer(about["method"], tokenizer_config(about["method"], options))
     if not isinstance(tokenizer, ContentTokenizer):

@@ -7,7 +7,7 @@ import itertools
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bbqrec_cli.config import StageConfig, option
 from bbqrec_cli.errors import CollisionError, DataError, UsageError
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class CollisionsConfig(StageConfig):
     """Options of `bbqrec collisions`."""
 
+    without: ClassVar[frozenset[str]] = frozenset({"device"})
+
     input: tuple[Path, ...] = option(
         (Path("tokens.h5"),), "Tokens files, model files or published indices (.json). The first is shown in detail.",
         role="input", positional=True, complete=".h5",
@@ -42,6 +44,7 @@ class CollisionsConfig(StageConfig):
     )  # fmt: skip
     neighbours: int = option(10, "Nearest neighbours per item to compare (with --features).", minimum=1)
     sample: int = option(20_000, "Items whose neighbours are searched, at most.", minimum=1)
+    details: bool = option(False, "Show all tables, not the first one alone; a page has them, too.", role="runtime")
     report: Path | None = option(
         None, "Write a page: .html (self-contained, with plots) or .md (tables only).", role="output"
     )

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bbqrec_cli.config import StageConfig, agreed, did_you_mean, option, stored
 from bbqrec_cli.device import PRECISIONS
@@ -32,6 +32,8 @@ NAMED = 10
 @dataclass(frozen=True, kw_only=True)
 class EmbedConfig(StageConfig):
     """Options of `bbqrec embed`."""
+
+    without: ClassVar[frozenset[str]] = frozenset({"seed"})
 
     dataset: Path = option(Path("dataset.h5"), "Dataset file.", role="input", positional=True, complete=".h5")
     output: Path = option(Path("features.h5"), "Features file to write.", role="output", short="-o", complete=".h5")

@@ -67,7 +67,8 @@ class EvaluateResult(Framed):
     unevaluated: int
     aggregates: dict[str, float]
     confidence: dict[str, tuple[float, float]]
-    significance: dict[str, dict[str, float]]
+    significance: dict[str, dict[str, Any]]
+    """See `compare`."""
     seconds: float
     ms_per_user: float
     """Milliseconds of ranking per user, without loading, after a warm-up batch."""
@@ -162,7 +163,8 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     return EvaluateResult(
         output=config.output, model=trained.name, split=config.split, exclude_seen=config.exclude_seen,
         users=len(ranks), unevaluated=catalogue.users - len(ranks), aggregates=metrics.aggregates,
-        confidence=metrics.confidence, significance=compare(metrics, other) if other else {}, seconds=seconds,
+        confidence=metrics.confidence, seconds=seconds,
+        significance=compare(metrics, other, seed=config.seed) if other else {},
         ms_per_user=ms_per_user,
         lists=dict(metrics.lists), cold=cold_figures(metrics, config), slices=sliced(metrics, config.k),
         diagnosis=diagnosis,
@@ -249,14 +251,20 @@ def check_comparable(config: EvaluateConfig, other: Metrics, user_ids: list[str]
     aligned(user_ids, other.ranks, other.user_ids, other.ranks)
 
 
-def compare(metrics: Metrics, other: Metrics) -> dict[str, dict[str, float]]:
-    """Paired tests on every metric that both files have: {'recall@10': {'t_test': p, 'wilcoxon': p}}."""
-    from bbqrec_cli.evaluation.metrics import METRICS, metric_names, per_user
+def compare(metrics: Metrics, other: Metrics, *, seed: int) -> dict[str, dict[str, Any]]:
+    """Both systems on every metric that both files have: metric -> the other's mean ('against'), this one's less it
+    ('difference') with its paired 95% bootstrap interval ('confidence'), and p-values ('t_test', 'wilcoxon')."""
+    from bbqrec_cli.evaluation.metrics import METRICS, bootstrap_interval, metric_names, per_user
     from bbqrec_cli.evaluation.significance import aligned, paired_t_test, wilcoxon
 
     found = {}
     for name in metric_names(sorted(set(metrics.recall) & set(other.recall)), METRICS):
         mine, theirs = per_user(metrics.ranks, name), per_user(other.ranks, name)
         a, b = aligned(metrics.user_ids, mine, other.user_ids, theirs)
-        found[name] = {"t_test": paired_t_test(a, b), "wilcoxon": wilcoxon(a, b)}
+        difference = a.astype("float64") - b
+        found[name] = {
+            "against": float(b.mean()), "difference": float(difference.mean()),
+            "confidence": bootstrap_interval(difference, seed=seed),
+            "t_test": paired_t_test(a, b), "wilcoxon": wilcoxon(a, b),
+        }  # fmt: skip
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bbqrec_cli.config import StageConfig, option
 from bbqrec_cli.progress import SILENT, Progress
@@ -13,6 +13,8 @@ from bbqrec_cli.progress import SILENT, Progress
 @dataclass(frozen=True, kw_only=True)
 class InspectConfig(StageConfig):
     """Options of `bbqrec inspect`."""
+
+    without: ClassVar[frozenset[str]] = frozenset({"device", "force", "seed", "threads"})
 
     file: Path = option(help="Any bbqrec file.", role="input", positional=True, complete=".h5")
 

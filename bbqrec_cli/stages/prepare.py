@@ -29,6 +29,7 @@ NO_ATTRIBUTES = ("title", "features", "text", "description")
 class PrepareConfig(StageConfig):
     """Options of `bbqrec prepare`; those of the source are in `options`."""
 
+    without: ClassVar[frozenset[str]] = frozenset({"device", "threads"})
     registry: ClassVar[Registry] = SOURCES
     choice: ClassVar[str] = "source"
 
@@ -91,7 +92,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     """
     from bbqrec_cli.data.sources.exported import in_exported_order
     from bbqrec_cli.data.sources.registry import fetched, open_source
-    from bbqrec_cli.hdf5 import check_output, write_dataset
+    from bbqrec_cli.hdf5 import check_output, folder_of, write_dataset
 
     options = source_options(config.source, config.options)
     first, last = days(config.since, config.until)
@@ -116,7 +117,8 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     record |= {"min_user_interactions": min_user, "min_item_interactions": min_item}
     record |= SOURCES.recorded(config.source)
     record["counts"] = {key: value for key, value in said.items() if key not in ("output", "text_fields")}
-    write_dataset(config.output, dataset, config=record, parents=source.files, force=config.force)
+    parents = [*source.files, *folder_of(path for path in items.pictures if path.is_file())]
+    write_dataset(config.output, dataset, config=record, parents=parents, force=config.force)
     return result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from bbqrec_cli.config import StageConfig, option
 from bbqrec_cli.errors import DataError, UsageError
@@ -24,6 +24,8 @@ FIRST_USERS = 5
 class RecommendConfig(StageConfig):
     """Options of `bbqrec recommend`."""
 
+    without: ClassVar[frozenset[str]] = frozenset({"force", "seed"})
+
     model: Path = option(Path("model.h5"), "Model file.", role="input", positional=True, complete=".h5")
     tokens: Path | None = option(
         None, "Extended tokens file (tokenize --append): recommend to its users, its new items too, without training.",
@@ -40,12 +42,22 @@ class RecommendConfig(StageConfig):
     )  # fmt: skip
     top: int = option(10, "Items to recommend per user.", minimum=1)
     beam: int = option(50, "Beam width of a generative model; 0: exact, the best of all items.", minimum=0)
-    exclude_seen: bool = option(False, "Leave out seen items: those that the user interacted with.")
+    include_seen: bool = option(False, "Recommend also what the user has interacted with already.")
+    exclude_seen: bool | None = option(None, "The default: leave out what the user has interacted with.", hidden=True)
     filter: tuple[str, ...] = option(
         (), "attribute=value: only items that have it; case is ignored; repeated: all must hold.", repeatable=True
     )
     allow: Path | None = option(None, "File of item ids, one per line: recommend only these.", role="input")
     batch_size: int = option(64, "Users per batch; --stdin reads this many lines before it answers.", minimum=1)
+
+    def __post_init__(self) -> None:
+        if self.include_seen and self.exclude_seen:
+            raise UsageError("--include-seen and --exclude-seen exclude each other", "give one of them")
+
+    @property
+    def without_seen(self) -> bool:
+        """Whether items of the user's history are left out."""
+        return not self.include_seen and self.exclude_seen is not False
 
 
 def run(
@@ -107,7 +119,7 @@ def answers(
     made: Iterator[Recommendation] = iter(())  # a batch without any request has no shape
     if asked:
         made = session.answer(
-            asked, top=config.top, beam=config.beam, exclude_seen=config.exclude_seen, allowed=allowed
+            asked, top=config.top, beam=config.beam, exclude_seen=config.without_seen, allowed=allowed
         )  # fmt: skip
     for each in batch:
         yield next(made) if isinstance(each, Request) else each

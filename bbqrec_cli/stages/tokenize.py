@@ -58,7 +58,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     from bbqrec_cli.device import resolve_precision
     from bbqrec_cli.grouping import count_colliding_items
     from bbqrec_cli.hdf5 import check_output, write_tokens
-    from bbqrec_cli.origin import ran_on
+    from bbqrec_cli.origin import plugin_of, ran_on
     from bbqrec_cli.records import Tokens
     from bbqrec_cli.tokenizers.assignment.blocks import encode_catalogue
     from bbqrec_cli.tokenizers.assignment.collisions import MOVING_POLICIES, resolve_collisions, warn_of_shared
@@ -73,6 +73,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     named = input_files(config, method)
     parents = [path for _, path in named]
     check_output(config.output, force=config.force, inputs=parents)
+    method = with_fitting_size(method, config.features, progress)
     world, device = start_process(config.device, config.threads)
     tokenizer = build_tokenizer(config.method, method)
     with advice_on_memory(config, tokenizer):
@@ -109,7 +110,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     if world.writes:
         write_tokens(
             config.output, tokens, config=resolved, parents=parents, force=config.force,
-            origin=ran_on(device, config.threads, precision),
+            origin=ran_on(device, config.threads, precision) | plugin_of(type(method)),
         )  # fmt: skip
         if made.history:  # else nothing was trained, and the checkpoint is another run's
             checkpoint.unlink(missing_ok=True)
@@ -119,6 +120,26 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
         signals=codes.modalities, items=catalogue.items, colliding_items=left,
         epochs=len(made.history), seconds=seconds, figures=figures,
     )  # fmt: skip
+
+
+def with_fitting_size(method: Any, features: Path, progress: Progress) -> Any:
+    """The method's configuration with the number of codes that fits the file's items, where none is given; a warning
+    where more are given than there are items."""
+    from bbqrec_cli.hdf5 import open_file
+    from bbqrec_cli.tokenizers.options._codebooks import fitting_size
+
+    with open_file(features, "features", "dataset", "tokens", "model") as file:
+        items = file.length("items/id")
+    size, fitting = getattr(method, "codebook_size", None), fitting_size(items)
+    if size == 0:
+        progress.log(f"{fitting} codes per codebook, to fit {items:,} items (--codebook-size)")
+        return dataclasses.replace(method, codebook_size=fitting)
+    if size is not None and size > items > 0:
+        progress.warn(
+            f"--codebook-size {size} for {items:,} items: each can have a code of its own, which says nothing of what "
+            f"items have in common; --codebook-size {fitting} fits"
+        )
+    return method
 
 
 @contextmanager

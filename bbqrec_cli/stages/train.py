@@ -80,7 +80,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         UsageError, DataError, LackingError and the errors of reading and writing files.
     """
     from bbqrec_cli.hdf5 import check_output, write_model
-    from bbqrec_cli.origin import ran_on
+    from bbqrec_cli.origin import plugin_of, ran_on
     from bbqrec_cli.records import TrainedModel
 
     chosen = model_config(config.model, config.options)
@@ -102,7 +102,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         resolved |= MODELS.recorded(config.model)
         write_model(
             config.output, trained, config=resolved, parents=parents, force=config.force,
-            origin=ran_on(training.device, config.threads, training.precision),
+            origin=ran_on(training.device, config.threads, training.precision) | plugin_of(type(chosen)),
         )  # fmt: skip
         if fitted.history:
             checkpoint.unlink(missing_ok=True)

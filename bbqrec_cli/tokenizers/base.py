@@ -157,19 +157,22 @@ def collapsed(figures: Mapping[str, Any], codebook_size: int, items: Mapping[str
 
 
 def check_collapse(made: Tokenized, figures: Mapping[str, Any], *, fail: bool, progress: Progress) -> None:
-    """Warn of collapsed codebooks; published indices are not checked. figures: of `code_figures`.
+    """Warn of collapsed codebooks; IDs without codebooks (published, random) are not checked. figures: of
+    `code_figures`.
 
     Raises:
         CollapseError: a codebook collapsed and `fail` is set.
     """
-    if not made.history:
-        return
     codes = made.codes
+    if not made.history and codes.codebooks is None:
+        return
     having = [len(codes.codes)] * len(codes.modalities) if made.present is None else made.present.sum(0).tolist()
     trouble = list(collapsed(figures, codes.codebook_size, dict(zip(codes.modalities, having, strict=True))).values())
     what = f"{len(trouble)} of {len(codes.modalities) * codes.levels} codebooks have collapsed: {'; '.join(trouble)}"
+    # Without a history nothing was trained by epochs.
+    hint = COLLAPSE_HINT if made.history else COLLAPSE_HINT.removeprefix("more --warmup-epochs, ")
     if trouble and fail:
-        again = "--resume without --fail-on-collapse writes the file anyway"
-        raise CollapseError(what, f"{COLLAPSE_HINT}; {again}")
+        again = f"{'--resume' if made.history else 'the command'} without --fail-on-collapse writes the file anyway"
+        raise CollapseError(what, f"{hint}; {again}")
     if trouble:
-        progress.warn(f"{what}. Such codes hardly tell items apart. Try {COLLAPSE_HINT}.")
+        progress.warn(f"{what}. Such codes hardly tell items apart. Try {hint}.")

@@ -96,7 +96,9 @@ class TokenizerTask(Task):
 
     def log_epoch(self, row: Row, before: Sequence[Row], left: str, progress: Progress) -> None:
         """Log the epoch, and warn once per codebook that has collapsed."""
-        progress.log(epoch_line(row, self.epochs) + left)
+        super().log_epoch(row, before, left, progress)
+        if details := epoch_details(row):
+            progress.detail(f"    {details}")
         told = {book for each in before for book in self._find_collapsed(each)}
         new = [sentence for book, sentence in self._find_collapsed(row).items() if book not in told]
         if new:
@@ -149,19 +151,14 @@ def warmup_steps(total: int) -> int:
     return min(WARMUP_STEPS, max(1, total // 10))
 
 
-def epoch_line(row: Row, epochs: int) -> str:
-    """One line per epoch: losses, codes in use and perplexity per signal, collisions, validation recall."""
-    text = f"epoch {row['epoch']}/{epochs}"
-    names = ("loss", "reconstruction", "quantisation", "recommendation", "information", "collaboration", "diversity")
-    text += "".join(f"  {name} {row[name]:.4g}" for name in names if name in row)
+def epoch_details(row: Row) -> str:
+    """The parts of an epoch's loss, and codes in use and perplexity per signal, level by level."""
+    names = ("reconstruction", "quantisation", "recommendation", "information", "collaboration", "diversity")
+    parts = [f"{name} {row[name]:.4g}" for name in names if name in row]
     books = [key.removeprefix("usage/") for key in row if key.startswith("usage/")]
     for name in dict.fromkeys(book.rpartition("/")[0] for book in books):
         own = [book for book in books if book.rpartition("/")[0] == name]
         used = " ".join(f"{row[f'usage/{book}']}" for book in own)
         spread = " ".join(f"{row[f'perplexity/{book}']:.0f}" for book in own)
-        text += f"  {name}: codes in use {used}, perplexity {spread}"
-    if "colliding_items" in row:
-        text += f"  colliding items {row['colliding_items']}"
-    if "recall@10" in row:
-        text += f"  validation recall@10 {row['recall@10']:.4f}"
-    return f"{text}  {row['seconds']:.1f} s"
+        parts.append(f"{name}: codes in use {used}, perplexity {spread}")
+    return "  ".join(parts)

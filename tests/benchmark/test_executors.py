@@ -49,10 +49,14 @@ class Talk:
 
     def __init__(self) -> None:
         self.logs: list[str] = []
+        self.details: list[str] = []
         self.warnings: list[str] = []
 
     def log(self, message: str) -> None:
         self.logs.append(message)
+
+    def detail(self, message: str) -> None:
+        self.details.append(message)
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)

@@ -93,7 +93,7 @@ def test_tokenizers_need_no_system(folder):
         ("levels = 2", "levles = 2", "did you mean 'levels'"),
         ('name = "popularity"', 'name = "popular"', "did you mean 'popularity'"),
         ("width = 8", "output = 'x.h5'", "output is set by the benchmark"),
-        ("width = 8", "variant = 'full'", "[[system]] 'sasrec': --variant is not an option of sasrec"),
+        ("width = 8", "variant = 'full'", "[[system]] 'sasrec': sasrec has no variant; --variant is an option of"),
         ('tokenizer = "ids"', 'tokenizer = "idz"', "did you mean 'ids'"),
         ('tokenizer = "ids"', "", "the model tiger needs a tokenizer"),
         ("[[system]]", "[system]", "not a TOML file"),

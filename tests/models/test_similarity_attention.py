@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from bbqrec_cli.models import similarity_attention
 from bbqrec_cli.models.layers import Attention
 from bbqrec_cli.models.similarity_attention import SimilarityAttention, similarity_buckets
 
@@ -63,6 +64,50 @@ def test_the_product_is_equations_16_and_17(layer):
                     mixed[user, i, own] += similar * (weight * value[user, j, own])
     # The softmax is taken in float32.
     torch.testing.assert_close(layer(x, x, mask, buckets=buckets), layer.out(mixed), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_in_blocks_of_users_are_those_of_the_whole_to_the_bit(layer, monkeypatch, dtype):
+    """The reweighted values are not kept for the backward pass, which makes them again."""
+    generator = torch.Generator().manual_seed(1)
+    users, length, part = 5, ITEMS * TOKENS, WIDTH // HEADS
+    layer = layer.float()
+    with torch.no_grad():
+        layer.similarity.copy_(torch.randn(BUCKETS + 1, WIDTH, generator=generator))
+    weights, value = torch.rand(users, HEADS, length, length), torch.randn(users, HEADS, length, part)
+    buckets = torch.randint(BUCKETS + 1, (users, ITEMS, ITEMS), generator=generator)
+
+    def plain(weights, value):
+        factor = layer.similarity[buckets].unflatten(3, (HEADS, part)).permute(0, 3, 1, 2, 4).to(dtype)
+        rows = value.view(users, HEADS, 1, ITEMS, TOKENS, part) * factor.unsqueeze(4)
+        return (weights.view(users, HEADS, ITEMS, TOKENS, length) @ rows.flatten(3, 4)).flatten(2, 3)
+
+    def gradients(mix):
+        inputs = [each.to(dtype).requires_grad_() for each in (weights, value)]
+        made = mix(*inputs)
+        return made, *torch.autograd.grad(made.float().square().sum(), [*inputs, layer.similarity])
+
+    expected = gradients(plain)
+    for cells in (1, 3 * ITEMS * value[0].numel(), 1 << 30):  # one user, three, all at a time
+        monkeypatch.setattr(similarity_attention, "CELLS", cells)
+        found = gradients(lambda w, v: layer.mix(w, v, buckets=buckets))
+        assert all(torch.equal(a, b) for a, b in zip(found[:3], expected[:3], strict=True))
+        torch.testing.assert_close(found[3], expected[3])
+
+
+def test_the_reweighted_values_are_not_kept(layer):
+    """They took more memory than all else in a training step."""
+    kept: list[int] = []
+    x = torch.randn(USERS, ITEMS * TOKENS, WIDTH, dtype=torch.float64)
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: kept.append(each.numel()) or each, lambda each: each):
+        layer(x, x, causal(), buckets=torch.zeros(USERS, ITEMS, ITEMS, dtype=torch.long))
+    weights, reweighted = USERS * HEADS * (ITEMS * TOKENS) ** 2, USERS * ITEMS * ITEMS * TOKENS * WIDTH
+    assert max(kept) == weights < reweighted
+
+
+def test_no_users(layer):
+    nobody = torch.zeros(0, ITEMS * TOKENS, WIDTH, dtype=torch.float64)
+    assert layer(nobody, nobody, causal(), buckets=torch.zeros(0, ITEMS, ITEMS, dtype=torch.long)).shape == nobody.shape
 
 
 def test_it_starts_as_plain_attention(layer):

@@ -16,7 +16,7 @@ from bbqrec_cli.tokenizers.training import (
     LARGEST_GRADIENT,
     TokenizerNetwork,
     TokenizerTask,
-    epoch_line,
+    epoch_details,
     fit_tokenizer,
     warmup_steps,
 )
@@ -63,10 +63,14 @@ class Heard:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.details: list[str] = []
         self.warnings: list[str] = []
 
     def log(self, message: str) -> None:
         self.lines.append(message)
+
+    def detail(self, message: str) -> None:
+        self.details.append(message)
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
@@ -201,17 +205,32 @@ def test_an_epochs_line():
         "perplexity/id/2": 3.21, "usage/my/text/1": 7, "perplexity/my/text/1": 6.6, "colliding_items": 9,
         "recall@10": 0.0876, "ndcg@10": 0.04, "seconds": 12.34,
     }  # fmt: skip
-    said = epoch_line(row, 40)
-    assert said.startswith("epoch 3/40  loss 12.35  reconstruction 10  quantisation 1  recommendation 1.346  ")
-    assert "information -0.01" in said
-    assert "id: codes in use 250 8, perplexity 212 3" in said
-    assert "my/text: codes in use 7, perplexity 7" in said
-    assert "colliding items 9  validation recall@10 0.0876  12.3 s" in said
-    warm = epoch_line({"epoch": 1, "loss": 1.0, "quantised": False, "seconds": 1.0}, 2)
-    assert warm == "epoch 1/2  loss 1  1.0 s"
+    short = trainer.epoch_line(row, 40)
+    assert short == "epoch 3/40  loss 12.35  9 items collide  validation recall@10 0.0876, ndcg@10 0.0400  12.3 s"
+    said = epoch_details(row)
+    assert said.startswith("reconstruction 10  quantisation 1  recommendation 1.346  information -0.01  ")
+    assert said.endswith("id: codes in use 250 8, perplexity 212 3  my/text: codes in use 7, perplexity 7")
+    warm = {"epoch": 1, "loss": 1.0, "quantised": False, "seconds": 1.0}
+    assert (trainer.epoch_line(warm, 2), epoch_details(warm)) == ("epoch 1/2  loss 1  1.0 s", "")
 
 
-def test_time_left_is_said_where_it_is_minutes(monkeypatch):
+def test_details_are_for_verbose():
+    heard = Heard()
+    fit(RunSettings(progress=heard), epochs=2)
+    assert [line.split("  ")[0] for line in heard.lines] == ["epoch 1/2", "epoch 2/2"]
+    assert not [line for line in heard.lines if "reconstruction" in line]
+    assert [line.split()[0] for line in heard.details] == ["reconstruction", "reconstruction"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.9, ""), (1, ", at most 1 s left"), (89, ", at most 89 s left"), (91, ", at most 2 min left")],
+)
+def test_time_left(seconds, said):
+    assert trainer.time_left(seconds) == said
+
+
+def test_time_left_is_said(monkeypatch):
     heard, clock = Heard(), iter(range(0, 100_000, 45))
     monkeypatch.setattr(trainer.time, "perf_counter", lambda: next(clock))
     fit(RunSettings(progress=heard))

@@ -28,6 +28,10 @@ class Lines:
         """See `Progress.log`."""
         self._say("log", message)
 
+    def detail(self, message: str) -> None:
+        """See `Progress.detail`."""
+        self._say("detail", message)
+
     def warn(self, message: str) -> None:
         """See `Progress.warn`."""
         self._say("warn", message)

@@ -106,7 +106,8 @@ class Processes:
                 return one.step, self._record(one.step, one.end())
             kind, text = json.loads(line)
             named = text if text.startswith(one.step.name) else f"{one.step.name}: {text}"
-            self._progress.warn(named) if kind == "warn" else self._progress.log(named)
+            said = {"warn": self._progress.warn, "detail": self._progress.detail}
+            said.get(kind, self._progress.log)(named)
 
     def stop(self) -> list[tuple[Step, Record]]:
         """See `Executor.stop`. A second Ctrl-C does not wait for checkpoints."""

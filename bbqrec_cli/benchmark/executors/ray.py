@@ -136,6 +136,8 @@ class _Warnings:
     def log(self, message: str) -> None:
         """Nobody would see it in time."""
 
+    detail = log
+
     def warn(self, message: str) -> None:
         """See `Progress.warn`."""
         self.said.append(message)

@@ -49,11 +49,13 @@ class Items:
     """What is known about I items, in the requested order.
 
     fields: name -> one string per item ('' = missing; the values of a list joined by LIST_SEPARATOR);
-    images: encoded pictures, b'' = missing, or [] without any; features: precomputed ones.
+    images: encoded pictures, b'' = missing, or [] without any; pictures: the files that they come from; features:
+    precomputed ones.
     """
 
     fields: dict[str, list[str]] = field(default_factory=dict)
     images: list[bytes] = field(default_factory=list)
+    pictures: Sequence[Path] = ()
     features: dict[str, Feature] = field(default_factory=dict)
 
 
@@ -61,7 +63,7 @@ class Source(Protocol):
     """One raw data set, built as `Class(paths, options, seed=…, progress=…)`; notes to the user go to `progress`.
 
     minimum: the interactions that a user and an item need if the command line does not say (0: all are kept);
-    files: the inputs, recorded as parents of the dataset file (not pictures: the file holds them).
+    files: the inputs, recorded as parents of the dataset file (pictures: see `Items`).
 
     A source whose data can be downloaded has the static method `fetch(paths, options, progress) -> list[Path]`, which
     is called first and returns the paths to read.

@@ -110,7 +110,7 @@ class S3Rec:
 
     def items(self, item_ids: list[str]) -> Items:
         """Fields of items.json and pictures; see `id_shift` and `picture_shift`."""
-        fields, images, shift = {}, [], self._shift
+        fields, images, pictures, shift = {}, [], dict[str, Path](), self._shift
         if self._items:
             known = read_items(self._items, id_column=self._id_column)
             if shift is None:
@@ -127,7 +127,7 @@ class S3Rec:
             if shift:
                 self._say(self._images.name, shift, self._ids <= shifted(pictures, shift).keys())
             images = read_pictures(shifted(pictures, shift), item_ids, self._images, self._progress)
-        return Items(fields=fields, images=images)
+        return Items(fields=fields, images=images, pictures=[*pictures.values()])
 
     def _say(self, name: str, shift: int, all_there: bool) -> None:
         if self._shift is not None:

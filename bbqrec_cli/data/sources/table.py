@@ -93,7 +93,8 @@ class InteractionTable:
 
     def _say_times(self, found: clock.Times, users: list[str], items: list[str]) -> None:
         name, span = self._table.name, found.span
-        self._progress.log(f"{name}: times are read as {found.what}{f', of the years {span}' if span else ''}")
+        years = f", of the year{'' if span.isdecimal() else 's'} {span}" if span else ""
+        self._progress.log(f"{name}: times are read as {found.what}{years}")
         strange = found.implausible()
         if count := int(strange.sum()):
             row = int(strange.argmax())
@@ -188,7 +189,7 @@ class InteractionTable:
 
     def items(self, item_ids: list[str]) -> Items:
         """Fields of the items file; pictures from the folder, or from the paths in the items file."""
-        fields, images = {}, []
+        fields, images, pictures = {}, [], dict[str, Path]()
         if self._items:
             known = read_items(self._items, id_column=self._options.item_column or self._item_name)
             pictures = {} if self._images else named_pictures(known, self._items, self._progress)
@@ -196,8 +197,9 @@ class InteractionTable:
             if pictures:
                 images = read_pictures(pictures, item_ids, self._items, self._progress)
         if self._images:
-            images = read_pictures(list_pictures(self._images), item_ids, self._images, self._progress)
-        return Items(fields=fields, images=images)
+            pictures = list_pictures(self._images)
+            images = read_pictures(pictures, item_ids, self._images, self._progress)
+        return Items(fields=fields, images=images, pictures=[*pictures.values()])
 
     def named_files(self) -> list[Path]:
         """Pictures that the items file names."""

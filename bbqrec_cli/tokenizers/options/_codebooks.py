@@ -14,7 +14,24 @@ class CodebookConfig(MethodConfig):
     """Levels and codes of a semantic ID."""
 
     levels: int = option(3, "Levels L of a semantic ID.", role="model", minimum=1, maximum=8)
-    codebook_size: int = option(256, "Codes N per codebook.", role="model", minimum=2, maximum=65536)
+    codebook_size: int = option(
+        0, "Codes N per codebook; 0: fitted to the catalogue, 256 from 513 items on.", role="model", minimum=0,
+        maximum=65536,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if self.codebook_size == 1:
+            raise UsageError("--codebook-size is 1: all items would share their codes", "--codebook-size 2, or more")
+
+
+LARGEST_SIZE = 256
+"""Codes per codebook of large catalogues: what the papers have, whatever the catalogue."""
+
+
+def fitting_size(items: int) -> int:
+    """Codes per codebook for a catalogue: the lowest power of two of which a code has 4 items or fewer on average, but
+    from 8 to 256."""
+    return min(LARGEST_SIZE, max(8, 1 << (-(-items // 4) - 1).bit_length()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +44,7 @@ class WarmupConfig(CodebookConfig):
     warmup_epochs: int = option(-1, "Epochs without quantisation, before k-means; -1: a share of all.", minimum=-1)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.warmup_epochs >= self.epochs:
             raise UsageError(
                 f"--warmup-epochs is {self.warmup_epochs} and --epochs {self.epochs}: no epoch is left to learn the "

@@ -17,6 +17,10 @@ class BBQRecConfig(WarmupConfig):
     implementation: ClassVar[str] = "bbqrec_cli.tokenizers.methods.bbqrec.method:BBQRec"
     warmup_share: ClassVar[float] = 1 / 2
 
+    codebook_size: int = option(
+        0, "Codes N per codebook; 0: fitted to the catalogue, 256 from 513 items on.", role="model", paper=256,
+        minimum=0, maximum=65536,
+    )  # fmt: skip
     dim: int = option(128, "Width D of a code.", role="model", minimum=2)
     signals: tuple[str, ...] = option(
         (), "Signals, any of id,text,image; empty: id and every feature of the file.", role="model"
