@@ -29,6 +29,6 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
 def remarks(name: str, about: Mapping[str, Any]) -> str:
     """What is to be said of a feature beside the table; '' for nothing."""
     said = {"taken from the earlier file": about["reused"], "texts longer than the model reads": about["long_texts"]}
-    said |= {f"pictures {kind}": count for kind, count in about["kinds"].items()}
-    found = ", ".join(f"{count:,} {what}" for what, count in said.items() if count)
-    return f"{name}: {found}" if found else ""
+    found = [f"{count:,} {what}" for what, count in said.items() if count]
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in about["kinds"].items())
+    return f"{name}: {'; '.join([*found, *([f'pictures: {kinds}'] if kinds else [])])}" if found or kinds else ""
