@@ -61,11 +61,25 @@ def prepared_ahead(prepare: Prepare, batches: Iterable[Sequence[Any]], workers: 
 def _in_order(pool: ProcessPoolExecutor, batches: Iterable[Sequence[Any]], most: int) -> Iterator[Prepared]:
     running: deque[Future[Prepared]] = deque()
     for batch in batches:
-        running.append(pool.submit(_work, batch))
+        with _unheard():
+            running.append(pool.submit(_work, batch))
         if len(running) > most:
             yield running.popleft().result()
     while running:
         yield running.popleft().result()
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Workers that start meanwhile never hear of Ctrl-C and SIGTERM; the main process answers them, a moment later."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _prepare: Prepare
@@ -75,7 +89,6 @@ _prepare: Prepare
 def _begin(prepare: Prepare) -> None:
     global _prepare
     _prepare = prepare
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one ends the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

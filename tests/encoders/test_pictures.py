@@ -196,3 +196,30 @@ def running(pid: str) -> bool:
             return stat.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+INTERRUPTED = """
+import signal, time
+from bbqrec_cli.encoders.workers import prepared_ahead
+from bbqrec_cli.encoders.descriptor import DescriptorEncoder
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    with prepared_ahead(DescriptorEncoder.prepare, [[b"x"]] * 30, 2) as ready:
+        for _ in ready:
+            print("begun", flush=True)
+            time.sleep(0.5)
+except KeyboardInterrupt:
+    print("ended")
+"""
+
+
+def test_only_the_main_process_hears_of_ctrl_c():
+    """It reaches every process of the terminal."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", INTERRUPTED], start_new_session=True, **pipes) as process:
+        assert process.stdout.readline() == "begun\n"
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert out.splitlines()[-1] == "ended"
+    assert err == ""
+    assert process.returncode == 0
