@@ -43,7 +43,7 @@ class TextEncoder(Encoder):
         max_length: tokens read of each text, at most; 0: the model's limit.
         chunks: longer texts are read in pieces, whose features are averaged by tokens; otherwise they are cut.
 
-    limit: tokens that the model reads at once, special ones included; 0: no limit is known.
+    limit: tokens that the model reads at once, special ones included; 0: none, or the tokenizer cannot count.
 
     Raises:
         MissingPackageError, DataError, LackingError: see `offline_model` and `load_pretrained`.
@@ -73,32 +73,37 @@ class TextEncoder(Encoder):
                 raise UsageError(f"--max-length is {max_length}; the model {self.name} reads {positions} tokens")
             self.model.max_seq_length = max_length
         self.weights = fingerprint(self.model)
-        self.limit = _limit(self.model)
         self._device, self._precision, self._chunks = device, precision, chunks
         tokenizer = getattr(self.model, "tokenizer", None)
         self._tokenizer = tokenizer if getattr(tokenizer, "is_fast", False) else None
-        if chunks and self.limit and self._tokenizer is None:
+        self.limit = _limit(self.model) if self._tokenizer else 0
+        if chunks and not self._tokenizer and _limit(self.model):
             what = f"--long-texts chunk: the tokenizer of {self.name} does not say where its tokens are"
             raise UsageError(what, "give another model, or --long-texts cut")
 
     def long(self, texts: Sequence[str]) -> int:
-        """How many texts are longer than `limit`; 0 where the tokenizer cannot tell."""
+        """How many texts are longer than `limit`."""
+        if not self.limit:
+            return 0
+        room = self._room()
         # A token has one byte at least.
-        maybe = [text for text in texts if len(text.encode()) > self._room()]
-        return sum(len(each) > self._room() for each in self._offsets(maybe)) if self.limit else 0
+        maybe = [text for text in texts if len(text.encode()) > room]
+        return sum(len(each) > room for each in self._offsets(maybe))
 
     def forward(self, inputs: list[str]) -> np.ndarray:
         """(n, d) float32. The inputs are one batch."""
         if not (self._chunks and self.limit):
             return self._encode(inputs, len(inputs))
-        pieces = [self._pieces(text, offsets) for text, offsets in zip(inputs, self._offsets(inputs), strict=True)]
+        room = self._room()
+        found = zip(inputs, self._offsets(inputs), strict=True)
+        pieces = [pieces_of(text, offsets, room) for text, offsets in found]
         values = self._encode([text for each in pieces for text, _ in each], len(inputs))
         made = np.empty((len(inputs), values.shape[1]), dtype=np.float32)
         start = 0
         for row, each in enumerate(pieces):
-            found = values[start : start + len(each)]
+            part = values[start : start + len(each)]
             start += len(each)
-            made[row] = found[0] if len(each) == 1 else self._mean(found, [tokens for _, tokens in each])
+            made[row] = part[0] if len(each) == 1 else self._mean(part, [tokens for _, tokens in each])
         return made
 
     def _encode(self, texts: list[str], batch_size: int) -> np.ndarray:
@@ -114,33 +119,36 @@ class TextEncoder(Encoder):
 
     def _room(self) -> int:
         """Tokens of a text beside the special ones and the model's own prompt."""
-        if self._tokenizer is None:
-            return self.limit
+        assert self._tokenizer is not None  # else there is no limit
         prompt = (getattr(self.model, "prompts", None) or {}).get(getattr(self.model, "default_prompt_name", None), "")
         beside = self._tokenizer.num_special_tokens_to_add() + len(self._offsets([prompt])[0])
         return max(1, self.limit - beside)
 
     def _offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Of each text, begin and end of its tokens in characters."""
-        if self._tokenizer is None or not texts:
-            return [[]] * len(texts)
+        if not texts:
+            return []
+        assert self._tokenizer is not None
         found = self._tokenizer(
             list(texts), add_special_tokens=False, truncation=False, padding=False, return_offsets_mapping=True,
             return_attention_mask=False, return_token_type_ids=False,
         )  # fmt: skip
         return found["offset_mapping"]
 
-    def _pieces(self, text: str, offsets: list[tuple[int, int]]) -> list[tuple[str, int]]:
-        """Pieces of a text that the model reads whole, with their tokens. They end between words where they can."""
-        room, made, start = self._room(), [], 0
-        while len(offsets) - start > room:
-            stop = start + room
-            gaps = (at for at in range(stop, start, -1) if text[offsets[at - 1][1] : offsets[at][0]].isspace())
-            stop = next(gaps, stop)
-            made.append((text[offsets[start][0] : offsets[stop - 1][1]], stop - start))
-            start = stop
-        rest = text[offsets[start][0] :] if start else text
-        return [*made, (rest, len(offsets) - start)]
+
+def pieces_of(text: str, offsets: Sequence[tuple[int, int]], room: int) -> list[tuple[str, int]]:
+    """Pieces of a text of at most `room` tokens, and the tokens of each. They end between words where they can.
+
+    offsets: begin and end of the text's tokens in characters.
+    """
+    made, start = [], 0
+    while len(offsets) - start > room:
+        stop = start + room
+        gaps = (at for at in range(stop, start, -1) if text[offsets[at - 1][1] : offsets[at][0]].isspace())
+        stop = next(gaps, stop)
+        made.append((text[offsets[start][0] : offsets[stop - 1][1]], stop - start))
+        start = stop
+    return [*made, (text[offsets[start][0] :] if start else text, len(offsets) - start)]
 
 
 def _pad(model: Any, name: str) -> None:

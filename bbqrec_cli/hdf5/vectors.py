@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -26,20 +28,25 @@ class Arrays:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.shapes: dict[str, tuple[tuple[int, ...], str]] = {}
-        file, _ = self._open()
-        with file:
+        with self._open() as (file, _):
             said = file.attrs.get("format", "")
             self.format = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
             file.visititems(self._see)
 
-    def _open(self) -> tuple[h5py.File, Allowance]:
+    @contextmanager
+    def _open(self) -> Iterator[tuple[h5py.File, Allowance]]:
         try:
             file = h5py.File(self.path, "r", locking=False)
-            return file, check_safe(file, self.path)
         except PermissionError as error:
             raise LackingError(f"{self.path}: no permission to read it") from error
         except _DAMAGE as error:
             raise BrokenFileError(f"{self.path}: not an HDF5 file, or a damaged one ({error})") from error
+        with file:
+            try:
+                allowance = check_safe(file, self.path)
+            except _DAMAGE as error:
+                raise BrokenFileError(f"{self.path}: a damaged HDF5 file ({error})") from error
+            yield file, allowance
 
     def _see(self, name: str, node: h5py.Dataset | h5py.Group) -> None:
         if isinstance(node, h5py.Dataset) and node.shape is not None:
@@ -47,8 +54,7 @@ class Arrays:
 
     def read(self, name: str) -> np.ndarray:
         """A dataset; strings as NumPy's. Raises: BrokenFileError: its bytes cannot be read."""
-        file, allowance = self._open()
-        with file:
+        with self._open() as (file, allowance):
             try:
                 node = file[name]
                 check_chunks(node, slice(None))

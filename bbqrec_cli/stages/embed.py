@@ -130,12 +130,12 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     precision = resolve_precision(config.precision, device, large=True)
     sources = choose_sources(config, dataset, progress)
     earlier = Earlier(config.reuse, progress)
-    encoders = load_encoders(config, sources, device=device, precision=precision)
     ready = {
         name: ready_feature(config, source, name, dataset, progress)
         for name, source in sources.items()
         if isinstance(source, Ready)
     }
+    encoders = load_encoders(config, sources, device=device, precision=precision)
     made_by = {
         name: about_encoder(config, source, encoders[name], precision)
         if isinstance(source, Encoding)
@@ -144,7 +144,7 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     }
     resolved = {"precision": precision, "encoders": made_by}
     identity = {"config": agreed(config) | resolved, "dataset": sha256(config.dataset)}
-    identity["files"] = {path.name: sha256(path) for path in parents[1:]}
+    identity["files"] = {str(path): sha256(path) for path in parents[1:]}
     checkpoint = Checkpoint(config.output, identity, resume=config.resume, progress=progress)
     make = Maker(config, dataset, earlier, checkpoint)
     made = {

@@ -9,6 +9,7 @@ import torch
 
 from bbqrec_cli.encoders import load_encoder
 from bbqrec_cli.encoders.resumable import batches_by_length
+from bbqrec_cli.encoders.text import pieces_of
 from bbqrec_cli.errors import DataError, LackingError, MissingPackageError, UsageError
 
 CPU = torch.device("cpu")
@@ -162,16 +163,15 @@ def test_a_long_text_in_pieces_is_read_to_its_end(encoder):
 
 
 def test_pieces_end_between_words(encoder):
-    """Room for four tokens: a word of three is not cut in two after the first three, but an endless one is."""
-    pieces = load_encoder("text", "", device=CPU, max_length=6, chunks=True)
+    """A word of three is not cut in two after the first three, but an endless one is."""
     text = "tea tea tea unbelievableness tea"
-    (offsets,) = pieces._offsets([text])
-    found = pieces._pieces(text, offsets)
+    (offsets,) = encoder._offsets([text])
+    found = pieces_of(text, offsets, 4)
     assert [piece for piece, _ in found] == ["tea tea tea", "unbelievableness tea"]
     assert sum(tokens for _, tokens in found) == len(offsets)
     endless = "x" * 90
-    (offsets,) = pieces._offsets([endless])
-    assert "".join(piece for piece, _ in pieces._pieces(endless, offsets)) == endless
+    (offsets,) = encoder._offsets([endless])
+    assert "".join(piece for piece, _ in pieces_of(endless, offsets, 4)) == endless
 
 
 def test_pieces_need_a_tokenizer_that_finds_them(decoder, monkeypatch):
