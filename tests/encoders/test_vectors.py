@@ -8,7 +8,7 @@ import pytest
 
 from bbqrec_cli.encoders import vectors
 from bbqrec_cli.encoders.vectors import read_ids, to_feature
-from bbqrec_cli.errors import DataError, MissingFileError
+from bbqrec_cli.errors import DataError, MissingFileError, UnsafeFileError
 from bbqrec_cli.records import Vocabulary
 
 ITEMS = Vocabulary([f"i{row}" for row in range(6)])
@@ -235,6 +235,13 @@ def test_ragged_and_missing_rows_of_parquet(tmp_path):
     polars.DataFrame({"id": ["i1", "i2"], "v": [[1.0], None]}).write_parquet(tmp_path / "v.parquet")
     with pytest.raises(DataError, match="the column v has rows without a vector"):
         read(tmp_path / "v.parquet")
+
+
+def test_a_file_that_refers_to_another_one(tmp_path):
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["vectors"] = h5py.ExternalLink("other.h5", "secret")
+    with pytest.raises(UnsafeFileError, match="/vectors is an external link; nothing was read"):
+        read(tmp_path / "v.h5")
 
 
 def test_other_files(tmp_path):
