@@ -36,9 +36,9 @@ def compose(template: str, fields: Mapping[str, Sequence[str]], *, where: str) -
                 f"{where}: {name!r} is no field of the items; {known}",
                 "prepare keeps title, text and short fields; prepare --text-fields says what `text` is made of",
             )
-    closing, separator, label = zip(
-        *(found.groups() for found in map(_BETWEEN.fullmatch, between) if found), strict=True
-    )
+    # Nothing stands before the first field that could be closed or separated.
+    parts = [("", "", between[0]), *(found.groups() for found in map(_BETWEEN.fullmatch, between[1:]) if found)]
+    closing, separator, label = zip(*parts, strict=True)
     columns = [[value.replace(LIST_SEPARATOR, ", ").strip() for value in fields[name]] for name in names]
     made = []
     for values in zip(*columns, strict=True):
