@@ -58,6 +58,7 @@ def option(
     positional: bool = False,
     repeatable: bool = False,
     hub: bool = False,
+    named: bool = False,
     complete: str = "",
     search: Sequence[Any] | Range | None = None,
     hidden: bool = False,
@@ -76,6 +77,7 @@ def option(
         positional: an argument rather than a flag.
         repeatable: a flag that may be repeated, each value used as it is (other tuples: a comma-separated list).
         hub: for role input: the value may also be a name instead of a file, such as a model on a hub.
+        named: for role input: each value is NAME=FILE or NAME=FILE:MORE (`named_file`).
         complete: values for shell completion: 'models', 'tokenizers', 'encoders', 'recipes', 'sources', 'suites' or a
             file suffix.
         search: what `bbqrec tune` tries, choices or a Range; () for nothing, None for what the base class says.
@@ -85,7 +87,8 @@ def option(
     metadata = {
         "help": help, "role": role, "agreed": role in ("model", "fit") if agreed is None else agreed, "paper": paper,
         "choices": tuple(choices), "minimum": minimum, "maximum": maximum, "short": short, "positional": positional,
-        "repeatable": repeatable, "hub": hub, "complete": complete, "search": search, "hidden": hidden,
+        "repeatable": repeatable, "hub": hub, "named": named, "complete": complete, "search": search,
+        "hidden": hidden,
     }  # fmt: skip
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -160,9 +163,18 @@ def input_files(*configs: Any) -> list[tuple[str, Path]]:
         for f in dataclasses.fields(config):
             value = getattr(config, f.name) if role_of(f) == "input" else None
             for each in value if isinstance(value, tuple) else (value,):
+                each = named_file(each)[1] if f.metadata.get("named") else each
                 if each and not (f.metadata["hub"] and not Path(each).exists()):
                     found.append((f.name, Path(each)))
     return found
+
+
+def named_file(value: str) -> tuple[str, str, str]:
+    """The parts of NAME=FILE:MORE; '' for those that are not there. The colon of a drive (C:\\…) belongs to FILE."""
+    name, _, rest = value.partition("=")
+    drive = rest[:2] if rest[1:3] in (":\\", ":/") else ""
+    file, _, more = rest[len(drive) :].partition(":")
+    return name, drive + file, more
 
 
 def check_files(config: Any) -> None:

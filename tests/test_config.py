@@ -12,6 +12,7 @@ from bbqrec_cli.config import (
     check_files,
     from_mapping,
     input_files,
+    named_file,
     of_paper,
     of_role,
     option,
@@ -182,3 +183,18 @@ def test_roles_say_what_is_stored_and_what_a_resumed_run_must_agree_on(tmp_path)
     assert ("encoder", tmp_path / "folder") in input_files(Roles(encoder=str(tmp_path / "folder")))
     with pytest.raises(MissingFileError, match=r"a\.json: no such file"):
         check_files(dataclasses.replace(made, input=Path(__file__)))
+
+
+@pytest.mark.parametrize(
+    ("value", "parts"),
+    [
+        ("text=v.npz:table", ("text", "v.npz", "table")),
+        ("text=v.npy", ("text", "v.npy", "")),
+        ("a=models/x:{title}: {b}", ("a", "models/x", "{title}: {b}")),
+        (r"a=C:\v.npz:table", ("a", r"C:\v.npz", "table")),
+        ("a=:title", ("a", "", "title")),
+        ("v.npy", ("v.npy", "", "")),
+    ],
+)
+def test_the_parts_of_a_named_file(value, parts):
+    assert named_file(value) == parts

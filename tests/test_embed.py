@@ -74,7 +74,8 @@ def test_text_and_image_with_one_missing_each(files, path):
         assert feature.normalized
     assert (text.encoder, image.encoder) == ("all-MiniLM-L6-v2", "hog-colour")
     assert result.to_json()["features"]["text"] == {
-        "dim": 384, "present": 11, "missing": 1, "encoder": "all-MiniLM-L6-v2",
+        "dim": 384, "present": 11, "missing": 1, "encoder": "all-MiniLM-L6-v2", "reused": 0, "long_texts": 0,
+        "kinds": {},
     }  # fmt: skip
     parent = hdf5.describe(path)["parents"][0]
     assert parent["sha256"] == hdf5.sha256(files["dataset"])
@@ -100,9 +101,9 @@ def test_resumed_is_uninterrupted(files, path, tmp_path, stop_after, left, monke
     assert "--resume" in caught.value.hint
     assert not path.exists()
     encoded = []
-    encode = DescriptorEncoder.encode
+    forward = DescriptorEncoder.forward
     monkeypatch.setattr(
-        DescriptorEncoder, "encode", lambda self, inputs: encoded.append(len(inputs)) or encode(self, inputs)
+        DescriptorEncoder, "forward", lambda self, inputs: encoded.append(len(inputs)) or forward(self, inputs)
     )
     run(images_only(files["dataset"], path, batch_size=4, resume=True))
     assert sum(encoded) == left
@@ -127,13 +128,13 @@ import os, signal, sys
 from bbqrec_cli.cli import app
 from bbqrec_cli.encoders import descriptor, resumable, text
 encoder = {"image": descriptor.DescriptorEncoder, "text": text.TextEncoder}[sys.argv[1]]
-encode, done = encoder.encode, []
+forward, done = encoder.forward, []
 def third_time_kills(self, inputs):
     done.append(len(inputs))
     if len(done) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-    return encode(self, inputs)
-resumable.SAVE_EVERY, encoder.encode = 0.0, third_time_kills
+    return forward(self, inputs)
+resumable.SAVE_EVERY, encoder.forward = 0.0, third_time_kills
 app.main(["embed", *sys.argv[2:]])
 """
 
@@ -202,7 +203,7 @@ def test_an_unreadable_picture_is_missing_and_named(path, tmp_path, dataset):
     image = hdf5.read_features(path).features["image"]
     assert np.flatnonzero(~image.present).tolist() == [2, NO_PICTURE]
     assert not image.values[[2, NO_PICTURE]].any()
-    assert listener.warned == ["item 'i2': its image cannot be read and counts as missing"]
+    assert listener.warned == ["item 'i2': its image cannot be read (corrupt) and counts as missing"]
 
 
 def test_no_picture_can_be_read(path, tmp_path, dataset):
@@ -270,9 +271,9 @@ def test_what_nobody_has_but_is_asked_for(path, tmp_path, dataset):
 
 def test_features_of_an_encoder_that_fails_are_refused(files, path, monkeypatch):
     def broken(self, inputs):
-        return np.full((len(inputs), 3), np.nan, dtype=np.float32), np.ones(len(inputs), dtype=bool)
+        return np.full((len(inputs), 3), np.nan, dtype=np.float32)
 
-    monkeypatch.setattr(DescriptorEncoder, "encode", broken)
+    monkeypatch.setattr(DescriptorEncoder, "forward", broken)
     with pytest.raises(DataError, match="hog-colour: NaN or infinity in 11 of 12 items, first in item 'i0'"):
         run(images_only(files["dataset"], path))
     assert not path.exists()

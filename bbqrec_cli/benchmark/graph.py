@@ -15,7 +15,7 @@ from typing import Any
 import bbqrec_cli
 from bbqrec_cli.benchmark import sources
 from bbqrec_cli.benchmark.suite import Data, Suite, System, Tokenizer, method_of
-from bbqrec_cli.config import from_mapping, input_files, stored
+from bbqrec_cli.config import from_mapping, input_files, named_file, stored
 from bbqrec_cli.encoders.registry import ENCODERS
 from bbqrec_cli.hdf5 import sha256
 from bbqrec_cli.hdf5.schema import KINDS
@@ -268,7 +268,15 @@ class _Builder:
             if path not in made and place not in self.contents:
                 self.contents[place] = content(path, named=place[1])
             found.setdefault(option, []).append(made.get(path) or self.contents[place])
+        for f in dataclasses.fields(config):
+            if f.metadata.get("named") and f.name in found:
+                found[f.name] = [self._named(value, f.name not in of_format) for value in getattr(config, f.name)]
         return found
+
+    def _named(self, value: str, named: bool) -> str:
+        """NAME=FILE:MORE with the digest of what is in the file or folder in place of its path."""
+        name, file, more = named_file(value)
+        return f"{name}={self.contents.get((Path(file), named), file)}:{more}"
 
 
 def key_of(stage: str, config: Any, method: Any, inputs: Mapping[str, Sequence[str]]) -> str:

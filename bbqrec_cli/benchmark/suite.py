@@ -11,7 +11,16 @@ from typing import Any
 from bbqrec_cli.benchmark.checks import chosen, named, only, table, there
 from bbqrec_cli.benchmark.layouts import UNSEEN, Known, Layout, Published, layouts, published
 from bbqrec_cli.benchmark.sweeps import expand
-from bbqrec_cli.config import StageConfig, configure, did_you_mean, from_mapping, load_toml, option, role_of
+from bbqrec_cli.config import (
+    StageConfig,
+    configure,
+    did_you_mean,
+    from_mapping,
+    load_toml,
+    named_file,
+    option,
+    role_of,
+)
 from bbqrec_cli.errors import MissingFileError, UsageError
 from bbqrec_cli.evaluation.metrics import METRICS
 from bbqrec_cli.models.registry import model_settings
@@ -329,7 +338,9 @@ class _Reader:
         inputs = [f for cls in classes if cls for f in dataclasses.fields(cls) if role_of(f) == "input"]
         for f in inputs:
             value = values.get(f.name)
-            if isinstance(value, list):
+            if isinstance(value, list) and f.metadata["named"]:
+                values[f.name] = [self._placed_name(str(each), where, hub=f.metadata["hub"]) for each in value]
+            elif isinstance(value, list):
                 values[f.name] = [str(there(str(each), where, self.folder)) for each in value]
             elif isinstance(value, str) and value in systems and f.metadata["complete"] == ".h5":
                 after[f.name] = values.pop(f.name)
@@ -337,6 +348,13 @@ class _Reader:
             elif isinstance(value, str) and value and not (f.metadata["hub"] and not (self.folder / value).is_dir()):
                 values[f.name] = str(there(value, where, self.folder))
         return values, after
+
+    def _placed_name(self, value: str, where: str, *, hub: bool) -> str:
+        """NAME=FILE:MORE with the file in the suite's folder."""
+        name, file, more = named_file(value)
+        if file and not (hub and not (self.folder / file).is_dir()):
+            file = str(there(file, where, self.folder))
+        return f"{name}={file}" + (f":{more}" if more else "")
 
     def _check_input(self, systems: tuple[System, ...]) -> None:
         """Raises: UsageError: a model without the semantic IDs that it needs, or a tokenizer without features."""
@@ -369,4 +387,4 @@ _OURS = (*(f.name for f in dataclasses.fields(StageConfig)), "resume")
 
 
 def _is_file(f: dataclasses.Field) -> bool:
-    return role_of(f) == "input" and not f.metadata["hub"]
+    return role_of(f) == "input" and not f.metadata["hub"] and not f.metadata["named"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import typer
 
@@ -21,4 +22,13 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
             result.to_json(),
             f"{result.output}: {result.items} items, {result.seconds:.0f} s",
             table("", ("modality", "encoder", "width", "items with it", "items without"), rows, left=2),
+            *filter(None, map(remarks, result.features, result.features.values())),
         )
+
+
+def remarks(name: str, about: Mapping[str, Any]) -> str:
+    """What is to be said of a feature beside the table; '' for nothing."""
+    said = {"taken from the earlier file": about["reused"], "texts longer than the model reads": about["long_texts"]}
+    found = [f"{count:,} {what}" for what, count in said.items() if count]
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in about["kinds"].items())
+    return f"{name}: {'; '.join([*found, *([f'pictures: {kinds}'] if kinds else [])])}" if found or kinds else ""

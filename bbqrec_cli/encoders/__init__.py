@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 def load_encoder(
-    modality: str, model: str, *, device: torch.device, precision: str = "fp32", max_length: int = 0
+    modality: str,
+    model: str,
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+    max_length: int = 0,
+    chunks: bool = False,
 ) -> Encoder:
     """The encoder of 'text' or 'image'.
 
@@ -22,7 +28,7 @@ def load_encoder(
         model: name or folder, or the name of an encoder that a plugin adds; '' is the modality's default (the offline
             text model, the descriptor).
         device, precision: as `bbqrec_cli.device` resolves them; the descriptor needs neither.
-        max_length: tokens read of each text, at most; 0: the model's limit.
+        max_length, chunks: of texts; see `TextEncoder`.
 
     Raises:
         MissingPackageError, LackingError, DataError: the model is missing or cannot be loaded.
@@ -36,7 +42,7 @@ def load_encoder(
     if modality == "text":
         from bbqrec_cli.encoders.text import TextEncoder
 
-        return TextEncoder(model, device=device, precision=precision, max_length=max_length)
+        return TextEncoder(model, device=device, precision=precision, max_length=max_length, chunks=chunks)
     if model in ("", DESCRIPTOR):
         from bbqrec_cli.encoders.descriptor import DescriptorEncoder
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,18 +20,61 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Encoder(ABC):
-    """Encodes n inputs (texts, or encoded pictures as bytes) as features (n, d).
+KINDS = (
+    "", "of several frames (the first counts)", "CMYK", "16-bit", "transparent", "greyscale", "corrupt", "truncated",
+    "too large",
+)  # fmt: skip
+"""What is remarkable about an input; those from 'corrupt' on cannot be read."""
+UNREADABLE = KINDS.index("corrupt")
 
-    name: recorded in the file with the features; weights: digest of the parameters, '' if there are none.
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """n inputs as the model takes them, and what was remarkable about each: kinds (n,) uint8, rows of KINDS."""
+
+    inputs: Any
+    kinds: np.ndarray
+
+    @property
+    def readable(self) -> np.ndarray:
+        """(n,) bool."""
+        return self.kinds < UNREADABLE
+
+
+def as_they_are(inputs: Sequence[Any]) -> Prepared:
+    """Nothing to prepare."""
+    return Prepared(list(inputs), np.zeros(len(inputs), dtype=np.uint8))
+
+
+class Encoder(ABC):
+    """Encodes n inputs (texts, or encoded pictures as bytes) as features (n, d), in two steps.
+
+    name: recorded in the file with the features; weights: digest of the parameters, '' if there are none; limit: tokens
+    that are read of a text, 0 for no limit; prepare: the first step, which worker processes can do: it can be sent to
+    them, and holds no model.
     """
 
     name: str
     weights: str = ""
+    limit: int = 0
+    prepare: Callable[[Sequence[Any]], Prepared] = staticmethod(as_they_are)
+
+    def long(self, inputs: Sequence[Any]) -> int:
+        """How many inputs are longer than `limit`."""
+        return 0
 
     @abstractmethod
+    def forward(self, inputs: Any) -> np.ndarray:
+        """The second step: values (n, d) float32 of `Prepared.inputs`; rows of unreadable inputs do not matter."""
+
+    def finish(self, prepared: Prepared) -> np.ndarray:
+        """values (n, d) float32 of prepared inputs; zero for those that cannot be read."""
+        return np.where(prepared.readable[:, None], self.forward(prepared.inputs), np.float32(0))
+
     def encode(self, inputs: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
-        """values (n, d) float32 and readable (n,) bool; inputs that cannot be read are zero and False."""
+        """Both steps: values (n, d) float32 and readable (n,) bool; inputs that cannot be read are zero and False."""
+        prepared = self.prepare(inputs)
+        return self.finish(prepared), prepared.readable
 
 
 def load_pretrained(flag: str, name: str, load: Callable[[bool], T]) -> T:

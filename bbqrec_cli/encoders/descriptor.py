@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bbqrec_cli.encoders.base import Encoder
-from bbqrec_cli.encoders.image import decode
+from bbqrec_cli.encoders.base import Encoder, Prepared
+from bbqrec_cli.encoders.image import decode_all
 
 NAME = "hog-colour"
 SIDE, CELLS, ORIENTATIONS = 96, 6, 9
@@ -37,13 +37,15 @@ class DescriptorEncoder(Encoder):
 
     name = NAME
 
-    def encode(self, inputs: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-        """values (n, d) float32 and readable (n,) bool."""
-        decoded = [decode(picture, size=SIDE) for picture in inputs]
-        readable = np.array([image is not None for image in decoded])
-        blank = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
-        pixels = np.stack([blank if image is None else np.asarray(image) for image in decoded])
-        return np.where(readable[:, None], describe(pixels), np.float32(0)), readable
+    @staticmethod
+    def prepare(inputs: Sequence[bytes]) -> Prepared:
+        """All of the work: there is no model to wait for."""
+        images, kinds = decode_all(inputs, size=SIDE)
+        return Prepared(describe(np.stack([np.asarray(image) for image in images])), kinds)
+
+    def forward(self, inputs: np.ndarray) -> np.ndarray:
+        """The descriptors, as they were prepared."""
+        return inputs
 
 
 def describe(pixels: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from bbqrec_cli.encoders.base import Encoder
+from bbqrec_cli.encoders.workers import prepared_ahead
 from bbqrec_cli.errors import InterruptedRunError
 from bbqrec_cli.progress import Progress
 
@@ -24,10 +25,10 @@ SAVE_EVERY = 30.0
 
 @dataclass
 class Partial:
-    """A partly encoded modality: values (I, d), readable (I,), and the number of batches encoded."""
+    """A partly encoded modality: values (I, d), kinds (I,) uint8, rows of KINDS, and the number of batches encoded."""
 
     values: np.ndarray
-    readable: np.ndarray
+    kinds: np.ndarray
     batches: int
 
 
@@ -51,7 +52,7 @@ class Checkpoint:
             from bbqrec_cli.training.checkpoint import load_checkpoint
 
             for name, state in load_checkpoint(self.path, identity).items():
-                self.partials[name] = Partial(state["values"].numpy(), state["readable"].numpy(), state["batches"])
+                self.partials[name] = Partial(state["values"].numpy(), state["kinds"].numpy(), state["batches"])
             progress.log(f"continuing from {self.path}")
         elif resume:
             progress.log(f"{self.path}: no checkpoint; starting from the beginning")
@@ -67,7 +68,7 @@ class Checkpoint:
         state = {
             name: {
                 "values": torch.from_numpy(part.values),
-                "readable": torch.from_numpy(part.readable),
+                "kinds": torch.from_numpy(part.kinds),
                 "batches": part.batches,
             }
             for name, part in self.partials.items()
@@ -101,27 +102,33 @@ class Checkpoint:
 
 
 def encode_inputs(
-    encoder: Encoder, inputs: Sequence[Any], *, modality: str, batch_size: int, checkpoint: Checkpoint
+    encoder: Encoder, inputs: Sequence[Any], *, modality: str, batch_size: int, checkpoint: Checkpoint, workers: int = 0
 ) -> Partial:
     """Encode every non-empty input, in batches of similar length, continuing from the checkpoint.
 
     Args:
         inputs: I texts or encoded pictures, at least one not empty.
+        workers: processes that prepare them (`prepared_ahead`).
 
     Returns:
-        values (I, d), zero for empty inputs; readable (I,), False only for inputs that could not be read.
+        values (I, d), zero for empty inputs and those that cannot be read; kinds (I,).
     """
     batches = batches_by_length(inputs, batch_size)
     partial = checkpoint.partials.get(modality)
     done = partial.batches if partial else 0
-    with checkpoint.saving(), checkpoint.progress.task(f"{modality}: {encoder.name}", len(batches)) as task:
+    left = batches[done:]
+    with (
+        checkpoint.saving(),
+        checkpoint.progress.task(f"{modality}: {encoder.name}", len(batches)) as task,
+        prepared_ahead(encoder.prepare, ([inputs[row] for row in rows] for rows in left), workers) as ready,
+    ):
         task.advance(done)
-        for rows in batches[done:]:
-            values, readable = encoder.encode([inputs[row] for row in rows])
+        for rows, prepared in zip(left, ready, strict=True):
+            values = encoder.finish(prepared)
             if partial is None:
                 empty = np.zeros((len(inputs), values.shape[1]), dtype=np.float32)
-                partial = checkpoint.partials[modality] = Partial(empty, np.ones(len(inputs), dtype=bool), 0)
-            partial.values[rows], partial.readable[rows] = values, readable
+                partial = checkpoint.partials[modality] = Partial(empty, np.zeros(len(inputs), dtype=np.uint8), 0)
+            partial.values[rows], partial.kinds[rows] = values, prepared.kinds
             partial.batches += 1
             task.advance()
             checkpoint.save_when_due()

@@ -41,13 +41,24 @@ class TextEncoder(Encoder):
         model: name or folder; '' is the offline model.
         device, precision: where and how it computes.
         max_length: tokens read of each text, at most; 0: the model's limit.
+        chunks: longer texts are read in pieces, whose features are averaged by tokens; otherwise they are cut.
+
+    limit: tokens that the model reads at once, special ones included; 0: none, or the tokenizer cannot count.
 
     Raises:
         MissingPackageError, DataError, LackingError: see `offline_model` and `load_pretrained`.
-        UsageError: more tokens than the model has positions.
+        UsageError: more tokens than the model has positions; pieces of texts for a tokenizer that cannot find them.
     """
 
-    def __init__(self, model: str = "", *, device: torch.device, precision: str = "fp32", max_length: int = 0) -> None:
+    def __init__(
+        self,
+        model: str = "",
+        *,
+        device: torch.device,
+        precision: str = "fp32",
+        max_length: int = 0,
+        chunks: bool = False,
+    ) -> None:
         folder = model or offline_model()
         self.name = short_name(model) if model else OFFLINE_NAME
         from sentence_transformers import SentenceTransformer
@@ -62,15 +73,82 @@ class TextEncoder(Encoder):
                 raise UsageError(f"--max-length is {max_length}; the model {self.name} reads {positions} tokens")
             self.model.max_seq_length = max_length
         self.weights = fingerprint(self.model)
-        self._device, self._precision = device, precision
+        self._device, self._precision, self._chunks = device, precision, chunks
+        tokenizer = getattr(self.model, "tokenizer", None)
+        self._tokenizer = tokenizer if getattr(tokenizer, "is_fast", False) else None
+        self.limit = _limit(self.model) if self._tokenizer else 0
+        if chunks and not self._tokenizer and _limit(self.model):
+            what = f"--long-texts chunk: the tokenizer of {self.name} does not say where its tokens are"
+            raise UsageError(what, "give another model, or --long-texts cut")
 
-    def encode(self, inputs: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """values (n, d) float32 and readable (n,), all True. The inputs are one batch."""
+    def long(self, texts: Sequence[str]) -> int:
+        """How many texts are longer than `limit`."""
+        if not self.limit:
+            return 0
+        room = self._room()
+        # A token has one byte at least.
+        maybe = [text for text in texts if len(text.encode()) > room]
+        return sum(len(each) > room for each in self._offsets(maybe))
+
+    def forward(self, inputs: list[str]) -> np.ndarray:
+        """(n, d) float32. The inputs are one batch."""
+        if not (self._chunks and self.limit):
+            return self._encode(inputs, len(inputs))
+        room = self._room()
+        found = zip(inputs, self._offsets(inputs), strict=True)
+        pieces = [pieces_of(text, offsets, room) for text, offsets in found]
+        values = self._encode([text for each in pieces for text, _ in each], len(inputs))
+        made = np.empty((len(inputs), values.shape[1]), dtype=np.float32)
+        start = 0
+        for row, each in enumerate(pieces):
+            part = values[start : start + len(each)]
+            start += len(each)
+            made[row] = part[0] if len(each) == 1 else self._mean(part, [tokens for _, tokens in each])
+        return made
+
+    def _encode(self, texts: list[str], batch_size: int) -> np.ndarray:
         with autocast(self._device, self._precision):
-            values = self.model.encode(
-                list(inputs), batch_size=len(inputs), show_progress_bar=False, convert_to_numpy=True
-            )
-        return values.astype(np.float32, copy=False), np.ones(len(inputs), dtype=bool)
+            values = self.model.encode(texts, batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True)
+        return values.astype(np.float32, copy=False)
+
+    def _mean(self, values: np.ndarray, tokens: list[int]) -> np.ndarray:
+        """The mean (d,) of pieces (p, d) by their tokens; of unit length where the model's own features are."""
+        mean = np.average(values, axis=0, weights=tokens)
+        scaled = any(type(module).__name__ == "Normalize" for module in self.model)
+        return mean / np.linalg.norm(mean) if scaled else mean
+
+    def _room(self) -> int:
+        """Tokens of a text beside the special ones and the model's own prompt."""
+        assert self._tokenizer is not None  # else there is no limit
+        prompt = (getattr(self.model, "prompts", None) or {}).get(getattr(self.model, "default_prompt_name", None), "")
+        beside = self._tokenizer.num_special_tokens_to_add() + len(self._offsets([prompt])[0])
+        return max(1, self.limit - beside)
+
+    def _offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Of each text, begin and end of its tokens in characters."""
+        if not texts:
+            return []
+        assert self._tokenizer is not None
+        found = self._tokenizer(
+            list(texts), add_special_tokens=False, truncation=False, padding=False, return_offsets_mapping=True,
+            return_attention_mask=False, return_token_type_ids=False,
+        )  # fmt: skip
+        return found["offset_mapping"]
+
+
+def pieces_of(text: str, offsets: Sequence[tuple[int, int]], room: int) -> list[tuple[str, int]]:
+    """Pieces of a text of at most `room` tokens, and the tokens of each. They end between words where they can.
+
+    offsets: begin and end of the text's tokens in characters.
+    """
+    made, start = [], 0
+    while len(offsets) - start > room:
+        stop = start + room
+        gaps = (at for at in range(stop, start, -1) if text[offsets[at - 1][1] : offsets[at][0]].isspace())
+        stop = next(gaps, stop)
+        made.append((text[offsets[start][0] : offsets[stop - 1][1]], stop - start))
+        start = stop
+    return [*made, (text[offsets[start][0] :] if start else text, len(offsets) - start)]
 
 
 def _pad(model: Any, name: str) -> None:
@@ -86,6 +164,12 @@ def _pad(model: Any, name: str) -> None:
         what = f"{FLAG} {name}: its tokenizer has neither a padding token nor an end token"
         raise DataError(what, "set pad_token in the model's tokenizer_config.json")
     tokenizer.pad_token = tokenizer.eos_token
+
+
+def _limit(model: Any) -> int:
+    """Tokens that the model reads of a text; 0 if it does not say."""
+    length = getattr(model, "max_seq_length", None) or getattr(getattr(model, "tokenizer", None), "model_max_length", 0)
+    return int(length) if length and length < 1 << 30 else 0
 
 
 def _positions(model: torch.nn.Module) -> int:

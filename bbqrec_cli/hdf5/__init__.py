@@ -8,6 +8,7 @@ from bbqrec_cli.hdf5.files import (
     read_checkpoint,
     read_codes,
     read_dataset,
+    read_encoding,
     read_feature_rows,
     read_features,
     read_item_data,
@@ -28,8 +29,10 @@ from bbqrec_cli.hdf5.files import (
 from bbqrec_cli.hdf5.ledger import read_tuning, write_tuning
 from bbqrec_cli.hdf5.sink import check_output
 from bbqrec_cli.hdf5.store import folder_of, open_file, sha256
+from bbqrec_cli.hdf5.vectors import Arrays
 
 __all__ = [
+    "Arrays",
     "check_finite",
     "check_output",
     "describe",
@@ -40,6 +43,7 @@ __all__ = [
     "read_checkpoint",
     "read_codes",
     "read_dataset",
+    "read_encoding",
     "read_feature_rows",
     "read_features",
     "read_item_data",

@@ -65,9 +65,20 @@ def read_dataset(path: Path) -> Dataset:
         )  # fmt: skip
 
 
-def write_features(path: Path, features: Features, **provenance: Any) -> None:
-    """`provenance`: config, parents, force, as in `store.write`."""
+ENCODING = ("content", "mean", "matrix")
+
+
+def write_features(
+    path: Path,
+    features: Features,
+    *,
+    encodings: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+    **provenance: Any,
+) -> None:
+    """encodings: feature -> arrays, see `read_encoding`; `provenance`: config, parents, force, as in `store.write`."""
     attributes, datasets = _features_out(features.features)
+    for name, arrays in (encodings or {}).items():
+        datasets |= {f"features/{name}/{part}": value for part, value in arrays.items()}
     write(path, "features", _catalogue_out(features.catalogue) | datasets, attributes=attributes, **provenance)
 
 
@@ -80,6 +91,18 @@ def read_features(path: Path) -> Features:
     with open_file(path, "features") as file:
         catalogue = _catalogue_in(file)
         return Features(catalogue=catalogue, features=_features_in(file, catalogue.item_ids))
+
+
+def read_encoding(path: Path, name: str) -> dict[str, np.ndarray]:
+    """What a features file holds of how a feature was made, as far as there is any.
+
+    content (I, 2) uint64, digests of the inputs; mean (d,) and matrix (d, D) float32, of whitening.
+
+    Raises: the errors of `open_file`.
+    """
+    with open_file(path, "features") as file:
+        places = {part: f"features/{name}/{part}" for part in ENCODING}
+        return {part: file.array(place) for part, place in places.items() if place in file}
 
 
 def read_item_data(path: Path) -> tuple[Catalogue, ItemData]:

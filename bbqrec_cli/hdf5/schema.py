@@ -70,7 +70,17 @@ KINDS: dict[str, Kind] = {
         "bbqrec prepare",
         (Field("items/text", "str", ("I",)), Field("items/image", "bytes", ("I",)), *_CATALOGUE, *_FEATURES),
     ),
-    "features": Kind(1, "bbqrec embed", (*_CATALOGUE, *_FEATURES)),
+    "features": Kind(
+        1,
+        "bbqrec embed",
+        (
+            *_CATALOGUE,
+            *_FEATURES,
+            Field("features/{modality}/content", "uint64", ("I", "*"), required=False),
+            Field("features/{modality}/mean", "float32", ("*",), required=False),
+            Field("features/{modality}/matrix", "float32", ("*", "*"), required=False),
+        ),
+    ),
     "tokens": Kind(
         2,
         "bbqrec tokenize",

@@ -1,4 +1,4 @@
-"""embed: texts and pictures -> features file. Precomputed features of the dataset file are copied.
+"""embed: texts and pictures -> features file. Vectors of the user's own and of the dataset file are taken as they are.
 
 Shapes: I items, d width of a feature.
 """
@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bbqrec_cli.config import StageConfig, agreed, did_you_mean, option, stored
+from bbqrec_cli.config import StageConfig, agreed, did_you_mean, input_files, option, stored
 from bbqrec_cli.device import PRECISIONS
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from bbqrec_cli.encoders.base import Encoder
     from bbqrec_cli.encoders.resumable import Checkpoint
+    from bbqrec_cli.encoders.reuse import Earlier
+    from bbqrec_cli.encoders.sources import Encoding, Ready
+    from bbqrec_cli.encoders.whitening import Whitening
     from bbqrec_cli.records import Dataset, Feature
 
-READY = "ready features"
 NAMED = 10
 """Items that warnings name, at most."""
 
@@ -38,8 +40,9 @@ class EmbedConfig(StageConfig):
     dataset: Path = option(Path("dataset.h5"), "Dataset file.", role="input", positional=True, complete=".h5")
     output: Path = option(Path("features.h5"), "Features file to write.", role="output", short="-o", complete=".h5")
     modalities: tuple[str, ...] = option(
-        (), "Modalities: text, image or names of precomputed features, separated by commas; empty: all there are."
-    )
+        (), "Modalities: text, image, names of precomputed features, of --encoder and --vectors, separated by commas; "
+        "empty: all there are.",
+    )  # fmt: skip
     text_model: str = option(
         "", "sentence-transformers model: name or folder; empty: the model of bbqrec[offline-text].", role="input",
         hub=True, agreed=True, complete="encoders",
@@ -48,16 +51,44 @@ class EmbedConfig(StageConfig):
         "", "CLIP-like model: name or folder; descriptor or empty: no weights, offline.", role="input",
         hub=True, agreed=True, complete="encoders",
     )  # fmt: skip
+    encoder: tuple[str, ...] = option(
+        (), "NAME=MODEL:INPUT, one more feature: INPUT is image, text, a field or a template, and by default NAME. "
+        "Repeatable.", role="input", hub=True, named=True, agreed=True, repeatable=True,
+    )  # fmt: skip
+    vectors: tuple[str, ...] = option(
+        (), "NAME=FILE or NAME=FILE:ARRAY, vectors of your own: .npy, .npz, .parquet, .safetensors or .h5. Repeatable.",
+        role="input", named=True, agreed=True, repeatable=True,
+    )  # fmt: skip
+    ids: Path | None = option(
+        None, "Item ids of the rows of --vectors, one a line, for files that hold none.", role="input", complete=".txt"
+    )
+    text_template: str = option("", "Text to encode, such as '{title}. {category}'. [default: the dataset's texts]")
+    long_texts: str = option(
+        "cut", "Texts longer than the model reads: cut, or chunk (the mean of pieces).", choices=("cut", "chunk")
+    )
+    max_length: int = option(0, "Tokens read of each text (or piece), at most; 0: the model's limit.", minimum=0)
     batch_size: int = option(64, "Texts or pictures per batch.", minimum=1)
-    max_length: int = option(0, "Tokens read of each text, at most; 0: the model's limit.", minimum=0)
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
+    whiten: int = option(0, "Whiten every feature by PCA to so many numbers; 0: off.", minimum=0)
     normalize: bool = option(False, "Scale every feature to unit length.")
+    reuse: Path | None = option(
+        None, "Earlier features file: what was encoded from the same content in the same way is taken from it.",
+        role="input", complete=".h5",
+    )  # fmt: skip
+    workers: int | None = option(
+        None, "Processes that read pictures; 0: none. [default: one a core, at most 8, for many pictures]", minimum=0,
+        role="runtime",
+    )  # fmt: skip
     resume: bool = option(False, "Continue from the last checkpoint.", role="runtime")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedResult:
-    """What `bbqrec embed --json` prints; features: modality -> dim, present, missing, encoder."""
+    """What `bbqrec embed --json` prints.
+
+    features: modality -> dim, present, missing, encoder; reused: items whose feature was taken from an earlier file;
+    long_texts: texts longer than the model reads; kinds: what is remarkable about pictures -> how many.
+    """
 
     output: Path
     items: int
@@ -69,6 +100,15 @@ class EmbedResult:
         return dataclasses.asdict(self) | {"output": str(self.output)}
 
 
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A finished feature, what the file keeps of how it was made (`hdf5.read_encoding`), and its figures."""
+
+    feature: Feature
+    kept: dict[str, np.ndarray]
+    figures: dict[str, Any]
+
+
 def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     """Encode the texts and pictures of the dataset file and write the features file.
 
@@ -76,127 +116,292 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
         UsageError, DataError, LackingError, InterruptedRunError and the errors of reading and writing files.
     """
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
-    from bbqrec_cli.encoders import load_encoder
     from bbqrec_cli.encoders.resumable import Checkpoint
+    from bbqrec_cli.encoders.reuse import Earlier
+    from bbqrec_cli.encoders.sources import Encoding, Ready
     from bbqrec_cli.hdf5 import check_output, read_dataset, sha256, write_features
     from bbqrec_cli.origin import ran_on
     from bbqrec_cli.records import Features
 
-    check_output(config.output, force=config.force, inputs=[config.dataset])
+    parents = [config.dataset, *(path for name, path in input_files(config) if name in ("vectors", "ids", "reuse"))]
+    # The earlier features file may be overwritten: it is read first.
+    check_output(config.output, force=config.force, inputs=[path for path in parents if path != config.reuse])
     set_threads(config.threads)
     began, dataset = time.perf_counter(), read_dataset(config.dataset)
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device, large=True)
-    plan = choose_models(config, dataset, progress)
-    encoders = {
-        modality: load_encoder(modality, model, device=device, precision=precision, max_length=config.max_length)
-        for modality, model in plan.items()
-        if model != READY
+    sources = choose_sources(config, dataset, progress)
+    earlier = Earlier(config.reuse, progress)
+    ready = {
+        name: ready_feature(config, source, name, dataset, progress)
+        for name, source in sources.items()
+        if isinstance(source, Ready)
     }
-    resolved = stored(config) | {"precision": precision}
-    made_by = {"encoders": {name: {"name": e.name, "weights": e.weights} for name, e in encoders.items()}}
-    resolved |= made_by
-    identity = {"config": agreed(config) | {"precision": precision} | made_by, "dataset": sha256(config.dataset)}
+    encoders = load_encoders(config, sources, device=device, precision=precision)
+    made_by = {
+        name: about_encoder(config, source, encoders[name], precision)
+        if isinstance(source, Encoding)
+        else about_ready(config, source, ready[name])
+        for name, source in sources.items()
+    }
+    resolved = {"precision": precision, "encoders": made_by}
+    identity = {"config": agreed(config) | resolved, "dataset": sha256(config.dataset)}
+    identity["files"] = {str(path): sha256(path) for path in parents[1:]}
     checkpoint = Checkpoint(config.output, identity, resume=config.resume, progress=progress)
-    features = {}
-    for name in plan:
-        feature = (
-            encode(dataset, name, encoders[name], batch_size=config.batch_size, checkpoint=checkpoint)
-            if name in encoders
-            else dataset.features[name]
-        )
-        features[name] = finish(feature, dataset, name, normalize=config.normalize, progress=progress)
+    make = Maker(config, dataset, earlier, checkpoint)
+    made = {
+        name: make.encoded(name, source, encoders[name], made_by[name])
+        if isinstance(source, Encoding)
+        else make.finish(name, ready[name], made_by[name], {"reused": 0, "long_texts": 0, "kinds": {}})
+        for name, source in sources.items()
+    }
     write_features(
-        config.output, Features(catalogue=dataset.catalogue, features=features),
-        config=resolved, parents=[config.dataset], force=config.force,
-        origin=ran_on(device, config.threads, precision),
+        config.output,
+        Features(catalogue=dataset.catalogue, features={name: each.feature for name, each in made.items()}),
+        encodings={name: each.kept for name, each in made.items()}, config=stored(config) | resolved, parents=parents,
+        force=config.force, origin=ran_on(device, config.threads, precision),
     )  # fmt: skip
     checkpoint.path.unlink(missing_ok=True)
     return EmbedResult(
         output=config.output, items=dataset.catalogue.items, seconds=time.perf_counter() - began,
-        features={name: feature_figures(feature) for name, feature in features.items()},
+        features={name: each.figures for name, each in made.items()},
     )  # fmt: skip
 
 
-def choose_models(config: EmbedConfig, dataset: Dataset, progress: Progress) -> dict[str, str]:
-    """modality -> the model that encodes it ('' = the default) or READY; a modality that no item has is left out.
+def choose_sources(config: EmbedConfig, dataset: Dataset, progress: Progress) -> dict[str, Encoding | Ready]:
+    """modality -> what it is made of; a modality that no item has is left out.
 
     Raises:
         UsageError: an unknown modality.
         DataError: no item has a requested modality, or any modality.
     """
-    named = {"text": config.text_model, "image": config.image_model}
-    known = (*named, *(name for name in dataset.features if name not in named))
-    plan: dict[str, str] = {}
-    for modality in config.modalities or known:
-        if modality not in known:
-            raise UsageError(f"--modalities: {modality!r} is none of {', '.join(known)}{did_you_mean(modality, known)}")
-        if modality in dataset.features and not named.get(modality):
-            progress.log(f"{modality}: the dataset's precomputed features are copied")
-            plan[modality] = READY
-        elif any(inputs_of(dataset, modality)):
-            plan[modality] = named[modality]
-        elif config.modalities or named[modality]:
-            raise DataError(f"{config.dataset}: no item has any {modality}", "bbqrec embed --help, --modalities")
+    from bbqrec_cli.encoders.sources import Encoding, Ready, inputs_of
+
+    asked = named_sources(config, dataset)
+    usual: dict[str, Encoding | Ready] = {"text": Encoding("text", "", "text"), "image": Encoding("image", "", "image")}
+    known = usual | dict.fromkeys(dataset.features, Ready()) | asked
+    plan: dict[str, Encoding | Ready] = {}
+    for name in config.modalities or known:
+        if name not in known:
+            raise UsageError(f"--modalities: {name!r} is none of {', '.join(known)}{did_you_mean(name, known)}")
+        source = known[name]
+        if isinstance(source, Ready):
+            if source.file is None:
+                progress.log(f"{name}: the dataset's precomputed features are copied")
+            plan[name] = source
+        elif any(inputs_of(dataset, source)):
+            plan[name] = source
+        elif config.modalities or name in asked:
+            raise DataError(f"{config.dataset}: no item has any {name}", "bbqrec embed --help, --modalities")
         else:
-            progress.log(f"{modality}: no item has it; left out")
+            progress.log(f"{name}: no item has it; left out")
     if not plan:
         raise DataError(f"{config.dataset}: no item has a text, a picture or precomputed features", "bbqrec prepare")
     return plan
 
 
-def inputs_of(dataset: Dataset, modality: str) -> Sequence[Any]:
-    """The inputs to encode, (I,); empty = missing."""
-    if modality == "text":
-        return [text.strip() for text in dataset.texts]
-    return dataset.images if modality == "image" else []
-
-
-def encode(dataset: Dataset, modality: str, encoder: Encoder, *, batch_size: int, checkpoint: Checkpoint) -> Feature:
-    """The feature of one modality; missing and unreadable inputs are masked, the latter with a warning."""
-    import numpy as np
-
-    from bbqrec_cli.encoders.resumable import encode_inputs
-    from bbqrec_cli.records import Feature
-
-    inputs = inputs_of(dataset, modality)
-    made = encode_inputs(encoder, inputs, modality=modality, batch_size=batch_size, checkpoint=checkpoint)
-    unreadable = np.flatnonzero(~made.readable)
-    warn_items(unreadable, dataset, f"its {modality} cannot be read and counts as missing", checkpoint.progress)
-    present = np.array([bool(each) for each in inputs]) & made.readable
-    return Feature(values=made.values, present=present, encoder=encoder.name)
-
-
-def finish(feature: Feature, dataset: Dataset, modality: str, *, normalize: bool, progress: Progress) -> Feature:
-    """Checked features: absent rows zero; present rows finite, not zero and, with `normalize`, of unit length.
+def named_sources(config: EmbedConfig, dataset: Dataset) -> dict[str, Encoding | Ready]:
+    """The modalities for which options name a model, a template or a file.
 
     Raises:
-        DataError: NaN or infinity, with the item; or no item is left.
+        UsageError: two options name one modality; or as `encoder_source` and `vectors_source`.
     """
-    import numpy as np
+    from bbqrec_cli.encoders.sources import Encoding, encoder_source, vectors_source
 
-    from bbqrec_cli.hdf5 import check_finite
+    if config.ids and not config.vectors:
+        raise UsageError("--ids has no effect without --vectors", "--vectors NAME=FILE")
+    named: list[tuple[str, str, Encoding | Ready]] = []
+    if config.text_model or config.text_template:
+        flag = "--text-template" if config.text_template else "--text-model"
+        named.append((flag, "text", Encoding("text", config.text_model, config.text_template or "text", flag)))
+    if config.image_model:
+        named.append(("--image-model", "image", Encoding("image", config.image_model, "image")))
+    named += [(f"--encoder {each}", *encoder_source(each, dataset)) for each in config.encoder]
+    named += [(f"--vectors {each}", *vectors_source(each)) for each in config.vectors]
+    found: dict[str, Encoding | Ready] = {}
+    for flag, name, source in named:
+        if name in found:
+            raise UsageError(f"{flag}: another option says already what {name} is made of", "give one of them")
+        found[name] = source
+    return found
 
-    check_finite(feature.values, dataset.catalogue.item_ids, f"the {modality} features of {feature.encoder}")
-    norm = np.linalg.norm(feature.values, axis=1, keepdims=True)
-    empty = feature.present & (norm[:, 0] == 0)
-    warn_items(np.flatnonzero(empty), dataset, f"its {modality} feature is all zeros and counts as missing", progress)
-    present = feature.present & ~empty
-    if not present.any():
-        raise DataError(f"no item has any {modality} that can be read", "bbqrec embed --modalities with the others")
-    values = np.where(present[:, None], feature.values, np.float32(0))
-    if normalize:
-        values = values / np.where(norm == 0, np.float32(1), norm)
-    unit = normalize or bool(np.allclose(norm[present], 1, atol=1e-3))
-    return dataclasses.replace(feature, values=values, present=present, normalized=unit)
+
+def load_encoders(
+    config: EmbedConfig, sources: dict[str, Encoding | Ready], *, device: torch.device, precision: str
+) -> dict[str, Encoder]:
+    """modality -> its encoder; a model that encodes several is loaded once."""
+    from bbqrec_cli.encoders import load_encoder
+    from bbqrec_cli.encoders.sources import Encoding
+
+    loaded: dict[tuple[str, str], Encoder] = {}
+    made = {}
+    for name, source in sources.items():
+        if isinstance(source, Encoding):
+            key = source.kind, source.model
+            if key not in loaded:
+                loaded[key] = load_encoder(
+                    *key, device=device, precision=precision, max_length=config.max_length,
+                    chunks=config.long_texts == "chunk",
+                )  # fmt: skip
+            made[name] = loaded[key]
+    return made
 
 
-def warn_items(rows: np.ndarray, dataset: Dataset, what: str, progress: Progress) -> None:
-    """One warning per item for the first few, then one for the rest."""
-    for row in rows[:NAMED]:
-        progress.warn(f"item {dataset.catalogue.item_ids[row]!r}: {what}")
-    if len(rows) > NAMED:
-        progress.warn(f"{len(rows) - NAMED} more items: {what}")
+def about_encoder(config: EmbedConfig, source: Encoding, encoder: Encoder, precision: str) -> dict[str, Any]:
+    """How a feature is encoded, as the file records it and --reuse compares it."""
+    about = {"name": encoder.name, "weights": encoder.weights, "normalize": config.normalize, "whiten": config.whiten}
+    about |= {"precision": precision} if encoder.weights else {}
+    about |= {"max_length": config.max_length, "long_texts": config.long_texts} if source.kind == "text" else {}
+    return about | {"input": source.reads}
+
+
+def about_ready(config: EmbedConfig, source: Ready, feature: Feature) -> dict[str, Any]:
+    """The same of a feature that is not encoded."""
+    about = {"name": feature.encoder, "normalize": config.normalize, "whiten": config.whiten}
+    return about | ({"file": source.file.name} if source.file else {})
+
+
+def ready_feature(config: EmbedConfig, source: Ready, name: str, dataset: Dataset, progress: Progress) -> Feature:
+    """The vectors of the user's own, or of the dataset file. Raises: as `vectors.to_feature`."""
+    from bbqrec_cli.encoders.vectors import read_ids, to_feature
+
+    if source.file is None:
+        return dataset.features[name]
+    ids = read_ids(config.ids) if config.ids else None
+    return to_feature(source.file, name, source.array, dataset.catalogue.item_ids, ids, progress)
+
+
+@dataclass(frozen=True, eq=False)
+class Maker:
+    """Makes the features of a run, one after the other."""
+
+    config: EmbedConfig
+    dataset: Dataset
+    earlier: Earlier
+    checkpoint: Checkpoint
+
+    def encoded(self, name: str, source: Encoding, encoder: Encoder, about: dict[str, Any]) -> Made:
+        """The feature of one modality: what an earlier file has of it, and the rest encoded."""
+        import numpy as np
+
+        from bbqrec_cli.encoders.resumable import encode_inputs
+        from bbqrec_cli.encoders.reuse import content_of
+        from bbqrec_cli.encoders.sources import inputs_of
+        from bbqrec_cli.encoders.workers import sensible_workers
+        from bbqrec_cli.records import Feature
+
+        config, inputs, progress = self.config, inputs_of(self.dataset, source), self.checkpoint.progress
+        content = content_of(inputs)
+        there, old = self.earlier.rows(name, about, content)
+        figures: dict[str, Any] = {"reused": int(there.sum()), "long_texts": encoder.long(inputs), "kinds": {}}
+        say_long(name, encoder, figures["long_texts"], config.long_texts, progress)
+        if there.any():
+            progress.log(f"{name}: {figures['reused']:,} features are taken from {config.reuse}")
+        left = [type(each)() if have else each for each, have in zip(inputs, there, strict=True)]
+        new = sum(map(bool, left))
+        if new:
+            workers = sensible_workers(new, config.threads) if config.workers is None else config.workers
+            made = encode_inputs(
+                encoder, left, modality=name, batch_size=config.batch_size, checkpoint=self.checkpoint,
+                workers=workers if source.kind == "image" else 0,
+            )  # fmt: skip
+            readable = self._kinds(name, made.kinds, figures["kinds"])
+            values, present = made.values, np.array([bool(each) for each in left]) & readable
+        else:
+            values, present = np.zeros((len(left), 0), dtype=np.float32), np.zeros(len(left), dtype=bool)
+        feature = Feature(values=values, present=present, encoder=encoder.name)
+        return self.finish(name, feature, about, figures, content=content, old=(there, old) if there.any() else None)
+
+    def _kinds(self, name: str, kinds: np.ndarray, counts: dict[str, int]) -> np.ndarray:
+        """Counts what is remarkable about inputs, warns of those that cannot be read; (I,) bool: those that can."""
+        import numpy as np
+
+        from bbqrec_cli.encoders.base import KINDS, UNREADABLE
+
+        for number, kind in enumerate(KINDS):
+            rows = np.flatnonzero(kinds == number)
+            if kind and len(rows):
+                counts[kind] = len(rows)
+            if number >= UNREADABLE:
+                self._warn_items(rows, f"its {name} cannot be read ({kind}) and counts as missing")
+        return kinds < UNREADABLE
+
+    def finish(
+        self,
+        name: str,
+        feature: Feature,
+        about: dict[str, Any],
+        figures: dict[str, Any],
+        *,
+        content: np.ndarray | None = None,
+        old: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> Made:
+        """A feature checked, whitened and scaled as the options say, and beside it the rows of an earlier file.
+
+        content (I, 2): digests of the inputs; old: which items have a finished feature (I,) bool, and those (n, d).
+
+        Raises:
+            DataError: NaN or infinity, with the item; no item is left; too few directions to whiten.
+        """
+        import numpy as np
+
+        feature = self._checked(name, feature)
+        if not feature.present.any() and old is None:
+            raise DataError(f"no item has any {name} that can be read", "bbqrec embed --modalities with the others")
+        kept, new = {} if content is None else {"content": content}, feature.values[feature.present]
+        if self.config.whiten:
+            whitening = self._whitening(name, new, about)
+            new = whitening(new) if len(new) else new
+            feature = dataclasses.replace(feature, encoder=f"{feature.encoder} {whitening.name}")
+            kept |= {"mean": whitening.mean, "matrix": whitening.matrix}
+        if self.config.normalize:
+            new = new / np.maximum(np.linalg.norm(new, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        present = feature.present
+        values = np.zeros((len(present), new.shape[1] if old is None else old[1].shape[1]), dtype=np.float32)
+        values[present] = new if len(new) else values[present]
+        if old is not None:
+            values[old[0]], present = old[1], present | old[0]
+        norm = np.linalg.norm(values[present], axis=1)
+        feature = dataclasses.replace(
+            feature, values=values, present=present, normalized=bool(np.allclose(norm, 1, atol=1e-3))
+        )
+        return Made(feature, kept, feature_figures(feature) | figures)
+
+    def _checked(self, name: str, feature: Feature) -> Feature:
+        """Without NaN and infinity; present rows are not zero. Raises: DataError: with the item."""
+        import numpy as np
+
+        from bbqrec_cli.hdf5 import check_finite
+
+        check_finite(feature.values, self.dataset.catalogue.item_ids, f"the {name} features of {feature.encoder}")
+        empty = feature.present & ~feature.values.any(axis=1)
+        self._warn_items(np.flatnonzero(empty), f"its {name} feature is all zeros and counts as missing")
+        return dataclasses.replace(feature, present=feature.present & ~empty)
+
+    def _whitening(self, name: str, values: np.ndarray, about: dict[str, Any]) -> Whitening:
+        """The map of the earlier file, so that old and new items agree; without one, that of values (n, d)."""
+        from bbqrec_cli.encoders.whitening import fit_whitening
+
+        if earlier := self.earlier.whitening(name, about):
+            self.checkpoint.progress.log(f"{name}: whitened by the map of {self.config.reuse}")
+            return earlier
+        return fit_whitening(values, self.config.whiten, what=name)
+
+    def _warn_items(self, rows: np.ndarray, what: str) -> None:
+        """One warning per item for the first few, then one for the rest."""
+        progress, ids = self.checkpoint.progress, self.dataset.catalogue.item_ids
+        for row in rows[:NAMED]:
+            progress.warn(f"item {ids[row]!r}: {what}")
+        if len(rows) > NAMED:
+            progress.warn(f"{len(rows) - NAMED} more items: {what}")
+
+
+def say_long(name: str, encoder: Encoder, count: int, how: str, progress: Progress) -> None:
+    """How many texts are longer than the model reads, and what becomes of them."""
+    if encoder.limit:
+        done = "cut (--long-texts chunk reads all of them)" if how == "cut" else "read in pieces"
+        what = f"{count:,} texts are longer than the {encoder.limit} tokens that {encoder.name} reads"
+        progress.log(f"{name}: {what}" + (f": {done}" if count else ""))
 
 
 def feature_figures(feature: Feature) -> dict[str, Any]:

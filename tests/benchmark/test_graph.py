@@ -244,6 +244,8 @@ source = ["table", "in/log.csv"]
 images = "in/pictures"
 [data.embed]
 text_model = "in/encoder"
+encoder = ["title=in/second:title", "look=descriptor"]
+vectors = ["own=in/own.npy:table"]
 [[tokenizer]]
 name = "letter"
 method = "published"
@@ -259,9 +261,9 @@ EVERY = {"prepare", "embed", "tokenize"}
 def raw(tmp_path):
     """The stages whose key is another than at first, after a change of the files."""
     inside = tmp_path / "in"
-    for folder in ("pictures", "encoder/deep"):
+    for folder in ("pictures", "encoder/deep", "second"):
         (inside / folder).mkdir(parents=True)
-    for name in ("log.csv", "index.json", "pictures/1.png", "encoder/deep/weights"):
+    for name in ("log.csv", "index.json", "pictures/1.png", "encoder/deep/weights", "second/weights", "own.npy"):
         (inside / name).write_text("before")
 
     def stages(text: str = RAW) -> dict[str, str]:
@@ -283,6 +285,8 @@ def raw(tmp_path):
         ("log.csv", EVERY),
         ("pictures/1.png", EVERY),
         ("encoder/deep/weights", {"embed", "tokenize"}),
+        ("second/weights", {"embed", "tokenize"}),
+        ("own.npy", {"embed", "tokenize"}),
         ("index.json", {"tokenize"}),
     ],
 )
@@ -290,6 +294,14 @@ def test_the_contents_of_every_named_file_count(raw, tmp_path, name, which):
     assert raw() == set()
     (tmp_path / "in" / name).write_text("after")
     assert raw() == which
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [("second:title", "second:text"), ("title=", "name="), ("look=descriptor", "look=clip"), (":table", ":other")],
+)
+def test_what_is_said_beside_a_file_counts(raw, was, becomes):
+    assert raw(RAW.replace(was, becomes)) == {"embed", "tokenize"}
 
 
 def test_pictures_that_the_items_file_names_count(raw, tmp_path):

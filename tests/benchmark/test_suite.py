@@ -137,6 +137,8 @@ items = "items.csv"
 [data.embed]
 text-model = "encoder"
 image_model = "descriptor"
+encoder = ["title=encoder:title", "look=descriptor:image"]
+vectors = ["own=raw.csv:table"]
 [[tokenizer]]
 name = "letter"
 method = "published"
@@ -145,11 +147,13 @@ index = "index.json"
     name = write(folder, text)
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     suite = load_suite(os.path.relpath(name))
-    (data,) = suite.data
+    (data,), suite_folder = suite.data, Path(os.path.relpath(name)).parent
     assert Path(data.prepare.paths[0]).resolve() == folder / "raw.csv"
     assert method_of(data.prepare).items.resolve() == folder / "items.csv"
     assert Path(data.embed.text_model).resolve() == folder / "encoder"
     assert data.embed.image_model == "descriptor", "no folder of that name: a model's name"
+    assert data.embed.encoder == (f"title={suite_folder / 'encoder'}:title", "look=descriptor:image")
+    assert data.embed.vectors == (f"own={suite_folder / 'raw.csv'}:table",)
     assert Path(*method_of(suite.tokenizers["letter"].config).index).resolve() == folder / "index.json"
 
 

@@ -150,3 +150,17 @@ def test_two_pictures_of_one_scene_have_nearly_one_vector(dataset):
 def test_damaged_exif_leaves_the_picture_as_it_is(dataset):
     picture = encoded(decode(dataset.images[0]), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\xff" + bytes(4))
     assert decode(picture) is not None
+
+
+@pytest.mark.slow
+def test_pixels_made_by_workers(clip, dataset):
+    """They need transformers, which takes seconds to import."""
+    from bbqrec_cli.encoders.workers import prepared_ahead
+
+    encoder = load_encoder("image", str(clip), device=CPU)
+    pictures = [dataset.images[0], b"no picture", dataset.images[1]]
+    with prepared_ahead(encoder.prepare, [pictures, pictures[:1]], 1) as ready:
+        found = [encoder.finish(each) for each in ready]
+    np.testing.assert_array_equal(found[0], encoder.encode(pictures)[0])
+    np.testing.assert_array_equal(found[1], encoder.encode(pictures[:1])[0])
+    assert not found[0][1].any()

@@ -9,6 +9,7 @@ import torch
 
 from bbqrec_cli.encoders import load_encoder
 from bbqrec_cli.encoders.resumable import batches_by_length
+from bbqrec_cli.encoders.text import pieces_of
 from bbqrec_cli.errors import DataError, LackingError, MissingPackageError, UsageError
 
 CPU = torch.device("cpu")
@@ -133,3 +134,50 @@ def test_modules_that_a_model_brings_are_not_run(decoder):
     with pytest.raises(DataError, match=r"--text-model .*: brings code, which bbqrec does not run"):
         load_encoder("text", str(decoder), device=CPU)
     assert not ran.exists()
+
+
+WORDS = "red apple tea tea red red apple"
+
+
+def test_long_texts_are_the_mean_of_their_pieces(decoder):
+    """Reference: pieces of 4, and 3 tokens encoded alone, averaged by hand. Short texts are what they were."""
+    encoder = load_encoder("text", str(decoder), device=CPU, max_length=4, chunks=True)
+    found, readable = encoder.encode([WORDS, "tea", "red apple tea tea"])
+    plain = load_encoder("text", str(decoder), device=CPU, max_length=4)
+    first, second, short, fits = plain.encode(["red apple tea tea", "red red apple", "tea", "red apple tea tea"])[0]
+    np.testing.assert_allclose(found, [(4 * first + 3 * second) / 7, short, fits], atol=1e-5)
+    assert readable.all()
+    assert encoder.limit == 4
+    assert encoder.long([WORDS, "tea", "", "red apple tea tea", "red apple tea tea red"]) == 2
+
+
+def test_a_long_text_in_pieces_is_read_to_its_end(encoder):
+    """MiniLM reads two special tokens and one beside them at a time; its features and their mean have length one."""
+    pieces = load_encoder("text", "", device=CPU, max_length=3, chunks=True)
+    found, _ = pieces.encode(["apple tea", "apple", "tea", "strawberries"])
+    mean = (found[1] + found[2]) / np.linalg.norm(found[1] + found[2])
+    np.testing.assert_allclose(found[0], mean, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    assert pieces.long(["apple", "apple tea"]) == 1
+    assert encoder.long(["apple " * 254, "apple " * 255]) == 1  # of 256 tokens, two are special
+
+
+def test_pieces_end_between_words(encoder):
+    """A word of three is not cut in two after the first three, but an endless one is."""
+    text = "tea tea tea unbelievableness tea"
+    (offsets,) = encoder._offsets([text])
+    found = pieces_of(text, offsets, 4)
+    assert [piece for piece, _ in found] == ["tea tea tea", "unbelievableness tea"]
+    assert sum(tokens for _, tokens in found) == len(offsets)
+    endless = "x" * 90
+    (offsets,) = encoder._offsets([endless])
+    assert "".join(piece for piece, _ in pieces_of(endless, offsets, 4)) == endless
+
+
+def test_pieces_need_a_tokenizer_that_finds_them(decoder, monkeypatch):
+    from transformers import PreTrainedTokenizerFast
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "is_fast", False)
+    with pytest.raises(UsageError, match=r"--long-texts chunk: the tokenizer of .* does not say where"):
+        load_encoder("text", str(decoder), device=CPU, max_length=4, chunks=True)
+    assert load_encoder("text", str(decoder), device=CPU, max_length=4).long([WORDS]) == 0

@@ -1,0 +1,69 @@
+"""Texts from templates such as '{title}. {category}'. I items."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping, Sequence
+
+from bbqrec_cli.config import did_you_mean
+from bbqrec_cli.errors import UsageError
+from bbqrec_cli.records import LIST_SEPARATOR
+
+_BETWEEN = re.compile(r"([)\]}>»”’\"']*)([\s.,;:!?|/·•–—-]*)(.*)", re.DOTALL)
+"""What stands between two fields: it closes the first one, separates the two, introduces the second one."""
+
+
+def compose(template: str, fields: Mapping[str, Sequence[str]], *, where: str) -> list[str]:
+    """The text of each item, (I,): the template with the item's fields; '' for an item that has none of them.
+
+    A missing field takes along what introduces it, the brackets around it and the punctuation before it. The values of
+    lists are separated by commas.
+
+    Args:
+        template: a field's name, or text with names in braces; {{ and }} are braces.
+        fields: name -> one string per item, '' = missing.
+        where: the option, for the errors.
+
+    Raises:
+        UsageError: not a template, no field in it, or an unknown field.
+    """
+    names, between = _parse(template if "{" in template else f"{{{template}}}", where)
+    for name in names:
+        if name not in fields:
+            known = f"they have {', '.join(fields)}{did_you_mean(name, fields)}"
+            raise UsageError(
+                f"{where}: {name!r} is no field of the items; {known}",
+                "prepare keeps title, text and short fields; prepare --text-fields says what `text` is made of",
+            )
+    # Nothing stands before the first field that could be closed or separated.
+    parts = [("", "", between[0]), *(found.groups() for found in map(_BETWEEN.fullmatch, between[1:]) if found)]
+    closing, separator, label = zip(*parts, strict=True)
+    columns = [[value.replace(LIST_SEPARATOR, ", ").strip() for value in fields[name]] for name in names]
+    made = []
+    for values in zip(*columns, strict=True):
+        text = ""
+        for at, value in enumerate(values):
+            if value:
+                text += (separator[at] if text else "") + label[at] + value + closing[at + 1]
+        made.append((text + separator[-1] + label[-1]).strip() if text else "")
+    return made
+
+
+def _parse(template: str, where: str) -> tuple[list[str], list[str]]:
+    """The n names of fields, and the n + 1 texts before, between and after them."""
+    names, between = [], [""]
+    try:
+        for literal, name, form, conversion in string.Formatter().parse(template):
+            between[-1] += literal
+            if name is None:
+                continue
+            if not name or form or conversion:
+                raise ValueError("a field's name is needed between braces")
+            names.append(name)
+            between.append("")
+    except ValueError as error:
+        raise UsageError(f"{where}: {template!r}: {error}", "such as '{title}. {category}'") from None
+    if not names:
+        raise UsageError(f"{where}: {template!r} names no field", "such as '{title}. {category}'")
+    return names, between

@@ -1,0 +1,305 @@
+"""Vectors that the user brings: .npy, .npz, .safetensors, .parquet and .h5. n rows, d width, I items of the dataset.
+
+Nothing is unpickled: arrays of Python objects are refused.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bbqrec_cli.config import did_you_mean
+from bbqrec_cli.errors import DataError, MissingFileError, MissingPackageError
+from bbqrec_cli.hdf5 import Arrays, read_features
+from bbqrec_cli.hdf5.schema import FORMAT
+from bbqrec_cli.progress import Progress
+from bbqrec_cli.records import Feature, Vocabulary
+
+NAME = "own vectors"
+"""What files name the encoder of such features."""
+SUFFIXES = (".npy", ".npz", ".safetensors", ".parquet", ".h5", ".hdf5")
+ID_NAMES = ("ids", "id", "item_ids", "item_id", "itemid", "items", "item", "asin", "asins", "keys")
+NUMBERS, IDS = "fiu", "iuUS"
+"""NumPy's kinds: of vectors, and of ids."""
+NAMED = 10
+"""Rows that errors name, at most."""
+_OBJECTS = "holds Python objects, which bbqrec does not unpickle"
+
+
+@dataclass(frozen=True)
+class Found:
+    """An array of a file, not yet read: its shape and NumPy kind."""
+
+    shape: tuple[int, ...]
+    kind: str
+    read: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """values (n, d); ids: of each row, None if the file holds none; present (n,) bool: the rows that count; encoder:
+    what made them, if it is known."""
+
+    values: np.ndarray
+    ids: list[str] | None
+    present: np.ndarray
+    encoder: str = NAME
+
+
+def to_feature(
+    path: Path, name: str, array: str, item_ids: Vocabulary, given_ids: Sequence[str] | None, progress: Progress
+) -> Feature:
+    """The vectors of a file as a feature of the items of a dataset.
+
+    Args:
+        name: the feature's name.
+        array: which array of the file; '': the only table, or the one of the feature's name.
+        given_ids: the id of each row, for a file that holds none; without either, the rows are in the dataset's order.
+
+    Raises:
+        DataError: the file cannot be read; what it holds is no table of numbers; rows, ids and items do not agree;
+            an item has two rows; NaN or infinity.
+        MissingFileError, MissingPackageError.
+    """
+    found = read_vectors(path, name, array)
+    count, ids = len(found.values), found.ids if found.ids is not None else given_ids
+    if ids is None:
+        if count != len(item_ids):
+            raise DataError(
+                f"{path}: {count:,} rows without ids, and the dataset has {len(item_ids):,} items",
+                "give the id of each row with --ids, one a line",
+            )
+        progress.warn(f"{name}: {path} holds no ids: its rows are taken as the items in the order of the dataset")
+        rows = np.arange(count)
+    else:
+        if len(ids) != count:
+            raise DataError(f"{path}: {count:,} rows, but {len(ids):,} ids", "one id a row is needed")
+        twice = next((each for each, times in Counter(ids).items() if times > 1), None)
+        if twice is not None:
+            first, second = [row for row, each in enumerate(ids) if each == twice][:2]
+            raise DataError(f"{path}: the id {twice!r} has two rows, {first} and {second}", "one row an item is needed")
+        rows = item_ids.rows(ids)
+        _say_unknown(path, name, ids, rows, progress)
+    there = found.present & (rows >= 0)
+    values = np.zeros((len(item_ids), found.values.shape[1]), dtype=np.float32)
+    with np.errstate(over="ignore"):  # infinity is found below
+        values[rows[there]] = found.values[there]
+    bad = np.flatnonzero(there)[~np.isfinite(values[rows[there]]).all(axis=1)]
+    if len(bad):
+        which = ", ".join(f"{row} (item {item_ids[rows[row]]!r})" for row in bad[:NAMED])
+        more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
+        raise DataError(
+            f"{path}: NaN or infinity in {len(bad):,} of {count:,} rows, from 0: {which}{more}",
+            "correct them, or leave out the rows of items that have no vector",
+        )
+    present = np.zeros(len(item_ids), dtype=bool)
+    present[rows[there]] = True
+    return Feature(values=values, present=present, encoder=found.encoder)
+
+
+def _say_unknown(path: Path, name: str, ids: Sequence[str], rows: np.ndarray, progress: Progress) -> None:
+    unknown = np.flatnonzero(rows < 0)
+    if len(unknown) == len(rows):
+        raise DataError(f"{path}: none of its {len(rows):,} ids, such as {ids[0]!r}, is an item of the dataset")
+    if len(unknown):
+        first = ", ".join(repr(ids[row]) for row in unknown[:3])
+        progress.warn(
+            f"{name}: {len(unknown):,} of {len(rows):,} ids of {path} are no items of the dataset and left out: {first}"
+            + (", …" if len(unknown) > 3 else "")
+        )
+
+
+def read_ids(path: Path) -> list[str]:
+    """One id a line. Raises: MissingFileError; DataError: an empty line, or not UTF-8."""
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file", "--ids names a file with one id a line")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error})") from None
+    ids = [" ".join(line.split()) for line in lines]
+    if "" in ids:
+        raise DataError(f"{path}, line {ids.index('') + 1}: empty; an id is needed")
+    return ids
+
+
+def read_vectors(path: Path, name: str, array: str = "") -> Vectors:
+    """The table of numbers in a file, with the ids of its rows if it holds them. Raises: as `to_feature`."""
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file", f"--vectors {name}=FILE, one of {', '.join(SUFFIXES)}")
+    readers = {
+        ".npy": _npy, ".npz": _npz, ".safetensors": _safetensors, ".parquet": _parquet, ".h5": _hdf5, ".hdf5": _hdf5,
+    }  # fmt: skip
+    if path.suffix.lower() not in readers:
+        raise DataError(f"{path}: a file of another kind; one of {', '.join(SUFFIXES)} is needed")
+    if path.suffix.lower() in (".h5", ".hdf5") and Arrays(path).format == FORMAT:
+        return _of_features_file(path, array or name)
+    arrays = readers[path.suffix.lower()](path)
+    values = arrays[_choose(path, name, array, arrays)].read()
+    ids = _choose_ids(arrays, len(values))
+    present = np.ones(len(values), dtype=bool)
+    return Vectors(values, _as_ids(path, arrays[ids].read()) if ids else None, present)
+
+
+def _of_features_file(path: Path, name: str) -> Vectors:
+    made = read_features(path)
+    if name not in made.features:
+        there = ", ".join(made.features) or "none"
+        raise DataError(f"{path}: a features file without the feature {name!r}; it has {there}", "--vectors NAME=FILE")
+    feature = made.features[name]
+    return Vectors(feature.values, list(made.catalogue.item_ids), feature.present, feature.encoder or NAME)
+
+
+def _choose(path: Path, name: str, array: str, arrays: dict[str, Found]) -> str:
+    """The array that holds the vectors. Raises: DataError: none does, or several do."""
+    tables = [key for key, each in arrays.items() if len(each.shape) == 2 and each.kind in NUMBERS]
+    if array and array not in arrays:
+        raise DataError(
+            f"{path}: holds no {array!r}{did_you_mean(array, arrays)}, but {', '.join(arrays) or 'nothing'}"
+        )
+    called = [array] if array else [key for key in arrays if key.rpartition("/")[2] == name]
+    if len(called) != 1 and len(tables) > 1:
+        hint = f"say which one: --vectors {name}={path}:{tables[0]}"
+        raise DataError(f"{path}: holds several tables, {', '.join(tables)}, and not one called {name!r}", hint)
+    chosen = called[0] if len(called) == 1 else tables[0] if tables else next(iter(arrays), None)
+    if chosen is None:
+        raise DataError(f"{path}: holds nothing; a table of numbers (items, width) is needed")
+    found, needed = arrays[chosen], "a table of numbers (items, width) is needed"
+    label = f"{path}: {chosen} " if chosen else f"{path}: "  # a .npy file is its only array
+    if found.kind == "O":
+        raise DataError(f"{label}{_OBJECTS}", "save numbers alone: np.save(…, np.stack(vectors))")
+    if len(found.shape) != 2 or 0 in found.shape:
+        shape = "one-dimensional" if len(found.shape) == 1 else f"of shape {found.shape}"
+        raise DataError(f"{label}is {shape}; {needed}")
+    if found.kind not in NUMBERS:
+        raise DataError(f"{label}holds {_KINDS.get(found.kind, 'no numbers')}; {needed}")
+    return chosen
+
+
+_KINDS = {"b": "true and false", "c": "complex numbers", "U": "text", "S": "text", "V": "records"}
+
+
+def _choose_ids(arrays: dict[str, Found], count: int) -> str:
+    """The array that holds the ids; '' for none."""
+    columns = {key: each for key, each in arrays.items() if len(each.shape) == 1 and each.shape[0] == count}
+    names = {key.rpartition("/")[2].lower(): key for key in columns}
+    known = [names[name] for name in ID_NAMES if name in names]
+    texts = [key for key, each in columns.items() if each.kind in "US"]
+    return known[0] if known else texts[0] if len(texts) == 1 else ""
+
+
+def _as_ids(path: Path, ids: np.ndarray) -> list[str]:
+    if ids.dtype.kind not in IDS:
+        what = _OBJECTS if ids.dtype.kind == "O" else f"are of type {ids.dtype}"
+        raise DataError(f"{path}: its ids: {what}; text or integers are needed", "save them as text: ids.astype(str)")
+    try:
+        return [each.decode() if isinstance(each, bytes) else str(each) for each in ids.tolist()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: its ids are not UTF-8 ({error})") from None
+
+
+def _npy(path: Path) -> dict[str, Found]:
+    try:
+        values = np.lib.format.open_memmap(path, mode="r")
+    except ValueError as error:
+        if "Python objects" in str(error):
+            return {"": Found((), "O", lambda: np.empty(0))}
+        raise DataError(f"{path}: not a .npy file, or a damaged one ({error})") from None
+    return {"": Found(values.shape, values.dtype.kind, lambda: values)}
+
+
+def _npz(path: Path) -> dict[str, Found]:
+    made = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for each in archive.namelist():
+                with archive.open(each) as stream:
+                    version = np.lib.format.read_magic(stream)
+                    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else _header_2_0
+                    shape, _, dtype = header(stream)
+                made[each.removesuffix(".npy")] = Found(shape, dtype.kind, lambda each=each: _member(path, each))  # type: ignore[misc]
+    except (zipfile.BadZipFile, ValueError, OSError) as error:
+        raise DataError(f"{path}: not a .npz file, or a damaged one ({error})") from None
+    return made
+
+
+_header_2_0 = np.lib.format.read_array_header_2_0
+
+
+def _member(path: Path, name: str) -> np.ndarray:
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    except (zipfile.BadZipFile, ValueError, OSError) as error:
+        what = f"{name.removesuffix('.npy')} {_OBJECTS}" if "Object arrays" in str(error) else f"{name}: {error}"
+        hint = "save ids as text: np.savez(…, ids=np.array(ids, dtype=str))"
+        raise DataError(f"{path}: {what}", hint) from None
+
+
+def _safetensors(path: Path) -> dict[str, Found]:
+    from safetensors import SafetensorError, safe_open
+
+    def read(name: str) -> np.ndarray:
+        with safe_open(path, framework="pt") as file:
+            tensor = file.get_tensor(name)
+        return tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            names = {name: (tuple(each.get_shape()), each.get_dtype()) for name, each in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: not a .safetensors file, or a damaged one ({error})") from None
+    kinds = {"F": "f", "B": "f", "I": "i", "U": "u"}
+    return {
+        name: Found(shape, "b" if kind == "BOOL" else kinds.get(kind[0], "V"), lambda name=name: read(name))  # type: ignore[misc]
+        for name, (shape, kind) in names.items()
+    }
+
+
+def _hdf5(path: Path) -> dict[str, Found]:
+    arrays = Arrays(path)
+    return {
+        name: Found(shape, kind, lambda name=name: arrays.read(name))  # type: ignore[misc]
+        for name, (shape, kind) in arrays.shapes.items()
+    }
+
+
+def _parquet(path: Path) -> dict[str, Found]:
+    try:
+        import polars as pl
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{path}: Parquet needs polars, which is not installed", "pip install polars"
+        ) from error
+    try:
+        table = pl.read_parquet(path)
+    except Exception as error:  # polars' own errors have no common base that every version exports
+        raise DataError(f"{path}: not a Parquet file, or a damaged one ({error})") from None
+    made, wide = {}, []
+    for column in table.iter_columns():
+        kind = column.dtype
+        if kind.is_nested() and kind != pl.Struct:
+            lengths = (column.list if kind == pl.List else column.arr).len().drop_nulls().unique()
+            if column.null_count() or len(lengths) != 1:
+                what = "rows without a vector" if column.null_count() else f"vectors of {len(lengths)} widths"
+                raise DataError(f"{path}: the column {column.name} has {what}", "leave such rows out")
+            array = column.list.to_array(lengths[0]).to_numpy() if kind == pl.List else column.to_numpy()
+        else:
+            if column.null_count() and column.name.lower() in ID_NAMES:
+                raise DataError(f"{path}: {column.null_count()} rows have no {column.name}", "leave such rows out")
+            array = column.to_numpy() if kind.is_numeric() else np.array(column.to_list(), dtype=str)
+            if kind.is_numeric() and column.name.lower() not in ID_NAMES:
+                wide.append(column.name)
+        made[column.name] = Found(array.shape, array.dtype.kind, lambda array=array: array)  # type: ignore[misc]
+    if wide and not any(len(each.shape) == 2 for each in made.values()):
+        # A column a number.
+        stacked = table.select(wide).to_numpy()
+        made = {name: each for name, each in made.items() if name not in wide}
+        made[f"{len(wide)} columns"] = Found(stacked.shape, stacked.dtype.kind, lambda: stacked)
+    return made

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from bbqrec_cli.encoders import vectors
+from bbqrec_cli.encoders.vectors import read_ids, to_feature
+from bbqrec_cli.errors import DataError, MissingFileError, UnsafeFileError
+from bbqrec_cli.records import Vocabulary
+
+ITEMS = Vocabulary([f"i{row}" for row in range(6)])
+IDS = ["i4", "new", "i0", "i1"]
+VALUES = np.arange(12, dtype=np.float32).reshape(4, 3) + 1
+
+
+class Said:
+    """What was logged and warned of."""
+
+    def __init__(self) -> None:
+        self.warned: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warned.append(message)
+
+    def log(self, message: str) -> None:
+        self.warned.append(message)
+
+
+def npy(path, values, ids):
+    np.save(path, values)
+
+
+def npz(path, values, ids):
+    np.savez(path, vectors=values, ids=np.array(ids))
+
+
+def safetensors(path, values, ids):
+    from safetensors.numpy import save_file
+
+    save_file({"vectors": values, "item_ids": np.array([int(each) for each in ids])}, path)
+
+
+def hdf5(path, values, ids):
+    with h5py.File(path, "w") as file:
+        file["deep/vectors"] = values
+        file["deep/id"] = np.array(ids, dtype=object)
+
+
+def parquet(path, values, ids):
+    polars = pytest.importorskip("polars")
+    polars.DataFrame({"item_id": ids, "emb": values.tolist()}).write_parquet(path)
+
+
+def wide(path, values, ids):
+    polars = pytest.importorskip("polars")
+    polars.DataFrame({"item_id": ids, **{f"d{at}": column for at, column in enumerate(values.T)}}).write_parquet(path)
+
+
+WITH_IDS = [(npz, "v.npz"), (hdf5, "v.h5"), (hdf5, "v.hdf5"), (parquet, "v.parquet"), (wide, "v.parquet")]
+
+
+def read(path, *, name="text", array="", ids=None, items=ITEMS, said=None):
+    return to_feature(path, name, array, items, ids, said or Said())
+
+
+@pytest.mark.parametrize(("save", "file"), WITH_IDS, ids=[f"{save.__name__} {file}" for save, file in WITH_IDS])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64])
+def test_rows_find_their_items(tmp_path, save, file, dtype):
+    if save in (parquet, wide) and dtype == np.float16:
+        pytest.skip("not in every version of polars")
+    save(tmp_path / file, VALUES.astype(dtype), IDS)
+    said = Said()
+    feature = read(tmp_path / file, said=said)
+    expected = np.zeros((6, 3), dtype=np.float32)
+    expected[[4, 0, 1]] = VALUES[[0, 2, 3]]
+    np.testing.assert_array_equal(feature.values, expected)
+    assert feature.values.dtype == np.float32
+    assert np.flatnonzero(feature.present).tolist() == [0, 1, 4]
+    assert said.warned == [f"text: 1 of 4 ids of {tmp_path / file} are no items of the dataset and left out: 'new'"]
+
+
+def test_safetensors_with_integer_ids(tmp_path):
+    safetensors(tmp_path / "v.safetensors", VALUES, ["7", "3", "9", "4"])
+    feature = read(tmp_path / "v.safetensors", items=Vocabulary(["3", "4", "7", "9"]))
+    np.testing.assert_array_equal(feature.values, VALUES[[1, 3, 0, 2]])
+
+
+def test_bfloat16(tmp_path):
+    torch, save_file = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch").save_file
+    save_file({"x": torch.from_numpy(VALUES).bfloat16()}, tmp_path / "v.safetensors")
+    np.testing.assert_array_equal(read(tmp_path / "v.safetensors", ids=IDS).values[[4, 0, 1]], VALUES[[0, 2, 3]])
+
+
+def test_ids_from_a_file_of_their_own(tmp_path):
+    npy(tmp_path / "v.npy", VALUES, None)
+    (tmp_path / "ids.txt").write_text("\ufeff" + "\r\n".join(IDS) + "\n", encoding="utf-8")
+    assert read_ids(tmp_path / "ids.txt") == IDS
+    assert np.flatnonzero(read(tmp_path / "v.npy", ids=IDS).present).tolist() == [0, 1, 4]
+    with pytest.raises(DataError, match="4 rows, but 3 ids"):
+        read(tmp_path / "v.npy", ids=IDS[:3])
+    (tmp_path / "ids.txt").write_text("i1\n\ni2\n")
+    with pytest.raises(DataError, match="line 2: empty"):
+        read_ids(tmp_path / "ids.txt")
+    with pytest.raises(MissingFileError):
+        read_ids(tmp_path / "none.txt")
+
+
+def test_rows_without_ids_only_if_the_counts_agree(tmp_path):
+    npy(tmp_path / "v.npy", VALUES, None)
+    said = Said()
+    feature = read(tmp_path / "v.npy", items=Vocabulary("abcd"), said=said)
+    np.testing.assert_array_equal(feature.values, VALUES)
+    assert "holds no ids: its rows are taken as the items in the order of the dataset" in said.warned[0]
+    with pytest.raises(DataError, match="4 rows without ids, and the dataset has 6 items") as caught:
+        read(tmp_path / "v.npy")
+    assert "--ids" in caught.value.hint
+
+
+def test_several_tables(tmp_path):
+    np.savez(tmp_path / "v.npz", title=VALUES, look=-VALUES, ids=np.array(IDS))
+    np.testing.assert_array_equal(read(tmp_path / "v.npz", name="look").values[4], -VALUES[0])
+    np.testing.assert_array_equal(read(tmp_path / "v.npz", array="title").values[4], VALUES[0])
+    with pytest.raises(DataError, match="several tables, title, look, and not one called 'text'") as caught:
+        read(tmp_path / "v.npz")
+    assert f"--vectors text={tmp_path / 'v.npz'}:title" in caught.value.hint
+    with pytest.raises(DataError, match=r"holds no 'titel' \(did you mean 'title'\?\), but title, look, ids"):
+        read(tmp_path / "v.npz", array="titel")
+
+
+def test_a_features_file(files, tmp_path):
+    """The vectors of another run of embed, under their ids."""
+    ids = Vocabulary([f"i{row}" for row in range(11, -1, -1)])
+    feature = read(files["features"], items=ids)
+    from bbqrec_cli import hdf5 as store
+
+    expected = store.read_features(files["features"]).features["text"]
+    np.testing.assert_array_equal(feature.values, expected.values[::-1])
+    np.testing.assert_array_equal(feature.present, expected.present[::-1])
+    assert feature.encoder == "tiny"
+    with pytest.raises(DataError, match="without the feature 'sound'; it has image, text"):
+        read(files["features"], name="sound", items=ids)
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        (np.arange(4.0), "is one-dimensional"),
+        (np.zeros((4, 2, 2)), r"is of shape \(4, 2, 2\)"),
+        (np.zeros((4, 0)), r"is of shape \(4, 0\)"),
+        (np.ones((4, 3), dtype=bool), "holds true and false"),
+        (np.ones((4, 3), dtype=complex), "holds complex numbers"),
+        (np.full((4, 3), "1.5"), "holds text"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_no_table_of_numbers(tmp_path, values, what, suffix):
+    path = tmp_path / f"v.{suffix}"
+    np.save(path, values) if suffix == "npy" else np.savez(path, vectors=values)
+    with pytest.raises(DataError, match=rf"{what}; a table of numbers \(items, width\) is needed"):
+        read(path)
+
+
+class Witness:
+    """Whoever unpickles this makes a file."""
+
+    def __init__(self, path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_objects_are_never_unpickled(tmp_path):
+    trap = np.array([Witness(tmp_path / "ran")] * 4, dtype=object)
+    np.save(tmp_path / "v.npy", trap, allow_pickle=True)
+    np.savez(tmp_path / "v.npz", vectors=trap)
+    np.savez(tmp_path / "ids.npz", vectors=VALUES, ids=trap)
+    for name in ("v.npy", "v.npz", "ids.npz"):
+        with pytest.raises(DataError, match="holds Python objects, which bbqrec does not unpickle"):
+            read(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_rows_with_nan_are_named(tmp_path):
+    values = VALUES.copy()
+    values[[1, 3], 0] = np.nan, np.inf
+    npz(tmp_path / "v.npz", values, IDS)
+    # Row 1 is of no item of the dataset.
+    with pytest.raises(DataError, match=r"NaN or infinity in 1 of 4 rows, from 0: 3 \(item 'i1'\)$"):
+        read(tmp_path / "v.npz")
+    npz(tmp_path / "v.npz", np.full((4, 3), 1e300), IDS)  # beyond float32
+    with pytest.raises(DataError, match=r"NaN or infinity in 3 of 4 rows, from 0: 0 \(item 'i4'\), 2 .*, 3 "):
+        read(tmp_path / "v.npz")
+
+
+@pytest.mark.parametrize("twice", ["i4", "new"])
+def test_an_id_with_two_rows(tmp_path, twice):
+    npz(tmp_path / "v.npz", VALUES, [*IDS[:3], twice])
+    with pytest.raises(DataError, match=rf"the id '{twice}' has two rows, {IDS.index(twice)} and 3"):
+        read(tmp_path / "v.npz")
+
+
+def test_ids_of_another_catalogue(tmp_path):
+    npz(tmp_path / "v.npz", VALUES, ["a", "b", "c", "d"])
+    with pytest.raises(DataError, match="none of its 4 ids, such as 'a', is an item"):
+        read(tmp_path / "v.npz")
+    np.savez(tmp_path / "v.npz", vectors=VALUES, ids=np.arange(4.0))
+    with pytest.raises(DataError, match="its ids: are of type float64; text or integers are needed"):
+        read(tmp_path / "v.npz")
+
+
+@pytest.mark.parametrize("suffix", [each for each in vectors.SUFFIXES if each != ".parquet"])
+def test_damaged_files(tmp_path, suffix):
+    path = tmp_path / f"v{suffix}"
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(DataError, match="damaged"):
+        read(path)
+
+
+def test_a_damaged_parquet_file(tmp_path):
+    pytest.importorskip("polars")
+    (tmp_path / "v.parquet").write_bytes(b"nothing of the kind")
+    with pytest.raises(DataError, match="damaged"):
+        read(tmp_path / "v.parquet")
+
+
+def test_ragged_and_missing_rows_of_parquet(tmp_path):
+    polars = pytest.importorskip("polars")
+    polars.DataFrame({"id": ["i1", "i2"], "v": [[1.0], [1.0, 2.0]]}).write_parquet(tmp_path / "v.parquet")
+    with pytest.raises(DataError, match="the column v has vectors of 2 widths"):
+        read(tmp_path / "v.parquet")
+    polars.DataFrame({"id": ["i1", "i2"], "v": [[1.0], None]}).write_parquet(tmp_path / "v.parquet")
+    with pytest.raises(DataError, match="the column v has rows without a vector"):
+        read(tmp_path / "v.parquet")
+
+
+def test_a_file_that_refers_to_another_one(tmp_path):
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["vectors"] = h5py.ExternalLink("other.h5", "secret")
+    with pytest.raises(UnsafeFileError, match="/vectors is an external link; nothing was read"):
+        read(tmp_path / "v.h5")
+
+
+def test_other_files(tmp_path):
+    (tmp_path / "v.json").write_text(json.dumps([[1, 2]]))
+    with pytest.raises(DataError, match="a file of another kind"):
+        read(tmp_path / "v.json")
+    with pytest.raises(MissingFileError):
+        read(tmp_path / "none.npy")
+
+
+def test_a_cut_npz(tmp_path):
+    npz(tmp_path / "v.npz", VALUES, IDS)
+    whole = (tmp_path / "v.npz").read_bytes()
+    (tmp_path / "v.npz").write_bytes(whole.replace(VALUES[1].tobytes(), bytes(12)))  # its checksum no longer fits
+    with pytest.raises(DataError, match="vectors"):
+        read(tmp_path / "v.npz")
