@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from bbqrec_cli.cli import completion
-from bbqrec_cli.config import configure, flag, read_toml, role_of
+from bbqrec_cli.config import configure, field_name, flag, read_toml, role_of
 from bbqrec_cli.errors import InterruptedRunError, UsageError
 
 if typing.TYPE_CHECKING:
@@ -160,7 +160,7 @@ def build(
     Raises:
         UsageError: what is wrong, and whether it comes from the file, the recipe or the command line.
     """
-    from_file = {key.replace("-", "_"): value for key, value in values.items()}
+    from_file = {field_name(key): value for key, value in values.items()}
     given = from_file | dict(flags)
     origins = dict.fromkeys(from_file.keys() - flags.keys(), file)
     needed = [[f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING] for cls in classes]
@@ -177,7 +177,7 @@ def build(
         settings = recipe(given["recipe"], command_name)
         origins |= dict.fromkeys(settings.keys() - given.keys(), f"the recipe {given['recipe']}")
         given = settings | given
-    return configure(chosen, given, where="the command line", origins=origins)
+    return configure(chosen, chosen.completed(given), where="the command line", origins=origins)
 
 
 def _parameters(classes: Sequence[type], registry: Any, chosen: str) -> list[inspect.Parameter]:

@@ -56,6 +56,7 @@ class SemanticIDGenerator(Recommender):
     """
 
     needs = frozenset({"codes"})
+    per_item = ("dense.own",)
     codes: Tensor
     vectors: Tensor
     branching: Tensor

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bbqrec_cli.data.splits import PAD, leave_last_out, pad
+from bbqrec_cli.data.splits import PAD, pad, split_of
 from bbqrec_cli.records import Sequences
 
 ROWS = st.lists(st.lists(st.integers(0, 30), max_size=12), max_size=6)
@@ -24,7 +24,7 @@ def test_by_hand():
     """Five users: 5, 3, 2, 0 and 1 items. Only the first two are evaluated; the others train with all they have."""
     rows = [[10, 11, 12, 13, 14], [20, 21, 22], [30, 31], [], [40]]
     times = [[user * 100 + n for n in range(len(row))] for user, row in enumerate(rows)]
-    split = leave_last_out(Sequences.from_lists(rows, times))
+    split = split_of(Sequences.from_lists(rows, times))
     assert [row.tolist() for row in split.train] == [[10, 11, 12], [20], [30, 31], [], [40]]
     assert split.train.timestamps.tolist() == [0, 1, 2, 100, 200, 201, 400]
     assert split.validation.users.tolist() == split.test.users.tolist() == [0, 1]
@@ -35,7 +35,7 @@ def test_by_hand():
 
 
 def test_histories_are_the_last_ones():
-    split = leave_last_out(Sequences.from_lists([list(range(50)), [50, 51, 52]]))
+    split = split_of(Sequences.from_lists([list(range(50)), [50, 51, 52]]))
     assert lists(split.validation.histories) == [list(range(28, 48)), [50]]  # 20 of them (paper, section 5.1)
     assert lists(split.test.histories) == [list(range(29, 49)), [50, 51]]
     assert split.test.histories.shape == (2, 20)
@@ -44,7 +44,7 @@ def test_histories_are_the_last_ones():
 @settings(max_examples=80, deadline=None)
 @given(ROWS, st.integers(1, 8))
 def test_agrees_with_slices(rows, history):
-    split = leave_last_out(Sequences.from_lists(rows), history=history)
+    split = split_of(Sequences.from_lists(rows), history=history)
     long = [row for row in rows if len(row) >= 3]
     assert [row.tolist() for row in split.train] == [row[:-2] if len(row) >= 3 else row for row in rows]
     assert lists(split.validation.histories) == [row[:-2][-history:] for row in long]
@@ -55,7 +55,7 @@ def test_agrees_with_slices(rows, history):
 
 
 def test_every_other_user():
-    split = leave_last_out(Sequences.from_lists([[1, 2, 3], [4, 5, 6], [7, 8, 9]]))
+    split = split_of(Sequences.from_lists([[1, 2, 3], [4, 5, 6], [7, 8, 9]]))
     half = split.test.every(2)
     assert (half.users.tolist(), half.targets.tolist()) == ([0, 2], [3, 9])
     assert lists(half.histories) == [[1, 2], [7, 8]]
