@@ -53,9 +53,9 @@ class InteractionTable:
 
     def __init__(self, paths: list[Path], options: TableOptions, *, seed: int, progress: Progress) -> None:
         if len(paths) not in (1, 3):
-            hint = "bbqrec prepare table interactions.csv --items items.csv"
-            said = f"prepare table needs one path, or three with --split given; there are {len(paths)}"
-            raise UsageError(said, hint)
+            hint = "bbqrec prepare table interactions.csv --items items.csv; for data that are split already, bbqrec "
+            hint += "prepare table train.csv valid.csv test.csv --split given"
+            raise UsageError(f"prepare table needs one path; there are {len(paths)}", hint)
         if len(paths) == 3 and options.split_column:
             raise UsageError("--split-column needs one file; there are 3, which name their parts", "leave it out")
         folder = paths[0] if paths[0].is_dir() and len(paths) == 1 else None
