@@ -201,8 +201,9 @@ def learn(
     settings = model_settings(chosen)
     world, device = start_process(config.device, config.threads)
     catalogue, data = read_item_data(config.input)
-    if earlier:
-        data = to_go_on(config, earlier, catalogue, data)
+    if earlier:  # it reads the features that it read, whatever more there is
+        known = {name: data.features[name] for name in data.features if name in earlier.features}
+        data = dataclasses.replace(data, features=known)
     split = split_of(catalogue.sequences, history=settings.get("history", HISTORY))
     if not len(split.validation.users):
         raise DataError(f"{config.input}: {nobody(catalogue)}: nothing to validate on", "bbqrec prepare")
@@ -214,6 +215,7 @@ def learn(
         progress.log(f"{config.model} reads the features {', '.join(reads)}")
     if earlier:
         load_earlier(model, earlier, catalogue, data, where=str(config.input))
+        check_held_out(config, earlier, catalogue)
     else:
         model.prepare(split.train)
     of_run = agreed(config) | {"precision": precision, "options": agreed(chosen)}
@@ -239,12 +241,8 @@ def learn(
     )  # fmt: skip
 
 
-def to_go_on(config: TrainConfig, earlier: TrainedModel, catalogue: Catalogue, data: ItemData) -> ItemData:
-    """What a model that goes on is built from: of the features, those that it reads.
-
-    Raises:
-        DataError: the model was trained on interactions that are held out here.
-    """
+def check_held_out(config: TrainConfig, earlier: TrainedModel, catalogue: Catalogue) -> None:
+    """Raises: DataError: the model that goes on was trained on interactions that are held out here."""
     from bbqrec_cli.data.merging import trained_on
 
     if leaked := trained_on(earlier.catalogue, catalogue):
@@ -252,8 +250,6 @@ def to_go_on(config: TrainConfig, earlier: TrainedModel, catalogue: Catalogue, d
             f"{config.input}: {config.from_} was trained on {leaked:,} interactions that are held out here",
             "prepare the input with the split of before, or a later one",
         )
-    names = earlier.features.keys() & data.features.keys()
-    return dataclasses.replace(data, features={n: data.features[n] for n in data.features if n in names})
 
 
 def fit(
