@@ -233,7 +233,7 @@ def test_a_file_that_contradicts_itself(catalogue, tmp_path):
 
 
 SUITE = """
-name = "by time"
+name = "by-time"
 seeds = [0]
 k = [1, 3]
 [data]
