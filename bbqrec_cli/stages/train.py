@@ -62,7 +62,7 @@ class TrainConfig(LearningConfig):
 
     @classmethod
     def completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """With --from, the model is that of its file (if there is none, `run` says so). Raises: those of `open_file`."""
+        """With --from, the model is that of its file (if there is none, `run` says so). Raises: `open_file`'s."""
         if given.get("model") or not Path(given.get("from_") or "").is_file():
             return given
         from bbqrec_cli.hdf5 import open_file
