@@ -261,8 +261,8 @@ def flag(name: str) -> str:
 
 
 def field_name(key: str) -> str:
-    """The inverse of `flag`, with or without its `--`: fields cannot be called `from`."""
-    name = key.removeprefix("--").replace("-", "_")
+    """`codebook-size` -> `codebook_size`, `from` -> `from_`: no field can be called as a word of Python."""
+    name = key.replace("-", "_")
     return name + "_" if keyword.iskeyword(name) else name
 
 

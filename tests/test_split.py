@@ -180,6 +180,7 @@ def test_given_by_a_column(bbqrec, log):
         (("--split", "given"), 2, "--split given: nothing in the source table names the parts"),
         (("--split", "time", "--split-column", "part"), 2, "--split time: the data are split already"),
         (("--split", "time", "--quantiles", ".9,.8"), 2, "--quantiles is '0.9,0.8'; two rising numbers"),
+        (("--quantiles", ".5,.6"), 2, "--quantiles has no effect without --split time"),
         (("--split", "time", "--order", "file"), 3, "--split time needs timestamps"),
         (("--split-column", "part"), 3, "no validation row has a row of its user before it"),
         (("--split", "somehow"), 2, "--split is 'somehow'; allowed: last, time, given"),

@@ -31,7 +31,7 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
             console.log(f"{result.unevaluated} users have {why} and are not evaluated")
         columns = ("p (t-test)", "p (Wilcoxon)") if result.significance else ()
         main = table("", ("metric", "mean", "95% interval", *columns), rows)
-        below = [lists_line(result.lists), *cold_line(result.cold)]
+        below = [lists_line(result.lists), *cold_line(result.cold, several=bool(several))]
         below += slice_tables(result.slices) if config.slices else []
         console.result(result.to_json(), head, main, *below, *diagnosis_tables(result.diagnosis))
 
@@ -63,7 +63,7 @@ def slice_tables(slices: dict[str, list[dict[str, Any]]]) -> list[Any]:
     return made
 
 
-def cold_line(cold: dict[str, Any]) -> list[str]:
+def cold_line(cold: dict[str, Any], *, several: bool) -> list[str]:
     """The metrics at the largest k over users whose target has no training interaction, if there are any; the table
     counts them, too."""
     if not cold["users"]:
@@ -71,6 +71,7 @@ def cold_line(cold: dict[str, Any]) -> list[str]:
     k = max(int(name.split("@")[1]) for name in cold["confidence"])
     figures = ", ".join(f"{name} {cold[name]:.4f}" for name in cold["confidence"] if name.endswith(f"@{k}"))
     whose = "1 user whose target has" if cold["users"] == 1 else f"{cold['users']} users whose targets have"
+    whose = f"{cold['users']} targets have" if several else whose
     return [f"cold items: {whose} no training interaction: {figures}"]
 
 

@@ -110,7 +110,7 @@ def split_by_time(sequences: Sequences, quantiles: tuple[float, ...] = QUANTILES
     ordered = np.sort(times[second], kind="stable")
     if not len(ordered):
         raise DataError("--split time: no user has 2 interactions", "--split last")
-    cuts = np.array([ordered[min(int(len(ordered) * share), len(ordered) - 1)] for share in quantiles])
+    cuts = np.array([ordered[int(len(ordered) * share)] for share in quantiles])
     parts = np.searchsorted(cuts, times, side="right").astype(np.uint8)
     if lacking := [name for part, name in enumerate(PARTS) if not (second & (parts == part)).any()]:
         raise DataError(

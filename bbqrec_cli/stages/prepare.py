@@ -55,6 +55,8 @@ class PrepareConfig(StageConfig):
     options: dict = option({})
 
     def __post_init__(self) -> None:
+        if self.split != "time" and self.quantiles != PrepareConfig.quantiles:
+            raise UsageError("--quantiles has no effect without --split time", "add it, or leave --quantiles out")
         if len(self.quantiles) != 2 or not 0 < self.quantiles[0] < self.quantiles[1] < 1:
             said = ",".join(map(str, self.quantiles))
             raise UsageError(

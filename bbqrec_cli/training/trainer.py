@@ -63,8 +63,8 @@ class Stopping:
 
     validate_every: epochs between two reports; the last epoch always has one. patience: stop after this many reports of
     the last phase without a better figure (0: never). first: report before the first epoch, too; its weights count as
-    epoch 0. minutes: limit on the training time (0: none). watch: called with
-    the row of each epoch; where it says True, the training ends (all processes must say the same).
+    epoch 0. minutes: limit on the training time (0: none). watch: called with the row of each epoch; where it says
+    True, the training ends (all processes must say the same).
     """
 
     validate_every: int = 1
