@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import keyword
 import math
 import types
 import typing
@@ -113,6 +114,11 @@ class StageConfig:
     device: str = option("auto", "Device: auto, cpu, cuda (or cuda:1, …) or mps.", role="runtime")
     threads: int = option(0, "CPU threads; 0: torch's default.", minimum=0, role="runtime")
     force: bool = option(False, "Overwrite an existing output.", role="output")
+
+    @classmethod
+    def completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The given options, and those that follow from files which they name."""
+        return given
 
 
 class MethodConfig:
@@ -219,7 +225,7 @@ def from_mapping(
     hints = typing.get_type_hints(cls)
     clean: dict[str, Any] = {}
     for key, value in values.items():
-        name = key.replace("-", "_")
+        name = field_name(key)
         if name not in fields:
             raise UsageError(f"{origins.get(key, where)}: unknown option {key!r}{did_you_mean(name, fields)}")
         clean[name] = check_value(fields[name], hints[name], value, where=origins.get(key, where))
@@ -276,8 +282,14 @@ def did_you_mean(name: str, known: typing.Iterable[str]) -> str:
 
 
 def flag(name: str) -> str:
-    """`codebook_size` -> `--codebook-size`."""
-    return "--" + name.replace("_", "-")
+    """`codebook_size` -> `--codebook-size`, `from_` -> `--from`."""
+    return "--" + name.rstrip("_").replace("_", "-")
+
+
+def field_name(key: str) -> str:
+    """`codebook-size` -> `codebook_size`, `from` -> `from_`: no field can be called as a word of Python."""
+    name = key.replace("-", "_")
+    return name + "_" if keyword.iskeyword(name) else name
 
 
 def check_value(f: dataclasses.Field, hint: Any, value: Any, *, where: str) -> Any:

@@ -19,6 +19,10 @@ LIST_SEPARATOR = "|"
 """Separates the values of a list attribute (genres, categories), as in MovieLens."""
 
 
+PARTS = ("train", "validation", "test")
+"""The parts of a split, by their number in `Sequences.parts`."""
+
+
 class Vocabulary(Sequence[str]):
     """Ids in the order of their rows, with lookup in both directions. Equal to any sequence of the same ids.
 
@@ -72,12 +76,15 @@ class Vocabulary(Sequence[str]):
 class Sequences:
     """The items that each user interacted with, oldest first, in compressed rows.
 
-    indptr (U+1,) int64; items (E,) int32, rows of items; timestamps (E,) int64 seconds or None.
+    indptr (U+1,) int64; items (E,) int32, rows of items; timestamps (E,) int64 seconds or None; parts (E,) uint8: the
+    part of `PARTS` that each interaction belongs to, never falling within a user, or None: the last item of a user is
+    test, the one before validation (`data/splits.py`).
     """
 
     indptr: np.ndarray
     items: np.ndarray
     timestamps: np.ndarray | None = None
+    parts: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
@@ -106,17 +113,54 @@ class Sequences:
     def without_last(self, count: int) -> Sequences:
         """The sequences without the last `count` items of each user; shorter ones become empty."""
         lengths = np.maximum(self.lengths - count, 0)
-        keep = np.arange(len(self.items)) - np.repeat(self.indptr[:-1], self.lengths) < np.repeat(lengths, self.lengths)
-        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return self.kept(self.positions < np.repeat(lengths, self.lengths))
+
+    @property
+    def positions(self) -> np.ndarray:
+        """The place of each interaction in its user's sequence, from 0, (E,)."""
+        return np.arange(len(self.items)) - np.repeat(self.indptr[:-1], self.lengths)
+
+    def kept(self, keep: np.ndarray) -> Sequences:
+        """The interactions where keep (E,) is True, of the same users; without their parts."""
+        indptr = np.concatenate([[0], np.cumsum(keep)])[self.indptr].astype(np.int64)
         times = None if self.timestamps is None else self.timestamps[keep]
         return Sequences(indptr=indptr, items=self.items[keep], timestamps=times)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splitting:
+    """By which rule interactions are divided into training, validation and test.
+
+    kind: `last` (the last two items of a user), `time` (by time, the same for all users) or `given` (by the data);
+    quantiles, cuts: of `time`, shares of the interactions, and the seconds at which validation and test begin.
+    """
+
+    kind: str = "last"
+    quantiles: tuple[float, ...] = ()
+    cuts: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        if self.kind != "time":
+            return {"last": "leave-last-out", "given": "given by the data"}[self.kind]
+        days = [str(np.datetime64(cut, "s")).replace("T", " ") for cut in self.cuts]
+        return f"by time, validation from {days[0]}, test from {days[1]} UTC"
+
+    @property
+    def note(self) -> str:
+        """The same where it must be said: '' for leave-last-out."""
+        return "" if self == LAST else str(self)
+
+
+LAST = Splitting()
+"""The protocol's split, and that of files which name none."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Catalogue:
     """Users, items and interactions: copied from `prepare` through all files to the model file.
 
-    attributes: name -> one string per item ('' = missing; the values of a list are joined by LIST_SEPARATOR).
+    attributes: name -> one string per item ('' = missing; the values of a list are joined by LIST_SEPARATOR);
+    splitting: how the sequences are divided (unless by `last`, they have `parts`).
     user_ids and item_ids may be given as lists.
     """
 
@@ -125,6 +169,7 @@ class Catalogue:
     titles: list[str]
     sequences: Sequences
     attributes: dict[str, list[str]] = field(default_factory=dict)
+    splitting: Splitting = LAST
 
     def __post_init__(self) -> None:
         for name in ("user_ids", "item_ids"):
@@ -236,7 +281,8 @@ class TrainedModel:
 
     weights: parameter -> array; settings: the model's own configuration; history: one row of figures per epoch.
     codes and features are those that the model needs; plugin: the distribution that the model comes from, '' for
-    bbqrec's own.
+    bbqrec's own. earlier: of the models that it goes on from (`train --from`), the first one first: 'history', and
+    'validation', the figures before the epochs that followed.
     """
 
     catalogue: Catalogue
@@ -247,6 +293,7 @@ class TrainedModel:
     features: Mapping[str, Feature] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     plugin: str = ""
+    earlier: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def data(self) -> ItemData:
@@ -258,12 +305,13 @@ class TrainedModel:
 class Metrics(Framed):
     """The result of `evaluate`, in a frame one row per user.
 
-    user_ids: the U evaluated users; ranks (U,) int64, rank of the target from 1, 0 = below the ranked depth; recall,
+    user_ids: the users of U targets; ranks (U,) int64, rank of the target from 1, 0 = below the ranked depth; recall,
     ndcg: k -> (U,) float32; aggregates: 'recall@10' -> mean; confidence: 'recall@10' -> (low, high); exclude_seen:
     whether the items of a user's history were left out of the ranking; lists: 'coverage@10', 'popularity@10', figures
     of what is recommended; cold (U,) bool: users whose target has no training interaction; history_length (U,) int64,
-    of the whole history; target_interactions (U,) int64, the training interactions of the target. The last four are
-    empty or None in old files.
+    of the whole history; target_interactions (U,) int64, the training interactions of the target; targets (U,): their
+    item ids; splitting: that of the interactions. A user with several targets has a row for each. What old files do not
+    have is empty or None.
     """
 
     user_ids: list[str]
@@ -279,6 +327,8 @@ class Metrics(Framed):
     cold: np.ndarray | None = None
     history_length: np.ndarray | None = None
     target_interactions: np.ndarray | None = None
+    targets: list[str] | None = None
+    splitting: Splitting = LAST
 
     def columns(self) -> dict[str, list[Any]]:
         """user, rank (None below the ranked depth), recall@k and ndcg@k, and of a user what the file has besides."""

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bbqrec_cli.config import configure, flag
+from bbqrec_cli.config import configure, field_name, flag
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.recipes import recipe
 
@@ -26,7 +26,7 @@ def build(
     Raises:
         UsageError: what is wrong, and whether it comes from the file, the recipe or from `where`.
     """
-    from_file = {key.replace("-", "_"): value for key, value in values.items()}
+    from_file = {field_name(key): value for key, value in values.items()}
     given = from_file | dict(flags)
     origins = dict.fromkeys(from_file.keys() - flags.keys(), file)
     needed = [[f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING] for cls in classes]
@@ -41,4 +41,4 @@ def build(
         settings = recipe(given["recipe"], command_name)
         origins |= dict.fromkeys(settings.keys() - given.keys(), f"the recipe {given['recipe']}")
         given = settings | given
-    return configure(chosen, given, where=where, origins=origins)
+    return configure(chosen, chosen.completed(given), where=where, origins=origins)

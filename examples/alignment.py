@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bbqrec_cli.config import flag
-from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.errors import BBQRecError, DataError
 from bbqrec_cli.evaluation.alignment import (
     SharedInformation,
@@ -97,7 +97,7 @@ def given(config: object) -> str:
 
 def neighbourhoods(parts: dict[str, np.ndarray], rows: np.ndarray, features: Features) -> dict[str, Neighbourhood]:
     """parts: name -> (n, p) of the items `rows` (n,); 'x' is the content that the others are compared with."""
-    split = leave_last_out(features.catalogue.sequences)
+    split = split_of(features.catalogue.sequences)
     items, found = features.catalogue.items, {}
     of = {name: nearest_items(values, K) for name, values in parts.items()}
     for name, near in of.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.hdf5 import read_features, write_features
 from bbqrec_cli.records import Features, Sequences
 
@@ -24,7 +24,7 @@ def yesterday(today: Features) -> Features:
     catalogue = today.catalogue
     stay = np.arange(catalogue.items) % EVERY != FIRST
     place, rows = np.cumsum(stay) - 1, np.flatnonzero(stay)
-    train, walks = leave_last_out(catalogue.sequences).train, []
+    train, walks = split_of(catalogue.sequences).train, []
     for user, walk in enumerate(catalogue.sequences):
         left = walk[stay[walk]]
         # Nobody holds out items of so short a sequence: today's held-out ones must not be trained on.

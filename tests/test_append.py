@@ -344,3 +344,17 @@ def test_every_model_trains_on_a_grown_catalogue(bbqrec, old, features, tmp_path
     assert made.status == 0, made.err
     said = json.loads(bbqrec("evaluate", tmp_path / "m.h5", "-o", tmp_path / "e.h5", "--k", 12, "--json").out)
     assert (said["recall@12"], said["cold"]) == (1, {"users": 0})
+
+
+@pytest.mark.parametrize("method", QUICK)
+def test_what_the_tokenizer_was_trained_on_is_not_held_out(bbqrec, old, features, tmp_path, method):
+    """Each walk ends where the old training part does: bbqrec has read what is held out, rqvae reads no walks."""
+    new = part(features, (*range(6, 12), *range(6)))
+    walks = [walk[: max(3, len(walk) - 3)].tolist() for walk in new.catalogue.sequences]
+    new = dataclasses.replace(
+        new, catalogue=dataclasses.replace(new.catalogue, sequences=Sequences.from_lists(walks))
+    )  # fmt: skip
+    hdf5.write_features(tmp_path / "new.h5", new, config={})
+    said = bbqrec("tokenize", "--append", old[method], tmp_path / "new.h5", "-o", tmp_path / "g.h5", "--device", "cpu")
+    assert said.status == (3 if method == "bbqrec" else 0)
+    assert ("its tokenizer was trained on" in said.err) == (method == "bbqrec")

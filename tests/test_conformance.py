@@ -16,7 +16,7 @@ import torch
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.data.batches import Batch
-from bbqrec_cli.data.splits import PAD, leave_last_out, pad
+from bbqrec_cli.data.splits import PAD, pad, split_of
 from bbqrec_cli.models.base import Recommender, Wanted
 from bbqrec_cli.models.registry import MODELS, build_model, load_model, model_settings
 from bbqrec_cli.records import Features, ItemData, Sequences, Tokens
@@ -113,7 +113,7 @@ def walks(successor) -> list[list[int]]:
 def test_finds_the_known_answer(name, model, walks, successor, source):
     items, _ = model.recommend(histories(walks), Wanted(k=3))
     if name == "popularity":
-        seen = leave_last_out(hdf5.read_catalogue(source).sequences).train.items
+        seen = split_of(hdf5.read_catalogue(source).sequences).train.items
         counts = np.bincount(seen, minlength=ITEMS)
         assert len(set(counts)) > 3
         best = np.argsort(-counts, kind="stable")[:3]
@@ -205,7 +205,7 @@ def test_the_loss_falls(model, path):
 
 def test_every_parameter_gets_a_gradient(name, catalogue, codes, features):
     """One that gets none is dead weight, or a wire that nobody connected."""
-    train = leave_last_out(catalogue.sequences).train
+    train = split_of(catalogue.sequences).train
     seed_torch(0, "weights")
     config = MODELS.config(name)(**options(name))
     data = ItemData(ids=catalogue.item_ids, codes=codes, features=features.features)

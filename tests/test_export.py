@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bbqrec_cli.data.sources.columns import plain_name
 from bbqrec_cli.data.sources.files import as_field, as_id, field_name
-from bbqrec_cli.data.splits import PAD, leave_last_out
+from bbqrec_cli.data.splits import PAD, split_of
 from bbqrec_cli.errors import DataError, OutputExistsError, UsageError
 from bbqrec_cli.hdf5 import read_dataset, read_item_data, write_dataset, write_model
 from bbqrec_cli.records import Catalogue, Dataset, Feature, Sequences
@@ -40,7 +40,7 @@ def again(said: str, output: Path) -> Dataset:
     """The dataset that the command `said` makes."""
     words = said.split()
     assert words[:2] == ["bbqrec", "prepare"]
-    options = {"--order": "order", "--time-unit": "time_unit"}
+    options = {"--order": "order", "--time-unit": "time_unit", "--split-column": "split_column"}
     given_options = {options[flag]: words[words.index(flag) + 1] for flag in options if flag in words}
     fields = ("text",) if "--text-fields" in words else ()
     prepare(
@@ -144,7 +144,7 @@ def pairs(path: Path) -> list[list[str]]:
 def test_recboles_split_is_ours(files, tmp_path):
     export(files["dataset"], "recbole", tmp_path / "toy", history=3)
     catalogue = read_dataset(files["dataset"]).catalogue
-    split = leave_last_out(catalogue.sequences, history=3)
+    split = split_of(catalogue.sequences, history=3)
     for part, held in (("valid", split.validation), ("test", split.test)):
         wanted = [
             [catalogue.user_ids[u], " ".join(catalogue.item_ids[i] for i in h if i != PAD), catalogue.item_ids[t]]
@@ -259,7 +259,7 @@ def test_users_who_saw_everything_have_no_rows(files, tmp_path, trained_model):
     catalogue = dataclasses.replace(trained_model.catalogue, sequences=sequences)
     write_model(tmp_path / "m.h5", dataclasses.replace(trained_model, catalogue=catalogue), config={})
     for batch_size in (1, 2):
-        export(tmp_path / "m.h5", "csv", tmp_path / f"{batch_size}.csv", exclude_seen=True, batch_size=batch_size)
+        export(tmp_path / "m.h5", "csv", tmp_path / f"{batch_size}.csv", batch_size=batch_size)
         rows = table(tmp_path / f"{batch_size}.csv")
         assert {row["user"] for row in rows} == {"u1"}
         assert not {row["item"] for row in rows} & {"i0", "i1"}
@@ -410,3 +410,34 @@ def test_the_command_line(files, tmp_path, bbqrec, monkeypatch):
     assert (tmp_path / "tokens-ids.npz").is_file()
     assert bbqrec("export", files["dataset"], "--to", "word").status == 2
     assert bbqrec("export", files["dataset"]).status == 2
+
+
+def test_a_split_goes_along(tmp_path):
+    """By time: u1's a, b train; c validation; u2's d, e test. CSV has the parts, RecBole and MiniOneRec the targets."""
+    log = tmp_path / "log.csv"
+    rows = [f"u{n % 2 + 1},{item},{n}" for n, item in enumerate("aabbccddee")]
+    log.write_text("user,item,timestamp\n" + "\n".join(rows) + "\n")
+    prepare(
+        PrepareConfig(
+            source="table", paths=(str(log),), output=tmp_path / "d.h5", split="time", quantiles=(0.5, 0.75),
+            options={"time_unit": "s"},
+        )
+    )  # fmt: skip
+    found = read_dataset(tmp_path / "d.h5")
+    result = export(tmp_path / "d.h5", "csv", tmp_path / "csv")
+    assert result.read_back.endswith("--split-column part")
+    back = again(result.read_back, tmp_path / "again.h5")
+    same(found, back)
+    assert found.catalogue.sequences.parts is not None
+    assert np.array_equal(found.catalogue.sequences.parts, back.catalogue.sequences.parts)
+    export(tmp_path / "d.h5", "recbole", tmp_path / "r")
+    split = split_of(found.catalogue.sequences)
+    for part, held in (("valid", split.validation), ("test", split.test)):
+        ids = found.catalogue.item_ids
+        targets = zip(held.histories, held.targets, strict=True)
+        wanted = [[" ".join(ids[i] for i in history if i != PAD), ids[target]] for history, target in targets]
+        assert [row[1:] for row in pairs(tmp_path / "r" / f"r.{part}.inter")] == wanted
+        assert wanted
+    assert f"(split {found.catalogue.splitting})" in (tmp_path / "r" / "r.yaml").read_text()
+    with pytest.raises(UsageError, match="hold out each user's last two items"):
+        export(tmp_path / "d.h5", "letter", tmp_path / "l")

@@ -133,6 +133,9 @@ def test_counts_are_printed_and_stored(folder):
     said = result.to_json()
     assert said.pop("output") == str(result.output)
     assert said.pop("text_fields") == ["title", "genres", "description"]
+    split = said.pop("split")
+    assert (split["kind"], split["name"]) == ("last", "leave-last-out")
+    assert split["interactions"] == {"train": 6, "validation": 2, "test": 2}
     assert said == counts | {"fields": fields}
     about = hdf5.describe(result.output)
     assert about["config"]["counts"] == said

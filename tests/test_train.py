@@ -150,9 +150,9 @@ def test_more_minutes_for_a_resumed_run(stopped):
 
 
 def test_validation_users(config):
-    from bbqrec_cli.data.splits import leave_last_out, subsample_users
+    from bbqrec_cli.data.splits import split_of, subsample_users
 
-    held = leave_last_out(hdf5.read_catalogue(config.input).sequences).validation
+    held = split_of(hdf5.read_catalogue(config.input).sequences).validation
     assert subsample_users(held, 0) is held
     assert subsample_users(held, 10).users.tolist() == list(range(0, 30, 3))
 

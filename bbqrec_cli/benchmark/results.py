@@ -20,7 +20,7 @@ from bbqrec_cli.benchmark.suite import Data, Suite, method_of
 from bbqrec_cli.errors import BBQRecError
 from bbqrec_cli.evaluation.metrics import bootstrap_interval
 from bbqrec_cli.evaluation.metrics import per_user as metric_of
-from bbqrec_cli.evaluation.significance import aligned, paired_t_test, wilcoxon
+from bbqrec_cli.evaluation.significance import paired, paired_t_test, wilcoxon
 from bbqrec_cli.hdf5 import describe, open_file, read_catalogue, read_codes, read_metrics, sha256
 from bbqrec_cli.records import Catalogue, Metrics
 
@@ -121,7 +121,8 @@ def scores(metrics: Mapping[str, Mapping[int, Evaluations]], names: Sequence[str
         means = {system: float(np.mean([v.mean() for v in seeds.values()])) for system, seeds in users.items()}
         for system, seeds in users.items():
             values = [float(each.mean()) for each in seeds.values()]
-            low, high = bootstrap_interval(np.mean(list(seeds.values()), axis=0), seed=0)
+            ids = next(iter(metrics[system].values()))[0].user_ids
+            low, high = bootstrap_interval(np.mean(list(seeds.values()), axis=0), seed=0, users=ids)
             others = [other for other in means if other != system]
             best = max(others, key=means.__getitem__, default="")
             found[system][name] = Score(
@@ -147,10 +148,7 @@ def _tests(
     shared = sorted(set(users[one]) & set(users[other]))
     if not shared:
         return {"p_t": None, "p_wilcoxon": None}
-    pairs = [
-        aligned(metrics[one][s][0].user_ids, users[one][s], metrics[other][s][0].user_ids, users[other][s])
-        for s in shared
-    ]
+    pairs = [paired(metrics[one][s][0], users[one][s], metrics[other][s][0], users[other][s]) for s in shared]
     a, b = (np.mean(side, axis=0) for side in zip(*pairs, strict=True))
     return {"p_t": paired_t_test(a, b), "p_wilcoxon": wilcoxon(a, b)}
 
@@ -168,15 +166,17 @@ def about_data(cells: Sequence[Cell], data: Data) -> dict[str, Any]:
         "source": data.prepare.source if data.prepare else path.name,
         "users": catalogue.users, "items": catalogue.items, "interactions": interactions,
         "average_length": interactions / max(1, catalogue.users), "content": content_of(catalogue),
-        "checksums": {each["path"]: each["sha256"] for each in sources},
+        "checksums": {each["path"]: each["sha256"] for each in sources}, "splitting": catalogue.splitting.note,
     }  # fmt: skip
 
 
 def content_of(catalogue: Catalogue) -> str:
-    """SHA-256 of ids and sequences: the same data give the same one, whichever file they lie in."""
+    """SHA-256 of ids, sequences and their split: the same data give the same one, whichever file they lie in."""
     sequences = catalogue.sequences
     digest = hashlib.sha256(json.dumps([list(catalogue.user_ids), list(catalogue.item_ids)]).encode())
     digest.update(sequences.indptr.astype("<i8").tobytes() + sequences.items.astype("<i4").tobytes())
+    if sequences.parts is not None:
+        digest.update(sequences.parts.astype("u1").tobytes())
     return digest.hexdigest()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from bbqrec_cli.benchmark.result import BenchmarkResult
 from bbqrec_cli.benchmark.scores import named, spread
 from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, counted, make, moment, of_all, plain, short
+from bbqrec_cli.records import LAST
 
 
 def of_method(row: Mapping[str, Any]) -> Shown:
@@ -145,6 +146,8 @@ def data_table(result: BenchmarkResult) -> Table:
         "interactions": lambda data: data["interactions"],
         "items per user, on average": lambda data: f"{data['average_length']:.2f}",
     }  # fmt: skip
+    if any(data.get("splitting") for data in sets.values()):
+        tell["split"] = lambda data: data["splitting"] or str(LAST)
     files = dict.fromkeys(name for data in sets.values() for name in data["checksums"])
     rows = [(what, *(say(data) for data in sets.values())) for what, say in tell.items()]
     rows += [(f"SHA-256 of {name}", *(data["checksums"].get(name) for data in sets.values())) for name in files]

@@ -13,12 +13,18 @@ from bbqrec_cli.stages.evaluate import EvaluateConfig, run
 def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
     @command(app, "evaluate", EvaluateConfig, arguments=arguments)
     def evaluate(config: EvaluateConfig, console: Console) -> None:
+        from bbqrec_cli.records import LAST
+
         result = run(config, console)
-        head = f"{result.output}: {result.model}, {result.split}, {result.users} users, {result.seconds:.0f} s"
-        head += f", {result.ms_per_user:.3g} ms per user"
+        several = f" with {result.targets} targets" if result.targets != result.users else ""
+        head = f"{result.output}: {result.model}, {result.split}, {result.users} users{several}, {result.seconds:.0f} s"
+        head += f", {result.ms_per_user:.3g} ms per {'target' if several else 'user'}"
+        by_last = result.splitting == str(LAST)
+        head += "" if by_last else f", split {result.splitting}"
         head += ", seen items left out" if result.exclude_seen else ""
         if result.unevaluated:
-            console.log(f"{result.unevaluated} users have fewer than 3 interactions and are not evaluated")
+            why = "fewer than 3 interactions" if by_last else f"no {result.split} target"
+            console.log(f"{result.unevaluated} users have {why} and are not evaluated")
         main = [table("", ("metric", "mean", "95% interval"), with_intervals(result.aggregates, result.confidence))]
         if result.significance:
             from bbqrec_cli.evaluation.tables import against_table

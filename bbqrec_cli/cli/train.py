@@ -14,6 +14,8 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
     def train(config: TrainConfig, console: Console) -> None:
         result = run(config, console)
         figures = ", ".join(f"{name} {value:.4f}" for name, value in result.validation.items())
+        was = ", ".join(f"{value:.4f}" for value in result.before.values())
+        figures += f" (before: {was})" if was else ""
         what = f"best epoch {result.best_epoch} of {result.epochs}, " if result.epochs else ""
         console.result(
             result.to_json(),

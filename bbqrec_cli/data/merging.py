@@ -6,7 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from bbqrec_cli.records import Catalogue, Vocabulary
+from bbqrec_cli.data.splits import split_of
+from bbqrec_cli.records import Catalogue, Sequences, Vocabulary
 
 
 def new_item_rows(old: Catalogue, new: Catalogue) -> np.ndarray:
@@ -34,4 +35,26 @@ def merge_catalogues(old: Catalogue, new: Catalogue) -> Catalogue:
         user_ids=users.user_ids, item_ids=item_ids, titles=values_of(old.titles, new.titles),
         sequences=dataclasses.replace(users.sequences, items=items.astype(np.int32)),
         attributes={name: values_of(old.attributes.get(name), new.attributes.get(name)) for name in names},
+        splitting=users.splitting,
     )  # fmt: skip
+
+
+def trained_on(old: Catalogue, new: Catalogue) -> int:
+    """How many held-out interactions of `new` stand in the training part of `old`, by the ids of user and item.
+
+    An interaction that a user repeats counts as often as it is in the training part of `old` and not in that of `new`.
+    """
+    mine, theirs = split_of(new.sequences), split_of(old.sequences).train
+    users, items = new.user_ids.rows(old.user_ids), new.item_ids.rows(old.item_ids)
+
+    def pairs(sequences: Sequences, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        rows = np.repeat(users, sequences.lengths), items[sequences.items]
+        known = (rows[0] >= 0) & (rows[1] >= 0)
+        return rows[0][known] * new.items + rows[1][known]
+
+    held = np.concatenate([each.users * new.items + each.targets for each in (mine.validation, mine.test)])
+    was = pairs(theirs, users, items)
+    now = pairs(mine.train, np.arange(new.users), np.arange(new.items))
+    found, place = np.unique(np.concatenate([held, was, now]), return_inverse=True)
+    counts = [np.bincount(part, minlength=len(found)) for part in np.split(place, np.cumsum([len(held), len(was)]))]
+    return int(np.minimum(counts[0], np.maximum(counts[1] - counts[2], 0)).sum())

@@ -1,4 +1,4 @@
-"""The protocol's split: last item = test, second last = validation, the rest = training (docs/protocol.md)."""
+"""Training, validation and test part of the interactions (docs/protocol.md). E interactions, U users."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bbqrec_cli.records import Sequences
+from bbqrec_cli.errors import DataError
+from bbqrec_cli.records import PARTS, Catalogue, Sequences, Splitting
 
 PAD = -1
 """Fills the short rows of a batch; never the row of an item, never in a file."""
@@ -15,15 +16,16 @@ HISTORY = 20
 """Items of the history that a model sees (paper, section 5.1)."""
 EVALUATED = 3
 """Interactions from which on a user is evaluated."""
-SPLITS = ("validation", "test")
+QUANTILES = (0.8, 0.9)
+"""Shares of the interactions before validation and before test, if time splits them."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class HeldOut:
-    """One held-out target per evaluated user.
+    """Held-out targets: one per evaluated user, or several where `Sequences.parts` says so.
 
-    users (n,) rows of users; histories (n, T) rows of items, oldest first, filled with PAD on the right; targets (n,)
-    rows of items; seen_items[seen_start[i] : seen_stop[i]]: the whole history of user i, however long.
+    users (n,) rows of users, ascending; histories (n, T) rows of items, oldest first, filled with PAD on the right;
+    targets (n,) rows of items; seen_items[seen_start[i] : seen_stop[i]]: the whole history of row i, however long.
     """
 
     users: np.ndarray
@@ -34,11 +36,11 @@ class HeldOut:
     seen_stop: np.ndarray
 
     def first(self, users: int) -> HeldOut:
-        """The first `users` users only."""
+        """The first `users` rows only."""
         return self._part(slice(users))
 
     def every(self, step: int) -> HeldOut:
-        """Every `step`-th user only."""
+        """Every `step`-th row only."""
         return self._part(slice(None, None, step))
 
     def _part(self, rows: slice) -> HeldOut:
@@ -63,46 +65,84 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Split:
-    """train: all that may be fitted on. Users with fewer than 3 interactions are in it with all of them and are not
-    evaluated."""
+    """train: all that may be fitted on. Under the protocol's split, users with fewer than 3 interactions are in it with
+    all of them and are not evaluated."""
 
     train: Sequences
     validation: HeldOut
     test: HeldOut
 
 
-def leave_last_out(sequences: Sequences, *, history: int = HISTORY) -> Split:
-    """The leave-last-out split (docs/protocol.md); histories are cut to the last `history` items."""
-    evaluated = sequences.lengths >= EVALUATED
-    held = np.where(evaluated, 2, 0)
-    lengths = sequences.lengths - held
-    position = np.arange(len(sequences.items)) - np.repeat(sequences.indptr[:-1], sequences.lengths)
-    keep = position < np.repeat(lengths, sequences.lengths)
-    times = None if sequences.timestamps is None else sequences.timestamps[keep]
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    users = np.flatnonzero(evaluated)
+def split_of(sequences: Sequences, *, history: int = HISTORY) -> Split:
+    """The split that the sequences carry, by default leave-last-out; histories are cut to the last `history` items.
+
+    Every interaction of the validation and test part is a target, and everything before it is its history; one without
+    a history is none.
+    """
+    parts = sequences.parts if sequences.parts is not None else last_parts(sequences)
     return Split(
-        train=Sequences(indptr=indptr, items=sequences.items[keep], timestamps=times),
-        validation=_held_out(sequences, users, back=2, history=history),
-        test=_held_out(sequences, users, back=1, history=history),
+        train=sequences.kept(parts == 0),
+        validation=_held_out(sequences, parts == 1, history=history),
+        test=_held_out(sequences, parts == 2, history=history),
     )
 
 
-def _held_out(sequences: Sequences, users: np.ndarray, *, back: int, history: int) -> HeldOut:
-    """The item `back` places from the end of each user's sequence, and the `history` items before it."""
-    target = sequences.indptr[users + 1] - back
-    length = np.minimum(target - sequences.indptr[users], history)
+def last_parts(sequences: Sequences) -> np.ndarray:
+    """(E,) uint8, the parts of leave-last-out: the last item of each user is test, the one before it validation."""
+    left = np.repeat(sequences.indptr[1:], sequences.lengths) - np.arange(len(sequences.items))
+    evaluated = np.repeat(sequences.lengths >= EVALUATED, sequences.lengths)
+    return np.where(evaluated & (left <= 2), 3 - left, 0).astype(np.uint8)
+
+
+def split_by_time(sequences: Sequences, quantiles: tuple[float, ...] = QUANTILES) -> tuple[np.ndarray, Splitting]:
+    """The parts (E,) uint8 of a split by time, the same cuts for all users, and what it is called.
+
+    As in MiniOneRec, the interactions that have a history are sorted by time, and a cut is the time of the one that
+    stands at the given share. Here everything of that time or later comes after the cut, so that equal times are never
+    divided, and neither is a user's history.
+
+    Raises:
+        DataError: no timestamps, or a part is empty.
+    """
+    times, second = sequences.timestamps, sequences.positions > 0
+    if times is None:
+        raise DataError("--split time needs timestamps, and the data have none", "--split last")
+    ordered = np.sort(times[second], kind="stable")
+    if not len(ordered):
+        raise DataError("--split time: no user has 2 interactions", "--split last")
+    cuts = np.array([ordered[int(len(ordered) * share)] for share in quantiles])
+    parts = np.searchsorted(cuts, times, side="right").astype(np.uint8)
+    if lacking := [name for part, name in enumerate(PARTS) if not (second & (parts == part)).any()]:
+        raise DataError(
+            f"--split time: at the quantiles {', '.join(map(str, quantiles))} there is no interaction for "
+            f"{' and '.join(lacking)} (equal times are not divided)",
+            "other --quantiles, or --split last",
+        )
+    return parts, Splitting(kind="time", quantiles=quantiles, cuts=tuple(cuts.tolist()))
+
+
+def _held_out(sequences: Sequences, targets: np.ndarray, *, history: int) -> HeldOut:
+    """Where targets (E,) is True and a history goes before it: the item, and the `history` items before it."""
+    target = np.flatnonzero(targets & (sequences.positions > 0))
+    users = np.searchsorted(sequences.indptr, target, side="right") - 1
+    start = sequences.indptr[users]
+    length = np.minimum(target - start, history)
     columns = np.arange(history)[None, :]
     at = np.minimum((target - length)[:, None] + columns, len(sequences.items) - 1)
     histories = np.where(columns < length[:, None], sequences.items[at], PAD)
     return HeldOut(
         users=users, histories=histories.astype(np.int64), targets=sequences.items[target].astype(np.int64),
-        seen_items=sequences.items, seen_start=sequences.indptr[users], seen_stop=target,
+        seen_items=sequences.items, seen_start=start, seen_stop=target,
     )  # fmt: skip
 
 
+def nobody(catalogue: Catalogue) -> str:
+    """Why nobody is evaluated, for messages."""
+    return f"no user has {EVALUATED} interactions" if catalogue.sequences.parts is None else "no target has a history"
+
+
 def subsample_users(held: HeldOut, users: int) -> HeldOut:
-    """About `users` of the held-out users, evenly spaced; all of them for 0."""
+    """About `users` of the held-out rows, evenly spaced; all of them for 0."""
     return held.every(max(1, len(held.users) // users)) if users else held
 
 

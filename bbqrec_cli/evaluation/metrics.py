@@ -60,10 +60,12 @@ def aggregate(ranks: np.ndarray, ks: Iterable[int], which: Sequence[str] = ("rec
 
 
 def intervals(
-    ranks: np.ndarray, ks: Iterable[int], *, seed: int, which: Sequence[str] = ("recall", "ndcg")
-) -> dict[str, tuple[float, float]]:
-    """{'recall@5': (low, high), 'ndcg@5': …}: 95% bootstrap intervals of the means of `aggregate`."""
-    return {name: bootstrap_interval(per_user(ranks, name), seed=seed) for name in metric_names(ks, which)}
+    ranks: np.ndarray, ks: Iterable[int], *, seed: int, which: Sequence[str] = ("recall", "ndcg"),
+    users: Sequence[str] | None = None,
+) -> dict[str, tuple[float, float]]:  # fmt: skip
+    """{'recall@5': (low, high), 'ndcg@5': …}: 95% bootstrap intervals of the means of `aggregate`. users: as below."""
+    names = metric_names(ks, which)
+    return {name: bootstrap_interval(per_user(ranks, name), seed=seed, users=users) for name in names}
 
 
 def list_figures(shown: Mapping[int, np.ndarray], interactions: np.ndarray) -> dict[str, float]:
@@ -103,16 +105,23 @@ def slices(ranks: np.ndarray, by: np.ndarray, edges: Sequence[int], ks: Iterable
 
 
 def bootstrap_interval(
-    values: np.ndarray, *, seed: int, level: float = 0.95, samples: int = 1000
+    values: np.ndarray, *, seed: int, level: float = 0.95, samples: int = 1000, users: Sequence[str] | None = None
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over users. values (B,); (0, 0) if there are no users.
+    """Percentile bootstrap interval of the mean. values (B,); (0, 0) if there are none.
 
-    Per-user metrics have few distinct values, so a resample is a multinomial draw over these.
+    Users are drawn, each with all of its values, since those of one user are not independent. They have few distinct
+    sums, so a resample is a multinomial draw over these.
+
+    Args:
+        users: (B,), whose value each one is; None: one value per user.
     """
     if not len(values):
         return 0.0, 0.0
-    distinct, counts = np.unique(values, return_counts=True)
-    drawn = numpy_generator(seed, "bootstrap").multinomial(len(values), counts / counts.sum(), size=samples)
-    means = drawn @ distinct / len(values)
+    _, who = np.unique(np.arange(len(values)) if users is None else np.asarray(users), return_inverse=True)
+    of_users = np.stack([np.bincount(who, values), np.bincount(who)], axis=1)
+    distinct, counts = np.unique(of_users, axis=0, return_counts=True)
+    drawn = numpy_generator(seed, "bootstrap").multinomial(counts.sum(), counts / counts.sum(), size=samples)
+    sums, numbers = (drawn @ distinct).T
+    means = sums / numbers
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

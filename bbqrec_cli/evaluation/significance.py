@@ -3,12 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.records import Vocabulary
+from bbqrec_cli.records import Metrics, Vocabulary
+
+
+class Rows(NamedTuple):
+    """What the rows of a metrics file are about; see `Metrics`, which has the same fields."""
+
+    user_ids: list[str]
+    targets: list[str] | None
+    history_length: np.ndarray | None
+
+
+def row_names(rows: Rows | Metrics) -> list[str]:
+    """A name for every row, by which rows of two files are matched."""
+    assert rows.targets is not None
+    assert rows.history_length is not None
+    every = zip(rows.user_ids, rows.targets, rows.history_length, strict=True)
+    return [f"{user}: {target} after {length} items" for user, target, length in every]
+
+
+def paired(one: Rows | Metrics, a: np.ndarray, other: Rows | Metrics, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both systems' values per user (n,), matched by user and target; of several targets of a user the mean.
+
+    Args:
+        a, b: a value for each row of `one` and of `other`.
+
+    Raises:
+        DataError: the users or the targets differ.
+    """
+    full = all(each.targets is not None and each.history_length is not None for each in (one, other))
+    names = [row_names(each) if full else each.user_ids for each in (one, other)]
+    _, who = np.unique(np.asarray(one.user_ids), return_inverse=True)
+    a, b = (np.bincount(who, each) / np.bincount(who) for each in aligned(names[0], a, names[1], b))
+    return a, b
 
 
 def aligned(

@@ -32,8 +32,8 @@ _MISSING = {
 _YAML = """\
 # {name} for RecBole, written by bbqrec. In the folder that holds the folder {name}:
 #   run_recbole --model SASRec --dataset {name} --config_files {name}/{name}.yaml
-# The three files of the split hold each target with the last {history} items before it; the last item of each user is
-# the test target, the one before it the validation target. Every item of the catalogue is ranked.
+# The three files of the split hold each target with the last {history} items before it
+# ({splitting}). Every item of the catalogue is ranked.
 dataset: {quoted}
 data_path: .
 benchmark_filename: [{splits}]
@@ -82,7 +82,7 @@ def write_recbole(folder: Path, name: str, dataset: Dataset, split: Split, *, hi
     time = PLACE if catalogue.sequences.timestamps is None else TIME
     text = _YAML.format(
         name=name, quoted=json.dumps(name, ensure_ascii=False), user=USER, item=ITEM, time=time, suffix=LIST_SUFFIX,
-        history=history, splits=", ".join(SPLITS),
+        history=history, splits=", ".join(SPLITS), splitting=f"split {catalogue.splitting}",
     )  # fmt: skip
     (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     changed = {"users": renamed_users, "items": renamed_items, "fields": renamed_fields}

@@ -16,10 +16,12 @@ from bbqrec_cli.data.sources.columns import plain_name
 from bbqrec_cli.data.sources.table import PICTURE_FIELDS
 from bbqrec_cli.errors import DataError, MissingPackageError, UsageError
 from bbqrec_cli.formats.items import item_fields
-from bbqrec_cli.records import Catalogue, Codes, Dataset, Feature, Metrics
+from bbqrec_cli.records import PARTS, Catalogue, Codes, Dataset, Feature, Metrics
 
 ITEM_COLUMNS = ("item", "item_id", "iid", "sku")
 """Names of the column with an item's id, of which the first is taken that is no field of the items."""
+PART = "part"
+"""The column that says which part of a split a row is of, where the split is not leave-last-out."""
 _ROWS = 1 << 14
 _LARGEST_HEADER = 90_000_000
 """Bytes of metadata in a safetensors file; its readers refuse 100 MB."""
@@ -40,7 +42,7 @@ class Table:
 
 
 def interactions_tables(dataset: Dataset) -> list[Table]:
-    """`interactions` (user, item, timestamp) in order, and `items` (item, title, fields, text)."""
+    """`interactions` (user, item, timestamp, part of the split) in order, and `items` (item, title, fields, text)."""
     catalogue, fields = dataset.catalogue, item_fields(dataset)
     name = next((each for each in ITEM_COLUMNS if each not in fields), "")
     if not name:
@@ -49,6 +51,8 @@ def interactions_tables(dataset: Dataset) -> list[Table]:
     kinds: dict[str, str | int] = {"user": "str", name: "str"}
     if times is not None:
         kinds["timestamp"] = "int"
+    if catalogue.sequences.parts is not None:
+        kinds[PART] = "str"
     log = Table(name="interactions", columns=kinds, batches=_log(catalogue, name))
     of_items = {name: list(catalogue.item_ids), **fields}
     about = Table(name="items", columns=dict.fromkeys(of_items, "str"), batches=[of_items], plain=True)
@@ -64,6 +68,8 @@ def _log(catalogue: Catalogue, item: str) -> Iterator[dict[str, Sequence[Any]]]:
         made[item] = [catalogue.item_ids[row] for row in sequences.items[part].tolist()]
         if sequences.timestamps is not None:
             made["timestamp"] = sequences.timestamps[part].tolist()
+        if sequences.parts is not None:
+            made[PART] = [PARTS[each] for each in sequences.parts[part].tolist()]
         yield made
 
 

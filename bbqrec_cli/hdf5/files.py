@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import numpy as np
 
 from bbqrec_cli.errors import BrokenFileError, DataError
 from bbqrec_cli.grouping import group_codes
+from bbqrec_cli.hdf5.catalogue import catalogue_in, catalogue_out, splitting_in, splitting_out
 from bbqrec_cli.hdf5.columns import Column, Columns
-from bbqrec_cli.hdf5.schema import KINDS, RESERVED_ATTRIBUTES
+from bbqrec_cli.hdf5.schema import KINDS
 from bbqrec_cli.hdf5.store import File, Value, open_file, write
 from bbqrec_cli.records import (
     Catalogue,
@@ -23,10 +23,8 @@ from bbqrec_cli.records import (
     ItemData,
     ItemEncoder,
     Metrics,
-    Sequences,
     Tokens,
     TrainedModel,
-    Vocabulary,
 )
 
 _MOST_CODES = 1 << 16
@@ -36,10 +34,11 @@ CATALOGUE_KINDS = ("dataset", "features", "tokens", "model")
 
 def write_dataset(path: Path, dataset: Dataset, **provenance: Any) -> None:
     """`provenance`: config, parents, force, as in `store.write`."""
-    datasets = _catalogue_out(dataset.catalogue) | {"items/text": dataset.texts}
+    attributes, datasets = catalogue_out(dataset.catalogue)
+    datasets["items/text"] = dataset.texts
     datasets["items/image"] = dataset.images if any(dataset.images) else [b""] * dataset.catalogue.items
-    attributes, features = _features_out(dataset.features)
-    write(path, "dataset", datasets | features, attributes=attributes, **provenance)
+    feature_attributes, features = _features_out(dataset.features)
+    write(path, "dataset", datasets | features, attributes=attributes | feature_attributes, **provenance)
 
 
 def read_dataset(path: Path) -> Dataset:
@@ -58,7 +57,7 @@ def read_dataset(path: Path) -> Dataset:
             return file.blobs("items/image")
 
     with open_file(path, "dataset") as file:
-        catalogue = _catalogue_in(file)
+        catalogue = catalogue_in(file)
         return Dataset(
             catalogue=catalogue, texts=Column(catalogue.items, texts), images=Column(catalogue.items, images),
             features=_features_in(file, catalogue.item_ids),
@@ -76,10 +75,11 @@ def write_features(
     **provenance: Any,
 ) -> None:
     """encodings: feature -> arrays, see `read_encoding`; `provenance`: config, parents, force, as in `store.write`."""
-    attributes, datasets = _features_out(features.features)
+    attributes, datasets = catalogue_out(features.catalogue)
+    feature_attributes, made = _features_out(features.features)
     for name, arrays in (encodings or {}).items():
-        datasets |= {f"features/{name}/{part}": value for part, value in arrays.items()}
-    write(path, "features", _catalogue_out(features.catalogue) | datasets, attributes=attributes, **provenance)
+        made |= {f"features/{name}/{part}": value for part, value in arrays.items()}
+    write(path, "features", datasets | made, attributes=attributes | feature_attributes, **provenance)
 
 
 def read_features(path: Path) -> Features:
@@ -89,7 +89,7 @@ def read_features(path: Path) -> Features:
         the errors of `open_file`; on first use of a feature, DataError for NaN in it.
     """
     with open_file(path, "features") as file:
-        catalogue = _catalogue_in(file)
+        catalogue = catalogue_in(file)
         return Features(catalogue=catalogue, features=_features_in(file, catalogue.item_ids))
 
 
@@ -112,7 +112,7 @@ def read_item_data(path: Path) -> tuple[Catalogue, ItemData]:
         the errors of `open_file`; on first use of a feature, DataError for NaN in it.
     """
     with open_file(path, "tokens", "features", "dataset", "model") as file:
-        catalogue = _catalogue_in(file)
+        catalogue = catalogue_in(file)
         features = _features_in(file, catalogue.item_ids)
         return catalogue, ItemData(ids=catalogue.item_ids, codes=_codes_in(file), features=features)
 
@@ -141,12 +141,14 @@ def read_present(path: Path) -> dict[str, np.ndarray]:
 
 def write_tokens(path: Path, tokens: Tokens, **provenance: Any) -> None:
     """`provenance`: config, parents, force, as in `store.write`."""
-    attributes, datasets = _codes_out(tokens.codes)
-    attributes["history"] = tokens.history
+    attributes, datasets = catalogue_out(tokens.catalogue)
+    code_attributes, codes = _codes_out(tokens.codes)
+    attributes |= code_attributes | {"history": tokens.history}
+    datasets |= codes
     if tokens.encoder is not None:
         attributes["encoder_inputs"] = tokens.encoder.inputs
         datasets |= {f"encoder/{name}": value for name, value in tokens.encoder.weights.items()}
-    write(path, "tokens", _catalogue_out(tokens.catalogue) | datasets, attributes=attributes, **provenance)
+    write(path, "tokens", datasets, attributes=attributes, **provenance)
 
 
 def read_tokens(path: Path) -> Tokens:
@@ -158,13 +160,15 @@ def read_tokens(path: Path) -> Tokens:
         if file.has_attribute("encoder_inputs"):
             weights = {name: file.array(f"encoder/{name}") for name in file.names("encoder")}
             encoder = ItemEncoder(weights=weights, inputs=file.attribute("encoder_inputs"))
-        return Tokens(catalogue=_catalogue_in(file), codes=codes, history=file.attribute("history"), encoder=encoder)
+        return Tokens(catalogue=catalogue_in(file), codes=codes, history=file.attribute("history"), encoder=encoder)
 
 
 def write_model(path: Path, model: TrainedModel, **provenance: Any) -> None:
     """`provenance`: config, parents, force, as in `store.write`."""
-    attributes: dict[str, Any] = {"model": model.name, "settings": model.settings, "history": model.history}
-    datasets = _catalogue_out(model.catalogue) | {f"weights/{name}": value for name, value in model.weights.items()}
+    attributes, datasets = catalogue_out(model.catalogue)
+    attributes |= {"model": model.name, "settings": model.settings, "history": model.history}
+    attributes |= {"earlier": model.earlier} if model.earlier else {}
+    datasets |= {f"weights/{name}": value for name, value in model.weights.items()}
     if model.codes is not None:
         code_attributes, code_datasets = _codes_out(model.codes)
         attributes, datasets = attributes | code_attributes, datasets | code_datasets
@@ -177,7 +181,7 @@ def write_model(path: Path, model: TrainedModel, **provenance: Any) -> None:
 def read_model(path: Path) -> TrainedModel:
     """Raises: the errors of `open_file`."""
     with open_file(path, "model") as file:
-        catalogue = _catalogue_in(file)
+        catalogue = catalogue_in(file)
         origin = file.attribute("origin") if file.has_attribute("origin") else {}
         return TrainedModel(
             catalogue=catalogue,
@@ -188,6 +192,7 @@ def read_model(path: Path) -> TrainedModel:
             features=_features_in(file, catalogue.item_ids),
             history=file.attribute("history"),
             plugin=str(origin.get("plugin", "")) if isinstance(origin, dict) else "",
+            earlier=file.attribute("earlier") if file.has_attribute("earlier") else [],
         )
 
 
@@ -203,6 +208,9 @@ def write_metrics(path: Path, metrics: Metrics, **provenance: Any) -> None:
     attributes: dict[str, Any] = {"model": metrics.model, "split": metrics.split, "aggregates": metrics.aggregates}
     attributes["confidence"] = {key: list(limits) for key, limits in metrics.confidence.items()}
     attributes |= {"exclude_seen": metrics.exclude_seen, "lists": dict(metrics.lists)}
+    attributes |= splitting_out(metrics.splitting)
+    if metrics.targets is not None:
+        datasets["target"] = metrics.targets
     write(path, "metrics", datasets, attributes=attributes, **provenance)
 
 
@@ -223,6 +231,8 @@ def read_metrics(path: Path) -> Metrics:
             cold=file.array("cold") if "cold" in file else None,
             history_length=file.array("history_length") if "history_length" in file else None,
             target_interactions=file.array("target_interactions") if "target_interactions" in file else None,
+            targets=file.strings("target") if "target" in file else None,
+            splitting=splitting_in(file),
         )
 
 
@@ -289,7 +299,7 @@ def read_benchmark(path: Path) -> dict[str, Any]:
 def read_catalogue(path: Path) -> Catalogue:
     """The catalogue of a file of any kind that has one. Raises: the errors of `open_file`."""
     with open_file(path, *CATALOGUE_KINDS) as file:
-        return _catalogue_in(file)
+        return catalogue_in(file)
 
 
 def read_codes(path: Path) -> tuple[Catalogue, Codes]:
@@ -302,14 +312,16 @@ def read_codes(path: Path) -> tuple[Catalogue, Codes]:
         codes = _codes_in(file)
         if codes is None:
             raise DataError(f"{path}: the model {file.attribute('model')} has no semantic IDs", "give a tokens file")
-        return _catalogue_in(file), codes
+        return catalogue_in(file), codes
 
 
 def describe(path: Path) -> dict[str, Any]:
     """Kind, version, configuration, parents, the kind's own short attributes, and datasets of any file."""
     with open_file(path) as file:
-        long = {"history", "meta", "steps", "results"}
+        long = {"history", "earlier", "meta", "steps", "results"}
         epochs = {"epochs": len(file.attribute("history"))} if file.has_attribute("history") else {}
+        if file.has_attribute("earlier"):
+            epochs["earlier_epochs"] = sum(len(each["history"]) for each in file.attribute("earlier"))
         return {
             "path": str(path),
             "kind": file.kind,
@@ -321,42 +333,6 @@ def describe(path: Path) -> dict[str, Any]:
             "attributes": epochs | {key: file.attribute(key) for key in file.own_attributes() if key not in long},
             "datasets": file.tree(),
         }
-
-
-def _catalogue_out(catalogue: Catalogue) -> dict[str, Value]:
-    sequences = catalogue.sequences
-    datasets: dict[str, Value] = {
-        "users/id": catalogue.user_ids,
-        "items/id": catalogue.item_ids,
-        "items/title": catalogue.titles,
-        "sequences/indptr": sequences.indptr.astype(np.int64),
-        "sequences/items": sequences.items.astype(np.int32),
-    }
-    if sequences.timestamps is not None:
-        datasets["sequences/timestamps"] = sequences.timestamps.astype(np.int64)
-    return datasets | {f"items/{name}": values for name, values in catalogue.attributes.items()}
-
-
-def _catalogue_in(file: File) -> Catalogue:
-    times = file.array("sequences/timestamps") if "sequences/timestamps" in file else None
-    sequences = Sequences(indptr=file.array("sequences/indptr"), items=file.array("sequences/items"), timestamps=times)
-    catalogue = Catalogue(
-        user_ids=Vocabulary(file.strings("users/id")),
-        item_ids=Vocabulary(file.strings("items/id")),
-        titles=file.strings("items/title"),
-        sequences=sequences,
-        attributes={n: file.strings(f"items/{n}") for n in file.names("items") if n not in RESERVED_ATTRIBUTES},
-    )
-    pointer, items = sequences.indptr, sequences.items
-    if pointer[0] != 0 or pointer[-1] != len(items) or (np.diff(pointer) < 0).any():
-        raise BrokenFileError(f"{file.path}: /sequences/indptr does not fit /sequences/items")
-    if len(items) and (items.min() < 0 or items.max() >= catalogue.items):
-        raise BrokenFileError(f"{file.path}: /sequences/items names an item row outside 0…{catalogue.items - 1}")
-    for name, ids in (("users/id", catalogue.user_ids), ("items/id", catalogue.item_ids)):
-        if len(set(ids)) < len(ids):
-            twice = next(each for each, count in Counter(ids).items() if count > 1)
-            raise BrokenFileError(f"{file.path}: /{name} holds {twice!r} more than once")
-    return catalogue
 
 
 def _features_out(features: Mapping[str, Feature]) -> tuple[dict[str, Any], dict[str, Value]]:

@@ -41,6 +41,7 @@ _CATALOGUE = (
     Field("sequences/indptr", "int64", ("U+1",)),
     Field("sequences/items", "int32", ("E",)),
     Field("sequences/timestamps", "int64", ("E",), required=False),
+    Field("sequences/part", "uint8", ("E",), required=False),
 )
 _FEATURES = (
     Field("features/{modality}/values", "float32", ("I", "*"), required=False),
@@ -66,12 +67,12 @@ _RECORD = (
 
 KINDS: dict[str, Kind] = {
     "dataset": Kind(
-        1,
+        2,
         "bbqrec prepare",
         (Field("items/text", "str", ("I",)), Field("items/image", "bytes", ("I",)), *_CATALOGUE, *_FEATURES),
     ),
     "features": Kind(
-        1,
+        2,
         "bbqrec embed",
         (
             *_CATALOGUE,
@@ -82,19 +83,19 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "tokens": Kind(
-        2,
+        3,
         "bbqrec tokenize",
         (*_CATALOGUE, *_codes(required=True), Field("encoder/{parameter}", "*", ("...",), required=False)),
         ("method", "levels", "codebook_size", "modalities", "history"),
     ),
     "model": Kind(
-        3,
+        4,
         "bbqrec train",
         (*_CATALOGUE, *_codes(required=False), *_FEATURES, Field("weights/{parameter}", "*", ("...",), required=False)),
         ("model", "settings", "history"),
     ),
     "metrics": Kind(
-        3,
+        4,
         "bbqrec evaluate",
         (
             Field("users/id", "str", ("U",)),
@@ -102,6 +103,7 @@ KINDS: dict[str, Kind] = {
             Field("cold", "bool", ("U",), required=False),
             Field("history_length", "int64", ("U",), required=False),
             Field("target_interactions", "int64", ("U",), required=False),
+            Field("target", "str", ("U",), required=False),
             Field("recall/{k}", "float32", ("U",)),
             Field("ndcg/{k}", "float32", ("U",)),
         ),

@@ -23,8 +23,10 @@ except ImportError:  # Windows: without the lock, the last of two runs wins
     fcntl = None  # type: ignore[assignment]
 
 
-def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = ()) -> None:
+def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = (), instead: str = "") -> None:
     """Refuse to start work whose output cannot be written.
+
+    instead: what else one may want of an output that exists, for the hint.
 
     Raises:
         OutputExistsError: `path` exists and `force` is off.
@@ -38,7 +40,8 @@ def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = ()) -> Non
     if any(path.exists() and each.exists() and path.samefile(each) for each in inputs):
         raise DataError(f"{path}: is an input and would be lost", "give -o another name")
     if path.exists() and not force:
-        raise OutputExistsError(f"{path}: exists already", "give --force to overwrite it, or -o for another name")
+        hint = "give --force to overwrite it, or -o for another name" + (f"; {instead}" if instead else "")
+        raise OutputExistsError(f"{path}: exists already", hint)
     folder = target_of(path).parent
     if not folder.is_dir():
         raise DataError(f"{path}: the folder {folder} does not exist", f"mkdir -p {folder}")

@@ -58,6 +58,10 @@ class Recommender(nn.Module, ABC):
     """The features that it reads, which the model file keeps; None: all of them, if it needs features."""
     history: int = HISTORY
     """Length T of the history that the model sees: a user's last items."""
+    per_item: ClassVar[tuple[str, ...]] = ()
+    """Weights with one row per item: `train --from` moves them to the rows of its input, and new items get new ones."""
+    of_catalogue: ClassVar[tuple[str, ...]] = ()
+    """Buffers that `refresh` computes from the other weights and all items together."""
 
     @classmethod
     def needed(cls, settings: Mapping[str, Any]) -> frozenset[str]:
@@ -66,6 +70,9 @@ class Recommender(nn.Module, ABC):
 
     def prepare(self, train: Sequences) -> None:
         """Called once before training, never on loading: what it learns must be in buffers or parameters."""
+
+    def refresh(self) -> None:
+        """Compute the buffers `of_catalogue` anew, since the weights are those of a model with other items."""
 
     def batches(self, train: Sequences, *, batch_size: int, seed: int) -> Batches:
         """The training batches, of one of the classes of `data/batches.py`. By default every position of every window

@@ -25,6 +25,8 @@ class BERT4Rec(Recommender):
     recommending the mask follows a user's last `history` items.
     """
 
+    per_item = ("table.weight", "bias")
+
     def __init__(
         self, *, data: ItemData, width: int, layers: int, heads: int, dropout: float, history: int,
         encoder: nn.Module | None = None,

@@ -32,6 +32,8 @@ class ItemModel(Recommender):
         features: modalities that are joined to the table, or 'all'; () none.
     """
 
+    per_item = ("table.weight",)
+
     def __init__(
         self, *, data: ItemData, width: int, loss: str, negatives: int, gbce_t: float, history: int,
         features: Sequence[str] = (),

@@ -84,6 +84,8 @@ class MISSRec(Recommender):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    per_item = ("table.weight",)
+    of_catalogue = ("centroids", "memberships")
     centroids: Tensor
     memberships: Tensor
     present: Tensor
@@ -129,6 +131,10 @@ class MISSRec(Recommender):
         )  # fmt: skip
         then = Phase(name="train", epochs=fit.epochs, batches=batches, loss=self.loss, before_epoch=self.discover)
         return (first, then) if fit.pretrain_epochs else (then,)
+
+    def refresh(self) -> None:
+        """See `Recommender.refresh`."""
+        self.discover()
 
     @torch.no_grad()
     def discover(self) -> None:

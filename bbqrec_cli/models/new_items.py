@@ -1,19 +1,23 @@
-"""Extending a trained model to new items by their semantic IDs alone, without training."""
+"""The weights of a trained model for other items: to recommend new ones without training, or to train on."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
+import torch
 
 from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.records import Codes, Tokens, TrainedModel
+from bbqrec_cli.models.base import Recommender
+from bbqrec_cli.models.registry import MODELS
+from bbqrec_cli.records import Catalogue, Codes, ItemData, Tokens, TrainedModel
 
 PER_TUPLE = ("tuples", "tuple_bias")
 """Parameters with one row per existing code tuple of the first level, in the trie's order."""
-PER_ITEM = ("dense.own",)
-"""Parameters with one row per item."""
+Places = tuple[np.ndarray, int]
+"""The new row of each old row of a parameter, and the number of new rows."""
 
 
 def with_tokens(trained: TrainedModel, tokens: Tokens, *, where: str) -> TrainedModel:
@@ -41,22 +45,96 @@ def with_tokens(trained: TrainedModel, tokens: Tokens, *, where: str) -> Trained
             f"{where}: does not extend the semantic IDs that the model was trained on",
             "give the file that `bbqrec tokenize --append` made from the model's tokens file",
         )
-    weights = grown_weights(trained.weights, old, new)
+    rows = np.arange(count), tokens.catalogue.items
+    places = tuple_places(old, new) | dict.fromkeys(MODELS.implementation(trained.name).per_item, rows)
+    weights = moved_rows(trained.weights, places)
     return dataclasses.replace(trained, catalogue=tokens.catalogue, codes=new, weights=weights)
 
 
-def grown_weights(weights: dict[str, np.ndarray], old: Codes, new: Codes) -> dict[str, np.ndarray]:
-    """The parameters with zero rows added for new items and code tuples."""
+def load_earlier(
+    model: Recommender, earlier: TrainedModel, catalogue: Catalogue, data: ItemData, *, where: str
+) -> None:
+    """Load the weights of an earlier model into `model`, which is built for the items of `catalogue`.
+
+    Items are matched by their ids. The rows of new items and code tuples stay as they are initialised.
+
+    Args:
+        data: what `model` was built from.
+        where: the name of the catalogue's file, for the messages.
+
+    Raises:
+        DataError: items are missing, or their semantic IDs or their features are others.
+    """
+    old = earlier.catalogue
+    rows = catalogue.item_ids.rows(old.item_ids)
+    if len(missing := np.flatnonzero(rows < 0)):
+        what = f"{len(missing):,} of the {old.items:,} items that the model was trained on are missing"
+        raise DataError(f"{where}: {what}, {old.item_ids[missing[0]]!r} first", "give a file with all of them, or more")
+    check_same_content(earlier, data, rows, where=where)
+    fresh = {name: value.cpu().numpy() for name, value in model.state_dict().items()}
+    places = dict.fromkeys(model.per_item, (rows, catalogue.items))
+    if earlier.codes is not None and data.codes is not None:
+        places |= tuple_places(earlier.codes, data.codes)
+    same = catalogue.items == old.items and np.array_equal(rows, np.arange(old.items))
+    try:
+        weights = moved_rows(earlier.weights, places, fresh)
+        if not same:
+            weights |= {name: fresh[name] for name in model.of_catalogue}
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    except (RuntimeError, ValueError, IndexError, KeyError) as error:
+        raise DataError(
+            f"{where}: the model's weights do not fit it: {error}", "bbqrec train without --from"
+        ) from error
+    if not same:
+        model.refresh()
+
+
+def check_same_content(earlier: TrainedModel, data: ItemData, rows: np.ndarray, *, where: str) -> None:
+    """Raises: DataError: semantic IDs or features differ from those that the model was trained with.
+
+    Args:
+        rows: the row in `data` of each item of the model.
+    """
+    old, new = earlier.codes, data.codes
+    if old is not None and new is not None:
+        like = (old.modalities, old.codebook_size, old.levels) == (new.modalities, new.codebook_size, new.levels)
+        if not like or not np.array_equal(new.codes[rows], old.codes):
+            raise DataError(
+                f"{where}: its items have other semantic IDs than those that the model was trained on",
+                "give the model's tokens file, or one that `bbqrec tokenize --append` made from it",
+            )
+    for name, was in earlier.features.items():
+        now = data.features.get(name)
+        if now is None:
+            raise DataError(
+                f"{where}: has no feature {name}, which the model reads", f"bbqrec embed --modalities {name}"
+            )
+        before, after = ((each.encoder, each.normalized, each.values.shape[1]) for each in (was, now))
+        if before != after:
+            raise DataError(
+                f"{where}: the feature {name} is of another encoder than the one that the model was trained on "
+                f"({after[0] or 'not said'}, width {after[2]}; it was {before[0] or 'not said'}, width {before[2]})",
+                "bbqrec embed with the model and the options of before",
+            )
+
+
+def moved_rows(
+    weights: Mapping[str, np.ndarray], places: Mapping[str, Places], fresh: Mapping[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
+    """The parameters with their rows at new places; new rows are those of `fresh`, zero without it."""
+    moved = dict(weights)
+    for name in places.keys() & weights.keys():
+        (where, count), old = places[name], weights[name]
+        moved[name] = fresh[name].copy() if fresh else np.zeros((count, *old.shape[1:]), dtype=old.dtype)
+        moved[name][where] = old
+    return moved
+
+
+def tuple_places(old: Codes, new: Codes) -> dict[str, Places]:
+    """The places of the parameters `PER_TUPLE`; every code tuple of `old` is one of `new`."""
     place = {row.tobytes(): number for number, row in enumerate(first_tuples(new))}
     tuples = np.array([place[row.tobytes()] for row in first_tuples(old)], dtype=np.int64)
-    rows = dict.fromkeys(PER_TUPLE, (tuples, len(place)))
-    rows |= dict.fromkeys(PER_ITEM, (np.arange(len(old.codes)), len(new.codes)))
-    grown = dict(weights)
-    for name in rows.keys() & weights.keys():
-        where, count = rows[name]
-        grown[name] = np.zeros((count, *weights[name].shape[1:]), dtype=weights[name].dtype)
-        grown[name][where] = weights[name]
-    return grown
+    return dict.fromkeys(PER_TUPLE, (tuples, len(place)))
 
 
 def first_tuples(codes: Codes) -> np.ndarray:

@@ -50,12 +50,12 @@ class SemanticIDGenerator(Recommender):
         init_std: standard deviation of the initial embeddings.
         architecture: bbqrec, or t5 as TIGER's (`models/t5.py`): no learnt positions, embeddings are used as they are,
             and the decoder starts from one vector, not from the last item as well.
-        head_width: width of an attention head; 0: width / heads.
-        inner: width of the feed-forward layers; 0: 4 · width.
+        head_width, inner: width of an attention head (0: width / heads), of feed-forward layers (0: 4 · width).
         temperature: τ, by which `loss` divides the logits (LETTER's ranking-guided loss); not so `recommend`.
     """
 
     needs = frozenset({"codes"})
+    per_item = ("dense.own",)
     codes: Tensor
     vectors: Tensor
     branching: Tensor

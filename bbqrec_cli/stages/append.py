@@ -36,7 +36,7 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     Raises:
         DataError, LackingError and the errors of reading and writing files.
     """
-    from bbqrec_cli.data.merging import merge_catalogues, new_item_rows
+    from bbqrec_cli.data.merging import merge_catalogues, new_item_rows, trained_on
     from bbqrec_cli.device import resolve_device, set_threads
     from bbqrec_cli.grouping import count_colliding_items
     from bbqrec_cli.hdf5 import check_output, describe, open_file, read_catalogue, read_tokens, write_tokens
@@ -45,7 +45,7 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     from bbqrec_cli.tokenizers.assignment.blocks import encode_blocks, feature_blocks
     from bbqrec_cli.tokenizers.assignment.collisions import MOVING_POLICIES, resolve_collisions, warn_of_shared
     from bbqrec_cli.tokenizers.assignment.new_items import check_inputs, encode_new
-    from bbqrec_cli.tokenizers.base import code_figures
+    from bbqrec_cli.tokenizers.base import SampleTokenizer, code_figures
 
     began = time.perf_counter()
     check_output(config.output, force=config.force, inputs=[config.features, config.append])
@@ -61,6 +61,12 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
         raise DataError(f"{config.features}: {config.append} has all its {new.items:,} items: nothing to append")
     # Before the codes are made, since merging needs memory of its own.
     catalogue = merge_catalogues(old.catalogue, new)
+    alone = isinstance(tokenizer, SampleTokenizer) and not about["options"].get("collaborative")  # no interactions
+    if not alone and (leaked := trained_on(old.catalogue, catalogue)):
+        raise DataError(
+            f"{config.append}: its tokenizer was trained on {leaked:,} interactions that {config.features} holds out",
+            "prepare the new data with the split of before, or a later one; or tokenize all items again",
+        )
     fitted = about.get("fitted_items", old.catalogue.items - about.get("new_items", 0))
     encode = encode_new(
         tokenizer.restore(old.codes, old.encoder, device),

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from bbqrec_cli.data.splits import HeldOut
     from bbqrec_cli.evaluation.diagnosis import Generator
+    from bbqrec_cli.evaluation.significance import Rows
     from bbqrec_cli.models.base import Recommender
-    from bbqrec_cli.records import Catalogue, Codes, Metrics, TrainedModel
+    from bbqrec_cli.records import Catalogue, Codes, Metrics, Splitting, TrainedModel
 
 
 SLICES = {"history_length": (5, 10, 20), "target_interactions": (0, 5, 20, 100)}
@@ -57,13 +58,18 @@ class EvaluateConfig(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateResult(Framed):
-    """What `bbqrec evaluate --json` prints; in a frame, one row per user."""
+    """What `bbqrec evaluate --json` prints; in a frame, one row per user.
+
+    splitting: how the interactions are divided, in words; targets: those of all users; unevaluated: users without one.
+    """
 
     output: Path
     model: str
     split: str
+    splitting: str
     exclude_seen: bool
     users: int
+    targets: int
     unevaluated: int
     aggregates: dict[str, float]
     confidence: dict[str, tuple[float, float]]
@@ -83,7 +89,8 @@ class EvaluateResult(Framed):
     def to_json(self) -> dict[str, Any]:
         """The keys that docs/scripting.md names."""
         head: dict[str, Any] = {"output": str(self.output), "model": self.model, "split": self.split}
-        head |= {"exclude_seen": self.exclude_seen, "users": self.users}
+        head |= {"splitting": self.splitting, "exclude_seen": self.exclude_seen}
+        head |= {"users": self.users, "targets": self.targets}
         tail = {"unevaluated": self.unevaluated, "significance": self.significance, "seconds": self.seconds}
         tail |= {"ms_per_user": self.ms_per_user, "cold": self.cold, "slices": self.slices}
         return head | self.aggregates | {"confidence": self.confidence} | self.lists | tail | {
@@ -105,10 +112,12 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     """
     import numpy as np
 
-    from bbqrec_cli.data.splits import HISTORY, leave_last_out
+    from bbqrec_cli.data.merging import trained_on
+    from bbqrec_cli.data.splits import HISTORY, nobody, split_of
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
     from bbqrec_cli.evaluation.metrics import list_figures
     from bbqrec_cli.evaluation.protocol import target_ranks
+    from bbqrec_cli.evaluation.significance import Rows
     from bbqrec_cli.hdf5 import check_output, read_metrics, read_model, read_tokens, write_metrics
     from bbqrec_cli.models.new_items import with_tokens
     from bbqrec_cli.models.registry import load_model
@@ -122,19 +131,27 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     other = read_metrics(config.against) if config.against else None
     device = resolve_device(config.device)
     trained, began = read_model(config.model), time.perf_counter()
-    interactions = training_interactions(trained.catalogue)
+    interactions, before = training_interactions(trained.catalogue), trained.catalogue
     if config.tokens is not None:
         trained = with_tokens(trained, read_tokens(config.tokens), where=str(config.tokens))
+        if leaked := trained_on(before, trained.catalogue):
+            raise DataError(
+                f"{config.tokens}: {config.model} was trained on {leaked:,} interactions that are held out here",
+                "prepare the new data with the split of before, or a later one",
+            )
     catalogue = trained.catalogue
     # Items that came after the training have none.
     interactions = np.pad(interactions, (0, catalogue.items - len(interactions)))
     history = trained.settings.get("history", HISTORY)
-    held = getattr(leave_last_out(catalogue.sequences, history=history), config.split)
+    held = getattr(split_of(catalogue.sequences, history=history), config.split)
     if not len(held.users):
-        raise DataError(f"{config.model}: no user has 3 interactions: nothing to evaluate", "bbqrec prepare")
-    user_ids = [catalogue.user_ids[user] for user in held.users]
+        raise DataError(f"{config.model}: {nobody(catalogue)}: nothing to evaluate", "bbqrec prepare")
+    rows = Rows(
+        user_ids=[catalogue.user_ids[user] for user in held.users],
+        targets=[catalogue.item_ids[item] for item in held.targets], history_length=held.lengths,
+    )  # fmt: skip
     if other:
-        check_comparable(config, other, user_ids)
+        check_comparable(config, other, rows, catalogue.splitting)
     model, precision = load_model(trained, device), resolve_precision(config.precision, device)
     if config.diagnose and not hasattr(model, "stepper"):
         raise UsageError(f"--diagnose: the model {trained.name} does not generate semantic IDs", "leave --diagnose out")
@@ -151,19 +168,20 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     seconds, ms_per_user = now - began, 1000 * (now - ranking) / len(ranks)
     diagnosis = diagnose_generator(model, held, trained, config, precision, progress) if config.diagnose else None
     metrics = dataclasses.replace(
-        metrics_of(ranks, config, user_ids=user_ids, model=trained.name), lists=list_figures(shown, interactions),
+        metrics_of(ranks, config, user_ids=rows.user_ids, model=trained.name), lists=list_figures(shown, interactions),
         cold=interactions[held.targets] == 0, history_length=held.lengths,
-        target_interactions=interactions[held.targets],
+        target_interactions=interactions[held.targets], targets=rows.targets, splitting=catalogue.splitting,
     )  # fmt: skip
     provenance = stored(config) | {"precision": precision, "seconds": seconds, "ms_per_user": ms_per_user}
     write_metrics(
         config.output, metrics, config=provenance, parents=parents, force=config.force,
         origin=ran_on(device, config.threads, precision),
     )  # fmt: skip
+    users = len(np.unique(held.users))
     return EvaluateResult(
-        output=config.output, model=trained.name, split=config.split, exclude_seen=config.exclude_seen,
-        users=len(ranks), unevaluated=catalogue.users - len(ranks), aggregates=metrics.aggregates,
-        confidence=metrics.confidence, seconds=seconds,
+        output=config.output, model=trained.name, split=config.split, splitting=str(catalogue.splitting),
+        exclude_seen=config.exclude_seen, users=users, targets=len(ranks), unevaluated=catalogue.users - users,
+        aggregates=metrics.aggregates, confidence=metrics.confidence, seconds=seconds,
         significance=compare(metrics, other, seed=config.seed) if other else {},
         ms_per_user=ms_per_user,
         lists=dict(metrics.lists), cold=cold_figures(metrics, config), slices=sliced(metrics, config.k),
@@ -181,8 +199,8 @@ def metrics_of(ranks: np.ndarray, config: EvaluateConfig, *, user_ids: list[str]
     which = tuple(METRICS)
     return Metrics(
         user_ids=user_ids, ranks=ranks, recall=recall, ndcg=ndcg, aggregates=aggregate(ranks, config.k, which),
-        confidence=intervals(ranks, config.k, seed=config.seed, which=which), model=model, split=config.split,
-        exclude_seen=config.exclude_seen,
+        confidence=intervals(ranks, config.k, seed=config.seed, which=which, users=user_ids), model=model,
+        split=config.split, exclude_seen=config.exclude_seen,
     )  # fmt: skip
 
 
@@ -190,9 +208,9 @@ def training_interactions(catalogue: Catalogue) -> np.ndarray:
     """(I,) int64: how often each item stands in the training part."""
     import numpy as np
 
-    from bbqrec_cli.data.splits import leave_last_out
+    from bbqrec_cli.data.splits import split_of
 
-    return np.bincount(leave_last_out(catalogue.sequences).train.items, minlength=catalogue.items)
+    return np.bincount(split_of(catalogue.sequences).train.items, minlength=catalogue.items)
 
 
 def sliced(metrics: Metrics, ks: tuple[int, ...]) -> dict[str, list[dict[str, Any]]]:
@@ -203,14 +221,17 @@ def sliced(metrics: Metrics, ks: tuple[int, ...]) -> dict[str, list[dict[str, An
 
 
 def cold_figures(metrics: Metrics, config: EvaluateConfig) -> dict[str, Any]:
-    """'users': how many have a target without training interactions; if there are any, also the means over them alone
+    """'users': the number of targets without training interactions; if there are any, also the means over them alone
     ('recall@10', …) and their intervals ('confidence')."""
+    import numpy as np
+
     from bbqrec_cli.evaluation.metrics import METRICS, aggregate, intervals
 
     assert metrics.cold is not None  # `run` has just made it
     ranks, which, found = metrics.ranks[metrics.cold], tuple(METRICS), {}
     if len(ranks):
-        limits = intervals(ranks, config.k, seed=config.seed, which=which)
+        users = np.asarray(metrics.user_ids)[metrics.cold].tolist()
+        limits = intervals(ranks, config.k, seed=config.seed, which=which, users=users)
         found = aggregate(ranks, config.k, which) | {"confidence": limits}
     return {"users": len(ranks)} | found
 
@@ -231,10 +252,17 @@ def diagnose_generator(
     return dataclasses.asdict(found)
 
 
-def check_comparable(config: EvaluateConfig, other: Metrics, user_ids: list[str]) -> None:
-    """Check before the long work. Raises: DataError: another split or protocol, other users or no k in common."""
-    from bbqrec_cli.evaluation.significance import aligned
+def check_comparable(config: EvaluateConfig, other: Metrics, rows: Rows, splitting: Splitting) -> None:
+    """Check before the long work. Raises: DataError: another split or protocol, other targets or no k in common."""
+    import numpy as np
 
+    from bbqrec_cli.evaluation.significance import paired
+
+    if other.splitting != splitting:
+        raise DataError(
+            f"{config.against}: the interactions were split otherwise ({other.splitting}; here {splitting})",
+            "evaluate models of one dataset file",
+        )
     if other.split != config.split:
         raise DataError(
             f"{config.against}: of the {other.split} split, not the {config.split} split", f"--split {other.split}"
@@ -248,19 +276,19 @@ def check_comparable(config: EvaluateConfig, other: Metrics, user_ids: list[str]
             f"{config.against}: has no metrics at k = {','.join(map(str, config.k))}",
             f"--k {','.join(map(str, sorted(other.recall)))}",
         )
-    aligned(user_ids, other.ranks, other.user_ids, other.ranks)
+    paired(rows, np.zeros(len(rows.user_ids)), other, other.ranks)
 
 
 def compare(metrics: Metrics, other: Metrics, *, seed: int) -> dict[str, dict[str, Any]]:
     """Both systems on every metric that both files have: metric -> the other's mean ('against'), this one's less it
     ('difference') with its paired 95% bootstrap interval ('confidence'), and p-values ('t_test', 'wilcoxon')."""
     from bbqrec_cli.evaluation.metrics import METRICS, bootstrap_interval, metric_names, per_user
-    from bbqrec_cli.evaluation.significance import aligned, paired_t_test, wilcoxon
+    from bbqrec_cli.evaluation.significance import paired, paired_t_test, wilcoxon
 
     found = {}
     for name in metric_names(sorted(set(metrics.recall) & set(other.recall)), METRICS):
         mine, theirs = per_user(metrics.ranks, name), per_user(other.ranks, name)
-        a, b = aligned(metrics.user_ids, mine, other.user_ids, theirs)
+        a, b = paired(metrics, mine, other, theirs)
         difference = a.astype("float64") - b
         found[name] = {
             "against": float(b.mean()), "difference": float(difference.mean()),

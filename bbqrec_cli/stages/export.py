@@ -60,7 +60,7 @@ class ExportConfig(StageConfig):
     history: int = option(20, "Items before each target in the splits of recbole and minionerec.", minimum=1)
     top: int = option(10, "Recommendations per user.", minimum=1)
     beam: int = option(50, "Beam width of a generative model; 0: exact, the best of all items.", minimum=0)
-    exclude_seen: bool = option(False, "Recommend no items that the user interacted with.")
+    include_seen: bool = option(False, "Recommend also what the user has interacted with already.")
     batch_size: int = option(64, "Users per batch of recommendations.", minimum=1, role="runtime")
 
 
@@ -123,7 +123,7 @@ def chosen(kind: str, config: ExportConfig) -> str:
     if what not in carried:
         fitting = " or ".join(name for name, those in CARRIED.items() if what in those)
         raise UsageError(f"--to {config.to} carries {', '.join(carried)}, not {what}", f"--to {fitting}")
-    for name in ("history", "top", "beam", "exclude_seen"):
+    for name in ("history", "top", "beam", "include_seen"):
         used = ("recbole", "minionerec") if name == "history" else ("recommendations",)
         changed = getattr(config, name) != type(config).__dataclass_fields__[name].default
         if changed and not {config.to, what} & set(used):
@@ -152,17 +152,24 @@ def _output(config: ExportConfig, what: str, suffix: str) -> Path:
 
 def _for_trainers(config: ExportConfig, about: Mapping[str, Any], progress: Progress) -> ExportResult:
     """RecBole's, LETTER's or MiniOneRec's folder."""
-    from bbqrec_cli.data.splits import EVALUATED, leave_last_out
+    from bbqrec_cli.data.splits import EVALUATED, split_of
     from bbqrec_cli.formats.letter import write_letter, write_minionerec
     from bbqrec_cli.formats.output import whole_folder
     from bbqrec_cli.formats.recbole import write_recbole
+    from bbqrec_cli.records import LAST
 
     dataset, codes = _read(config.file)
     if config.to == "minionerec" and codes is None:
         raise UsageError(f"{config.file}: has no semantic IDs, which MiniOneRec needs", "give a tokens file")
     output = _output(config, "interactions", "")
     name, catalogue = output.absolute().name, dataset.catalogue
-    split = leave_last_out(catalogue.sequences, history=config.history)
+    if config.to == "letter" and catalogue.splitting != LAST:
+        said = f"the split of {config.file} is {catalogue.splitting}"
+        raise UsageError(
+            f"{said}; LETTER's trainers hold out each user's last two items",
+            "--to recbole or minionerec, or prepare it with --split last",
+        )
+    split = split_of(catalogue.sequences, history=config.history)
     mapped, left_out = {}, 0
     with whole_folder(output, about, force=config.force) as folder:
         if config.to == "recbole":
@@ -186,7 +193,7 @@ def _for_trainers(config: ExportConfig, about: Mapping[str, Any], progress: Prog
         for kind, feature in dataset.features.items():
             if lacking := int((~feature.present).sum()):
                 progress.warn(f"{kind}: {lacking:,} items have no vector; the file has zeros there")
-    _say_lost(dataset, progress)
+    _say_lost(config, dataset, progress)
     lengths = catalogue.sequences.lengths
     written = lengths if config.to != "letter" else lengths[lengths >= EVALUATED]
     rows = {"users": len(written), "items": catalogue.items, "interactions": int(written.sum())}
@@ -204,9 +211,11 @@ def _say_shared(codes: Codes, progress: Progress) -> None:
         progress.warn(f"{count:,} items share their ID: these trainers count a hit on any of them as a hit")
 
 
-def _say_lost(dataset: Dataset, progress: Progress) -> None:
+def _say_lost(config: ExportConfig, dataset: Dataset, progress: Progress) -> None:
     """Say what the files do not hold, and warn if readers that sort by time would change the order."""
     import numpy as np
+
+    from bbqrec_cli.records import LAST
 
     sequences = dataset.catalogue.sequences
     if sequences.timestamps is not None:
@@ -215,6 +224,8 @@ def _say_lost(dataset: Dataset, progress: Progress) -> None:
         falls[ends[(ends >= 0) & (ends < len(falls))]] = False
         if falls.any():
             progress.warn("the times of some users decrease; what sorts by time will change the order of interactions")
+    if config.to == "recbole" and dataset.catalogue.splitting != LAST:
+        progress.log("RecBole has the split; prepare recbole does not read it, and would make its own")
     if count := sum(map(bool, dataset.images)):
         progress.log(f"{count:,} pictures are not written")
 
@@ -225,6 +236,9 @@ def _files(folder: Path) -> tuple[str, ...]:
 
 def read_back(to: str, output: Path, dataset: Dataset) -> str:
     """The command with which `prepare` reads the interactions and items again, as they were; '' if none does."""
+    from bbqrec_cli.formats.tables import PART
+    from bbqrec_cli.records import LAST
+
     source = {"recbole": "recbole", "letter": "letter", "csv": "table", "parquet": "huggingface"}.get(to)
     if source is None:
         return ""
@@ -233,6 +247,7 @@ def read_back(to: str, output: Path, dataset: Dataset) -> str:
         timed = dataset.catalogue.sequences.timestamps is not None
         words += ["--time-unit", "s"] if timed else ["--order", "file"]
         words += ["--text-fields", "text"] if any(dataset.texts) else []
+        words += ["--split-column", PART] if to == "csv" and dataset.catalogue.splitting != LAST else []
     return " ".join(words)
 
 
@@ -283,7 +298,7 @@ def _tables(config: ExportConfig, what: str, about: Mapping[str, Any], progress:
     if what == "interactions":
         dataset, _ = _read(config.file)
         made = tables.interactions_tables(dataset)
-        _say_lost(dataset, progress)
+        _say_lost(config, dataset, progress)
     elif what == "features":
         dataset, _ = _read(config.file)
         made = tables.features_tables(dataset.catalogue, _features(config.file, dataset))
@@ -329,7 +344,7 @@ def _recommendations(config: ExportConfig, progress: Progress) -> Table:
         with progress.task("recommendations", len(users)) as task:
             for asked in request_batches(requests, config.batch_size):
                 found = session.answer(
-                    asked, top=config.top, beam=config.beam, exclude_seen=config.exclude_seen, allowed=None
+                    asked, top=config.top, beam=config.beam, exclude_seen=not config.include_seen, allowed=None
                 )  # fmt: skip
                 rows = [
                     (each.user, rank, item.id, item.title, item.score)

@@ -15,7 +15,7 @@ from bbqrec_cli.registry import Registry
 
 if TYPE_CHECKING:
     from bbqrec_cli.data.sources.base import Interactions, Items, Source
-    from bbqrec_cli.records import Dataset
+    from bbqrec_cli.records import Catalogue, Dataset, Sequences, Splitting
 
 TEXT_FIELDS = (
     "title", "name", "brand", "maker", "category", "categories", "genres", "tags", "features", "text", "description",
@@ -48,7 +48,25 @@ class PrepareConfig(StageConfig):
     min_item_interactions: int | None = option(None, "Leave out items with fewer interactions.", minimum=0)
     since: str | None = option(None, "Leave out interactions before this date, such as 2019-01-01 (UTC).")
     until: str | None = option(None, "Leave out interactions after this date (the day itself is kept).")
+    split: str | None = option(
+        None, "Division into training, validation and test: the last two items of each user (last), two points in time "
+        "for all users (time), or as the data say (given). [default: last; given with --split-column]",
+        choices=("last", "time", "given"),
+    )  # fmt: skip
+    quantiles: tuple[float, ...] = option(
+        (0.8, 0.9), "Shares of the interactions before validation and before test, of --split time.", minimum=0,
+        maximum=1,
+    )  # fmt: skip
     options: dict = option({})
+
+    def __post_init__(self) -> None:
+        if self.split != "time" and self.quantiles != PrepareConfig.quantiles:
+            raise UsageError("--quantiles has no effect without --split time", "add it, or leave --quantiles out")
+        if len(self.quantiles) != 2 or not 0 < self.quantiles[0] < self.quantiles[1] < 1:
+            said = ",".join(map(str, self.quantiles))
+            raise UsageError(
+                f"--quantiles is {said!r}; two rising numbers between 0 and 1 are needed", "--quantiles .8,.9"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +76,8 @@ class PrepareResult:
     texts, images: items that have one (a precomputed image feature counts as a picture); sparsity: the share of the
     pairs of a user and an item that have no interaction; duplicates: kept interactions that repeat user, item and time;
     left_out: why -> interactions of the raw data that are not in the file; text_fields: the fields that make the texts;
-    fields: name -> items that have the field; evaluated_users: those with interactions enough; ties: test and
-    validation -> targets for which another item has the same time.
+    fields: name -> items that have the field; evaluated_users: those with a test target; ties: test and validation ->
+    targets of leave-last-out for which another item has the same time; split: see `split_counts`.
     """
 
     output: Path
@@ -76,6 +94,7 @@ class PrepareResult:
     fields: dict[str, int]
     evaluated_users: int
     ties: dict[str, int]
+    split: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """The keys that docs/scripting.md names."""
@@ -101,22 +120,24 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     if source is None:
         paths = fetched(config.source, [Path(path) for path in config.paths], options, progress)
         source = open_source(config.source, paths, options, seed=config.seed, progress=progress)
+    kind = split_kind(config, divided=getattr(source, "divided", False))
     check_output(config.output, force=config.force, inputs=source.files)
     given = config.min_user_interactions, config.min_item_interactions
     min_user, min_item = (source.minimum if each is None else each for each in given)
     interactions = between(source.interactions(), first, last, progress)
     interactions = filtered(interactions, min_user=min_user, min_item=min_item, progress=progress)
     interactions = in_exported_order(interactions, paths)
+    sequences, splitting = divided(interactions, kind, config.quantiles)
     items = source.items(interactions.item_ids)
     text_fields = choose_text_fields(items.fields, config.text_fields, progress)
-    dataset = to_dataset(interactions, items, text_fields, progress)
+    dataset = to_dataset(interactions, items, text_fields, progress, sequences=sequences, splitting=splitting)
     result = counts(config.output, interactions, items, dataset, text_fields)
     say_lacks(result, progress)
     said = result.to_json()
     record = stored(config) | {"options": stored(options), "text_fields": said["text_fields"]}
-    record |= {"min_user_interactions": min_user, "min_item_interactions": min_item}
+    record |= {"min_user_interactions": min_user, "min_item_interactions": min_item, "split": kind}
     record |= SOURCES.recorded(config.source)
-    record["counts"] = {key: value for key, value in said.items() if key not in ("output", "text_fields")}
+    record["counts"] = {key: value for key, value in said.items() if key not in ("output", "text_fields", "split")}
     parents = [*source.files, *folder_of(path for path in items.pictures if path.is_file())]
     write_dataset(config.output, dataset, config=record, parents=parents, force=config.force)
     return result
@@ -167,6 +188,58 @@ def between(interactions: Interactions, first: int | None, last: int | None, pro
     return interactions.kept(keep, "dates") if left else interactions
 
 
+def split_kind(config: PrepareConfig, *, divided: bool) -> str:
+    """The kind of split. divided: whether the source says which part each interaction belongs to.
+
+    Raises:
+        UsageError: --split contradicts the source.
+    """
+    if config.split == "given" and not divided:
+        raise UsageError(
+            f"--split given: nothing in the source {config.source} names the parts",
+            "table FILE --split-column NAME, or table TRAIN.csv VALID.csv TEST.csv",
+        )
+    if divided and len(config.paths) > 1 and config.split is None:
+        said = f"{len(config.paths)} files are read as the training, validation and test part of a split"
+        raise UsageError(said, "--split given, if that is what they are; else join them to one file")
+    if divided and config.split not in (None, "given"):
+        raise UsageError(f"--split {config.split}: the data are split already", "--split given")
+    return config.split or ("given" if divided else "last")
+
+
+def divided(interactions: Interactions, kind: str, quantiles: tuple[float, ...]) -> tuple[Sequences, Splitting]:
+    """The sequences with their parts, and what the split is called.
+
+    Raises:
+        DataError: a part is empty, or the data have no times to split by.
+    """
+    import numpy as np
+
+    from bbqrec_cli.data.splits import split_by_time, split_of
+    from bbqrec_cli.records import LAST, Sequences, Splitting
+
+    lengths = np.bincount(interactions.users, minlength=len(interactions.user_ids))
+    sequences = Sequences(
+        indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        items=interactions.items.astype(np.int32),
+        timestamps=interactions.timestamps,
+    )
+    if kind == "last":
+        return sequences, LAST
+    if kind == "time":
+        parts, splitting = split_by_time(sequences, quantiles)
+        return dataclasses.replace(sequences, parts=parts), splitting
+    made = dataclasses.replace(sequences, parts=interactions.parts)
+    split = split_of(made)
+    for name in ("validation", "test"):
+        if not len(getattr(split, name).users):
+            hint = "training chooses its epoch on validation targets: mark some rows so, of users with other rows"
+            raise DataError(f"--split given: no {name} row has a row of its user before it", hint)
+    if not len(split.train.items):
+        raise DataError("--split given: no row is of the training part")
+    return made, Splitting(kind="given")
+
+
 def filtered(interactions: Interactions, *, min_user: int, min_item: int, progress: Progress) -> Interactions:
     """The interactions of the k-core: users and items with enough interactions.
 
@@ -191,18 +264,13 @@ def filtered(interactions: Interactions, *, min_user: int, min_item: int, progre
     return made
 
 
-def to_dataset(interactions: Interactions, items: Items, text_fields: tuple[str, ...], progress: Progress) -> Dataset:
+def to_dataset(
+    interactions: Interactions, items: Items, text_fields: tuple[str, ...], progress: Progress, *, sequences: Sequences,
+    splitting: Splitting,
+) -> Dataset:  # fmt: skip
     """The record to write; its texts are made from the fields `text_fields`."""
-    import numpy as np
+    from bbqrec_cli.records import Catalogue, Dataset, Vocabulary
 
-    from bbqrec_cli.records import Catalogue, Dataset, Sequences, Vocabulary
-
-    lengths = np.bincount(interactions.users, minlength=len(interactions.user_ids))
-    sequences = Sequences(
-        indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        items=interactions.items.astype(np.int32),
-        timestamps=interactions.timestamps,
-    )
     titles = items.fields.get("title") or items.fields.get("name") or [""] * len(interactions.item_ids)
     catalogue = Catalogue(
         user_ids=Vocabulary(interactions.user_ids),
@@ -210,6 +278,7 @@ def to_dataset(interactions: Interactions, items: Items, text_fields: tuple[str,
         titles=titles,
         sequences=sequences,
         attributes=attributes(items),
+        splitting=splitting,
     )
     return Dataset(
         catalogue=catalogue,
@@ -278,7 +347,9 @@ def say_lacks(result: PrepareResult, progress: Progress) -> None:
             progress.warn(f"{result.items - having:,} of {result.items:,} items have no {what}")
     if not result.texts and not result.images:
         progress.log("no item has a text or a picture: only what needs no features can use this file")
-    if left := result.users - result.evaluated_users:
+    if result.split["kind"] != "last":
+        say_split(result, progress)
+    elif left := result.users - result.evaluated_users:
         what = f"{left:,} of {result.users:,} users have fewer than {EVALUATED} interactions and are not evaluated"
         progress.warn(f"{what}; --min-user-interactions {EVALUATED} leaves them out")
     if any(result.ties.values()):
@@ -289,6 +360,45 @@ def say_lacks(result: PrepareResult, progress: Progress) -> None:
         )
 
 
+def say_split(result: PrepareResult, progress: Progress) -> None:
+    """What a split by time or of the data leaves for training and evaluation."""
+    about = result.split
+    parts = "; ".join(f"{name} {about['interactions'][name]:,}" for name in about["interactions"])
+    progress.log(f"the split is {about['name']}; interactions: {parts}")
+    targets = ", ".join(f"{about['targets'][name]:,} for {name}" for name in about["targets"])
+    progress.log(f"targets, each with all of its user's interactions before it as history: {targets}")
+    if without := about["targets_without_history"]:
+        progress.warn(f"{without:,} held-out interactions are the first of their user: no history, no target")
+    if untrained := about["untrained_users"]:
+        progress.warn(f"{untrained:,} of {result.users:,} users have no interaction in the training part")
+    if cold := about["cold_items"]:
+        progress.warn(f"{cold:,} of {result.items:,} items have no interaction in the training part (cold items)")
+
+
+def split_counts(catalogue: Catalogue) -> dict[str, Any]:
+    """What the split leaves for training and evaluation.
+
+    'kind', 'name' (in words), 'quantiles', 'cuts' (see `records.Splitting`); 'interactions' of each part; 'targets' for
+    validation and test; 'targets_without_history': held-out interactions that are their user's first;
+    'untrained_users', 'cold_items': those without training interactions.
+    """
+    import numpy as np
+
+    from bbqrec_cli.data.splits import last_parts, split_of
+    from bbqrec_cli.records import PARTS
+
+    sequences, split = catalogue.sequences, split_of(catalogue.sequences)
+    parts = last_parts(sequences) if sequences.parts is None else sequences.parts
+    targets = {name: len(getattr(split, name).users) for name in PARTS[1:]}
+    interactions = dict(zip(PARTS, np.bincount(parts, minlength=len(PARTS)).tolist(), strict=True))
+    return dataclasses.asdict(catalogue.splitting) | {
+        "name": str(catalogue.splitting), "interactions": interactions, "targets": targets,
+        "targets_without_history": sum(interactions[name] - targets[name] for name in targets),
+        "untrained_users": int((split.train.lengths == 0).sum()),
+        "cold_items": catalogue.items - len(np.unique(split.train.items)),
+    }  # fmt: skip
+
+
 def counts(
     output: Path, interactions: Interactions, items: Items, dataset: Dataset, text_fields: tuple[str, ...]
 ) -> PrepareResult:
@@ -296,10 +406,11 @@ def counts(
     import numpy as np
 
     from bbqrec_cli.data.sources.base import repeated
-    from bbqrec_cli.data.splits import EVALUATED
+    from bbqrec_cli.data.splits import split_of
     from bbqrec_cli.data.ties import tied_targets
 
     catalogue = dataset.catalogue
+    moments = interactions.moments if catalogue.splitting.kind == "last" else None
     pictured = np.array([bool(blob) for blob in dataset.images])
     if "image" in dataset.features:
         pictured |= dataset.features["image"].present
@@ -317,6 +428,7 @@ def counts(
         left_out={why: count for why, count in interactions.left_out.items() if count},
         text_fields=text_fields,
         fields={name: sum(map(bool, values)) for name, values in items.fields.items()},
-        evaluated_users=int((catalogue.sequences.lengths >= EVALUATED).sum()),
-        ties=tied_targets(interactions.users, interactions.items, interactions.moments),
+        evaluated_users=len(np.unique(split_of(catalogue.sequences).test.users)),
+        ties=tied_targets(interactions.users, interactions.items, moments),
+        split=split_counts(catalogue),
     )

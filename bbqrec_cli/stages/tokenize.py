@@ -173,7 +173,7 @@ def samples(config: TokenizeConfig, tokenizer: Any) -> bool:
 def tokenizer_input(config: TokenizeConfig, tokenizer: Any) -> tuple[Catalogue, TokenizerInput]:
     """The catalogue, and what the tokenizer may see of it: the features of all items or of a sample, the training part
     of the sequences, and the validation split for the reported figures."""
-    from bbqrec_cli.data.splits import leave_last_out
+    from bbqrec_cli.data.splits import split_of
     from bbqrec_cli.hdf5 import read_catalogue, read_item_data, read_present
     from bbqrec_cli.tokenizers.assignment.blocks import draw_sample, read_sample
     from bbqrec_cli.tokenizers.base import TokenizerInput
@@ -188,7 +188,7 @@ def tokenizer_input(config: TokenizeConfig, tokenizer: Any) -> tuple[Catalogue, 
         features = read_sample(config.features, tuple(present), sample, catalogue.items)
     elif data is not None and tokenizer.needs_features:
         features = data.features
-    split = leave_last_out(catalogue.sequences)
+    split = split_of(catalogue.sequences)
     return catalogue, TokenizerInput(
         item_ids=catalogue.item_ids, features=features, train=split.train, validation=split.validation, sample=sample,
         known_present=present if sample is None else None,

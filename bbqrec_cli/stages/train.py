@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bbqrec_cli.config import StageConfig, agreed, check_files, input_files, option, stored
+from bbqrec_cli.config import StageConfig, agreed, check_files, flag, input_files, of_role, option, stored
 from bbqrec_cli.device import PRECISIONS
-from bbqrec_cli.errors import DataError
-from bbqrec_cli.models.registry import MODELS, model_config, model_settings
+from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.models.registry import MODELS, current_settings, model_config, model_settings
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.registry import Registry
 
 if TYPE_CHECKING:
     from bbqrec_cli.data.splits import HeldOut
     from bbqrec_cli.models.base import Recommender
-    from bbqrec_cli.records import Catalogue, ItemData
+    from bbqrec_cli.records import Catalogue, ItemData, TrainedModel
     from bbqrec_cli.training.trainer import Fitted, RunSettings, Stopping
 
 
@@ -52,14 +52,29 @@ class TrainConfig(LearningConfig):
         "", "Named settings of model and options, or the path of a .toml file with such; other options override them.",
         complete="recipes",
     )  # fmt: skip
+    from_: Path | None = option(
+        None, "Model file to go on with: its model, settings and weights; the optimiser starts anew, and the input may "
+        "have more users, interactions and items.", role="input", complete=".h5",
+    )  # fmt: skip
     minutes: float = option(0.0, "Limit on the training time, in minutes; 0: none.", agreed=False, minimum=0)
     resume: bool = option(False, "Continue from the last checkpoint.", role="runtime")
     options: dict = option({})
 
+    @classmethod
+    def completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With --from, the model is that of its file (if there is none, `run` says so). Raises: `open_file`'s."""
+        if given.get("model") or not Path(given.get("from_") or "").is_file():
+            return given
+        from bbqrec_cli.hdf5 import open_file
+
+        with open_file(Path(given["from_"]), "model") as file:
+            return {**given, "model": str(file.attribute("model"))}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What `bbqrec train --json` prints."""
+    """What `bbqrec train --json` prints. before: with --from, the validation figures before the first epoch; best_epoch
+    is 0 where no epoch was better."""
 
     output: Path
     model: str
@@ -67,6 +82,7 @@ class TrainResult:
     best_epoch: int
     validation: dict[str, float]
     seconds: float
+    before: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """The keys that docs/scripting.md names."""
@@ -79,16 +95,18 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     Raises:
         UsageError, DataError, LackingError and the errors of reading and writing files.
     """
-    from bbqrec_cli.hdf5 import check_output, write_model
+    from bbqrec_cli.hdf5 import check_output, read_model, write_model
     from bbqrec_cli.origin import plugin_of, ran_on
     from bbqrec_cli.records import TrainedModel
 
-    chosen = model_config(config.model, config.options)
+    earlier = read_model(config.from_) if config.from_ else None
+    chosen = chosen_config(config, earlier)
     check_files(chosen)
     parents = [path for _, path in input_files(config, chosen)]
-    check_output(config.output, force=config.force, inputs=parents)
+    instead = f"to go on with it: --from {config.output} -o ANOTHER.h5"
+    check_output(config.output, force=config.force, inputs=parents, instead=instead)
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
-    made = learn(config, progress, checkpoint=checkpoint)
+    made = learn(config, progress, checkpoint=checkpoint, earlier=earlier)
     model, data, fitted, training = made.model, made.data, made.fitted, made.training
     needed = model.needed(made.settings)
     trained = TrainedModel(
@@ -96,7 +114,11 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         weights={name: value.cpu().numpy() for name, value in model.state_dict().items()},
         codes=data.codes if "codes" in needed else None,
         features={name: data.features[name] for name in made.reads} if "features" in needed else {},
+        earlier=[*earlier.earlier, {"history": earlier.history, "validation": fitted.before}] if earlier else [],
     )  # fmt: skip
+    if earlier and not fitted.best_epoch:
+        what = f"no epoch was better on validation than {config.from_}" if fitted.history else "no epoch was trained"
+        progress.warn(f"{what}: {config.output} has its weights unchanged")
     if training.world.writes:
         resolved = stored(config) | {"precision": training.precision, "options": stored(chosen)}
         resolved |= MODELS.recorded(config.model)
@@ -104,13 +126,41 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
             config.output, trained, config=resolved, parents=parents, force=config.force,
             origin=ran_on(training.device, config.threads, training.precision) | plugin_of(type(chosen)),
         )  # fmt: skip
-        if fitted.history:
+        if fitted.history:  # else no checkpoint is this run's
             checkpoint.unlink(missing_ok=True)
     training.world.barrier()
     return TrainResult(
         output=config.output, model=config.model, epochs=len(fitted.history), best_epoch=fitted.best_epoch,
-        validation=fitted.best_figures, seconds=fitted.seconds,
+        validation=fitted.best_figures, seconds=fitted.seconds, before=fitted.before,
     )  # fmt: skip
+
+
+def chosen_config(config: TrainConfig, earlier: TrainedModel | None) -> Any:
+    """The model's checked configuration; of a model that goes on, the options of its constructor are its file's.
+
+    Raises:
+        UsageError: wrong options, or some that contradict the file; nothing to go on with, or no epochs.
+    """
+    chosen = model_config(config.model, config.options)
+    if earlier is None:
+        if getattr(chosen, "epochs", 1) < 1:
+            raise UsageError("--epochs is 0; it must be at least 1", "0 is for --from, to measure a model as it is")
+        return chosen
+    if earlier.name != config.model:
+        said = f"--model is {config.model}, and {config.from_} holds the model {earlier.name}"
+        raise UsageError(said, f"leave it out, or give --model {earlier.name}")
+    if not hasattr(chosen, "epochs"):
+        said = (
+            f"--from {config.from_}: the model {earlier.name} is not trained in epochs: there is nothing to go on with"
+        )
+        raise UsageError(said, "bbqrec train without --from")
+    kept = model_config(earlier.name, current_settings(earlier.settings))
+    of_file = of_role(kept, "model")
+    for name in config.options.keys() & of_file.keys():
+        if getattr(chosen, name) != of_file[name]:
+            said = f"{flag(name)} is {getattr(chosen, name)}, and the model of {config.from_} has {of_file[name]}"
+            raise UsageError(said, "leave it out: a model that goes on keeps what it is made of")
+    return model_config(earlier.name, config.options | of_file)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -129,49 +179,58 @@ class Learnt:
 
 def learn(
     config: TrainConfig, progress: Progress = SILENT, *, checkpoint: Path | None = None,
-    watch: Callable[[Mapping[str, Any]], bool] = lambda row: False,
+    watch: Callable[[Mapping[str, Any]], bool] = lambda row: False, earlier: TrainedModel | None = None,
 ) -> Learnt:  # fmt: skip
     """Train on the training part and choose the epoch on validation NDCG@10; no file is written but the checkpoint.
 
-    watch: see `Stopping`.
+    watch: see `Stopping`. earlier: the model of `config.from_`.
 
     Raises:
         UsageError, DataError, LackingError and the errors of reading files.
     """
-    from bbqrec_cli.data.splits import HISTORY, leave_last_out, subsample_users
+    from bbqrec_cli.data.splits import HISTORY, nobody, split_of, subsample_users
     from bbqrec_cli.device import resolve_precision
     from bbqrec_cli.hdf5 import read_item_data
+    from bbqrec_cli.models.new_items import load_earlier
     from bbqrec_cli.models.registry import build_model
     from bbqrec_cli.models.task import CHOSEN_BY
     from bbqrec_cli.seeds import seed_torch
     from bbqrec_cli.training.distributed import start_process
     from bbqrec_cli.training.trainer import Fitted, RunSettings, Stopping, identity
 
-    chosen = model_config(config.model, config.options)
+    chosen = chosen_config(config, earlier)
     settings = model_settings(chosen)
     world, device = start_process(config.device, config.threads)
     catalogue, data = read_item_data(config.input)
-    split = leave_last_out(catalogue.sequences, history=settings.get("history", HISTORY))
+    if earlier:  # it reads the features that it read, whatever more there is
+        known = {name: data.features[name] for name in data.features if name in earlier.features}
+        data = dataclasses.replace(data, features=known)
+    split = split_of(catalogue.sequences, history=settings.get("history", HISTORY))
     if not len(split.validation.users):
-        raise DataError(f"{config.input}: no user has 3 interactions: nothing to validate on", "bbqrec prepare")
+        raise DataError(f"{config.input}: {nobody(catalogue)}: nothing to validate on", "bbqrec prepare")
     precision = resolve_precision(config.precision, device)
     seed_torch(config.seed, "weights")
     model = build_model(config.model, settings, data).to(device)
     reads = [name for name in data.features if model.reads is None or name in model.reads]
     if "features" in model.needed(settings):
         progress.log(f"{config.model} reads the features {', '.join(reads)}")
-    model.prepare(split.train)
+    if earlier:
+        load_earlier(model, earlier, catalogue, data, where=str(config.input))
+        check_held_out(config, earlier, catalogue)
+    else:
+        model.prepare(split.train)
     of_run = agreed(config) | {"precision": precision, "options": agreed(chosen)}
     training = RunSettings(
         seed=config.seed, device=device, precision=precision, progress=progress, checkpoint=checkpoint,
         resume=config.resume, identity=identity(of_run, input_files(config, chosen)) if checkpoint else {}, world=world,
     )  # fmt: skip
     phases = model.phases(split.train, chosen, seed=config.seed)
+    phases = phases[-1:] if earlier else phases  # pre-training was before
     held = subsample_users(split.validation, config.validation_users)
     validate = validation(held, config.validation_beam, training, exclude_seen=config.exclude_seen)
     stopping = Stopping(
         validate_every=config.validate_every, patience=getattr(chosen, "patience", 0), minutes=config.minutes,
-        watch=watch,
+        watch=watch, first=earlier is not None,
     )  # fmt: skip
     fitted = fit(model, phases, chosen, validate, training, stopping) if phases else Fitted()
     if not phases:
@@ -181,6 +240,17 @@ def learn(
         model=model, settings=settings, catalogue=catalogue, data=data, reads=reads, fitted=fitted, training=training,
         whole=whole,
     )  # fmt: skip
+
+
+def check_held_out(config: TrainConfig, earlier: TrainedModel, catalogue: Catalogue) -> None:
+    """Raises: DataError: the model that goes on was trained on interactions that are held out here."""
+    from bbqrec_cli.data.merging import trained_on
+
+    if leaked := trained_on(earlier.catalogue, catalogue):
+        raise DataError(
+            f"{config.input}: {config.from_} was trained on {leaked:,} interactions that are held out here",
+            "prepare the input with the split of before, or a later one",
+        )
 
 
 def fit(

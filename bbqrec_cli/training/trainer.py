@@ -62,12 +62,14 @@ class Stopping:
     """When to report and when to stop.
 
     validate_every: epochs between two reports; the last epoch always has one. patience: stop after this many reports of
-    the last phase without a better figure (0: never). minutes: limit on the training time (0: none). watch: called with
-    the row of each epoch; where it says True, the training ends (all processes must say the same).
+    the last phase without a better figure (0: never). first: report before the first epoch, too; its weights count as
+    epoch 0. minutes: limit on the training time (0: none). watch: called with the row of each epoch; where it says
+    True, the training ends (all processes must say the same).
     """
 
     validate_every: int = 1
     patience: int = 0
+    first: bool = False
     minutes: float = 0.0
     watch: Callable[[Row], bool] = lambda row: False
 
@@ -120,7 +122,7 @@ class Task(ABC):
         return True
 
     def report(self, epoch: int) -> Row:
-        """Figures after an epoch (from 0)."""
+        """Figures after an epoch (from 0; -1: before the first)."""
         return {}
 
     def log_epoch(self, row: Row, before: Sequence[Row], left: str, progress: Progress) -> None:
@@ -146,12 +148,14 @@ def time_left(seconds: float) -> str:
 
 @dataclass(eq=False, kw_only=True)
 class Fitted:
-    """The state of a training. history: one row per epoch; best_*: the best epoch (from 1), its figures and weights."""
+    """The state of a training. history: one row per epoch; best_*: the best epoch (from 1; 0: the weights before it),
+    its figures and weights; before: the figures of `Stopping.first`."""
 
     history: list[Row] = field(default_factory=list)
     best_epoch: int = 0
     best_figures: dict[str, float] = field(default_factory=dict)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    before: dict[str, float] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -161,7 +165,7 @@ class Fitted:
     def stale(self, chosen_by: str, patience: int) -> bool:
         """Whether there were `patience` reports since the best one."""
         later = [row for row in self.history if chosen_by in row and row["epoch"] > self.best_epoch]
-        return bool(patience) and self.best_epoch > 0 and len(later) >= patience
+        return bool(patience) and bool(self.best_figures) and len(later) >= patience
 
 
 def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitted:
@@ -172,6 +176,9 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
         InterruptedRunError: Ctrl-C or SIGTERM; its message says what is saved.
     """
     fitted = _resume(task, run)
+    if stopping.first and not fitted.before:
+        fitted.before = fitted.best_figures = task.report(-1)
+        fitted.best_weights = _weights(task)
     for epoch in range(len(fitted.history), task.epochs):
         if fitted.stale(task.chosen_by, stopping.patience) or stopping.over(fitted.seconds):
             break
@@ -205,8 +212,7 @@ def _run_epoch(task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted,
         figures = task.report(epoch)
         row |= figures
         if task.chosen_by and figures[task.chosen_by] > fitted.best_figures.get(task.chosen_by, -1.0):
-            weights = {name: value.detach().clone() for name, value in task.module.state_dict().items()}
-            best = {"best_epoch": epoch + 1, "best_figures": figures, "best_weights": weights}
+            best = {"best_epoch": epoch + 1, "best_figures": figures, "best_weights": _weights(task)}
         seconds = run.world.first(time.perf_counter() - began)
     row["seconds"] = seconds
     after: dict[str, Any] = {"history": [*fitted.history, row], **best}
@@ -219,6 +225,11 @@ def _run_epoch(task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted,
     if run.world.writes:
         left = fitted.seconds / len(fitted.history) * (task.epochs - epoch - 1)
         task.log_epoch(row, before, time_left(left), run.progress)
+
+
+def _weights(task: Task) -> dict[str, Tensor]:
+    """A copy of the module's parameters and buffers."""
+    return {name: value.detach().clone() for name, value in task.module.state_dict().items()}
 
 
 def _steps(task: Task, run: RunSettings, epoch: int) -> dict[str, float]:

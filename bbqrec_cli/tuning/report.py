@@ -43,8 +43,9 @@ def summary(result: TuneResult) -> str:
     trials, minutes = result.budget["trials"], result.budget["minutes"]
     parts = [counted(trials, "trial") if trials else "", f"{minutes:g} minutes" if minutes else ""]
     seen = "left out" if result.exclude_seen else "included"
-    said = f"The budget of each system: {' or '.join(filter(None, parts))}. Figures are of the validation split, under "
-    return f"{said}full ranking, seen items {seen}; the test split takes no part."
+    said = f"The budget of each system: {' or '.join(filter(None, parts))}. Figures are of the validation split"
+    said += f" ({result.splitting})" if result.splitting else ""
+    return f"{said}, under full ranking, seen items {seen}; the test split takes no part."
 
 
 def best_table(result: TuneResult, *, brief: bool = False) -> Table:

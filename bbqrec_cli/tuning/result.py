@@ -19,12 +19,14 @@ class TuneResult:
     """What `bbqrec tune --json` prints.
 
     budget: of each system, its trials (0: as many as the minutes allow) and minutes (0: no limit); trials: finished
-    ones, trial by trial; recipes: system -> the file of its best settings. For the page only: command.
+    ones, trial by trial; recipes: system -> the file of its best settings. For the page only: command, and splitting,
+    how the interactions are divided, '' for leave-last-out.
     """
 
     output: Path
     report: Path | None
     source: str
+    splitting: str
     exclude_seen: bool
     budget: Mapping[str, Any]
     systems: Sequence[System]

@@ -127,15 +127,15 @@ def run(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
 
 def check_input(config: TuneConfig, systems: Sequence[System]) -> None:
     """Raises: DataError: a model lacks what it needs, or there is nobody to validate on; the errors of reading."""
-    from bbqrec_cli.data.splits import EVALUATED
+    from bbqrec_cli.data.splits import nobody, split_of
     from bbqrec_cli.hdf5 import read_item_data
     from bbqrec_cli.models.registry import check_needs, model_config, model_settings
 
     catalogue, data = read_item_data(config.input)
     for system in systems:
         check_needs(system.model, model_settings(model_config(system.model, system.base)), data)
-    if not (catalogue.sequences.lengths >= EVALUATED).any():
-        raise DataError(f"{config.input}: no user has 3 interactions: nothing to validate on", "bbqrec prepare")
+    if not len(split_of(catalogue.sequences).validation.users):
+        raise DataError(f"{config.input}: {nobody(catalogue)}: nothing to validate on", "bbqrec prepare")
 
 
 def identity(config: TuneConfig, system: System, content: str) -> dict[str, Any]:
@@ -204,6 +204,7 @@ def write_ledger(config: TuneConfig, folder: Path, studies: Sequence[Study]) -> 
 
 def summarise(config: TuneConfig, folder: Path, studies: Sequence[Study]) -> TuneResult:
     """The result; the best settings are written as recipes, and the page if it is asked for."""
+    from bbqrec_cli.hdf5 import read_catalogue
     from bbqrec_cli.tuning.report import write_report
     from bbqrec_cli.tuning.result import TuneResult
 
@@ -211,6 +212,7 @@ def summarise(config: TuneConfig, folder: Path, studies: Sequence[Study]) -> Tun
     recipes = {study.system.name: write_recipe(config, folder, study.system, trials) for study in studies}
     result = TuneResult(
         output=folder, report=config.report, source=config.input.name, exclude_seen=config.exclude_seen,
+        splitting=read_catalogue(config.input).splitting.note,
         budget=config.budget, systems=[study.system for study in studies], trials=trials,
         recipes={name: path for name, path in recipes.items() if path}, command=command_of(config),
     )  # fmt: skip

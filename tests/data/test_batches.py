@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bbqrec_cli.data.batches import Batch, ClozeBatches, PrefixBatches, WindowBatches, held_out_batches
-from bbqrec_cli.data.splits import PAD, leave_last_out
+from bbqrec_cli.data.splits import PAD, split_of
 from bbqrec_cli.records import Sequences
 
 LENGTHS = st.lists(st.integers(0, 30), max_size=8)
@@ -62,7 +62,7 @@ def test_every_target_once_and_after_its_own_history(kind, lengths, batch_size, 
 @settings(max_examples=40, deadline=None)
 @given(lengths=LENGTHS, history=st.integers(1, 7))
 def test_held_out_interactions_are_in_no_training_batch(kind, lengths, history):
-    split = leave_last_out(numbered(lengths), history=history)
+    split = split_of(numbered(lengths), history=history)
     held = {*split.validation.targets.tolist(), *split.test.targets.tolist()}
     assert len(held) == 2 * sum(length >= 3 for length in lengths)
     for epoch in range(3):
@@ -129,7 +129,7 @@ def test_nobody_to_train_on(kind):
 
 
 def test_held_out_users_come_once_with_their_own_history():
-    split = leave_last_out(numbered([3, 30, 5, 2, 9]))
+    split = split_of(numbered([3, 30, 5, 2, 9]))
     rows = []
     for these, batch in held_out_batches(split.test, batch_size=2):
         rows += these.tolist()

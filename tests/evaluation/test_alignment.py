@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.evaluation.alignment import (
     co_interaction_share,
     nearest_items,
@@ -100,6 +100,6 @@ def test_taken_together():
 
 
 def test_next_items():
-    held = leave_last_out(SEQUENCES).validation  # [0, 1] -> 2 and [3, 2] -> 1
+    held = split_of(SEQUENCES).validation  # [0, 1] -> 2 and [3, 2] -> 1
     found = np.array([[1], [2], [3], [0]])
     assert next_item_recall(found, held) == 0.5

@@ -117,3 +117,20 @@ def test_interval_of_a_million_users_is_small_work():
     low, high = bootstrap_interval(np.resize(np.float32([0, 0, 0, 1]), 1_000_000), seed=0)
     assert low < 0.25 < high
     assert high - low < 0.002
+
+
+def test_users_are_drawn_with_all_of_their_targets():
+    """Against resampling whole users in a loop; and the same value twice per user adds nothing."""
+    generator = np.random.default_rng(2)
+    users = np.repeat([f"u{user}" for user in range(60)], generator.integers(1, 9, 60))
+    level = generator.random(60)[[int(name[1:]) for name in users]]  # users are alike in themselves
+    values = (generator.random(len(users)) < level).astype(np.float32)
+    own = [values[users == name] for name in dict.fromkeys(users)]
+    means = [np.concatenate([own[n] for n in generator.integers(0, 60, 60)]).mean() for _ in range(4000)]
+    found = bootstrap_interval(values, seed=0, samples=4000, users=users.tolist())
+    assert found == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01)
+    narrow = bootstrap_interval(values, seed=0, samples=4000)
+    assert found[1] - found[0] > 1.2 * (narrow[1] - narrow[0])
+    once = np.float32([0, 1, 0.5, 0.25, 1])
+    twice = bootstrap_interval(np.repeat(once, 2), seed=1, users=np.repeat(list("abcde"), 2).tolist())
+    assert twice == pytest.approx(bootstrap_interval(once, seed=1))

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.evaluation.significance import aligned, paired_t_test, wilcoxon
+from bbqrec_cli.evaluation.significance import Rows, aligned, paired, paired_t_test, wilcoxon
 
 
 def test_t_test_from_the_formula():
@@ -61,3 +61,19 @@ def test_other_users_are_refused(others, said):
 def test_more_users_on_the_other_side_are_refused():
     with pytest.raises(DataError, match="2 and 3 users"):
         aligned(["x", "y"], np.arange(2), ["x", "y", "z"], np.arange(3))
+
+
+def test_several_targets_of_a_user_count_as_their_mean():
+    """y has the targets i and j, i again later; the other file has them in another order."""
+    one = Rows(["x", "y", "y", "y"], ["i", "i", "j", "i"], np.array([3, 5, 6, 7]))
+    other = Rows(["y", "y", "x", "y"], ["i", "j", "i", "i"], np.array([7, 6, 3, 5]))
+    a, b = paired(one, np.array([1.0, 0, 1, 0.5]), other, np.array([0.5, 0, 0.25, 1]))
+    assert (a.tolist(), b.tolist()) == ([1, 0.5], [0.25, 0.5])
+    with pytest.raises(DataError, match="'y: i after 7 items' is in one only"):
+        paired(one, np.zeros(4), other._replace(history_length=np.array([8, 6, 3, 5])), np.zeros(4))
+
+
+def test_old_files_are_matched_by_user():
+    one, old = Rows(["x", "y"], ["i", "j"], np.array([3, 4])), Rows(["y", "x"], None, None)
+    a, b = paired(one, np.array([1.0, 0]), old, np.array([2.0, 3]))
+    assert (a.tolist(), b.tolist()) == ([1, 0], [3, 2])

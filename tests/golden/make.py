@@ -22,6 +22,7 @@ from bbqrec_cli.records import (
     ItemEncoder,
     Metrics,
     Sequences,
+    Splitting,
     Tokens,
     TrainedModel,
 )
@@ -110,9 +111,16 @@ ENCODER = ItemEncoder(
     weights={"text.mean": np.array([0.5, 0.25]), "text.scale": np.array([2.0, np.inf]), "steps": np.array(7)},
     inputs={"text": {"encoder": "tiny", "normalized": True, "width": 2}},
 )  # fmt: skip
+BY_TIME = Splitting(kind="time", quantiles=(0.5, 0.75), cuts=(8, 20))
+SPLIT = dataclasses.replace(
+    CATALOGUE, splitting=BY_TIME,
+    sequences=dataclasses.replace(CATALOGUE.sequences, parts=np.array([1, 2, 2, 0, 0, 0, 1], dtype=np.uint8)),
+)  # fmt: skip
 RECORDS: dict[str, dict[str, Any]] = {
     "v1": V1,
     "v2": {
+        "dataset": dataclasses.replace(DATASET, catalogue=SPLIT),
+        "features": dataclasses.replace(V1["features"], catalogue=SPLIT),
         "tokens": dataclasses.replace(V1["tokens"], codes=CODES2, encoder=ENCODER),
         "model": dataclasses.replace(MODEL, codes=CODES2),
         "metrics": dataclasses.replace(METRICS, cold=np.array([False, True])),
@@ -125,6 +133,7 @@ RECORDS: dict[str, dict[str, Any]] = {
         },
     },
     "v3": {
+        "tokens": dataclasses.replace(V1["tokens"], codes=CODES2, encoder=ENCODER, catalogue=SPLIT),
         "model": dataclasses.replace(MODEL, codes=CODES2, features={"text": TEXT}),
         "metrics": dataclasses.replace(
             METRICS,
@@ -133,6 +142,19 @@ RECORDS: dict[str, dict[str, Any]] = {
             cold=np.array([False, True]),
             history_length=np.array([2, 30]),
             target_interactions=np.array([4, 0]),
+        ),
+    },
+    "v4": {
+        "model": dataclasses.replace(
+            MODEL, codes=CODES2, catalogue=SPLIT, earlier=[{"history": HISTORY, "validation": {"ndcg@10": 0.25}}]
+        ),
+        "metrics": dataclasses.replace(
+            METRICS,
+            cold=np.array([False, True]),
+            history_length=np.array([2, 30]),
+            target_interactions=np.array([4, 0]),
+            targets=["i3", "i1"],
+            splitting=BY_TIME,
         ),
     },
 }

@@ -12,7 +12,7 @@ from helpers import new_model
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Wanted
-from bbqrec_cli.models.new_items import first_tuples, grown_weights, with_tokens
+from bbqrec_cli.models.new_items import first_tuples, moved_rows, tuple_places, with_tokens
 from bbqrec_cli.models.registry import load_model
 from bbqrec_cli.records import Tokens, TrainedModel
 
@@ -49,7 +49,7 @@ def test_rows_of_tuples(tokens, grown):
     assert first_tuples(tokens.codes).tolist() == [[0, 0], [1, 1], [2, 2]]
     assert first_tuples(grown.codes).tolist() == [[0, 0], [1, 0], [1, 1], [2, 2], [2, 3]]
     weights = {"tuples": np.arange(6.0).reshape(3, 2), "tuple_bias": np.array([1.0, 2, 3]), "start": np.ones(2)}
-    made = grown_weights(weights, tokens.codes, grown.codes)
+    made = moved_rows(weights, tuple_places(tokens.codes, grown.codes))
     assert made["tuples"].tolist() == [[0, 1], [0, 0], [2, 3], [4, 5], [0, 0]]
     assert made["tuple_bias"].tolist() == [1, 0, 2, 3, 0]
     assert made["start"] is weights["start"]

@@ -11,7 +11,7 @@ import torch
 from helpers import new_generator
 
 from bbqrec_cli.data.batches import Batch
-from bbqrec_cli.data.splits import PAD, leave_last_out, pad
+from bbqrec_cli.data.splits import PAD, pad, split_of
 from bbqrec_cli.decoding.beam import item_log_probabilities
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Wanted
@@ -273,7 +273,7 @@ def test_it_learns_what_follows_what(catalogue, codes, masking, normalisation, v
         codes, width=32, layers=1, decoder_layers=1, heads=2, dropout=0.0, masking=masking,
         normalisation=normalisation, variant=variant, similarity_buckets=10,
     )  # fmt: skip
-    split = leave_last_out(catalogue.sequences)
+    split = split_of(catalogue.sequences)
     batches = model.batches(split.train, batch_size=30, seed=0)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
     losses = []

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bbqrec_cli.data.batches import Batch, WindowBatches
-from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.records import Feature, Features, Sequences
 from bbqrec_cli.tokenizers.base import Tokenized, TokenizerInput
 from bbqrec_cli.tokenizers.methods.bbqrec.method import BBQRec, BBQRecQuantizer
@@ -31,7 +31,7 @@ def inputs(features: Features, successor: np.ndarray) -> TokenizerInput:
     for number, walk in enumerate(walks):
         while len(walk) < 7 + number % 6:
             walk.append(int(successor[walk[-1]]))
-    split = leave_last_out(Sequences.from_lists(walks))
+    split = split_of(Sequences.from_lists(walks))
     assert set(split.validation.targets) == set(range(12))
     return TokenizerInput(
         item_ids=features.catalogue.item_ids, features=features.features, train=split.train, validation=split.validation
@@ -93,7 +93,7 @@ def correlated_text(features: Features) -> Callable[..., TokenizerInput]:
         values = generator.standard_normal((items, rank)) @ generator.standard_normal((rank, width))
         values += noise * generator.standard_normal((items, width))
         feature = Feature(values=values.astype(np.float32), present=np.arange(items) != lacking)
-        train = leave_last_out(features.catalogue.sequences).train
+        train = split_of(features.catalogue.sequences).train
         return TokenizerInput(item_ids=[f"i{i}" for i in range(items)], features={"text": feature}, train=train)
 
     return make

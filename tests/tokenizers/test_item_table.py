@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
-from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.errors import DataError, WrongKindError
 from bbqrec_cli.records import Catalogue, Sequences, TrainedModel
 from bbqrec_cli.tokenizers.methods.item_table import read_item_table, resize_vectors
@@ -21,7 +21,7 @@ def model_of(catalogue: Catalogue, path, **weights: np.ndarray):
 
 
 def training(catalogue: Catalogue) -> Sequences:
-    return leave_last_out(catalogue.sequences).train
+    return split_of(catalogue.sequences).train
 
 
 def turned(catalogue: Catalogue) -> Catalogue:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bbqrec_cli import hdf5
-from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.records import Features, TrainedModel
 from bbqrec_cli.tokenizers.base import TokenizerInput
@@ -30,7 +30,7 @@ SMALL = LETTERConfig(levels=2, codebook_size=12, dim=6, hidden=16, epochs=30, ba
 
 @pytest.fixture
 def inputs(features: Features) -> TokenizerInput:
-    train = leave_last_out(features.catalogue.sequences).train
+    train = split_of(features.catalogue.sequences).train
     return TokenizerInput(item_ids=features.catalogue.item_ids, features=features.features, train=train)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import chisquare
 
-from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.tokenizers.base import TokenizerInput
 from bbqrec_cli.tokenizers.methods.random import Random
 from bbqrec_cli.tokenizers.options.random import RandomConfig
@@ -11,7 +11,7 @@ from bbqrec_cli.training.trainer import RunSettings
 
 
 def drawn(catalogue, seed: int) -> np.ndarray:
-    train = leave_last_out(catalogue.sequences).train
+    train = split_of(catalogue.sequences).train
     inputs = TokenizerInput(item_ids=[str(item) for item in range(4000)], features={}, train=train)
     made = Random(RandomConfig(levels=3, codebook_size=20)).fit(inputs, RunSettings(seed=seed))
     assert made.codes.codebooks is None

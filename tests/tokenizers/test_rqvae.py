@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bbqrec_cli.data.features import standardized
-from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Feature, Features
 from bbqrec_cli.tokenizers.base import TokenizerInput
@@ -21,7 +21,7 @@ SMALL = RQVAEConfig(levels=2, codebook_size=4, dim=6, hidden=16, epochs=30, batc
 
 @pytest.fixture
 def inputs(features: Features) -> TokenizerInput:
-    train = leave_last_out(features.catalogue.sequences).train
+    train = split_of(features.catalogue.sequences).train
     return TokenizerInput(item_ids=features.catalogue.item_ids, features=features.features, train=train)
 
 

@@ -9,7 +9,7 @@ import torch
 from helpers import new_model
 
 from bbqrec_cli.data.batches import Epoch, WindowBatches
-from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.errors import DataError, InterruptedRunError
 from bbqrec_cli.models.base import Phase
 from bbqrec_cli.models.sasrec import SASRec
@@ -45,7 +45,7 @@ def training(tmp_path) -> Training:
 
 @pytest.fixture
 def batches(catalogue) -> WindowBatches:
-    return WindowBatches(leave_last_out(catalogue.sequences).train, batch_size=8, seed=0)
+    return WindowBatches(split_of(catalogue.sequences).train, batch_size=8, seed=0)
 
 
 def sasrec() -> SASRec:

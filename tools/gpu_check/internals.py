@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bbqrec_cli.data.batches import WindowBatches
-from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.encoders import load_encoder
 from bbqrec_cli.errors import InterruptedRunError, MissingPackageError
 from bbqrec_cli.hdf5 import (
@@ -41,7 +41,6 @@ __all__ = [
     "commit",
     "describe",
     "evaluate",
-    "leave_last_out",
     "load_encoder",
     "load_model",
     "processor",
@@ -50,6 +49,7 @@ __all__ = [
     "read_metrics",
     "read_model",
     "read_tokens",
+    "split_of",
     "tokenize",
     "tokenizer_config",
     "train",

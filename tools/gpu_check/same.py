@@ -17,12 +17,12 @@ from tools.gpu_check.internals import (
     WindowBatches,
     build_tokenizer,
     describe,
-    leave_last_out,
     load_model,
     read_features,
     read_metrics,
     read_model,
     read_tokens,
+    split_of,
     tokenizer_config,
 )
 from tools.gpu_check.report import Report, relative_error
@@ -184,7 +184,7 @@ def loss_and_gradient(
 ) -> tuple[float, dict[str, np.ndarray]]:
     """In training mode, on the first batch of 256 users; half: by bf16 autocast."""
     model: Recommender = load_model(trained, device).train()
-    split = leave_last_out(trained.catalogue.sequences)
+    split = split_of(trained.catalogue.sequences)
     batch = WindowBatches(split.train, batch_size=256, seed=0).epoch(0)[0].to(device)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
         loss = model.loss(batch)

@@ -21,7 +21,8 @@ from bbqrec_cli.records import Feature
 class Interactions:
     """users, items (n,) int64: rows into user_ids and item_ids, sorted by user, each user's oldest first;
     timestamps (n,) int64 seconds or None; moments (n,) int64: equal where a user's times are equal, parts of a second
-    included, or None without times; left_out: why -> interactions of the raw data that are not here."""
+    included, or None without times; left_out: why -> interactions of the raw data that are not here; parts (n,) uint8
+    or None: where the data say which part of a split (`PARTS`) each one belongs to, which then goes before the time."""
 
     user_ids: list[str]
     item_ids: list[str]
@@ -30,6 +31,7 @@ class Interactions:
     timestamps: np.ndarray | None = None
     moments: np.ndarray | None = None
     left_out: dict[str, int] = field(default_factory=dict)
+    parts: np.ndarray | None = None
 
     def kept(self, keep: np.ndarray, why: str) -> Interactions:
         """The interactions where keep (n,) is True; users and items without any go. why: for `left_out`."""
@@ -41,6 +43,7 @@ class Interactions:
             timestamps=None if self.timestamps is None else self.timestamps[keep],
             moments=None if self.moments is None else self.moments[keep],
             left_out=self.left_out | {why: self.left_out.get(why, 0) + int((~keep).sum())},
+            parts=None if self.parts is None else self.parts[keep],
         )  # fmt: skip
 
 
@@ -68,8 +71,8 @@ class Source(Protocol):
     A source whose data can be downloaded has the static method `fetch(paths, options, progress) -> list[Path]`, which
     is called first and returns the paths to read.
 
-    A source whose files name further ones that `items` reads has `named_files() -> list[Path]`, so that a benchmark
-    sees when they change.
+    A source whose interactions have `parts` has `divided = True`. One whose files name further ones that `items` reads
+    has `named_files() -> list[Path]`, so that a benchmark sees when they change.
     """
 
     minimum: int
@@ -98,8 +101,9 @@ def by_user(
     per_second: int = 1,
     ties: str = "file",
     seed: int = 0,
+    parts: np.ndarray | None = None,
 ) -> Interactions:
-    """Interactions (n,) in any order, sorted by user, then by time.
+    """Interactions (n,) in any order, sorted by user, then by part, then by time.
 
     Rows of users and items are in the order of their first appearance.
 
@@ -107,13 +111,15 @@ def by_user(
         times: `per_second` of them are a second; parts of a second count for the order, and are not kept.
         ties: the order of a user's interactions of equal time: file (as given), item (by id) or random (by `seed`,
             whatever the order in the file).
+        parts: (n,) uint8, see `Interactions`.
     """
     user_ids, user_rows = index_names(users)
+    first = (user_rows,) if parts is None else (parts, user_rows)
     if times is None:
-        order, stamps = np.argsort(user_rows, kind="stable"), None
+        order, stamps = np.lexsort(first), None
     else:
         stamps = np.asarray(times)
-        order = np.lexsort((*tie_keys(ties, user_ids, user_rows, items, stamps, seed), stamps, user_rows))
+        order = np.lexsort((*tie_keys(ties, user_ids, user_rows, items, stamps, seed), stamps, *first))
         stamps = stamps[order]
     user_rows = user_rows[order]
     item_ids, item_rows = index_names(items[i] for i in order)
@@ -121,6 +127,7 @@ def by_user(
         user_ids=user_ids, item_ids=item_ids, users=user_rows, items=item_rows,
         timestamps=None if stamps is None else (stamps // per_second).astype(np.int64),
         moments=None if stamps is None else _moments(user_rows, stamps),
+        parts=None if parts is None else parts[order],
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from bbqrec_cli.data.sources import times as clock
 from bbqrec_cli.data.sources.base import Interactions, Items, by_user, without_duplicates
 from bbqrec_cli.data.sources.columns import USUAL, Columns, find, plain_name
+from bbqrec_cli.data.sources.divided import parts_of_names, say_order
 from bbqrec_cli.data.sources.files import (
     SEPARATORS,
     TABLES,
@@ -31,6 +32,7 @@ from bbqrec_cli.data.sources.options.table import TableOptions
 from bbqrec_cli.data.sources.registry import published_source
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
+from bbqrec_cli.records import PARTS
 
 ITEM_FILES = (*TABLES, ".jsonl", ".jsonl.gz", ".json", ".json.gz")
 PICTURE_FIELDS = ("image", "picture", "image_path", "poster")
@@ -40,30 +42,35 @@ _TIMES = "seconds, milliseconds, … since 1970, or dates such as 2014-07-01 or 
 
 
 class InteractionTable:
-    """PATH: the interactions file, or a folder with interactions.csv (.tsv, .gz), items.* and a folder of pictures.
+    """PATH: the interactions file, or a folder with interactions.csv (.tsv, .gz), items.* and a folder of pictures; or
+    three files, the training, validation and test part of a split.
 
     Raises:
-        UsageError: not one path.
+        UsageError: neither one path nor three.
         MissingFileError, DataError: no interactions in the folder, or several files of them.
     """
 
     minimum = 0
 
     def __init__(self, paths: list[Path], options: TableOptions, *, seed: int, progress: Progress) -> None:
-        if len(paths) != 1:
-            hint = "bbqrec prepare table interactions.csv --items items.csv"
+        if len(paths) not in (1, 3):
+            hint = "bbqrec prepare table interactions.csv --items items.csv; for data that are split already, bbqrec "
+            hint += "prepare table train.csv valid.csv test.csv --split given"
             raise UsageError(f"prepare table needs one path; there are {len(paths)}", hint)
-        folder = paths[0] if paths[0].is_dir() else None
+        if len(paths) == 3 and options.split_column:
+            raise UsageError("--split-column needs one file; there are 3, which name their parts", "leave it out")
+        folder = paths[0] if paths[0].is_dir() and len(paths) == 1 else None
         table = _interactions_of(folder) if folder else paths[0]
         if options.order == "file" and options.duplicates == "drop":
             raise UsageError("--duplicates drop compares times, and --order file reads none", "--duplicates first")
         self._table, self._options, self._seed, self._progress = table, options, seed, progress
+        self._tables, self.divided = [table, *paths[1:]], len(paths) == 3 or options.split_column is not None
         self._items = options.items or (find_file(folder, "items", ITEM_FILES) if folder else None)
         if folder and not self._items and (beside := table.with_suffix(".item")).is_file():
             self._items = beside
         self._images = options.images or find_pictures(folder)
         self._item_name: str | None = None
-        self.files = [self._table, *([self._items] if self._items else [])]
+        self.files = [*self._tables, *([self._items] if self._items else [])]
 
     def interactions(self) -> Interactions:
         """Each user's interactions by time, or with --order file as they stand.
@@ -72,23 +79,34 @@ class InteractionTable:
             DataError: a missing column, a malformed line, an empty file.
         """
         options = self._options
-        users, items, values = [], [], []
-        for user, item, time in self._rows():
-            users.append(user)
-            items.append(item)
-            values.append(time)
+        users, items, values, parts = [], [], [], []
+        kinds = set()
+        for name, table in zip(PARTS, self._tables, strict=False):
+            self._table = table
+            for user, item, time, part in self._rows():
+                users.append(user)
+                items.append(item)
+                values.append(time)
+                parts.append(part or name)
+            kinds.add(self._dates)
+        self._table = self._tables[0]
+        if len(kinds) > 1:
+            raise DataError("times are dates in some of the three files and numbers in others", _TIMES)
         if not users:
             minimum = options.min_rating
             rated, hint = ("", _EXAMPLE) if minimum is None else (f" rated {minimum:g} or better", "lower --min-rating")
             raise DataError(f"{self._table}: no interactions{rated} in it", hint)
+        division = parts_of_names(parts, self._table, options.split_column or "part") if self.divided else None
         if options.order == "file":
-            made = by_user(users, items)
+            made = by_user(users, items, parts=division)
         else:
             found = clock.resolved(values, dates=self._dates, unit=options.time_unit)
             self._say_times(found, users, items)
             made = by_user(
-                users, items, found.values, per_second=found.per_second, ties=options.ties, seed=self._seed
+                users, items, found.values, per_second=found.per_second, ties=options.ties, seed=self._seed,
+                parts=division,
             )  # fmt: skip
+        say_order(made, self._table.name, self._progress)
         return without_duplicates(made, options.duplicates, self._table.name, self._progress)
 
     def _say_times(self, found: clock.Times, users: list[str], items: list[str]) -> None:
@@ -104,12 +122,12 @@ class InteractionTable:
                 f"{found.years[row]} (user {users[row]}, item {items[row]}){unit}"
             )
 
-    def _rows(self) -> Iterator[tuple[str, str, int | float]]:
-        """(user, item, time) of each row; the time is 0 with --order file."""
+    def _rows(self) -> Iterator[tuple[str, str, int | float, str]]:
+        """(user, item, time, part) of each row; the time is 0 with --order file, the part '' without --split-column."""
         options = self._options
         columns, header, rows = self._columns()
         at = [columns.found[role] for role in ("user", "item")]
-        time_at, rating_at = columns.found.get("time"), columns.found.get("rating")
+        time_at, rating_at, part_at = (columns.found.get(role) for role in ("time", "rating", "split"))
         self._dates = False
         for count, (number, row) in enumerate(rows):
             user, item = (as_id(row[i]) for i in at)
@@ -124,7 +142,7 @@ class InteractionTable:
                 time = self._time(number, header[time_at], row[time_at])
             rating = math.inf if rating_at is None else self._number(number, header[rating_at], row[rating_at])
             if options.min_rating is None or rating >= options.min_rating:
-                yield user, item, time
+                yield user, item, time, "" if part_at is None else row[part_at] or " "
 
     def _columns(self) -> tuple[Columns, list[str], Iterator[tuple[int, list[str]]]]:
         """The columns, their names, and the rows that follow. Says what is not plain."""
@@ -135,6 +153,7 @@ class InteractionTable:
         named = {"user": options.user_column, "item": options.item_column}
         named |= {} if options.order == "file" else {"time": options.time_column}
         named |= {} if options.min_rating is None else {"rating": options.rating_column}
+        named |= {"split": options.split_column} if options.split_column else {}
         columns = find(header, named)
         if columns.missing:
             raise self._lacking(header, columns.missing)
@@ -148,9 +167,9 @@ class InteractionTable:
         check_header(self._table, number, header)
         self._item_name = plain_name(header[columns.found["item"]])
         between = separator(self._table)
-        if [header[place] for place in columns.found.values()] != [USUAL[role][0] for role in columns.found] or (
-            between not in ",\t"
-        ):
+        if [header[place] for place in columns.found.values()] != [
+            USUAL.get(role, ("",))[0] for role in columns.found
+        ] or (between not in ",\t"):
             read = ", ".join(f"{header[place]} ({role})" for role, place in columns.found.items())
             self._progress.log(f"{self._table.name}: columns, separated by {SEPARATORS[between]}: {read}")
         return columns, header, rows

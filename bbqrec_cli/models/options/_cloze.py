@@ -13,7 +13,7 @@ class ClozeConfig(TrainingConfig):
     """An epoch asks for a fraction of the items, so that training is long (Petrov and Macdonald, RecSys 2022)."""
 
     epochs: int = option(
-        200, "Epochs, at most; also the length of the learning rate schedule. Masked items need many.", minimum=1
+        200, "Epochs, at most; also the length of the learning rate schedule. Masked items need many.", minimum=0
     )
     weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
     patience: int = option(20, "Stop after this many validations without a better NDCG@10; 0: never.", minimum=0)

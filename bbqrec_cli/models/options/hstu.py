@@ -13,7 +13,7 @@ class HSTUConfig(ItemModelConfig):
 
     implementation: ClassVar[str] = "bbqrec_cli.models.hstu:HSTU"
 
-    epochs: int = option(40, "Epochs, at most; also the length of the learning rate schedule.", minimum=1)
+    epochs: int = option(40, "Epochs, at most; also the length of the learning rate schedule.", minimum=0)
     weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
     width: int = option(64, "Width D of the model.", role="model", minimum=1)
     layers: int = option(4, "Layers.", role="model", minimum=1)

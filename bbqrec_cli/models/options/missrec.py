@@ -13,7 +13,7 @@ class MISSRecConfig(TrainingConfig):
 
     implementation: ClassVar[str] = "bbqrec_cli.models.missrec:MISSRec"
 
-    epochs: int = option(20, "Epochs, at most, after pre-training; also the length of the schedule.", minimum=1)
+    epochs: int = option(20, "Epochs, at most, after pre-training; also the length of the schedule.", minimum=0)
     pretrain_epochs: int = option(
         0, "Epochs of contrastive pre-training on the same training part, without item embeddings; 0: none.", minimum=0,
         search=(0, 10),

@@ -13,7 +13,7 @@ class SASRecConfig(ItemModelConfig):
 
     implementation: ClassVar[str] = "bbqrec_cli.models.sasrec:SASRec"
 
-    epochs: int = option(40, "Epochs, at most; also the length of the learning rate schedule.", minimum=1)
+    epochs: int = option(40, "Epochs, at most; also the length of the learning rate schedule.", minimum=0)
     weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
     width: int = option(64, "Width D of the model.", role="model", minimum=1)
     heads: int = option(2, "Attention heads.", role="model", minimum=1)

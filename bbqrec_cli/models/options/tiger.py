@@ -11,7 +11,7 @@ from bbqrec_cli.models.options._generator import VARIANTS, GeneratorConfig
 class TIGERConfig(GeneratorConfig):
     """TIGER's generator: a bidirectional encoder-decoder with one softmax per code (Rajput et al., NeurIPS 2023)."""
 
-    epochs: int = option(30, "Epochs, at most; also the length of the learning rate schedule.", minimum=1)
+    epochs: int = option(30, "Epochs, at most; also the length of the learning rate schedule.", minimum=0)
     learning_rate: float = option(1e-3, "Peak learning rate of AdamW.", minimum=0)
     layers: int = option(4, "Layers of the encoder.", role="model", minimum=1)
     decoder_layers: int = option(4, "Layers of the decoder.", role="model", minimum=1)

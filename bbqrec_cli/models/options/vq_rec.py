@@ -13,7 +13,7 @@ class VQRecConfig(TrainingConfig):
 
     implementation: ClassVar[str] = "bbqrec_cli.models.vq_rec:VQRec"
 
-    epochs: int = option(40, "Epochs of fine-tuning, at most; also the length of its schedule.", minimum=1)
+    epochs: int = option(40, "Epochs of fine-tuning, at most; also the length of its schedule.", minimum=0)
     pretrain_epochs: int = option(
         10, "Epochs of contrastive pre-training before them; 0: none.", minimum=0, search=(0, 10)
     )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.hdf5 import describe
 from bbqrec_cli.records import Codes, ItemEncoder, Tokens
@@ -35,7 +35,7 @@ def encode_new(encode: Encode, old: Tokens, *, fitted: int, neighbours: int, dev
     """
     if not neighbours:
         return encode
-    warm = np.unique(leave_last_out(old.catalogue.sequences).train.items)
+    warm = np.unique(split_of(old.catalogue.sequences).train.items)
     warm = warm[warm < fitted]
     with_id = id_of_neighbours(old.codes, warm, neighbours=neighbours, device=device)
     return encode if with_id is None else lambda features: with_id(encode(features))

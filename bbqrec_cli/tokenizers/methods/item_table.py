@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bbqrec_cli import hdf5
-from bbqrec_cli.data.splits import leave_last_out
+from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Sequences
 from bbqrec_cli.seeds import numpy_generator
@@ -42,7 +42,7 @@ def read_item_table(path: Path, item_ids: Sequence[str], train: Sequences) -> np
     if len(missing):
         what = f"the model does not know {len(missing):,} of the items, {item_ids[missing[0]]!r} first"
         raise DataError(f"{path}: {what}", _AGAIN)
-    if not _same(leave_last_out(model.catalogue.sequences).train, train, rows):
+    if not _same(split_of(model.catalogue.sequences).train, train, rows):
         raise DataError(
             f"{path}: the model was trained on other sequences and may have seen held-out interactions", _AGAIN
         )

@@ -23,5 +23,8 @@ class TableOptions(LogFiles):
         "auto", "Unit of times that are numbers; auto: recognised and said.", choices=("auto", "s", "ms", "us", "ns")
     )
     order: str = option("time", "Order of a user's interactions: by time, or as in the file.", choices=("time", "file"))
+    split_column: str | None = option(
+        None, "Column that says of each row whether it is train, valid (validation, dev) or test; --split given."
+    )
     rating_column: str | None = option(None, "Column of the rating. [default: rating, stars, …]")
     min_rating: float | None = option(None, "Leave out interactions with a lower rating.")

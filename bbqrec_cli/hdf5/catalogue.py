@@ -1,0 +1,87 @@
+"""The part that every kind from dataset to model has: users, items, interactions and how they are split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from bbqrec_cli.errors import BrokenFileError
+from bbqrec_cli.hdf5.schema import RESERVED_ATTRIBUTES
+from bbqrec_cli.hdf5.store import File, Value
+from bbqrec_cli.records import LAST, PARTS, Catalogue, Sequences, Splitting, Vocabulary
+
+
+def splitting_out(splitting: Splitting) -> dict[str, Any]:
+    """The attribute of a split that is not leave-last-out."""
+    if splitting == LAST:
+        return {}
+    about = {"quantiles": list(splitting.quantiles), "cuts": list(splitting.cuts)}
+    return {"splitting": {"kind": splitting.kind} | {key: value for key, value in about.items() if value}}
+
+
+def splitting_in(file: File) -> Splitting:
+    """The split that a file names; leave-last-out if it names none."""
+    if not file.has_attribute("splitting"):
+        return LAST
+    about = file.attribute("splitting")
+    return Splitting(
+        kind=str(about["kind"]), quantiles=tuple(about.get("quantiles", ())), cuts=tuple(about.get("cuts", ()))
+    )
+
+
+def catalogue_out(catalogue: Catalogue) -> tuple[dict[str, Any], dict[str, Value]]:
+    """Attributes and datasets."""
+    sequences = catalogue.sequences
+    datasets: dict[str, Value] = {
+        "users/id": catalogue.user_ids,
+        "items/id": catalogue.item_ids,
+        "items/title": catalogue.titles,
+        "sequences/indptr": sequences.indptr.astype(np.int64),
+        "sequences/items": sequences.items.astype(np.int32),
+    }
+    if sequences.timestamps is not None:
+        datasets["sequences/timestamps"] = sequences.timestamps.astype(np.int64)
+    if sequences.parts is not None:
+        datasets["sequences/part"] = sequences.parts.astype(np.uint8)
+    datasets |= {f"items/{name}": values for name, values in catalogue.attributes.items()}
+    return splitting_out(catalogue.splitting), datasets
+
+
+def catalogue_in(file: File) -> Catalogue:
+    """Raises: BrokenFileError: values that contradict each other."""
+    times = file.array("sequences/timestamps") if "sequences/timestamps" in file else None
+    sequences = Sequences(
+        indptr=file.array("sequences/indptr"), items=file.array("sequences/items"), timestamps=times,
+        parts=file.array("sequences/part") if "sequences/part" in file else None,
+    )  # fmt: skip
+    catalogue = Catalogue(
+        user_ids=Vocabulary(file.strings("users/id")),
+        item_ids=Vocabulary(file.strings("items/id")),
+        titles=file.strings("items/title"),
+        sequences=sequences,
+        attributes={n: file.strings(f"items/{n}") for n in file.names("items") if n not in RESERVED_ATTRIBUTES},
+        splitting=splitting_in(file),
+    )
+    pointer, items = sequences.indptr, sequences.items
+    if pointer[0] != 0 or pointer[-1] != len(items) or (np.diff(pointer) < 0).any():
+        raise BrokenFileError(f"{file.path}: /sequences/indptr does not fit /sequences/items")
+    if len(items) and (items.min() < 0 or items.max() >= catalogue.items):
+        raise BrokenFileError(f"{file.path}: /sequences/items names an item row outside 0…{catalogue.items - 1}")
+    _check_parts(file, catalogue)
+    for name, ids in (("users/id", catalogue.user_ids), ("items/id", catalogue.item_ids)):
+        if len(set(ids)) < len(ids):
+            twice = next(each for each, count in Counter(ids).items() if count > 1)
+            raise BrokenFileError(f"{file.path}: /{name} holds {twice!r} more than once")
+    return catalogue
+
+
+def _check_parts(file: File, catalogue: Catalogue) -> None:
+    sequences, parts = catalogue.sequences, catalogue.sequences.parts
+    if (parts is None) != (catalogue.splitting.kind == "last"):
+        raise BrokenFileError(f"{file.path}: /sequences/part and the attribute splitting go together; one is missing")
+    if parts is not None:
+        falls = (np.diff(parts.astype(np.int64)) < 0) & (sequences.positions[1:] > 0)
+        if (parts >= len(PARTS)).any() or falls.any():
+            raise BrokenFileError(f"{file.path}: /sequences/part must rise from 0 to {len(PARTS) - 1} within each user")
