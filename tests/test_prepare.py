@@ -276,7 +276,7 @@ FAILURES = {
     "option of no source": (
         {}, "demo --images x", 2, "--images is not an option of demo, but of amazon, s3rec, table", "--size"
     ),
-    "no path": ({}, "table", 2, "prepare table needs one path; there are 0", "bbqrec prepare table"),
+    "no path": ({}, "table", 2, "prepare table needs files, or one folder; there are 0", "bbqrec prepare table"),
     "unknown text field": (
         SEQUENCES | {"s/items.json": '{"1": {"title": "a"}, "2": {}}'},
         "s3rec s --text-fields name", 2, "--text-fields names 'name'; the items have title", "choose among these",

@@ -64,7 +64,7 @@ def test_missing_a_folder_forbidden(tmp_path, put, monkeypatch):
     def forbidden(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(files, "_open_bytes", forbidden)  # root may read everything
+    monkeypatch.setattr(files, "open_bytes", forbidden)  # root may read everything
     with pytest.raises(LackingError, match=r"a.txt: no permission to read it"):
         list(lines(put("a.txt", "x")))
 

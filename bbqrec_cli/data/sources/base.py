@@ -5,7 +5,7 @@ n interactions, U users, I items.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,12 +15,15 @@ import numpy as np
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import Feature
 
+_PART = 1 << 20
+"""Rows that are sorted at a time."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Interactions:
-    """users, items (n,) int64: rows into user_ids and item_ids, sorted by user, each user's oldest first;
-    timestamps (n,) int64 seconds or None; moments (n,) int64: equal where a user's times are equal, parts of a second
-    included, or None without times."""
+    """users, items (n,) integers: rows into user_ids and item_ids, sorted by user, each user's oldest first;
+    timestamps (n,) int64 seconds or None; moments (n,) integers: equal where a user's times are equal, parts of a
+    second included, and ascending, or None without times."""
 
     user_ids: list[str]
     item_ids: list[str]
@@ -31,11 +34,10 @@ class Interactions:
 
     def kept(self, keep: np.ndarray) -> Interactions:
         """The interactions where keep (n,) is True; users and items without any go."""
-        users, user_rows = np.unique(self.users[keep], return_inverse=True)
-        items, item_rows = np.unique(self.items[keep], return_inverse=True)
+        user_ids, users = _used(self.user_ids, self.users[keep])
+        item_ids, items = _used(self.item_ids, self.items[keep])
         return Interactions(
-            user_ids=[self.user_ids[u] for u in users], item_ids=[self.item_ids[i] for i in items],
-            users=user_rows, items=item_rows,
+            user_ids=user_ids, item_ids=item_ids, users=users, items=items,
             timestamps=None if self.timestamps is None else self.timestamps[keep],
             moments=None if self.moments is None else self.moments[keep],
         )  # fmt: skip
@@ -91,55 +93,126 @@ def by_user(
     ties: str = "file",
     seed: int = 0,
 ) -> Interactions:
+    """Interactions (n,) in any order, sorted by user, then by time; see `by_rows`."""
+    return by_rows(index_names(users), index_names(items), times, per_second=per_second, ties=ties, seed=seed)
+
+
+def by_rows(
+    users: tuple[list[str], np.ndarray],
+    items: tuple[list[str], np.ndarray],
+    times: Sequence[float] | np.ndarray | None = None,
+    *,
+    per_second: int = 1,
+    ties: str = "file",
+    seed: int = 0,
+) -> Interactions:
     """Interactions (n,) in any order, sorted by user, then by time.
 
     Rows of users and items are in the order of their first appearance.
 
     Args:
+        users, items: distinct ids in any order, and the row (n,) of each interaction's among them.
         times: `per_second` of them are a second; parts of a second count for the order, and are not kept.
         ties: the order of a user's interactions of equal time: file (as given), item (by id) or random (by `seed`,
             whatever the order in the file).
     """
-    user_ids, user_rows = index_names(users)
-    if times is None:
-        order, stamps = np.argsort(user_rows, kind="stable"), None
-    else:
-        stamps = np.asarray(times)
-        order = np.lexsort((*tie_keys(ties, user_ids, user_rows, items, stamps, seed), stamps, user_rows))
-        stamps = stamps[order]
+    user_ids, user_rows = _appearing(*users)
+    item_ids, item_rows = items
+    del users, items
+    stamps = None if times is None else np.asarray(times)
+    keys = () if stamps is None else (*tie_keys(ties, user_ids, user_rows, item_ids, item_rows, stamps, seed), stamps)
+    order = _sorted(user_rows, *keys)
     user_rows = user_rows[order]
-    item_ids, item_rows = index_names(items[i] for i in order)
+    item_ids, item_rows = _appearing(item_ids, item_rows[order])
+    stamps = None if stamps is None else stamps[order]
     return Interactions(
         user_ids=user_ids, item_ids=item_ids, users=user_rows, items=item_rows,
-        timestamps=None if stamps is None else (stamps // per_second).astype(np.int64),
+        timestamps=None if stamps is None else _seconds(stamps, per_second),
         moments=None if stamps is None else _moments(user_rows, stamps),
     )  # fmt: skip
+
+
+def _seconds(stamps: np.ndarray, per_second: int) -> np.ndarray:
+    whole = per_second == 1 and stamps.dtype == np.int64
+    return stamps if whole else (stamps // per_second).astype(np.int64)
 
 
 def _moments(users: np.ndarray, stamps: np.ndarray) -> np.ndarray:
     begins = np.ones(len(users), bool)
     begins[1:] = (users[1:] != users[:-1]) | (stamps[1:] != stamps[:-1])
-    return np.cumsum(begins)
+    return np.cumsum(begins, dtype=smallest(len(begins)))
+
+
+def smallest(count: int) -> type[np.signedinteger]:
+    """The type of rows below `count`, or of a number up to it: long logs take half the memory."""
+    return np.int32 if count < 1 << 31 else np.int64
+
+
+def _sorted(groups: np.ndarray, *keys: np.ndarray) -> np.ndarray:
+    """(n,): what np.lexsort((*keys, groups)) gives, with less memory. groups: rows from 0."""
+    from scipy.sparse import csr_matrix
+
+    count = len(groups)
+    places = np.arange(count, dtype=smallest(count))
+    # Rows of a sparse matrix: the places of each group in ascending order, found by counting.
+    order = csr_matrix((np.ones(count, bool), (groups, places))).indices if count else places
+    for part in _parts(groups[order]) if keys else ():
+        rows = order[part]
+        order[part] = rows[np.lexsort((*(key[rows] for key in keys), groups[rows]))]
+    return order
+
+
+def _parts(groups: np.ndarray) -> Iterator[slice]:
+    """Slices of about _PART rows that part no group of the ascending `groups` (n,)."""
+    start = 0
+    while start < len(groups):
+        last = min(start + _PART, len(groups)) - 1
+        stop = int(np.searchsorted(groups, groups[last], side="right"))
+        yield slice(start, stop)
+        start = stop
+
+
+def _appearing(names: list[str], rows: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Those of the distinct names that rows (n,) refer to, in the order in which they first do, and the new rows."""
+    first = np.full(len(names), len(rows))
+    for start in range(0, len(rows), _PART):
+        found, where = np.unique(rows[start : start + _PART], return_index=True)
+        np.minimum.at(first, found, where + start)
+    order = np.argsort(first, kind="stable")[: int((first < len(rows)).sum())]
+    return _renumbered(names, rows, order)
+
+
+def _used(names: list[str], rows: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Those of the names that rows (n,) refer to, in their order, and the new rows."""
+    used = np.zeros(len(names), bool)
+    used[rows] = True
+    return _renumbered(names, rows, np.flatnonzero(used))
+
+
+def _renumbered(names: list[str], rows: np.ndarray, order: np.ndarray) -> tuple[list[str], np.ndarray]:
+    new = np.zeros(len(names), smallest(len(names)))
+    new[order] = np.arange(len(order))
+    return [names[row] for row in order.tolist()], new[rows]
 
 
 def tie_keys(
-    ties: str, user_ids: list[str], users: np.ndarray, items: Sequence[str], stamps: np.ndarray, seed: int
-) -> tuple[np.ndarray, ...]:
+    ties: str, user_ids: list[str], users: np.ndarray, item_ids: list[str], items: np.ndarray, stamps: np.ndarray,
+    seed: int,
+) -> tuple[np.ndarray, ...]:  # fmt: skip
     """The keys (n,) that order interactions of equal time; none with `file`."""
     if ties == "file":
         return ()
-    names, rows = index_names(items)
-    by_item = _ranks(names)[rows]
+    by_item = _ranks(item_ids)[items]
     if ties == "item":
         return (by_item,)
     drawn = np.empty(len(users))
-    drawn[np.lexsort((by_item, stamps, _ranks(user_ids)[users]))] = np.random.default_rng(seed).random(len(users))
+    drawn[_sorted(_ranks(user_ids)[users], by_item, stamps)] = np.random.default_rng(seed).random(len(users))
     return (drawn,)
 
 
 def _ranks(names: list[str]) -> np.ndarray:
-    """(names,) int64: the place of each name in their ascending order."""
-    made = np.empty(len(names), np.int64)
+    """(names,) integers: the place of each name in their ascending order."""
+    made = np.empty(len(names), smallest(len(names)))
     made[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
     return made
 
@@ -152,13 +225,12 @@ def without_duplicates(made: Interactions, how: str, name: str, progress: Progre
         name: the file, for the message.
     """
     keep = np.ones(len(made.users), bool)
-    if how in ("first", "last"):
-        order = np.lexsort((made.items, made.users))
-        begins = ~_repeats(made.users[order], made.items[order])
-        keep[order] = begins if how == "first" else np.roll(begins, -1)
-    elif made.moments is not None:
-        order = np.lexsort((made.items, made.moments))
-        keep[order] = ~_repeats(made.moments[order], made.items[order])
+    groups = made.users if how in ("first", "last") else made.moments
+    if groups is not None:
+        for part in _parts(groups):
+            order = np.lexsort((made.items[part], groups[part]))
+            begins = ~_repeats(groups[part][order], made.items[part][order])
+            keep[part.start + order] = np.roll(begins, -1) if how == "last" else begins
     if not (count := int((~keep).sum())):
         return made
     what = "repeat user and item" if how in ("first", "last") else "repeat user, item and time"

@@ -13,7 +13,7 @@ class ItemFiles(MethodConfig):
     """Files that describe the items."""
 
     items: Path | None = option(
-        None, "Items file: CSV, TSV, JSON lines, or a JSON object from id to fields.", role="input"
+        None, "Items file: CSV, TSV, JSON lines, Parquet, Arrow, or a JSON object from id to fields.", role="input"
     )
     images: Path | None = option(None, "Folder of pictures, each named by its item's id.", role="input")
 

@@ -9,7 +9,7 @@ from bbqrec_cli.data.sources.options._items import LogFiles
 
 @dataclass(frozen=True, kw_only=True)
 class TableOptions(LogFiles):
-    """A table of user, item, time, as CSV or with any separator; items as a table or JSON."""
+    """Tables of user, item, time: CSV, any separator, JSON lines, Parquet, Arrow; several files; items likewise."""
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.table:InteractionTable"
 
@@ -20,6 +20,9 @@ class TableOptions(LogFiles):
     time_column: str | None = option(None, "Column of the time. [default: timestamp, ts, date, …]")
     time_unit: str = option(
         "auto", "Unit of times that are numbers; auto: recognised and said.", choices=("auto", "s", "ms", "us", "ns")
+    )
+    separator: str | None = option(
+        None, "What separates cells, in every file of interactions; tab: a tab. [default: told from the first line]"
     )
     order: str = option("time", "Order of a user's interactions: by time, or as in the file.", choices=("time", "file"))
     rating_column: str | None = option(None, "Column of the rating. [default: rating, stars, …]")
