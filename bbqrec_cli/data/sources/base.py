@@ -158,7 +158,15 @@ def _sorted(groups: np.ndarray, *keys: np.ndarray) -> np.ndarray:
     order = csr_matrix((np.ones(count, bool), (groups, places))).indices if count else places
     for part in _parts(groups[order]) if keys else ():
         rows = order[part]
-        order[part] = rows[np.lexsort((*(key[rows] for key in keys), groups[rows]))]
+        within, values = groups[rows], [key[rows] for key in keys]
+        if len(keys) == 1:  # logs are mostly in the order of time: only groups that are not are sorted
+            wrong = (values[0][1:] < values[0][:-1]) & (within[1:] == within[:-1])
+            mixed = np.zeros(within[-1] - within[0] + 1, bool)
+            mixed[within[1:][wrong] - within[0]] = True
+            some = np.flatnonzero(mixed[within - within[0]])
+        else:
+            some = np.arange(len(rows))
+        order[part.start + some] = rows[some][np.lexsort((*(value[some] for value in values), within[some]))]
     return order
 
 
@@ -176,8 +184,8 @@ def _appearing(names: list[str], rows: np.ndarray) -> tuple[list[str], np.ndarra
     """Those of the distinct names that rows (n,) refer to, in the order in which they first do, and the new rows."""
     first = np.full(len(names), len(rows))
     for start in range(0, len(rows), _PART):
-        found, where = np.unique(rows[start : start + _PART], return_index=True)
-        np.minimum.at(first, found, where + start)
+        part = rows[start : start + _PART]
+        np.minimum.at(first, part, np.arange(start, start + len(part)))
     order = np.argsort(first, kind="stable")[: int((first < len(rows)).sum())]
     return _renumbered(names, rows, order)
 
@@ -228,9 +236,11 @@ def without_duplicates(made: Interactions, how: str, name: str, progress: Progre
     groups = made.users if how in ("first", "last") else made.moments
     if groups is not None:
         for part in _parts(groups):
-            order = np.lexsort((made.items[part], groups[part]))
-            begins = ~_repeats(groups[part][order], made.items[part][order])
-            keep[part.start + order] = np.roll(begins, -1) if how == "last" else begins
+            same = _repeats(groups[part])
+            some = part.start + np.flatnonzero(same | np.append(same[1:], False))
+            some = some[np.lexsort((made.items[some], groups[some]))]
+            begins = ~_repeats(groups[some], made.items[some])
+            keep[some] = np.roll(begins, -1) if how == "last" else begins
     if not (count := int((~keep).sum())):
         return made
     what = "repeat user and item" if how in ("first", "last") else "repeat user, item and time"
