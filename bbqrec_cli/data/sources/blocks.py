@@ -11,15 +11,13 @@ from typing import Any
 
 import polars as pl
 
-from bbqrec_cli.data.sources.compressed import plain_suffix
-from bbqrec_cli.data.sources.files import json_lines, lines, quotes, reading, separator, table_rows
+from bbqrec_cli.data.sources.files import JSON_LINES, is_typed, json_lines, lines, quotes, separator, table_rows
+from bbqrec_cli.data.sources.opening import plain_suffix
 from bbqrec_cli.errors import DataError
 
 ROWS = 1 << 20
 """Rows of a block of typed columns."""
 _SLOW_ROWS = 1 << 16
-TYPED = (".parquet", ".arrow", ".feather", ".ipc")
-JSON_LINES = (".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +88,7 @@ def open_table(path: Path, between: str | None = None) -> Table:
     Raises:
         DataError: a damaged file; and the errors of `files.reading`.
     """
-    with reading(path) as stream:
-        start = stream.read(6)
-    if start.startswith((b"PAR1", b"ARROW1")) or path.name.endswith(TYPED):
+    if is_typed(path):
         with _typed(path):
             return Table(path, "typed", _scan(path).collect_schema().names())
     if plain_suffix(path.name).endswith(JSON_LINES) or next((line for _, line in lines(path)), "").startswith("{"):
@@ -171,9 +167,9 @@ def _typed_blocks(path: Path, names: dict[str, str]) -> Iterator[Block]:
 
 
 def read_typed(path: Path) -> pl.DataFrame:
-    """A whole Parquet or Arrow file. Raises: DataError: a damaged file."""
+    """A whole Parquet or Arrow file without its columns of bytes. Raises: DataError: a damaged file."""
     with _typed(path):
-        return _scan(path).collect()
+        return _scan(path).select(pl.exclude(pl.Binary)).collect()
 
 
 def _scan(path: Path) -> pl.LazyFrame:

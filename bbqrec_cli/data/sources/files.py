@@ -1,22 +1,20 @@
-"""Reading raw files: text that may be gzipped, tables of items, folders of pictures. Errors carry file and line."""
+"""Reading raw files: text that may be compressed, tables of items, folders of pictures. Errors carry file and line."""
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from bbqrec_cli.data.sources.columns import ITEM_ID, plain_name, usual
-from bbqrec_cli.data.sources.compressed import COMPRESSED, DAMAGE, compression, open_bytes, plain_suffix
-from bbqrec_cli.errors import DataError, LackingError, MissingFileError
+from bbqrec_cli.data.sources.opening import COMPRESSED, open_text, plain_suffix, reading
+from bbqrec_cli.errors import DataError, MissingFileError
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import LIST_SEPARATOR
 
@@ -27,53 +25,12 @@ TABBED = (".tsv", ".inter", ".item")
 """Tables that usually have tabs, the last two RecBole's."""
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", "::": "'::'", " ": "spaces"}
 """What may separate cells -> how messages call it."""
+TYPED = (".parquet", ".arrow", ".feather", ".ipc")
+"""Ends of names of files whose columns have types."""
+JSON_LINES = (".jsonl", ".ndjson")
 UNQUOTED = ("::", " ")
 """Separators of tables whose quotes mean nothing."""
 _OBJECT = 'it should look like {"i1": {"title": "…"}, …}'
-
-
-@contextmanager
-def open_text(path: Path) -> Iterator[IO[str]]:
-    """A UTF-8 text file, compressed or not (its first bytes tell). Raises: those of `reading`."""
-    with reading(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as stream:
-        yield stream
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[IO[bytes]]:
-    """The bytes of a UTF-8 text file, decompressed; what decoding them raises becomes an error of this function.
-
-    Raises:
-        MissingFileError: no such file.
-        LackingError: no permission to read it.
-        DataError: not UTF-8, with the line; not compressed in spite of its name; truncated or damaged.
-    """
-    if not path.is_file():
-        what = "is a folder; a file is needed" if path.is_dir() else "no such file"
-        raise MissingFileError(f"{path}: {what}", "check the name, or give it in full")
-    try:
-        with open_bytes(path) as raw:
-            yield raw
-    except UnicodeDecodeError as error:
-        hint = f"convert it, as with: iconv -f LATIN1 -t UTF-8 {path}"
-        raise DataError(f"{path}{_bad_line(path)}: not UTF-8", hint) from error
-    except DAMAGE as error:
-        kind = "Zstandard" if compression(path) == ".zst" else "gzip"
-        raise DataError(f"{path}: not a whole {kind} file ({error})", "download or copy it again") from error
-    except PermissionError as error:
-        raise LackingError(f"{path}: no permission to read it", f"chmod u+r {path}") from error
-
-
-def _bad_line(path: Path) -> str:
-    """The line of the first byte that is not UTF-8: decoding in blocks hides it."""
-    with suppress(*DAMAGE, OSError), open_bytes(path) as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                line.decode()
-            except UnicodeDecodeError as error:
-                before = line[max(0, error.start - 30) : error.start].decode(errors="replace")
-                return f", line {number}: byte 0x{line[error.start]:02x} after {before!r}"
-    return ""
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -186,7 +143,9 @@ def as_field(value: Any) -> str:
         return ""
     if isinstance(value, (list, tuple)):
         return LIST_SEPARATOR.join(filter(None, map(as_field, value)))
-    return " ".join((json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)).split())
+    return " ".join(
+        (json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict) else str(value)).split()
+    )
 
 
 def fields_of(
@@ -235,30 +194,33 @@ def first_few(names: Iterable[str]) -> str:
 
 
 def read_items(path: Path, *, id_column: str | None) -> dict[str, dict[str, Any]]:
-    """Item id -> fields, from a table (.csv, .tsv, .item, .dat), JSON lines (.jsonl, .ndjson) or one JSON object
-    (id -> fields), gzipped or not.
+    """Item id -> fields, from a table (.csv, .tsv, .item, .dat), JSON lines (.jsonl, .ndjson), Parquet, Arrow or one
+    JSON object (id -> fields); texts may be compressed.
 
-    In tables and JSON lines, the id is in `id_column`, or else under one of the usual names (`columns.ITEM_ID`).
+    The id is in `id_column`, or else under one of the usual names (`columns.ITEM_ID`). An id 12.0 is read as 12 where
+    it is a number, not a text.
 
     Raises:
         DataError: a malformed line, a line without an id, a repeated id; with file and line.
     """
     name = plain_suffix(path.name)
     table = name.endswith((".csv", *TABBED, ".dat"))
-    if not table and not name.endswith((".jsonl", ".ndjson")):
+    typed = is_typed(path)
+    if not table and not typed and not name.endswith(JSON_LINES):
         return _json_object(path)
     found: dict[str, dict[str, Any]] = {}
-    for number, row in _table_items(path) if table else json_lines(path):
+    rows, unit = (typed_rows(path), "row") if typed else (_table_items(path) if table else json_lines(path), "line")
+    for number, row in rows:
         # In a table one column has all ids; objects may differ in what they name it.
         key = id_key(tuple(row if table else filter(lambda name: as_field(row[name]), row)), id_column)
-        item = "" if key is None else as_field(row[key])
+        item = "" if key is None else as_field(_whole(row[key]))
         if key is None or not item:
-            what = f"{path}, line {number}: no item id among {first_few(row)}, …; one of the fields "
+            what = f"{path}, {unit} {number}: no item id among {first_few(row)}, …; one of the fields "
             what += f"{', '.join(dict.fromkeys((*filter(None, [id_column]), 'id', 'item_id', 'asin')))}, … is needed"
             raise DataError(what, "name its column with --item-column")
         del row[key]
         if item in found:
-            raise DataError(f"{path}, line {number}: item {item!r} appears twice", "keep one line per item")
+            raise DataError(f"{path}, {unit} {number}: item {item!r} appears twice", f"keep one {unit} per item")
         found[item] = row
     return found
 
@@ -270,6 +232,23 @@ def id_key(names: tuple[str, ...], id_column: str | None) -> str | None:
         return id_column
     place = usual(names, (id_column, *ITEM_ID) if id_column else ITEM_ID)
     return None if place is None else names[place]
+
+
+def is_typed(path: Path) -> bool:
+    """Whether a file is Parquet or Arrow, by its first bytes or its name."""
+    with reading(path) as stream:
+        return stream.read(6).startswith((b"PAR1", b"ARROW1")) or path.name.endswith(TYPED)
+
+
+def typed_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number from 1, column -> value) of the rows of a Parquet or Arrow file; columns of bytes are left out."""
+    from bbqrec_cli.data.sources.blocks import read_typed
+
+    yield from enumerate(read_typed(path).iter_rows(named=True), start=1)
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _table_items(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from bbqrec_cli.data.sources.base import Interactions, Items, by_rows, without_duplicates
-from bbqrec_cli.data.sources.blocks import TYPED
-from bbqrec_cli.data.sources.compressed import COMPRESSED
 from bbqrec_cli.data.sources.files import (
     TABLES,
+    TYPED,
     as_field,
     fields_of,
     find_file,
@@ -20,6 +19,7 @@ from bbqrec_cli.data.sources.files import (
     read_pictures,
 )
 from bbqrec_cli.data.sources.log import Log, expanded
+from bbqrec_cli.data.sources.opening import COMPRESSED
 from bbqrec_cli.data.sources.options.table import TableOptions
 from bbqrec_cli.errors import MissingFileError, UsageError
 from bbqrec_cli.progress import SILENT, Progress

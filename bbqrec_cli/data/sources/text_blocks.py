@@ -17,7 +17,8 @@ import numpy as np
 import polars as pl
 
 from bbqrec_cli.data.sources.blocks import Block, Row, gathered
-from bbqrec_cli.data.sources.files import reading, rows_of, table_rows
+from bbqrec_cli.data.sources.files import rows_of, table_rows
+from bbqrec_cli.data.sources.opening import reading
 
 BYTES = 1 << 25
 _QUOTE, _LINE_END = ord('"'), ord("\n")

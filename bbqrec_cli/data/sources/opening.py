@@ -1,14 +1,16 @@
-"""Bytes of files that may be compressed with gzip or Zstandard."""
+"""Opening raw files, which may be compressed with gzip or Zstandard, with the errors that users may see."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
-from bbqrec_cli.errors import DataError
+from bbqrec_cli.errors import DataError, LackingError, MissingFileError
 
 COMPRESSED = (".gz", ".zst")
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
@@ -43,6 +45,50 @@ def open_bytes(path: Path) -> IO[bytes]:
     if found == ".gz":
         return cast("IO[bytes]", gzip.open(path, "rb"))
     return io.BufferedReader(_Zstandard(path), _BLOCK) if found else open(path, "rb")
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[IO[str]]:
+    """A UTF-8 text file, compressed or not (its first bytes tell). Raises: those of `reading`."""
+    with reading(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as stream:
+        yield stream
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a UTF-8 text file, decompressed; what decoding them raises becomes an error of this function.
+
+    Raises:
+        MissingFileError: no such file.
+        LackingError: no permission to read it.
+        DataError: not UTF-8, with the line; not compressed in spite of its name; truncated or damaged.
+    """
+    if not path.is_file():
+        what = "is a folder; a file is needed" if path.is_dir() else "no such file"
+        raise MissingFileError(f"{path}: {what}", "check the name, or give it in full")
+    try:
+        with open_bytes(path) as raw:
+            yield raw
+    except UnicodeDecodeError as error:
+        hint = f"convert it, as with: iconv -f LATIN1 -t UTF-8 {path}"
+        raise DataError(f"{path}{_bad_line(path)}: not UTF-8", hint) from error
+    except DAMAGE as error:
+        kind = "Zstandard" if compression(path) == ".zst" else "gzip"
+        raise DataError(f"{path}: not a whole {kind} file ({error})", "download or copy it again") from error
+    except PermissionError as error:
+        raise LackingError(f"{path}: no permission to read it", f"chmod u+r {path}") from error
+
+
+def _bad_line(path: Path) -> str:
+    """The line of the first byte that is not UTF-8: decoding in blocks hides it."""
+    with suppress(*DAMAGE, OSError), open_bytes(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                before = line[max(0, error.start - 30) : error.start].decode(errors="replace")
+                return f", line {number}: byte 0x{line[error.start]:02x} after {before!r}"
+    return ""
 
 
 class _Zstandard(io.RawIOBase):
