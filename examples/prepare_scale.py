@@ -1,12 +1,12 @@
 """How preparing grows with the log, as a table in Markdown, on synthetic logs in the order of their times.
 
-python examples/prepare_scale.py 1000000 10000000 > prepare-scale.md
+python examples/prepare_scale.py 1000000 10000000 100000000:pandas > prepare-scale.md
 
 For each number of interactions a CSV file and a Parquet file are made in a folder that is removed again (for 100
 million: 4 GB of disk), and the same is done with each by `bbqrec prepare table` and by short scripts in pandas, polars
-and DuckDB, as far as they are installed: read, number users and items, sort by user and time, and leave out users and
-items of fewer than 5 interactions. Not the scripts, but bbqrec alone checks every cell, and writes a file. All must
-keep the same number of interactions.
+and DuckDB, as far as they are installed (after a colon: only by bbqrec and those): read, number users and items, sort
+by user and time, and leave out users and items of fewer than 5 interactions. bbqrec alone checks every cell, and writes
+a file. All must keep the same number of interactions.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -30,11 +31,11 @@ PER_USER, PER_ITEM, BLOCK = 20, 200, 1 << 20
 CORE = 5
 START = 1_400_000_000
 PANDAS = """
-users, user_ids = pd.factorize(table["user"]); items, item_ids = pd.factorize(table["item"])
+users, items = (pd.factorize(table[name])[0].astype("int32") for name in ("user", "item"))
 table = pd.DataFrame({"user": users, "item": items, "timestamp": table["timestamp"]})
 table = table.sort_values(["user", "timestamp"], kind="stable")
 while True:
-    few = table["user"].map(table["user"].value_counts()).lt(5) | table["item"].map(table["item"].value_counts()).lt(5)
+    few = table.groupby("user")["user"].transform("size").lt(5) | table.groupby("item")["item"].transform("size").lt(5)
     if not few.any(): break
     table = table[~few]
 print(len(table))
@@ -53,6 +54,8 @@ print(len(table))
 """
 DUCKDB = """
 do = lambda text: duckdb.execute(text)
+do("set enable_progress_bar = false")
+do(f"set temp_directory = '{path}.temporary'")
 do(f"create temp table log as select * from '{path}'")
 for name in ("user", "item"):
     do(f'create temp table {name}s as select "{name}" id, row_number() over () - 1 as row from log group by "{name}"')
@@ -77,9 +80,9 @@ SCRIPTS = {
     ("duckdb", ".csv"): "import duckdb" + DUCKDB,
     ("duckdb", ".parquet"): "import duckdb" + DUCKDB,
 }
-NOTE = """*s*: wall time; *work*: seconds of all threads together; *peak*: memory of the whole process. The scripts are in
-[the example](../../examples/prepare_scale.py). They number, sort and filter as bbqrec does, but neither check cells nor
-write a file."""
+NOTE = """*s*: wall time; *work*: seconds of all threads together; *peak*: memory of the whole process. The
+scripts are in [the example](../../examples/prepare_scale.py). They number, sort and filter as bbqrec does, but neither
+check cells nor write a file. Each process may take half of the machine's memory; *failed*: that was not enough."""
 
 
 def blocks(count: int) -> Iterator[dict[str, np.ndarray]]:
@@ -111,10 +114,17 @@ def write(folder: Path, count: int) -> tuple[Path, Path]:
     return text, columns
 
 
+def limited() -> None:
+    """Limit a process to half of the machine's memory, so that one that takes too much fails alone."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    resource.setrlimit(resource.RLIMIT_DATA, (memory // 2, memory // 2))
+
+
 def measured(command: list[str]) -> tuple[str, float, float, float]:
     """What a command prints, its seconds, its seconds of work on all threads, and its peak of memory in MB."""
     begin = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, preexec_fn=limited) as process:
         assert process.stdout is not None
         said = process.stdout.read().decode()
         _, status, usage = os.wait4(process.pid, 0)
@@ -149,12 +159,13 @@ def main(numbers: list[str]) -> None:
     print("and the same in pandas, polars (streaming) and DuckDB.\n")
     print("| interactions | file | MB | program | s | work, s | peak, MB | kept |")
     print("| ---: | --- | ---: | --- | ---: | ---: | ---: | ---: |")
-    tools = [tool for tool in ("pandas", "polars", "duckdb") if importlib.util.find_spec(tool)]
-    for count in map(int, numbers):
+    for number in numbers:
+        count, _, named = number.partition(":")
+        tools = [tool for tool in (named or "pandas,polars,duckdb").split(",") if importlib.util.find_spec(tool)]
         with tempfile.TemporaryDirectory() as folder:
-            for path in write(Path(folder), count):
+            for path in write(Path(folder), int(count)):
                 for tool in ("bbqrec", *tools):
-                    print(row(tool, path, count), flush=True)
+                    print(row(tool, path, int(count)), flush=True)
     print(f"\n{NOTE}")
     print(f"{os.cpu_count()} threads of {processor()}; commit {commit() or 'not known'}.")
 

@@ -96,6 +96,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT) -> PrepareResult:
     said = result.to_json()
     record = stored(config) | {"options": stored(options), "text_fields": said["text_fields"]}
     record |= {"min_user_interactions": min_user, "min_item_interactions": min_item}
+    record |= getattr(source, "about", {})
     record["counts"] = {key: value for key, value in said.items() if key not in ("output", "text_fields")}
     write_dataset(config.output, dataset, config=record, parents=source.files, force=config.force)
     return result

@@ -62,6 +62,9 @@ class Source(Protocol):
     minimum: the interactions that a user and an item need if the command line does not say (0: all are kept);
     files: the inputs, recorded as parents of the dataset file (not pictures: the file holds them).
 
+    A source that knows more of its interactions than they show has `about`, which goes into the dataset file's
+    configuration, such as what a perfect model reaches on synthetic ones.
+
     A source whose files name further ones that `items` reads has `named_files() -> list[Path]`, so that a benchmark
     sees when they change.
     """

@@ -21,6 +21,8 @@ from bbqrec_cli.data.sources.files import rows_of, table_rows
 from bbqrec_cli.data.sources.opening import reading
 
 BYTES = 1 << 25
+_LONGEST = 8
+"""Blocks that a cell in quotes may go through."""
 _QUOTE, _LINE_END = ord('"'), ord("\n")
 
 
@@ -35,27 +37,29 @@ def text_blocks(path: Path, width: int, between: str, places: Mapping[str, int],
     given = line = 0
     with reading(path) as stream:
         for block in _whole_lines(stream):
-            block.isascii() or block.decode()  # raises, for columns that are not read as well
+            plain = None if block is None else _plain(block, width, between)
+            if block is None or (plain is None and b'"' in block):
+                # Where rows end is not certain: the rest is read row by row.
+                slow = table_rows(path, names=False, between=between)
+                yield from gathered(islice(slow, given + skip, None), places)
+                return
 
             def rows(block: bytes = block, line: int = line, skip: int = skip) -> Iterator[tuple[int, list[str]]]:
                 text = io.StringIO(block.decode(), newline="")
                 return islice(rows_of(path, text, between, line=line, width=width), skip, None)
 
-            plain = _plain(block, width, between)
-            if plain is not None:
+            found: Iterator[Block] = iter(())
+            if plain:
                 frame = _parsed(plain, width, between, places)[skip:]
                 columns = {role: frame[_name(place)] for role, place in places.items()}
                 found = iter([Block(columns, lambda row, rows=rows: _row(rows(), row, places))])  # type: ignore[misc]
-            elif b'"' not in block:
+            elif plain is None:
                 found = gathered(rows(), places)
-            else:  # where rows end is not certain either: the rest is read row by row
-                slow = table_rows(path, names=False, between=between)
-                yield from gathered(islice(slow, given + skip, None), places)
-                return
             for each in found:
                 given += len(each)
                 yield each
-            given, skip, line = given + skip, 0, line + block.count(b"\n")
+            given, skip = (given + skip, 0) if plain != b"" else (given, skip)
+            line += block.count(b"\n")
 
 
 def _row(rows: Iterator[tuple[int, list[str]]], row: int, places: Mapping[str, int]) -> Row:
@@ -63,18 +67,19 @@ def _row(rows: Iterator[tuple[int, list[str]]], row: int, places: Mapping[str, i
     return Row(f"line {number}", cells, {role: cells[place] for role, place in places.items()})
 
 
-def _whole_lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Blocks that end where a line ends, outside of quotes."""
+def _whole_lines(stream: IO[bytes]) -> Iterator[bytes | None]:
+    """Blocks that end where a line ends, outside of quotes; None in the end if a quote does not seem to close."""
     rest, mark = b"", b"\xef\xbb\xbf"
     while data := stream.read(BYTES):
         block = rest + data.removeprefix(mark)
         mark = b""
         end = _line_end(block)
-        if not end and b'"' in block:
-            end = len(block)  # a quote that does not end here; what is cut in two is not plain
         rest = block[end:]
         if end:
             yield block[:end]
+        elif len(block) > _LONGEST * BYTES and b'"' in block:
+            yield None
+            return
     if rest:
         yield rest
 
@@ -94,7 +99,13 @@ def _inside(block: np.ndarray) -> np.ndarray:
 
 
 def _plain(block: bytes, width: int, between: str) -> bytes | None:
-    """The block with line ends of one kind and without blank lines, if each line surely has w cells; else None."""
+    """The block with line ends of one kind and without blank lines, if each line surely has w cells; else None.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8, be it in a column that is not read.
+    """
+    if not block.isascii():
+        block.decode()
     if b"\r" in block:
         if block.count(b"\r") != block.count(b"\r\n"):
             return None
@@ -103,6 +114,8 @@ def _plain(block: bytes, width: int, between: str) -> bytes | None:
         block += b"\n"
     if b'"' not in block and (b"\n\n" in block or block.startswith(b"\n")):
         block = re.sub(rb"\n+", b"\n", block).lstrip(b"\n")
+        if not block:
+            return block
     found = np.frombuffer(block, np.uint8)
     marks = (found == _LINE_END) | (found == ord(between))
     if b'"' in block:
