@@ -31,9 +31,18 @@ def ids(column: pl.Series) -> pl.Series:
     if kind.is_decimal():
         whole = column.cast(pl.Int64, strict=False)
         return whole.set((whole.cast(kind, strict=False) != column).fill_null(True), None).cast(pl.String)
-    if kind.is_integer() or kind in (pl.String, pl.Binary, pl.Categorical, pl.Enum):
+    if kind == pl.Binary:
+        return pl.Series(column.name, [_decoded(cell) for cell in column], pl.String)
+    if kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum):
         return column.cast(pl.String, strict=False)
     return pl.Series(column.name, [None] * len(column), pl.String)
+
+
+def _decoded(cell: bytes | None) -> str | None:
+    try:
+        return None if cell is None else cell.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def numbers(column: pl.Series) -> np.ndarray:

@@ -242,7 +242,7 @@ def is_typed(path: Path) -> bool:
 
 def typed_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number from 1, column -> value) of the rows of a Parquet or Arrow file; columns of bytes are left out."""
-    from bbqrec_cli.data.sources.blocks import read_typed
+    from bbqrec_cli.data.sources.typed import read_typed
 
     yield from enumerate(read_typed(path).iter_rows(named=True), start=1)
 

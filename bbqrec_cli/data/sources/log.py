@@ -12,11 +12,12 @@ import polars as pl
 
 from bbqrec_cli.data.sources import cells
 from bbqrec_cli.data.sources import times as clock
-from bbqrec_cli.data.sources.blocks import Block, Row, Table, open_table
+from bbqrec_cli.data.sources.blocks import Block, Row
 from bbqrec_cli.data.sources.cells import Ids
 from bbqrec_cli.data.sources.columns import USUAL, Columns, find, plain_name
 from bbqrec_cli.data.sources.files import called, check_header
 from bbqrec_cli.data.sources.options.table import TableOptions
+from bbqrec_cli.data.sources.tables import Table, open_table
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.progress import Progress
 
