@@ -18,9 +18,9 @@ from bbqrec_cli.data.sources.files import (
     read_items,
     read_pictures,
 )
-from bbqrec_cli.data.sources.log import Log, expanded
 from bbqrec_cli.data.sources.opening import COMPRESSED
 from bbqrec_cli.data.sources.options.table import TableOptions
+from bbqrec_cli.data.sources.table_log import Log, expanded
 from bbqrec_cli.errors import MissingFileError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
 
