@@ -107,11 +107,12 @@ class MethodConfig:
     """The base of the configurations of models, tokenizers and sources.
 
     name: the method's name, by default that of the file that declares it; implementation: 'module:Class', imported only
-    when used.
+    when used; example: a command line with it, for --help.
     """
 
     name: ClassVar[str] = ""
     implementation: ClassVar[str] = ""
+    example: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
         if "name" not in vars(cls):

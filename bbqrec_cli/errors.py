@@ -101,6 +101,12 @@ class DiskFullError(LackingError):
     code = "disk_full"
 
 
+class DownloadError(LackingError):
+    """A file could not be downloaded: no network, no such address, or the server sends something else."""
+
+    code = "download"
+
+
 class InterruptedRunError(BBQRecError):
     """Ctrl-C or SIGTERM; the message says what was saved (exit 130)."""
 
@@ -126,6 +132,7 @@ CODES = tuple(
                 LackingError,
                 MissingPackageError,
                 DiskFullError,
+                DownloadError,
                 InterruptedRunError,
             )
         }

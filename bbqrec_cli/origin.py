@@ -43,7 +43,7 @@ def ran_on(device: torch.device, threads: int, precision: str) -> dict[str, Any]
 
 
 def commit() -> str:
-    """The git commit of this code, '' if it was installed rather than cloned."""
+    """The git commit of this code: of the clone, or what was written down when it was installed from one; else ''."""
     here = Path(bbqrec_cli.__file__)
     git = ["git", "-C", str(here.parent)]
     try:
@@ -52,7 +52,8 @@ def commit() -> str:
         head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
         dirty = subprocess.run([*git, "status", "--porcelain", "."], check=True, capture_output=True, text=True).stdout
     except (OSError, subprocess.CalledProcessError):
-        return ""
+        built = here.with_name("COMMIT")  # hatch_build.py
+        return built.read_text(encoding="utf-8").strip() if built.is_file() else ""
     return head + (" with uncommitted changes" if dirty.strip() else "")
 
 

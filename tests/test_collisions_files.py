@@ -125,7 +125,7 @@ def test_pages(files, other, tmp_path, bbqrec):
         assert done.status == 0, done.err
         assert f"page: {path}" in done.out.replace("\n", "")
     text = html.read_text(encoding="utf-8")
-    assert text.count("<svg ") == 3, "by depth, and the codes of each file"
+    assert text.count("<svg ") == 6, "by depth, and the codes of each file, each for wide and narrow screens"
     assert "default-src 'none'" in text
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))

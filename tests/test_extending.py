@@ -25,7 +25,7 @@ RATINGS = "".join(
     for step in range(7)
 )
 CHAIN = [
-    "prepare movielens ratings.dat --least 2 --json",
+    "prepare colons ratings.txt --least 2 --json",
     "tokenize dataset.h5 --method numbers --levels 2 --codebook-size 8 --json",
     "collisions --json",
     "train --epochs 1 --width 8 --layers 1 --decoder-layers 1 --variant no-similarity --device cpu --json",
@@ -59,7 +59,7 @@ def place(tmp_path_factory) -> Path:
     for path, code in FILES.items():
         assert not (folder / path).exists(), f"{path} is there already"
         (folder / path).write_text(code, encoding="utf-8")
-    (folder / "ratings.dat").write_text(RATINGS)
+    (folder / "ratings.txt").write_text(RATINGS)
     return folder
 
 
@@ -102,28 +102,30 @@ def test_the_whole_chain_runs_with_them(place):
 
 
 def test_help_and_completion_know_them(place):
-    asked = ["prepare --help", "prepare movielens --help", "tokenize --method numbers --help", "train --help"]
+    asked = ["prepare --help", "prepare colons --help", "tokenize --method numbers --help", "train --help"]
     asked += ["train --model transitions --help"]
     sources, source, tokenizer, models, model = (" ".join(out.split()) for _, out in run(place, asked))
-    assert "movielens: MovieLens' ratings.dat." in sources
+    assert (
+        "colons: Lines of user::item::rating::seconds. Example: bbqrec prepare colons ratings.txt --least 4" in sources
+    )
     assert "--least" in source
     assert "Options of numbers" in tokenizer
     assert "transitions: What most often follows the last item" in models
     assert "--popularity" in model
     code = (
         "from bbqrec_cli.cli.completion import completer; "
-        "print(completer('models')('tr'), completer('tokenizers')('nu'), completer('sources')('mo'))"
+        "print(completer('models')('tr'), completer('tokenizers')('nu'), completer('sources')('co'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=True,
         env={"PYTHONPATH": str(place)},
     )  # fmt: skip
-    assert done.stdout.strip() == "['transitions'] ['numbers'] ['movielens']"
+    assert done.stdout.strip() == "['transitions'] ['numbers'] ['colons']"
 
 
 def test_what_is_wrong_is_said_as_everywhere(place):
     (place / "broken.dat").write_text("7::30::5::200\n7::10::3\n")
-    line = "prepare movielens broken.dat -o broken.h5"
+    line = "prepare colons broken.dat -o broken.h5"
     done = subprocess.run(
         [sys.executable, "-m", "bbqrec_cli", *line.split()], cwd=place, capture_output=True, text=True, check=False,
         env={"PYTHONPATH": str(place)},

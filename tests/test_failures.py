@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
+from bbqrec_cli.data.sources.registry import SOURCES
 from bbqrec_cli.records import Sequences, Tokens
 
 NEEDS = {
@@ -127,7 +128,7 @@ def test_no_folder_for_the_output(refused, files, command):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["prepare", "s3rek", "x"], "SOURCE is 's3rek'; known: demo, amazon, s3rec, table (did you mean 's3rec'?)"),
+        (["prepare", "s3rek", "x"], f"SOURCE is 's3rek'; known: {', '.join(SOURCES)} (did you mean 's3rec'?)"),
         (["tokenize", "FEATURES", "--method", "rqvea"], "(did you mean 'rqvae'?)"),
         (["train", "TOKENS", "--model", "tigre"], "(did you mean 'tiger'?)"),
         (["train", "TOKENS", "--model", "sasrec", "--heads", "3"], "--width 64 is not a multiple of --heads 3"),

@@ -11,6 +11,7 @@ from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 
 import bbqrec_cli
+from bbqrec_cli import origin
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = {
@@ -36,7 +37,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
         scripts = wheel.read(about.replace("METADATA", "entry_points.txt")).decode()
         metadata = wheel.read(about).decode()
     assert any(name.endswith(".toml") for name in PACKAGE)
-    assert {name for name in names if ".dist-info/" not in name} == PACKAGE
+    assert {name for name in names if ".dist-info/" not in name} - {"bbqrec_cli/COMMIT"} == PACKAGE
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     assert "bbqrec = bbqrec_cli.cli.app:main" in scripts
     assert f"Version: {bbqrec_cli.__version__}" in metadata
@@ -44,9 +45,19 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
         assert f"Provides-Extra: {extra}" in metadata
 
 
+def test_an_install_knows_the_commit_that_it_was_built_from(built, tmp_path, monkeypatch):
+    commit = origin.commit()
+    if not commit:  # an sdist's own tests
+        pytest.skip("this is no clone")
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        wheel.extractall(tmp_path)
+    monkeypatch.setattr(bbqrec_cli, "__file__", str(tmp_path / "bbqrec_cli" / "__init__.py"))
+    assert origin.commit() == commit
+
+
 def test_the_sdist_can_be_tested(built):
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     needed = {"README.md", "CHANGELOG.md", "LICENSE", "Makefile", "pyproject.toml", "examples/demo.sh", "docs/cli.md"}
     needed |= {"tests/conftest.py", "tests/golden/v1/model.h5", "docs/generate.py"}
-    assert not (needed | PACKAGE) - names
+    assert not (needed | PACKAGE | {"hatch_build.py"}) - names

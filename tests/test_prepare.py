@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import h5py
@@ -123,6 +129,7 @@ def test_counts_are_printed_and_stored(folder):
     fields = {"title": 2, "genres": 2, "price": 1, "description": 2, "image": 1}
     counts = {"users": 3, "items": 4, "interactions": 10, "texts": 3, "images": 1, "average_length": 3.33}
     counts |= {"evaluated_users": 2, "ties": {"test": 0, "validation": 0}}
+    counts |= {"sparsity": 0.333333, "duplicates": 0, "left_out": {}}
     said = result.to_json()
     assert said.pop("output") == str(result.output)
     assert said.pop("text_fields") == ["title", "genres", "description"]
@@ -235,6 +242,139 @@ def test_an_input_is_no_output(folder):
     assert (folder / "interactions.csv").read_bytes() == before
 
 
+DATES = ("2018-12-31 23:59:59", "2019-01-01", "2019-12-31 23:59:59", "2020-01-01")
+DATED = "user,item,timestamp\n" + "".join(
+    f"{user},{item},{date}\n" for user in "uvw" for item, date in zip("abcd", DATES, strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "items"),
+    [
+        ({"since": "2019-01-01"}, "bcd"),
+        ({"until": "2019-12-31"}, "abc"),
+        ({"since": "2019-01-01", "until": "2019-12-31"}, "bc"),
+        ({"since": "2018-12-31", "until": "2020-01-01"}, "abcd"),
+        ({"since": "1990-01-01"}, "abcd"),
+    ],
+)
+def test_dates(tmp_path, options, items):
+    """Both days belong to what is kept."""
+    (tmp_path / "log.csv").write_text(DATED)
+    result = run(config(tmp_path / "log.csv", **options))
+    made = hdf5.read_dataset(result.output)
+    assert histories(made)["u"] == [*items]
+    left = 3 * (4 - len(items))
+    assert result.left_out == ({"dates": left} if left else {})
+    assert {key: hdf5.describe(result.output)["config"][key] for key in options} == options
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"since": "2019"}, UsageError, "--since is '2019'; a date is needed"),
+        ({"until": "31.12.2019"}, UsageError, "--until is '31.12.2019'; a date is needed"),
+        ({"since": "2020-01-01", "until": "2019-01-01"}, UsageError, "--since 2020-01-01 is after --until 2019-01-01"),
+        ({"since": "2021-01-01"}, DataError, "--since and --until leave nothing"),
+        ({"since": "2019-01-01", "options": {"order": "file"}}, UsageError, "--since and --until need times"),
+    ],
+)
+def test_dates_that_cannot_be(tmp_path, options, error, message):
+    (tmp_path / "log.csv").write_text(DATED)
+    with pytest.raises(error, match=message):
+        run(config(tmp_path / "log.csv", **options))
+
+
+def test_a_counter_has_no_dates(folder):
+    with pytest.raises(UsageError, match="--since and --until need times since 1970"):
+        run(config(folder, until="2019-12-31"))
+
+
+def test_the_summary_says_what_is_left_out(tmp_path, bbqrec):
+    """u and v have a, b, c in 2019; w has one of them; one row comes twice; one is of another year."""
+    rows = [f"{user},{item},2019-0{month}-01" for user in "uv" for month, item in enumerate("abc", start=1)]
+    rows += ["w,a,2019-01-01", "u,a,2019-01-01", "v,c,2018-01-01"]
+    log, out = tmp_path / "log.csv", tmp_path / "d.h5"
+    log.write_text("\n".join(["user,item,timestamp", *rows]))
+    limits = ["--since", "2019-01-01", "--min-user-interactions", 2, "-o", out, "--force"]
+    said = json.loads(bbqrec("prepare", "table", log, *limits, "--json").out)
+    assert (said["users"], said["items"], said["interactions"], said["duplicates"]) == (2, 3, 7, 1)
+    assert said["left_out"] == {"dates": 1, "k_core": 1}
+    assert said["sparsity"] == 0, "every user has every item"
+    shown = bbqrec("prepare", "table", log, *limits, "--duplicates", "drop")
+    table = {name.strip(): count.strip() for _, name, count, _ in (
+        line.split("│") for line in shown.out.splitlines() if line.startswith("│")
+    )}  # fmt: skip
+    assert table | {
+        "users": "2", "items": "3", "interactions": "6", "average_length": "3.0", "sparsity": "0.00%",
+        "duplicates": "0", "tied test targets": "0", "left out: duplicates": "1", "left out: other dates": "1",
+        "left out: k-core": "1",
+    } == table  # fmt: skip
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch) -> Iterator[str]:
+    """The address of a server of tmp_path/site."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    (tmp_path / "site").mkdir()
+    handler = partial(Quiet, directory=str(tmp_path / "site"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_download_from_a_mirror(mirror, tmp_path, bbqrec, monkeypatch):
+    """The zip and its checksum come over HTTP; a second time nothing is fetched; an existing output stops before."""
+    archive = tmp_path / "site" / "ml-latest-small.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("ml/ratings.csv", "userId,movieId,rating,timestamp\n1,3,4.0,964982703\n1,6,4.5,964982224\n")
+        made.writestr("ml/movies.csv", "movieId,title,genres\n3,Grumpier Old Men (1995),Comedy\n6,Heat (1995),Crime\n")
+    checksum = archive.with_name("ml-latest-small.zip.md5")
+    checksum.write_text(f"{hashlib.md5(archive.read_bytes()).hexdigest()}  ml-latest-small.zip\n")
+    monkeypatch.chdir(tmp_path)
+    line = ["prepare", "movielens", "raw", "--download", "latest-small", "--mirror", mirror]
+    done = bbqrec(*line, "--json")
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["interactions"] == 2
+    assert hdf5.read_dataset(tmp_path / "dataset.h5").catalogue.titles == ["Heat", "Grumpier Old Men"]
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["ml-latest-small.zip"]
+    archive.unlink()
+    assert bbqrec(*line, "--force").status == 0
+    assert bbqrec("prepare", "movielens", "raw/ml-latest-small.zip", "--force").status == 0
+    refused = bbqrec("prepare", "movielens", "elsewhere", *line[3:])
+    assert (refused.status, "exists already" in refused.err) == (3, True)
+    assert not (tmp_path / "elsewhere").exists()
+    gone = bbqrec("prepare", "movielens", "elsewhere", *line[3:], "-o", "other.h5", "--json")
+    assert (gone.status, json.loads(gone.err.splitlines()[-1])["error"]) == (4, "download")
+    archive.write_bytes(b"PK another file")
+    wrong = bbqrec("prepare", "movielens", "elsewhere", *line[3:], "-o", "other.h5")
+    assert wrong.status == 4
+    assert "not the published" in " ".join(wrong.err.split())
+    assert not (tmp_path / "other.h5").exists()
+
+
+def test_help_lists_sources_and_shows_ones_options(bbqrec, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    every = bbqrec("prepare", "--help").out
+    assert "yelp: Yelp's open dataset" in every
+    assert "Example: bbqrec prepare movielens --download 1m" in every
+    assert "--size" not in every
+    one = bbqrec("prepare", "yelp", "--help").out
+    assert "Options of yelp" in one
+    assert "--min-rating" in one
+    assert "Example: bbqrec prepare yelp yelp_dataset.tar --since" in one
+    assert "--download" not in one
+    assert "--since" in one
+
+
 # From the command line
 
 
@@ -271,10 +411,11 @@ FAILURES = {
     "a folder for a source": (SEQUENCES, "s", 2, "SOURCE is 's'; known: demo", "bbqrec prepare s3rec s"),
     "no source": ({}, "", 2, "SOURCE", ""),
     "option of another source": (
-        SEQUENCES, "s3rec s --min-rating 4", 2, "--min-rating is not an option of s3rec, but of table", "--id-shift"
+        SEQUENCES, "s3rec s --min-rating 4", 2, "--min-rating is not an option of s3rec, but of movielens, table, yelp",
+        "--id-shift",
     ),
     "option of no source": (
-        {}, "demo --images x", 2, "--images is not an option of demo, but of amazon, s3rec, table", "--size"
+        {}, "demo --images x", 2, "--images is not an option of demo, but of amazon, movielens, s3rec", "--size"
     ),
     "no path": ({}, "table", 2, "prepare table needs files, or one folder; there are 0", "bbqrec prepare table"),
     "unknown text field": (

@@ -64,7 +64,7 @@ def plotted(result: BenchmarkResult) -> list[Section]:
         if systems:
             nothing = make(f"Scores, {data}" if data else "Scores", (), [])
             whiskers = "Bars: means over seeds. Whiskers: 95% intervals."
-            made.append(Section(table=nothing, plot=score_bars(systems, result.metrics), caption=whiskers))
+            made.append(Section(table=nothing, plot=score_bars(systems, result.metrics, data), caption=whiskers))
     if result.histories:
         named = {(", ".join(filter(None, (system, data))), seed): rows
                  for (system, data, seed), rows in result.histories.items()}  # fmt: skip

@@ -271,8 +271,11 @@ def spent(step: Step, records: Records) -> dict[str, Any]:
 
 
 def provenance(graph: Graph, records: Records) -> dict[str, Any]:
-    """Which version on which machine ran how many of the steps, when, and for how long all in all."""
-    steps = [step for step in graph.steps.values() if step.done]
+    """Which version on which machine ran how many of the steps, when, and for how long all in all.
+
+    A step whose output was deleted after it had served counts as long as its record is there.
+    """
+    steps = [step for step in graph.steps.values() if step.done or records.get(step.key, {}).get("status") == "done"]
     known = [records[step.key] for step in steps if records.get(step.key, {}).get("origin")]
     seconds = sum(spent(step, records)["seconds"] or 0.0 for step in steps)
     return gathered(known) | {"seconds": seconds, "unrecorded_steps": len(steps) - len(known)}

@@ -44,7 +44,9 @@ def shown(result: BenchmarkResult, systems: Systems, name: str, place: tuple[str
     if name not in systems[data]:
         return Shown((NOT_KNOWN,))
     score, best = systems[data][name][column], max(each[column].mean for each in systems[data].values())
-    return Shown(score_lines(score, brief), score.mean == best)
+    # Of two systems, both tests are the same one: the better one has it.
+    tested = len(systems[data]) > 2 or score.mean == best
+    return Shown(score_lines(score, brief, tested=tested), score.mean == best)
 
 
 def figures(result: BenchmarkResult, name: str, data: str, column: Column) -> list[float | None]:
@@ -157,10 +159,10 @@ def made_of(cell: Mapping[str, Any]) -> str:
     return made + (f", with {' and '.join(cell['beyond_paper'])}" if cell["beyond_paper"] else "")
 
 
-def score_lines(score: Score, brief: bool) -> tuple[str, ...]:
+def score_lines(score: Score, brief: bool, *, tested: bool = True) -> tuple[str, ...]:
     """Mean ± sd; the interval; the tests, where there is another system."""
     lines = [mean_sd(score)] + ([] if brief else [f"[{score.low:.4f}, {score.high:.4f}]"])
-    if score.against and score.p_t is not None and score.p_wilcoxon is not None:
+    if tested and score.against and score.p_t is not None and score.p_wilcoxon is not None:
         tests = f"p {p_text(score.p_t)} / {p_text(score.p_wilcoxon)}"
         lines.append(tests if brief else f"{tests} vs {score.against}")
     return tuple(lines)

@@ -7,7 +7,7 @@ from typing import Any
 
 from bbqrec_cli.benchmark.result import BenchmarkResult
 from bbqrec_cli.benchmark.scores import named, spread
-from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, counted, make, of_all, plain, short
+from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, counted, make, moment, of_all, plain, short
 
 
 def of_method(row: Mapping[str, Any]) -> Shown:
@@ -165,9 +165,8 @@ def provenance_table(about: Mapping[str, Any], what: str = "step") -> Table:
         rows.append((f"{what}s whose making is not recorded", about["unrecorded_steps"]))
     rows.append((f"time spent, all {what}s", f"{seconds(about['seconds'])} s"))
     if about["first"]:
-        rows.append(("computed", about["first"] if about["first"] == about["last"] else
-                     f"{about['first']} to {about['last']}"))  # fmt: skip
-    rows.append(("page made", about["made"]))
+        rows.append(("computed", " to ".join(dict.fromkeys(moment(about[end]) for end in ("first", "last")))))
+    rows.append(("page made", moment(about["made"])))
     return make("Where the numbers come from", ("what", "value"), rows, left=2)
 
 

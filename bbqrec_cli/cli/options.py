@@ -125,9 +125,10 @@ def interrupted() -> InterruptedRunError:
 
 
 def chosen_method(config_class: type, arguments: Sequence[str]) -> str:
-    """The method, model or source that a command line, its --config file or its --recipe names; else the default.
+    """The method, model or source that a command line, its --config file or its --recipe names; else the default, or
+    '' where it is an argument without one.
 
-    Only for --help: an unreadable or unknown name means the default.
+    Only for --help: an unreadable or unknown name means the same.
     """
     registry, choice = getattr(config_class, "registry", None), getattr(config_class, "choice", "")
     if registry is None:
@@ -136,7 +137,8 @@ def chosen_method(config_class: type, arguments: Sequence[str]) -> str:
     named |= dict(each.split("=", 1) for each in arguments if each.startswith("--") and "=" in each)
     command_name = next((each for each in arguments if each in COMMANDS), "")
     found = named.get(flag(choice), "")
-    if config_class.__dataclass_fields__[choice].metadata["positional"]:  # type: ignore[attr-defined]
+    positional = config_class.__dataclass_fields__[choice].metadata["positional"]  # type: ignore[attr-defined]
+    if positional:
         found = next((each for each in arguments if each in registry), "")
     try:
         if config_class.many_methods:  # type: ignore[attr-defined]
@@ -149,7 +151,7 @@ def chosen_method(config_class: type, arguments: Sequence[str]) -> str:
             found = recipe(named["--recipe"], command_name).get(choice, "")
     except UsageError:
         pass
-    return found if found in registry else registry.default
+    return found if found in registry else "" if positional else registry.default
 
 
 def build(
@@ -259,14 +261,18 @@ _ARGUMENT = type(typer.Argument())
 
 
 def _other_methods(registry: Any, config_class: type, chosen: str) -> str | None:
-    """One line for each method whose options --help does not show."""
+    """The example of the method that --help shows, and one line for each other one."""
     if registry is None:
         return None
     choice = config_class.choice  # type: ignore[attr-defined]
     positional = config_class.__dataclass_fields__[choice].metadata["positional"]  # type: ignore[attr-defined]
     typed = choice.upper() if positional else flag(choice)
-    lines = [f"Other values of {typed}; add one to --help for its options:"]
-    lines += [f"{name}: {registry.about(name)}" for name in registry if name != chosen]
+    examples = {name: f" Example: {each}" if (each := registry.config(name).example) else "" for name in registry}
+    lines = [examples[chosen].strip()] if examples.get(chosen) else []
+    lines += [f"{'Other values' if chosen else 'Values'} of {typed}; add one to --help for its options:"]
+    lines += [
+        f"{name}: {registry.about(name)}{'' if chosen else examples[name]}" for name in registry if name != chosen
+    ]
     return "\n\n".join(line.replace("[", r"\[") for line in lines)
 
 

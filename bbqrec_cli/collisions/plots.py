@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bbqrec_cli.collisions.analysis import Analysis
-from bbqrec_cli.pages.svg import COLOURS, PALE, STYLES, svg
+from bbqrec_cli.pages.svg import COLOURS, PALE, STYLES, legend, plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 def usage_plot(found: Analysis) -> str:
     """One panel per level, one line per signal: items per code, most used first, on a logarithmic scale. SVG."""
 
-    def draw(figure: Figure) -> None:
-        panels = figure.subplots(1, len(found.depths), sharey=True, squeeze=False).flat
+    levels, signals = len(found.depths), list(found.signals)
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        shape = (levels, 1) if narrow else (1, levels)
+        panels = figure.subplots(*shape, sharey=True, squeeze=False).flat
         for level, panel in enumerate(panels, 1):
             for place, signal in enumerate(found.signals):
                 counts = np.sort(found.counts[signal, level])[::-1]
@@ -32,19 +35,21 @@ def usage_plot(found: Analysis) -> str:
             panel.set_xlim(0, found.codebook_size)
             panel.locator_params(axis="x", nbins=4)
             panel.set_title(f"level {level}", fontsize=10)
-            panel.set_xlabel("codes, most used first")
+            if not narrow or level == levels:
+                panel.set_xlabel("codes, most used first")
         figure.axes[0].set_ylabel("items")
-        _legend(figure.axes[-1], found.signals)
+        _legend(figure.axes[-1], signals, narrow)
 
-    return svg(draw, width=10.0, height=2.9, title=f"Use of the codes: {found.input}")
+    title = f"Use of the codes: {found.input}"
+    return plot(draw, height=2.9, narrow_height=0.5 + 1.9 * levels, title=title)
 
 
 def depth_plot(every: Sequence[Analysis], title: str) -> str:
     """Share of colliding items, and mean number of children, by depth; one line per file. SVG."""
     from matplotlib.ticker import MaxNLocator
 
-    def draw(figure: Figure) -> None:
-        left, right = figure.subplots(1, 2)
+    def draw(figure: Figure, narrow: bool) -> None:
+        left, right = figure.subplots(*((2, 1) if narrow else (1, 2)))
         for place, found in enumerate(every):
             depths = [d.depth for d in found.depths]
             shares = [100 * d.colliding_items / max(1, found.items) for d in found.depths]
@@ -58,9 +63,9 @@ def depth_plot(every: Sequence[Analysis], title: str) -> str:
             panel.set_xlabel("depth")
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             panel.grid(color=PALE, linewidth=0.7)
-        _legend(right, [found.input for found in every])
+        _legend(right, [found.input for found in every], narrow)
 
-    return svg(draw, width=10.0, height=2.9, title=title)
+    return plot(draw, height=2.9, narrow_height=4.6 + 0.2 * len(every), title=title)
 
 
 def _logarithmic(panel: Axes) -> None:
@@ -77,14 +82,7 @@ def _line(panel: Axes, x: Sequence[float] | np.ndarray, y: Sequence[float] | np.
     panel.plot(x, y, marker="o" if len(x) <= 8 else "", markersize=3.5, **style)  # type: ignore[arg-type]
 
 
-def _legend(panel: Axes, names: Sequence[str]) -> None:
-    """A legend beside the panel; none for a single name."""
-    if len(names) < 2:
-        return
-    handles = [
-        panel.plot([], [], color=COLOURS[place % len(COLOURS)], linestyle=STYLES[place % len(STYLES)])[0]
-        for place in range(len(names))
-    ]
-    legend = panel.legend(handles, [" "] * len(names), loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    for text, name in zip(legend.get_texts(), names, strict=True):
-        text.set_text(name if len(name) <= 24 else "…" + name[-23:])
+def _legend(panel: Axes, names: Sequence[str], narrow: bool) -> None:
+    """A legend beside the panel, or below; none for a single name."""
+    if len(names) > 1:
+        legend(panel, [name if len(name) <= 24 else "…" + name[-23:] for name in names], narrow=narrow)

@@ -12,7 +12,7 @@ from bbqrec_cli.collisions import tables
 from bbqrec_cli.collisions.agreement import Agreement
 from bbqrec_cli.collisions.analysis import Analysis
 from bbqrec_cli.pages.page import Page, Section
-from bbqrec_cli.pages.tables import Table, make
+from bbqrec_cli.pages.tables import Table, make, moment
 
 
 def collisions_page(
@@ -32,7 +32,7 @@ def collisions_page(
         together.append(Section(table=titled(tables.agreement_table(pairs))))
     sections = [section for found in every for section in _sections(found, several=len(every) > 1, plots=plots)]
     made = {"bbqrec": bbqrec_cli.__version__, **origin}
-    made["page made"] = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    made["page made"] = moment(datetime.now(timezone.utc).isoformat())
     where = make("Where the numbers come from", ("what", "value"), list(made.items()), left=2)
     return Page(
         title="Semantic IDs of " + ", ".join(found.input for found in every), command=command,

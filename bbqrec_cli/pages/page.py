@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bbqrec_cli.errors import OutputExistsError, UsageError
 from bbqrec_cli.hdf5.sink import check_output, partial_of, replacing
+from bbqrec_cli.pages.glossary import Term, explained, pattern
 from bbqrec_cli.pages.tables import Table
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 TEMPLATES = {".html": "page.html.j2", ".md": "page.md.j2"}
 """A page's suffix -> its template, in this folder."""
+SCRIPT = "page.js"
+"""What an HTML page runs; it allows nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +88,32 @@ def render(page: Page, template: str) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=template.endswith(".html.j2"),
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters |= {"md": markdown, "fence": fence, "anchor": anchor}
+    environment.filters |= {"md": markdown, "fence": fence, "anchor": anchor, "terms": linked, "sha256": source_hash}
     sections = [each for each in page.sections if each.table.rows or each.plot]
-    return environment.get_template(template).render(page=page, sections=sections)
+    words = explained(each.table for each in sections)
+    contents = [each.table.title for each in sections] + ["Words"] * bool(words)
+    contents += [page.appendix_title] if page.appendix else []
+    script = (Path(__file__).parent / SCRIPT).read_text(encoding="utf-8")
+    return environment.get_template(template).render(
+        page=page, sections=sections, words=words, contents=contents, script=script
+    )
+
+
+def linked(text: str, words: Mapping[str, Term]) -> Markup:
+    """A heading as HTML; the first word of it that the page explains is a link to that."""
+    from markupsafe import Markup, escape
+
+    for name in sorted(words, key=len, reverse=True):
+        if found := pattern(name).search(text):
+            link = Markup('<a href="#{}" title="{}">{}</a>')
+            shown = link.format(anchor(f"word {name}"), words[name].meaning, found[0])
+            return escape(text[: found.start()]) + shown + escape(text[found.end() :])
+    return escape(text)
+
+
+def source_hash(script: str) -> str:
+    """A script's hash, as a Content-Security-Policy wants it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def markdown(text: str) -> str:

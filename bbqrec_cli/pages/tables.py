@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 NOT_KNOWN = "–"
@@ -50,6 +51,15 @@ def short(value: float | None) -> str:
 def of_all(count: int, items: int) -> Shown:
     """A count and its share of all items."""
     return Shown((f"{count:,}", f"{100 * count / max(1, items):.2f}%"))
+
+
+def moment(iso: str) -> str:
+    """A moment in ISO format as every page shows it: '2030-01-31 12:00 UTC'. What is none stays as it is."""
+    try:
+        found = datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    return found.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def counted(number: int, what: str) -> str:

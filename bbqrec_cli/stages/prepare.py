@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from bbqrec_cli.data.sources.base import Interactions, Items
     from bbqrec_cli.records import Dataset
 
-TEXT_FIELDS = ("title", "name", "brand", "maker", "category", "categories", "genres", "tags", "text", "description")
+TEXT_FIELDS = (
+    "title", "name", "brand", "maker", "category", "categories", "genres", "tags", "features", "text", "description",
+)  # fmt: skip
 """Fields that make an item's text by default; the long ones last, since encoders cut long texts."""
-NO_ATTRIBUTES = ("title", "text", "description")
+NO_ATTRIBUTES = ("title", "features", "text", "description")
 """Fields that go into the title and the text only; attributes are short, since they are copied into the model file."""
 
 
@@ -43,6 +45,8 @@ class PrepareConfig(StageConfig):
         minimum=0,
     )
     min_item_interactions: int | None = option(None, "Leave out items with fewer interactions.", minimum=0)
+    since: str | None = option(None, "Leave out interactions before this date, such as 2019-01-01 (UTC).")
+    until: str | None = option(None, "Leave out interactions after this date (the day itself is kept).")
     options: dict = option({})
 
 
@@ -50,9 +54,11 @@ class PrepareConfig(StageConfig):
 class PrepareResult:
     """What `bbqrec prepare --json` prints.
 
-    texts, images: items that have one (a precomputed image feature counts as a picture); text_fields: the fields that
-    make the texts; fields: name -> items that have the field; evaluated_users: those with interactions enough; ties:
-    test and validation -> targets for which another item has the same time.
+    texts, images: items that have one (a precomputed image feature counts as a picture); sparsity: the share of the
+    pairs of a user and an item that have no interaction; duplicates: kept interactions that repeat user, item and time;
+    left_out: why -> interactions of the raw data that are not in the file; text_fields: the fields that make the texts;
+    fields: name -> items that have the field; evaluated_users: those with interactions enough; ties: test and
+    validation -> targets for which another item has the same time.
     """
 
     output: Path
@@ -62,6 +68,9 @@ class PrepareResult:
     texts: int
     images: int
     average_length: float
+    sparsity: float
+    duplicates: int
+    left_out: dict[str, int]
     text_fields: tuple[str, ...]
     fields: dict[str, int]
     evaluated_users: int
@@ -78,16 +87,19 @@ def run(config: PrepareConfig, progress: Progress = SILENT) -> PrepareResult:
     Raises:
         UsageError, DataError, MissingFileError, LackingError and the errors of writing files.
     """
-    from bbqrec_cli.data.sources.registry import open_source
+    from bbqrec_cli.data.sources.registry import fetched, open_source
     from bbqrec_cli.hdf5 import check_output, write_dataset
 
     options = source_options(config.source, config.options)
-    paths = [Path(path) for path in config.paths]
+    first, last = days(config.since, config.until)
+    check_output(config.output, force=config.force, inputs=[])
+    paths = fetched(config.source, [Path(path) for path in config.paths], options, progress)
     source = open_source(config.source, paths, options, seed=config.seed, progress=progress)
     check_output(config.output, force=config.force, inputs=source.files)
     given = config.min_user_interactions, config.min_item_interactions
     min_user, min_item = (source.minimum if each is None else each for each in given)
-    interactions = filtered(source.interactions(), min_user=min_user, min_item=min_item, progress=progress)
+    interactions = between(source.interactions(), first, last, progress)
+    interactions = filtered(interactions, min_user=min_user, min_item=min_item, progress=progress)
     items = source.items(interactions.item_ids)
     text_fields = choose_text_fields(items.fields, config.text_fields, progress)
     dataset = to_dataset(interactions, items, text_fields, progress)
@@ -100,6 +112,51 @@ def run(config: PrepareConfig, progress: Progress = SILENT) -> PrepareResult:
     record["counts"] = {key: value for key, value in said.items() if key not in ("output", "text_fields")}
     write_dataset(config.output, dataset, config=record, parents=source.files, force=config.force)
     return result
+
+
+def days(since: str | None, until: str | None) -> tuple[int | None, int | None]:
+    """The first second of --since and the last one of --until, since 1970.
+
+    Raises:
+        UsageError: not a date; the first is after the last.
+    """
+    from datetime import date, datetime, timezone
+
+    found: list[int | None] = []
+    for flag, text, later in (("--since", since, 0), ("--until", until, 86_399)):
+        try:
+            day = None if text is None else date.fromisoformat(text)
+        except ValueError:
+            raise UsageError(f"{flag} is {text!r}; a date is needed", f"{flag} 2019-01-31") from None
+        start = None if day is None else datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
+        found.append(None if start is None else int(start.timestamp()) + later)
+    first, last = found
+    if first is not None and last is not None and first > last:
+        raise UsageError(f"--since {since} is after --until {until}", "exchange them")
+    return first, last
+
+
+def between(interactions: Interactions, first: int | None, last: int | None, progress: Progress) -> Interactions:
+    """The interactions from second `first` to second `last`; None: no limit.
+
+    Raises:
+        UsageError: the source has no times, or a counter.
+        DataError: nothing is left.
+    """
+    if first is None and last is None:
+        return interactions
+    from bbqrec_cli.data.sources.times import resolved
+
+    times = interactions.timestamps
+    found = None if times is None else resolved(times, dates=False, unit="auto")
+    if times is None or found is None or not found.span:
+        raise UsageError("--since and --until need times since 1970, and the interactions have none", "leave them out")
+    keep = (times >= (times.min() if first is None else first)) & (times <= (times.max() if last is None else last))
+    if not keep.any():
+        raise DataError("--since and --until leave nothing", f"the interactions are of {found.span}")
+    if left := int((~keep).sum()):
+        progress.log(f"--since, --until: {left:,} of {len(keep):,} interactions are left out")
+    return interactions.kept(keep, "dates") if left else interactions
 
 
 def filtered(interactions: Interactions, *, min_user: int, min_item: int, progress: Progress) -> Interactions:
@@ -116,7 +173,7 @@ def filtered(interactions: Interactions, *, min_user: int, min_item: int, progre
     asked = f"at least {min_user} interactions per user and {min_item} per item"
     if not keep.any():
         raise DataError(f"{asked}: nothing is left", "lower --min-user-interactions and --min-item-interactions")
-    made = interactions.kept(keep)
+    made = interactions.kept(keep, "k_core")
     left = (
         len(interactions.user_ids) - len(made.user_ids),
         len(interactions.item_ids) - len(made.item_ids),
@@ -230,6 +287,7 @@ def counts(
     """The counts of the result."""
     import numpy as np
 
+    from bbqrec_cli.data.sources.base import repeated
     from bbqrec_cli.data.splits import EVALUATED
     from bbqrec_cli.data.ties import tied_targets
 
@@ -237,6 +295,7 @@ def counts(
     pictured = np.array([bool(blob) for blob in dataset.images])
     if "image" in dataset.features:
         pictured |= dataset.features["image"].present
+    pairs = len(np.unique(interactions.users * catalogue.items + interactions.items))
     return PrepareResult(
         output=output,
         users=catalogue.users,
@@ -245,6 +304,9 @@ def counts(
         texts=sum(map(bool, dataset.texts)),
         images=int(pictured.sum()),
         average_length=round(len(catalogue.sequences.items) / max(1, catalogue.users), 2),
+        sparsity=round(1 - pairs / max(1, catalogue.users * catalogue.items), 6),
+        duplicates=int(repeated(interactions).sum()),
+        left_out={why: count for why, count in interactions.left_out.items() if count},
         text_fields=text_fields,
         fields={name: sum(map(bool, values)) for name, values in items.fields.items()},
         evaluated_users=int((catalogue.sequences.lengths >= EVALUATED).sum()),

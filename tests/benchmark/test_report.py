@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -55,7 +57,7 @@ class Page(HTMLParser):
         if self._open and self._open[-1] == "strong":
             self.bold.append(data)
         if {"td", "th"} & set(self._open):
-            self.tables[self._heading][-1][-1] += data + ("\n" if self._open[-1] != "small" else " ")
+            self.tables[self._heading][-1][-1] += data + {"small": " ", "a": ""}.get(self._open[-1], "\n")
 
 
 @pytest.fixture
@@ -84,7 +86,8 @@ def test_the_page_needs_nothing_from_outside(result, folder):
     text = (folder / "page.html").read_text(encoding="utf-8")
     page = Page(text)
     for tag, attributes in page.tags:
-        assert tag not in {"script", "link", "iframe", "img", "object", "embed", "video", "base"}, tag
+        assert tag not in {"link", "iframe", "img", "object", "embed", "video", "base"}, tag
+        assert tag != "script" or not attributes, "its own, written out"
         for name, value in attributes.items():
             if name in ("href", "xlink:href", "src", "srcset", "data", "action", "poster"):
                 assert value.startswith("#"), (tag, name, value)
@@ -99,7 +102,11 @@ def test_the_page_needs_nothing_from_outside(result, folder):
     names = {value for _, attributes in page.tags for name, value in attributes.items() if name.startswith("xmlns")}
     addresses = set(re.findall(r"https?://[^\s\"'<>]+", text))
     assert addresses <= names, "only the names of SVG's vocabularies, which nobody fetches"
-    assert any(tag == "meta" and "default-src 'none'" in (a.get("content") or "") for tag, a in page.tags)
+    policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.S)
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy.startswith("default-src 'none'; ")
+    assert f"; script-src 'sha256-{allowed}'; " in policy
 
 
 def test_what_a_paper_reports_stands_beside(result, folder):
@@ -148,7 +155,7 @@ def test_what_the_page_says(result, folder):
     origin = {row[0].strip(): row[1].strip() for row in page.tables["Where the numbers come from"][1:]}
     assert (origin["steps"], origin["device"]) == ("16", "cpu")
     assert "Not done" not in page.tables
-    assert sum(tag == "svg" for tag, _ in page.tags) == 2
+    assert sum(tag == "svg" for tag, _ in page.tags) == 4, "two plots, each for wide and narrow screens"
     assert 'name = "tiny"' in "".join(page.texts)
 
 
@@ -269,8 +276,8 @@ def test_plots_of_any_number_of_systems():
     bars = score_bars(systems, ["recall@5", "ndcg@5"] * 3)
     lines = epoch_lines({(f"_{n}", seed): [(e, 0.1 * e) for e in range(1, 4)] for n in range(12) for seed in (0, 1)})
     for plot in (bars, lines):
-        assert plot.startswith("<svg ")
-        assert 'role="img"' in plot
+        assert plot.count("<svg ") == plot.count('role="img"') == 2, "one for wide screens, one for narrow ones"
         assert "<metadata" not in plot
+        assert "var(--ink, #333333)" in plot, "colours are the page's"
     assert score_bars(systems, ["recall@5", "ndcg@5"] * 3) == bars, "the same numbers make the same plot"
-    assert epoch_lines({("one", 0): [(1, 0.5)]}).startswith("<svg ")
+    assert "<svg " in epoch_lines({("one", 0): [(1, 0.5)]})

@@ -173,3 +173,8 @@ def test_every_origin_is_told(graph, folder):
     assert found["runs"] == [here | {"steps": 2}, there | {"steps": 2}]
     assert (found["unrecorded_steps"], found["seconds"]) == (1, 8)
     assert (found["first"], found["last"]) == ("2030-01-01", "2030-01-04")
+
+    steps[0].output.unlink()  # it had served
+    steps[4].output.unlink()
+    found = results.provenance(whole, records)
+    assert (found["unrecorded_steps"], found["seconds"]) == (0, 8)

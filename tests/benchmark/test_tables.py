@@ -305,7 +305,8 @@ def test_the_best_and_the_tests_are_among_the_systems_of_the_table(result):
     (table,) = scores.tables_of(made)
     ours, sasrec = (row[1] for row in table.rows)
     assert (ours.best, sasrec.best) == (False, True), "popularity, which is better, is in no row"
-    assert ours.lines[-1].endswith("vs sasrec")
+    assert sasrec.lines[-1].endswith("vs ours"), "of two systems, the better one has the test"
+    assert len(ours.lines) == len(sasrec.lines) - 1
     assert made.systems[""]["ours"]["recall@10"].against == "popularity"
 
 

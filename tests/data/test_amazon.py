@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bbqrec_cli.data.sources.amazon import Amazon, plain_text, read_image_features, record
+from bbqrec_cli.data.sources.amazon import Amazon
+from bbqrec_cli.data.sources.amazon_features import read_image_features
+from bbqrec_cli.data.sources.amazon_texts import plain_text, record
 from bbqrec_cli.data.sources.options.amazon import AmazonOptions
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 
@@ -72,6 +74,7 @@ def test_the_whole_release(put, tmp_path, listener):
         "brand": ["", "Oriel", ""],
         "category": ["", "Beauty|Tools|Brushes|Gifts", "Beauty"],
         "description": ["", "Soft & light for every day.", ""],
+        "image_url": ["", "", "http://ecx.example/i.jpg"],
     }
     image = items.features["image"]
     assert image.present.tolist() == [True, True, False]
@@ -83,7 +86,8 @@ def test_the_whole_release(put, tmp_path, listener):
         "image_features_Beauty.b: 1 of 3 items have no visual features",
     ]
     assert listener.logged == [
-        "meta_Beauty.json.gz: 1 entries are left out: their items have no interactions among those kept"
+        "reviews_Beauty_5.json.gz: the 2014 release",
+        "meta_Beauty.json.gz: 1 entries are left out: their items have no interactions among those kept",
     ]
 
 
@@ -235,9 +239,9 @@ def test_visual_features_are_streamed(tmp_path, listener):
 
 
 def test_paths(put, tmp_path, listener):
-    with pytest.raises(UsageError, match=r"found no reviews_X_5.json.gz or reviews_X.json.gz \(no path was given\)"):
+    with pytest.raises(UsageError, match=r"found no reviews \(reviews_X_5.json.gz, .*\): no path was given"):
         Amazon([], AmazonOptions(), seed=0, progress=listener)
-    with pytest.raises(UsageError, match="found no reviews_X_5"):
+    with pytest.raises(UsageError, match="found no reviews"):
         Amazon([tmp_path], AmazonOptions(), seed=0, progress=listener)
     with pytest.raises(MissingFileError, match="none: no such file or folder"):
         Amazon([tmp_path / "none"], AmazonOptions(), seed=0, progress=listener)

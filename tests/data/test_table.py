@@ -270,10 +270,31 @@ def test_a_folder_of_other_names_is_told_what_to_type(put, tmp_path, listener):
     with pytest.raises(MissingFileError) as caught:
         read(tmp_path, listener)
     assert caught.value.hint == f"bbqrec prepare table {tmp_path}/ratings.csv"
-    put("movies.csv", "item,title\n")
+    put("films.csv", "item,title\n")
     with pytest.raises(MissingFileError) as caught:
         read(tmp_path, listener)
-    assert "name one of movies.csv, ratings.csv" in caught.value.hint
+    assert "name one of films.csv, ratings.csv" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("names", "source"),
+    [
+        (["ratings.csv", "movies.csv"], "movielens"),
+        (["ratings.dat", "movies.dat"], "movielens"),
+        (["u.data", "u.item"], "movielens"),
+        (["yelp_academic_dataset_review.json"], "yelp"),
+        (["All_Beauty.jsonl.gz"], "amazon"),
+        (["Software_5.json.gz"], "amazon"),
+        (["reviews_Beauty_5.json.gz"], "amazon"),
+        (["sequences.txt"], "s3rec"),
+    ],
+)
+def test_a_published_set_is_told_its_source(put, tmp_path, listener, names, source):
+    for name in names:
+        put(name, ROWS)
+    with pytest.raises(MissingFileError, match=f"looks like what prepare {source} reads") as caught:
+        read(tmp_path, listener)
+    assert caught.value.hint == f"bbqrec prepare {source} {tmp_path}"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ n interactions, U users, I items.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,8 @@ _PART = 1 << 20
 class Interactions:
     """users, items (n,) integers: rows into user_ids and item_ids, sorted by user, each user's oldest first;
     timestamps (n,) int64 seconds or None; moments (n,) integers: equal where a user's times are equal, parts of a
-    second included, and ascending, or None without times."""
+    second included, and ascending, or None without times; left_out: why -> interactions of the raw data that are not
+    here."""
 
     user_ids: list[str]
     item_ids: list[str]
@@ -31,15 +33,17 @@ class Interactions:
     items: np.ndarray
     timestamps: np.ndarray | None = None
     moments: np.ndarray | None = None
+    left_out: dict[str, int] = field(default_factory=dict)
 
-    def kept(self, keep: np.ndarray) -> Interactions:
-        """The interactions where keep (n,) is True; users and items without any go."""
+    def kept(self, keep: np.ndarray, why: str) -> Interactions:
+        """The interactions where keep (n,) is True; users and items without any go. why: for `left_out`."""
         user_ids, users = _used(self.user_ids, self.users[keep])
         item_ids, items = _used(self.item_ids, self.items[keep])
         return Interactions(
             user_ids=user_ids, item_ids=item_ids, users=users, items=items,
             timestamps=None if self.timestamps is None else self.timestamps[keep],
             moments=None if self.moments is None else self.moments[keep],
+            left_out=self.left_out | {why: self.left_out.get(why, 0) + int((~keep).sum())},
         )  # fmt: skip
 
 
@@ -61,6 +65,9 @@ class Source(Protocol):
 
     minimum: the interactions that a user and an item need if the command line does not say (0: all are kept);
     files: the inputs, recorded as parents of the dataset file (not pictures: the file holds them).
+
+    A source whose data can be downloaded has the static method `fetch(paths, options, progress) -> list[Path]`, which
+    is called first and returns the paths to read.
 
     A source that knows more of its interactions than they show has `about`, which goes into the dataset file's
     configuration, such as what a perfect model reaches on synthetic ones.
@@ -90,7 +97,7 @@ class Source(Protocol):
 def by_user(
     users: Iterable[str],
     items: Sequence[str],
-    times: Sequence[float] | np.ndarray | None = None,
+    times: Sequence[float] | array | np.ndarray | None = None,
     *,
     per_second: int = 1,
     ties: str = "file",
@@ -103,7 +110,7 @@ def by_user(
 def by_rows(
     users: tuple[list[str], np.ndarray],
     items: tuple[list[str], np.ndarray],
-    times: Sequence[float] | np.ndarray | None = None,
+    times: Sequence[float] | array | np.ndarray | None = None,
     *,
     per_second: int = 1,
     ties: str = "file",
@@ -236,14 +243,10 @@ def without_duplicates(made: Interactions, how: str, name: str, progress: Progre
         name: the file, for the message.
     """
     keep = np.ones(len(made.users), bool)
-    groups = made.users if how in ("first", "last") else made.moments
-    if groups is not None:
-        for part in _parts(groups):
-            same = _repeats(groups[part])
-            some = part.start + np.flatnonzero(same | np.append(same[1:], False))
-            some = some[np.lexsort((made.items[some], groups[some]))]
-            begins = ~_repeats(groups[some], made.items[some])
-            keep[some] = np.roll(begins, -1) if how == "last" else begins
+    if how in ("first", "last"):
+        keep = ~_again(made.users, made.items, last=how == "last")
+    elif made.moments is not None:
+        keep = ~repeated(made)
     if not (count := int((~keep).sum())):
         return made
     what = "repeat user and item" if how in ("first", "last") else "repeat user, item and time"
@@ -254,7 +257,24 @@ def without_duplicates(made: Interactions, how: str, name: str, progress: Progre
         )
         return made
     progress.log(f"{name}: {count:,} of {len(keep):,} interactions {what} of another one and are left out")
-    return made.kept(keep)
+    return made.kept(keep, "duplicates")
+
+
+def repeated(made: Interactions) -> np.ndarray:
+    """(n,) bool: the interactions that repeat user, item and time of an earlier one; none without times."""
+    return np.zeros(len(made.users), bool) if made.moments is None else _again(made.moments, made.items)
+
+
+def _again(groups: np.ndarray, items: np.ndarray, *, last: bool = False) -> np.ndarray:
+    """(n,) bool: the rows that repeat group and item of an earlier row; last: of a later one. groups ascend."""
+    found = np.zeros(len(groups), bool)
+    for part in _parts(groups):
+        same = _repeats(groups[part])
+        some = part.start + np.flatnonzero(same | np.append(same[1:], False))
+        some = some[np.lexsort((items[some], groups[some]))]
+        repeats = _repeats(groups[some], items[some])
+        found[some] = np.roll(repeats, -1) if last else repeats
+    return found
 
 
 def _repeats(*columns: np.ndarray) -> np.ndarray:

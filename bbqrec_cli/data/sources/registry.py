@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,15 +16,29 @@ if TYPE_CHECKING:
     from bbqrec_cli.progress import Progress
 
 
+_PUBLISHED = {
+    "s3rec": r"sequences\.txt(\.gz)?|.+\.inter\.json",
+    "amazon": r"reviews_.+\.json(\.gz)?|[A-Z]\w*(_5\.json|\.jsonl)(\.gz)?",
+    "movielens": r"u\.data|ratings\.dat|ml-.+\.zip",
+    "yelp": r"yelp_academic_dataset_review\.json(\.gz)?|yelp_dataset\.(tar|tgz|tar\.gz)|Yelp-JSON\.zip",
+}
+"""Source -> names of files that only it reads."""
+
+
+def published_source(path: Path) -> str | None:
+    """The source that reads a published set's file or folder, told by the names in it; None for others."""
+    names = [each.name for each in path.iterdir()] if path.is_dir() else [path.name]
+    if {"ratings.csv", "movies.csv"} <= set(names):
+        return "movielens"
+    return next((name for name, form in _PUBLISHED.items() if any(re.fullmatch(form, each) for each in names)), None)
+
+
 def _advice(name: str) -> str:
     """For an unknown source: the command for it, if it is a file or a folder."""
     path = Path(name)
     if not path.exists():
         return "--help describes each"
-    names = [each.name for each in path.iterdir()] if path.is_dir() else [path.name]
-    lines = any(each in ("sequences.txt", "sequences.txt.gz") or each.endswith(".inter.json") for each in names)
-    amazon = any(each.startswith("reviews_") for each in names)
-    return f"bbqrec prepare {'s3rec' if lines else 'amazon' if amazon else 'table'} {shlex.quote(name)}"
+    return f"bbqrec prepare {published_source(path) or 'table'} {shlex.quote(name)}"
 
 
 SOURCES = Registry("bbqrec_cli.data.sources.options", option="SOURCE", default="demo", advise=_advice)
@@ -36,6 +51,16 @@ def source_options(name: str, options: Mapping[str, Any]) -> Any:
         UsageError: an unknown source, or an option that it does not have.
     """
     return from_mapping(SOURCES.config(name), options, where=f"prepare {name}")
+
+
+def fetched(name: str, paths: list[Path], options: Any, progress: Progress) -> list[Path]:
+    """The paths to read, after what the options ask to download; the same ones where the source downloads nothing.
+
+    Raises:
+        UsageError, DataError, DownloadError: see `data.download.download`.
+    """
+    fetch = getattr(SOURCES.implementation(name), "fetch", None)
+    return paths if fetch is None else fetch(paths, options, progress)
 
 
 def open_source(name: str, paths: list[Path], options: Any, *, seed: int, progress: Progress) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from bbqrec_cli.data.sources.files import (
 )
 from bbqrec_cli.data.sources.opening import COMPRESSED
 from bbqrec_cli.data.sources.options.table import TableOptions
+from bbqrec_cli.data.sources.registry import published_source
 from bbqrec_cli.data.sources.table_log import Log, expanded
 from bbqrec_cli.errors import MissingFileError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
@@ -72,6 +74,8 @@ class InteractionTable:
             made = by_rows(
                 users, items, times.values, per_second=times.per_second, ties=options.ties, seed=self._seed
             )  # fmt: skip
+        if log.low:
+            made = dataclasses.replace(made, left_out={"ratings": log.low})
         return without_duplicates(made, options.duplicates, log.name, self._progress)
 
     def items(self, item_ids: list[str]) -> Items:
@@ -107,6 +111,9 @@ def _interactions_of(folder: Path) -> Path:
     atomic = sorted(folder.glob("*.inter"))
     if len(atomic) == 1:
         return atomic[0]
+    if source := published_source(folder):
+        what = f"{folder}: no interactions.csv in it; it looks like what prepare {source} reads"
+        raise MissingFileError(what, f"bbqrec prepare {source} {shlex.quote(str(folder))}")
     there = [path for path in sorted(folder.iterdir()) if path.name.endswith((*LOG_FILES, ".inter", ".dat"))]
     hint = f"bbqrec prepare table {shlex.quote(str(there[0]))}" if there else "give the file"
     if len(there) > 1:

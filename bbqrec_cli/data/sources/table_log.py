@@ -54,7 +54,8 @@ def expanded(paths: Sequence[Path]) -> list[Path]:
 class Log:
     """The interactions of some files.
 
-    name: the files, for messages; item_column: the name of the items' column, once it is known.
+    name: the files, for messages; item_column: the name of the items' column, once it is known; low: interactions that
+    are left out for their rating.
 
     Raises:
         UsageError: a separator that cannot be one.
@@ -67,6 +68,7 @@ class Log:
             raise UsageError(f"--separator {self._between!r} cannot separate cells", "--separator ';'")
         self.name = paths[0].name + (f" and {len(paths) - 1:,} more" if len(paths) > 1 else "")
         self.item_column: str | None = None
+        self.low = 0
         self._ids = {"user": Ids(), "item": Ids()}
         self._dates: bool | None = None
         self._floats: set[str] = set()
@@ -146,6 +148,7 @@ class Log:
             ratings = cells.numbers(block.columns["rating"])
             bad["rating"] = ~np.isfinite(ratings)
             keep = ratings >= self._options.min_rating
+            self.low += int((~keep).sum())
         found = [(int(wrong.argmax()), place, role) for place, (role, wrong) in enumerate(bad.items()) if wrong.any()]
         if found:
             row, _, role = min(found)

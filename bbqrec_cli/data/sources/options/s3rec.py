@@ -12,6 +12,7 @@ class S3RecOptions(ItemFiles):
     """One line `user item item …` per user, oldest first, or an X.inter.json; with an items.json."""
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.s3rec:S3Rec"
+    example: ClassVar[str] = "bbqrec prepare s3rec sequences.txt --items items.json"
 
     item_column: str = option("item", "Column of the item id in a table of --items.")
     id_shift: int | None = option(

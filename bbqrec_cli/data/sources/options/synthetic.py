@@ -11,6 +11,7 @@ class SyntheticOptions(MethodConfig):
     """Interactions of any number, of clusters of items that follow each other."""
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.synthetic:Synthetic"
+    example: ClassVar[str] = "bbqrec prepare synthetic --users 1000000 --items 100000"
 
     users: int = option(10_000, "Number of users.", minimum=1)
     items: int = option(1_000, "Number of items.", minimum=2)

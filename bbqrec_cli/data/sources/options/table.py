@@ -12,6 +12,7 @@ class TableOptions(LogFiles):
     """Tables of user, item, time: CSV, any separator, JSON lines, Parquet, Arrow; several files; items likewise."""
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.table:InteractionTable"
+    example: ClassVar[str] = "bbqrec prepare table interactions.csv --items items.csv --images pictures"
 
     user_column: str | None = option(None, "Column of the user id. [default: user, user_id, uid, customer, …]")
     item_column: str | None = option(
