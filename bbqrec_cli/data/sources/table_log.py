@@ -69,7 +69,7 @@ class Log:
         self.name = paths[0].name + (f" and {len(paths) - 1:,} more" if len(paths) > 1 else "")
         self.item_column: str | None = None
         self.low = 0
-        self._ids = {"user": Ids(), "item": Ids()}
+        self._ids: dict[str, Ids] = {}
         self._dates: bool | None = None
         self._floats: set[str] = set()
 
@@ -79,6 +79,7 @@ class Log:
         Raises:
             DataError: a missing column, other columns than the first file's, a malformed line, no interactions.
         """
+        self._ids, self._dates, self.low = {"user": Ids(), "item": Ids()}, None, 0
         rows: dict[str, list[np.ndarray]] = {"user": [], "item": []}
         values: list[np.ndarray] = []
         units: list[int] = []
@@ -94,13 +95,16 @@ class Log:
             rated, hint = ("", _EXAMPLE) if minimum is None else (f" rated {minimum:g} or better", "lower --min-rating")
             raise DataError(f"{self._paths[0]}: no interactions{rated} in it", hint)
         users, items = ((ids.names, np.concatenate(rows.pop(role))) for role, ids in self._ids.items())
+        self._ids = {}  # as large as all distinct ids
         self._say_floats(users[0], items[0])
         if self._options.order == "file":
             return users, items, None
         if not self._dates:
             return users, items, clock.resolved(np.concatenate(values), dates=False, unit=self._options.time_unit)
         finest = max(units)  # files may have other parts of a second
-        values = [part * (finest // unit) for part, unit in zip(values, units, strict=True)]
+        for place, unit in enumerate(units):
+            if unit < finest:
+                values[place] = values[place] * (finest // unit)
         return users, items, clock.Times(np.concatenate(values), finest, "dates")
 
     def _say_floats(self, users: list[str], items: list[str]) -> None:
