@@ -197,6 +197,9 @@ def test_any_separator(put, listener):
     for between in ("^", "\x01", "||", "¦", "\t"):
         path = put("log.txt", CSV.replace(",", between))
         assert read([path], listener, separator="tab" if between == "\t" else between) == EXPECTED
+    with pytest.raises(DataError, match="split at commas, the first line has") as caught:
+        read([put("log.csv", CSV.replace(",", "^"))], listener)
+    assert caught.value.hint.endswith("log.csv --separator CHARACTERS")
     for bad in ("", "\n", '"'):
         with pytest.raises(UsageError, match="cannot separate cells"):
             read([path], listener, separator=bad)

@@ -252,6 +252,8 @@ class Log:
         command = f"bbqrec prepare table {shlex.quote(str(table.path))}"
         flags = [f"--{role}-column NAME" for role in missing]
         hint = " ".join([command, *flags])
+        if len(table.header) == 1 and table.kind == "text":
+            return DataError(f"{table.path}{there} {names}", f"{command} --separator CHARACTERS")
         if "time" in missing:
             others = [flag for flag in flags if not flag.startswith("--time")]
             hint += f"; without times: {' '.join([command, *others, '--order file'])}"
