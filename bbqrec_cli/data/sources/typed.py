@@ -22,9 +22,9 @@ def scan(path: Path) -> pl.LazyFrame:
     with open(path, "rb") as stream:
         start = stream.read(6)
     if start == b"ARROW1":
-        return pl.scan_ipc(path)
+        return pl.scan_ipc(path, glob=False, hive_partitioning=False)
     if path.name.endswith(".parquet") or start.startswith(b"PAR1"):
-        return pl.scan_parquet(path, glob=False)
+        return pl.scan_parquet(path, glob=False, hive_partitioning=False)
     return pl.read_ipc_stream(path).lazy()
 
 
