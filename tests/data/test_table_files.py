@@ -43,7 +43,7 @@ def test_kinds(tmp_path, listener, suffix):
     if suffix != ".jsonl":  # the first bytes tell, not the name
         other = path.rename(tmp_path / f"log{'.dat' if suffix != '.arrow' else '.ipc'}")
         assert read([other], listener) == EXPECTED
-        odd = other.rename(tmp_path / "a[1]*.dat")  # no pattern if there is such a file
+        odd = other.rename(tmp_path / f"a[1]*{other.suffix}")  # no pattern if there is such a file
         assert read([odd], listener) == EXPECTED
 
 
