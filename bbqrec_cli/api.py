@@ -76,7 +76,8 @@ def _prepare_frames(given: dict[str, Any], progress: Progress) -> PrepareResult:
     with TemporaryDirectory(prefix="bbqrec-") as folder, _errors(without=f"{folder}{os.sep}"):
         files: list[Path] = []
         for place, each in enumerate(given["paths"]):
-            files.append(Path(folder, "interactions.csv") if is_frame(each) else _plain(each))
+            name = f"interactions-{place + 1}.csv" if place else "interactions.csv"
+            files.append(Path(folder, name) if is_frame(each) else _plain(each))
             if is_frame(each):
                 write_frame(each, files[-1], items=False)
                 given["paths"][place] = files[-1].name

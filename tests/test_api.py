@@ -334,6 +334,18 @@ def test_a_frame_is_read_as_a_table(library):
     assert [parent["path"] for parent in about["parents"]] == ["interactions.csv", "items.csv"]
 
 
+def test_three_frames_are_a_split():
+    parts = [{"user": ["u", "v"], "item": [first, second], "time": [1, 2]} for first, second in ("ab", "bc", "ca")]
+    made = api.prepare(*parts, split="given", order="file", time_column=None)
+    assert (made.interactions, made.split["targets"]) == (6, {"validation": 2, "test": 2})
+    found = api.load(made).catalogue
+    assert found.sequences.parts.tolist() == [0, 1, 2] * 2
+    assert [found.item_ids[row] for row in found.sequences.items] == ["a", "b", "c", "b", "c", "a"]
+    assert [parent["path"] for parent in api.inspect(made)["parents"]] == [
+        "interactions.csv", "interactions-2.csv", "interactions-3.csv",
+    ]  # fmt: skip
+
+
 def test_a_lazy_frame_of_polars():
     polars = pytest.importorskip("polars")
     with warnings.catch_warnings():

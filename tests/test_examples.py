@@ -26,7 +26,7 @@ SCRIPTS = {"demo.sh": [], "chain.sh": ["dataset.h5"], "compare.sh": ["sequences"
 def test_every_example_is_tested():
     found = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*") if path.is_file()}
     assert {name for name in found if "__pycache__" not in name} == {
-        *SCRIPTS, "compare.py", "alignment.py", "collisions_scale.py", "tokenize_scale.py",
+        *SCRIPTS, "compare.py", "alignment.py", "collisions_scale.py", "tokenize_scale.py", "prepare_scale.py",
         "suite.toml", "new-items.sh", "yesterday.py", "notebook.py",
     }  # fmt: skip
 
@@ -224,6 +224,19 @@ def test_tokenize_scale():
     cells = next(line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| 3,000"))
     assert float(cells[1]) > 3000 * 32 * 4 / 1e6 / 2
     assert 0 <= int(cells[10]) < 1000, "256 codes at 4 levels tell most of 3,000 items apart"
+
+
+def test_prepare_scale(tmp_path):
+    """bbqrec keeps as many interactions as polars does."""
+    command = [sys.executable, str(EXAMPLES / "prepare_scale.py"), "5000:polars"]
+    done = shell(*command, env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| 5,000")]
+    assert [row[1::2][:2] for row in rows] == [
+        [kind, tool] for kind in ("csv", "parquet") for tool in ("bbqrec", "polars")
+    ]
+    assert len({row[-1] for row in rows}) == 1
+    assert 4000 < int(rows[0][-1].replace(",", "")) < 5000
 
 
 def test_collisions_scale():

@@ -24,7 +24,7 @@ from bbqrec_cli.stages.export import ExportConfig, run
 from bbqrec_cli.stages.prepare import PrepareConfig
 from bbqrec_cli.stages.prepare import run as prepare
 
-SOURCES = {"recbole": "recbole", "csv": "table", "parquet": "huggingface"}
+SOURCES = {"recbole": "recbole", "csv": "table", "parquet": "table"}
 
 
 def needs(to: str) -> None:
@@ -372,6 +372,14 @@ def test_csv_refuses_names_that_would_change(tmp_path, dataset):
         assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
 
 
+def test_parquet_keeps_fields_that_name_pictures(tmp_path, dataset):
+    needs("parquet")
+    catalogue = dataclasses.replace(dataset.catalogue, attributes={"poster": ["x"] * 12})
+    write_dataset(tmp_path / "a.h5", dataclasses.replace(dataset, catalogue=catalogue), config={})
+    result = export(tmp_path / "a.h5", "parquet", tmp_path / "out")
+    assert again(result.read_back, tmp_path / "b.h5").catalogue.attributes == {"poster": ["x"] * 12}
+
+
 def test_an_output_is_replaced_whole_and_only_if_it_is_ours(files, tmp_path):
     out = tmp_path / "out"
     export(files["dataset"], "recbole", out)
@@ -424,12 +432,14 @@ def test_a_split_goes_along(tmp_path):
         )
     )  # fmt: skip
     found = read_dataset(tmp_path / "d.h5")
-    result = export(tmp_path / "d.h5", "csv", tmp_path / "csv")
-    assert result.read_back.endswith("--split-column part")
-    back = again(result.read_back, tmp_path / "again.h5")
-    same(found, back)
     assert found.catalogue.sequences.parts is not None
-    assert np.array_equal(found.catalogue.sequences.parts, back.catalogue.sequences.parts)
+    for to in ("csv", "parquet"):
+        needs(to)
+        result = export(tmp_path / "d.h5", to, tmp_path / to)
+        assert result.read_back.endswith("--split-column part")
+        back = again(result.read_back, tmp_path / f"{to}.h5")
+        same(found, back)
+        assert np.array_equal(found.catalogue.sequences.parts, back.catalogue.sequences.parts)
     export(tmp_path / "d.h5", "recbole", tmp_path / "r")
     split = split_of(found.catalogue.sequences)
     for part, held in (("valid", split.validation), ("test", split.test)):

@@ -48,6 +48,20 @@ class Listener:
     task = prepare.SILENT.task
 
 
+def test_sparsity_of_more_pairs_than_32_bits_hold(tmp_path):
+    """73,728 users with an item each; of 65,536 items."""
+    items = 1 << 16
+    lines = [f"{user},{user % items}" for user in range(items + (1 << 13))]
+    (tmp_path / "log.csv").write_text("user,item\n" + "\n".join(lines) + "\n")
+    made = run(
+        PrepareConfig(
+            source="table", paths=(str(tmp_path / "log.csv"),), output=tmp_path / "d.h5", options={"order": "file"}
+        )
+    )
+    assert (made.items, made.interactions) == (items, len(lines))
+    assert made.sparsity == round(1 - 1 / items, 6) == 0.999985
+
+
 @pytest.fixture
 def folder(tmp_path, dataset) -> Path:
     """A table source: interactions, items, pictures (that of 'c' is damaged)."""
@@ -422,7 +436,7 @@ FAILURES = {
         {}, "demo --images x", 2,
         "demo has no images; --images is an option of amazon, huggingface, letter, movielens and 4 more", "--size",
     ),
-    "no path": ({}, "table", 2, "prepare table needs one path; there are 0", "bbqrec prepare table"),
+    "no path": ({}, "table", 2, "prepare table needs files, or one folder; there are 0", "bbqrec prepare table"),
     "unknown text field": (
         SEQUENCES | {"s/items.json": '{"1": {"title": "a"}, "2": {}}'},
         "s3rec s --text-fields name", 2, "--text-fields names 'name'; the items have title", "choose among these",

@@ -178,7 +178,11 @@ def test_given_by_a_column(bbqrec, log):
 @pytest.mark.parametrize(
     ("options", "status", "says"),
     [
-        (("--split", "given"), 2, "--split given: nothing in the source table names the parts"),
+        (
+            ("--split", "given"),
+            2,
+            "--split given: three files are needed, the training, validation and test part, or a",
+        ),
         (("--split", "time", "--split-column", "part"), 2, "--split time: the data are split already"),
         (("--split", "time", "--quantiles", ".9,.8"), 2, "--quantiles is '0.9,0.8'; two rising numbers"),
         (("--quantiles", ".5,.6"), 2, "--quantiles has no effect without --split time"),
@@ -195,12 +199,18 @@ def test_contradictions(bbqrec, tmp_path, options, status, says):
     assert not (tmp_path / "dataset.h5").exists()
 
 
+def test_a_source_without_parts(bbqrec, tmp_path):
+    said = bbqrec("prepare", "demo", "-o", tmp_path / "dataset.h5", "--split", "given")
+    assert (said.status, "nothing in the source demo names the parts" in said.err) == (2, True)
+
+
 def test_three_files_need_the_word(bbqrec, tmp_path):
     paths = [tmp_path / f"{name}.csv" for name in ("train", "valid", "test")]
     for number, path in enumerate(paths):
         path.write_text(f"user,item,timestamp\nu1,i{number},{number + 1}\nu2,i{2 - number},{number + 1}\n")
-    said = bbqrec("prepare", "table", *paths, "-o", tmp_path / "dataset.h5")
-    assert (said.status, "3 files are read as" in said.err) == (2, True)
+    said = bbqrec("prepare", "table", *paths, "-o", tmp_path / "joined.h5")
+    assert (said.status, "train.csv, valid.csv, test.csv are read as one log" in said.err) == (0, True)
+    assert hdf5.read_catalogue(tmp_path / "joined.h5").splitting == LAST
     assert bbqrec("prepare", "table", *paths, "-o", tmp_path / "dataset.h5", "--split", "given").status == 0
     about = hdf5.describe(tmp_path / "dataset.h5")
     assert [each["path"] for each in about["parents"]] == ["train.csv", "valid.csv", "test.csv"]

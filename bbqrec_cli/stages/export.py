@@ -236,10 +236,13 @@ def _files(folder: Path) -> tuple[str, ...]:
 
 def read_back(to: str, output: Path, dataset: Dataset) -> str:
     """The command with which `prepare` reads the interactions and items again, as they were; '' if none does."""
+    from bbqrec_cli.data.sources.table import PICTURE_FIELDS
     from bbqrec_cli.formats.tables import PART
     from bbqrec_cli.records import LAST
 
-    source = {"recbole": "recbole", "letter": "letter", "csv": "table", "parquet": "huggingface"}.get(to)
+    source = {"recbole": "recbole", "letter": "letter", "csv": "table", "parquet": "table"}.get(to)
+    if to == "parquet" and dataset.catalogue.attributes.keys() & set(PICTURE_FIELDS):
+        source = "huggingface"  # `table` would take these fields for paths of pictures
     if source is None:
         return ""
     words = ["bbqrec", "prepare", source, shlex.quote(str(output))]
@@ -247,7 +250,7 @@ def read_back(to: str, output: Path, dataset: Dataset) -> str:
         timed = dataset.catalogue.sequences.timestamps is not None
         words += ["--time-unit", "s"] if timed else ["--order", "file"]
         words += ["--text-fields", "text"] if any(dataset.texts) else []
-        words += ["--split-column", PART] if to == "csv" and dataset.catalogue.splitting != LAST else []
+        words += ["--split-column", PART] if source == "table" and dataset.catalogue.splitting != LAST else []
     return " ".join(words)
 
 

@@ -120,7 +120,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     if source is None:
         paths = fetched(config.source, [Path(path) for path in config.paths], options, progress)
         source = open_source(config.source, paths, options, seed=config.seed, progress=progress)
-    kind = split_kind(config, divided=getattr(source, "divided", False))
+    kind = split_kind(config, source)
     check_output(config.output, force=config.force, inputs=source.files)
     given = config.min_user_interactions, config.min_item_interactions
     min_user, min_item = (source.minimum if each is None else each for each in given)
@@ -136,7 +136,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     said = result.to_json()
     record = stored(config) | {"options": stored(options), "text_fields": said["text_fields"]}
     record |= {"min_user_interactions": min_user, "min_item_interactions": min_item, "split": kind}
-    record |= SOURCES.recorded(config.source)
+    record |= SOURCES.recorded(config.source) | getattr(source, "about", {})
     record["counts"] = {key: value for key, value in said.items() if key not in ("output", "text_fields", "split")}
     parents = [*source.files, *folder_of(path for path in items.pictures if path.is_file())]
     write_dataset(config.output, dataset, config=record, parents=parents, force=config.force)
@@ -188,20 +188,21 @@ def between(interactions: Interactions, first: int | None, last: int | None, pro
     return interactions.kept(keep, "dates") if left else interactions
 
 
-def split_kind(config: PrepareConfig, *, divided: bool) -> str:
-    """The kind of split. divided: whether the source says which part each interaction belongs to.
+def split_kind(config: PrepareConfig, source: Source) -> str:
+    """The kind of split. A source whose files are the parts, as --split given says, is told so.
 
     Raises:
         UsageError: --split contradicts the source.
     """
+    divided = getattr(source, "divided", False)
     if config.split == "given" and not divided:
-        raise UsageError(
-            f"--split given: nothing in the source {config.source} names the parts",
-            "table FILE --split-column NAME, or table TRAIN.csv VALID.csv TEST.csv",
-        )
-    if divided and len(config.paths) > 1 and config.split is None:
-        said = f"{len(config.paths)} files are read as the training, validation and test part of a split"
-        raise UsageError(said, "--split given, if that is what they are; else join them to one file")
+        divide = getattr(source, "divide", None)
+        if divide is None:
+            raise UsageError(
+                f"--split given: nothing in the source {config.source} names the parts",
+                "table FILE --split-column NAME, or table TRAIN.csv VALID.csv TEST.csv",
+            )
+        divide()
     if divided and config.split not in (None, "given"):
         raise UsageError(f"--split {config.split}: the data are split already", "--split given")
     return config.split or ("given" if divided else "last")
@@ -414,7 +415,7 @@ def counts(
     pictured = np.array([bool(blob) for blob in dataset.images])
     if "image" in dataset.features:
         pictured |= dataset.features["image"].present
-    pairs = len(np.unique(interactions.users * catalogue.items + interactions.items))
+    pairs = len(np.unique(interactions.users.astype(np.int64) * catalogue.items + interactions.items))
     return PrepareResult(
         output=output,
         users=catalogue.users,

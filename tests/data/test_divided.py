@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
-from bbqrec_cli.data.sources.divided import parts_of_names
+from bbqrec_cli.data.sources.divided import NO_PART, parts_of_names
 from bbqrec_cli.data.sources.options.table import TableOptions
 from bbqrec_cli.data.sources.table import InteractionTable
 from bbqrec_cli.errors import DataError, UsageError
@@ -21,6 +22,8 @@ PARTS = {"u1": [0, 0, 1, 2], "u2": [0, 1, 2, 2], "u3": [2]}
 
 def read(paths, listener, **options):
     source = InteractionTable(paths, TableOptions(**options), seed=0, progress=listener)
+    if "split_column" not in options:
+        source.divide()
     assert source.divided
     assert source.files == paths
     return source.interactions()
@@ -58,9 +61,13 @@ def test_three_files(put, listener):
 
 def test_a_strange_name_is_refused(put, listener):
     rows = [*ROWS, ("u3", "a", 8, "holdout"), ("u3", "a", 9, "")]
-    with pytest.raises(DataError, match="set is 'holdout' in the first of 2 rows that name no part"):
+    with pytest.raises(
+        DataError, match=r"log\.csv, line 11: set is 'holdout'; train, valid \(validation, dev\) or test"
+    ):
         read([put("log.csv", table(rows))], listener, split_column="set")
-    assert parts_of_names(["Val", " TEST ", "training"], "", "set").tolist() == [1, 2, 0]
+    with pytest.raises(DataError, match=r"line 11: set is ''; train"):
+        read([put("log.csv", table([*ROWS, rows[-1]]))], listener, split_column="set")
+    assert parts_of_names(["Val", " TEST ", "training", "holdout"]).tolist() == [1, 2, 0, NO_PART]
 
 
 def test_a_missing_column(put, listener):
@@ -88,13 +95,73 @@ def test_without_times(put, listener):
 def test_dates_and_numbers_do_not_mix(put, listener):
     paths = files(put)
     paths[2].write_text("user,item,timestamp\nu1,d,2014-07-01\n")
-    with pytest.raises(DataError, match="dates in some of the three files and numbers in others"):
+    with pytest.raises(DataError, match=r"test\.csv, line 2: timestamp is '2014-07-01'; a number or a date is needed"):
         read(paths, listener)
 
 
-def test_a_column_and_files_contradict(put, listener):
-    with pytest.raises(UsageError, match="split-column needs one file"):
-        read(files(put), listener, split_column="set")
+def test_without_the_word_three_files_are_one_log(put, listener):
+    source = InteractionTable(files(put), TableOptions(), seed=0, progress=listener)
+    assert not source.divided
+    assert source.interactions().parts is None
+    assert listener.warned == [
+        "train.csv, valid.csv, test.csv are read as one log; --split given reads them as the parts of a split"
+    ]
+
+
+def test_files_that_are_no_split(put, listener):
+    train, valid, test = files(put)
+    for paths, said in (([train], "there is 1"), ([train, valid], "there are 2")):
+        with pytest.raises(UsageError, match=f"three files are needed, .*; {said}"):
+            read(paths, listener)
+    with pytest.raises(UsageError, match=r"test\.csv, train\.csv, valid\.csv are not in this order"):
+        read([test, train, valid], listener)
+    other = [path.rename(path.with_name(f"{number}.csv")) for number, path in enumerate((train, valid, test))]
+    assert by_user(read(other, listener)) == (EXPECTED, PARTS)
+
+
+def test_a_column_in_several_files(put, listener):
+    """Each row says its part, wherever it stands."""
+    paths = [put("a.csv", table(ROWS[4:])), put("b.csv", table(ROWS[:4]))]
+    walks, parts = by_user(read(paths, listener, split_column="set"))
+    assert (walks, parts) == (EXPECTED, PARTS)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_typed_columns_and_json(tmp_path, listener, kind):
+    users, items, times, names = (list(column) for column in zip(*ROWS, strict=True))
+    frame = pl.DataFrame({"user": users, "item": items, "timestamp": times, "set": names})
+    path = tmp_path / f"log.{kind}"
+    if kind == "parquet":
+        frame.with_columns(pl.col("set").cast(pl.Categorical)).write_parquet(path)
+    else:
+        frame.write_ndjson(path)
+    assert by_user(read([path], listener, split_column="set")) == (EXPECTED, PARTS)
+
+
+def test_ratings_that_are_left_out_leave_the_parts_in_step(put, listener):
+    lines = [f"{user},{item},{time},{part},{4 if item == 'a' else 5}" for user, item, time, part in ROWS]
+    path = put("log.csv", "\n".join(["user,item,timestamp,set,rating", *lines]))
+    made = read([path], listener, split_column="set", min_rating=5.0)
+    assert by_user(made) == ({"u1": "bcd", "u2": "dcb", "u3": "d"}, {"u1": [0, 1, 2], "u2": [1, 2, 2], "u3": [2]})
+    assert made.left_out == {"ratings": 2}
+
+
+def test_many_rows_are_sorted_by_user_part_and_time(tmp_path, listener, monkeypatch):
+    """Against sorting by Python, in blocks of a few rows."""
+    monkeypatch.setattr("bbqrec_cli.data.sources.base._PART", 64)
+    monkeypatch.setattr("bbqrec_cli.data.sources.tables.ROWS", 100)
+    rng = np.random.default_rng(0)
+    rows = [(int(u), n, int(t), int(p)) for n, (u, t, p) in enumerate(rng.integers(0, (40, 5, 3), (1000, 3)))]
+    users, items, times, parts = (list(column) for column in zip(*rows, strict=True))
+    words = [("train", "valid", "test")[part] for part in parts]
+    frame = pl.DataFrame({"user": users, "item": items, "timestamp": times, "set": words})
+    frame.write_parquet(tmp_path / "log.parquet")
+    made = read([tmp_path / "log.parquet"], listener, split_column="set", time_unit="s")
+    order = {user: place for place, user in enumerate(dict.fromkeys(row[0] for row in rows))}
+    wanted = sorted(rows, key=lambda row: (order[row[0]], row[3], row[2], row[1]))
+    assert [int(made.item_ids[item]) for item in made.items] == [row[1] for row in wanted]
+    assert made.parts.tolist() == [row[3] for row in wanted]
+    assert made.timestamps.tolist() == [row[2] for row in wanted]
 
 
 def test_filters_keep_the_parts(put, listener):

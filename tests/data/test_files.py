@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from bbqrec_cli.data.sources import files
+from bbqrec_cli.data.sources import opening
 from bbqrec_cli.data.sources.files import (
     as_field,
     field_name,
@@ -64,7 +64,7 @@ def test_missing_a_folder_forbidden(tmp_path, put, monkeypatch):
     def forbidden(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(files, "open_bytes", forbidden)  # root may read everything
+    monkeypatch.setattr(opening, "open_bytes", forbidden)  # root may read everything
     with pytest.raises(LackingError, match=r"a.txt: no permission to read it"):
         list(lines(put("a.txt", "x")))
 

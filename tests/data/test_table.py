@@ -342,10 +342,10 @@ def test_ratings_that_are_none(put, listener):
 
 
 def test_paths(put, tmp_path, listener):
-    for paths in ([], [tmp_path, tmp_path]):
-        with pytest.raises(UsageError, match=f"needs one path; there are {len(paths)}"):
+    for paths in ([], [tmp_path, tmp_path / "x.csv"]):
+        with pytest.raises(UsageError, match=f"needs files, or one folder; there are {len(paths)} paths"):
             InteractionTable(paths, TableOptions(), seed=0, progress=listener)
-    with pytest.raises(MissingFileError, match=r"no interactions.csv, .tsv"):
+    with pytest.raises(MissingFileError, match=r"no interactions.csv, .tsv, .parquet"):
         InteractionTable([tmp_path], TableOptions(), seed=0, progress=listener)
     with pytest.raises(MissingFileError, match=r"none.csv: no such file"):
         read(tmp_path / "none.csv", listener)

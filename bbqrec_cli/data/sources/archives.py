@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from bbqrec_cli.data.sources.files import open_bytes
+from bbqrec_cli.data.sources.opening import open_bytes
 from bbqrec_cli.errors import DataError, LackingError, MissingFileError
 
 TARS = (".tar", ".tar.gz", ".tgz")

@@ -6,7 +6,7 @@ n interactions, U users, I items.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -16,13 +16,17 @@ import numpy as np
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import Feature
 
+_PART = 1 << 20
+"""Rows that are sorted at a time."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Interactions:
-    """users, items (n,) int64: rows into user_ids and item_ids, sorted by user, each user's oldest first;
-    timestamps (n,) int64 seconds or None; moments (n,) int64: equal where a user's times are equal, parts of a second
-    included, or None without times; left_out: why -> interactions of the raw data that are not here; parts (n,) uint8
-    or None: where the data say which part of a split (`PARTS`) each one belongs to, which then goes before the time."""
+    """users, items (n,) integers: rows into user_ids and item_ids, sorted by user, each user's oldest first;
+    timestamps (n,) int64 seconds or None; moments (n,) integers: equal where a user's times are equal, parts of a
+    second included, and ascending, or None without times; left_out: why -> interactions of the raw data that are not
+    here; parts (n,) uint8 or None: where the data say which part of a split (`PARTS`) each one belongs to, which then
+    goes before the time."""
 
     user_ids: list[str]
     item_ids: list[str]
@@ -35,11 +39,10 @@ class Interactions:
 
     def kept(self, keep: np.ndarray, why: str) -> Interactions:
         """The interactions where keep (n,) is True; users and items without any go. why: for `left_out`."""
-        users, user_rows = np.unique(self.users[keep], return_inverse=True)
-        items, item_rows = np.unique(self.items[keep], return_inverse=True)
+        user_ids, users = _used(self.user_ids, self.users[keep])
+        item_ids, items = _used(self.item_ids, self.items[keep])
         return Interactions(
-            user_ids=[self.user_ids[u] for u in users], item_ids=[self.item_ids[i] for i in items],
-            users=user_rows, items=item_rows,
+            user_ids=user_ids, item_ids=item_ids, users=users, items=items,
             timestamps=None if self.timestamps is None else self.timestamps[keep],
             moments=None if self.moments is None else self.moments[keep],
             left_out=self.left_out | {why: self.left_out.get(why, 0) + int((~keep).sum())},
@@ -71,8 +74,14 @@ class Source(Protocol):
     A source whose data can be downloaded has the static method `fetch(paths, options, progress) -> list[Path]`, which
     is called first and returns the paths to read.
 
-    A source whose interactions have `parts` has `divided = True`. One whose files name further ones that `items` reads
-    has `named_files() -> list[Path]`, so that a benchmark sees when they change.
+    A source that knows more of its interactions than they show has `about`, which goes into the dataset file's
+    configuration, such as what a perfect model reaches on synthetic ones.
+
+    A source whose interactions have `parts` has `divided = True`. One whose files may be the parts of a split has
+    `divide()`, which --split given calls before `interactions`, and which raises UsageError where they are none.
+
+    A source whose files name further ones that `items` reads has `named_files() -> list[Path]`, so that a benchmark
+    sees when they change.
     """
 
     minimum: int
@@ -103,58 +112,140 @@ def by_user(
     seed: int = 0,
     parts: np.ndarray | None = None,
 ) -> Interactions:
+    """Interactions (n,) in any order, sorted by user, then by part, then by time; see `by_rows`."""
+    named = index_names(users), index_names(items)
+    return by_rows(*named, times, per_second=per_second, ties=ties, seed=seed, parts=parts)
+
+
+def by_rows(
+    users: tuple[list[str], np.ndarray],
+    items: tuple[list[str], np.ndarray],
+    times: Sequence[float] | array | np.ndarray | None = None,
+    *,
+    per_second: int = 1,
+    ties: str = "file",
+    seed: int = 0,
+    parts: np.ndarray | None = None,
+) -> Interactions:
     """Interactions (n,) in any order, sorted by user, then by part, then by time.
 
     Rows of users and items are in the order of their first appearance.
 
     Args:
+        users, items: distinct ids in any order, and the row (n,) of each interaction's among them.
         times: `per_second` of them are a second; parts of a second count for the order, and are not kept.
         ties: the order of a user's interactions of equal time: file (as given), item (by id) or random (by `seed`,
             whatever the order in the file).
         parts: (n,) uint8, see `Interactions`.
     """
-    user_ids, user_rows = index_names(users)
-    first = (user_rows,) if parts is None else (parts, user_rows)
-    if times is None:
-        order, stamps = np.lexsort(first), None
-    else:
-        stamps = np.asarray(times)
-        order = np.lexsort((*tie_keys(ties, user_ids, user_rows, items, stamps, seed), stamps, *first))
-        stamps = stamps[order]
+    user_ids, user_rows = _appearing(*users)
+    item_ids, item_rows = items
+    del users, items
+    stamps = None if times is None else np.asarray(times)
+    keys = () if stamps is None else (*tie_keys(ties, user_ids, user_rows, item_ids, item_rows, stamps, seed), stamps)
+    order = _sorted(user_rows, *keys, *(() if parts is None else (parts,)))
     user_rows = user_rows[order]
-    item_ids, item_rows = index_names(items[i] for i in order)
+    item_ids, item_rows = _appearing(item_ids, item_rows[order])
+    stamps = None if stamps is None else stamps[order]
     return Interactions(
         user_ids=user_ids, item_ids=item_ids, users=user_rows, items=item_rows,
-        timestamps=None if stamps is None else (stamps // per_second).astype(np.int64),
+        timestamps=None if stamps is None else _seconds(stamps, per_second),
         moments=None if stamps is None else _moments(user_rows, stamps),
         parts=None if parts is None else parts[order],
     )  # fmt: skip
 
 
+def _seconds(stamps: np.ndarray, per_second: int) -> np.ndarray:
+    whole = per_second == 1 and stamps.dtype == np.int64
+    return stamps if whole else (stamps // per_second).astype(np.int64)
+
+
 def _moments(users: np.ndarray, stamps: np.ndarray) -> np.ndarray:
     begins = np.ones(len(users), bool)
     begins[1:] = (users[1:] != users[:-1]) | (stamps[1:] != stamps[:-1])
-    return np.cumsum(begins)
+    return np.cumsum(begins, dtype=smallest(len(begins)))
+
+
+def smallest(count: int) -> type[np.signedinteger]:
+    """The type of rows below `count`, or of a number up to it: long logs take half the memory."""
+    return np.int32 if count < 1 << 31 else np.int64
+
+
+def _sorted(groups: np.ndarray, *keys: np.ndarray) -> np.ndarray:
+    """(n,): what np.lexsort((*keys, groups)) gives, with less memory. groups: rows from 0."""
+    from scipy.sparse import csr_matrix
+
+    count = len(groups)
+    places = np.arange(count, dtype=smallest(count))
+    # Rows of a sparse matrix: the places of each group in ascending order, found by counting.
+    order = csr_matrix((np.ones(count, bool), (groups, places))).indices if count else places
+    for part in _parts(groups[order]) if keys else ():
+        rows = order[part]
+        within, values = groups[rows], [key[rows] for key in keys]
+        # Logs are mostly in the order of time: only groups that are not are sorted.
+        tied = within[1:] == within[:-1]
+        wrong = np.zeros(len(tied), bool)
+        for value in reversed(values):
+            wrong |= tied & (value[1:] < value[:-1])
+            tied &= value[1:] == value[:-1]
+        mixed = np.zeros(within[-1] - within[0] + 1, bool)
+        mixed[within[1:][wrong] - within[0]] = True
+        some = np.flatnonzero(mixed[within - within[0]])
+        order[part.start + some] = rows[some][np.lexsort((*(value[some] for value in values), within[some]))]
+    return order
+
+
+def _parts(groups: np.ndarray) -> Iterator[slice]:
+    """Slices of about _PART rows that part no group of the ascending `groups` (n,)."""
+    start = 0
+    while start < len(groups):
+        last = min(start + _PART, len(groups)) - 1
+        stop = int(np.searchsorted(groups, groups[last], side="right"))
+        yield slice(start, stop)
+        start = stop
+
+
+def _appearing(names: list[str], rows: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Those of the distinct names that rows (n,) refer to, in the order in which they first do, and the new rows."""
+    first = np.full(len(names), len(rows))
+    for start in range(0, len(rows), _PART):
+        part = rows[start : start + _PART]
+        np.minimum.at(first, part, np.arange(start, start + len(part)))
+    order = np.argsort(first, kind="stable")[: int((first < len(rows)).sum())]
+    return _renumbered(names, rows, order)
+
+
+def _used(names: list[str], rows: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Those of the names that rows (n,) refer to, in their order, and the new rows."""
+    used = np.zeros(len(names), bool)
+    used[rows] = True
+    return _renumbered(names, rows, np.flatnonzero(used))
+
+
+def _renumbered(names: list[str], rows: np.ndarray, order: np.ndarray) -> tuple[list[str], np.ndarray]:
+    new = np.zeros(len(names), smallest(len(names)))
+    new[order] = np.arange(len(order))
+    return [names[row] for row in order.tolist()], new[rows]
 
 
 def tie_keys(
-    ties: str, user_ids: list[str], users: np.ndarray, items: Sequence[str], stamps: np.ndarray, seed: int
-) -> tuple[np.ndarray, ...]:
+    ties: str, user_ids: list[str], users: np.ndarray, item_ids: list[str], items: np.ndarray, stamps: np.ndarray,
+    seed: int,
+) -> tuple[np.ndarray, ...]:  # fmt: skip
     """The keys (n,) that order interactions of equal time; none with `file`."""
     if ties == "file":
         return ()
-    names, rows = index_names(items)
-    by_item = _ranks(names)[rows]
+    by_item = _ranks(item_ids)[items]
     if ties == "item":
         return (by_item,)
     drawn = np.empty(len(users))
-    drawn[np.lexsort((by_item, stamps, _ranks(user_ids)[users]))] = np.random.default_rng(seed).random(len(users))
+    drawn[_sorted(_ranks(user_ids)[users], by_item, stamps)] = np.random.default_rng(seed).random(len(users))
     return (drawn,)
 
 
 def _ranks(names: list[str]) -> np.ndarray:
-    """(names,) int64: the place of each name in their ascending order."""
-    made = np.empty(len(names), np.int64)
+    """(names,) integers: the place of each name in their ascending order."""
+    made = np.empty(len(names), smallest(len(names)))
     made[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
     return made
 
@@ -168,9 +259,7 @@ def without_duplicates(made: Interactions, how: str, name: str, progress: Progre
     """
     keep = np.ones(len(made.users), bool)
     if how in ("first", "last"):
-        order = np.lexsort((made.items, made.users))
-        begins = ~_repeats(made.users[order], made.items[order])
-        keep[order] = begins if how == "first" else np.roll(begins, -1)
+        keep = ~_again(made.users, made.items, last=how == "last")
     elif made.moments is not None:
         keep = ~repeated(made)
     if not (count := int((~keep).sum())):
@@ -188,10 +277,18 @@ def without_duplicates(made: Interactions, how: str, name: str, progress: Progre
 
 def repeated(made: Interactions) -> np.ndarray:
     """(n,) bool: the interactions that repeat user, item and time of an earlier one; none without times."""
-    found = np.zeros(len(made.users), bool)
-    if made.moments is not None:
-        order = np.lexsort((made.items, made.moments))
-        found[order] = _repeats(made.moments[order], made.items[order])
+    return np.zeros(len(made.users), bool) if made.moments is None else _again(made.moments, made.items)
+
+
+def _again(groups: np.ndarray, items: np.ndarray, *, last: bool = False) -> np.ndarray:
+    """(n,) bool: the rows that repeat group and item of an earlier row; last: of a later one. groups ascend."""
+    found = np.zeros(len(groups), bool)
+    for part in _parts(groups):
+        same = _repeats(groups[part])
+        some = part.start + np.flatnonzero(same | np.append(same[1:], False))
+        some = some[np.lexsort((items[some], groups[some]))]
+        repeats = _repeats(groups[some], items[some])
+        found[some] = np.roll(repeats, -1) if last else repeats
     return found
 
 

@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bbqrec_cli.data.sources.base import Interactions
-from bbqrec_cli.errors import DataError
+from bbqrec_cli.errors import UsageError
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import PARTS
 
 NAMES = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}
-"""How a column names the parts; case does not count."""
+"""How a column, or a file's name, names the parts; case does not count."""
+NO_PART = 255
+_EXAMPLE = "bbqrec prepare table train.csv valid.csv test.csv --split given"
 
 
-def parts_of_names(names: Sequence[str], table: Path, column: str) -> np.ndarray:
-    """The part of each interaction, (n,) uint8, from the cells of a column.
+def parts_of_names(names: Iterable[str]) -> np.ndarray:
+    """The part that each name says, (names,) uint8; NO_PART for any other name."""
+    return np.fromiter((NAMES.get(name.strip().casefold(), NO_PART) for name in names), np.uint8)
 
-    Raises:
-        DataError: a name that is no part's.
-    """
-    known = {name: NAMES.get(name.strip().casefold()) for name in dict.fromkeys(names)}
-    if unknown := [name for name, part in known.items() if part is None]:
-        count = sum(name in unknown for name in names)
-        raise DataError(
-            f"{table}: {column} is {unknown[0]!r} in the first of {count:,} rows that name no part of a split",
-            "train, valid (validation, dev) or test is needed, in any case",
-        )
-    return np.fromiter((known[name] for name in names), np.uint8, len(names))
+
+def parts_of_files(paths: Sequence[Path]) -> list[int] | None:
+    """The parts that the names of files say, as train.csv or log.valid.parquet; None unless they are all three."""
+    words = [re.split(r"[^a-z]+", path.name.casefold()) for path in paths]
+    found = [next((NAMES[word] for word in each if word in NAMES), NO_PART) for each in words]
+    return found if sorted(found) == list(range(len(PARTS))) else None
+
+
+def check_order(paths: Sequence[Path]) -> None:
+    """Raises: UsageError: they are not three, or their names say that they are not in the order of the parts."""
+    if len(paths) != len(PARTS):
+        count = f"there {'is' if len(paths) == 1 else 'are'} {len(paths)}"
+        what = "three files are needed, the training, validation and test part, or a column that names the part"
+        raise UsageError(f"--split given: {what}; {count}", f"{_EXAMPLE}; or --split-column NAME")
+    said = parts_of_files(paths)
+    if said and said != sorted(said):
+        names = ", ".join(path.name for path in paths)
+        what = "the first file is the training part, the second validation, the third test"
+        raise UsageError(f"--split given: {what}; {names} are not in this order", _EXAMPLE)
 
 
 def say_order(made: Interactions, name: str, progress: Progress) -> None:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bbqrec_cli.data.sources.arrow import batches_of, schema_of
 from bbqrec_cli.data.sources.base import Interactions
-from bbqrec_cli.data.sources.files import as_id, read_json, table_rows
+from bbqrec_cli.data.sources.files import as_id, read_json, table_rows, typed_rows
 
 RECORD = "export.json"
 """The file in an exported folder that says what it was made from and which files it has."""
@@ -41,8 +40,7 @@ def _item_order(given: Path) -> list[str]:
     if not path.is_file() or (given != folder and given.name not in files):
         return []
     if path.suffix == ".parquet":
-        column = schema_of(path).names[0]
-        return [as_id(item) for batch in batches_of(path, [column]) for item in batch.column(0).to_pylist()]
+        return [as_id(str(next(iter(row.values())))) for _, row in typed_rows(path)]
     written = [as_id(row[0]) for _, row in table_rows(path)][1:]
     mapped = path.with_suffix(MAP)
     own = read_json(mapped, "{}").get("items", {}) if path.suffix == ".item" and mapped.is_file() else {}

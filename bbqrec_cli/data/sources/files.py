@@ -1,87 +1,36 @@
-"""Reading raw files: text that may be gzipped, tables of items, folders of pictures. Errors carry file and line."""
+"""Reading raw files: text that may be compressed, tables of items, folders of pictures. Errors carry file and line."""
 
 from __future__ import annotations
 
 import csv
-import gzip
-import io
 import json
 import math
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from bbqrec_cli.data.sources.columns import ITEM_ID, plain_name, usual
-from bbqrec_cli.errors import DataError, LackingError, MissingFileError
+from bbqrec_cli.data.sources.opening import COMPRESSED, open_text, plain_suffix, reading
+from bbqrec_cli.errors import DataError, MissingFileError
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import LIST_SEPARATOR
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 PICTURE_FOLDERS = ("images", "pictures", "posters")
-TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+TABLES = tuple(f"{suffix}{more}" for suffix in (".csv", ".tsv") for more in ("", *COMPRESSED))
 TABBED = (".tsv", ".inter", ".item")
 """Tables that usually have tabs, the last two RecBole's."""
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", "::": "'::'", " ": "spaces"}
 """What may separate cells -> how messages call it."""
+TYPED = (".parquet", ".arrow", ".feather", ".ipc")
+"""Ends of names of files whose columns have types."""
+JSON_LINES = (".jsonl", ".ndjson")
 UNQUOTED = ("::", " ")
 """Separators of tables whose quotes mean nothing."""
 _OBJECT = 'it should look like {"i1": {"title": "…"}, …}'
-
-
-@contextmanager
-def open_text(path: Path) -> Iterator[IO[str]]:
-    """A UTF-8 text file, gzipped or not (its first bytes tell).
-
-    Raises:
-        MissingFileError: no such file.
-        LackingError: no permission to read it.
-        DataError: not UTF-8, with the line; not gzip in spite of its name; truncated or damaged gzip.
-    """
-    if not path.is_file():
-        what = "is a folder; a file is needed" if path.is_dir() else "no such file"
-        raise MissingFileError(f"{path}: {what}", "check the name, or give it in full")
-    try:
-        with open_bytes(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as stream:
-            yield stream
-    except UnicodeDecodeError as error:
-        hint = f"convert it, as with: iconv -f LATIN1 -t UTF-8 {path}"
-        raise DataError(f"{path}{_bad_line(path)}: not UTF-8", hint) from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a whole gzip file ({error})", "download or copy it again") from error
-    except PermissionError as error:
-        raise LackingError(f"{path}: no permission to read it", f"chmod u+r {path}") from error
-
-
-def open_bytes(path: Path) -> IO[bytes]:
-    """The file's bytes, decompressed if they are gzip.
-
-    Raises:
-        DataError: named .gz, but not gzip.
-    """
-    with open(path, "rb") as stream:
-        start = stream.read(2)
-    if start == b"\x1f\x8b":
-        return cast("IO[bytes]", gzip.open(path, "rb"))
-    if start and path.suffix == ".gz":
-        raise DataError(f"{path}: not a gzip file in spite of its name", f"rename plain text to {path.stem}")
-    return open(path, "rb")
-
-
-def _bad_line(path: Path) -> str:
-    """The line of the first byte that is not UTF-8: decoding in blocks hides it."""
-    with suppress(EOFError, OSError, zlib.error), open_bytes(path) as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                line.decode()
-            except UnicodeDecodeError as error:
-                before = line[max(0, error.start - 30) : error.start].decode(errors="replace")
-                return f", line {number}: byte 0x{line[error.start]:02x} after {before!r}"
-    return ""
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -92,50 +41,74 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield number, stripped
 
 
-def table_rows(path: Path, *, names: bool = True) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of a table; the header first, blank lines left out. See `separator`.
+def table_rows(path: Path, *, names: bool = True, between: str | None = None) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of a table; the header first, blank lines left out.
 
     Args:
         names: whether the first line holds the columns' names, none of which may be repeated.
+        between: what separates cells; None: see `separator`.
 
     Raises:
         DataError: broken quoting, a row whose width is not the header's, a repeated column name; and the errors of
             `open_text`.
     """
-    between = separator(path)
+    between = separator(path) if between is None else between
     with open_text(path) as stream:
-        reader = _split_lines(stream, between) if between in UNQUOTED else _quoted(path, stream, between)
-        width = 0
-        for number, row in reader:
-            if not width:
-                width = len(row)
-                if names:
-                    check_header(path, number, row)
-            if len(row) != width:
-                what = f"{path}, line {number}: {len(row)} columns; the header has {width}"
-                raise DataError(
-                    f"{what} (split at {SEPARATORS[between]})",
-                    "put double quotes around cells that contain the separator",
-                )
+        for place, (number, row) in enumerate(rows_of(path, stream, between)):
+            if names and not place:
+                check_header(path, number, row)
             yield number, row
 
 
-def _quoted(path: Path, stream: IO[str], between: str) -> Iterator[tuple[int, list[str]]]:
+def rows_of(
+    path: Path, stream: IO[str], between: str, *, line: int = 0, width: int = 0
+) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of an opened table, blank lines left out.
+
+    Args:
+        line: lines before it, if it is a part of a table.
+        width: cells of a row; 0: as many as the first one has.
+
+    Raises:
+        DataError: broken quoting, a row of another width.
+    """
+    reader = _quoted(path, stream, between, line) if quotes(between) else _split_lines(stream, between, line)
+    for number, row in reader:
+        width = width or len(row)
+        if len(row) != width:
+            what = f"{path}, line {number}: {len(row)} columns; the header has {width}"
+            raise DataError(
+                f"{what} (split at {called(between)})", "put double quotes around cells that contain the separator"
+            )
+        yield number, row
+
+
+def quotes(between: str) -> bool:
+    """Whether cells that hold the separator may be in double quotes."""
+    return len(between) == 1 and between not in UNQUOTED
+
+
+def called(between: str) -> str:
+    """What messages call a separator."""
+    return SEPARATORS.get(between, repr(between))
+
+
+def _quoted(path: Path, stream: IO[str], between: str, line: int) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(2**31 - 1)  # the csv module's own limit is 131,072 characters
     reader = csv.reader(stream, delimiter=between, strict=True)
     try:
-        yield from ((reader.line_num, row) for row in reader if row)
+        yield from ((line + reader.line_num, row) for row in reader if row)
     except csv.Error as error:
         raise DataError(
-            f"{path}, line {reader.line_num}: not a readable table ({error})",
+            f"{path}, line {line + reader.line_num}: not a readable table ({error})",
             "put double quotes around cells that contain one, and double it; or use JSON lines",
         ) from error
 
 
-def _split_lines(stream: IO[str], between: str) -> Iterator[tuple[int, list[str]]]:
-    for number, line in enumerate(stream, start=1):
-        if line.strip():
-            yield number, line.split() if between == " " else line.rstrip("\r\n").split(between)
+def _split_lines(stream: IO[str], between: str, line: int) -> Iterator[tuple[int, list[str]]]:
+    for number, text in enumerate(stream, start=line + 1):
+        if text.strip():
+            yield number, text.split() if between == " " else text.rstrip("\r\n").split(between)
 
 
 def separator(path: Path) -> str:
@@ -144,7 +117,7 @@ def separator(path: Path) -> str:
     Else the one of SEPARATORS that splits the first line into most cells. Raises: those of `open_text`.
     """
     first = next((line for _, line in lines(path)), "")
-    usual = "\t" if path.name.removesuffix(".gz").endswith(TABBED) else ","
+    usual = "\t" if plain_suffix(path.name).endswith(TABBED) else ","
     if usual in first:
         return usual
     counts = {each: len(first.split() if each == " " else first.split(each)) for each in SEPARATORS}
@@ -170,7 +143,9 @@ def as_field(value: Any) -> str:
         return ""
     if isinstance(value, (list, tuple)):
         return LIST_SEPARATOR.join(filter(None, map(as_field, value)))
-    return " ".join((json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)).split())
+    return " ".join(
+        (json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict) else str(value)).split()
+    )
 
 
 def fields_of(
@@ -219,30 +194,33 @@ def first_few(names: Iterable[str]) -> str:
 
 
 def read_items(path: Path, *, id_column: str | None) -> dict[str, dict[str, Any]]:
-    """Item id -> fields, from a table (.csv, .tsv, .item, .dat), JSON lines (.jsonl, .ndjson) or one JSON object
-    (id -> fields), gzipped or not.
+    """Item id -> fields, from a table (.csv, .tsv, .item, .dat), JSON lines (.jsonl, .ndjson), Parquet, Arrow or one
+    JSON object (id -> fields); texts may be compressed.
 
-    In tables and JSON lines, the id is in `id_column`, or else under one of the usual names (`columns.ITEM_ID`).
+    The id is in `id_column`, or else under one of the usual names (`columns.ITEM_ID`). An id 12.0 is read as 12 where
+    it is a number, not a text.
 
     Raises:
         DataError: a malformed line, a line without an id, a repeated id; with file and line.
     """
-    name = path.name.removesuffix(".gz")
+    name = plain_suffix(path.name)
     table = name.endswith((".csv", *TABBED, ".dat"))
-    if not table and not name.endswith((".jsonl", ".ndjson")):
+    typed = is_typed(path)
+    if not table and not typed and not name.endswith(JSON_LINES):
         return _json_object(path)
     found: dict[str, dict[str, Any]] = {}
-    for number, row in _table_items(path) if table else _json_lines(path):
+    rows, unit = (typed_rows(path), "row") if typed else (_table_items(path) if table else json_lines(path), "line")
+    for number, row in rows:
         # In a table one column has all ids; objects may differ in what they name it.
         key = id_key(tuple(row if table else filter(lambda name: as_field(row[name]), row)), id_column)
-        item = "" if key is None else as_field(row[key])
+        item = "" if key is None else as_field(_whole(row[key]))
         if key is None or not item:
-            what = f"{path}, line {number}: no item id among {first_few(row)}, …; one of the fields "
+            what = f"{path}, {unit} {number}: no item id among {first_few(row)}, …; one of the fields "
             what += f"{', '.join(dict.fromkeys((*filter(None, [id_column]), 'id', 'item_id', 'asin')))}, … is needed"
             raise DataError(what, "name its column with --item-column")
         del row[key]
         if item in found:
-            raise DataError(f"{path}, line {number}: item {item!r} appears twice", "keep one line per item")
+            raise DataError(f"{path}, {unit} {number}: item {item!r} appears twice", f"keep one {unit} per item")
         found[item] = row
     return found
 
@@ -256,6 +234,23 @@ def id_key(names: tuple[str, ...], id_column: str | None) -> str | None:
     return None if place is None else names[place]
 
 
+def is_typed(path: Path) -> bool:
+    """Whether a file is Parquet or Arrow, by its first bytes or its name."""
+    with reading(path) as stream:
+        return stream.read(6).startswith((b"PAR1", b"ARROW1")) or path.name.endswith(TYPED)
+
+
+def typed_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number from 1, column -> value) of the rows of a Parquet or Arrow file; columns of bytes are left out."""
+    from bbqrec_cli.data.sources.typed import read_typed
+
+    yield from enumerate(read_typed(path).iter_rows(named=True), start=1)
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _table_items(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     rows = table_rows(path)
     _, header = next(rows, (0, []))
@@ -263,7 +258,7 @@ def _table_items(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     yield from ((number, dict(zip(names, row, strict=True))) for number, row in rows)
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in lines(path):
         try:
             row = json.loads(line)

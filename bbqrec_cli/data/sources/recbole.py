@@ -79,7 +79,7 @@ class RecBole:
 
     def _log(self, seed: int) -> InteractionTable:
         """The reader of X.inter; without a column of times, the order is that of the lines."""
-        given = {f.name: getattr(self._options, f.name) for f in dataclasses.fields(TableOptions)}
+        given = {f.name: getattr(self._options, f.name) for f in dataclasses.fields(self._options)}
         names = [name for name, _ in _header(self._parts[0])]
         columns_of_time = columns.find(names, {"time": self._options.time_column}).found
         if given["order"] == "time" and self._options.time_column is None and not columns_of_time:

@@ -36,8 +36,14 @@ def published_source(path: Path) -> str | None:
 
 def _other_source(path: Path) -> str | None:
     """The source for files that `table` may read, too."""
-    ends = {"recbole": (".inter",), "huggingface": ("dataset_dict.json", "state.json", ".parquet", ".arrow")}
-    names = [each.name for each in path.iterdir()] if path.is_dir() else [path.name]
+    if path.is_file():
+        return "recbole" if path.name.endswith(".inter") else None
+    ends = {
+        "table": ("interactions.parquet", "interactions.arrow"),
+        "recbole": (".inter",),
+        "huggingface": ("dataset_dict.json", "state.json", ".parquet", ".arrow"),
+    }
+    names = [each.name for each in path.iterdir()]
     return next((name for name, those in ends.items() if any(each.endswith(those) for each in names)), None)
 
 

@@ -21,6 +21,8 @@ _COUNTER = 1e7
 _COMPACT = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 """Digits of a date without separators -> its form."""
 _FIRST_YEAR = 1990
+_PART = 1 << 20
+"""Times that are looked up at once."""
 _FAR = 10**15
 """Seconds that NumPy can still turn into a year."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,31 +37,28 @@ class Times:
     per_second: int
     what: str
 
-    @property
-    def seconds(self) -> np.ndarray:
-        """(n,) int64: whole seconds since 1970."""
-        return (self.values // self.per_second).astype(np.int64)
-
-    @property
-    def years(self) -> np.ndarray:
-        """(n,) int64: the year (UTC), also far beyond those of `datetime`."""
-        seconds = np.minimum(self.seconds, _FAR)
-        return seconds.astype("datetime64[s]").astype("datetime64[Y]").astype(np.int64) + 1970
+    def year(self, time: int | float) -> int:
+        """The year (UTC) of a time, also far beyond those of `datetime`."""
+        seconds = np.datetime64(min(int(time // self.per_second), _FAR), "s")
+        return int(seconds.astype("datetime64[Y]").astype(np.int64)) + 1970
 
     @property
     def span(self) -> str:
         """The years from the first to the last; '' for a counter."""
         if self.what == "a counter":
             return ""
-        first, last = self.years.min(), self.years.max()
+        first, last = self.year(self.values.min().item()), self.year(self.values.max().item())
         return f"{first}" if first == last else f"{first} to {last}"
 
     def implausible(self) -> np.ndarray:
         """(n,) bool: the times before 1990 or after next year; none of a counter."""
         if self.what == "a counter":
             return np.zeros(len(self.values), bool)
-        years = self.years
-        return (years < _FIRST_YEAR) | (years > datetime.now(tz=UTC).year + 1)
+        first, last = (
+            int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * self.per_second
+            for year in (_FIRST_YEAR, datetime.now(tz=UTC).year + 2)
+        )
+        return (self.values < first) | (self.values >= last)
 
 
 def number(text: str) -> int | float | None:
@@ -114,7 +113,8 @@ def _compact_dates(values: np.ndarray) -> np.ndarray | None:
     form = _COMPACT.get(len(str(values.max())))
     if form is None or len(str(values.min())) != len(str(values.max())):
         return None
-    distinct, rows = np.unique(values, return_inverse=True)
+    parts = [values[start : start + _PART] for start in range(0, len(values), _PART)]
+    distinct = np.unique(np.concatenate([np.unique(part) for part in parts]))
     found = np.empty(len(distinct), np.int64)
     for row, value in enumerate(distinct.tolist()):
         if not _FIRST_YEAR <= int(str(value)[:4]) < 2100:
@@ -123,4 +123,4 @@ def _compact_dates(values: np.ndarray) -> np.ndarray | None:
             found[row] = _since(datetime.strptime(str(value), form))
         except ValueError:
             return None
-    return found[rows]
+    return np.concatenate([found[np.searchsorted(distinct, part)] for part in parts])

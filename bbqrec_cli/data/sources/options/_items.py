@@ -13,7 +13,7 @@ class ItemFiles(MethodConfig):
     """Files that describe the items."""
 
     items: Path | None = option(
-        None, "Items file: CSV, TSV, JSON lines, or a JSON object from id to fields.", role="input"
+        None, "Items file: CSV, TSV, JSON lines, Parquet, Arrow, or a JSON object from id to fields.", role="input"
     )
     images: Path | None = option(None, "Folder of pictures, each named by its item's id.", role="input")
 
@@ -33,3 +33,20 @@ class LogFiles(ItemFiles):
         "Order of a user's interactions of equal time: as in the file, by item id, or at random (by --seed).",
         choices=("file", "item", "random"),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogColumns(LogFiles):
+    """Interactions whose columns have names."""
+
+    user_column: str | None = option(None, "Column of the user id. [default: user, user_id, uid, customer, …]")
+    item_column: str | None = option(
+        None, "Column of the item id (also in --items). [default: item, item_id, movieId, product, …]"
+    )
+    time_column: str | None = option(None, "Column of the time. [default: timestamp, ts, date, …]")
+    time_unit: str = option(
+        "auto", "Unit of times that are numbers; auto: recognised and said.", choices=("auto", "s", "ms", "us", "ns")
+    )
+    order: str = option("time", "Order of a user's interactions: by time, or as in the file.", choices=("time", "file"))
+    rating_column: str | None = option(None, "Column of the rating. [default: rating, stars, …]")
+    min_rating: float | None = option(None, "Leave out interactions with a lower rating.")

@@ -1,0 +1,137 @@
+"""Opening raw files, which may be compressed with gzip or Zstandard, with the errors that users may see."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, cast
+
+from bbqrec_cli.errors import DataError, LackingError, MissingFileError
+
+COMPRESSED = (".gz", ".zst")
+DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
+"""What reading a truncated or damaged file raises."""
+_MAGIC = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
+_NAMES = {".gz": "gzip", ".zst": "Zstandard"}
+_BLOCK = 1 << 20
+
+
+def plain_suffix(name: str) -> str:
+    """A file's name without .gz or .zst."""
+    return name.removesuffix(".gz").removesuffix(".zst")
+
+
+def compression(path: Path) -> str:
+    """.gz or .zst by the file's first bytes, '' for any other."""
+    with open(path, "rb") as stream:
+        start = stream.read(4)
+    return next((suffix for suffix, magic in _MAGIC.items() if start.startswith(magic)), "")
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """The file's bytes, decompressed if they are gzip or Zstandard. Reading may raise the errors of DAMAGE.
+
+    Raises:
+        DataError: named .gz or .zst, but not compressed so.
+    """
+    found, suffix = compression(path), path.suffix
+    if suffix in COMPRESSED and found != suffix and path.stat().st_size:
+        hint = f"rename {f'it to {path.stem}{found}' if found else f'plain text to {path.stem}'}"
+        raise DataError(f"{path}: not a {_NAMES[suffix]} file in spite of its name", hint)
+    if found == ".gz":
+        return cast("IO[bytes]", gzip.open(path, "rb"))
+    return io.BufferedReader(_Zstandard(path), _BLOCK) if found else open(path, "rb")
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[IO[str]]:
+    """A UTF-8 text file, compressed or not (its first bytes tell). Raises: those of `reading`."""
+    with reading(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as stream:
+        yield stream
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a UTF-8 text file, decompressed; what decoding them raises becomes an error of this function.
+
+    Raises:
+        MissingFileError: no such file.
+        LackingError: no permission to read it.
+        DataError: not UTF-8, with the line; not compressed in spite of its name; truncated or damaged.
+    """
+    if not path.is_file():
+        what = "is a folder; a file is needed" if path.is_dir() else "no such file"
+        raise MissingFileError(f"{path}: {what}", "check the name, or give it in full")
+    try:
+        with open_bytes(path) as raw:
+            yield raw
+    except UnicodeDecodeError as error:
+        hint = f"convert it, as with: iconv -f LATIN1 -t UTF-8 {path}"
+        raise DataError(f"{path}{_bad_line(path)}: not UTF-8", hint) from error
+    except DAMAGE as error:
+        kind = "Zstandard" if compression(path) == ".zst" else "gzip"
+        raise DataError(f"{path}: not a whole {kind} file ({error})", "download or copy it again") from error
+    except PermissionError as error:
+        raise LackingError(f"{path}: no permission to read it", f"chmod u+r {path}") from error
+
+
+def _bad_line(path: Path) -> str:
+    """The line of the first byte that is not UTF-8: decoding in blocks hides it."""
+    with suppress(*DAMAGE, OSError), open_bytes(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                before = line[max(0, error.start - 30) : error.start].decode(errors="replace")
+                return f", line {number}: byte 0x{line[error.start]:02x} after {before!r}"
+    return ""
+
+
+class _Zstandard(io.RawIOBase):
+    """The frames of a .zst file, one after the other. Reading raises EOFError where the file ends within a frame."""
+
+    def __init__(self, path: Path) -> None:
+        import zstandard
+
+        self._damage, self._open = zstandard.ZstdError, zstandard.ZstdDecompressor().decompressobj
+        self._file = open(path, "rb")  # noqa: SIM115
+        self._frame: Any = None
+        self._made = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        try:
+            while not self._made and self._fill():
+                pass
+        except self._damage as error:
+            raise EOFError(str(error)) from error
+        count = min(len(buffer), len(self._made))
+        buffer[:count], self._made = self._made[:count], self._made[count:]
+        return count
+
+    def _fill(self) -> bool:
+        """Decompress some more; False at the end."""
+        data = self._file.read(_BLOCK // 8)
+        if not data:
+            if self._frame is not None:
+                raise EOFError("it ends too early")
+            return False
+        made = []
+        while data:
+            self._frame = self._frame or self._open()
+            made.append(self._frame.decompress(data))
+            data = self._frame.unused_data if self._frame.eof else b""
+            if self._frame.eof:
+                self._frame = None
+        self._made = memoryview(b"".join(made))
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
