@@ -335,12 +335,12 @@ def test_a_frame_is_read_as_a_table(library):
 
 
 def test_three_frames_are_a_split():
-    parts = [{"user": ["u", "v"], "item": [first, second], "time": [1, 2]} for first, second in ("ab", "bc", "ca")]
-    made = api.prepare(*parts, split="given", order="file", time_column=None)
-    assert (made.interactions, made.split["targets"]) == (6, {"validation": 2, "test": 2})
+    parts = [{"user": ["u", "v", "w"], "item": list(items), "time": [1, 2, 3]} for items in ("abc", "bca", "cab")]
+    made = api.prepare(*parts, split="given", order="file")
+    assert (made.interactions, made.split["targets"]) == (9, {"validation": 3, "test": 3})
     found = api.load(made).catalogue
-    assert found.sequences.parts.tolist() == [0, 1, 2] * 2
-    assert [found.item_ids[row] for row in found.sequences.items] == ["a", "b", "c", "b", "c", "a"]
+    assert found.sequences.parts.tolist() == [0, 1, 2] * 3
+    assert "".join(found.item_ids[row] for row in found.sequences.items) == "abcbcacab"
     assert [parent["path"] for parent in api.inspect(made)["parents"]] == [
         "interactions.csv", "interactions-2.csv", "interactions-3.csv",
     ]  # fmt: skip
