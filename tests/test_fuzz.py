@@ -38,10 +38,9 @@ LONGEST = 60
 """Seconds after which the whole program is stopped: that is a hang."""
 WORDS = (
     b"", b"0", b"-1", b"nan", b"inf", b"1e999", b"99999999999999999999", b"1970-01-01", b"2014-13-45", b'"', b"''",
-    b",", b"\t", b"::", b"|", b"{", b"}", b"[", b"]", b"null", b"\\u0000", b"\\ud800", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf",
-   
-    b"\r", b"\n\n", "\u202e".encode(), "é".encode("latin-1"), b"../../x", b"/etc/passwd", b"a" * 5000, b"[" * 3000,
-    b"<i>", b"&#0;",
+    b",", b"\t", b"::", b"|", b"{", b"}", b"[", b"]", b"null", b"\\u0000", b"\\ud800", b"\x00", b"\xff\xfe",
+    b"\xef\xbb\xbf", b"\r", b"\n\n", "\u202e".encode(), "é".encode("latin-1"), b"../../x", b"/etc/passwd",
+    b"a" * 5000, b"[" * 3000, b"<i>", b"&#0;",
 )  # fmt: skip
 LOG = "user,item,timestamp,rating,part\n" + "".join(
     f"u{n % 4},i{n * 7 % 5},{978300000 + n * 100},{n % 5 + 1},{('train', 'valid', 'test')[min(2, n // 8)]}\n"
