@@ -5,6 +5,7 @@ Nothing is unpickled: arrays of Python objects are refused.
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ NUMBERS, IDS = "fiu", "iuUS"
 """NumPy's kinds: of vectors, and of ids."""
 NAMED = 10
 """Rows that errors name, at most."""
+HEADER_ERRORS = (ValueError, TypeError, SyntaxError, EOFError, OSError, OverflowError, tokenize.TokenError)
+"""What numpy raises on a damaged file: it reads headers as Python's literals."""
 _OBJECTS = "holds Python objects, which bbqrec does not unpickle"
 
 
@@ -206,7 +209,7 @@ def _as_ids(path: Path, ids: np.ndarray) -> list[str]:
 def _npy(path: Path) -> dict[str, Found]:
     try:
         values = np.lib.format.open_memmap(path, mode="r")
-    except ValueError as error:
+    except HEADER_ERRORS as error:
         if "Python objects" in str(error):
             return {"": Found((), "O", lambda: np.empty(0))}
         raise DataError(f"{path}: not a .npy file, or a damaged one ({error})") from None
@@ -223,7 +226,7 @@ def _npz(path: Path) -> dict[str, Found]:
                     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else _header_2_0
                     shape, _, dtype = header(stream)
                 made[each.removesuffix(".npy")] = Found(shape, dtype.kind, lambda each=each: _member(path, each))  # type: ignore[misc]
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, *HEADER_ERRORS) as error:
         raise DataError(f"{path}: not a .npz file, or a damaged one ({error})") from None
     return made
 
@@ -235,7 +238,7 @@ def _member(path: Path, name: str) -> np.ndarray:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, *HEADER_ERRORS) as error:
         what = f"{name.removesuffix('.npy')} {_OBJECTS}" if "Object arrays" in str(error) else f"{name}: {error}"
         hint = "save ids as text: np.savez(…, ids=np.array(ids, dtype=str))"
         raise DataError(f"{path}: {what}", hint) from None

@@ -362,12 +362,18 @@ def _features_in(file: File, item_ids: Sequence[str]) -> Columns[Feature]:
     return Columns(names, read)
 
 
+LARGEST = 1e15
+"""Of a feature's numbers: a sum of squares of some thousand stays within float32."""
+
+
 def check_finite(values: np.ndarray, item_ids: Sequence[str], where: str, *, first: int = 0) -> None:
-    """Raises: DataError naming the first item whose feature holds NaN or infinity. values (n, d), rows from `first`."""
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    """Raises: DataError naming the first item whose feature holds what nothing can be computed from: NaN, infinity or
+    a number whose square overflows. values (n, d), rows from `first`."""
+    bad = np.flatnonzero(~(np.abs(values) <= LARGEST).all(axis=1))
     if len(bad):
+        what = f"a number beyond {LARGEST:g}" if np.isfinite(values[bad]).all() else "NaN or infinity"
         raise DataError(
-            f"{where}: NaN or infinity in {len(bad)} of {len(values)} items, "
+            f"{where}: {what} in {len(bad)} of {len(values)} items, "
             f"first in item {item_ids[bad[0]]!r} (row {first + bad[0]})",
             "correct the feature, or mark the item as missing",
         )

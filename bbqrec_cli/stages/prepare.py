@@ -290,10 +290,20 @@ def to_dataset(
 
 
 def attributes(items: Items) -> dict[str, list[str]]:
-    """The short fields; '_' is appended to names that the file reserves."""
+    """The short fields; '_' is appended to names that the file reserves.
+
+    Raises:
+        DataError: a name that is too long for the file.
+    """
+    from bbqrec_cli.hdf5.safety import LONGEST_NAME
     from bbqrec_cli.hdf5.schema import RESERVED_ATTRIBUTES
 
     kept = {name: values for name, values in items.fields.items() if name not in NO_ATTRIBUTES}
+    for name in kept:
+        if len(name.encode()) >= LONGEST_NAME:
+            raise DataError(
+                f"the items have a field with a name of {len(name):,} characters: {name[:40]}…", "shorten it"
+            )
     return {f"{name}_" if name in RESERVED_ATTRIBUTES else name: values for name, values in kept.items()}
 
 

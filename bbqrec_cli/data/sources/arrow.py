@@ -122,5 +122,5 @@ def _opened(path: Path, names: list[str] | None = None) -> Iterator[Any]:
             with pyarrow.parquet.ParquetFile(path) as file:
                 yield file.schema_arrow
                 yield from file.iter_batches(columns=names)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
         raise BrokenFileError(f"{path}: not a readable Arrow or Parquet file ({error})", "copy it again") from error

@@ -121,7 +121,7 @@ class MovieLens:
                 rating, time = float(rated), int(seconds)
             except ValueError:
                 user, movie, rating, time = "", "", 0.0, 0
-            if not (user and movie and time >= 0 and math.isfinite(rating)):
+            if not (user and movie and 0 <= time < 1 << 62 and math.isfinite(rating)):
                 what = f"{self._archive.where(self._ratings, number)}: {line[:60]!r}; user, movie, rating and seconds"
                 raise DataError(f"{what} are needed, separated by {between!r}", "download or copy it again")
             yield user, movie, time, rating
