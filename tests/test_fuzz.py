@@ -17,7 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
+import zstandard
 
 from bbqrec_cli.config import configure
 from bbqrec_cli.errors import BBQRecError
@@ -72,6 +74,14 @@ def packed(files: Files, mode: str) -> bytes:
     return stream.getvalue()
 
 
+def typed(kind: str) -> bytes:
+    """The log as Parquet, Feather or a stream of Arrow."""
+    stream, frame = io.BytesIO(), pl.read_csv(LOG.encode())
+    write = {"parquet": frame.write_parquet, "feather": frame.write_ipc, "arrow": frame.write_ipc_stream}[kind]
+    write(stream)
+    return stream.getvalue()
+
+
 def amazon(release: int) -> Files:
     pairs = [(f"A{n % 4}", f"B00000000{n % 3}", 1_300_000_000 + n) for n in range(12)]
     items = [f"B00000000{n}" for n in range(3)]
@@ -114,11 +124,18 @@ S3REC = {
     "sequences.txt": b"1 1 2 3\n2 2 3 1 2\n",
     "items.json": b'{"1": {"title": "a"}, "2": {"title": "b"}}',
 }
+JSON_LOG = lines(*({"user": f"u{n % 4}", "item": f"i{n % 5}", "timestamp": 978300000 + n} for n in range(20)))
 JSON_ITEMS = json.dumps({f"i{n}": {"title": f"t{n}", "tags": ["a", "b"]} for n in range(5)}).encode()
 SOURCES: dict[str, tuple[str, dict, Files]] = {
     "csv": ("table", {}, {"interactions.csv": LOG.encode(), "items.csv": ITEMS.encode()}),
     "split": ("table", {"split_column": "part"}, {"interactions.csv": LOG.encode()}),
     "gz": ("table", {}, {"interactions.csv.gz": gzip.compress(LOG.encode())}),
+    "zst": ("table", {}, {"interactions.csv.zst": zstandard.compress(LOG.encode())}),
+    "jsonl": ("table", {}, {"interactions.jsonl": JSON_LOG}),
+    **{
+        f"typed {kind}": ("table", {"split_column": "part"}, {f"log.{kind}": typed(kind)})
+        for kind in ("parquet", "feather", "arrow")
+    },
     "dat": ("table", {}, {"ratings.dat": RATINGS}),
     "dates": ("table", {}, {"log.tsv": DATES.encode()}),
     "json items": ("table", {}, {"interactions.csv": LOG.encode(), "items.json": JSON_ITEMS}),
