@@ -6,7 +6,9 @@ Nothing is unpickled: arrays of Python objects are refused.
 from __future__ import annotations
 
 import tokenize
+import warnings
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ NAMED = 10
 """Rows that errors name, at most."""
 HEADER_ERRORS = (ValueError, TypeError, SyntaxError, EOFError, OSError, OverflowError, tokenize.TokenError)
 """What numpy raises on a damaged file: it reads headers as Python's literals."""
+ARCHIVE_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error, *HEADER_ERRORS)
+"""What may be raised by an archive of such files: an unknown version, a password, damaged bytes."""
 _OBJECTS = "holds Python objects, which bbqrec does not unpickle"
 
 
@@ -208,7 +212,9 @@ def _as_ids(path: Path, ids: np.ndarray) -> list[str]:
 
 def _npy(path: Path) -> dict[str, Found]:
     try:
-        values = np.lib.format.open_memmap(path, mode="r")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that Python 2 wrote it
+            values = np.lib.format.open_memmap(path, mode="r")
     except HEADER_ERRORS as error:
         if "Python objects" in str(error):
             return {"": Found((), "O", lambda: np.empty(0))}
@@ -226,7 +232,7 @@ def _npz(path: Path) -> dict[str, Found]:
                     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else _header_2_0
                     shape, _, dtype = header(stream)
                 made[each.removesuffix(".npy")] = Found(shape, dtype.kind, lambda each=each: _member(path, each))  # type: ignore[misc]
-    except (zipfile.BadZipFile, *HEADER_ERRORS) as error:
+    except ARCHIVE_ERRORS as error:
         raise DataError(f"{path}: not a .npz file, or a damaged one ({error})") from None
     return made
 
@@ -238,7 +244,7 @@ def _member(path: Path, name: str) -> np.ndarray:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
-    except (zipfile.BadZipFile, *HEADER_ERRORS) as error:
+    except ARCHIVE_ERRORS as error:
         what = f"{name.removesuffix('.npy')} {_OBJECTS}" if "Object arrays" in str(error) else f"{name}: {error}"
         hint = "save ids as text: np.savez(…, ids=np.array(ids, dtype=str))"
         raise DataError(f"{path}: {what}", hint) from None

@@ -31,7 +31,10 @@ class Arrays:
         with self._open() as (file, _):
             said = file.attrs.get("format", "")
             self.format = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
-            file.visititems(self._see)
+            try:
+                file.visititems(self._see)
+            except _DAMAGE as error:
+                raise BrokenFileError(f"{path}: a damaged HDF5 file ({error})") from error
 
     @contextmanager
     def _open(self) -> Iterator[tuple[h5py.File, Allowance]]:
