@@ -44,7 +44,7 @@ docs: install
 site: install
 	rm -rf site
 	$(BIN)/python -m sphinx -q -W --keep-going -c docs -d site/.doctrees . site
-	rm -r site/.doctrees site/.buildinfo
+	rm -rf site/.doctrees site/.buildinfo
 	PATH="$(abspath $(BIN)):$$PATH" bash examples/pages.sh site/docs/gallery
 
 # On a machine with an NVIDIA card: whether it computes what its CPU does, and how fast. By the Python that is there, with

@@ -18,8 +18,8 @@ extensions = ["myst_parser"]
 root_doc = "README"
 include_patterns = ["*.md", "docs/**.md"]
 exclude_patterns = [".*", "bbqrec_cli", "demo", "examples", "runs", "site", "tests", "tools"]
-suppress_warnings = ["misc.highlighting_failure"]  # blocks that show a fragment
 highlight_language = "none"
+smartquotes = False  # --split is an option, no dash
 myst_heading_anchors = 4
 """Anchors as GitHub makes them."""
 

@@ -81,11 +81,23 @@ def pages(site) -> dict[Path, Reader]:
     return {path: Reader(path) for path in site.rglob("*.html")}
 
 
+def test_every_page_has_its_place_in_the_navigation():
+    """Sphinx warns, too; this says it among the fast tests."""
+    conf = (ROOT / "docs" / "conf.py").read_text(encoding="utf-8")
+    pages = {f"docs/{path.stem}" for path in (ROOT / "docs").glob("*.md")} | {path.stem for path in ROOT.glob("*.md")}
+    assert not [page for page in sorted(pages) if f'"{page}"' not in conf]
+
+
 @pytest.mark.slow
 def test_every_page_is_there(site):
     sources = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     assert len(sources) > 40
     assert not [path for path in sources if not (site / path.relative_to(ROOT)).with_suffix(".html").exists()]
+
+
+@pytest.mark.slow
+def test_options_keep_their_dashes(site):
+    assert "of --split time" in (site / "docs" / "cli.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
