@@ -10,7 +10,7 @@ JOBS ?= 4
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install -q
 
-.PHONY: demo test test-all lint docs gpu-check install clean
+.PHONY: demo test test-all lint docs site gpu-check install clean
 install: $(VENV)/.installed
 
 # torch first, so that its index is asked for nothing else.
@@ -39,6 +39,14 @@ lint: install
 docs: install
 	$(BIN)/python docs/generate.py
 
+# README.md, docs/ and the pages of docs/gallery.md as a site to read without a network: open site/index.html. A link to
+# nowhere and every other warning fails.
+site: install
+	rm -rf site
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs -d site/.doctrees . site
+	rm -rf site/.doctrees site/.buildinfo
+	PATH="$(abspath $(BIN)):$$PATH" bash examples/pages.sh site/docs/gallery
+
 # On a machine with an NVIDIA card: whether it computes what its CPU does, and how fast. By the Python that is there, with
 # torch, faiss and the other packages: nothing is installed, and no network is needed.
 #   make gpu-check GPU_CHECK="--output gpu.md --minutes 7"
@@ -46,4 +54,4 @@ gpu-check:
 	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(PYTHON) -m tools.gpu_check $(GPU_CHECK)
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site

@@ -27,7 +27,7 @@ def test_every_example_is_tested():
     found = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*") if path.is_file()}
     assert {name for name in found if "__pycache__" not in name} == {
         *SCRIPTS, "compare.py", "alignment.py", "collisions_scale.py", "tokenize_scale.py", "prepare_scale.py",
-        "suite.toml", "new-items.sh", "yesterday.py", "notebook.py",
+        "suite.toml", "pages.sh", "pages.toml", "new-items.sh", "yesterday.py", "notebook.py",
     }  # fmt: skip
 
 
@@ -112,6 +112,22 @@ def test_scripts_keep_what_is_done(place):
     assert asked[:2] == ["collisions", "recommend"], "chain.sh has nothing to make"
     assert asked[2:5] == ["collisions", "tokenize", "collisions"], "compare.sh makes rqvae's tokens only"
     assert asked[5:] == ["train", "evaluate"] * 4
+
+
+def test_pages_leaves_its_pages_alone(place):
+    """A bbqrec that only writes the pages that it is asked for."""
+    page = 'while [ $# -gt 0 ]; do [ "$1" != --report ] || echo "made by bbqrec" > "$2"; shift; done'
+    out = place / "out"
+    out.mkdir()
+    (out / "benchmark.html").write_text("an older run's")
+    done = shell("bash", EXAMPLES / "pages.sh", "out", cwd=place, env=commands(place, page))
+    assert done.returncode == 0, done.stderr
+    assert {path.name: path.read_text() for path in out.iterdir()} == dict.fromkeys(
+        ("benchmark.html", "collisions.html"), "made by bbqrec\n"
+    )
+    done = shell("bash", EXAMPLES / "pages.sh", "no", cwd=place, env=commands(place, '[ "$1" != tokenize ]'))
+    assert done.returncode == 1
+    assert not list((place / "no").iterdir())
 
 
 SMALL = f'exec {shlex.quote(sys.executable)} {shlex.quote(str(ROOT / "tests" / "tiny_bbqrec.py"))} "$@"'
