@@ -11,6 +11,8 @@ from typing import Any
 from bbqrec_cli.benchmark.layouts import Layout, Published
 from bbqrec_cli.errors import DataError
 
+LEVEL = 0.05
+"""p below which a difference counts as significant."""
 PAGE_ONLY = ("text", "histories", "layouts", "asked")
 
 
@@ -20,7 +22,8 @@ class Score:
 
     values: one a seed; sd: over seeds, None for one seed; low, high: 95% interval over users of the seeds' mean;
     against: the best other system, '' if there is none; p_t, p_wilcoxon: paired tests against it on every user's mean
-    over the seeds that both have.
+    over the seeds that both have; holm_t, holm_wilcoxon: these by Holm for all systems that are compared with the best
+    one; gain: how far the mean is above that of the best other system, as a share of it.
     """
 
     values: list[float]
@@ -31,6 +34,14 @@ class Score:
     against: str = ""
     p_t: float | None = None
     p_wilcoxon: float | None = None
+    holm_t: float | None = None
+    holm_wilcoxon: float | None = None
+    gain: float | None = None
+
+    @property
+    def significant(self) -> bool:
+        """Whether it is ahead of all others, by the corrected t-test at the level of .05 (the paper's)."""
+        return (self.gain or 0.0) > 0 and self.holm_t is not None and self.holm_t < LEVEL
 
 
 Systems = Mapping[str, dict[str, dict[str, Score]]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from bbqrec_cli.benchmark.result import Score, Systems
 from bbqrec_cli.benchmark.runner import Outcome
 from bbqrec_cli.benchmark.suite import Data, Suite, method_of
 from bbqrec_cli.errors import BBQRecError
+from bbqrec_cli.evaluation.correction import holm
 from bbqrec_cli.evaluation.metrics import bootstrap_interval
 from bbqrec_cli.evaluation.metrics import per_user as metric_of
 from bbqrec_cli.evaluation.significance import aligned, paired_t_test, wilcoxon
@@ -127,8 +129,23 @@ def scores(metrics: Mapping[str, Mapping[int, Evaluations]], names: Sequence[str
             found[system][name] = Score(
                 values=values, mean=means[system], sd=float(np.std(values, ddof=1)) if len(values) > 1 else None,
                 low=low, high=high, against=best, **(_tests(metrics, users, system, best) if best else {}),
+                gain=means[system] / means[best] - 1 if best and means[best] else None,
             )  # fmt: skip
+        for system, corrected in _corrected({each: found[each][name] for each in found}).items():
+            found[system][name] = dataclasses.replace(found[system][name], **corrected)
     return found
+
+
+def _corrected(of: Mapping[str, Score]) -> dict[str, dict[str, float]]:
+    """system -> its p-values by Holm. The family are the comparisons of all other systems with the best one; that of
+    the best with the second is one of them."""
+    best = max(of, key=lambda each: of[each].mean, default="")
+    tested = {each: score for each, score in of.items() if each != best and score.p_t is not None}
+    made: dict[str, dict[str, float]] = {each: {} for each in tested}
+    for test in ("t", "wilcoxon"):
+        for system, p in zip(tested, holm([getattr(each, f"p_{test}") for each in tested.values()]), strict=True):
+            made[system][f"holm_{test}"] = p
+    return made | ({best: made[of[best].against]} if best and of[best].against in made else {})
 
 
 def per_user(evaluations: Evaluations, name: str) -> np.ndarray:

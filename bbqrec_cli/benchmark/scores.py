@@ -10,6 +10,19 @@ from bbqrec_cli.benchmark.layouts import COLUMNS, SEEN, UNSEEN, Column, Layout, 
 from bbqrec_cli.benchmark.result import BenchmarkResult, Score, Systems
 from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, make, plain
 
+LEAD = "▲ "
+"""Marks a lead that is significant, as in the paper."""
+
+
+TESTS = (
+    "p of the paired t-test / of Wilcoxon's signed-rank test over users, against the best other system; Holm: "
+    + "corrected for all systems that are compared with the best one"
+)
+MARKS = (
+    f"The best of a column is bold, with its lead over the next; {LEAD.strip()}: a lead that is significant at the "
+    + "level of 0.05 by the corrected t-test."
+)
+
 
 def tables_of(result: BenchmarkResult, *, brief: bool = False) -> list[Table]:
     """The tables of systems. brief: without intervals and the others' names, so that four metrics fit a terminal."""
@@ -46,7 +59,8 @@ def shown(result: BenchmarkResult, systems: Systems, name: str, place: tuple[str
     score, best = systems[data][name][column], max(each[column].mean for each in systems[data].values())
     # Of two systems, both tests are the same one: the better one has it.
     tested = len(systems[data]) > 2 or score.mean == best
-    return Shown(score_lines(score, brief, tested=tested), score.mean == best)
+    lines = score_lines(score, brief, tested=tested, best=score.mean == best)
+    return Shown(lines, score.mean == best)
 
 
 def figures(result: BenchmarkResult, name: str, data: str, column: Column) -> list[float | None]:
@@ -133,8 +147,7 @@ def note_of(result: BenchmarkResult, layout: Layout, brief: bool) -> str:
     parts += ["unseen: items of the history left out of the ranking"] if any(
         name.endswith(UNSEEN) for name in layout.columns
     ) else []  # fmt: skip
-    parts.append("p of the paired t-test / of Wilcoxon's signed-rank test over users, against the best other system")
-    return "; ".join(parts) + ". The best of a column is bold."
+    return "; ".join([*parts, TESTS]) + ". " + MARKS
 
 
 def heading(column: str) -> str:
@@ -159,12 +172,16 @@ def made_of(cell: Mapping[str, Any]) -> str:
     return made + (f", with {' and '.join(cell['beyond_paper'])}" if cell["beyond_paper"] else "")
 
 
-def score_lines(score: Score, brief: bool, *, tested: bool = True) -> tuple[str, ...]:
-    """Mean ± sd; the interval; the tests, where there is another system."""
+def score_lines(score: Score, brief: bool, *, tested: bool = True, best: bool = False) -> tuple[str, ...]:
+    """Mean ± sd; the interval; the lead, where it is the best; the tests, where there is another system."""
     lines = [mean_sd(score)] + ([] if brief else [f"[{score.low:.4f}, {score.high:.4f}]"])
+    if best and score.against and score.gain is not None:
+        lines.append(f"{LEAD if score.significant else ''}{score.gain:+.1%}{'' if brief else f' on {score.against}'}")
     if tested and score.against and score.p_t is not None and score.p_wilcoxon is not None:
         tests = f"p {p_text(score.p_t)} / {p_text(score.p_wilcoxon)}"
         lines.append(tests if brief else f"{tests} vs {score.against}")
+        if (score.holm_t, score.holm_wilcoxon) not in ((None, None), (score.p_t, score.p_wilcoxon)):
+            lines.append(f"Holm {p_text(score.holm_t)} / {p_text(score.holm_wilcoxon)}")
     return tuple(lines)
 
 
@@ -173,24 +190,27 @@ def mean_sd(score: Score) -> str:
     return f"{score.mean:.4f}" + (f" ± {score.sd:.4f}" if score.sd is not None else "")
 
 
-def p_text(p: float) -> str:
+def p_text(p: float | None) -> str:
     """Three decimals without the 0 before them; '<.001' below."""
+    if p is None:
+        return NOT_KNOWN
     return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
 def headline(result: BenchmarkResult) -> str:
     """The main outcome in a sentence per data set, '' without a system."""
-    return " ".join(filter(None, (headline_of(result, data) for data in result.systems)))
+    name = [name for name in result.metrics if not name.endswith(UNSEEN)][-1]
+    said = (headline_of(systems, name, result.split, data) for data, systems in result.systems.items())
+    return " ".join(filter(None, said))
 
 
-def headline_of(result: BenchmarkResult, data: str) -> str:
-    """The same of one data set."""
-    systems, name = result.systems[data], [name for name in result.metrics if not name.endswith(UNSEEN)][-1]
+def headline_of(systems: Mapping[str, Mapping[str, Score]], name: str, split: str, data: str = "") -> str:
+    """Which of the systems is ahead in the metric `name`, '' without any."""
     if not systems:
         return ""
     system = max(systems, key=lambda each: systems[each][name].mean)
     score = systems[system][name]
-    said = f"Highest {result.split} {metric_name(name)}{f' on {data}' if data else ''}: {system}, {mean_sd(score)}"
+    said = f"Highest {split} {metric_name(name)}{f' on {data}' if data else ''}: {system}, {mean_sd(score)}"
     if not score.against:
         return f"{said}."
     said += f"; next {score.against}, {mean_sd(systems[score.against][name])}"
