@@ -67,13 +67,16 @@ class Layout:
 @dataclass(frozen=True, kw_only=True)
 class Published:
     """Numbers that others report for a system on a data set. exclude_seen: True, False or 'not said'; where the suite
-    has both protocols, the metrics of True end with UNSEEN."""
+    has both protocols, the metrics of True end with UNSEEN. book: of published.toml, shown in the cells of the system;
+    paper: of the BBQRec paper."""
 
     system: str
     data: str
     metrics: Mapping[str, float]
     source: str
     exclude_seen: bool | str = "not said"
+    book: bool = False
+    paper: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

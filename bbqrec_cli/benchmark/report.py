@@ -39,7 +39,7 @@ def summary(result: BenchmarkResult) -> str:
     sets = [(name, data) for name, data in result.data.items() if data]
     on = [f"{data['users']:,} users and {data['items']:,} items of {name or data['source']}" for name, data in sets]
     said += f", on {'; '.join(on)}" if on else ""
-    return f"{said}. Full ranking over all items, split {result.split}."
+    return " ".join([f"{said}. Full ranking over all items, split {result.split}.", *result.notes])
 
 
 def sections(result: BenchmarkResult, *, plots: bool) -> list[Section]:

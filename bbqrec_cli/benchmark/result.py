@@ -55,6 +55,7 @@ class BenchmarkResult:
     data, systems: by the data set's name, '' where the suite's one has none; cells, tokenizers, data, provenance: see
     `benchmark.results`; published: numbers of others. For the page only: layouts, the tables of systems, each with the
     scores of its own systems, whose tests are among these; asked: whether the suite asks for them; text: the suite's;
+    notes: what must be known of the whole;
     histories: (system, data set, seed) -> epochs and their validation NDCG@10.
     """
 
@@ -75,6 +76,7 @@ class BenchmarkResult:
     layouts: tuple[tuple[Layout, Systems], ...]
     asked: bool
     histories: dict[tuple[str, str, int], list[tuple[int, float]]]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values. A data set without a name stands there without the level of the names."""

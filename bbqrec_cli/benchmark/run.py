@@ -92,13 +92,15 @@ def summarise(
 
     outcomes = results.whole(outcomes)
     cells, records, loaded = runner.graph.cells, runner.records(), results.load_metrics(suite, outcomes)
+    about_data = {data.name: results.about_data(cells, data) for data in suite.data}
+    published, notes = results.fitting(suite, about_data)
     result = BenchmarkResult(
         suite=suite.name, output=folder, report=config.report, split=suite.split,
         seeds=tuple(config.seed + seed for seed in suite.seeds), metrics=suite.metrics,
-        data={data.name: results.about_data(cells, data) for data in suite.data},
+        data=about_data, notes=tuple(notes),
         systems={name: results.scores(metrics, suite.metrics) for name, metrics in loaded.items()},
         cells=[results.about_cell(outcome, records) for outcome in outcomes],
-        tokenizers=results.about_tokenizers(cells, records, suite), published=suite.published,
+        tokenizers=results.about_tokenizers(cells, records, suite), published=published,
         provenance=results.provenance(runner.graph, records), command=command_of(config), text=suite.text,
         layouts=results.tables(suite, loaded), asked=bool(suite.layouts), histories=results.histories(cells),
     )  # fmt: skip

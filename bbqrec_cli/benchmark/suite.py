@@ -10,6 +10,7 @@ from typing import Any
 
 from bbqrec_cli.benchmark.checks import chosen, named, only, table, there
 from bbqrec_cli.benchmark.layouts import UNSEEN, Known, Layout, Published, layouts, published
+from bbqrec_cli.benchmark.published import known_data, numbers
 from bbqrec_cli.benchmark.sweeps import expand
 from bbqrec_cli.config import StageConfig, configure, did_you_mean, from_mapping, load_toml, option, role_of
 from bbqrec_cli.errors import MissingFileError, UsageError
@@ -31,10 +32,12 @@ KEYS = (*HEAD, "data", "evaluate", "tokenizer", "system", "sweep", "published", 
 class Data:
     """A `[data]` table. Either `file` is there or `prepare`; `kind` is the kind of `file`, or 'dataset'.
 
-    name: '' where the suite has one data set without a name.
+    name: '' where the suite has one data set without a name; published: the one of published.toml that it is, ''
+    if it is none of these.
     """
 
     name: str
+    published: str = ""
     prepare: PrepareConfig | None
     embed: EmbedConfig
     file: Path | None
@@ -203,9 +206,12 @@ class _Reader:
             used=[each.tokenizer for each in systems], data=[each.name for each in self.data],
             metrics=shown_metrics(head.k, head.protocols, tuple(METRICS)),
         )  # fmt: skip
+        reported = [*published(self.values, known, self.path)]
+        for data in (each for each in self.data if each.published):
+            reported += numbers(data.published, data.name, known.metrics, head.protocols)
         return Suite(
             name=head.name, seeds=head.seeds, split=head.split, k=head.k, exclude_seen=head.protocols, data=self.data,
-            tokenizers=self.tokenizers, systems=systems, published=published(self.values, known, self.path),
+            tokenizers=self.tokenizers, systems=systems, published=tuple(reported),
             layouts=layouts(self.values, known, self.path), text=text,
         )  # fmt: skip
 
@@ -232,17 +238,19 @@ class _Reader:
     def _data(self, name: str, data: dict[str, Any], where: str) -> Data:
         from bbqrec_cli.hdf5 import open_file
 
-        only(data, ("source", "file", "prepare", "embed"), where)
+        only(data, ("source", "file", "prepare", "embed", "published"), where)
+        known = chosen(data.get("published", ""), ("", *known_data()), f"{where}: published", several=False)[0]
         if ("source" in data) == ("file" in data):
             raise UsageError(f'{where} needs either source = ["demo"], or another source with its paths, or file = "…"')
         embed, _ = self._stage(EmbedConfig, table(data.get("embed", {}), f"{where}, embed"), f"{where}, embed")
         if "source" in data:
-            return Data(name=name, prepare=self._prepare(data, where), embed=embed, file=None, kind="dataset")
+            prepare = self._prepare(data, where)
+            return Data(name=name, published=known, prepare=prepare, embed=embed, file=None, kind="dataset")
         if "prepare" in data or not isinstance(data["file"], str):
             raise UsageError(f"{where}: a file is a path, and needs no [data.prepare]")
         file = there(data["file"], where, self.folder)
         with open_file(file, "dataset", "features", "tokens") as opened:
-            return Data(name=name, prepare=None, embed=embed, file=file, kind=opened.kind)
+            return Data(name=name, published=known, prepare=None, embed=embed, file=file, kind=opened.kind)
 
     def _prepare(self, data: Mapping[str, Any], where: str) -> PrepareConfig:
         source = [data["source"]] if isinstance(data["source"], str) else data["source"]
