@@ -30,7 +30,14 @@ class BenchmarkConfig(StageConfig):
         help="A suite file (TOML), or the name of a built-in suite such as demo.", role="input", positional=True,
         hub=True, complete="suites",
     )  # fmt: skip
+    data: tuple[str, ...] = option(
+        (), "A data set in the place of the suite's own: NAME=FILE.h5 (dataset, features, tokens) or "
+        "NAME=SOURCE:PATH (raw, see prepare). May be repeated.", role="input", repeatable=True, hub=True,
+    )  # fmt: skip
     output: Path | None = option(None, "Work folder; by default benchmark-NAME.", role="output", short="-o")
+    train_minutes: float = option(
+        0.0, "Limit on each training, in minutes, the same for all that have none in the suite; 0: none.", minimum=0
+    )
     time_budget: float = option(0.0, "Start no cell after so many minutes; 0: no limit.", role="runtime", minimum=0)
     report: Path | None = option(
         None, "Write a page: .html (self-contained, with plots) or .md (tables only).", role="output"
@@ -66,7 +73,7 @@ def run(config: BenchmarkConfig, progress: Progress = SILENT) -> BenchmarkResult
     from bbqrec_cli.benchmark.suite import load_suite
     from bbqrec_cli.pages.page import check_page
 
-    suite = load_suite(config.suite)
+    suite = load_suite(config.suite, data=config.data, train_minutes=config.train_minutes)
     if config.report:
         check_page(config.report, force=config.force)
     folder = config.output or Path(f"benchmark-{suite.name}")
@@ -115,6 +122,8 @@ def summarise(
 def command_of(config: BenchmarkConfig) -> str:
     """The command that makes the page again, less what does not change it."""
     words = ["bbqrec", "benchmark", config.suite]
+    words += [word for each in config.data for word in ("--data", each)]
+    words += ["--train-minutes", f"{config.train_minutes:g}"] if config.train_minutes else []
     words += ["-o", str(config.output)] if config.output else []
     words += ["--seed", str(config.seed)] if config.seed else []
     words += ["--report", str(config.report)] if config.report else []
