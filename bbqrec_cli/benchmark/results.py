@@ -285,6 +285,8 @@ def about_cell(outcome: Outcome, records: Records) -> dict[str, Any]:
         "tokenizer": cell.tokenizer, "data": cell.data, "seed": cell.seed, "status": outcome.status,
         "error": outcome.error, "seconds": {stage: each["seconds"] for stage, each in costs.items()},
         "at_least": [stage for stage, each in costs.items() if each["at_least"]],
+        "memory": {stage: each.get("peak_memory_mb") for stage, each in figures.items()},
+        "gpu_memory": {stage: each.get("peak_gpu_memory_mb") for stage, each in figures.items()},
         "epochs": train.get("epochs"), "best_epoch": train.get("best_epoch"),
         "milliseconds_per_user": figures.get("evaluate", {}).get("ms_per_user"),
         "lists": {name: value for name, value in figures.get("evaluate", {}).items() if name.startswith(LISTS)},

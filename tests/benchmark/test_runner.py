@@ -10,6 +10,7 @@ import pytest
 from bbqrec_cli.benchmark import records, work
 from bbqrec_cli.benchmark.executors.local import Local
 from bbqrec_cli.benchmark.lock import locked
+from bbqrec_cli.benchmark.planning import Estimates
 from bbqrec_cli.benchmark.runner import Runner
 from bbqrec_cli.errors import DataError, InterruptedRunError
 
@@ -20,12 +21,26 @@ class Talk:
     def __init__(self) -> None:
         self.logs: list[str] = []
         self.warnings: list[str] = []
+        self.steps, self.shown = 0, []
 
     def log(self, message: str) -> None:
         self.logs.append(message)
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
+
+    def task(self, description: str, total: int | None):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def advance(self, steps: int = 1, **figures: float | str) -> None:
+        self.steps += steps
+        self.shown.append(figures)
 
 
 @pytest.fixture
@@ -52,6 +67,16 @@ def test_everything_once(tiny, runner, fake):
     assert [len(fake.of(stage)) for stage in ("tokenize", "train", "evaluate")] == [4, 6, 6]
     assert len(set(fake.calls)) == len(fake.calls) == len(tiny.steps) == 16
     assert all(step.done for step in tiny.steps.values())
+
+
+def test_what_runs_and_what_is_left_is_shown(tiny, runner):
+    known = [{"stage": "train", "label": "sasrec, seed 7", "status": "done", "seconds": 600.0}]
+    run = runner(tiny, estimates=Estimates.of(known))
+    run.run()
+    assert run.progress.steps == 16
+    assert run.progress.shown[0] == {"run": "train popularity, seed 0", "rest": "about 20 min and 14 steps not known"}
+    assert run.progress.shown[-1] == {"run": "–", "rest": "not known"}
+    assert any(line.startswith("done: train sasrec, seed 0, ") for line in run.progress.logs)
 
 
 def test_a_second_start_runs_nothing(tiny, runner, fake):
