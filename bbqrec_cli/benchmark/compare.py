@@ -30,7 +30,7 @@ class CompareConfig(StageConfig):
     )
     metric: str = option("", "What slices and users are compared by. [default: NDCG at the largest k of all files]")
     users: int = option(10, "Users to list, for whom the files differ most.", minimum=0)
-    report: Path | None = option(None, "Write a page: .html (self-contained) or .md.", role="output")
+    report: Path | None = option(None, "Write a page: .html (self-contained), .md, .tex or .csv.", role="output")
 
 
 @dataclass(frozen=True, kw_only=True)

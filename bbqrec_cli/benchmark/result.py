@@ -6,14 +6,18 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bbqrec_cli.benchmark.layouts import Layout, Published
 from bbqrec_cli.errors import DataError
 
+if TYPE_CHECKING:
+    from bbqrec_cli.benchmark.examples import SideBySide
+    from bbqrec_cli.benchmark.slicing import Sliced
+
 LEVEL = 0.05
 """p below which a difference counts as significant."""
-PAGE_ONLY = ("text", "histories", "layouts", "asked")
+PAGE_ONLY = ("slices", "examples", "text", "histories", "layouts", "asked")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -56,6 +60,7 @@ class BenchmarkResult:
     `benchmark.results`; published: numbers of others. For the page only: layouts, the tables of systems, each with the
     scores of its own systems, whose tests are among these; asked: whether the suite asks for them; text: the suite's;
     notes: what must be known of the whole;
+    slices, examples: see `benchmark.slicing` and `benchmark.examples`;
     histories: (system, data set, seed) -> epochs and their validation NDCG@10.
     """
 
@@ -77,6 +82,8 @@ class BenchmarkResult:
     asked: bool
     histories: dict[tuple[str, str, int], list[tuple[int, float]]]
     notes: tuple[str, ...] = ()
+    slices: tuple[Sliced, ...] = ()
+    examples: tuple[SideBySide, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values. A data set without a name stands there without the level of the names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class BenchmarkConfig(StageConfig):
         role="runtime",
     )  # fmt: skip
     report: Path | None = option(
-        None, "Write a page: .html (self-contained, with plots) or .md (tables only).", role="output"
+        None, "Write a page: .html (self-contained, with plots), or the tables as .md, .tex or .csv.", role="output"
     )
     seed: int = option(0, "Added to every seed of the suite.", minimum=0)
     force: bool = option(False, "Overwrite an existing page. Steps that are done are never run again.", role="output")
@@ -139,8 +140,10 @@ def summarise(
 ) -> BenchmarkResult:
     """The result of all cells; written to benchmark.h5 and the page."""
     from bbqrec_cli.benchmark import results
+    from bbqrec_cli.benchmark.examples import side_by_side
     from bbqrec_cli.benchmark.report import write_report
     from bbqrec_cli.benchmark.result import BenchmarkResult
+    from bbqrec_cli.benchmark.slicing import slices_of
     from bbqrec_cli.hdf5 import write_benchmark
 
     outcomes = results.whole(outcomes)
@@ -163,7 +166,9 @@ def summarise(
     about = {"name": suite.name, "suite": suite.text, "seed": config.seed}
     write_benchmark(folder / STATE, state, config=about)
     if config.report:
-        write_report(config.report, result, force=config.force)
+        slices, examples = slices_of(suite, cells, loaded), side_by_side(suite, cells, loaded)
+        whole = dataclasses.replace(result, slices=tuple(slices), examples=tuple(examples))
+        write_report(config.report, whole, force=config.force)
     return result
 
 

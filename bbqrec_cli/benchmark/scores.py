@@ -21,8 +21,8 @@ TESTS = (
     + "corrected for all systems that are compared with the best one"
 )
 MARKS = (
-    f"The best of a column is bold, with its lead over the next; {LEAD.strip()}: a lead that is significant at the "
-    + "level of 0.05 by the corrected t-test."
+    f"The best of a column is bold, with its lead over the next, the second best underlined (HTML); {LEAD.strip()}: a "
+    + "lead that is significant at the level of 0.05 by the corrected t-test."
 )
 
 
@@ -64,9 +64,11 @@ def shown(result: BenchmarkResult, systems: Systems, name: str, place: tuple[str
     # Of two systems, both tests are the same one: the better one has it.
     tested = len(systems[data]) > 2 or score.mean == best
     lines = score_lines(score, brief, tested=tested, best=score.mean == best)
+    below = [each[column].mean for each in systems[data].values() if each[column].mean < best]
+    second = score.mean == max(below, default=None) and len(systems[data]) > 2
     number = -1 if column.endswith(UNSEEN) else 0
     ran = [f"seed {cell['seed']}: {cell['ran'][number]}" for cell in cells_of(result, name, data)]
-    return Shown((*lines, *reported), score.mean == best, title="\n".join([*ran, *sources]))
+    return Shown((*lines, *reported), score.mean == best, title="\n".join([*ran, *sources]), second=second)
 
 
 def reported_lines(
