@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from bbqrec_cli.benchmark.findings import Example, Shelf, SideBySide
 from bbqrec_cli.benchmark.graph import Cell, Step
 from bbqrec_cli.benchmark.layouts import UNSEEN
 from bbqrec_cli.benchmark.results import Loaded, damage, per_user
@@ -21,36 +21,6 @@ OURS = "bbqrec"
 """The model that is shown beside the best one of others."""
 USERS, ITEMS, HISTORY, SIDE = 3, 5, 4, 64
 """Users for whom each of the two is better; items of each list; last items of a history; pixels of a picture."""
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """Items in a row: titles, and pictures as data URIs ('' for none). hit: the place of the target, -1 if it is not
-    there."""
-
-    titles: Sequence[str]
-    pictures: Sequence[str]
-    hit: int = -1
-
-
-@dataclass(frozen=True)
-class Example:
-    """A user: the end of the history, oldest first, the target, and each system's list."""
-
-    user: str
-    history: Shelf
-    target: Shelf
-    lists: Mapping[str, Shelf]
-
-
-@dataclass(frozen=True)
-class SideBySide:
-    """Of a data set. lacking: why there are no examples, '' if there are."""
-
-    data: str
-    systems: tuple[str, ...]
-    examples: Sequence[Example]
-    lacking: str = ""
 
 
 def side_by_side(suite: Suite, cells: Sequence[Cell], loaded: Loaded) -> list[SideBySide]:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bbqrec_cli.benchmark import scores, tables
 from bbqrec_cli.benchmark.claims import claims_table, metrics_of, summed_up
+from bbqrec_cli.benchmark.findings import Shelf, SideBySide, Sliced
 from bbqrec_cli.benchmark.result import BenchmarkResult
 from bbqrec_cli.pages.page import Page, Section, with_plots, write_page
 from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, counted, make
-
-if TYPE_CHECKING:
-    from bbqrec_cli.benchmark.examples import Shelf, SideBySide
-    from bbqrec_cli.benchmark.slicing import Sliced
 
 HIT = " ✓"
 """Marks the target in a list."""

@@ -6,14 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bbqrec_cli.benchmark.findings import SideBySide, Sliced
 from bbqrec_cli.benchmark.layouts import Layout, Published
 from bbqrec_cli.errors import DataError
-
-if TYPE_CHECKING:
-    from bbqrec_cli.benchmark.examples import SideBySide
-    from bbqrec_cli.benchmark.slicing import Sliced
 
 LEVEL = 0.05
 """p below which a difference counts as significant."""

@@ -6,12 +6,12 @@ U evaluated users, I items.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bbqrec_cli.benchmark.compare import range_name
+from bbqrec_cli.benchmark.findings import Sliced
 from bbqrec_cli.benchmark.graph import Cell
 from bbqrec_cli.benchmark.layouts import UNSEEN
 from bbqrec_cli.benchmark.results import Evaluations, Loaded, damage, per_user
@@ -22,22 +22,6 @@ from bbqrec_cli.grouping import group_codes
 from bbqrec_cli.hdf5 import open_file, read_catalogue, read_codes, read_features
 from bbqrec_cli.records import Catalogue, Metrics
 from bbqrec_cli.stages.evaluate import SLICES
-
-
-@dataclass(frozen=True, eq=False)
-class Sliced:
-    """A metric of systems over groups of users.
-
-    by: what the groups differ in; groups: their names; rows: system -> per group the mean over its users (and
-    seeds), None where there are none; users: per group, 0 where they differ from system to system.
-    """
-
-    data: str
-    metric: str
-    by: str
-    groups: Sequence[str]
-    users: Sequence[int]
-    rows: Mapping[str, Sequence[float | None]]
 
 
 def slices_of(suite: Suite, cells: Sequence[Cell], loaded: Loaded) -> list[Sliced]:

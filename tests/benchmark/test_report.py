@@ -147,8 +147,8 @@ def test_what_the_page_says(result, folder):
     assert over["ids"][4] == "0.3000 ± 0.0000"
     costs = [row[0].strip() for row in page.tables["Costs"][1:]]
     assert costs[:4] == ["popularity, seed 0", "sasrec, seed 0", "ours, seed 0", "tokenizer alone, seed 0"]
-    assert page.tables["Costs"][2][3].strip() == "1 of 2"
-    assert page.tables["Costs"][2][5].strip() == "1", "0.03 s for 30 users"
+    assert page.tables["Costs"][2][4].strip() == "1 of 2"
+    assert page.tables["Costs"][2][6].strip() == "1", "0.03 s for 30 users"
     data = {row[0].strip(): row[1].strip() for row in page.tables["Data"][1:]}
     assert (data["users"], data["items"]) == ("30", "12")
     assert len(data["SHA-256 of ids and sequences"]) == len(data["SHA-256 of features.h5"]) == 64
