@@ -59,27 +59,23 @@ def small_tables_first(graph: Graph, suite: Suite) -> Graph:
 
 @dataclass(frozen=True)
 class Estimates:
-    """Seconds that earlier steps took. same: by stage and label without its seed; alike: by stage and system alone."""
+    """Seconds that earlier steps took, by stage and label without its seed."""
 
-    same: Mapping[tuple[str, str], Sequence[float]]
-    alike: Mapping[tuple[str, str], Sequence[float]]
+    took: Mapping[tuple[str, str], Sequence[float]]
 
     @classmethod
     def of(cls, records: Iterable[Mapping[str, Any]]) -> Estimates:
         """From records of steps that are done."""
-        same: dict[tuple[str, str], list[float]] = {}
-        alike: dict[tuple[str, str], list[float]] = {}
+        took: dict[tuple[str, str], list[float]] = {}
         for record in records:
             if record.get("status") == "done" and record.get("seconds", 0) > 0:
-                label = without_seed(record["label"])
-                same.setdefault((record["stage"], label), []).append(record["seconds"])
-                alike.setdefault((record["stage"], label.split(",")[0]), []).append(record["seconds"])
-        return cls(same, alike)
+                took.setdefault((record["stage"], without_seed(record["label"])), []).append(record["seconds"])
+        return cls(took)
 
     def seconds(self, step: Step) -> float | None:
-        """What the step may take: the median of the same with other seeds, else of the same system; None: not known."""
-        label = without_seed(step.label)
-        found = self.same.get((step.stage, label)) or self.alike.get((step.stage, label.split(",")[0]))
+        """What the step may take: the median of the same with other seeds; None: not known. What a system took on other
+        data says too little."""
+        found = self.took.get((step.stage, without_seed(step.label)))
         return statistics.median(found) if found else None
 
     def total(self, steps: Iterable[Step]) -> tuple[float, int]:
@@ -145,7 +141,7 @@ class Plan:
             each = self.estimates.seconds(steps[0])
             known = (duration(each), duration(each * len(steps))) if each is not None else (NOT_KNOWN, NOT_KNOWN)
             shown.append((stage, label, len(steps), *known))
-        note = "By the median of earlier runs of the same, or else of the same system on other data."
+        note = "By the median of earlier steps of the same name in work folders here; – not known."
         return [make("What would run", ("stage", "what", "times", "each", "all"), shown, left=2, note=note)]
 
     def said(self) -> str:

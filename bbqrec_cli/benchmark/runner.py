@@ -40,7 +40,7 @@ class Runner:
     minutes: float = 0.0
     progress: Progress = SILENT
     clock: Callable[[], float] = time.monotonic
-    estimates: Estimates = field(default_factory=lambda: Estimates({}, {}))
+    estimates: Estimates = field(default_factory=lambda: Estimates({}))
     jobs: int = 1
     _bar: ProgressBar | None = None
     _until: float = float("inf")
