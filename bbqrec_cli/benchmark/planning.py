@@ -72,6 +72,11 @@ class Estimates:
                 took.setdefault((record["stage"], without_seed(record["label"])), []).append(record["seconds"])
         return cls(took)
 
+    def plus(self, record: Mapping[str, Any]) -> Estimates:
+        """With one more record."""
+        return Estimates({**self.took, **{key: [*self.took.get(key, ()), *values] for key, values in
+                                          Estimates.of([record]).took.items()}})  # fmt: skip
+
     def seconds(self, step: Step) -> float | None:
         """What the step may take: the median of the same with other seeds; None: not known. What a system took on other
         data says too little."""

@@ -109,6 +109,7 @@ class Runner:
     def _ended(self, step: Step, record: Record) -> None:
         """Raises: KeyboardInterrupt: it was interrupted, and so is all."""
         self._running.discard(step.key)
+        self.estimates = self.estimates.plus(record)
         self._show(1)
         if record["status"] == "interrupted":
             raise KeyboardInterrupt(f"{step.name}: {record['error']}")
@@ -123,7 +124,7 @@ class Runner:
         todo = self.graph.missing(*(step for cell in self.graph.cells for step in cell.ends))
         todo = [step for step in todo if step.key not in self._failed]
         seconds, unknown = self.estimates.total(todo)
-        left = f"about {duration(seconds / self.jobs)}" if len(todo) > unknown else "not known"
+        left = f"about {duration(seconds / self.jobs)}" if len(todo) > unknown else "not known" if todo else "nothing"
         left += f" and {counted(unknown, 'step')} not known" if 0 < unknown < len(todo) else ""
         runs = ", ".join(self.graph.steps[key].name for key in self._running) or "–"
         if self._bar is not None:

@@ -18,7 +18,7 @@ LEAD = "▲ "
 
 TESTS = (
     "p of the paired t-test / of Wilcoxon's signed-rank test over users, against the best other system; Holm: "
-    + "corrected for all systems that are compared with the best one"
+    + "corrected for all systems that are compared with the best one, where that changes what is shown"
 )
 MARKS = (
     f"The best of a column is bold, with its lead over the next, the second best underlined (HTML); {LEAD.strip()}: a "
@@ -231,10 +231,10 @@ def score_lines(score: Score, brief: bool, *, tested: bool = True, best: bool = 
     if best and score.against and score.gain is not None:
         lines.append(f"{LEAD if score.significant else ''}{score.gain:+.1%}{'' if brief else f' on {score.against}'}")
     if tested and score.against and score.p_t is not None and score.p_wilcoxon is not None:
-        tests = f"p {p_text(score.p_t)} / {p_text(score.p_wilcoxon)}"
-        lines.append(tests if brief else f"{tests} vs {score.against}")
-        if (score.holm_t, score.holm_wilcoxon) not in ((None, None), (score.p_t, score.p_wilcoxon)):
-            lines.append(f"Holm {p_text(score.holm_t)} / {p_text(score.holm_wilcoxon)}")
+        tests = f"{p_text(score.p_t)} / {p_text(score.p_wilcoxon)}"
+        lines.append(f"p {tests}" if brief else f"p {tests} vs {score.against}")
+        corrected = f"{p_text(score.holm_t)} / {p_text(score.holm_wilcoxon)}"
+        lines += [f"Holm {corrected}"] if score.holm_t is not None and corrected != tests else []
     return tuple(lines)
 
 

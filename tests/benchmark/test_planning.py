@@ -66,6 +66,9 @@ def test_estimates_are_of_the_same_step(graph):
     assert estimates.seconds(train["sasrec, seed 0"]) == 20, "the median"
     assert estimates.seconds(train["ours, seed 1"]) == 7
     assert estimates.seconds(train["popularity, seed 0"]) is None, "other data, and one that failed"
+    more = estimates.plus({"stage": "train", "label": "ours, seed 9", "status": "done", "seconds": 9.0})
+    assert (more.seconds(train["ours, seed 0"]), estimates.seconds(train["ours, seed 0"])) == (8, 7)
+    assert estimates.plus({"status": "interrupted", "error": "interrupted"}).took == estimates.took
     assert estimates.total([train["sasrec, seed 0"], train["ours, seed 1"], train["popularity, seed 0"]]) == (27, 1)
 
 

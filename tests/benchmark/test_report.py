@@ -243,10 +243,20 @@ def score(mean: float, **more) -> Score:
         (score(0.5, against="b", p_t=0.00021, p_wilcoxon=0.0514),
          ("0.5000", "[0.4000, 0.6000]", "p <.001 / .051 vs b")),
         (score(0.5, against="b"), ("0.5000", "[0.4000, 0.6000]")),
+        (score(0.5, against="b", p_t=0.01, p_wilcoxon=0.0001, holm_t=0.03, holm_wilcoxon=0.0003),
+         ("0.5000", "[0.4000, 0.6000]", "p .010 / <.001 vs b", "Holm .030 / <.001")),
+        (score(0.5, against="b", p_t=0.0001, p_wilcoxon=0.0001, holm_t=0.0003, holm_wilcoxon=0.0003),
+         ("0.5000", "[0.4000, 0.6000]", "p <.001 / <.001 vs b")),
     ],
 )  # fmt: skip
 def test_a_score_in_lines(made, lines):
     assert scores.score_lines(made, False) == lines
+
+
+@pytest.mark.parametrize(("p", "mark"), [(0.049, "▲ +8.7% on b"), (0.051, "+8.7% on b")])
+def test_a_lead_is_marked_where_it_is_significant(p, mark):
+    made = score(0.5, against="b", gain=0.0867, p_t=0.01, p_wilcoxon=0.01, holm_t=p, holm_wilcoxon=0.9)
+    assert scores.score_lines(made, False, best=True)[2] == mark
 
 
 @pytest.mark.parametrize(
