@@ -28,7 +28,7 @@ def check_comparable(every: Mapping[str, Metrics]) -> list[int]:
             raise DataError(f"{other_name}: of the {other.split} split; {name} is of the {first.split} split")
         if other.exclude_seen != first.exclude_seen:
             said = f"made with {PROTOCOLS[other.exclude_seen]}; {name} has {PROTOCOLS[first.exclude_seen]}"
-            raise DataError(f"{other_name}: {said}", "compare files of one protocol: evaluate with or without --exclude-seen")
+            raise DataError(f"{other_name}: {said}", "compare files of one protocol")
         for which, what in OF_USERS.items():
             own, theirs = getattr(first, which), getattr(other, which)
             if own is None or theirs is None:

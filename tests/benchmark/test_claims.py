@@ -161,3 +161,12 @@ def test_models_that_are_gone(sliced, folder):
     (made,) = sliced(force=True).examples
     assert made.lacking == "The model files of ours are not in the work folder."
     assert made.lacking in (folder / "page.html").read_text(encoding="utf-8")
+
+
+def test_the_limit_of_training_is_said(result, fake):
+    made = result(train_minutes=3.5)
+    assert made.notes == ("No training went on for more than 3.5 minutes.",)
+    assert "--train-minutes 3.5" in made.command
+    assert made.notes[0] in report.summary(made)
+    limits = {config.minutes for config in fake.configs if hasattr(config, "minutes")}
+    assert limits == {3.5}

@@ -54,6 +54,9 @@ class Talk:
     def log(self, message: str) -> None:
         self.logs.append(message)
 
+    def task(self, description, total):
+        return SILENT.task(description, total)
+
     def warn(self, message: str) -> None:
         self.warnings.append(message)
 
