@@ -131,10 +131,11 @@ class Console:
         try:
             yield _Task(bars, task)
         finally:
-            bars.remove_task(task)
             if outermost:
                 bars.stop()
                 self._bars = None
+            else:
+                bars.remove_task(task)
 
     def result(self, values: dict[str, Any], *renderables: Any) -> None:
         """The command's result: `values` as JSON with --json, else `renderables` (rich tables or plain text)."""
