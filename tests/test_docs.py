@@ -170,11 +170,14 @@ def answers(files, bbqrec, tmp_path) -> Callable[[str], dict]:
         "collisions": [files["tokens"]],
         "train": [files["dataset"], "--model", "popularity"],
         "evaluate": [files["model"]],
+        "compare": [files["metrics"], tmp_path / "other.h5"],
         "tune": [files["dataset"], "--model", "popularity"],
         "recommend": [files["model"], "--user", "u0"],
         "inspect": [files["model"]],
         "export": [files["dataset"], "--to", "csv"],
     }
+
+    (tmp_path / "other.h5").write_bytes(files["metrics"].read_bytes())
 
     def ask(command: str) -> dict:
         if command == "tune":

@@ -29,3 +29,21 @@ def test_control_characters_of_data_are_not_printed(capsys, as_json):
 def test_tabs_lines_and_other_scripts_stay(capsys):
     Console().result({}, "a\tb\nמשהו 日本 é")
     assert capsys.readouterr().out == "a       b\nמשהו 日本 é\n"
+
+
+def test_a_task_within_a_task_is_one_more_line(monkeypatch):
+    """A terminal has one live display."""
+    from io import StringIO
+
+    from rich.console import Console as RichConsole
+
+    console, stream = Console(), StringIO()
+    console._err = RichConsole(file=stream, force_terminal=True, width=200)
+    with console.task("steps", 2) as outer:
+        outer.advance(1, run="train sasrec", rest="about 3 min")
+        with console.task("epoch 1", 5) as inner:
+            inner.advance(5, loss=0.5)
+        assert len(console._bars.tasks) == 1
+    assert console._bars is None
+    assert "about 3 min" in stream.getvalue()
+    assert "epoch 1" in stream.getvalue()

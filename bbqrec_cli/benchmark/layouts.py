@@ -41,6 +41,8 @@ COLUMNS = {
     "epochs": Column(title="epochs", of="cells", key="epochs"),
     "best_epoch": Column(title="best epoch", of="cells", key="best_epoch"),
     "tokenize_seconds": Column(title="tokenize, s", of="tokenizers", key="seconds"),
+    "train_memory": Column(title="train, peak MB", of="cells", key="memory/train", form=",.0f"),
+    "train_gpu_memory": Column(title="train, peak MB of the GPU", of="cells", key="gpu_memory/train", form=",.0f"),
     "train_seconds": Column(title="train, s", of="cells", key="seconds/train"),
     "evaluate_seconds": Column(title="evaluate, s", of="cells", key="seconds/evaluate"),
     "ms_per_user": Column(title="ms per user", of="cells", key="milliseconds_per_user", form=".3g"),
@@ -53,7 +55,8 @@ class Layout:
     """A table as it is asked for.
 
     head: what the first column holds; rows: (what is shown, the system or tokenizer); columns: metrics and COLUMNS;
-    data: the data sets, side by side; others: whether published numbers of systems that are no row are shown, too.
+    data: the data sets, side by side; others: whether published numbers of systems that are no row are shown, too;
+    claim: the row that is said to be the best one, '' for none; sweep: whether the rows are values of an option.
     """
 
     title: str
@@ -62,18 +65,23 @@ class Layout:
     columns: tuple[str, ...]
     data: tuple[str, ...]
     others: bool = False
+    claim: str = ""
+    sweep: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
     """Numbers that others report for a system on a data set. exclude_seen: True, False or 'not said'; where the suite
-    has both protocols, the metrics of True end with UNSEEN."""
+    has both protocols, the metrics of True end with UNSEEN. book: of published.toml, shown in the cells of the system;
+    paper: of the BBQRec paper."""
 
     system: str
     data: str
     metrics: Mapping[str, float]
     source: str
     exclude_seen: bool | str = "not said"
+    book: bool = False
+    paper: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,19 +110,25 @@ def layouts(values: Mapping[str, Any], known: Known, path: Path) -> tuple[Layout
     """Every `[[table]]`. Raises: UsageError: what does not fit."""
     found = []
     for each, where in tables(values, "table", path):
-        only(each, ("title", "rows", "columns", "data"), where)
+        only(each, ("title", "rows", "columns", "data", "each_data", "claim"), where)
         if not isinstance(each.get("title"), str) or "columns" not in each:
             raise UsageError(f"{where} needs a title and columns")
         asked = chosen(each.get("rows", "all"), known.rows, f"{where}: rows")
         rows = tuple(row for name in asked for row in known.rows[name])
-        head = "system" if any(name in known.systems for _, name in rows) else "tokenizer"
+        head, sweep = "system" if any(name in known.systems for _, name in rows) else "tokenizer", False
         if len(asked) == 1 and asked[0] in known.sweeps:
-            head = known.sweeps[asked[0]].option
-        found.append(Layout(
-            title=each["title"], head=head, rows=rows,
-            columns=chosen(each["columns"], (*known.metrics, *COLUMNS), f"{where}: columns"),
-            data=chosen(each.get("data", list(known.data)), known.data, f"{where}: data"), others="all" in asked,
-        ))  # fmt: skip
+            head, sweep = known.sweeps[asked[0]].option, True
+        if not isinstance(each.get("each_data", False), bool):
+            raise UsageError(f"{where}: each_data is {each['each_data']!r}; true or false is needed")
+        columns = chosen(each["columns"], (*known.metrics, *COLUMNS), f"{where}: columns")
+        sets = chosen(each.get("data", list(known.data)), known.data, f"{where}: data")
+        claim = chosen(each.get("claim", ""), ("", *(label for label, _ in rows)), f"{where}: claim", several=False)[0]
+        for one in [(data,) for data in sets] if each.get("each_data") else [sets]:
+            title = each["title"] + (f", {one[0]}" if each.get("each_data") and len(sets) > 1 else "")
+            found.append(Layout(
+                title=title, head=head, rows=rows, columns=columns, data=one, others="all" in asked, claim=claim,
+                sweep=sweep,
+            ))  # fmt: skip
     return tuple(found)
 
 

@@ -17,8 +17,11 @@ PANELS = 4
 """Metrics side by side."""
 
 
-def score_bars(systems: Mapping[str, Mapping[str, Score]], metrics: Sequence[str], data: str = "") -> str:
-    """A panel a metric, a bar a system (the best one dark) with the 95% interval; on a data set. SVG."""
+def score_bars(systems: Mapping[str, Mapping[str, Score]], metrics: Sequence[str], data: str = "", of: str = "") -> str:
+    """A panel a metric, a bar a system (the best one dark) with the 95% interval; on a data set. SVG.
+
+    of: what the plot's title begins with.
+    """
     names = list(systems)
 
     def shape(narrow: bool) -> tuple[int, int]:
@@ -51,8 +54,49 @@ def score_bars(systems: Mapping[str, Mapping[str, Score]], metrics: Sequence[str
             panel.set_xlim(left=0)
         next(iter(figure.axes)).invert_yaxis()
 
-    title = f"Scores with 95% intervals{f', {data}' if data else ''}"
+    title = f"{of}Scores with 95% intervals{f', {data}' if data else ''}"
     return plot(draw, height=height(False), narrow_height=height(True), title=title)
+
+
+def sweep_lines(
+    option: str,
+    values: Sequence[tuple[str, Mapping[str, Mapping[str, Score]]]],
+    metrics: Sequence[str],
+    *,
+    title: str,
+    claim: str = "",
+) -> str:
+    """A panel a metric over the values of an option, a line a data set, with 95% intervals. SVG.
+
+    values: (value, data set -> metric -> Score), in order; claim: the value that is said to be the best one, marked.
+    """
+    sets = list(dict.fromkeys(data for _, scores in values for data in scores))
+    labels = [value for value, _ in values]
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        shape = (len(metrics), 1) if narrow else (1, len(metrics))
+        panels = figure.subplots(*shape, squeeze=False).flat
+        for panel, metric in zip(panels, metrics, strict=True):
+            for place, data in enumerate(sets):
+                points = [(x, scores[data][metric]) for x, (_, scores) in enumerate(values) if data in scores]
+                means = [score.mean for _, score in points]
+                errors = [[max(0, s.mean - s.low) for _, s in points], [max(0, s.high - s.mean) for _, s in points]]
+                panel.errorbar(
+                    [x for x, _ in points], means, yerr=errors, color=COLOURS[place % len(COLOURS)],
+                    linestyle=STYLES[place % len(STYLES)], linewidth=1.4, marker="o", markersize=4,
+                    elinewidth=1, capsize=3,
+                )  # fmt: skip
+            if claim in labels:
+                panel.axvline(labels.index(claim), color=MUTED, linewidth=6, alpha=0.5, zorder=0)
+            panel.set_title(metric_name(metric), fontsize=10)
+            panel.set_xticks(range(len(labels)), labels)
+            panel.set_xlabel(option)
+            panel.grid(color=PALE, linewidth=0.7)
+            panel.set_axisbelow(True)
+        if len(sets) > 1:
+            legend(panel, [_short(data, 18) for data in sets], narrow=narrow)
+
+    return plot(draw, height=3.2, narrow_height=0.4 + 2.4 * len(metrics), title=title)
 
 
 def epoch_lines(histories: Mapping[tuple[str, int], Sequence[tuple[int, float]]]) -> str:

@@ -3,7 +3,8 @@
 A record says: stage, label and key of the step; inputs, as `Step.inputs`; status: 'running', 'done', 'interrupted' or
 'failed', with error and traceback ('' where there is none); seconds of all sessions, and at_least where one was killed
 before it could write its own down; origin: version, commit, machine, device and precision; process: the number of the
-process that ran it; finished: UTC, '' while it runs; figures: the plain numbers of the stage's result.
+process that ran it; finished: UTC, '' while it runs; figures: the plain numbers of the stage's result, and
+the most memory that it had.
 """
 
 from __future__ import annotations

@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from bbqrec_cli.benchmark import scores, tables
+from bbqrec_cli.benchmark.claims import claims_table, metrics_of, summed_up
+from bbqrec_cli.benchmark.findings import Shelf, SideBySide, Sliced
 from bbqrec_cli.benchmark.result import BenchmarkResult
 from bbqrec_cli.pages.page import Page, Section, with_plots, write_page
-from bbqrec_cli.pages.tables import counted, make
+from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, counted, make
+
+HIT = " ✓"
+"""Marks the target in a list."""
 
 
 def write_report(path: Path, result: BenchmarkResult, *, force: bool = False) -> None:
@@ -18,10 +23,15 @@ def write_report(path: Path, result: BenchmarkResult, *, force: bool = False) ->
 def page_of(result: BenchmarkResult, *, plots: bool) -> Page:
     """What the page says."""
     return Page(
-        title=f"Benchmark {result.suite}", command=result.command, headline=scores.headline(result),
+        title=f"Benchmark {result.suite}", command=result.command, headline=headline(result),
         summary=summary(result), sections=sections(result, plots=plots), bad=undone(result), appendix=result.text,
         appendix_title="The suite", advice="To change it, change the suite and give the command again.",
     )  # fmt: skip
+
+
+def headline(result: BenchmarkResult) -> str:
+    """The main outcome, and whether the paper's claims hold."""
+    return " ".join(filter(None, (scores.headline(result), summed_up(result))))
 
 
 def undone(result: BenchmarkResult) -> str:
@@ -41,7 +51,7 @@ def summary(result: BenchmarkResult) -> str:
     said += f", on {'; '.join(on)}" if on else ""
     ways = dict.fromkeys(filter(None, (data.get("splitting") for _, data in sets)))
     how = f" ({'; '.join(ways)})" if ways else ""
-    return f"{said}. Full ranking over all items, split {result.split}{how}."
+    return " ".join([f"{said}. Full ranking over all items, split {result.split}{how}.", *result.notes])
 
 
 def sections(result: BenchmarkResult, *, plots: bool) -> list[Section]:
@@ -49,21 +59,82 @@ def sections(result: BenchmarkResult, *, plots: bool) -> list[Section]:
     usual = (tables.tokenizers_table, tables.seeds_table, tables.fitting_table, tables.costs_table)
     return [
         Section(table=tables.undone_table(result)),
-        *(Section(table=table) for table in scores.tables_of(result)),
+        Section(table=claims_table(result)),
+        *own_tables(result, plots=plots),
         *(plotted(result) if plots else []),
+        *(Section(table=sliced_table(each)) for each in result.slices),
+        *(Section(table=examples_table(each)) for each in result.examples),
         *(Section(table=make_table(result)) for make_table in usual if not result.asked),
         Section(table=tables.data_table(result)),
         Section(table=tables.provenance_table(result.provenance)),
     ]
 
 
+def own_tables(result: BenchmarkResult, *, plots: bool) -> list[Section]:
+    """The tables of systems; those that the suite asks for have their plots: lines over a sweep, else bars."""
+    from bbqrec_cli.benchmark.plots import score_bars, sweep_lines
+
+    made = []
+    for table, (layout, systems) in zip(scores.tables_of(result), result.layouts, strict=True):
+        plot, caption, metrics = "", "", metrics_of(layout)
+        if plots and result.asked and metrics and layout.sweep:
+            named = [(label, {data: systems[data][name] for data in layout.data if name in systems[data]})
+                     for label, name in layout.rows]  # fmt: skip
+            plot = sweep_lines(layout.head, named, metrics, title=f"{table.title}, plot", claim=layout.claim)
+            caption = "Lines: means over seeds. Whiskers: 95% intervals." + (
+                " Shaded: the value that is said to be the best." if layout.claim else ""
+            )
+        elif plots and result.asked and metrics:
+            filled = [data for data in layout.data if systems[data]]
+            parts = [score_bars(systems[data], metrics, data, f"{table.title}, ") for data in filled]
+            plot, caption = "".join(parts), "Bars: means over seeds. Whiskers: 95% intervals." if parts else ""
+        made.append(Section(table=table, plot=plot, caption=caption))
+    return made
+
+
+def sliced_table(sliced: Sliced) -> Table:
+    """A row a system, a column a group of users; the best of a column is bold."""
+    best = [max((row[n] or 0.0 for row in sliced.rows.values()), default=0.0) for n in range(len(sliced.groups))]
+    rows = [
+        (name, *(Shown((NOT_KNOWN,)) if value is None else Shown((f"{value:.4f}",), 0 < value == best[n])
+                 for n, value in enumerate(row)))
+        for name, row in sliced.rows.items()
+    ]  # fmt: skip
+    heads = [f"{group} ({counted(users, 'user')})" if users else group
+             for group, users in zip(sliced.groups, sliced.users, strict=True)]  # fmt: skip
+    title = f"{scores.metric_name(sliced.metric)} by {sliced.by}{f', {sliced.data}' if sliced.data else ''}"
+    return make(title, ("system", *heads), rows, note="Means over the users of each group and over seeds.")
+
+
+def examples_table(of: SideBySide) -> Table:
+    """A row a user; the target is marked in the lists."""
+
+    def items(shelf: Shelf) -> Shown:
+        lines = tuple(f"{title}{HIT if place == shelf.hit else ''}" for place, title in enumerate(shelf.titles))
+        return Shown(lines or (NOT_KNOWN,), pictures=tuple(shelf.pictures or [""]))
+
+    title = f"Recommendations side by side{f', {of.data}' if of.data else ''}"
+    if of.lacking:
+        return make(title, ("left out",), [(of.lacking,)])
+    rows = [
+        (each.user, items(each.history), items(each.target), *(items(each.lists[name]) for name in of.systems))
+        for each in of.examples
+    ]
+    ours, other = of.systems
+    note = (
+        f"For these users {ours} and {other}, the best other system, differ most; first those for whom {ours} is ahead."
+    )
+    note += f"{HIT} marks the item that came next."
+    return make(title, ("user", "history, newest last", "next", *of.systems), rows, left=5, note=note)
+
+
 def plotted(result: BenchmarkResult) -> list[Section]:
-    """The scores on each data set, and the validations."""
+    """The scores on each data set, where no table has its own, and the validations."""
     from bbqrec_cli.benchmark.plots import epoch_lines, score_bars
 
     made = []
     for data, systems in result.systems.items():
-        if systems:
+        if systems and not result.asked:
             nothing = make(f"Scores, {data}" if data else "Scores", (), [])
             whiskers = "Bars: means over seeds. Whiskers: 95% intervals."
             made.append(Section(table=nothing, plot=score_bars(systems, result.metrics, data), caption=whiskers))

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bbqrec_cli.benchmark.findings import SideBySide, Sliced
 from bbqrec_cli.benchmark.layouts import Layout, Published
 from bbqrec_cli.errors import DataError
 
-PAGE_ONLY = ("text", "histories", "layouts", "asked")
+LEVEL = 0.05
+"""p below which a difference counts as significant."""
+PAGE_ONLY = ("slices", "examples", "text", "histories", "layouts", "asked")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -20,7 +23,8 @@ class Score:
 
     values: one a seed; sd: over seeds, None for one seed; low, high: 95% interval over users of the seeds' mean;
     against: the best other system, '' if there is none; p_t, p_wilcoxon: paired tests against it on every user's mean
-    over the seeds that both have.
+    over the seeds that both have; holm_t, holm_wilcoxon: these by Holm for all systems that are compared with the best
+    one; gain: how far the mean is above that of the best other system, as a share of it.
     """
 
     values: list[float]
@@ -31,6 +35,14 @@ class Score:
     against: str = ""
     p_t: float | None = None
     p_wilcoxon: float | None = None
+    holm_t: float | None = None
+    holm_wilcoxon: float | None = None
+    gain: float | None = None
+
+    @property
+    def significant(self) -> bool:
+        """Whether it is ahead of all others, by the corrected t-test at the level of .05 (the paper's)."""
+        return (self.gain or 0.0) > 0 and self.holm_t is not None and self.holm_t < LEVEL
 
 
 Systems = Mapping[str, dict[str, dict[str, Score]]]
@@ -44,6 +56,8 @@ class BenchmarkResult:
     data, systems: by the data set's name, '' where the suite's one has none; cells, tokenizers, data, provenance: see
     `benchmark.results`; published: numbers of others. For the page only: layouts, the tables of systems, each with the
     scores of its own systems, whose tests are among these; asked: whether the suite asks for them; text: the suite's;
+    notes: what must be known of the whole;
+    slices, examples: see `benchmark.slicing` and `benchmark.examples`;
     histories: (system, data set, seed) -> epochs and their validation NDCG@10.
     """
 
@@ -64,6 +78,9 @@ class BenchmarkResult:
     layouts: tuple[tuple[Layout, Systems], ...]
     asked: bool
     histories: dict[tuple[str, str, int], list[tuple[int, float]]]
+    notes: tuple[str, ...] = ()
+    slices: tuple[Sliced, ...] = ()
+    examples: tuple[SideBySide, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values. A data set without a name stands there without the level of the names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from bbqrec_cli.benchmark.graph import Cell, Graph, Step
-from bbqrec_cli.benchmark.layouts import COLUMNS, UNSEEN, Layout
+from bbqrec_cli.benchmark.layouts import COLUMNS, UNSEEN, Layout, Published
+from bbqrec_cli.benchmark.published import known_data
 from bbqrec_cli.benchmark.records import Records
 from bbqrec_cli.benchmark.result import Score, Systems
 from bbqrec_cli.benchmark.runner import Outcome
 from bbqrec_cli.benchmark.suite import Data, Suite, method_of
 from bbqrec_cli.errors import BBQRecError
+from bbqrec_cli.evaluation.correction import holm
 from bbqrec_cli.evaluation.metrics import bootstrap_interval
 from bbqrec_cli.evaluation.metrics import per_user as metric_of
 from bbqrec_cli.evaluation.significance import paired, paired_t_test, wilcoxon
@@ -128,8 +131,23 @@ def scores(metrics: Mapping[str, Mapping[int, Evaluations]], names: Sequence[str
             found[system][name] = Score(
                 values=values, mean=means[system], sd=float(np.std(values, ddof=1)) if len(values) > 1 else None,
                 low=low, high=high, against=best, **(_tests(metrics, users, system, best) if best else {}),
+                gain=means[system] / means[best] - 1 if best and means[best] else None,
             )  # fmt: skip
+        for system, corrected in _corrected({each: found[each][name] for each in found}).items():
+            found[system][name] = dataclasses.replace(found[system][name], **corrected)
     return found
+
+
+def _corrected(of: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
+    """system -> its p-values by Holm. The family are the comparisons of all other systems with the best one; that of
+    the best with the second is one of them."""
+    best = max(of, key=lambda each: of[each].mean, default="")
+    tested = {each: score for each, score in of.items() if each != best and score.p_t is not None}
+    made: dict[str, dict[str, Any]] = {each: {} for each in tested}
+    for test in ("t", "wilcoxon"):
+        for system, p in zip(tested, holm([getattr(each, f"p_{test}") for each in tested.values()]), strict=True):
+            made[system][f"holm_{test}"] = p
+    return made | ({best: made[of[best].against]} if best and of[best].against in made else {})
 
 
 def per_user(evaluations: Evaluations, name: str) -> np.ndarray:
@@ -168,6 +186,21 @@ def about_data(cells: Sequence[Cell], data: Data) -> dict[str, Any]:
         "average_length": interactions / max(1, catalogue.users), "content": content_of(catalogue),
         "checksums": {each["path"]: each["sha256"] for each in sources}, "splitting": catalogue.splitting.note,
     }  # fmt: skip
+
+
+def fitting(suite: Suite, about: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[Published, ...], list[str]]:
+    """The published numbers without those of data sets that have other counts, and what to say of these.
+
+    about: a data set's name -> `about_data`.
+    """
+    wrong, said = set(), []
+    for data in (each for each in suite.data if each.published and about[each.name]):
+        counts = dataclasses.asdict(known_data()[data.published])
+        if differ := [key for key, count in counts.items() if about[data.name][key] != count]:
+            wrong.add(data.name)
+            here, there = (", ".join(f"{of[key]:,} {key}" for key in differ) for of in (about[data.name], counts))
+            said.append(f"Numbers published for {data.published} are left out: this data set has {here}, that {there}.")
+    return tuple(each for each in suite.published if not (each.book and each.data in wrong)), said
 
 
 def content_of(catalogue: Catalogue) -> str:
@@ -252,12 +285,24 @@ def about_cell(outcome: Outcome, records: Records) -> dict[str, Any]:
         "tokenizer": cell.tokenizer, "data": cell.data, "seed": cell.seed, "status": outcome.status,
         "error": outcome.error, "seconds": {stage: each["seconds"] for stage, each in costs.items()},
         "at_least": [stage for stage, each in costs.items() if each["at_least"]],
+        "memory": {stage: each.get("peak_memory_mb") for stage, each in figures.items()},
+        "gpu_memory": {stage: each.get("peak_gpu_memory_mb") for stage, each in figures.items()},
         "epochs": train.get("epochs"), "best_epoch": train.get("best_epoch"),
         "milliseconds_per_user": figures.get("evaluate", {}).get("ms_per_user"),
         "lists": {name: value for name, value in figures.get("evaluate", {}).items() if name.startswith(LISTS)},
         "exclude_seen": [step.config.exclude_seen for step in cell.evaluations],
         "file": cell.last.output.name, "key": cell.last.key,
+        "ran": [made_by(step, records.get(step.key, {})) for step in cell.ends],
     }  # fmt: skip
+
+
+def made_by(step: Step, record: Mapping[str, Any]) -> str:
+    """A file, and what made it where and when, in a line."""
+    origin = record.get("origin") or {}
+    said = [f"bbqrec {origin['bbqrec']}"] if origin else []
+    said += [f"commit {origin['commit'][:12]}"] if origin.get("commit") else []
+    said += [text for key in ("device", "precision") if (text := str(origin.get(key) or ""))]
+    return ", ".join([step.output.name, *said, *([record["finished"]] if record.get("finished") else [])])
 
 
 def spent(step: Step, records: Records) -> dict[str, Any]:

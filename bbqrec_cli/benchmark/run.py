@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +11,18 @@ from typing import TYPE_CHECKING
 
 from bbqrec_cli.benchmark.executors import NAMES
 from bbqrec_cli.config import StageConfig, option
-from bbqrec_cli.errors import DataError
+from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
+    from bbqrec_cli.benchmark.merging import Merged
+    from bbqrec_cli.benchmark.planning import Listing, Plan
     from bbqrec_cli.benchmark.result import BenchmarkResult
     from bbqrec_cli.benchmark.runner import Outcome, Runner
     from bbqrec_cli.benchmark.suite import Suite
 
+MERGE = "merge"
+"""In the place of a suite: put work folders together."""
 STATE = "benchmark.h5"
 """The file of the results in the work folder."""
 
@@ -27,13 +32,30 @@ class BenchmarkConfig(StageConfig):
     """Options of `bbqrec benchmark`."""
 
     suite: str = option(
-        help="A suite file (TOML), or the name of a built-in suite such as demo.", role="input", positional=True,
-        hub=True, complete="suites",
+        "", "A suite file (TOML), or the name of a built-in suite such as demo; merge: see FOLDERS.", role="input",
+        positional=True, hub=True, complete="suites",
+    )  # fmt: skip
+    folders: tuple[str, ...] = option(
+        (), "After merge: work folders of several machines, to be one in -o.", role="runtime", positional=True
+    )
+    list: bool = option(False, "Show the built-in suites, what they need and how long they took here.", role="runtime")
+    dry_run: bool = option(
+        False, "Run nothing; show what would run, and how long it may take by earlier runs here.", role="runtime"
+    )
+    data: tuple[str, ...] = option(
+        (), "A data set in the place of the suite's own: NAME=FILE.h5 (dataset, features, tokens) or "
+        "NAME=SOURCE:PATH (raw, see prepare). May be repeated.", role="input", repeatable=True, hub=True,
     )  # fmt: skip
     output: Path | None = option(None, "Work folder; by default benchmark-NAME.", role="output", short="-o")
-    time_budget: float = option(0.0, "Start no cell after so many minutes; 0: no limit.", role="runtime", minimum=0)
+    train_minutes: float = option(
+        0.0, "Limit on each training, in minutes, the same for all that have none in the suite; 0: none.", minimum=0
+    )
+    time_budget: str = option(
+        "", "Start no cell after this time, such as 2h, 90m, 120s or 90 (minutes); small tables come first then.",
+        role="runtime",
+    )  # fmt: skip
     report: Path | None = option(
-        None, "Write a page: .html (self-contained, with plots) or .md (tables only).", role="output"
+        None, "Write a page: .html (self-contained, with plots), or the tables as .md, .tex or .csv.", role="output"
     )
     seed: int = option(0, "Added to every seed of the suite.", minimum=0)
     force: bool = option(False, "Overwrite an existing page. Steps that are done are never run again.", role="output")
@@ -50,7 +72,34 @@ class BenchmarkConfig(StageConfig):
     )
 
 
-def run(config: BenchmarkConfig, progress: Progress = SILENT) -> BenchmarkResult:
+def run(config: BenchmarkConfig, progress: Progress = SILENT) -> BenchmarkResult | Plan | Listing | Merged:
+    """What the options ask for: a suite's run, what it would do, the built-in suites, or work folders as one.
+
+    Raises: the errors of `run_suite`, `merge` and `load_suite`.
+    """
+    from bbqrec_cli.benchmark.merging import merge
+    from bbqrec_cli.benchmark.planning import listing, plan
+
+    if config.list:
+        return listing()
+    if config.suite == MERGE:
+        return merge([Path(each) for each in config.folders], config.output, progress)
+    if config.folders:
+        raise UsageError(f"{config.folders[0]!r} after the suite: one suite is run", "bbqrec benchmark merge A B -o C")
+    if not config.suite:
+        raise UsageError("a suite is needed", "bbqrec benchmark --list")
+    if not config.dry_run:
+        return run_suite(config, progress)
+    from bbqrec_cli.benchmark.graph import Machine, make_graph
+    from bbqrec_cli.benchmark.suite import load_suite
+
+    suite = load_suite(config.suite, data=config.data, train_minutes=config.train_minutes)
+    folder = config.output or Path(f"benchmark-{suite.name}")
+    machine = Machine(folder=folder, device=config.device, threads=config.threads)
+    return plan(suite, make_graph(suite, machine, seed=config.seed), folder)
+
+
+def run_suite(config: BenchmarkConfig, progress: Progress = SILENT) -> BenchmarkResult:
     """Run what is not done yet, then put all cells together.
 
     Raises:
@@ -62,11 +111,13 @@ def run(config: BenchmarkConfig, progress: Progress = SILENT) -> BenchmarkResult
     from bbqrec_cli.benchmark.executors import make_executor
     from bbqrec_cli.benchmark.graph import Machine, make_graph
     from bbqrec_cli.benchmark.lock import locked
+    from bbqrec_cli.benchmark.planning import Estimates, earlier, minutes_of, small_tables_first
     from bbqrec_cli.benchmark.runner import Runner
     from bbqrec_cli.benchmark.suite import load_suite
     from bbqrec_cli.pages.page import check_page
 
-    suite = load_suite(config.suite)
+    minutes = minutes_of(config.time_budget)
+    suite = load_suite(config.suite, data=config.data, train_minutes=config.train_minutes)
     if config.report:
         check_page(config.report, force=config.force)
     folder = config.output or Path(f"benchmark-{suite.name}")
@@ -77,7 +128,10 @@ def run(config: BenchmarkConfig, progress: Progress = SILENT) -> BenchmarkResult
     ) as executor:  # fmt: skip
         machine = Machine(folder=folder, device=config.device, threads=executor.threads, gpus=executor.gpus > 0)
         graph = make_graph(suite, machine, seed=config.seed)
-        runner = Runner(graph=graph, executor=executor, minutes=config.time_budget, progress=progress)
+        runner = Runner(
+            graph=small_tables_first(graph, suite) if minutes else graph, executor=executor, minutes=minutes,
+            progress=progress, estimates=Estimates.of(earlier(folder)), jobs=config.jobs or 1,
+        )  # fmt: skip
         return summarise(config, suite, folder, runner, runner.run())
 
 
@@ -86,19 +140,25 @@ def summarise(
 ) -> BenchmarkResult:
     """The result of all cells; written to benchmark.h5 and the page."""
     from bbqrec_cli.benchmark import results
+    from bbqrec_cli.benchmark.examples import side_by_side
     from bbqrec_cli.benchmark.report import write_report
     from bbqrec_cli.benchmark.result import BenchmarkResult
+    from bbqrec_cli.benchmark.slicing import slices_of
     from bbqrec_cli.hdf5 import write_benchmark
 
     outcomes = results.whole(outcomes)
     cells, records, loaded = runner.graph.cells, runner.records(), results.load_metrics(suite, outcomes)
+    about_data = {data.name: results.about_data(cells, data) for data in suite.data}
+    published, notes = results.fitting(suite, about_data)
+    if config.train_minutes:
+        notes.append(f"No training went on for more than {config.train_minutes:g} minutes.")
     result = BenchmarkResult(
         suite=suite.name, output=folder, report=config.report, split=suite.split,
         seeds=tuple(config.seed + seed for seed in suite.seeds), metrics=suite.metrics,
-        data={data.name: results.about_data(cells, data) for data in suite.data},
+        data=about_data, notes=tuple(notes),
         systems={name: results.scores(metrics, suite.metrics) for name, metrics in loaded.items()},
         cells=[results.about_cell(outcome, records) for outcome in outcomes],
-        tokenizers=results.about_tokenizers(cells, records, suite), published=suite.published,
+        tokenizers=results.about_tokenizers(cells, records, suite), published=published,
         provenance=results.provenance(runner.graph, records), command=command_of(config), text=suite.text,
         layouts=results.tables(suite, loaded), asked=bool(suite.layouts), histories=results.histories(cells),
     )  # fmt: skip
@@ -106,13 +166,17 @@ def summarise(
     about = {"name": suite.name, "suite": suite.text, "seed": config.seed}
     write_benchmark(folder / STATE, state, config=about)
     if config.report:
-        write_report(config.report, result, force=config.force)
+        slices, examples = slices_of(suite, cells, loaded), side_by_side(suite, cells, loaded)
+        whole = dataclasses.replace(result, slices=tuple(slices), examples=tuple(examples))
+        write_report(config.report, whole, force=config.force)
     return result
 
 
 def command_of(config: BenchmarkConfig) -> str:
     """The command that makes the page again, less what does not change it."""
     words = ["bbqrec", "benchmark", config.suite]
+    words += [word for each in config.data for word in ("--data", each)]
+    words += ["--train-minutes", f"{config.train_minutes:g}"] if config.train_minutes else []
     words += ["-o", str(config.output)] if config.output else []
     words += ["--seed", str(config.seed)] if config.seed else []
     words += ["--report", str(config.report)] if config.report else []

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from bbqrec_cli.benchmark import records
 from bbqrec_cli.benchmark.executors.base import Executor
 from bbqrec_cli.benchmark.graph import Cell, Graph, Step
+from bbqrec_cli.benchmark.planning import Estimates, duration
 from bbqrec_cli.benchmark.records import Record
 from bbqrec_cli.errors import InterruptedRunError
-from bbqrec_cli.progress import SILENT, Progress
+from bbqrec_cli.pages.tables import counted
+from bbqrec_cli.progress import SILENT, Progress, ProgressBar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,7 @@ class Runner:
     Args:
         graph: what is to be done. No other run is at work in its folder.
         minutes: no cell is begun after so many; 0: no limit.
+        estimates: what steps may take; jobs: how many run at once, for what is left of the time.
     """
 
     graph: Graph
@@ -37,6 +40,9 @@ class Runner:
     minutes: float = 0.0
     progress: Progress = SILENT
     clock: Callable[[], float] = time.monotonic
+    estimates: Estimates = field(default_factory=lambda: Estimates({}))
+    jobs: int = 1
+    _bar: ProgressBar | None = None
     _until: float = float("inf")
     _running: set[str] = field(default_factory=set)
     _failed: dict[str, str] = field(default_factory=dict)
@@ -50,11 +56,13 @@ class Runner:
         """
         if self.minutes:
             self._until = self.clock() + 60 * self.minutes
+        todo = self.graph.missing(*(step for cell in self.graph.cells for step in cell.ends))
         try:
-            self._submit()
-            while self._running:
-                self._ended(*self.executor.next())
+            with self.progress.task("steps", len(todo)) as self._bar:
                 self._submit()
+                while self._running:
+                    self._ended(*self.executor.next())
+                    self._submit()
         except KeyboardInterrupt as error:
             raise self._interrupted(str(error)) from None
         for step in self.graph.steps.values():
@@ -75,6 +83,7 @@ class Runner:
         """Begin what can begin."""
         while (step := self._next()) is not None:
             self._running.add(step.key)
+            self._show(0)
             self.executor.submit(step)
 
     def _next(self) -> Step | None:
@@ -100,11 +109,26 @@ class Runner:
     def _ended(self, step: Step, record: Record) -> None:
         """Raises: KeyboardInterrupt: it was interrupted, and so is all."""
         self._running.discard(step.key)
+        self.estimates = self.estimates.plus(record)
+        self._show(1)
         if record["status"] == "interrupted":
             raise KeyboardInterrupt(f"{step.name}: {record['error']}")
         if record["status"] != "done":
             self._failed[step.key] = f"{step.name}: {record['error']}"
             self.progress.warn(f"failed: {self._failed[step.key]}")
+        else:
+            self.progress.log(f"done: {step.name}, {duration(record.get('seconds', 0.0))}")
+
+    def _show(self, steps: int) -> None:
+        """On the bar: what runs, and how long the rest may take."""
+        todo = self.graph.missing(*(step for cell in self.graph.cells for step in cell.ends))
+        todo = [step for step in todo if step.key not in self._failed]
+        seconds, unknown = self.estimates.total(todo)
+        left = f"about {duration(seconds / self.jobs)}" if len(todo) > unknown else "not known" if todo else "nothing"
+        left += f" and {counted(unknown, 'step')} not known" if 0 < unknown < len(todo) else ""
+        runs = ", ".join(self.graph.steps[key].name for key in self._running) or "–"
+        if self._bar is not None:
+            self._bar.advance(steps, run=runs, rest=left)
 
     def _interrupted(self, first: str) -> InterruptedRunError:
         """Stop all. first: how the step that ended like that, if one did."""

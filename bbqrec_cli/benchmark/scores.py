@@ -10,6 +10,21 @@ from bbqrec_cli.benchmark.layouts import COLUMNS, SEEN, UNSEEN, Column, Layout, 
 from bbqrec_cli.benchmark.result import BenchmarkResult, Score, Systems
 from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, make, plain
 
+NOT_SAID = "°"
+"""Marks published numbers that do not say whether seen items were left out of the ranking."""
+LEAD = "▲ "
+"""Marks a lead that is significant, as in the paper."""
+
+
+TESTS = (
+    "p of the paired t-test / of Wilcoxon's signed-rank test over users, against the best other system; Holm: "
+    + "corrected for all systems that are compared with the best one, where that changes what is shown"
+)
+MARKS = (
+    f"The best of a column is bold, with its lead over the next, the second best underlined (HTML); {LEAD.strip()}: a "
+    + "lead that is significant at the level of 0.05 by the corrected t-test."
+)
+
 
 def tables_of(result: BenchmarkResult, *, brief: bool = False) -> list[Table]:
     """The tables of systems. brief: without intervals and the others' names, so that four metrics fit a terminal."""
@@ -25,7 +40,7 @@ def layout_table(result: BenchmarkResult, layout: Layout, systems: Systems, *, b
         rows.append([head, *(shown(result, systems, name, place, brief) for place in places)])
         rows += [published_row(each, places, brief) for each in published_of(result, layout, name)]
     if layout.others:
-        rest = {each.system for each in result.published} - {name for _, name in layout.rows}
+        rest = {each.system for each in result.published if not each.book} - {name for _, name in layout.rows}
         rows += [published_row(each, places, brief) for name in sorted(rest)
                  for each in published_of(result, layout, name)]  # fmt: skip
     columns = [heading(column) for _, column in places]
@@ -39,20 +54,53 @@ def layout_table(result: BenchmarkResult, layout: Layout, systems: Systems, *, b
 def shown(result: BenchmarkResult, systems: Systems, name: str, place: tuple[str, str], brief: bool) -> Shown:
     """What stands at a place, that is a data set and a column."""
     data, column = place
+    reported, sources = reported_lines(result, name, place, brief)
     if column in COLUMNS:
-        return Shown((spread(figures(result, name, data, COLUMNS[column]), COLUMNS[column].form),))
+        said = spread(figures(result, name, data, COLUMNS[column]), COLUMNS[column].form)
+        return Shown((said, *reported), title="\n".join(sources))
     if name not in systems[data]:
-        return Shown((NOT_KNOWN,))
+        return Shown((NOT_KNOWN, *reported), title="\n".join(sources))
     score, best = systems[data][name][column], max(each[column].mean for each in systems[data].values())
     # Of two systems, both tests are the same one: the better one has it.
     tested = len(systems[data]) > 2 or score.mean == best
-    return Shown(score_lines(score, brief, tested=tested), score.mean == best)
+    lines = score_lines(score, brief, tested=tested, best=score.mean == best)
+    below = [each[column].mean for each in systems[data].values() if each[column].mean < best]
+    second = score.mean == max(below, default=None) and len(systems[data]) > 2
+    number = -1 if column.endswith(UNSEEN) else 0
+    ran = [f"seed {cell['seed']}: {cell['ran'][number]}" for cell in cells_of(result, name, data)]
+    return Shown((*lines, *reported), score.mean == best, title="\n".join([*ran, *sources]), second=second)
+
+
+def reported_lines(
+    result: BenchmarkResult, name: str, place: tuple[str, str], brief: bool
+) -> tuple[list[str], list[str]]:
+    """What the paper and, of all others under the same protocol, the best one report for a cell, and their sources."""
+    data, column = place
+    found = [each for each in result.published if each.book and (each.system, each.data) == (name, data)
+             and column in each.metrics]  # fmt: skip
+    lines, sources = [], []
+    for of_paper in (True, False):
+        every = [each for each in found if each.paper == of_paper]
+        if not every or (brief and not of_paper):
+            continue
+        best = max(every, key=lambda each: each.metrics[column])
+        value, mark = best.metrics[column], NOT_SAID if best.exclude_seen not in (True, False) else ""
+        who = "paper" if of_paper else "others"
+        shown = f"{value:.4f}" if column not in COLUMNS else plain(value)
+        lines.append(f"{who} {shown}{mark if column not in COLUMNS else ''}")
+        said = "" if column in COLUMNS else f", {SEEN[best.exclude_seen]}"
+        sources.append(f"{who}: {best.source}{said}")
+    return lines, sources
+
+
+def cells_of(result: BenchmarkResult, name: str, data: str) -> list[dict[str, Any]]:
+    """The cells of a system on a data set that are done."""
+    return [each for each in result.of("done") if (each["system"], each["data"]) == (name, data)]
 
 
 def figures(result: BenchmarkResult, name: str, data: str, column: Column) -> list[float | None]:
     """The values of a column, one a seed: of the system `name`, or of its tokenizer, or of the tokenizer `name`."""
-    cells = [cell for cell in result.cells if cell["data"] == data and cell["status"] == "done"]
-    own = [cell for cell in cells if cell["system"] == name]
+    own = cells_of(result, name, data)
     if column.of == "cells":
         return [value_at(cell, column.key) for cell in own]
     tokenizers = {cell["tokenizer"] for cell in own} or {name}
@@ -82,7 +130,12 @@ def published_of(result: BenchmarkResult, layout: Layout, name: str) -> list[lis
     """The numbers that others report for a system on the layout's data sets, source by source."""
     found: dict[str, list[Published]] = {}
     for each in result.published:
-        if each.system == name and each.data in layout.data and set(each.metrics) & set(layout.columns):
+        if (
+            each.system == name
+            and not each.book
+            and each.data in layout.data
+            and set(each.metrics) & set(layout.columns)
+        ):
             found.setdefault(each.source, []).append(each)
     return list(found.values())
 
@@ -127,14 +180,27 @@ def behind_controls(result: BenchmarkResult, systems: Systems, name: str) -> str
 def note_of(result: BenchmarkResult, layout: Layout, brief: bool) -> str:
     """What must be known to read the table."""
     parts = ["± standard deviation over seeds"] if len(result.seeds) > 1 else []
+    reported = reported_note(result, layout, brief)
     if set(layout.columns) <= COLUMNS.keys():
-        return f"{parts[0]}." if parts else ""
+        return " ".join([*(f"{each}." for each in parts), *reported])
     parts += [] if brief else ["[95% bootstrap interval over users]"]
     parts += ["unseen: items of the history left out of the ranking"] if any(
         name.endswith(UNSEEN) for name in layout.columns
     ) else []  # fmt: skip
-    parts.append("p of the paired t-test / of Wilcoxon's signed-rank test over users, against the best other system")
-    return "; ".join(parts) + ". The best of a column is bold."
+    return " ".join(["; ".join([*parts, TESTS]) + ".", MARKS, *reported])
+
+
+def reported_note(result: BenchmarkResult, layout: Layout, brief: bool) -> list[str]:
+    """What 'paper' and 'others' in cells mean, where they are there."""
+    names = {name for _, name in layout.rows}
+    here = [each for each in result.published if each.book and each.system in names and each.data in layout.data
+            and set(each.metrics) & set(layout.columns)]  # fmt: skip
+    said = ["paper: what the BBQRec paper reports"] if any(each.paper for each in here) else []
+    if others := list(dict.fromkeys(each.source for each in here if not each.paper and not brief)):
+        said.append(f"others: the highest that others report under the same protocol ({'; '.join(others)})")
+    if any(each.exclude_seen not in (True, False) and set(each.metrics) - COLUMNS.keys() for each in here):
+        said.append(f"{NOT_SAID} does not say whether seen items were in the ranking")
+    return [f"{'; '.join(said)}."] if said else []
 
 
 def heading(column: str) -> str:
@@ -159,12 +225,16 @@ def made_of(cell: Mapping[str, Any]) -> str:
     return made + (f", with {' and '.join(cell['beyond_paper'])}" if cell["beyond_paper"] else "")
 
 
-def score_lines(score: Score, brief: bool, *, tested: bool = True) -> tuple[str, ...]:
-    """Mean ± sd; the interval; the tests, where there is another system."""
+def score_lines(score: Score, brief: bool, *, tested: bool = True, best: bool = False) -> tuple[str, ...]:
+    """Mean ± sd; the interval; the lead, where it is the best; the tests, where there is another system."""
     lines = [mean_sd(score)] + ([] if brief else [f"[{score.low:.4f}, {score.high:.4f}]"])
+    if best and score.against and score.gain is not None:
+        lines.append(f"{LEAD if score.significant else ''}{score.gain:+.1%}{'' if brief else f' on {score.against}'}")
     if tested and score.against and score.p_t is not None and score.p_wilcoxon is not None:
-        tests = f"p {p_text(score.p_t)} / {p_text(score.p_wilcoxon)}"
-        lines.append(tests if brief else f"{tests} vs {score.against}")
+        tests = f"{p_text(score.p_t)} / {p_text(score.p_wilcoxon)}"
+        lines.append(f"p {tests}" if brief else f"p {tests} vs {score.against}")
+        corrected = f"{p_text(score.holm_t)} / {p_text(score.holm_wilcoxon)}"
+        lines += [f"Holm {corrected}"] if score.holm_t is not None and corrected != tests else []
     return tuple(lines)
 
 
@@ -173,24 +243,27 @@ def mean_sd(score: Score) -> str:
     return f"{score.mean:.4f}" + (f" ± {score.sd:.4f}" if score.sd is not None else "")
 
 
-def p_text(p: float) -> str:
+def p_text(p: float | None) -> str:
     """Three decimals without the 0 before them; '<.001' below."""
+    if p is None:
+        return NOT_KNOWN
     return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
 def headline(result: BenchmarkResult) -> str:
     """The main outcome in a sentence per data set, '' without a system."""
-    return " ".join(filter(None, (headline_of(result, data) for data in result.systems)))
+    name = [name for name in result.metrics if not name.endswith(UNSEEN)][-1]
+    said = (headline_of(systems, name, result.split, data) for data, systems in result.systems.items())
+    return " ".join(filter(None, said))
 
 
-def headline_of(result: BenchmarkResult, data: str) -> str:
-    """The same of one data set."""
-    systems, name = result.systems[data], [name for name in result.metrics if not name.endswith(UNSEEN)][-1]
+def headline_of(systems: Mapping[str, Mapping[str, Score]], name: str, split: str, data: str = "") -> str:
+    """Which of the systems is ahead in the metric `name`, '' without any."""
     if not systems:
         return ""
     system = max(systems, key=lambda each: systems[each][name].mean)
     score = systems[system][name]
-    said = f"Highest {result.split} {metric_name(name)}{f' on {data}' if data else ''}: {system}, {mean_sd(score)}"
+    said = f"Highest {split} {metric_name(name)}{f' on {data}' if data else ''}: {system}, {mean_sd(score)}"
     if not score.against:
         return f"{said}."
     said += f"; next {score.against}, {mean_sd(systems[score.against][name])}"

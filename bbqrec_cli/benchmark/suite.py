@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bbqrec_cli.benchmark.checks import chosen, named, only, table, there
+from bbqrec_cli.benchmark.files import BUILT_IN, HEAD, given_data, read_suite, suite_file
 from bbqrec_cli.benchmark.layouts import UNSEEN, Known, Layout, Published, layouts, published
+from bbqrec_cli.benchmark.published import known_data, numbers
 from bbqrec_cli.benchmark.sweeps import expand
-from bbqrec_cli.config import (
-    StageConfig,
-    configure,
-    did_you_mean,
-    from_mapping,
-    load_toml,
-    named_file,
-    option,
-    role_of,
-)
-from bbqrec_cli.errors import MissingFileError, UsageError
+from bbqrec_cli.config import StageConfig, configure, from_mapping, named_file, option, role_of
+from bbqrec_cli.errors import UsageError
 from bbqrec_cli.evaluation.metrics import METRICS
 from bbqrec_cli.models.registry import model_settings
 from bbqrec_cli.recipes import recipe
@@ -32,19 +25,17 @@ from bbqrec_cli.stages.tokenize import TokenizeConfig
 from bbqrec_cli.stages.train import TrainConfig
 from bbqrec_cli.tokenizers.options._codebooks import LARGEST_SIZE
 
-BUILT_IN = Path(__file__).parent / "suites"
-HEAD = ("name", "seeds", "split", "k", "exclude_seen")
-KEYS = (*HEAD, "data", "evaluate", "tokenizer", "system", "sweep", "published", "table")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """A `[data]` table. Either `file` is there or `prepare`; `kind` is the kind of `file`, or 'dataset'.
 
-    name: '' where the suite has one data set without a name.
+    name: '' where the suite has one data set without a name; published: the one of published.toml that it is, ''
+    if it is none of these.
     """
 
     name: str
+    published: str = ""
     prepare: PrepareConfig | None
     embed: EmbedConfig
     file: Path | None
@@ -148,30 +139,29 @@ def method_of(config: Any) -> Any:
     return from_mapping(registry.config(name), config.options, where=f"{registry.option} {name}")
 
 
-def built_in() -> tuple[str, ...]:
-    """The names of the suites that come with the program."""
-    return tuple(sorted(path.stem for path in BUILT_IN.glob("*.toml")))
-
-
-def load_suite(name: str) -> Suite:
+def load_suite(name: str, *, data: Sequence[str] = (), train_minutes: float = 0.0) -> Suite:
     """The suite in the file `name`, or the built-in one of that name.
 
     Paths in it are relative to the file's folder, in a built-in suite to the current one.
+
+    Args:
+        data: data sets in the place of the suite's own, see `given_data`.
+        train_minutes: limit on every training that the suite gives none; 0: none.
 
     Raises:
         MissingFileError: no such file or built-in suite, or a file that the suite names.
         UsageError: anything in it that does not fit, named by table and key.
     """
-    path = Path(name)
-    folder = path.parent
-    if not path.suffix and not path.is_file():
-        if name not in built_in():
-            known = f"({', '.join(built_in())}){did_you_mean(name, built_in())}"
-            raise MissingFileError(f"{name}: neither a suite file nor a built-in suite {known}")
-        path, folder = BUILT_IN / f"{name}.toml", Path()
-    values, text = load_toml(path, "suite")
-    only(values, KEYS, str(path))
-    return _Reader(path, folder, values).suite(text)
+    path, folder = suite_file(name)
+    values, text = read_suite(path)
+    if data:
+        values["data"], folder_of_data = given_data(data), Path()
+    elif "data" not in values and folder == Path() and path.parent == BUILT_IN:
+        needs = f" ({values['needs']})" if "needs" in values else ""
+        raise UsageError(f"the suite {name} needs data{needs}", "--data beauty=beauty-features.h5")
+    else:
+        folder_of_data = folder
+    return _Reader(path, folder, values, folder_of_data, train_minutes).suite(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +170,9 @@ class _Head:
     seeds: tuple[int, ...] = option((0,), minimum=0)
     split: str = option("test", choices=("test", "validation"))
     k: tuple[int, ...] = option((5, 10), minimum=1)
+    about: str = option("")
+    needs: str = option("")
+    suites: tuple[str, ...] = option(())
     exclude_seen: str = option("false", choices=("false", "true", "both"))
 
     @property
@@ -191,8 +184,11 @@ class _Head:
 class _Reader:
     """Reads a suite's tables, one after the other; every method raises what `load_suite` does."""
 
-    def __init__(self, path: Path, folder: Path, values: Mapping[str, Any]) -> None:
-        self.path, self.folder, self.values = path, folder, values
+    def __init__(
+        self, path: Path, folder: Path, values: Mapping[str, Any], folder_of_data: Path, train_minutes: float
+    ) -> None:
+        self.path, self.folder, self.values, self.folder_of_data = path, folder, values, folder_of_data
+        self.limit: dict[str, Any] = {"minutes": train_minutes} if train_minutes else {}
 
     def suite(self, text: str) -> Suite:
         """All of it."""
@@ -213,9 +209,12 @@ class _Reader:
             used=[each.tokenizer for each in systems], data=[each.name for each in self.data],
             metrics=shown_metrics(head.k, head.protocols, tuple(METRICS)),
         )  # fmt: skip
+        reported = [*published(self.values, known, self.path)]
+        for data in (each for each in self.data if each.published):
+            reported += numbers(data.published, data.name, known.metrics, head.protocols)
         return Suite(
             name=head.name, seeds=head.seeds, split=head.split, k=head.k, exclude_seen=head.protocols, data=self.data,
-            tokenizers=self.tokenizers, systems=systems, published=published(self.values, known, self.path),
+            tokenizers=self.tokenizers, systems=systems, published=tuple(reported),
             layouts=layouts(self.values, known, self.path), text=text,
         )  # fmt: skip
 
@@ -242,23 +241,25 @@ class _Reader:
     def _data(self, name: str, data: dict[str, Any], where: str) -> Data:
         from bbqrec_cli.hdf5 import open_file
 
-        only(data, ("source", "file", "prepare", "embed"), where)
+        only(data, ("source", "file", "prepare", "embed", "published"), where)
+        known = chosen(data.get("published", ""), ("", *known_data()), f"{where}: published", several=False)[0]
         if ("source" in data) == ("file" in data):
             raise UsageError(f'{where} needs either source = ["demo"], or another source with its paths, or file = "…"')
         embed, _ = self._stage(EmbedConfig, table(data.get("embed", {}), f"{where}, embed"), f"{where}, embed")
         if "source" in data:
-            return Data(name=name, prepare=self._prepare(data, where), embed=embed, file=None, kind="dataset")
+            prepare = self._prepare(data, where)
+            return Data(name=name, published=known, prepare=prepare, embed=embed, file=None, kind="dataset")
         if "prepare" in data or not isinstance(data["file"], str):
             raise UsageError(f"{where}: a file is a path, and needs no [data.prepare]")
-        file = there(data["file"], where, self.folder)
+        file = there(data["file"], where, self.folder_of_data)
         with open_file(file, "dataset", "features", "tokens") as opened:
-            return Data(name=name, prepare=None, embed=embed, file=file, kind=opened.kind)
+            return Data(name=name, published=known, prepare=None, embed=embed, file=file, kind=opened.kind)
 
     def _prepare(self, data: Mapping[str, Any], where: str) -> PrepareConfig:
         source = [data["source"]] if isinstance(data["source"], str) else data["source"]
         if not isinstance(source, list) or not source or not all(isinstance(each, str) for each in source):
             raise UsageError(f'{where}: source is {source!r}; a list such as ["s3rec", "FOLDER"] is needed')
-        paths = tuple(str(there(each, where, self.folder)) for each in source[1:])
+        paths = tuple(str(there(each, where, self.folder_of_data)) for each in source[1:])
         values = table(data.get("prepare", {}), f"{where}, prepare")
         if "source" in values or "paths" in values:
             what = f"{where}, prepare: the source and its paths are given in [data]"
@@ -287,7 +288,9 @@ class _Reader:
         data = self._data_of(values, where)
         if tokenizer:
             data = tuple(each for each in data if each in self.tokenizers[tokenizer].data)
-        config, _ = self._stage(TrainConfig, values, where, model=name, exclude_seen=head.protocols == (True,))
+        config, _ = self._stage(
+            TrainConfig, values, where, model=name, exclude_seen=head.protocols == (True,), **self.limit
+        )
         return System(name=name, tokenizer=tokenizer, config=config, evaluate=made, data=data)
 
     def _evaluate(self, values: dict[str, Any], head: _Head, where: str) -> EvaluateConfig:

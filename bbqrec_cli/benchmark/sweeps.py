@@ -1,4 +1,4 @@
-"""`[[sweep]]`: a tokenizer or system once for each value of an option."""
+"""`[[sweep]]`: a tokenizer or system once for each value of an option; `suites`: several suites as one."""
 
 from __future__ import annotations
 
@@ -65,6 +65,34 @@ def _add(tables: Tables, bases: Mapping[str, str], option: str, value: Any) -> s
             inner[last] = value
         tables[kind][names[kind]] = made
     return list(names.values())[-1]
+
+
+def join(values: dict[str, Any], more: Mapping[str, Any], where: str) -> None:
+    """Add the tokenizers, systems, sweeps, tables and published numbers of another suite, those of the same name once.
+
+    A table of the other suite that shows "all" or "tokenizers" shows those of its own suite.
+
+    Raises:
+        UsageError: two of a name that are not the same, or data or options of evaluate in the other suite.
+    """
+    for key in ("data", "evaluate"):
+        if key in more:
+            raise UsageError(f"{where}: it has [{key}], which belongs to the suite that is run")
+    names = {key: [each.get("name") for each in more.get(key, ())] for key in ("system", "tokenizer")}
+    used = {each.get("tokenizer") for key in ("system", "sweep") for each in more.get(key, ())}
+    alone = [name for name in names["tokenizer"] if name not in used]
+    every = {"all": names["system"] + alone, "tokenizers": names["tokenizer"]}
+    for key in ("tokenizer", "system", "sweep", "table", "published"):
+        known = {each.get("name"): each for each in values.get(key, ()) if "name" in each}
+        for each in more.get(key, ()):
+            if key == "table":
+                rows = each.get("rows", "all")
+                each = each | {"rows": every.get(rows, rows) if isinstance(rows, str) else rows}
+            same = known.get(each.get("name"))
+            if same is not None and same != each:
+                raise UsageError(f"{where}: its [[{key}]] {each['name']!r} is another one than that of the same name")
+            if same is None:
+                values.setdefault(key, []).append(each)
 
 
 def _text(value: Any) -> str:

@@ -92,10 +92,10 @@ def seeds_table(result: BenchmarkResult) -> Table:
 
 def costs_table(result: BenchmarkResult) -> Table:
     """Seconds of each stage, epochs and milliseconds per user, cell by cell; what cells share was run once."""
-    columns = ("cell", "tokenize, s", "train, s", "best epoch", "evaluate, s", "ms per user")
+    columns = ("cell", "tokenize, s", "train, s", "train, peak MB", "best epoch", "evaluate, s", "ms per user")
     rows = [
         (
-            cell["name"], *(stage_seconds(cell, stage) for stage in ("tokenize", "train")),
+            cell["name"], *(stage_seconds(cell, stage) for stage in ("tokenize", "train")), memory(cell),
             f"{cell['best_epoch']} of {cell['epochs']}" if cell["epochs"] else "", stage_seconds(cell, "evaluate"),
             per_user(cell["milliseconds_per_user"]) if cell["system"] else "",
         )
@@ -115,6 +115,12 @@ def costs_table(result: BenchmarkResult) -> Table:
 def stage_seconds(cell: Mapping[str, Any], stage: str) -> str:
     """A stage's seconds, '' where the cell has no such stage."""
     return seconds(cell["seconds"][stage], stage in cell["at_least"]) if stage in cell["seconds"] else ""
+
+
+def memory(cell: Mapping[str, Any]) -> str:
+    """The most memory that its training had, and of the GPU, in MB."""
+    every = [of["train"] for of in (cell["memory"], cell["gpu_memory"]) if of.get("train") is not None]
+    return " + GPU ".join(f"{each:,.0f}" for each in every) if every else "" if not cell["system"] else NOT_KNOWN
 
 
 def seconds(value: float | None, at_least: bool = False) -> str:

@@ -12,7 +12,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from bbqrec_cli.benchmark import records
+from bbqrec_cli.benchmark import memory, records
 from bbqrec_cli.benchmark.graph import Step
 from bbqrec_cli.benchmark.records import Record
 from bbqrec_cli.errors import BBQRecError, DataError, InterruptedRunError
@@ -39,8 +39,9 @@ def run_step(step: Step, progress: Progress, clock: Callable[[], float] = time.m
     began = clock()
     try:
         record["origin"] = dict(_origin(step.config.device, step.config.threads))
+        memory.begin()
         began = clock()  # importing torch is no part of the step
-        record["figures"] = records.numbers(_result(step, progress, resumed=resumed))
+        record["figures"] = records.numbers(_result(step, progress, resumed=resumed)) | memory.peak()
         record["origin"]["precision"] = records.precision_of(step.output)
         record["status"] = "done"
     except (InterruptedRunError, KeyboardInterrupt) as error:

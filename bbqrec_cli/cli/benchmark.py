@@ -13,12 +13,18 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
     @command(app, "benchmark", BenchmarkConfig, arguments=arguments)
     def benchmark(config: BenchmarkConfig, console: Console) -> None:
         from bbqrec_cli.benchmark import scores, tables
+        from bbqrec_cli.benchmark.claims import claims_table, summed_up
+        from bbqrec_cli.benchmark.result import BenchmarkResult
 
         result = run(config, console)
+        if not isinstance(result, BenchmarkResult):
+            shown = [rich_table(table) for table in result.tables() if table.rows]
+            console.result(result.to_json(), *shown, result.said())
+            return
         usual = [] if result.asked else [tables.tokenizers_table(result, brief=True), tables.costs_table(result)]
-        made = [*scores.tables_of(result, brief=True), *usual, tables.undone_table(result)]
+        made = [*scores.tables_of(result, brief=True), claims_table(result), *usual, tables.undone_table(result)]
         shown = [rich_table(table) for table in made if table.rows]
         where = f"{result.output}: {len(result.of('done'))} of {len(result.cells)} cells are done"
         where += f"; page: {result.report}" if result.report else ""
-        console.result(result.to_json(), *shown, *filter(None, (scores.headline(result),)), where)
+        console.result(result.to_json(), *shown, *filter(None, (scores.headline(result), summed_up(result))), where)
         result.check()

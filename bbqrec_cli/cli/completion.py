@@ -38,7 +38,7 @@ def _names(what: str) -> Iterable[str]:
 
         return names()
     if what == "suites":
-        from bbqrec_cli.benchmark.suite import built_in
+        from bbqrec_cli.benchmark.files import built_in
 
         return built_in()
     if what == "models":

@@ -103,6 +103,7 @@ class Console:
         self._err = _Printing(file=cast(IO[str], _Stderr()), highlight=False)
         self._err.soft_wrap = not self._err.is_terminal
         self._out = _Results(highlight=False)
+        self._bars: Progress | None = None
 
     def log(self, message: str) -> None:
         if not self.quiet:
@@ -126,8 +127,19 @@ class Console:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
         )  # fmt: skip
-        with Progress(*columns, console=self._err, transient=True) as bar:
-            yield _Task(bar, bar.add_task(description, total=total, figures=""))
+        # A terminal has one live display: a task within a task is one more line of it.
+        outermost = self._bars is None
+        bars = self._bars = self._bars or Progress(*columns, console=self._err, transient=True)
+        task = bars.add_task(description, total=total, figures="")
+        bars.start()
+        try:
+            yield _Task(bars, task)
+        finally:
+            if outermost:
+                bars.stop()
+                self._bars = None
+            else:
+                bars.remove_task(task)
 
     def result(self, values: dict[str, Any], *renderables: Any) -> None:
         """The command's result: `values` as JSON with --json, else `renderables` (rich tables or plain text)."""

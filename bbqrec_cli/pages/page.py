@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from bbqrec_cli.errors import OutputExistsError, UsageError
 from bbqrec_cli.hdf5.sink import check_output, partial_of, replacing
 from bbqrec_cli.pages.glossary import Term, explained, pattern
+from bbqrec_cli.pages.plain import csv_text, tex, tex_cell
 from bbqrec_cli.pages.tables import Table
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-TEMPLATES = {".html": "page.html.j2", ".md": "page.md.j2"}
-"""A page's suffix -> its template, in this folder."""
+TEMPLATES = {".html": "page.html.j2", ".md": "page.md.j2", ".tex": "page.tex.j2", ".csv": ""}
+"""A page's suffix -> its template, in this folder; CSV needs none."""
 SCRIPT = "page.js"
 """What an HTML page runs; it allows nothing else."""
 
@@ -53,7 +54,7 @@ def check_page(path: Path, *, force: bool) -> None:
     """Refuse a page that cannot be written, before any work begins.
 
     Raises:
-        UsageError: neither .html nor .md; OutputExistsError, DataError, LackingError: see `check_output`.
+        UsageError: another suffix; OutputExistsError, DataError, LackingError: see `check_output`.
     """
     if path.suffix.lower() not in TEMPLATES:
         raise UsageError(f"--report is {str(path)!r}; a name that ends in {' or '.join(TEMPLATES)} is needed")
@@ -84,10 +85,13 @@ def render(page: Page, template: str) -> str:
     """The page as text; parts without rows and plot are left out."""
     import jinja2
 
+    if not template:
+        return csv_text(each.table for each in page.sections)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=template.endswith(".html.j2"),
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
+    environment.filters |= {"tex": tex, "texcell": tex_cell}
     environment.filters |= {"md": markdown, "fence": fence, "anchor": anchor, "terms": linked, "sha256": source_hash}
     sections = [each for each in page.sections if each.table.rows or each.plot]
     words = explained(each.table for each in sections)

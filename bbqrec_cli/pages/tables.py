@@ -13,10 +13,14 @@ Row = tuple["Shown", ...]
 
 @dataclass(frozen=True)
 class Shown:
-    """A cell of a table: its lines, the main one first; best: the best of its column."""
+    """A cell of a table: its lines, the main one first; best: the best of its column; title: what HTML shows of it
+    when it is pointed at; second: the second best; pictures: data URIs, one a line, '' for none, on HTML pages only."""
 
     lines: tuple[str, ...]
     best: bool = False
+    title: str = ""
+    second: bool = False
+    pictures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,13 +114,14 @@ class Fake:
         return run
 
     def _evaluate(self, config: Any, progress: Any) -> Result:
-        """popularity: all targets at rank 4; sasrec: at 2, every third at 30; tiger: at 1, every second below all."""
+        """popularity: all targets at rank 4; sasrec: at 2, every third at 30; tiger: at 1, every second below all;
+        bbqrec: at 1 for the first 20."""
         self._note("evaluate", config)
         users = np.arange(30)
         seed = int(config.model.name.split("-seed-")[1].split("-")[0])
         ranks = {
             "popularity": np.full(30, 4), "sasrec": np.where(users % 3 == seed % 3, 30, 2),
-            "tiger": np.where(users % 2 == seed % 2, 0, 1),
+            "tiger": np.where(users % 2 == seed % 2, 0, 1), "bbqrec": np.where(users < 20, 1, 0),
         }[config.model.name.split("-")[0]]  # fmt: skip
         recall, ndcg = ({k: f(ranks, k) for k in config.k} for f in (recall_at_k, ndcg_at_k))
         metrics = dataclasses.replace(self.records["metrics"], ranks=ranks, recall=recall, ndcg=ndcg)

@@ -58,6 +58,9 @@ class Talk:
     def detail(self, message: str) -> None:
         self.details.append(message)
 
+    def task(self, description, total):
+        return SILENT.task(description, total)
+
     def warn(self, message: str) -> None:
         self.warnings.append(message)
 

@@ -147,8 +147,8 @@ def test_what_the_page_says(result, folder):
     assert over["ids"][4] == "0.3000 ± 0.0000"
     costs = [row[0].strip() for row in page.tables["Costs"][1:]]
     assert costs[:4] == ["popularity, seed 0", "sasrec, seed 0", "ours, seed 0", "tokenizer alone, seed 0"]
-    assert page.tables["Costs"][2][3].strip() == "1 of 2"
-    assert page.tables["Costs"][2][5].strip() == "1", "0.03 s for 30 users"
+    assert page.tables["Costs"][2][4].strip() == "1 of 2"
+    assert page.tables["Costs"][2][6].strip() == "1", "0.03 s for 30 users"
     data = {row[0].strip(): row[1].strip() for row in page.tables["Data"][1:]}
     assert (data["users"], data["items"]) == ("30", "12")
     assert len(data["SHA-256 of ids and sequences"]) == len(data["SHA-256 of features.h5"]) == 64
@@ -243,10 +243,20 @@ def score(mean: float, **more) -> Score:
         (score(0.5, against="b", p_t=0.00021, p_wilcoxon=0.0514),
          ("0.5000", "[0.4000, 0.6000]", "p <.001 / .051 vs b")),
         (score(0.5, against="b"), ("0.5000", "[0.4000, 0.6000]")),
+        (score(0.5, against="b", p_t=0.01, p_wilcoxon=0.0001, holm_t=0.03, holm_wilcoxon=0.0003),
+         ("0.5000", "[0.4000, 0.6000]", "p .010 / <.001 vs b", "Holm .030 / <.001")),
+        (score(0.5, against="b", p_t=0.0001, p_wilcoxon=0.0001, holm_t=0.0003, holm_wilcoxon=0.0003),
+         ("0.5000", "[0.4000, 0.6000]", "p <.001 / <.001 vs b")),
     ],
 )  # fmt: skip
 def test_a_score_in_lines(made, lines):
     assert scores.score_lines(made, False) == lines
+
+
+@pytest.mark.parametrize(("p", "mark"), [(0.049, "▲ +8.7% on b"), (0.051, "+8.7% on b")])
+def test_a_lead_is_marked_where_it_is_significant(p, mark):
+    made = score(0.5, against="b", gain=0.0867, p_t=0.01, p_wilcoxon=0.01, holm_t=p, holm_wilcoxon=0.9)
+    assert scores.score_lines(made, False, best=True)[2] == mark
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from bbqrec_cli.benchmark import records, work
 from bbqrec_cli.benchmark.executors.local import Local
 from bbqrec_cli.benchmark.lock import locked
+from bbqrec_cli.benchmark.planning import Estimates
 from bbqrec_cli.benchmark.runner import Runner
 from bbqrec_cli.errors import DataError, InterruptedRunError
 
@@ -21,6 +22,7 @@ class Talk:
         self.logs: list[str] = []
         self.details: list[str] = []
         self.warnings: list[str] = []
+        self.steps, self.shown = 0, []
 
     def log(self, message: str) -> None:
         self.logs.append(message)
@@ -30,6 +32,19 @@ class Talk:
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
+
+    def task(self, description: str, total: int | None):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def advance(self, steps: int = 1, **figures: float | str) -> None:
+        self.steps += steps
+        self.shown.append(figures)
 
 
 @pytest.fixture
@@ -58,6 +73,16 @@ def test_everything_once(tiny, runner, fake):
     assert all(step.done for step in tiny.steps.values())
 
 
+def test_what_runs_and_what_is_left_is_shown(tiny, runner):
+    known = [{"stage": "train", "label": "sasrec, seed 7", "status": "done", "seconds": 600.0}]
+    run = runner(tiny, estimates=Estimates.of(known))
+    run.run()
+    assert run.progress.steps == 16
+    assert run.progress.shown[0] == {"run": "train popularity, seed 0", "rest": "about 20 min and 14 steps not known"}
+    assert run.progress.shown[-1] == {"run": "–", "rest": "nothing"}
+    assert any(line.startswith("done: train sasrec, seed 0, ") for line in run.progress.logs)
+
+
 def test_a_second_start_runs_nothing(tiny, runner, fake):
     first = runner(tiny)
     first.run()
@@ -72,6 +97,7 @@ def test_every_step_has_a_record(tiny, runner, fake):
     runner(tiny).run()
     step = tiny.cells[1].step("train")
     record = records.read(step, Talk())
+    record["figures"].pop("peak_memory_mb", None)  # on Linux
     assert {name: record[name] for name in ("stage", "label", "key", "status", "error", "at_least", "figures")} == {
         "stage": "train", "label": "sasrec, seed 0", "key": step.key, "status": "done", "error": "", "at_least": False,
         "figures": {"epochs": 2, "best_epoch": 1, "seconds": 0.5},

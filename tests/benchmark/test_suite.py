@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from bbqrec_cli import recipes
+from bbqrec_cli.benchmark.files import HEAD, KEYS
 from bbqrec_cli.benchmark.layouts import COLUMNS
-from bbqrec_cli.benchmark.suite import HEAD, KEYS, built_in, load_suite, method_of
+from bbqrec_cli.benchmark.suite import load_suite, method_of
 from bbqrec_cli.config import load_toml
 from bbqrec_cli.errors import MissingFileError, UsageError, WrongKindError
 from bbqrec_cli.models.registry import MODELS
@@ -35,16 +36,15 @@ def test_what_a_suite_says(folder):
     assert {(each.split, each.k, each.exclude_seen) for each in evaluated} == {("test", (5, 10), False)}
 
 
-@pytest.mark.parametrize("name", built_in())
-def test_the_built_in_suites(name, tmp_path, monkeypatch):
+def test_the_demo(tmp_path, monkeypatch):
     """Even beside a folder of that name, which `make demo` leaves."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / name).mkdir()
-    suite = load_suite(name)
+    (tmp_path / "demo").mkdir()
+    suite = load_suite("demo")
     by_name = {system.name: method_of(system.config) for system in suite.systems}
     for model in ("popularity", "sasrec", "bbqrec"):
         assert by_name[model] == MODELS.config(model)(), "what is called by a model's name has its defaults"
-    assert (suite.name, suite.data[0].prepare.source) == (name, "demo")
+    assert (suite.name, suite.data[0].prepare.source) == ("demo", "demo")
     assert {"popularity", "sasrec", "bbqrec"} <= {system.config.model for system in suite.systems}
 
 
@@ -192,10 +192,12 @@ def test_the_documented_suites(tmp_path, files):
     assert (len(suite.systems), len(suite.layouts), len(suite.published)) == (8, 2, 1)
     suite = load_suite(write(tmp_path, f'name = "x"\n{data}'))
     assert [(each.name, each.kind) for each in suite.data] == [("beauty", "dataset"), ("toys", "features")]
-    described = set(re.findall(r"^\| `(\w+)` \|", text, flags=re.M))
+    described = set(re.findall(r"^\| `(\w+)`(?:, `\w+`)* \|", text, flags=re.M))
+    described |= set(re.findall(r"^\| `\w+`, `(\w+)` \|", text, flags=re.M))
     assert described >= {
-        *HEAD, "source", "file", "prepare", "embed", "method", "reported", "model", "tokenizer", "recipe", "data",
-        "evaluate", "system", "option", "values", "title", "rows", "columns", "metrics", "exclude_seen",
+        *HEAD, "source", "published", "file", "prepare", "embed", "method", "reported", "model", "tokenizer", "recipe",
+        "data", "evaluate", "system", "option", "values", "title", "rows", "columns", "metrics", "each_data",
+        "claim",
     }  # fmt: skip
     assert set(re.findall(r"^\| in .*?`\[+(\w+)\]+`", text, flags=re.M)) == {*KEYS} - {*HEAD}
     assert all(f"`{name}`" in text for name in COLUMNS)

@@ -306,7 +306,8 @@ def test_the_best_and_the_tests_are_among_the_systems_of_the_table(result):
     ours, sasrec = (row[1] for row in table.rows)
     assert (ours.best, sasrec.best) == (False, True), "popularity, which is better, is in no row"
     assert sasrec.lines[-1].endswith("vs ours"), "of two systems, the better one has the test"
-    assert len(ours.lines) == len(sasrec.lines) - 1
+    assert len(ours.lines) == len(sasrec.lines) - 2
+    assert sasrec.lines[2] == "▲ +33.3% on ours", "2/3 to 1/2"
     assert made.systems[""]["ours"]["recall@10"].against == "popularity"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bbqrec_cli.benchmark.plots import epoch_lines, score_bars
+from bbqrec_cli.benchmark.plots import epoch_lines, score_bars, sweep_lines
 from bbqrec_cli.benchmark.result import Score
 from bbqrec_cli.pages.page import Page, Section, write_page
 from bbqrec_cli.pages.tables import Shown, make
@@ -46,6 +46,8 @@ async function look(width) {
   found[width] = {
     overflow: page.documentElement.scrollWidth - win.innerWidth,
     hints: all(".hint").map(seen),
+    pictures: all(".item img").map((each) => [each.naturalWidth, each.getBoundingClientRect().width]),
+    titles: all("td[title]").map((each) => each.title),
     plots: all("figure").map((each) => [...each.children].filter(seen).map((one) => one.className)),
     plotWidths: all("figure svg").filter(seen).map((each) => each.getBoundingClientRect().width),
     stays: Math.abs(first.getBoundingClientRect().left - wide.getBoundingClientRect().left) < 1,
@@ -80,12 +82,22 @@ def folder(tmp_path_factory) -> Path:
     ]
     systems = {name: {metric: score(0.1 + 0.01 * n) for metric in metrics} for n, name in enumerate(names)}
     nothing = make("Plots", (), [])
+    pixel = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+    shelf = Shown(("a title that is as long as titles are", "other ✓"), pictures=(pixel, ""), title="seed 0: a.h5")
+    shelves = [(f"user-{n}", shelf, shelf) for n in range(3)]
+    swept = [(str(n), dict.fromkeys(("beauty", "toys"), systems["alpha"])) for n in (2, 3, 4)]
     sections = [
         Section(
             table=make("Wide", ("system", *(f"Recall@{k}" for k in (1, 5, 10, 20, 50, 100))), wide, note="A note.")
         ),
         Section(table=make("Small", ("what", "perplexity"), [("one", 1), ("two", 2)])),
         Section(table=nothing, plot=score_bars(systems, metrics), caption="Bars."),
+        Section(table=make("Side by side", ("user", "one", "other"), shelves, left=3)),
+        Section(
+            table=make("Sweep", (), []),
+            caption="Sweep.",
+            plot=sweep_lines("levels", swept, metrics[:2], title="Sweep, plot", claim="3"),
+        ),
         Section(table=make("Epochs", (), []), plot=epoch_lines({("a", 0): [(1, 0.1), (2, 0.2)]}), caption="Lines."),
     ]
     page = Page(
@@ -123,10 +135,12 @@ def test_a_page_on_every_screen(folder, dark):
     for width, kind in (("390", "narrow-plot"), ("1280", "wide-plot")):
         page = found[width]
         assert page["overflow"] <= 0, width
-        assert page["plots"] == [[kind, "caption"]] * 2
+        assert page["plots"] == [[kind, "caption"]] * 3
+        assert page["pictures"] == [[1, 32]] * 6, "loaded, and shown at one size"
+        assert page["titles"] == ["seed 0: a.h5"] * 6
         assert max(page["plotWidths"]) <= int(width)
         assert all(page["contents"])
-        assert len(page["contents"]) == 6, "four sections, the words, the suite"
+        assert len(page["contents"]) == 8, "six sections, the words, the suite"
         assert page["links"] == [True] * 7
         ink, paper = map(lightness, page["colours"])
         assert (ink > 0.8 and paper < 0.2) if dark else (ink < 0.3 and paper > 0.9)
@@ -138,6 +152,6 @@ def test_a_page_on_every_screen(folder, dark):
         assert first == names
         assert rest == [["descending", *down], ["ascending", *up], [None, *names]]
         assert [each for each in last if each in words] == words, "numbers in words count as numbers"
-    assert found["390"]["hints"] == [True, False]
+    assert found["390"]["hints"] == [True, False, True]
     assert found["390"]["stays"], "the first column stays when the table is moved"
-    assert found["1280"]["hints"] == [False, False]
+    assert found["1280"]["hints"] == [False, False, False]

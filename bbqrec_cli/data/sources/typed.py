@@ -33,7 +33,7 @@ def damage_of(path: Path) -> Iterator[None]:
     """Raises: DataError: for what reading a damaged file raises."""
     try:
         yield
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         kind = "Parquet" if path.name.endswith(".parquet") else "Arrow"
         what = (str(error).splitlines() or [""])[0]
         raise DataError(f"{path}: not a readable {kind} file ({what})", "make or copy it again") from error

@@ -1,0 +1,72 @@
+"""Which metrics files may stand beside each other, and where their users differ. U users."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bbqrec_cli.errors import DataError
+from bbqrec_cli.evaluation.metrics import per_user
+from bbqrec_cli.evaluation.significance import aligned
+from bbqrec_cli.records import Metrics
+
+PROTOCOLS = {True: "seen items left out of the ranking", False: "seen items in the ranking"}
+OF_USERS = {"history_length": "items in the history", "target_interactions": "training interactions of the target"}
+"""Arrays of a metrics file that say the same of a user whichever model was evaluated."""
+
+
+def check_comparable(every: Mapping[str, Metrics]) -> list[int]:
+    """The depths k that all have; name -> metrics, at least one.
+
+    Raises:
+        DataError: another split, protocol, other users, other data or no k in common, with the name that does not fit.
+    """
+    (name, first), *others = every.items()
+    for other_name, other in others:
+        if other.split != first.split:
+            raise DataError(f"{other_name}: of the {other.split} split; {name} is of the {first.split} split")
+        if other.exclude_seen != first.exclude_seen:
+            said = f"made with {PROTOCOLS[other.exclude_seen]}; {name} has {PROTOCOLS[first.exclude_seen]}"
+            raise DataError(f"{other_name}: {said}", "compare files of one protocol")
+        for which, what in OF_USERS.items():
+            own, theirs = getattr(first, which), getattr(other, which)
+            if own is None or theirs is None:
+                aligned(first.user_ids, first.ranks, other.user_ids, other.ranks)
+                continue
+            a, b = aligned(first.user_ids, own, other.user_ids, theirs)
+            if len(wrong := np.flatnonzero(a != b)):
+                user = first.user_ids[wrong[0]]
+                said = f"{other_name}: of other data than {name}: {what} of user {user!r}: {b[wrong[0]]}, not"
+                raise DataError(f"{said} {a[wrong[0]]}", "evaluate models of the same dataset file")
+    shared = sorted(set.intersection(*(set(each.recall) for each in every.values())))
+    if not shared:
+        depths = "; ".join(f"{each}: {','.join(map(str, sorted(of.recall)))}" for each, of in every.items())
+        raise DataError(f"no k in common ({depths})", "bbqrec evaluate --k")
+    return shared
+
+
+def in_order_of(first: Metrics, other: Metrics, values: np.ndarray) -> np.ndarray:
+    """`values` (U,) of `other`'s users in the order of `first`'s."""
+    return aligned(first.user_ids, first.ranks, other.user_ids, values)[1]
+
+
+def cut(ranks: np.ndarray, depth: int) -> np.ndarray:
+    """Ranks (U,) with 0 for those below a depth."""
+    return np.where(ranks <= depth, ranks, 0)
+
+
+def most_different(ranks: np.ndarray, metric: str, most: int) -> np.ndarray:
+    """The users (at most `most`) whose value of a metric differs most between systems, of equal ones the first.
+
+    ranks: (S, U) of S systems. Users for whom all are equal are left out.
+    """
+    values = np.stack([per_user(each, metric) for each in ranks])
+    spread = values.max(0) - values.min(0)
+    order = np.argsort(-spread, kind="stable")[:most]
+    return order[spread[order] > 0]
+
+
+def user_by_user(one: np.ndarray, other: np.ndarray) -> dict[str, int]:
+    """For how many users `one` is better, equal and worse; values (U,)."""
+    return {"better": int((one > other).sum()), "equal": int((one == other).sum()), "worse": int((one < other).sum())}

@@ -1,0 +1,88 @@
+"""Work folders of two machines as one."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from bbqrec_cli import hdf5
+from bbqrec_cli.benchmark.merging import merge
+from bbqrec_cli.benchmark.run import BenchmarkConfig, run
+from bbqrec_cli.errors import DataError
+
+
+@pytest.fixture
+def suite(folder):
+    """`suite("seeds = [1]")` is the tiny suite with other seeds."""
+
+    def write(seeds: str) -> str:
+        text = (folder / "suite.toml").read_text().replace("seeds = [0, 1]", seeds)
+        (folder / "own.toml").write_text(text)
+        return str(folder / "own.toml")
+
+    return write
+
+
+@pytest.fixture
+def two(suite, folder, fake):
+    """Folders with seed 0 and with seed 1."""
+    for seed, name in enumerate("ab"):
+        run(BenchmarkConfig(suite=suite(f"seeds = [{seed}]"), output=folder / name, device="cpu"))
+    fake.calls.clear()
+    return folder / "a", folder / "b"
+
+
+def test_both_seeds_are_done_afterwards(two, suite, folder, fake, bbqrec):
+    done = bbqrec("benchmark", "merge", *two, "-o", folder / "c", "--json")
+    assert done.status == 0, done.err
+    found = json.loads(done.out)
+    assert found["conflicts"] == []
+    # tokens (2) and metrics (3) of each seed, and a record of each of the 8 steps.
+    assert found["taken"] == {str(each): 13 for each in two}
+    assert not list((folder / "c").glob("*.model.h5")), "models are large"
+    made = run(BenchmarkConfig(suite=suite("seeds = [0, 1]"), output=folder / "c", device="cpu"))
+    assert fake.calls == [], "nothing runs again"
+    assert len(made.of("done")) == 8
+    assert len(made.systems[""]["sasrec"]["recall@5"].values) == 2
+    assert made.provenance["unrecorded_steps"] == 0
+    assert made.histories == {}, "they are in the models"
+
+
+def test_the_same_twice_changes_nothing(two, folder):
+    merge(two, folder / "c")
+    again = merge(two, folder / "c")
+    assert (again.taken, again.conflicts) == ({str(each): 0 for each in two}, [])
+
+
+def test_conflicts_are_named_and_the_first_is_kept(two, folder, suite):
+    run(BenchmarkConfig(suite=suite("seeds = [0]"), output=folder / "other", device="cpu"))
+    path = next((folder / "other").glob("sasrec*.metrics.h5"))
+    changed = hdf5.read_metrics(path)
+    changed.ranks[0] += 1
+    hdf5.write_metrics(path, changed, config={}, force=True)
+    found = merge([two[0], folder / "other"], folder / "c")
+    assert found.conflicts == [{"file": path.name, "kept": str(two[0]), "left_out": str(folder / "other")}]
+    kept = hdf5.read_metrics(folder / "c" / path.name)
+    assert np.array_equal(kept.ranks, hdf5.read_metrics(two[0] / path.name).ranks)
+    assert "1 conflict" in found.said()
+
+
+def test_a_step_that_is_done_somewhere_wins_over_one_that_failed(two, folder, suite, fake):
+    def fail(stage, config):
+        if stage == "evaluate":
+            raise DataError("no")
+
+    fake.before = fail
+    run(BenchmarkConfig(suite=suite("seeds = [0]"), output=folder / "bad", device="cpu"))
+    merge([folder / "bad", two[0]], folder / "c")
+    records = [hdf5.read_record(path) for path in (folder / "c").glob("*.metrics.h5.record")]
+    assert {each["status"] for each in records} == {"done"}
+
+
+def test_what_is_no_work_folder(two, folder):
+    (folder / "empty").mkdir()
+    with pytest.raises(DataError, match="no work folder"):
+        merge([two[0], folder / "empty"], folder / "c")
+    assert not (folder / "c").exists()
