@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -110,6 +111,8 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
         UsageError, DataError, MissingFileError, LackingError and the errors of writing files.
     """
     from bbqrec_cli.data.sources.exported import in_exported_order
+    from bbqrec_cli.data.sources.files import PictureFiles
+    from bbqrec_cli.data.sources.period import between, days
     from bbqrec_cli.data.sources.registry import fetched, open_source
     from bbqrec_cli.hdf5 import check_output, folder_of, write_dataset
 
@@ -138,54 +141,9 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     record |= {"min_user_interactions": min_user, "min_item_interactions": min_item, "split": kind}
     record |= SOURCES.recorded(config.source) | getattr(source, "about", {})
     record["counts"] = {key: value for key, value in said.items() if key not in ("output", "text_fields", "split")}
-    parents = [*source.files, *folder_of(path for path in items.pictures if path.is_file())]
+    parents = [*source.files, *folder_of(items.images.files if isinstance(items.images, PictureFiles) else [])]
     write_dataset(config.output, dataset, config=record, parents=parents, force=config.force)
     return result
-
-
-def days(since: str | None, until: str | None) -> tuple[int | None, int | None]:
-    """The first second of --since and the last one of --until, since 1970.
-
-    Raises:
-        UsageError: not a date; the first is after the last.
-    """
-    from datetime import date, datetime, timezone
-
-    found: list[int | None] = []
-    for flag, text, later in (("--since", since, 0), ("--until", until, 86_399)):
-        try:
-            day = None if text is None else date.fromisoformat(text)
-        except ValueError:
-            raise UsageError(f"{flag} is {text!r}; a date is needed", f"{flag} 2019-01-31") from None
-        start = None if day is None else datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
-        found.append(None if start is None else int(start.timestamp()) + later)
-    first, last = found
-    if first is not None and last is not None and first > last:
-        raise UsageError(f"--since {since} is after --until {until}", "exchange them")
-    return first, last
-
-
-def between(interactions: Interactions, first: int | None, last: int | None, progress: Progress) -> Interactions:
-    """The interactions from second `first` to second `last`; None: no limit.
-
-    Raises:
-        UsageError: the source has no times, or a counter.
-        DataError: nothing is left.
-    """
-    if first is None and last is None:
-        return interactions
-    from bbqrec_cli.data.sources.times import resolved
-
-    times = interactions.timestamps
-    found = None if times is None else resolved(times, dates=False, unit="auto")
-    if times is None or found is None or not found.span:
-        raise UsageError("--since and --until need times since 1970, and the interactions have none", "leave them out")
-    keep = (times >= (times.min() if first is None else first)) & (times <= (times.max() if last is None else last))
-    if not keep.any():
-        raise DataError("--since and --until leave nothing", f"the interactions are of {found.span}")
-    if left := int((~keep).sum()):
-        progress.log(f"--since, --until: {left:,} of {len(keep):,} interactions are left out")
-    return interactions.kept(keep, "dates") if left else interactions
 
 
 def split_kind(config: PrepareConfig, source: Source) -> str:
@@ -336,8 +294,9 @@ def compose_texts(fields: dict[str, list[str]], chosen: tuple[str, ...], count: 
     return [" ".join(". ".join(filter(None, each)).split()) for each in zip(*parts, strict=True)]
 
 
-def checked_pictures(pictures: list[bytes], item_ids: list[str], progress: Progress) -> list[bytes]:
+def checked_pictures(pictures: Sequence[bytes], item_ids: list[str], progress: Progress) -> Sequence[bytes]:
     """The pictures; those that cannot be decoded become missing, with a warning that names the first few."""
+    from bbqrec_cli.data.sources.files import PictureFiles
     from bbqrec_cli.encoders.image import decode
 
     # A JPEG is decoded at an eighth of its size, which finds truncation as well.
@@ -346,6 +305,8 @@ def checked_pictures(pictures: list[bytes], item_ids: list[str], progress: Progr
         first = ", ".join(item_ids[row] for row in bad[:3])
         progress.warn(f"{len(bad):,} pictures cannot be read and count as missing; the first are of the items {first}")
     unreadable = set(bad)
+    if isinstance(pictures, PictureFiles):
+        return pictures.without(unreadable)
     return [b"" if row in unreadable else blob for row, blob in enumerate(pictures)]
 
 

@@ -4,7 +4,7 @@ al., arXiv 2403.03952)."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,8 @@ class Amazon:
 
     def items(self, item_ids: list[str]) -> Items:
         """Cleaned metadata and ready image features (or pictures of a folder named by ASIN) of the kept items."""
-        fields, features, images, pictures = {}, {}, [], dict[str, Path]()
+        fields, features = {}, {}
+        images: Sequence[bytes] = []
         if self._metadata:
             known = read_metadata(
                 self._metadata, set(item_ids), self._progress, repeats=self._release in ("2018", "2023")
@@ -157,9 +158,8 @@ class Amazon:
         if self._options.download_pictures:
             self._images = self._pictures(item_ids, fields.get("image_url", []))
         if self._images:
-            pictures = list_pictures(self._images)
-            images = read_pictures(pictures, item_ids, self._images, self._progress)
-        return Items(fields=fields, images=images, pictures=[*pictures.values()], features=features)
+            images = read_pictures(list_pictures(self._images), item_ids, self._images, self._progress)
+        return Items(fields=fields, images=images, features=features)
 
     def _pictures(self, item_ids: list[str], addresses: list[str]) -> Path:
         """The folder into which the pictures were downloaded."""

@@ -55,13 +55,11 @@ class Items:
     """What is known about I items, in the requested order.
 
     fields: name -> one string per item ('' = missing; the values of a list joined by LIST_SEPARATOR);
-    images: encoded pictures, b'' = missing, or [] without any; pictures: the files that they come from; features:
-    precomputed ones.
+    images: encoded pictures, b'' = missing, or [] without any; features: precomputed ones.
     """
 
     fields: dict[str, list[str]] = field(default_factory=dict)
-    images: list[bytes] = field(default_factory=list)
-    pictures: Sequence[Path] = ()
+    images: Sequence[bytes] = field(default_factory=list)
     features: dict[str, Feature] = field(default_factory=dict)
 
 

@@ -6,11 +6,11 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, overload
 
 from bbqrec_cli.data.sources.columns import ITEM_ID, plain_name, usual
 from bbqrec_cli.data.sources.opening import COMPRESSED, open_text, plain_suffix, reading
@@ -358,7 +358,7 @@ def list_pictures(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read_pictures(pictures: dict[str, Path], item_ids: list[str], where: Path, progress: Progress) -> list[bytes]:
+def read_pictures(pictures: dict[str, Path], item_ids: list[str], where: Path, progress: Progress) -> PictureFiles:
     """The encoded picture of each item, b'' = missing; logs missing and unused pictures.
 
     Args:
@@ -384,4 +384,41 @@ def read_pictures(pictures: dict[str, Path], item_ids: list[str], where: Path, p
         progress.warn(f"{where}: {len(gone):,} pictures do not exist and count as missing, the first: {gone[0]}")
     if left := len(pictures) - len(named):
         progress.log(f"{where}: {left:,} pictures are left out: their items are not among those kept")
-    return [kept[item].read_bytes() if item in kept else b"" for item in item_ids]
+    return PictureFiles([kept.get(item) for item in item_ids])
+
+
+class PictureFiles(Sequence[bytes]):
+    """Encoded pictures (I,), each read from its file when it is asked for; b'' = missing.
+
+    paths: (I,), None = missing.
+    """
+
+    def __init__(self, paths: Sequence[Path | None]) -> None:
+        self._paths = paths
+
+    @overload
+    def __getitem__(self, row: int) -> bytes: ...
+    @overload
+    def __getitem__(self, row: slice) -> PictureFiles: ...
+    def __getitem__(self, row: int | slice) -> bytes | PictureFiles:
+        if isinstance(row, slice):
+            return PictureFiles(self._paths[row])
+        path = self._paths[row]
+        return path.read_bytes() if path else b""
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def files(self) -> list[Path]:
+        """Those that are there."""
+        return [path for path in self._paths if path]
+
+    def without(self, rows: Collection[int]) -> PictureFiles:
+        """The same with some rows missing."""
+        return PictureFiles([None if row in rows else path for row, path in enumerate(self._paths)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +172,7 @@ class HuggingFace:
         """Fields of the items, from a split or file called items or from --items; lists of floats are features, columns
         of type Image and the files of a folder are pictures."""
         fields: dict[str, list[str]] = {}
-        images: list[bytes] = []
+        images: Sequence[bytes] = []
         vectors: dict[str, dict[str, Any]] = {}
         if self._item_files:
             first = self._item_files[0]

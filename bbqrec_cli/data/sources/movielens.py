@@ -6,7 +6,7 @@ import csv
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,8 @@ class MovieLens:
 
     def items(self, item_ids: list[str]) -> Items:
         """Title, year, genres, tags and other sites' ids; pictures from a folder."""
-        fields, images = {}, []
+        fields: dict[str, list[str]] = {}
+        images: Sequence[bytes] = []
         if self._options.items:
             known = read_items(self._options.items, id_column=None)
             fields = fields_of(item_ids, known, self._options.items, self._progress)

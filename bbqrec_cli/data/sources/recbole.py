@@ -7,7 +7,7 @@ split of them, each target with the items before it as `item_id_list:token_seq`,
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,8 @@ class RecBole:
         Raises:
             DataError: a malformed line, a feature of different widths.
         """
-        fields, images, features = {}, [], {}
+        fields, features = {}, {}
+        images: Sequence[bytes] = []
         if self._items and self._items.name.endswith(".item"):
             known, vectors = self._typed_items(self._items)
             fields = fields_of(item_ids, known, self._items, self._progress)

@@ -3,7 +3,7 @@ one JSON object has each user's items (X.inter.json, X.item.json)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
@@ -110,7 +110,9 @@ class S3Rec:
 
     def items(self, item_ids: list[str]) -> Items:
         """Fields of items.json and pictures; see `id_shift` and `picture_shift`."""
-        fields, images, pictures, shift = {}, [], dict[str, Path](), self._shift
+        fields: dict[str, list[str]] = {}
+        images: Sequence[bytes] = []
+        shift = self._shift
         if self._items:
             known = read_items(self._items, id_column=self._id_column)
             if shift is None:
@@ -127,7 +129,7 @@ class S3Rec:
             if shift:
                 self._say(self._images.name, shift, self._ids <= shifted(pictures, shift).keys())
             images = read_pictures(shifted(pictures, shift), item_ids, self._images, self._progress)
-        return Items(fields=fields, images=images, pictures=[*pictures.values()])
+        return Items(fields=fields, images=images)
 
     def _say(self, name: str, shift: int, all_there: bool) -> None:
         if self._shift is not None:

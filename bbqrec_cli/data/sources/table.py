@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ class InteractionTable:
 
     def items(self, item_ids: list[str]) -> Items:
         """Fields of the items file; pictures from the folder, or from the paths in the items file."""
-        fields, images, pictures = {}, [], dict[str, Path]()
+        fields: dict[str, list[str]] = {}
+        images: Sequence[bytes] = []
         if self._items:
             known = read_items(self._items, id_column=self._options.item_column or self._log.item_column)
             pictures = {} if self._images else named_pictures(known, self._items, self._progress)
@@ -104,9 +106,8 @@ class InteractionTable:
             if pictures:
                 images = read_pictures(pictures, item_ids, self._items, self._progress)
         if self._images:
-            pictures = list_pictures(self._images)
-            images = read_pictures(pictures, item_ids, self._images, self._progress)
-        return Items(fields=fields, images=images, pictures=[*pictures.values()])
+            images = read_pictures(list_pictures(self._images), item_ids, self._images, self._progress)
+        return Items(fields=fields, images=images)
 
     def named_files(self) -> list[Path]:
         """Pictures that the items file names."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,8 @@ class Yelp:
 
     def items(self, item_ids: list[str]) -> Items:
         """Name, categories, city and state of the businesses; pictures from a folder."""
-        fields, images = {}, []
+        fields: dict[str, list[str]] = {}
+        images: Sequence[bytes] = []
         if self._options.items:
             known = read_items(self._options.items, id_column=None)
             fields = fields_of(item_ids, known, self._options.items, self._progress)
