@@ -100,7 +100,7 @@ def test_features_travel_to_the_model_file(look_alike, files, features, tmp_path
     stored = hdf5.read_model(result.output)
     assert set(stored.features) == {"text", "image"}
     np.testing.assert_array_equal(stored.features["text"].values, features.features["text"].values)
-    assert hdf5.describe(result.output)["schema_version"] == 3
+    assert hdf5.describe(result.output)["schema_version"] == 4
     rows = [row for row in stored.history if "ndcg@10" in row]
     assert [row["epoch"] for row in rows] == [2, 3, 4], "the pre-training is not validated"
     again = evaluate.run(
