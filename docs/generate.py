@@ -162,7 +162,11 @@ def section(name: str) -> str:
 
 def classes_of(name: str) -> list[type]:
     """The configurations of a command: its stage's, and of `tokenize` also that of --append."""
-    where = {"tokenize": ("stages.append", "stages.tokenize"), "benchmark": ("benchmark.run",), "tune": ("tuning.run",)}
+    where = {
+        "tokenize": ("stages.append", "stages.tokenize"),
+        "benchmark": ("benchmark.speed.run", "benchmark.run"),
+        "tune": ("tuning.run",),
+    }
     modules = [import_module(f"bbqrec_cli.{each}") for each in where.get(name, (f"stages.{name}",))]
     found = [each for module in modules for each in vars(module).values() if isinstance(each, type)]
     own = {module.__name__ for module in modules}

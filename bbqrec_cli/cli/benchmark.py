@@ -5,13 +5,17 @@ from collections.abc import Sequence
 import typer
 
 from bbqrec_cli.benchmark.run import BenchmarkConfig, run
+from bbqrec_cli.benchmark.speed.run import SpeedConfig
 from bbqrec_cli.cli.console import Console, rich_table
-from bbqrec_cli.cli.options import command
+from bbqrec_cli.cli.options import COMMANDS, command
 
 
 def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
-    @command(app, "benchmark", BenchmarkConfig, arguments=arguments)
-    def benchmark(config: BenchmarkConfig, console: Console) -> None:
+    @command(app, "benchmark", SpeedConfig, BenchmarkConfig, arguments=arguments)
+    def benchmark(config: BenchmarkConfig | SpeedConfig, console: Console) -> None:
+        if isinstance(config, SpeedConfig):
+            speed(config, console)
+            return
         from bbqrec_cli.benchmark import scores, tables
 
         result = run(config, console)
@@ -22,3 +26,12 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         where += f"; page: {result.report}" if result.report else ""
         console.result(result.to_json(), *shown, *filter(None, (scores.headline(result),)), where)
         result.check()
+
+
+def speed(config: SpeedConfig, console: Console) -> None:
+    from bbqrec_cli.benchmark.speed.report import tables
+    from bbqrec_cli.benchmark.speed.run import run
+
+    result = run(config, console, commands=tuple(COMMANDS))
+    page = f"page: {config.report}" if config.report else ""
+    console.result(result.to_json(), *map(rich_table, tables(result)), *filter(None, [page]))

@@ -147,8 +147,13 @@ def top_products(
 def _top(
     scores: Callable[[int, int], Tensor], like: Tensor, items: int, wanted: Wanted
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """See `top_items`, by blocks of items. scores: (first, last) -> (B, last - first) of these items' rows; like (B, …):
-    a tensor on their device; items: I."""
+    """See `top_items`, by blocks of items.
+
+    Args:
+        scores: (first, last) -> scores (B, last - first) of the rows from first to last.
+        like: (B, …) on their device.
+        items: I.
+    """
     users, k = len(like), min(wanted.k, items)
     best, found = like.new_empty(users, 0, dtype=torch.float32), like.new_empty(users, 0, dtype=torch.int64)
     size = max(1, CELLS.get(like.device.type, ELSEWHERE) // max(1, users), k)
