@@ -5,16 +5,16 @@ from collections.abc import Sequence
 import typer
 
 from bbqrec_cli.benchmark.run import BenchmarkConfig, run
-from bbqrec_cli.benchmark.speed.run import SpeedConfig
+from bbqrec_cli.benchmark.speed import run as speed
 from bbqrec_cli.cli.console import Console, rich_table
 from bbqrec_cli.cli.options import COMMANDS, command
 
 
 def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
-    @command(app, "benchmark", SpeedConfig, BenchmarkConfig, arguments=arguments)
-    def benchmark(config: BenchmarkConfig | SpeedConfig, console: Console) -> None:
-        if isinstance(config, SpeedConfig):
-            speed(config, console)
+    @command(app, "benchmark", speed.SpeedConfig, BenchmarkConfig, arguments=arguments)
+    def benchmark(config: BenchmarkConfig | speed.SpeedConfig, console: Console) -> None:
+        if isinstance(config, speed.SpeedConfig):
+            measure_speed(config, console)
             return
         from bbqrec_cli.benchmark import scores, tables
 
@@ -28,10 +28,9 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         result.check()
 
 
-def speed(config: SpeedConfig, console: Console) -> None:
+def measure_speed(config: speed.SpeedConfig, console: Console) -> None:
     from bbqrec_cli.benchmark.speed.report import tables
-    from bbqrec_cli.benchmark.speed.run import run
 
-    result = run(config, console, commands=tuple(COMMANDS))
+    result = speed.run(config, console, commands=tuple(COMMANDS))
     page = f"page: {config.report}" if config.report else ""
     console.result(result.to_json(), *map(rich_table, tables(result)), *filter(None, [page]))

@@ -44,6 +44,10 @@ class SpeedConfig(StageConfig):
         None, "Write a page: .html (self-contained, with plots) or .md (tables only).", role="output"
     )
 
+    def __post_init__(self) -> None:
+        if self.device not in ("auto", "cpu"):
+            raise UsageError(f"--device {self.device}: benchmark speed measures on the CPU", "leave it out")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedResult:
