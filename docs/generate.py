@@ -164,7 +164,7 @@ def classes_of(name: str) -> list[type]:
     """The configurations of a command: its stage's, and of `tokenize` also that of --append."""
     where = {
         "tokenize": ("stages.append", "stages.tokenize"),
-        "benchmark": ("benchmark.speed.run", "benchmark.run"),
+        "benchmark": ("benchmark.speed.result", "benchmark.run"),
         "tune": ("tuning.run",),
     }
     modules = [import_module(f"bbqrec_cli.{each}") for each in where.get(name, (f"stages.{name}",))]

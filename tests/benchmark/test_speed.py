@@ -12,7 +12,8 @@ from bbqrec_cli.benchmark.speed.contest import Entrant, Measured, hold, take_tur
 from bbqrec_cli.benchmark.speed.contests import OFFLINE, SIZES, Contest, contests
 from bbqrec_cli.benchmark.speed.ratios import Spread, per_unit, ratio
 from bbqrec_cli.benchmark.speed.report import contest_table, time_of
-from bbqrec_cli.benchmark.speed.run import SpeedConfig, described, lack, peers, run
+from bbqrec_cli.benchmark.speed.result import SpeedConfig, described
+from bbqrec_cli.benchmark.speed.run import lack, peers, run
 from bbqrec_cli.benchmark.speed.worker import serve
 from bbqrec_cli.errors import LackingError, UsageError
 

@@ -15,14 +15,13 @@ from types import TracebackType
 from typing import Any
 
 from bbqrec_cli.benchmark.speed import worker
-from bbqrec_cli.errors import BBQRecError
 
 HERE = Path(__file__).parent
 SINGLE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Variables that say how many threads libraries take."""
 
 
-class FailedError(BBQRecError):
+class FailedError(Exception):
     """An entrant's process failed; the page says so."""
 
 
@@ -129,7 +128,7 @@ def hold(
             try:
                 each.whole = process.ask().get("whole", 0.0)
             except FailedError as error:
-                each.lacks = error.message
+                each.lacks = str(error)
         for _ in range(rounds):
             take_turns(running)
         for each, process in running:
@@ -146,4 +145,4 @@ def take_turns(running: Sequence[tuple[Measured, Process]]) -> None:
             found = process.ask("round")
             each.rounds.append((found["seconds"], found["units"]))
         except FailedError as error:
-            each.lacks, each.rounds = error.message, []
+            each.lacks, each.rounds = str(error), []

@@ -13,7 +13,7 @@ from bbqrec_cli.pages.page import Page, Section, write_page
 from bbqrec_cli.pages.tables import Table, counted, make, short
 
 if TYPE_CHECKING:
-    from bbqrec_cli.benchmark.speed.run import SpeedResult
+    from bbqrec_cli.benchmark.speed.result import SpeedResult
 
 SUMMARY = """Each contest's programs ran in turn, one round after the other, each in a process of its own, in float32.
 Only the ratios are comparable between machines and runs: they are medians over the rounds of one run, of times that
