@@ -107,19 +107,21 @@ def test_processes_take_turns_and_memory_is_measured(tmp_path):
     log = tmp_path / "log"
     say = f"open({str(log)!r}, 'a').write"
     programs = {"small": f"{say}('a')", "large": f"x = b'x' * (200 << 20); {say}('b')", "broken": "raise SystemExit(3)"}
+    gone = Entrant(name="gone", measure="nowhere:at_all")
     found = hold(
-        [entrant(name, job={"words": ["-c", program]}) for name, program in programs.items()] + [entrant("absent")],
+        [*(entrant(name, job={"words": ["-c", program]}) for name, program in programs.items()), entrant("absent"), gone],
         {"threads": 1}, tmp_path / "said", rounds=3, lacking={"absent": "not installed"},
     )  # fmt: skip
-    small, large, broken, absent = found
+    small, large, broken, absent, lost = found
     assert sorted(log.read_text()[:2]) == ["a", "b"]
     assert log.read_text()[2:] == "ababab"
-    assert [len(each.rounds) for each in found] == [3, 3, 0, 0]
+    assert [len(each.rounds) for each in found] == [3, 3, 0, 0, 0]
     assert all(seconds > 0 and units == 1 for seconds, units in small.rounds)
     assert 200 << 20 <= large.peak < 300 << 20
     assert 0 < small.peak < 60 << 20
     assert "exit status 3" in broken.lacks
     assert absent.lacks == "not installed"
+    assert "nowhere.py" in lost.lacks
 
 
 def test_what_is_not_installed_is_named_with_its_command():

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -88,8 +88,9 @@ class Process:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         if order:
-            self._process.stdin.write(f"{order}\n")
-            self._process.stdin.flush()
+            with suppress(BrokenPipeError):  # it has ended: its last words are read below
+                self._process.stdin.write(f"{order}\n")
+                self._process.stdin.flush()
         line = self._process.stdout.readline()
         found: dict[str, Any] = json.loads(line) if line else {"error": self._last_words()}
         if "error" in found:
@@ -132,7 +133,8 @@ def hold(
         for _ in range(rounds):
             take_turns(running)
         for each, process in running:
-            each.peak = process.ask("end")["peak"] if not each.lacks else 0
+            with suppress(FailedError):
+                each.peak = process.ask("end")["peak"]
     return made
 
 
