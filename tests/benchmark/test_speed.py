@@ -108,10 +108,9 @@ def test_processes_take_turns_and_memory_is_measured(tmp_path):
     say = f"open({str(log)!r}, 'a').write"
     programs = {"small": f"{say}('a')", "large": f"x = b'x' * (200 << 20); {say}('b')", "broken": "raise SystemExit(3)"}
     gone = Entrant(name="gone", measure="nowhere:at_all")
-    found = hold(
-        [*(entrant(name, job={"words": ["-c", program]}) for name, program in programs.items()), entrant("absent"), gone],
-        {"threads": 1}, tmp_path / "said", rounds=3, lacking={"absent": "not installed"},
-    )  # fmt: skip
+    entrants = [entrant(name, job={"words": ["-c", program]}) for name, program in programs.items()]
+    entrants += [entrant("absent"), gone]
+    found = hold(entrants, {"threads": 1}, tmp_path / "said", rounds=3, lacking={"absent": "not installed"})
     small, large, broken, absent, lost = found
     assert sorted(log.read_text()[:2]) == ["a", "b"]
     assert log.read_text()[2:] == "ababab"
