@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 
 import pytest
 
@@ -121,6 +122,16 @@ def test_processes_take_turns_and_memory_is_measured(tmp_path):
     assert "exit status 3" in broken.lacks
     assert absent.lacks == "not installed"
     assert "nowhere.py" in lost.lacks
+
+
+def test_another_environment_gets_a_folder_and_no_path_of_ours(tmp_path, monkeypatch):
+    """RecBole writes where it runs, and packages of this environment would take the place of its own."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    say = f"import os; open({str(tmp_path / 'log')!r}, 'w').write(os.getcwd() + ' ' + os.environ.get('PYTHONPATH', ''))"
+    there = entrant("there", job={"words": ["-c", say]}, elsewhere=True)
+    (found,) = hold([there], {"threads": 0}, tmp_path / "said", rounds=1, lacking={}, peer_python=sys.executable)
+    assert (found.lacks, len(found.rounds)) == ("", 1)
+    assert (tmp_path / "log").read_text().split(" ") == [str(tmp_path / "said" / "0"), ""]
 
 
 def test_what_is_not_installed_is_named_with_its_command():

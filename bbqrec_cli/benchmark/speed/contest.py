@@ -16,7 +16,7 @@ from typing import Any
 
 from bbqrec_cli.benchmark.speed import worker
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 SINGLE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Variables that say how many threads libraries take."""
 
@@ -56,21 +56,24 @@ class Process:
     """The process of an entrant; a context that ends it.
 
     Args:
-        python: the interpreter; '' is this one.
         folder: where its messages are kept.
+        python: the interpreter of an entrant that runs elsewhere; '' is this one.
     """
 
     def __init__(self, entrant: Entrant, job: Mapping[str, Any], folder: Path, *, python: str = "") -> None:
         file, function = entrant.measure.split(":")
-        words = [python, str(HERE / "worker.py")] if python else [sys.executable, "-m", worker.__name__]
+        words = [sys.executable, "-m", worker.__name__]
+        if entrant.elsewhere:
+            words = [python or sys.executable, str(HERE / "worker.py")]
         words += [str(HERE / "measures" / f"{file}.py"), function, json.dumps({**job, **entrant.job})]
         environment = os.environ | (dict.fromkeys(SINGLE, str(job["threads"])) if job["threads"] else {})
-        if python:  # another environment has its own packages
+        if python and entrant.elsewhere:  # another environment has its own packages
             environment.pop("PYTHONPATH", None)
         self._said = (folder / "said").open("w+", encoding="utf-8", errors="replace")
         self._process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True, encoding="utf-8",
             env=environment | {"TOKENIZERS_PARALLELISM": "false"},
+            cwd=folder if entrant.elsewhere else None,  # RecBole leaves folders where it runs
         )  # fmt: skip
 
     def __enter__(self) -> Process:
@@ -113,6 +116,7 @@ def hold(
     Args:
         job: what every entrant's function gets.
         folder: for their messages.
+        peer_python: see `Process`.
         lacking: the names of those that cannot run -> why.
     """
     made = [Measured(entrant=each, lacks=lacking.get(each.name, "")) for each in entrants]
@@ -123,8 +127,7 @@ def hold(
                 continue
             place = folder / str(number)
             place.mkdir(parents=True)
-            python = peer_python if each.entrant.elsewhere else ""
-            running.append((each, stack.enter_context(Process(each.entrant, job, place, python=python))))
+            running.append((each, stack.enter_context(Process(each.entrant, job, place, python=peer_python))))
         for each, process in running:  # they prepare side by side
             try:
                 each.whole = process.ask().get("whole", 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 import time
@@ -53,7 +54,7 @@ def run(config: SpeedConfig, progress: Progress = SILENT, *, commands: tuple[str
             lacking = {each.name: why for each in contest.entrants if (why := lack(each, versions))}
             measured = hold(
                 contest.entrants, job, folder / contest.name, rounds=ROUNDS[config.size], lacking=lacking,
-                peer_python=str(config.peer_python or ""),
+                peer_python=os.path.abspath(config.peer_python) if config.peer_python else "",
             )  # fmt: skip
             for each in measured:
                 if each.lacks:
