@@ -165,7 +165,7 @@ def decoding(size: Mapping[str, Any]) -> list[Contest]:
         ),
         Contest(
             name="decode-tiger", unit="user",
-            entrants=(*own("tiger", (50, 20, 0), size["asked"]), *theirs),
+            entrants=(*own("tiger", (50, 20), size["asked"]), *own("tiger", (0,), size["few"]), *theirs),
             note="The same by tiger, t5, and by Hugging Face's generate with a callback that allows what the catalogue "
             "has, in batches of 32. How long the exact search takes depends on how sure the model is; this one has "
             "been trained for a few epochs only.",
