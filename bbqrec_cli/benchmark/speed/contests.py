@@ -167,7 +167,7 @@ def decoding(size: Mapping[str, Any]) -> list[Contest]:
             name="decode-tiger", unit="user",
             entrants=(*own("tiger", (50, 20), size["asked"]), *theirs),
             note="The same by tiger, t5, and by Hugging Face's generate with a callback that allows what the catalogue "
-            "has, in batches of 32. Without the exact search, which takes very long with a model that is hardly trained.",
+            "has, in batches of 32. No exact search: it takes minutes with a model that is hardly trained.",
         ),
     ]  # fmt: skip
 
