@@ -175,7 +175,7 @@ def decoding(size: Mapping[str, Any]) -> list[Contest]:
 def evaluation(size: Mapping[str, Any]) -> list[Contest]:
     """Full ranking by models that score all items."""
     options = {"width": 64, "heads": 2}
-    here, many = {"ids": "one.h5", "options": options}, {"million": size["million"], "options": options}
+    here, many = {"ids": "one.h5", "options": options}, {"drawn": size["million"], "options": options}
     return [
         Contest(
             name="evaluate", unit="user", note="Full ranking of the first ten by SASRec, width 64.",

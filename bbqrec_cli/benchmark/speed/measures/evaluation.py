@@ -40,7 +40,7 @@ def plain(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
 
 
 def made(job: dict[str, Any]) -> tuple[Any, Any]:
-    """The model, and the held-out users: of the IDs' catalogue, or with `million` drawn ones of that many items."""
+    """The model, and the held-out users: of the IDs' catalogue, or with `drawn` random ones of that many items."""
     from bbqrec_cli.data.splits import split_of
     from bbqrec_cli.hdf5 import read_catalogue
     from bbqrec_cli.models.registry import build_model, model_config, model_settings
@@ -48,7 +48,7 @@ def made(job: dict[str, Any]) -> tuple[Any, Any]:
     from bbqrec_cli.seeds import seed_torch
 
     torch.set_num_threads(job["threads"] or torch.get_num_threads())
-    if items := job.get("million"):
+    if items := job.get("drawn"):
         rows = np.random.default_rng(job["seed"]).integers(0, items, (job["asked"], 10)).astype(np.int32)
         sequences = Sequences(indptr=np.arange(len(rows) + 1) * 10, items=rows.ravel())
     else:
