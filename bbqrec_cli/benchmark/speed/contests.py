@@ -11,7 +11,7 @@ from bbqrec_cli.benchmark.speed.contest import Entrant
 SIZES: dict[str, dict[str, Any]] = {
     "small": {
         "users": 400, "items": 300, "codes": 16, "width": 32, "trained": 400, "epochs": 4, "steps": 3, "asked": 60,
-        "few": 20, "million": 20_000, "vectors": 2_000, "batch": 256, "texts": 24, "users_per_step": 64, "least": 0.1,
+        "few": 20, "million": 20_000, "vectors": 2_000, "batch": 256, "texts": 64, "users_per_step": 64, "least": 0.1,
     },
     "full": {
         "users": 22_000, "items": 12_000, "codes": 256, "width": 128, "trained": 3_000, "epochs": 3, "steps": 3,
