@@ -85,8 +85,8 @@ def resolve_precision(name: str, device: torch.device, *, large: bool = False) -
 def multiplies_bf16() -> bool:
     """Whether this processor multiplies matrices faster in bfloat16 than in float32, measured once, in 10 ms.
 
-    Measured, since what a processor says of itself is not what the library makes of it: without instructions for it
-    bfloat16 is up to 60 times slower.
+    Measured, since what a processor says of itself is not what the library makes of it: a library that does not use
+    its instructions is many times slower in bfloat16 (docs/performance.md).
     """
     import torch
 
