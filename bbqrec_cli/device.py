@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import TYPE_CHECKING
 
 from bbqrec_cli.errors import LackingError, UsageError
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     import torch
 
 PRECISIONS = ("auto", "fp32", "bf16")
+SIDE, TRIES, FASTER = 256, 4, 1.2
+"""Of the products that are measured: the matrices' side, how often, and from which ratio bfloat16 counts as faster."""
 
 
 def rank_of_environment() -> int:
@@ -57,7 +61,8 @@ def set_threads(threads: int) -> None:
 
 
 def resolve_precision(name: str, device: torch.device, *, large: bool = False) -> str:
-    """'fp32' or 'bf16'. `auto` is bf16 on CPUs that multiply it (up to 3 times faster), on GPUs for large models only.
+    """'fp32' or 'bf16'. `auto` is bf16 on CPUs that multiply it faster (`multiplies_bf16`), on GPUs for large models
+    only.
 
     A recommender or tokenizer of the usual width is faster in fp32 on a GPU, where it waits for kernels to start
     (docs/results/gpu.md).
@@ -72,9 +77,30 @@ def resolve_precision(name: str, device: torch.device, *, large: bool = False) -
     if device.type == "cuda":
         return "bf16" if large and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type == "cpu":
-        fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-        return "bf16" if fast else "fp32"
+        return "bf16" if multiplies_bf16() else "fp32"
     return "fp32"
+
+
+@cache
+def multiplies_bf16() -> bool:
+    """Whether this processor multiplies matrices faster in bfloat16 than in float32, measured once, in 10 ms.
+
+    Measured, since what a processor says of itself is not what the library makes of it: a library that does not use
+    its instructions is many times slower in bfloat16 (docs/performance.md).
+    """
+    import torch
+
+    matrices = [torch.ones(SIDE, SIDE, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
+    least = [_seconds_of_product(matrix) for matrix in matrices]
+    for _ in range(TRIES):  # in turn, so that what else the machine does is no precision's disadvantage
+        least = [min(seconds, _seconds_of_product(matrix)) for seconds, matrix in zip(least, matrices, strict=True)]
+    return least[0] > FASTER * least[1]
+
+
+def _seconds_of_product(matrix: torch.Tensor) -> float:
+    began = time.perf_counter()
+    matrix @ matrix
+    return time.perf_counter() - began
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:

@@ -18,7 +18,7 @@ def build(
     """The configuration: `flags` override `values` from `file`, and both override the recipe.
 
     Of several classes, the first whose required fields are all given is built (`AppendConfig` needs --append), else the
-    last.
+    last. A class with `only_if` also needs these values (`bbqrec benchmark speed`).
 
     Args:
         file, where: the sources of `values` and `flags`, for the errors.
@@ -30,7 +30,11 @@ def build(
     given = from_file | dict(flags)
     origins = dict.fromkeys(from_file.keys() - flags.keys(), file)
     needed = [[f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING] for cls in classes]
-    fitting = (cls for cls, names in zip(classes, needed, strict=True) if names and set(names) <= given.keys())
+    fitting = (
+        cls
+        for cls, names in zip(classes, needed, strict=True)
+        if names and set(names) <= given.keys() and getattr(cls, "only_if", {}).items() <= given.items()
+    )
     chosen: Any = next(fitting, classes[-1])
     if hasattr(chosen, "alone"):
         known = {f.name for f in dataclasses.fields(chosen)}

@@ -39,7 +39,7 @@ NAVIGATION = {
         "docs/tokenizer", "docs/collisions", "docs/generator", "docs/systems", "docs/tuning", "docs/benchmark",
         "docs/export", "docs/python", "docs/adding-a-model",
     ),
-    "Reference": ("docs/cli", "docs/scripting", "docs/file-formats", "docs/protocol"),
+    "Reference": ("docs/cli", "docs/scripting", "docs/file-formats", "docs/protocol", "docs/performance"),
     "Results": ("docs/results/README",),
     "The project": ("docs/architecture", "docs/extending", "CONTRIBUTING", "SECURITY", "CHANGELOG"),
 }  # fmt: skip

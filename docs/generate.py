@@ -164,7 +164,7 @@ def classes_of(name: str) -> list[type]:
     """The configurations of a command: its stage's, and of `tokenize` also that of --append."""
     where = {
         "tokenize": ("stages.append", "stages.tokenize"),
-        "benchmark": ("benchmark.run",),
+        "benchmark": ("benchmark.speed.result", "benchmark.run"),
         "compare": ("benchmark.compare",),
         "tune": ("tuning.run",),
     }

@@ -27,6 +27,7 @@ def test_every_example_is_tested():
     found = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*") if path.is_file()}
     assert {name for name in found if "__pycache__" not in name} == {
         *SCRIPTS, "compare.py", "alignment.py", "collisions_scale.py", "tokenize_scale.py", "prepare_scale.py",
+        "scale.py",
         "suite.toml", "pages.sh", "pages.toml", "new-items.sh", "yesterday.py", "notebook.py",
     }  # fmt: skip
 
@@ -253,6 +254,25 @@ def test_prepare_scale(tmp_path):
     ]
     assert len({row[-1] for row in rows}) == 1
     assert 4000 < int(rows[0][-1].replace(",", "")) < 5000
+
+
+@pytest.mark.slow
+def test_scale():
+    command = [sys.executable, str(EXAMPLES / "scale.py"), "100", "200"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")][2:]
+    assert [row[0] for row in rows] == ["100", "200", "**slope**"]
+    assert [row[1] for row in rows[:2]] == ["100", "200"], "every user has enough interactions to be evaluated"
+    assert all(float(row[2]) > 0 and float(row[3]) > 50 for row in rows[:2])
+
+
+def test_the_slope_of_scale(monkeypatch):
+    """Seconds that grow with the square have slope 2."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    slope = runpy.run_path(str(EXAMPLES / "scale.py"), run_name="tested")["slope"]
+    assert slope([10, 100, 1000], [1.0, 100.0, 10_000.0]) == pytest.approx(2)
+    assert slope([10, 1000], [3.0, 3.0]) == pytest.approx(0)
 
 
 def test_collisions_scale():

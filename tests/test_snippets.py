@@ -92,14 +92,16 @@ def starts(bbqrec, monkeypatch) -> Callable[[list[str]], None]:
     def check(arguments: list[str]) -> None:
         seen = []
 
-        def stop(config, *_):
+        def stop(config, *_, **__):
             seen.append(config)
             raise Reached("far enough")
 
         with monkeypatch.context() as patched:
             for name in COMMANDS:
                 module = importlib.import_module(f"bbqrec_cli.cli.{name}")
-                for stage in (module.fitting, module.append) if name == "tokenize" else (module,):
+                more = {"tokenize": ("fitting", "append"), "benchmark": ("speed",)}.get(name, ())
+                stages = [getattr(module, each) for each in more]
+                for stage in stages if name == "tokenize" else [module, *stages]:
                     patched.setattr(stage, "run", stop)
             done = bbqrec(*arguments)
         if not {"--help", "--version"} & set(arguments):

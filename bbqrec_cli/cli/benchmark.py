@@ -5,13 +5,17 @@ from collections.abc import Sequence
 import typer
 
 from bbqrec_cli.benchmark.run import BenchmarkConfig, run
+from bbqrec_cli.benchmark.speed import run as speed
 from bbqrec_cli.cli.console import Console, rich_table
-from bbqrec_cli.cli.options import command
+from bbqrec_cli.cli.options import COMMANDS, command
 
 
 def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
-    @command(app, "benchmark", BenchmarkConfig, arguments=arguments)
-    def benchmark(config: BenchmarkConfig, console: Console) -> None:
+    @command(app, "benchmark", speed.SpeedConfig, BenchmarkConfig, arguments=arguments)
+    def benchmark(config: BenchmarkConfig | speed.SpeedConfig, console: Console) -> None:
+        if isinstance(config, speed.SpeedConfig):
+            measure_speed(config, console)
+            return
         from bbqrec_cli.benchmark import scores, tables
         from bbqrec_cli.benchmark.claims import claims_table, summed_up
         from bbqrec_cli.benchmark.result import BenchmarkResult
@@ -28,3 +32,11 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         where += f"; page: {result.report}" if result.report else ""
         console.result(result.to_json(), *shown, *filter(None, (scores.headline(result), summed_up(result))), where)
         result.check()
+
+
+def measure_speed(config: speed.SpeedConfig, console: Console) -> None:
+    from bbqrec_cli.benchmark.speed.report import tables
+
+    result = speed.run(config, console, commands=tuple(COMMANDS))
+    page = f"page: {config.report}" if config.report else ""
+    console.result(result.to_json(), *map(rich_table, tables(result)), *filter(None, [page]))

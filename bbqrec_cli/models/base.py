@@ -115,30 +115,94 @@ class Untrained(Recommender):
         return torch.zeros((), device=batch.items.device)
 
 
-CELLS = 1 << 24
-"""Scores that are ranked at once; ranking uses 8-byte integers for each."""
+CELLS = {"cpu": 1 << 22}
+"""Device -> scores that are made and ranked at once."""
+ELSEWHERE = 1 << 26
+"""The same on other devices, which memory bounds and not a cache."""
+BLOCK = 64
+"""Neighbouring scores whose maximum is looked at before they are."""
 
 
 def top_items(scores: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor]:
     """The result of `recommend` from the scores (B, I) of all items; equal scores in the order of the items' rows."""
-    scores = scores.float()
+    return _top(lambda first, last: scores[:, first:last], scores, scores.shape[1], wanted)
+
+
+def top_products(
+    states: Tensor, items: Tensor, wanted: Wanted, *, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """`top_items` of the scores states @ items.T + bias, which are never all in memory.
+
+    Args:
+        states: (B, D) float32; items: (I, D) float32; bias: (I,) or None.
+    """
+
+    def scores(first: int, last: int) -> Tensor:
+        made = states @ items[first:last].T
+        return made if bias is None else made + bias[first:last]
+
+    return _top(scores, states, len(items), wanted)
+
+
+def _top(
+    scores: Callable[[int, int], Tensor], like: Tensor, items: int, wanted: Wanted
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """See `top_items`, by blocks of items.
+
+    Args:
+        scores: (first, last) -> scores (B, last - first) of the rows from first to last.
+        like: (B, …) on their device.
+        items: I.
+    """
+    users, k = len(like), min(wanted.k, items)
+    best, found = like.new_empty(users, 0, dtype=torch.float32), like.new_empty(users, 0, dtype=torch.int64)
+    size = max(1, CELLS.get(like.device.type, ELSEWHERE) // max(1, users), k)
+    for first in range(0, items, size):
+        last = min(first + size, items)
+        part = _permitted(scores(first, last).float(), wanted, first)
+        rows, values = _first(part, min(k, last - first))
+        # What was found before has lower rows, so a stable sort keeps the order of equal scores.
+        best, order = torch.cat([best, values], dim=1).sort(dim=1, descending=True, stable=True)
+        found = torch.cat([found, rows + first], dim=1).gather(1, order[:, :k])
+        best = best[:, :k]
+    return pad_answer(found.masked_fill(best == -torch.inf, -1), best, wanted.k)
+
+
+def _permitted(scores: Tensor, wanted: Wanted, first: int) -> Tensor:
+    """The scores (B, C) of the items from row `first` on, -inf for those that may not be recommended."""
+    items = scores.shape[1]
     if wanted.allowed is not None:
-        scores = scores.masked_fill(~wanted.allowed, -torch.inf)
+        scores = scores.masked_fill(~wanted.allowed[first : first + items], -torch.inf)
     if wanted.exclude is not None:
-        # PAD falls into an extra column, so that it excludes nothing.
-        wide = torch.cat([scores, scores.new_zeros(len(scores), 1)], dim=1)
-        scores = wide.scatter(1, wanted.exclude.remainder(scores.shape[1] + 1), -torch.inf)[:, :-1]
-    k = min(wanted.k, scores.shape[1])
-    parts = [_first(part, k) for part in scores.split(max(1, CELLS // max(1, scores.shape[1])))]
-    items, best = (torch.cat(column) for column in zip(*parts, strict=True))
-    return pad_answer(items.masked_fill(best == -torch.inf, -1), best, wanted.k)
+        places = wanted.exclude - first
+        here = (places >= 0) & (places < items)
+        scores = scores.index_put((here.nonzero()[:, 0], places[here]), scores.new_tensor(-torch.inf))
+    return scores
 
 
 def _first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The first k columns of a stable descending sort of scores (B, I), 6 times faster than sorting all of them."""
+    """The first k columns of a stable descending sort of scores (B, C): their numbers, and the scores.
+
+    They lie in the k blocks of columns with the highest maxima (of equal ones, the first): an item elsewhere has k
+    blocks before its own, each with an item that comes before it.
+    """
+    whole = scores.shape[1] // BLOCK
+    if whole <= 2 * k:
+        return _first_of_few(scores, k)
+    blocks = scores[:, : whole * BLOCK].unflatten(1, (whole, BLOCK))
+    chosen = _first_of_few(blocks.amax(2), k)[0].sort(dim=1).values
+    inside = (chosen.unsqueeze(2) * BLOCK + torch.arange(BLOCK, device=scores.device)).flatten(1)
+    rest = torch.arange(whole * BLOCK, scores.shape[1], device=scores.device)
+    inside = torch.cat([inside, rest.expand(len(scores), -1)], dim=1)
+    places, values = _first_of_few(scores.gather(1, inside), k)
+    return inside.gather(1, places), values
+
+
+def _first_of_few(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """See `_first`; 6 times faster than sorting all columns."""
     last = scores.topk(k, dim=1).values[:, -1:]
     above, tied = scores > last, scores == last
-    chosen = above | (tied & (tied.cumsum(1) <= k - above.sum(1, keepdim=True)))
+    chosen = above | (tied & (tied.cumsum(1, dtype=torch.int32) <= k - above.sum(1, keepdim=True)))
     items = chosen.nonzero()[:, 1].view(-1, k)
     order = scores.gather(1, items).sort(dim=1, descending=True, stable=True)
     return items.gather(1, order.indices), order.values

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bbqrec_cli.data.batches import Batch, ClozeBatches
 from bbqrec_cli.data.splits import PAD
-from bbqrec_cli.models.base import Phase, Recommender, Wanted, top_items
+from bbqrec_cli.models.base import Phase, Recommender, Wanted, top_products
 from bbqrec_cli.models.layers import INIT_STD, BidirectionalEncoder, embedding
 from bbqrec_cli.models.softmax import catalogue_cross_entropy
 from bbqrec_cli.records import ItemData, Sequences
@@ -72,4 +72,4 @@ class BERT4Rec(Recommender):
         items[users, batch.lengths] = len(self.bias)
         last = self.states(Batch(items, items))[users, batch.lengths]
         with torch.autocast(last.device.type, enabled=False):
-            return top_items(self.transform(last.float()) @ self.table.weight.T + self.bias, wanted)
+            return top_products(self.transform(last.float()), self.table.weight, wanted, bias=self.bias)

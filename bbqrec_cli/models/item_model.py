@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
-from bbqrec_cli.models.base import Recommender, Wanted, top_items
+from bbqrec_cli.models.base import Recommender, Wanted, top_products
 from bbqrec_cli.models.item_features import ItemFeatures
 from bbqrec_cli.models.layers import embedding
 from bbqrec_cli.models.losses import item_losses
@@ -73,4 +73,4 @@ class ItemModel(Recommender):
         users = torch.arange(len(batch.items), device=batch.items.device)
         last = self.states(batch)[users, batch.lengths - 1]
         with torch.autocast(last.device.type, enabled=False):
-            return top_items(last.float() @ self.items().float().T, wanted)
+            return top_products(last.float(), self.items().float(), wanted)

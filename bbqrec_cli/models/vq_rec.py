@@ -14,7 +14,7 @@ from torch.nn.functional import embedding_bag, normalize
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
-from bbqrec_cli.models.base import Phase, Recommender, Wanted, top_items
+from bbqrec_cli.models.base import Phase, Recommender, Wanted, top_products
 from bbqrec_cli.models.layers import CausalEncoder, embedding
 from bbqrec_cli.models.softmax import catalogue_cross_entropy
 from bbqrec_cli.records import ItemData, Sequences
@@ -123,4 +123,4 @@ class VQRec(Recommender):
         users = torch.arange(len(batch.items), device=batch.items.device)
         last = self.states(batch, vectors)[users, batch.lengths - 1]
         with torch.autocast(last.device.type, enabled=False):
-            return top_items(last @ normalize(vectors, dim=1).T, wanted)
+            return top_products(last, normalize(vectors, dim=1), wanted)

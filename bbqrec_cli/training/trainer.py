@@ -241,14 +241,14 @@ def _steps(task: Task, run: RunSettings, epoch: int) -> dict[str, float]:
     with run.progress.task(f"epoch {epoch + 1}/{task.epochs}", steps) as bar:
         for number in range(steps):
             rate = task.learning_rate * schedule(before + number, total, rise, task.shape)
-            parts = _step(task, run, batches[number], rate, f"epoch {epoch + 1}, step {number + 1}")
+            parts = step(task, run, batches[number], rate, f"epoch {epoch + 1}, step {number + 1}")
             for key, value in parts.items():
                 found.setdefault(key, []).append(value.detach())
             bar.advance(loss=float(parts["loss"].detach()))
     return {key: sum(run.world.sum(torch.stack(values).float()).tolist()) / steps for key, values in found.items()}
 
 
-def _step(task: Task, run: RunSettings, batch: Any, rate: float, where: str) -> Losses:
+def step(task: Task, run: RunSettings, batch: Any, rate: float, where: str) -> Losses:
     """Step every optimiser on a batch; return the losses of the last one."""
     parts: Losses = {}
     for name, parts in task.losses(batch.to(run.device), run):

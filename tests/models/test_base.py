@@ -4,8 +4,11 @@ import os
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from bbqrec_cli.models.base import Wanted, top_items
+from bbqrec_cli.models import base
+from bbqrec_cli.models.base import Wanted, top_items, top_products
 
 DEVICE = torch.device(os.environ.get("BBQREC_TEST_DEVICE", "cpu"))
 
@@ -45,3 +48,54 @@ def test_the_callers_scores_are_left_alone():
     before = scores.clone()
     top_items(scores, Wanted(k=2, exclude=torch.tensor([[3], [-1]]), allowed=torch.tensor([True, True, False, True])))
     assert torch.equal(scores, before)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_blocks_change_no_bit(seed, monkeypatch):
+    """Products of small whole numbers, so that sums are exact and there are ties, against one sort of all scores."""
+    monkeypatch.setattr(base, "CELLS", {DEVICE.type: 1 << (8 + seed % 4)})
+    draw = torch.Generator().manual_seed(seed)
+    items, k = int(torch.randint(200, 3000, (), generator=draw)), (1, 3, 10)[seed % 3]
+    states = torch.randint(-2, 3, (4, 3), generator=draw).float()
+    table, bias = torch.randint(-2, 3, (items, 3), generator=draw).float(), torch.arange(items) % 2.0
+    allowed = torch.rand(items, generator=draw) < 0.6 if seed % 4 else None
+    exclude = torch.randint(-1, items, (4, 50), generator=draw) if seed % 5 else None
+    there = {"allowed": allowed, "exclude": exclude}
+    wanted = Wanted(k=k, **{name: None if given is None else given.to(DEVICE) for name, given in there.items()})
+    plain = states @ table.T + bias
+    expected, points = brute_force(plain, k, allowed, exclude)
+    for found, best in (
+        top_items(plain.to(DEVICE), wanted),
+        top_products(states.to(DEVICE), table.to(DEVICE), wanted, bias=bias.to(DEVICE)),
+    ):
+        assert torch.equal(found.cpu(), expected)
+        assert torch.equal(best.cpu(), points)
+
+
+class Sizes(TorchDispatchMode):
+    """Of the tensors that are made: the largest number of elements, by their size in bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = dict[int, int]()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for each in tree_leaves(made):
+            if isinstance(each, torch.Tensor):
+                size = each.element_size()
+                self.largest[size] = max(self.largest.get(size, 0), each.untyped_storage().nbytes() // size)
+        return made
+
+
+def test_no_matrix_of_users_and_items():
+    """32 × 400,000 scores; whole numbers of 8 bytes only for the few that are ranked."""
+    states, table = torch.randn(32, 2), torch.randn(400_000, 2)
+    seen = torch.randint(-1, 400_000, (32, 20))
+    with Sizes() as made:
+        top_products(states, table, Wanted(k=10, exclude=seen))
+    assert made.largest[4] == base.CELLS["cpu"] < 32 * 400_000 / 3
+    assert made.largest[8] <= base.CELLS["cpu"] // base.BLOCK
+    with Sizes() as plain:
+        top_items(states @ table.T, Wanted(k=10, exclude=seen))
+    assert plain.largest[4] == 32 * 400_000
