@@ -367,7 +367,7 @@ def split_counts(catalogue: Catalogue) -> dict[str, Any]:
         "name": str(catalogue.splitting), "interactions": interactions, "targets": targets,
         "targets_without_history": sum(interactions[name] - targets[name] for name in targets),
         "untrained_users": int((split.train.lengths == 0).sum()),
-        "cold_items": catalogue.items - len(np.unique(split.train.items)),
+        "cold_items": catalogue.items - int(np.count_nonzero(np.bincount(split.train.items))),
     }  # fmt: skip
 
 
@@ -378,15 +378,19 @@ def counts(
     import numpy as np
 
     from bbqrec_cli.data.sources.base import repeated
+    from bbqrec_cli.data.sources.files import PictureFiles
     from bbqrec_cli.data.splits import split_of
     from bbqrec_cli.data.ties import tied_targets
 
     catalogue = dataset.catalogue
     moments = interactions.moments if catalogue.splitting.kind == "last" else None
-    pictured = np.array([bool(blob) for blob in dataset.images])
+    images = dataset.images
+    pictured = np.array(images.present if isinstance(images, PictureFiles) else [bool(blob) for blob in images])
     if "image" in dataset.features:
         pictured |= dataset.features["image"].present
-    pairs = len(np.unique(interactions.users.astype(np.int64) * catalogue.items + interactions.items))
+    pairs = interactions.users.astype(np.int64) * catalogue.items + interactions.items
+    pairs.sort()  # many times as fast as np.unique
+    different = np.count_nonzero(np.diff(pairs)) + bool(len(pairs))
     return PrepareResult(
         output=output,
         users=catalogue.users,
@@ -395,12 +399,12 @@ def counts(
         texts=sum(map(bool, dataset.texts)),
         images=int(pictured.sum()),
         average_length=round(len(catalogue.sequences.items) / max(1, catalogue.users), 2),
-        sparsity=round(1 - pairs / max(1, catalogue.users * catalogue.items), 6),
+        sparsity=round(1 - different / max(1, catalogue.users * catalogue.items), 6),
         duplicates=int(repeated(interactions).sum()),
         left_out={why: count for why, count in interactions.left_out.items() if count},
         text_fields=text_fields,
         fields={name: sum(map(bool, values)) for name, values in items.fields.items()},
-        evaluated_users=len(np.unique(split_of(catalogue.sequences).test.users)),
+        evaluated_users=int(np.count_nonzero(np.bincount(split_of(catalogue.sequences).test.users))),
         ties=tied_targets(interactions.users, interactions.items, moments),
         split=split_counts(catalogue),
     )

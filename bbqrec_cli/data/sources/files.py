@@ -369,7 +369,7 @@ def read_pictures(pictures: dict[str, Path], item_ids: list[str], where: Path, p
         DataError: no picture belongs to an item, or none exists.
     """
     named = {item: pictures[item] for item in item_ids if item in pictures}
-    kept = {item: path for item, path in named.items() if path.is_file()}
+    kept = {item: path for item, path in named.items() if path.is_file() and path.stat().st_size}
     if not named:
         raise DataError(
             f"{where}: none of its {len(pictures):,} pictures is of one of the {len(item_ids):,} items: the pictures "
@@ -418,6 +418,11 @@ class PictureFiles(Sequence[bytes]):
     def files(self) -> list[Path]:
         """Those that are there."""
         return [path for path in self._paths if path]
+
+    @property
+    def present(self) -> list[bool]:
+        """Which of the items have one, (I,)."""
+        return [path is not None for path in self._paths]
 
     def without(self, rows: Collection[int]) -> PictureFiles:
         """The same with some rows missing."""
