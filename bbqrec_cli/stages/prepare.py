@@ -16,6 +16,7 @@ from bbqrec_cli.registry import Registry
 
 if TYPE_CHECKING:
     from bbqrec_cli.data.sources.base import Interactions, Items, Source
+    from bbqrec_cli.data.splits import Split
     from bbqrec_cli.records import Catalogue, Dataset, Sequences, Splitting
 
 TEXT_FIELDS = (
@@ -347,7 +348,7 @@ def say_split(result: PrepareResult, progress: Progress) -> None:
         progress.warn(f"{cold:,} of {result.items:,} items have no interaction in the training part (cold items)")
 
 
-def split_counts(catalogue: Catalogue) -> dict[str, Any]:
+def split_counts(catalogue: Catalogue, split: Split) -> dict[str, Any]:
     """What the split leaves for training and evaluation.
 
     'kind', 'name' (in words), 'quantiles', 'cuts' (see `records.Splitting`); 'interactions' of each part; 'targets' for
@@ -356,10 +357,10 @@ def split_counts(catalogue: Catalogue) -> dict[str, Any]:
     """
     import numpy as np
 
-    from bbqrec_cli.data.splits import last_parts, split_of
+    from bbqrec_cli.data.splits import last_parts
     from bbqrec_cli.records import PARTS
 
-    sequences, split = catalogue.sequences, split_of(catalogue.sequences)
+    sequences = catalogue.sequences
     parts = last_parts(sequences) if sequences.parts is None else sequences.parts
     targets = {name: len(getattr(split, name).users) for name in PARTS[1:]}
     interactions = dict(zip(PARTS, np.bincount(parts, minlength=len(PARTS)).tolist(), strict=True))
@@ -388,6 +389,7 @@ def counts(
     pictured = np.array(images.present if isinstance(images, PictureFiles) else [bool(blob) for blob in images])
     if "image" in dataset.features:
         pictured |= dataset.features["image"].present
+    split = split_of(catalogue.sequences, history=1)
     pairs = interactions.users.astype(np.int64) * catalogue.items + interactions.items
     pairs.sort()  # many times as fast as np.unique
     different = np.count_nonzero(np.diff(pairs)) + bool(len(pairs))
@@ -404,7 +406,7 @@ def counts(
         left_out={why: count for why, count in interactions.left_out.items() if count},
         text_fields=text_fields,
         fields={name: sum(map(bool, values)) for name, values in items.fields.items()},
-        evaluated_users=int(np.count_nonzero(np.bincount(split_of(catalogue.sequences).test.users))),
+        evaluated_users=int(np.count_nonzero(np.bincount(split.test.users))),
         ties=tied_targets(interactions.users, interactions.items, moments),
-        split=split_counts(catalogue),
+        split=split_counts(catalogue, split),
     )
