@@ -7,7 +7,7 @@ dataset=$(realpath "$1")
 mkdir -p "${2:-run}" && cd "${2:-run}"
 
 [ -e features.h5 ] || bbqrec embed "$dataset" --resume
-[ -e tokens.h5 ] || bbqrec tokenize --levels 3 --codebook-size 256 --resume
+[ -e tokens.h5 ] || bbqrec tokenize --levels 3 --resume
 bbqrec collisions
 [ -e model.h5 ] || bbqrec train --resume
 [ -e metrics.h5 ] || bbqrec evaluate

@@ -8,7 +8,7 @@ import numpy as np
 
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.evaluation.metrics import per_user
-from bbqrec_cli.evaluation.significance import aligned
+from bbqrec_cli.evaluation.significance import aligned, row_names
 from bbqrec_cli.records import Metrics
 
 PROTOCOLS = {True: "seen items left out of the ranking", False: "seen items in the ranking"}
@@ -29,12 +29,16 @@ def check_comparable(every: Mapping[str, Metrics]) -> list[int]:
         if other.exclude_seen != first.exclude_seen:
             said = f"made with {PROTOCOLS[other.exclude_seen]}; {name} has {PROTOCOLS[first.exclude_seen]}"
             raise DataError(f"{other_name}: {said}", "compare files of one protocol")
+        if other.splitting != first.splitting:
+            said = f"{other_name}: the interactions are split otherwise ({other.splitting}) than those of {name}"
+            raise DataError(f"{said} ({first.splitting})", "evaluate models of the same dataset file")
+        mine, others_rows = rows_of(first, other)
         for which, what in OF_USERS.items():
             own, theirs = getattr(first, which), getattr(other, which)
             if own is None or theirs is None:
-                aligned(first.user_ids, first.ranks, other.user_ids, other.ranks)
+                aligned(mine, first.ranks, others_rows, other.ranks)
                 continue
-            a, b = aligned(first.user_ids, own, other.user_ids, theirs)
+            a, b = aligned(mine, own, others_rows, theirs)
             if len(wrong := np.flatnonzero(a != b)):
                 user = first.user_ids[wrong[0]]
                 said = f"{other_name}: of other data than {name}: {what} of user {user!r}: {b[wrong[0]]}, not"
@@ -46,9 +50,17 @@ def check_comparable(every: Mapping[str, Metrics]) -> list[int]:
     return shared
 
 
+def rows_of(first: Metrics, other: Metrics) -> tuple[list[str], list[str]]:
+    """The names by which the rows of two files are matched: users, or where a user has several targets, these, too."""
+    if len(set(first.user_ids)) == len(first.user_ids) or first.targets is None or other.targets is None:
+        return first.user_ids, other.user_ids
+    return row_names(first), row_names(other)
+
+
 def in_order_of(first: Metrics, other: Metrics, values: np.ndarray) -> np.ndarray:
-    """`values` (U,) of `other`'s users in the order of `first`'s."""
-    return aligned(first.user_ids, first.ranks, other.user_ids, values)[1]
+    """`values` (U,) of `other`'s rows in the order of `first`'s."""
+    mine, others_rows = rows_of(first, other)
+    return aligned(mine, first.ranks, others_rows, values)[1]
 
 
 def cut(ranks: np.ndarray, depth: int) -> np.ndarray:

@@ -398,7 +398,7 @@ class Maker:
 
 def say_long(name: str, encoder: Encoder, count: int, how: str, progress: Progress) -> None:
     """How many texts are longer than the model reads, and what becomes of them."""
-    if encoder.limit:
+    if encoder.limit and count:
         done = "cut (--long-texts chunk reads all of them)" if how == "cut" else "read in pieces"
         what = f"{count:,} texts are longer than the {encoder.limit} tokens that {encoder.name} reads"
         progress.log(f"{name}: {what}" + (f": {done}" if count else ""))

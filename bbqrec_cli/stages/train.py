@@ -116,6 +116,8 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         features={name: data.features[name] for name in made.reads} if "features" in needed else {},
         earlier=[*earlier.earlier, {"history": earlier.history, "validation": fitted.before}] if earlier else [],
     )  # fmt: skip
+    if fitted.history and fitted.best_epoch == len(fitted.history) == getattr(chosen, "epochs", 0):
+        progress.log("the last epoch was the best one on validation: more --epochs may help")
     if earlier and not fitted.best_epoch:
         what = f"no epoch was better on validation than {config.from_}" if fitted.history else "no epoch was trained"
         progress.warn(f"{what}: {config.output} has its weights unchanged")
