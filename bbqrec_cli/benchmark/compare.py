@@ -85,7 +85,8 @@ def run(config: CompareConfig, progress: Progress = SILENT) -> CompareResult:
     ranks = {name: cut(in_order_of(first, each, each.ranks), ks[-1]) for name, each in every.items()}
     systems = scores({name: {0: (each,)} for name, each in every.items()}, metric_names(ks))
     result = CompareResult(
-        split=first.split, exclude_seen=first.exclude_seen, evaluated=len(set(first.user_ids)), metric=metric, depth=ks[-1],
+        split=first.split, exclude_seen=first.exclude_seen, evaluated=len(set(first.user_ids)), metric=metric,
+        depth=ks[-1],
         files={name: {"path": str(path), "model": every[name].model} for name, path in names_of(config.input).items()},
         systems=systems, slices=sliced(first, ranks, metric), against=against(ranks, metric),
         users=different(first, ranks, metric, config.users), report=config.report,
