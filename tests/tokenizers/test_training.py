@@ -246,6 +246,6 @@ def test_gradients_are_cut():
         model, FourBatches(), lambda *_: None, lambda *_: {}, lambda _: {}, epochs=1, learning_rate=1.0
     )
     task.optimisers = {"main": torch.optim.SGD(model.body.parameters(), lr=1.0)}
-    trainer._step(task, RunSettings(), FourBatches().epoch(0)[0], 1.0, "here")
+    trainer.step(task, RunSettings(), FourBatches().epoch(0)[0], 1.0, "here")
     moved = (model.body[0].weight - before.body[0].weight).norm().item()
     assert moved == pytest.approx(LARGEST_GRADIENT, rel=1e-4)
