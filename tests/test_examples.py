@@ -264,7 +264,7 @@ def test_scale():
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")][2:]
     assert [row[0] for row in rows] == ["100", "200", "**slope**"]
     assert [row[1] for row in rows[:2]] == ["100", "200"], "every user has enough interactions to be evaluated"
-    assert all(float(row[2]) > 0 and float(row[3]) > 50 for row in rows[:2])
+    assert all(float(row[2]) > 0 and float(row[3].replace(",", "")) > 50 for row in rows[:2])
 
 
 def test_the_slope_of_scale(monkeypatch):
