@@ -321,3 +321,55 @@ def test_a_signal_while_the_output_is_written(how, files):
     assert json.loads(again.stdout)["users"] == 2
     assert sorted(os.listdir()) == ["o.h5", "r.txt"]
     assert hdf5.read_dataset(Path("o.h5")).catalogue.items == 3
+
+
+MISSING = {
+    "prepare table none.csv": "-o",
+    "prepare movielens none": "-o",
+    "embed none.h5": "-o",
+    "tokenize none.h5": "-o",
+    "tokenize FEATURES --append none.h5": "-o",
+    "collisions none.h5": "--report",
+    "collisions none.json": "--report",
+    "collisions TOKENS --features none.h5": "--report",
+    "train none.h5": "-o",
+    "train TOKENS --from none.h5": "-o",
+    "evaluate none.h5": "-o",
+    "evaluate MODEL --tokens none.h5": "-o",
+    "evaluate MODEL --against none.h5": "-o",
+    "compare METRICS none.h5": "--report",
+    "tune none.h5 --model popularity": "--report",
+    "export none.h5 --to csv": "-o",
+    "benchmark none.toml": "--report",
+    "benchmark speed --tokens none.h5": "--report",
+}
+"""A command line with an input that is not there, and the option that names its output."""
+
+
+@pytest.mark.parametrize("words", MISSING)
+def test_a_missing_input_is_the_first_complaint(refused, files, words):
+    """Before an output that is there already, or whose folder is not."""
+    given = [files.get(word.lower(), word) for word in words.split()]
+    Path("mine.html").write_text("mine")
+    for output in ("mine.html", "no/such/mine.html"):
+        found = refused(3, "missing_file", *given, MISSING[words], output)
+        assert "none" in found["message"]
+        assert "no such" in found["message"]
+    assert Path("mine.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", ["embed", "tokenize", "train"])
+def test_an_interrupted_runs_checkpoint_is_not_lost(refused, bbqrec, files, command):
+    """Neither with an output of before nor without one; --force is the consent."""
+    checkpoint = Path("mine.h5.checkpoint")
+    checkpoint.write_text("hours of work")
+    words = [command, files[NEEDS[command][0]], *QUICK[command], "-o", "mine.h5"]
+    for there in (False, True):
+        if there:
+            Path("mine.h5").write_text("mine")
+        found = refused(3, "output_exists", *words)
+        assert found["message"] == "mine.h5.checkpoint: the checkpoint of an interrupted run would be lost"
+        assert "--resume" in found["hint"]
+        assert "--force" in found["hint"]
+    assert (checkpoint.read_text(), Path("mine.h5").read_text()) == ("hours of work", "mine")
+    assert bbqrec(*words, "--force").status == 0

@@ -70,11 +70,13 @@ def run(config: CompareConfig, progress: Progress = SILENT) -> CompareResult:
     from bbqrec_cli.benchmark.results import scores
     from bbqrec_cli.evaluation.comparison import check_comparable, cut, in_order_of
     from bbqrec_cli.evaluation.metrics import METRICS, metric_names
-    from bbqrec_cli.hdf5 import read_metrics
+    from bbqrec_cli.hdf5 import check_there, read_metrics
     from bbqrec_cli.pages.page import check_page
 
     if len(config.input) < 2:
         raise UsageError("compare needs two metrics files or more", "bbqrec compare a-metrics.h5 b-metrics.h5")
+    for path in config.input:
+        check_there(path, "metrics")
     if config.report:
         check_page(config.report, force=config.force)
     every = {name: read_metrics(path) for name, path in names_of(config.input).items()}

@@ -17,7 +17,7 @@ from bbqrec_cli.benchmark import sources
 from bbqrec_cli.benchmark.suite import Data, Suite, System, Tokenizer, method_of
 from bbqrec_cli.config import from_mapping, input_files, named_file, stored
 from bbqrec_cli.encoders.registry import ENCODERS
-from bbqrec_cli.hdf5 import sha256
+from bbqrec_cli.hdf5 import checkpoint_of, sha256
 from bbqrec_cli.hdf5.schema import KINDS
 from bbqrec_cli.progress import SILENT
 from bbqrec_cli.stages.prepare import PrepareConfig
@@ -59,7 +59,7 @@ class Step:
     @property
     def checkpoint(self) -> Path:
         """Where the stage leaves its state when it is interrupted."""
-        return self.output.with_name(self.output.name + ".checkpoint")
+        return checkpoint_of(self.output)
 
     @property
     def record(self) -> Path:

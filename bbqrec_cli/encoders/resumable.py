@@ -17,6 +17,7 @@ import numpy as np
 from bbqrec_cli.encoders.base import Encoder
 from bbqrec_cli.encoders.workers import prepared_ahead
 from bbqrec_cli.errors import InterruptedRunError
+from bbqrec_cli.hdf5 import checkpoint_of
 from bbqrec_cli.progress import Progress
 
 SAVE_EVERY = 30.0
@@ -36,16 +37,16 @@ class Checkpoint:
     """The features encoded so far, saved beside the output while the stage runs.
 
     Args:
-        output: the stage's output; the checkpoint is `<output>.checkpoint`.
+        output: the stage's output, beside which the checkpoint is.
         identity: configuration, weights and input that a resumed run must agree with.
-        resume: continue from the checkpoint, if there is one; otherwise it is overwritten.
+        resume: continue from the checkpoint, if there is one; otherwise it is overwritten (`check_checkpoint` asks).
 
     Raises:
         DataError: the checkpoint belongs to another run.
     """
 
     def __init__(self, output: Path, identity: Mapping[str, Any], *, resume: bool, progress: Progress) -> None:
-        self.path = output.with_name(output.name + ".checkpoint")
+        self.path = checkpoint_of(output)
         self.progress, self._identity = progress, identity
         self.partials: dict[str, Partial] = {}
         if resume and self.path.exists():

@@ -49,6 +49,23 @@ def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = (), instea
         raise LackingError(f"{path}: no permission to write to the folder {folder}", "give -o another folder")
 
 
+def checkpoint_of(output: Path) -> Path:
+    """The checkpoint of a run that is to write `output`, beside it."""
+    return output.parent / f"{output.name}.checkpoint"
+
+
+def check_checkpoint(output: Path, *, force: bool, resume: bool) -> None:
+    """Refuse to overwrite what an interrupted run has saved.
+
+    Raises:
+        OutputExistsError: `output` has a checkpoint, and neither `force` nor `resume` is on.
+    """
+    path = checkpoint_of(output)
+    if path.exists() and not (force or resume):
+        hint = "give --resume to go on with it, --force to start from the beginning, or -o for another name"
+        raise OutputExistsError(f"{path}: the checkpoint of an interrupted run would be lost", hint)
+
+
 def target_of(path: Path) -> Path:
     """The target of a symbolic link, else the path: the link stays and its target is written."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path

@@ -296,6 +296,20 @@ class File:
         return found
 
 
+def check_there(path: Path, *kinds: str) -> str:
+    """The hint for whatever else is wrong with `path`: the command that makes a file of the first of `kinds`.
+
+    Raises:
+        MissingFileError: there is no such file; BrokenFileError: it is a folder.
+    """
+    hint = _make(kinds[0]) if kinds else ""
+    if not path.exists():
+        raise MissingFileError(f"{path}: no such file", hint)
+    if path.is_dir():
+        raise BrokenFileError(f"{path}: is a folder; a file is needed", hint)
+    return hint
+
+
 @contextmanager
 def open_file(path: Path, *kinds: str) -> Iterator[File]:
     """Open `path` for reading, after checking that it is safe, undamaged, and of one of `kinds` (none given: any).
@@ -305,11 +319,7 @@ def open_file(path: Path, *kinds: str) -> Iterator[File]:
         UnsafeFileError: with the HDF5 path of the problem; see `safety.check_safe`.
         LackingError: no permission to read it.
     """
-    hint = _make(kinds[0]) if kinds else ""
-    if not path.exists():
-        raise MissingFileError(f"{path}: no such file", hint)
-    if path.is_dir():
-        raise BrokenFileError(f"{path}: is a folder; a file is needed", hint)
+    hint = check_there(path, *kinds)
     try:
         # Files are replaced, never changed, so locks are not needed; some network file systems lack them.
         file = h5py.File(path, "r", locking=False)

@@ -39,7 +39,7 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     from bbqrec_cli.data.merging import merge_catalogues, new_item_rows, trained_on
     from bbqrec_cli.device import resolve_device, set_threads
     from bbqrec_cli.grouping import count_colliding_items
-    from bbqrec_cli.hdf5 import check_output, describe, open_file, read_catalogue, read_tokens, write_tokens
+    from bbqrec_cli.hdf5 import check_output, check_there, describe, open_file, read_catalogue, read_tokens, write_tokens
     from bbqrec_cli.origin import plugin_of, ran_on
     from bbqrec_cli.records import Tokens
     from bbqrec_cli.tokenizers.assignment.blocks import encode_blocks, feature_blocks
@@ -48,6 +48,8 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     from bbqrec_cli.tokenizers.base import SampleTokenizer, code_figures
 
     began = time.perf_counter()
+    check_there(config.features, "features")
+    check_there(config.append, "tokens")
     check_output(config.output, force=config.force, inputs=[config.features, config.append])
     set_threads(config.threads)
     device, old, about = resolve_device(config.device), read_tokens(config.append), describe(config.append)["config"]

@@ -114,8 +114,13 @@ def run(config: CollisionsConfig, progress: Progress = SILENT) -> CollisionsResu
         MissingPackageError: --near without faiss.
     """
     from bbqrec_cli.collisions.analysis import Settings, analyse
+    from bbqrec_cli.hdf5 import check_there
     from bbqrec_cli.pages.page import check_page
 
+    for path in config.input:
+        check_there(path, *([] if path.suffix.lower() == ".json" else ["tokens"]))
+    for path in config.features:
+        check_there(path, "features")
     if config.report:
         check_page(config.report, force=config.force)
     if len(config.features) not in (0, 1, len(config.input)):

@@ -79,7 +79,9 @@ class EmbedConfig(StageConfig):
         None, "Processes that read pictures; 0: none. [default: one a core, at most 8, for many pictures]", minimum=0,
         role="runtime",
     )  # fmt: skip
-    resume: bool = option(False, "Continue from the last checkpoint.", role="runtime")
+    resume: bool = option(
+        False, "Continue from the last checkpoint. One that is there is never lost without --force.", role="runtime"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +121,15 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     from bbqrec_cli.encoders.resumable import Checkpoint
     from bbqrec_cli.encoders.reuse import Earlier
     from bbqrec_cli.encoders.sources import Encoding, Ready
-    from bbqrec_cli.hdf5 import check_output, read_dataset, sha256, write_features
+    from bbqrec_cli.hdf5 import check_checkpoint, check_output, check_there, read_dataset, sha256, write_features
     from bbqrec_cli.origin import ran_on
     from bbqrec_cli.records import Features
 
     parents = [config.dataset, *(path for name, path in input_files(config) if name in ("vectors", "ids", "reuse"))]
+    check_there(config.dataset, "dataset")
+    if config.reuse:
+        check_there(config.reuse, "features")
+    check_checkpoint(config.output, force=config.force, resume=config.resume)
     # The earlier features file may be overwritten: it is read first.
     check_output(config.output, force=config.force, inputs=[path for path in parents if path != config.reuse])
     set_threads(config.threads)

@@ -118,13 +118,16 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     from bbqrec_cli.evaluation.metrics import list_figures
     from bbqrec_cli.evaluation.protocol import target_ranks
     from bbqrec_cli.evaluation.significance import Rows
-    from bbqrec_cli.hdf5 import check_output, read_metrics, read_model, read_tokens, write_metrics
+    from bbqrec_cli.hdf5 import check_output, check_there, read_metrics, read_model, read_tokens, write_metrics
     from bbqrec_cli.models.new_items import with_tokens
     from bbqrec_cli.models.registry import load_model
     from bbqrec_cli.origin import ran_on
 
     if not config.k:
         raise UsageError("--k is empty", "--k 5,10")
+    for path, kind in ((config.model, "model"), (config.tokens, "tokens"), (config.against, "metrics")):
+        if path is not None:
+            check_there(path, kind)
     parents = [config.model, *filter(None, [config.tokens])]
     check_output(config.output, force=config.force, inputs=[*parents, *filter(None, [config.against])])
     set_threads(config.threads)

@@ -119,7 +119,8 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
 
     options = source_options(config.source, config.options)
     first, last = days(config.since, config.until)
-    check_output(config.output, force=config.force, inputs=[])
+    if getattr(options, "download", ""):  # it may take hours
+        check_output(config.output, force=config.force)
     paths: list[Path] = []
     if source is None:
         paths = fetched(config.source, [Path(path) for path in config.paths], options, progress)

@@ -43,7 +43,9 @@ class TokenizeConfig(AssignmentConfig):
     )
     fail_on_collapse: bool = option(False, "Exit with an error when a codebook has collapsed.", role="runtime")
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
-    resume: bool = option(False, "Continue from the last checkpoint.", role="runtime")
+    resume: bool = option(
+        False, "Continue from the last checkpoint. One that is there is never lost without --force.", role="runtime"
+    )
     options: dict = option({})
 
 
@@ -57,7 +59,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
 
     from bbqrec_cli.device import resolve_precision
     from bbqrec_cli.grouping import count_colliding_items
-    from bbqrec_cli.hdf5 import check_output, write_tokens
+    from bbqrec_cli.hdf5 import check_checkpoint, check_output, check_there, checkpoint_of, write_tokens
     from bbqrec_cli.origin import plugin_of, ran_on
     from bbqrec_cli.records import Tokens
     from bbqrec_cli.tokenizers.assignment.blocks import encode_catalogue
@@ -72,6 +74,8 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     check_files(method)
     named = input_files(config, method)
     parents = [path for _, path in named]
+    check_there(config.features, "features")
+    check_checkpoint(config.output, force=config.force, resume=config.resume)
     check_output(config.output, force=config.force, inputs=parents)
     method = with_fitting_size(method, config.features, progress)
     world, device = start_process(config.device, config.threads)
@@ -82,7 +86,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     resolved = stored(config) | {"precision": precision, "options": stored(method)}
     resolved |= TOKENIZERS.recorded(config.method)
     of_run = agreed(config) | {"precision": precision, "options": agreed(method)}
-    checkpoint = config.output.with_name(config.output.name + ".checkpoint")
+    checkpoint = checkpoint_of(config.output)
     settings = RunSettings(
         seed=config.seed, device=device, precision=precision, progress=progress, checkpoint=checkpoint,
         resume=config.resume, identity=identity(of_run, named), world=world,

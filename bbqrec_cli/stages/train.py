@@ -57,7 +57,9 @@ class TrainConfig(LearningConfig):
         "have more users, interactions and items.", role="input", complete=".h5",
     )  # fmt: skip
     minutes: float = option(0.0, "Limit on the training time, in minutes; 0: none.", agreed=False, minimum=0)
-    resume: bool = option(False, "Continue from the last checkpoint.", role="runtime")
+    resume: bool = option(
+        False, "Continue from the last checkpoint. One that is there is never lost without --force.", role="runtime"
+    )
     options: dict = option({})
 
     @classmethod
@@ -95,7 +97,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     Raises:
         UsageError, DataError, LackingError and the errors of reading and writing files.
     """
-    from bbqrec_cli.hdf5 import check_output, read_model, write_model
+    from bbqrec_cli.hdf5 import check_checkpoint, check_output, check_there, checkpoint_of, read_model, write_model
     from bbqrec_cli.origin import plugin_of, ran_on
     from bbqrec_cli.records import TrainedModel
 
@@ -104,8 +106,10 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     check_files(chosen)
     parents = [path for _, path in input_files(config, chosen)]
     instead = f"to go on with it: --from {config.output} -o ANOTHER.h5"
+    check_there(config.input, "tokens")
+    check_checkpoint(config.output, force=config.force, resume=config.resume)
     check_output(config.output, force=config.force, inputs=parents, instead=instead)
-    checkpoint = config.output.with_name(config.output.name + ".checkpoint")
+    checkpoint = checkpoint_of(config.output)
     made = learn(config, progress, checkpoint=checkpoint, earlier=earlier)
     model, data, fitted, training = made.model, made.data, made.fitted, made.training
     needed = model.needed(made.settings)

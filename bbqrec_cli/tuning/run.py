@@ -91,11 +91,12 @@ def run(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
     """
     from bbqrec_cli.benchmark.lock import locked
     from bbqrec_cli.benchmark.run import make_folder
-    from bbqrec_cli.hdf5 import sha256
+    from bbqrec_cli.hdf5 import check_there, sha256
     from bbqrec_cli.pages.page import check_page
     from bbqrec_cli.tuning.study import Study, import_optuna, open_journal
 
     systems = config.systems
+    check_there(config.input, "tokens")
     optuna = import_optuna()
     if config.report:
         check_page(config.report, force=config.force)

@@ -32,17 +32,16 @@ def run(config: SpeedConfig, progress: Progress = SILENT, *, commands: tuple[str
         LackingError: --peer-python does not run; DataError: the data cannot be trained on.
     """
     from bbqrec_cli.benchmark.speed.report import write_report
+    from bbqrec_cli.hdf5 import open_file
     from bbqrec_cli.pages.page import check_page
 
     began, size = time.perf_counter(), SIZES[config.size]
     asked = chosen(contests(size, commands), config.only)
-    if config.report:
-        check_page(config.report, force=config.force)
     if config.tokens:
-        from bbqrec_cli.hdf5 import open_file
-
         with open_file(config.tokens, "tokens"):
             pass
+    if config.report:
+        check_page(config.report, force=config.force)
     versions = peers(config.peer_python)
     with tempfile.TemporaryDirectory(prefix="bbqrec-speed-") as name:
         folder = Path(name)

@@ -34,7 +34,7 @@ def expanded(paths: Sequence[Path]) -> list[Path]:
     """The paths, those of patterns such as logs/*.parquet in the order of their names.
 
     Raises:
-        MissingFileError: a pattern that no file fits.
+        MissingFileError: no such file, or a pattern that no file fits.
         UsageError: a file twice.
     """
     found: list[Path] = []
@@ -44,6 +44,8 @@ def expanded(paths: Sequence[Path]) -> list[Path]:
             if not fitting:
                 raise MissingFileError(f"{path}: no file fits", "check the pattern")
             found += fitting
+        elif not path.exists():
+            raise MissingFileError(f"{path}: no such file", "check the name, or give it in full")
         else:
             found.append(path)
     if len(set(found)) < len(found):
