@@ -17,6 +17,8 @@ from bbqrec_cli import hdf5
 from bbqrec_cli.errors import CollapseError, UsageError
 from bbqrec_cli.records import Feature, Features, TrainedModel
 from bbqrec_cli.stages.tokenize import TokenizeConfig, run
+from bbqrec_cli.tokenizers.assignment import collisions
+from bbqrec_cli.tokenizers.registry import TOKENIZERS
 from bbqrec_cli.training import trainer
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -221,6 +223,49 @@ def test_no_collapse_no_warning(bbqrec, files, tmp_path):
     said = bbqrec("tokenize", files["features"], "-o", tmp_path / "t.h5", *flags(), "--fail-on-collapse")
     assert said.status == 0
     assert "warning" not in said.err
+
+
+def test_seconds_are_of_the_whole_run(bbqrec, files, tmp_path, monkeypatch):
+    """With what comes after the epochs, here collisions, and with the epochs before an interruption."""
+    epoch, output = trainer._steps, tmp_path / "tokens.h5"
+    resolve = collisions.resolve_collisions
+
+    def slow(task, run, number):
+        if number == 2:
+            raise KeyboardInterrupt
+        time.sleep(0.3)
+        return epoch(task, run, number)
+
+    def resolved(*rest):
+        time.sleep(0.5)
+        return resolve(*rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "_steps", slow)
+        assert bbqrec("tokenize", files["features"], "-o", output, *flags()).status == 130
+    monkeypatch.setattr(collisions, "resolve_collisions", resolved)
+    resumed = json.loads(bbqrec("tokenize", files["features"], "-o", output, *flags(), "--resume", "--json").out)
+    rows = [row["seconds"] for row in hdf5.read_tokens(output).history]
+    assert sum(rows[:2]) >= 0.6
+    assert resumed["seconds"] >= sum(rows) + 0.5
+    without = json.loads(bbqrec("tokenize", files["features"], "-o", output, *flags(), "--force", "--json").out)
+    assert without["seconds"] >= 0.5
+
+
+@pytest.mark.parametrize("method", [name for name in TOKENIZERS if name not in ("published", "letter")])
+def test_features_narrower_than_a_code(bbqrec, files, tmp_path, method):
+    """12 items with features of 8 columns: every method's default --dim does."""
+    epochs = ["--epochs", "2"] if hasattr(TOKENIZERS.config(method), "epochs") else []
+    said = bbqrec("tokenize", files["features"], "-o", tmp_path / "t.h5", "--method", method, "--levels", 2, *epochs)
+    assert said.status == 0, said.err
+    narrowed = method in ("rqkmeans", "pq", "opq")
+    assert ("codes have the features' 8 columns, fewer than 32 (--dim)" in said.err) == narrowed
+    if narrowed:
+        assert hdf5.read_tokens(tmp_path / "t.h5").codes.codebooks.shape[-1] == 8
+        assert hdf5.describe(tmp_path / "t.h5")["config"]["options"]["dim"] == 8
+        asked = bbqrec("tokenize", files["features"], "-o", tmp_path / "a.h5", "--method", method, "--dim", 9)
+        assert asked.status == 2
+        assert "--dim is 9, but the features have 8 columns" in asked.err
 
 
 def test_ctrl_c_says_what_is_saved(bbqrec, files, tmp_path, monkeypatch):

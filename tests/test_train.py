@@ -117,6 +117,31 @@ def test_resumed_is_uninterrupted(stopped, tmp_path):
     assert not stopped.output.with_name("model.h5.checkpoint").exists()
 
 
+def test_seconds_are_of_the_whole_run(config, monkeypatch):
+    """With reading and writing, and with the epochs before an interruption."""
+    epoch, read = trainer._steps, hdf5.read_item_data
+
+    def slow(task, run, number):
+        if number == 2:
+            raise KeyboardInterrupt
+        time.sleep(0.3)
+        return epoch(task, run, number)
+
+    def slowly(path):
+        time.sleep(0.5)
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "_steps", slow)
+        with pytest.raises(InterruptedRunError):
+            run(config)
+    monkeypatch.setattr(hdf5, "read_item_data", slowly)
+    result = run(dataclasses.replace(config, resume=True))
+    rows = [row["seconds"] for row in hdf5.read_model(config.output).history]
+    assert sum(rows[:2]) >= 0.6
+    assert result.seconds >= sum(rows) + 0.5
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

@@ -89,7 +89,8 @@ class EmbedResult:
     """What `bbqrec embed --json` prints.
 
     features: modality -> dim, present, missing, encoder; reused: items whose feature was taken from an earlier file;
-    long_texts: texts longer than the model reads; kinds: what is remarkable about pictures -> how many.
+    long_texts: texts longer than the model reads; kinds: what is remarkable about pictures -> how many;
+    seconds: from the reading of the dataset to the written file, in this session.
     """
 
     output: Path

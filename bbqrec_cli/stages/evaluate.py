@@ -76,6 +76,7 @@ class EvaluateResult(Framed):
     significance: dict[str, dict[str, Any]]
     """See `compare`."""
     seconds: float
+    """From the model in memory to the ranks of all users."""
     ms_per_user: float
     """Milliseconds of ranking per user, without loading, after a warm-up batch."""
     lists: dict[str, float]

@@ -67,9 +67,11 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     from bbqrec_cli.tokenizers.assignment.new_items import with_id_signals_of_cold_items
     from bbqrec_cli.tokenizers.base import check_collapse, code_figures
     from bbqrec_cli.tokenizers.registry import build_tokenizer
+    from bbqrec_cli.training.checkpoint import saved_seconds
     from bbqrec_cli.training.distributed import start_process
     from bbqrec_cli.training.trainer import RunSettings, identity
 
+    began = time.perf_counter()
     method = tokenizer_config(config.method, config.options)
     check_files(method)
     named = input_files(config, method)
@@ -77,12 +79,12 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     check_there(config.features, "features")
     check_checkpoint(config.output, force=config.force, resume=config.resume)
     check_output(config.output, force=config.force, inputs=parents)
-    method = with_fitting_size(method, config.features, progress)
+    method = with_fitting_dim(with_fitting_size(method, config.features, progress), config.features, progress)
     world, device = start_process(config.device, config.threads)
     tokenizer = build_tokenizer(config.method, method)
     with advice_on_memory(config, tokenizer):
         catalogue, inputs = tokenizer_input(config, tokenizer)
-    began, precision = time.perf_counter(), resolve_precision(config.precision, device)
+    precision = resolve_precision(config.precision, device)
     resolved = stored(config) | {"precision": precision, "options": stored(method)}
     resolved |= TOKENIZERS.recorded(config.method)
     of_run = agreed(config) | {"precision": precision, "options": agreed(method)}
@@ -91,19 +93,17 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
         seed=config.seed, device=device, precision=precision, progress=progress, checkpoint=checkpoint,
         resume=config.resume, identity=identity(of_run, named), world=world,
     )  # fmt: skip
+    before = saved_seconds(checkpoint) if config.resume else 0.0
     with advice_on_memory(config, tokenizer):
         made = tokenizer.fit(inputs, settings)
     warm = np.unique(inputs.train.items)
     made = with_id_signals_of_cold_items(made, warm, neighbours=config.id_neighbours, device=device)
-    # Of an interrupted run, over all its parts.
-    seconds = sum(row["seconds"] for row in made.history) if made.history else time.perf_counter() - began
     if inputs.sample is not None:
-        began, encode = time.perf_counter(), tokenizer.restore(made.codes, made.encoder, device)
+        encode = tokenizer.restore(made.codes, made.encoder, device)
         latents = config.on_collision in MOVING_POLICIES
         made = encode_catalogue(
             made, encode, config.features, catalogue.items, latents=latents, progress=progress
         )  # fmt: skip
-        seconds += time.perf_counter() - began
     figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
     check_collapse(made, figures, fail=config.fail_on_collapse, progress=progress)
     codes = dataclasses.replace(resolve_collisions(made, config.on_collision), present=made.present)
@@ -119,6 +119,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
         if made.history:  # else nothing was trained, and the checkpoint is another run's
             checkpoint.unlink(missing_ok=True)
     world.barrier()
+    seconds = time.perf_counter() - began + (before if made.history else 0.0)
     return AssignmentResult(
         output=config.output, method=config.method, levels=codes.levels, codebook_size=codes.codebook_size,
         signals=codes.modalities, items=catalogue.items, colliding_items=left,
@@ -144,6 +145,27 @@ def with_fitting_size(method: Any, features: Path, progress: Progress) -> Any:
             f"items have in common; --codebook-size {fitting} fits"
         )
     return method
+
+
+def with_fitting_dim(method: Any, features: Path, progress: Progress) -> Any:
+    """The method's configuration with the features' width for --dim, where they are narrower than its default.
+
+    Raises: as `content_names`.
+    """
+    from bbqrec_cli.hdf5 import open_file, read_present
+    from bbqrec_cli.tokenizers.content import content_names
+    from bbqrec_cli.tokenizers.options._codebooks import KMeansConfig
+
+    if not isinstance(method, KMeansConfig) or method.dim != type(method).dim:
+        return method
+    names = content_names(method, read_present(features))
+    with open_file(features, "features") as file:
+        tree = file.tree()
+    width = sum(tree[f"features/{name}/values"]["shape"][1] for name in names)
+    if width >= method.dim:
+        return method
+    progress.log(f"codes have the features' {width} columns, fewer than {method.dim} (--dim)")
+    return dataclasses.replace(method, dim=width)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,8 @@ class TrainConfig(LearningConfig):
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
     """What `bbqrec train --json` prints. before: with --from, the validation figures before the first epoch; best_epoch
-    is 0 where no epoch was better."""
+    is 0 where no epoch was better; seconds: from the reading of the inputs to the written file; where the run was
+    resumed, also those of the epochs before."""
 
     output: Path
     model: str
@@ -109,7 +111,10 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     check_there(config.input, "tokens")
     check_checkpoint(config.output, force=config.force, resume=config.resume)
     check_output(config.output, force=config.force, inputs=parents, instead=instead)
-    checkpoint = checkpoint_of(config.output)
+    from bbqrec_cli.training.checkpoint import saved_seconds  # imports torch, which is no part of the time
+
+    began, checkpoint = time.perf_counter(), checkpoint_of(config.output)
+    before = saved_seconds(checkpoint) if config.resume else 0.0
     made = learn(config, progress, checkpoint=checkpoint, earlier=earlier)
     model, data, fitted, training = made.model, made.data, made.fitted, made.training
     needed = model.needed(made.settings)
@@ -135,9 +140,10 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         if fitted.history:  # else no checkpoint is this run's
             checkpoint.unlink(missing_ok=True)
     training.world.barrier()
+    seconds = time.perf_counter() - began + (before if fitted.history else 0.0)
     return TrainResult(
         output=config.output, model=config.model, epochs=len(fitted.history), best_epoch=fitted.best_epoch,
-        validation=fitted.best_figures, seconds=fitted.seconds, before=fitted.before,
+        validation=fitted.best_figures, seconds=seconds, before=fitted.before,
     )  # fmt: skip
 
 

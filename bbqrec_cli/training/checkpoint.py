@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from bbqrec_cli.errors import DataError
-from bbqrec_cli.hdf5 import read_checkpoint, write_checkpoint
+from bbqrec_cli.errors import BBQRecError, DataError
+from bbqrec_cli.hdf5 import open_file, read_checkpoint, write_checkpoint
 
 _TENSOR = "__tensor__"
 
@@ -37,6 +37,16 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Any:
                 "give the options of that run, or start from the beginning without --resume",
             )
     return _join(meta["state"], arrays)
+
+
+def saved_seconds(path: Path) -> float:
+    """The time of the epochs in a training's checkpoint; 0 without one."""
+    try:
+        with open_file(path, "checkpoint") as file:
+            history = dict(file.attribute("meta")["state"]["pairs"])["history"]
+        return sum(dict(row["pairs"])["seconds"] for row in history)
+    except (BBQRecError, LookupError, TypeError, ValueError):  # `load_checkpoint` says what is wrong with it
+        return 0.0
 
 
 def difference(name: str, found: Any, wanted: Any) -> str:

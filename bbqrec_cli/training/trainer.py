@@ -25,7 +25,8 @@ from bbqrec_cli.training.distributed import ALONE, World
 from bbqrec_cli.training.schedule import schedule
 
 Row = dict[str, Any]
-"""The figures of an epoch: 'epoch' (from 1), the mean losses, the figures of `Task.report`, 'seconds'."""
+"""The figures of an epoch: 'epoch' (from 1), the mean losses, the figures of `Task.report`, 'seconds': of its steps
+and its report."""
 Losses = Mapping[str, Tensor]
 """'loss', which is minimised, and its reported parts; scalars, this process's share of each."""
 
@@ -159,7 +160,7 @@ class Fitted:
 
     @property
     def seconds(self) -> float:
-        """Time of training and reports, including resumed parts."""
+        """Time of the epochs, with their reports, including those before a resumption."""
         return sum(row["seconds"] for row in self.history)
 
     def stale(self, chosen_by: str, patience: int) -> bool:

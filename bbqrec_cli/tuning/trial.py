@@ -35,7 +35,8 @@ def run_trial(
     system: System, trial: Any, values: Mapping[str, Any], config: TrainConfig, origin: Mapping[str, Any],
     progress: Progress,
 ) -> Outcome:  # fmt: skip
-    """Train and validate. What goes wrong in it is its outcome; but for an interruption nothing is raised.
+    """Train and validate. What goes wrong in it is its outcome; but for an interruption nothing is raised. Its seconds
+    are those of all it does: reading, training, validation.
 
     Args:
         trial, values: of `Study.ask`.

@@ -353,3 +353,21 @@ def test_paths(put, tmp_path, listener):
     put("interactions.tsv", ROWS)
     with pytest.raises(DataError, match=r"holds interactions.csv and interactions.tsv; which one"):
         InteractionTable([tmp_path], TableOptions(), seed=0, progress=listener)
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "column"),
+    [
+        ("user,item,timestamp,stars\nu1,a,1400000000,5", {}, "stars"),
+        ("user,item,timestamp,grade\nu1,a,1400000000,5", {"rating_column": "grade"}, "grade"),
+        ("u1,a,5,1400000000", {}, "3"),
+        ("u1,a,1400000000", {}, None),
+        ("user,item,timestamp,grade\nu1,a,1400000000,5", {}, None),
+        ("user,item,timestamp,stars\nu1,a,1400000000,5", {"min_rating": 1.0}, None),
+    ],
+)
+def test_ratings_that_are_not_used_are_said(put, listener, lines, options, column):
+    read(put("log.csv", f"{lines}\n"), listener, **options)
+    note = f"log.csv: its ratings (column {column}) are not used: every rating is an interaction; "
+    said = [line for line in listener.logged if "not used" in line]
+    assert said == ([f"{note}--min-rating leaves out lower ones"] if column else [])

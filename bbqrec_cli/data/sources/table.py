@@ -39,7 +39,8 @@ class InteractionTable:
 
     Raises:
         UsageError: no path, or a folder and more.
-        MissingFileError, DataError: no interactions in the folder, or several files of them; a pattern that fits none.
+        MissingFileError, DataError: no such file, or a pattern that fits none; no interactions in the folder, or
+            several files of them.
     """
 
     minimum = 0
@@ -50,6 +51,9 @@ class InteractionTable:
         if not found or (folder and len(found) > 1):
             what = f"prepare table needs files, or one folder; there are {len(found)} paths"
             raise UsageError(what, "bbqrec prepare table interactions.csv --items items.csv")
+        for path in found:
+            if not path.exists():
+                raise MissingFileError(f"{path}: no such file", "check the name, or give it in full")
         if options.order == "file" and options.duplicates == "drop":
             raise UsageError("--duplicates drop compares times, and --order file reads none", "--duplicates first")
         self._tables = [_interactions_of(folder)] if folder else found

@@ -34,7 +34,7 @@ def expanded(paths: Sequence[Path]) -> list[Path]:
     """The paths, those of patterns such as logs/*.parquet in the order of their names.
 
     Raises:
-        MissingFileError: no such file, or a pattern that no file fits.
+        MissingFileError: a pattern that no file fits.
         UsageError: a file twice.
     """
     found: list[Path] = []
@@ -44,8 +44,6 @@ def expanded(paths: Sequence[Path]) -> list[Path]:
             if not fitting:
                 raise MissingFileError(f"{path}: no file fits", "check the pattern")
             found += fitting
-        elif not path.exists():
-            raise MissingFileError(f"{path}: no such file", "check the name, or give it in full")
         else:
             found.append(path)
     if len(set(found)) < len(found):
@@ -225,6 +223,7 @@ class Log:
             columns = self._columns(table)
             if first is None:
                 self._say_columns(table, columns)
+                self._say_ratings(table, columns)
             elif (odd := _differ(first, table, columns)) is not None:
                 hint = "all files need the same columns; leave it out, or rename its columns"
                 raise DataError(f"{path}: {odd} of {first.path.name}", hint)
@@ -262,6 +261,13 @@ class Log:
             read = ", ".join(f"{header[place]} ({role})" for role, place in found.items())
             split = f", separated by {called(table.between)}" if table.kind == "text" else ""
             self._progress.log(f"{name}: columns{split}: {read}")
+
+    def _say_ratings(self, table: Table, columns: Columns) -> None:
+        """Say that there are ratings, where no option uses them."""
+        rated = find(table.header, {"rating": self._options.rating_column}).found.get("rating")
+        if rated is not None and "rating" not in columns.found:
+            what = f"its ratings (column {_names(table, columns)[rated]}) are not used: every rating is an interaction"
+            self._progress.log(f"{table.path.name}: {what}; --min-rating leaves out lower ones")
 
     def _lacking(self, table: Table, missing: tuple[str, ...]) -> DataError:
         """The error that lists all columns that are missing, with one command to paste."""

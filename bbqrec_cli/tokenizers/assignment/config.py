@@ -42,7 +42,11 @@ class AssignmentConfig(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AssignmentResult:
-    """What `bbqrec tokenize --json` prints, with the figures of the last epoch."""
+    """What `bbqrec tokenize --json` prints, with the figures of the last epoch.
+
+    seconds: from the reading of the inputs to the written file; where the run was resumed, also those of the epochs
+    before.
+    """
 
     output: Path
     method: str

@@ -62,7 +62,10 @@ class WarmupConfig(CodebookConfig):
 class KMeansConfig(CodebookConfig):
     """Options of tokenizers that learn by k-means alone."""
 
-    dim: int = option(32, "Width D of a code, by PCA of the features; 0: no PCA.", role="model", minimum=0)
+    dim: int = option(
+        32, "Width D of a code, by PCA of the features, whose width it is where they are narrower; 0: no PCA.",
+        role="model", minimum=0,
+    )  # fmt: skip
     signals: tuple[str, ...] = option((), "Features to concatenate; empty: text, or else all.", role="model")
 
 
