@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from bbqrec_cli.cli.console import Console, table
+from bbqrec_cli.cli.console import Console, fitting, grid, rich_table, table
+from bbqrec_cli.pages.tables import make
 
 HOSTILE = "a\x1b[2Jb\x9b1mc\x07d\u202ee"
 CONTROLS = "\x1b\x9b\x07\u202e"
@@ -47,3 +48,67 @@ def test_a_task_within_a_task_is_one_more_line(monkeypatch):
     assert console._bars is None
     assert "about 3 min" in stream.getvalue()
     assert "epoch 1" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("room", "widths"),
+    [
+        (44, [20, 9, 15]),
+        (43, [19, 9, 15]),
+        (36, [12, 9, 15]),
+        (30, [12, 9, 9]),
+        (24, [8, 9, 7]),
+        (6, [2, 2, 2]),
+    ],
+)
+def test_the_widest_column_gives_way_down_to_its_words(room, widths):
+    """Its whole width, then words in headers, then words everywhere, then anything."""
+    floors = [[12, 9, 15], [12, 9, 7], [1, 1, 1]]
+    assert fitting([20, 9, 15], floors, room) == widths
+
+
+def printed(monkeypatch, capsys, width, made) -> list[str]:
+    monkeypatch.setenv("COLUMNS", str(width))
+    Console().result({}, made)
+    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+
+WIDE = ["training interactions of the target", "users", "recall@5", "ndcg@5", "mrr@5", "recall@10", "ndcg@10", "mrr@10"]
+ROW = ["21 to 100", 101, 0.1485, 0.1042, 0.0898, 0.2277, 0.1292, 0.0997]
+
+
+def test_a_table_breaks_between_words(monkeypatch, capsys):
+    """With its frame where that fits, else without."""
+    lines = printed(monkeypatch, capsys, 85, table("", WIDE, [ROW]))
+    assert lines[0].startswith("┏━")
+    assert [line.split("┃")[1].strip() for line in lines[1:4]] == ["training", "interactions", "of the target"]
+    assert "┃ recall@10 ┃" in lines[3]
+    assert max(map(len, lines)) <= 85
+    assert printed(monkeypatch, capsys, 80, table("", WIDE, [ROW])) == [
+        "training",
+        "interactions of",
+        "the target          users  recall@5  ndcg@5   mrr@5  recall@10  ndcg@10  mrr@10",
+        "─" * 80,
+        "21 to 100             101    0.1485  0.1042  0.0898     0.2277   0.1292  0.0997",
+    ]
+
+
+def test_numbers_break_after_words(monkeypatch, capsys):
+    made = make("of two", ["what it is called", "95% interval"], [["a long name of it", "+0.0008 … +0.0247"]])
+    assert printed(monkeypatch, capsys, 30, rich_table(made)) == [
+        "", "of two",
+        "what it is",
+        "called           95% interval",
+        "─" * 30,
+        "a long      +0.0008 … +0.0247",
+        "name of it",
+    ]  # fmt: skip
+
+
+def test_a_word_that_fits_nowhere_is_folded(monkeypatch, capsys):
+    assert printed(monkeypatch, capsys, 12, grid([("abcdefghijklmnop", "12")])) == [
+        "  abcdef  12",
+        "  ghijkl",
+        "  mnop",
+    ]
+    assert printed(monkeypatch, capsys, 12, grid([])) == []

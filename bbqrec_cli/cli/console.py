@@ -6,22 +6,24 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console as RichConsole
+from rich.console import ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from bbqrec_cli.errors import BBQRecError
 
 if TYPE_CHECKING:
     from bbqrec_cli.pages.tables import Table as PageTable
-
-NAME_WIDTH = 12
-"""Characters that the first columns of a table keep on a narrow terminal."""
 
 
 class _Task:
@@ -167,11 +169,55 @@ class Console:
             self._err.print(f"  try: {error.hint}", markup=False)
 
 
+class _Fitting(Table):
+    """A table that on a narrow terminal breaks headers and words between words, then numbers between words, and only
+    then inside of words; its frame goes before that."""
+
+    def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
+        """As rich does, with widths that fit."""
+        if not self.columns:
+            return
+        whole, *floors = self._widths()
+        wanted = Measurement.get(console, options.update(width=100_000), self).maximum
+        room = options.max_width - (wanted - sum(whole))
+        if self.show_edge and self.box and sum(floors[1]) > room:
+            self.box, self.show_edge, self.padding = SIMPLE_HEAD, False, (0, 1, 0, 0)
+            yield from self.__rich_console__(console, options)
+            return
+        if sum(whole) > room:
+            for column, width in zip(self.columns, fitting(whole, [*floors, [1] * len(whole)], room), strict=True):
+                column.width = width
+        yield from super().__rich_console__(console, options)
+
+    def _widths(self) -> list[list[int]]:
+        """Of each column: its width; the least one where headers and words break between words; where all does."""
+        found = []
+        for column in self.columns:
+            (head, head_word), (cell, word) = _lengths([column.header]), _lengths(column.cells)
+            unbroken = cell if column.justify == "right" else word
+            found.append((max(head, cell), max(head_word, unbroken), max(head_word, word)))
+        return [list(each) for each in zip(*found, strict=True)]
+
+
+def _lengths(cells: Iterable[Any]) -> tuple[int, int]:
+    """Of the longest line, and of the longest word."""
+    lines = [line for cell in cells for line in str(cell).splitlines()]
+    words = [word for line in lines for word in line.split()]
+    return max(map(cell_len, lines), default=1), max(map(cell_len, words), default=1)
+
+
+def fitting(widths: Sequence[int], floors: Sequence[Sequence[int]], room: int) -> list[int]:
+    """Widths whose sum is `room` at most: the widest goes down to its first floor, then all to the next one."""
+    found = [min(width, room) for width in widths]
+    for least in floors:
+        while sum(found) > room and (wide := [n for n, width in enumerate(found) if width > least[n]]):
+            found[max(wide, key=found.__getitem__)] -= 1
+    return found
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, left: int = 1) -> Table:
     """A table whose first `left` columns are left-aligned and the rest (numbers) right-aligned."""
-    from rich.text import Text
-
-    made = Table(title=title or None, title_justify="left", title_style="bold")
+    made = _Fitting(title=title or None, title_justify="left", title_style="bold")
     for number, column in enumerate(columns):
         made.add_column(column, justify="left" if number < left else "right", overflow="fold")
     for row in rows:
@@ -181,19 +227,12 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
 
 def rich_table(table: PageTable) -> Table:
     """A table for the terminal; the best value of each column is bold."""
-    from rich.box import SIMPLE_HEAD
-    from rich.text import Text
-
-    made = Table(
+    made = _Fitting(
         box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), title=Text(f"\n{table.title}"), title_justify="left",
         title_style="bold", caption=Text(table.note) if table.note else None, caption_justify="left",
     )  # fmt: skip
     for number, column in enumerate(table.columns):
-        if number < table.left:
-            width = max(len(line) for row in table.rows for line in row[number].lines)
-            made.add_column(Text(column), overflow="fold", min_width=min(width, NAME_WIDTH))
-        else:
-            made.add_column(Text(column), overflow="fold", justify="right")
+        made.add_column(Text(column), justify="left" if number < table.left else "right", overflow="fold")
     for row in table.rows:
         made.add_row(*(Text("\n".join(cell.lines), style="bold" if cell.best else "") for cell in row))
     return made
@@ -201,9 +240,9 @@ def rich_table(table: PageTable) -> Table:
 
 def grid(rows: Sequence[Sequence[str]]) -> Table:
     """Indented columns without lines."""
-    from rich.text import Text
-
-    made = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
+    made = _Fitting.grid(padding=(0, 0, 0, 2), pad_edge=True, collapse_padding=False)
+    for _ in rows[0] if rows else ():
+        made.add_column(overflow="fold")
     for row in rows:
         made.add_row(*map(Text, row))
     return made
