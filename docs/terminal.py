@@ -19,7 +19,7 @@ COMMANDS = (
     "recommend --users 1 --top 3 --quiet",
     "collisions --quiet",
 )
-LINES = {"collisions": 8}
+LINES = {"collisions": 9}
 """How many lines of a long output are shown."""
 WIDTH = 92
 

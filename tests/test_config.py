@@ -10,6 +10,7 @@ from bbqrec_cli.config import (
     StageConfig,
     agreed,
     check_files,
+    command_line,
     from_mapping,
     input_files,
     named_file,
@@ -198,3 +199,23 @@ def test_roles_say_what_is_stored_and_what_a_resumed_run_must_agree_on(tmp_path)
 )
 def test_the_parts_of_a_named_file(value, parts):
     assert named_file(value) == parts
+
+
+def test_the_command_line_that_does_it_again():
+    """Without defaults, without what only says how to run, without --force; as a shell reads it."""
+    from bbqrec_cli.benchmark.run import BenchmarkConfig
+    from bbqrec_cli.tuning.run import TuneConfig
+
+    config = TuneConfig(
+        input=Path("my tokens.h5"), output=Path("work"), model=("sasrec", "bbqrec"), trials=3, minutes=1.5, seed=2,
+        exclude_seen=True, force=True, threads=4, device="cpu", show_space=True,
+        options={"learning_rate": 0.00012345678, "dense_head": False, "signals": ("id", "text"), "epochs": 3.0},
+    )  # fmt: skip
+    said = command_line("tune", config)
+    assert said == (
+        "bbqrec tune 'my tokens.h5' --seed 2 --exclude-seen -o work --model sasrec,bbqrec --trials 3 --minutes 1.5 "
+        "--learning-rate 0.00012345678 --no-dense-head --signals id,text --epochs 3"
+    )
+    assert command_line("tune", TuneConfig()) == "bbqrec tune tokens.h5"
+    suite = BenchmarkConfig(suite="demo", data=("a=a.h5", "b=b.h5"), train_minutes=3.0, jobs=2, time_budget="2h")
+    assert command_line("benchmark", suite) == "bbqrec benchmark demo --data a=a.h5 --data b=b.h5 --train-minutes 3"

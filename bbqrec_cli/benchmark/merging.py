@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from bbqrec_cli.benchmark.lock import locked
 from bbqrec_cli.errors import BBQRecError, DataError, UsageError
 from bbqrec_cli.hdf5 import read_codes, read_metrics, read_record
 from bbqrec_cli.hdf5.sink import partial_of, replacing
+from bbqrec_cli.locks import locked
 from bbqrec_cli.pages.tables import Table, counted, make
 from bbqrec_cli.progress import SILENT, Progress
 

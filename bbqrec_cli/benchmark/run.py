@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bbqrec_cli.benchmark.executors import NAMES
-from bbqrec_cli.config import StageConfig, option
+from bbqrec_cli.config import StageConfig, command_line, option
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
 
@@ -110,10 +109,10 @@ def run_suite(config: BenchmarkConfig, progress: Progress = SILENT) -> Benchmark
     """
     from bbqrec_cli.benchmark.executors import make_executor
     from bbqrec_cli.benchmark.graph import Machine, make_graph
-    from bbqrec_cli.benchmark.lock import locked
     from bbqrec_cli.benchmark.planning import Estimates, earlier, minutes_of, small_tables_first
     from bbqrec_cli.benchmark.runner import Runner
     from bbqrec_cli.benchmark.suite import load_suite
+    from bbqrec_cli.locks import locked
     from bbqrec_cli.pages.page import check_page
 
     minutes = minutes_of(config.time_budget)
@@ -159,8 +158,9 @@ def summarise(
         systems={name: results.scores(metrics, suite.metrics) for name, metrics in loaded.items()},
         cells=[results.about_cell(outcome, records) for outcome in outcomes],
         tokenizers=results.about_tokenizers(cells, records, suite), published=published,
-        provenance=results.provenance(runner.graph, records), command=command_of(config), text=suite.text,
-        layouts=results.tables(suite, loaded), asked=bool(suite.layouts), histories=results.histories(cells),
+        provenance=results.provenance(runner.graph, records), text=suite.text,
+        command=command_line("benchmark", config), layouts=results.tables(suite, loaded), asked=bool(suite.layouts),
+        histories=results.histories(cells),
     )  # fmt: skip
     state = {"data": results.ranks(loaded), "steps": records, "results": result.to_json()}
     about = {"name": suite.name, "suite": suite.text, "seed": config.seed}
@@ -170,17 +170,6 @@ def summarise(
         whole = dataclasses.replace(result, slices=tuple(slices), examples=tuple(examples))
         write_report(config.report, whole, force=config.force)
     return result
-
-
-def command_of(config: BenchmarkConfig) -> str:
-    """The command that makes the page again, less what does not change it."""
-    words = ["bbqrec", "benchmark", config.suite]
-    words += [word for each in config.data for word in ("--data", each)]
-    words += ["--train-minutes", f"{config.train_minutes:g}"] if config.train_minutes else []
-    words += ["-o", str(config.output)] if config.output else []
-    words += ["--seed", str(config.seed)] if config.seed else []
-    words += ["--report", str(config.report)] if config.report else []
-    return shlex.join(words)
 
 
 def make_folder(folder: Path) -> None:

@@ -16,15 +16,15 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         from bbqrec_cli.records import LAST
 
         result = run(config, console)
-        several = f" with {result.targets} targets" if result.targets != result.users else ""
-        head = f"{result.output}: {result.model}, {result.split}, {result.users} users{several}, {result.seconds:.0f} s"
-        head += f", {result.ms_per_user:.3g} ms per {'target' if several else 'user'}"
+        several = f" with {result.targets:,} targets" if result.targets != result.users else ""
+        head = f"{result.output}: {result.model}, {result.split}, {result.users:,} users{several}"
+        head += f", {result.seconds:.0f} s, {result.ms_per_user:.3g} ms per {'target' if several else 'user'}"
         by_last = result.splitting == str(LAST)
         head += "" if by_last else f", split {result.splitting}"
         head += ", seen items left out" if result.exclude_seen else ""
         if result.unevaluated:
             why = "fewer than 3 interactions" if by_last else f"no {result.split} target"
-            console.log(f"{result.unevaluated} users have {why} and are not evaluated")
+            console.log(f"{result.unevaluated:,} users have {why} and are not evaluated")
         main = [table("", ("metric", "mean", "95% interval"), with_intervals(result.aggregates, result.confidence))]
         if result.significance:
             from bbqrec_cli.evaluation.tables import against_table
@@ -81,7 +81,7 @@ def diagnosis_tables(found: dict[str, Any] | None) -> list[Any]:
         [f"{row['choices']:.1f}" if c == "choices" and c in row else row.get(c) for c in columns]
         for row in found["codes"]
     ]
-    title = f"Codes, given the target's codes before them ({found['users']} users; nats)"
+    title = f"Codes, given the target's codes before them ({found['users']:,} users; nats)"
     made = [table(title, columns, codes, left=2)]
     metrics = [name for name in found["searches"][0] if "@" in name]
     levels = [f"lost at {level + 1}" for level in range(len(found["searches"][0]["lost"]))]

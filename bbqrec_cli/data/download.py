@@ -22,6 +22,7 @@ from typing import Any
 
 from bbqrec_cli.data.http import FIRST_PAUSE, STALL, PassingError, answer_of, blocks
 from bbqrec_cli.errors import DataError, DownloadError, InterruptedRunError
+from bbqrec_cli.locks import alone
 from bbqrec_cli.progress import Progress
 
 TRIES = 6
@@ -45,7 +46,8 @@ def download(
     pause: float = FIRST_PAUSE,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Path:
-    """Download `url` as `target`; a file of this name that is there already is checked and kept.
+    """Download `url` as `target`; a file of this name that is there already is checked and kept, also one that another
+    process is downloading: it is waited for.
 
     Args:
         md5: the published checksum, if there is one.
@@ -56,15 +58,27 @@ def download(
         UsageError: not an address of http or https.
         DownloadError: no such file on the server; attempts without success; something else than the file.
         DataError: the file that is there already has another checksum.
+        LackingError: its folder cannot be written.
         InterruptedRunError: Ctrl-C; what has come is kept.
     """
-    if target.exists():
-        if md5 and _md5(target) != md5:
-            what = f"{target}: is there already, and is not the published file (MD5 {_md5(target)}, not {md5})"
-            raise DataError(what, "remove it and download it again, or leave --download out to use it as it is")
-        progress.log(f"{target.name} is there already")
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = target.with_name(f"{target.name}.lock")
+        with alone(lock, lambda: progress.log(f"{target.name}: another process is downloading it; waiting")):
+            if not target.exists():
+                _fetch(url, target, md5, progress, stall=stall, pause=pause, sleep=sleep)
+                return target
+    if md5 and _md5(target) != md5:
+        what = f"{target}: is there already, and is not the published file (MD5 {_md5(target)}, not {md5})"
+        raise DataError(what, "remove it and download it again, or leave --download out to use it as it is")
+    progress.log(f"{target.name} is there already")
+    return target
+
+
+def _fetch(
+    url: str, target: Path, md5: str, progress: Progress, *, stall: float, pause: float, sleep: Callable[[float], None]
+) -> None:
+    """The rest of the file, from where its part ends. Raises: as `download`."""
     part = _Part(url, target)
     progress.log(f"downloading {url}" + (f", from byte {part.size:,} on" if part.size else ""))
     try:
@@ -74,7 +88,6 @@ def download(
         kept = f"{part.size / 1e6:,.1f} MB of {target.name} are kept in {part.path.name}"
         raise InterruptedRunError(f"interrupted; {kept}", "the same command goes on with it") from None
     part.finish()
-    return target
 
 
 def _attempts(

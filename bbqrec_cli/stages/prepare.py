@@ -115,6 +115,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     from bbqrec_cli.data.sources.files import PictureFiles
     from bbqrec_cli.data.sources.period import between, days
     from bbqrec_cli.data.sources.registry import fetched, open_source
+    from bbqrec_cli.data.splits import split_of
     from bbqrec_cli.hdf5 import check_output, folder_of, write_dataset
 
     options = source_options(config.source, config.options)
@@ -133,10 +134,13 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     interactions = filtered(interactions, min_user=min_user, min_item=min_item, progress=progress)
     interactions = in_exported_order(interactions, paths)
     sequences, splitting = divided(interactions, kind, config.quantiles)
+    split = split_of(sequences, history=1)
+    if kind == "given":
+        check_parts(split)
     items = source.items(interactions.item_ids)
     text_fields = choose_text_fields(items.fields, config.text_fields, progress)
     dataset = to_dataset(interactions, items, text_fields, progress, sequences=sequences, splitting=splitting)
-    result = counts(config.output, interactions, items, dataset, text_fields)
+    result = counts(config.output, interactions, items, dataset, split, text_fields)
     say_lacks(result, progress)
     said = result.to_json()
     record = stored(config) | {"options": stored(options), "text_fields": said["text_fields"]}
@@ -172,11 +176,11 @@ def divided(interactions: Interactions, kind: str, quantiles: tuple[float, ...])
     """The sequences with their parts, and what the split is called.
 
     Raises:
-        DataError: a part is empty, or the data have no times to split by.
+        DataError: the data have no times to split by, or a part of theirs is empty.
     """
     import numpy as np
 
-    from bbqrec_cli.data.splits import split_by_time, split_of
+    from bbqrec_cli.data.splits import split_by_time
     from bbqrec_cli.records import LAST, Sequences, Splitting
 
     lengths = np.bincount(interactions.users, minlength=len(interactions.user_ids))
@@ -190,15 +194,17 @@ def divided(interactions: Interactions, kind: str, quantiles: tuple[float, ...])
     if kind == "time":
         parts, splitting = split_by_time(sequences, quantiles)
         return dataclasses.replace(sequences, parts=parts), splitting
-    made = dataclasses.replace(sequences, parts=interactions.parts)
-    split = split_of(made)
+    return dataclasses.replace(sequences, parts=interactions.parts), Splitting(kind="given")
+
+
+def check_parts(split: Split) -> None:
+    """Raises: DataError: a part of a split that the data name is empty."""
     for name in ("validation", "test"):
         if not len(getattr(split, name).users):
             hint = "training chooses its epoch on validation targets: mark some rows so, of users with other rows"
             raise DataError(f"--split given: no {name} row has a row of its user before it", hint)
     if not len(split.train.items):
         raise DataError("--split given: no row is of the training part")
-    return made, Splitting(kind="given")
 
 
 def filtered(interactions: Interactions, *, min_user: int, min_item: int, progress: Progress) -> Interactions:
@@ -374,14 +380,14 @@ def split_counts(catalogue: Catalogue, split: Split) -> dict[str, Any]:
 
 
 def counts(
-    output: Path, interactions: Interactions, items: Items, dataset: Dataset, text_fields: tuple[str, ...]
-) -> PrepareResult:
+    output: Path, interactions: Interactions, items: Items, dataset: Dataset, split: Split,
+    text_fields: tuple[str, ...],
+) -> PrepareResult:  # fmt: skip
     """The counts of the result."""
     import numpy as np
 
     from bbqrec_cli.data.sources.base import repeated
     from bbqrec_cli.data.sources.files import PictureFiles
-    from bbqrec_cli.data.splits import split_of
     from bbqrec_cli.data.ties import tied_targets
 
     catalogue = dataset.catalogue
@@ -390,7 +396,6 @@ def counts(
     pictured = np.array(images.present if isinstance(images, PictureFiles) else [bool(blob) for blob in images])
     if "image" in dataset.features:
         pictured |= dataset.features["image"].present
-    split = split_of(catalogue.sequences, history=1)
     pairs = interactions.users.astype(np.int64) * catalogue.items + interactions.items
     pairs.sort()  # many times as fast as np.unique
     different = np.count_nonzero(np.diff(pairs)) + bool(len(pairs))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bbqrec_cli.config import agreed, option, stored
+from bbqrec_cli.config import agreed, command_line, option, stored
 from bbqrec_cli.errors import DataError, InterruptedRunError
 from bbqrec_cli.models.registry import MODELS
 from bbqrec_cli.progress import SILENT, Progress
@@ -89,9 +88,9 @@ def run(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
         LackingError: the device or Optuna is not there.
         InterruptedRunError: interrupted; the same command goes on.
     """
-    from bbqrec_cli.benchmark.lock import locked
     from bbqrec_cli.benchmark.run import make_folder
     from bbqrec_cli.hdf5 import check_there, sha256
+    from bbqrec_cli.locks import locked
     from bbqrec_cli.pages.page import check_page
     from bbqrec_cli.tuning.study import Study, import_optuna, open_journal
 
@@ -215,7 +214,7 @@ def summarise(config: TuneConfig, folder: Path, studies: Sequence[Study]) -> Tun
         output=folder, report=config.report, source=config.input.name, exclude_seen=config.exclude_seen,
         splitting=read_catalogue(config.input).splitting.note,
         budget=config.budget, systems=[study.system for study in studies], trials=trials,
-        recipes={name: path for name, path in recipes.items() if path}, command=command_of(config),
+        recipes={name: path for name, path in recipes.items() if path}, command=command_line("tune", config),
     )  # fmt: skip
     if config.report:
         write_report(config.report, result, force=config.force)
@@ -240,25 +239,6 @@ def write_recipe(config: TuneConfig, folder: Path, system: System, trials: Seque
     path = folder / f"{system.name}.toml"
     path.write_text(as_toml(head, {"train": values}), encoding="utf-8")
     return path
-
-
-def command_of(config: TuneConfig) -> str:
-    """The command that goes on with it and makes the page again."""
-    words = ["bbqrec", "tune", str(config.input)]
-    for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
-        if f.name in ("input", "options", "device", "threads", "force", "show_space") or value in (f.default, ()):
-            continue
-        given = ",".join(value) if isinstance(value, tuple) else str(value)
-        name = "-o" if f.name == "output" else "--" + f.name.replace("_", "-")
-        words += [name] if value is True else [name, given]
-    for key, value in config.options.items():
-        name = key.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{name}" if value else f"--no-{name}")
-        else:
-            words += [f"--{name}", ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)]
-    return shlex.join(words)
 
 
 def _origin(config: TuneConfig, optuna: str) -> dict[str, Any]:

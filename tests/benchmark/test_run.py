@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
-from bbqrec_cli.benchmark.lock import locked
 from bbqrec_cli.benchmark.run import BenchmarkConfig, run
 from bbqrec_cli.errors import DataError, LackingError, OutputExistsError, UsageError
+from bbqrec_cli.locks import locked
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 
 from bbqrec_cli.benchmark import records, work
 from bbqrec_cli.benchmark.executors.local import Local
-from bbqrec_cli.benchmark.lock import locked
 from bbqrec_cli.benchmark.planning import Estimates
 from bbqrec_cli.benchmark.runner import Runner
 from bbqrec_cli.errors import DataError, InterruptedRunError
+from bbqrec_cli.locks import locked
 
 
 class Talk:
@@ -320,7 +320,7 @@ def test_a_killed_run_keeps_nobody_out(tmp_path):
     code = f"""
 import time
 from pathlib import Path
-from bbqrec_cli.benchmark.lock import locked
+from bbqrec_cli.locks import locked
 with locked(Path({str(tmp_path)!r})):
     print("locked", flush=True)
     time.sleep(60)

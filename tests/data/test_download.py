@@ -6,6 +6,8 @@ import gzip
 import hashlib
 import io
 import json
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -126,6 +128,54 @@ def test_a_file_comes_whole(site, fetch, tmp_path):
     assert fetch(md5=MD5).read_bytes() == BODY
     assert left(tmp_path) == ["f.bin"]
     assert site.asked[0]["User-Agent"].startswith("bbqrec/")
+
+
+def slowly(body: bytes = BODY, etag: str = '"one"'):
+    """200, in pieces, so that a second download begins meanwhile."""
+
+    def answer(handler: Handler) -> None:
+        handler.head(200, Content_Length=len(body), ETag=etag)
+        for start in range(0, len(body), 64_000):
+            handler.wfile.write(body[start : start + 64_000])
+            time.sleep(0.1)
+
+    return answer
+
+
+def test_two_threads_download_a_file_once(site, fetch, tmp_path, listener):
+    site.says(slowly())
+    made: list[bytes] = []
+    threads = [threading.Thread(target=lambda: made.append(fetch(md5=MD5).read_bytes())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [BODY, BODY]
+    assert len(site.asked) == 1
+    assert "f.bin: another process is downloading it; waiting" in listener.logged
+    assert listener.logged[-1] == "f.bin is there already"
+    assert left(tmp_path) == ["f.bin"]
+
+
+def test_two_processes_download_a_file_once(site, tmp_path):
+    """The first one is killed: the second goes on with its part, and is not kept out by its lock."""
+    site.says(slowly(), ranges())
+    code = (
+        "from pathlib import Path; from bbqrec_cli.data.download import download; "
+        "from bbqrec_cli.progress import SILENT; "
+        f"download({site.address!r} + '/f.bin', Path({str(tmp_path / 'f.bin')!r}), progress=SILENT)"
+    )
+    first = subprocess.Popen([sys.executable, "-c", code])
+    part = tmp_path / "f.bin.part"
+    until = time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size) and time.monotonic() < until:
+        time.sleep(0.01)
+    second = subprocess.Popen([sys.executable, "-c", code])
+    first.kill()
+    assert (first.wait(60), second.wait(60)) == (-9, 0)
+    assert (tmp_path / "f.bin").read_bytes() == BODY
+    assert left(tmp_path) == ["f.bin"]
+    assert [each.get("Range") is None for each in site.asked] == [True, False], "the part was gone on with"
 
 
 def test_what_was_cut_off_goes_on(site, fetch, tmp_path):

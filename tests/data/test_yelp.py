@@ -100,7 +100,7 @@ def test_few_stars_are_left_out_and_counted(path, listener):
     ("files", "message"),
     [
         ({REVIEWS: "{\n"}, "review.json, line 1: not JSON"),
-        ({REVIEWS: "[]\n"}, "review.json, line 1: an object of fields is needed"),
+        ({REVIEWS: "[]\n"}, "review.json, line 1: holds '\\[\\]'; an object of fields is needed"),
         ({REVIEWS: review("", "b", "2019-01-01")}, "review.json, line 1: user_id is ''"),
         ({REVIEWS: review("u", "b", "yesterday")}, "review.json, line 1: .*date 'yesterday'; all are needed"),
         ({REVIEWS: review("u", "b", "1969-01-01")}, "review.json, line 1: .*date '1969-01-01'; all are needed"),

@@ -259,16 +259,24 @@ def _table_items(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number from 1, object) of the lines that are not blank. Raises: as `json_object`, and those of `lines`."""
     for number, line in lines(path):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            what = f"{path}, line {number}: not JSON ({error}): {line[:60]!r}"
-            raise DataError(what, "one object per line is needed") from error
-        if not isinstance(row, dict):
-            what = f"{path}, line {number}: holds {line[:60]!r}; an object of fields is needed"
-            raise DataError(what, '{"id": "i1", "title": "…"}')
-        yield number, row
+        yield number, json_object(line, f"{path}, line {number}", 'an object per line, such as {"id": "i1", …}')
+
+
+def json_object(line: str, where: str, hint: str) -> dict[str, Any]:
+    """The fields of a line that holds a JSON object.
+
+    Raises:
+        DataError: not JSON, or no object; `where` it stands.
+    """
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not JSON ({error}): {line[:60]!r}", hint) from error
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: holds {line[:60]!r}; an object of fields is needed", hint)
+    return row
 
 
 def read_json(path: Path, example: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,15 @@ from typing import Any
 from bbqrec_cli.data.sources import times as clock
 from bbqrec_cli.data.sources.archives import Archive
 from bbqrec_cli.data.sources.base import Interactions, Items, without_duplicates
-from bbqrec_cli.data.sources.files import as_id, fields_of, find_pictures, list_pictures, read_items, read_pictures
+from bbqrec_cli.data.sources.files import (
+    as_id,
+    fields_of,
+    find_pictures,
+    json_object,
+    list_pictures,
+    read_items,
+    read_pictures,
+)
 from bbqrec_cli.data.sources.log import Log
 from bbqrec_cli.data.sources.options.yelp import YelpOptions
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
@@ -75,15 +82,7 @@ class Yelp:
 
     def _rows(self, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in self._archive.lines(name):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                what = f"{self._archive.where(name, number)}: not JSON: {line[:60]!r}"
-                raise DataError(what, "download or copy it again") from error
-            if not isinstance(row, dict):
-                what = f"{self._archive.where(name, number)}: an object of fields is needed, not {line[:60]!r}"
-                raise DataError(what, "download or copy it again")
-            yield number, row
+            yield number, json_object(line, self._archive.where(name, number), "download or copy it again")
 
     def items(self, item_ids: list[str]) -> Items:
         """Name, categories, city and state of the businesses; pictures from a folder."""

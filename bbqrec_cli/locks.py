@@ -1,11 +1,13 @@
-"""One run a work folder: two would write the same files."""
+"""One process at a time: for a work folder, which two would write, and for a download, which two would append to."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from bbqrec_cli.errors import DataError, LackingError
 
@@ -40,6 +42,44 @@ def locked(folder: Path, name: str = NAME) -> Iterator[None]:
         # Processes that run steps keep it, too: they may outlive this one.
         os.set_inheritable(stream.fileno(), True)
         yield
+
+
+@contextmanager
+def alone(path: Path, waits: Callable[[], None], *, pause: float = 0.5) -> Iterator[None]:
+    """Be the only process that holds the file `path`, which goes with the lock.
+
+    Args:
+        waits: called once, if another process has it first.
+        pause: seconds between two attempts.
+
+    Raises:
+        LackingError: the file cannot be made.
+    """
+    said = False
+    while (stream := _taken(path)) is None:
+        if not said:
+            waits()
+        said = True
+        time.sleep(pause)
+    with stream:
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows does not remove an open file
+                path.unlink()
+
+
+def _taken(path: Path) -> IO[str] | None:
+    """The file, opened and locked; None if another process has it, or has just removed it."""
+    try:
+        stream = open(path, "a", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise LackingError(f"{path}: cannot be written: {error.strerror}", "name another folder") from None
+    with suppress(OSError):
+        if _take(stream.fileno()) and path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+            return stream
+    stream.close()
+    return None
 
 
 def _take(descriptor: int) -> bool:
