@@ -178,7 +178,9 @@ def test_a_checkpoint_of_other_options_is_refused(files, path, change):
     with pytest.raises(DataError, match=f"another run: {next(iter(change))} was") as caught:
         run(images_only(files["dataset"], path, **{"batch_size": 4, "resume": True} | change))
     assert "without --resume" in caught.value.hint
-    run(images_only(files["dataset"], path, **{"batch_size": 4} | change))  # without --resume it is overwritten
+    with pytest.raises(OutputExistsError, match="the checkpoint of an interrupted run would be lost"):
+        run(images_only(files["dataset"], path, **{"batch_size": 4} | change))
+    run(images_only(files["dataset"], path, **{"batch_size": 4, "force": True} | change))
     assert not list(path.parent.glob("*.checkpoint"))
 
 

@@ -405,7 +405,7 @@ def _type(node: h5py.Dataset) -> str:
 
 def _make(kind: str, again: str = "") -> str:
     if kind == "checkpoint":
-        return "start from the beginning, without --resume"
+        return "start from the beginning with --force, without --resume"
     return f"make it {again}with `{KINDS[kind].made_by}`"
 
 

@@ -34,7 +34,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Any:
         if what:
             raise DataError(
                 f"{path}: the checkpoint is of another run: {what}",
-                "give the options of that run, or start from the beginning without --resume",
+                "give the options of that run, or start from the beginning with --force, without --resume",
             )
     return _join(meta["state"], arrays)
 

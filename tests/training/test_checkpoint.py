@@ -83,4 +83,4 @@ def test_a_damaged_one_says_what_to_do(path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(BrokenFileError, match="truncated") as caught:
         load_checkpoint(path, IDENTITY)
-    assert caught.value.hint == "start from the beginning, without --resume"
+    assert caught.value.hint == "start from the beginning with --force, without --resume"
