@@ -18,11 +18,11 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         result = (
             append.run(config, console) if isinstance(config, AppendConfig) else fitting.run(config, console)
         )  # fmt: skip
+        new = f" ({result.new_items:,} of them new)" if result.new_items else ""
         head = (
-            f"{result.output}: {result.items} items, {result.levels} levels × {len(result.signals)} signals of "
-            f"{result.codebook_size} codes, {result.colliding_items} items in collisions, "
-            + (f"{result.new_items} of them new, " if result.new_items else f"{result.epochs} epochs ")
-            + f"in {result.seconds:.0f} s"
+            f"{result.output}: {result.items:,} items{new}, {result.levels} levels × {len(result.signals)} signals of "
+            f"{result.codebook_size} codes, {result.colliding_items:,} items in collisions, "
+            f"{f'{result.epochs} epochs ' if result.epochs else ''}in {result.seconds:.0f} s"
         )
         used = result.figures
         # A level that --on-collision suffix added has no codebook.
