@@ -251,6 +251,10 @@ def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], 
         return arrays, file.attribute("meta"), file.attribute("config")
 
 
+LATER: dict[str, Any] = {"curves": {}, "alike": ""}
+"""What records may have beside what they must: its name -> what stands for it in those that have not."""
+
+
 def write_record(path: Path, record: Mapping[str, Any], **provenance: Any) -> None:
     """What became of a benchmark's step. Overwrites, atomically; `provenance`: parents, as in `store.write`."""
     write(path, "record", {}, attributes=record, force=True, **provenance)
@@ -260,8 +264,9 @@ def read_record(path: Path) -> dict[str, Any]:
     """The `record` of `write_record`. Raises: the errors of `open_file`."""
     with open_file(path, "record") as file:
         found = {key: file.attribute(key) for key in KINDS["record"].attributes}
+        found |= {key: file.attribute(key) if file.has_attribute(key) else none for key, none in LATER.items()}
     # A text that is a number comes back as one.
-    texts = ("stage", "label", "key", "status", "error", "traceback", "finished")
+    texts = ("stage", "label", "key", "status", "error", "traceback", "finished", "alike")
     return found | {key: str(found[key]) for key in texts}
 
 

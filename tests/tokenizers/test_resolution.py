@@ -212,7 +212,7 @@ def test_no_signal_that_an_item_lacks_changes(policy):
 
 def as_published(latents: np.ndarray, books: np.ndarray) -> list[tuple[int, ...]]:
     """The loop of LC-Rec's and LETTER's `generate_indices.py`, one signal: every item is encoded anew in each round,
-    the last level of a group by a plan whose rows and columns are normalised in turn. latents (I, D), books (L, N, D)."""
+    a group's last level by a plan whose rows and columns are normalised in turn. latents (I, D), books (L, N, D)."""
 
     def encode(group: np.ndarray, *, even: bool) -> list[tuple[int, ...]]:
         residual, found = group, []
