@@ -120,5 +120,6 @@ def per_user(cells: Sequence[Mapping[str, Any]], brief: bool) -> str:
     values = [cell["milliseconds_per_user"] for cell in cells]
     if None in values:
         return NOT_KNOWN
-    more = "" if brief or len(values) < 2 else f" ± {statistics.stdev(values):.2g}"
-    return short(statistics.mean(values)) + more
+    mean = short(statistics.mean(values))
+    digits = len(mean.partition(".")[2])
+    return mean if brief or len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"

@@ -140,7 +140,7 @@ def epoch_panels(
             panel.yaxis.set_major_locator(MaxNLocator(nbins=3))
             panel.grid(color=PALE, linewidth=0.6)
         for panel in figure.axes if zero else ():  # after all lines: a shared scale must hold those of every panel
-            panel.set_ylim(0, panel.get_ylim()[1] if panel.dataLim.y1 > 0 or shared else 1)
+            panel.set_ylim(0, max(1.08 * each.dataLim.y1 for each in (figure.axes if shared else [panel])) or 1)
         figure.supylabel(what, fontsize=9)
         figure.supxlabel("epoch", fontsize=9)
 

@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
+from rich.cells import cell_len
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.segment import Segment
@@ -18,6 +19,8 @@ from rich.table import Table
 from bbqrec_cli.errors import BBQRecError
 
 if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderResult
+
     from bbqrec_cli.pages.tables import Table as PageTable
 
 NAME_WIDTH = 12
@@ -179,24 +182,74 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     return made
 
 
-def rich_table(table: PageTable) -> Table:
+def rich_table(table: PageTable) -> Fitted:
     """A table for the terminal; the best value of each column is bold."""
-    from rich.box import SIMPLE_HEAD
-    from rich.text import Text
+    return Fitted(table)
 
-    made = Table(
-        box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), title=Text(f"\n{table.title}"), title_justify="left",
-        title_style="bold", caption=Text(table.note) if table.note else None, caption_justify="left",
-    )  # fmt: skip
-    for number, column in enumerate(table.columns):
-        if number < table.left:
-            width = max(len(line) for row in table.rows for line in row[number].lines)
-            made.add_column(Text(column), overflow="fold", min_width=min(width, NAME_WIDTH))
-        else:
-            made.add_column(Text(column), overflow="fold", justify="right")
-    for row in table.rows:
-        made.add_row(*(Text("\n".join(cell.lines), style="bold" if cell.best else "") for cell in row))
-    return made
+
+class Fitted:
+    """A table that fits the terminal: words wrap at spaces, numbers do not, and columns that find no room follow below,
+    beside the first column again."""
+
+    def __init__(self, table: PageTable) -> None:
+        self.table = table
+
+    def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        yield Text(f"\n{self.table.title}", style="bold")
+        for number, columns in enumerate(self._parts(options.max_width)):
+            yield from [""] if number else []
+            yield self._made(columns, options.max_width)
+        if self.table.note:
+            yield Text(self.table.note, style="table.caption")
+
+    def _parts(self, room: int) -> list[list[int]]:
+        """Which columns stand side by side: as many as there is room for, the first one always."""
+        parts = [[0]]
+        for column in range(1, len(self.table.columns)):
+            least = [self._widths(each)[0] for each in (*parts[-1], column)]
+            if sum(least) + between(least) > room and len(parts[-1]) > 1:
+                parts.append([0, column])
+            else:
+                parts[-1].append(column)
+        return parts
+
+    def _widths(self, column: int) -> tuple[int, int]:
+        """The least width in which a column breaks no word and no number, and the one in which it breaks no line. A
+        word beyond NAME_WIDTH may be broken."""
+        head, lines = self.table.columns[column], [line for row in self.table.rows for line in row[column].lines]
+        words = [word for line in lines for word in line.split()] if column < self.table.left else []
+        longest, widest = (max(map(cell_len, each), default=1) for each in (words, lines))
+        least = min(longest, NAME_WIDTH) if column < self.table.left else widest
+        least = max(least, *map(cell_len, head.split()), 1)
+        return least, max(least, widest, cell_len(head))
+
+    def _made(self, columns: Sequence[int], room: int) -> Table:
+        """Some of the columns, with what room there is given to those that would break most."""
+        from rich.box import SIMPLE_HEAD
+        from rich.text import Text
+
+        widths, wanted = map(list, zip(*map(self._widths, columns), strict=True))
+        spare = room - between(widths) - sum(widths)
+        while spare > 0 and widths != wanted:
+            most = max(range(len(columns)), key=lambda place: wanted[place] / widths[place])
+            widths[most], spare = widths[most] + 1, spare - 1
+        if spare < 0:  # one column beside the first, and still too wide
+            widths[-1] = max(1, widths[-1] + spare)
+        made = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+        for column, width in zip(columns, widths, strict=True):
+            side: Literal["left", "right"] = "left" if column < self.table.left else "right"
+            made.add_column(Text(self.table.columns[column]), overflow="fold", width=width, justify=side)
+        for row in self.table.rows:
+            cells = [row[column] for column in columns]
+            made.add_row(*(Text("\n".join(cell.lines), style="bold" if cell.best else "") for cell in cells))
+        return made
+
+
+def between(widths: Sequence[int]) -> int:
+    """Characters between and after columns."""
+    return 2 * len(widths) - 1
 
 
 def grid(rows: Sequence[Sequence[str]]) -> Table:

@@ -156,7 +156,12 @@ def test_what_the_page_says(result, folder):
     origin = {row[0].strip(): row[1].strip() for row in page.tables["Where the numbers come from"][1:]}
     assert (origin["steps"], origin["device"]) == ("16", "cpu")
     assert "Not done" not in page.tables
-    assert sum(tag == "svg" for tag, _ in page.tags) == 4, "two plots, each for wide and narrow screens"
+    plots = [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"]
+    assert plots[::2] == [
+        "Scores with 95% intervals", "Validation by epoch, plot", "Training loss by epoch, plot",
+        "Time and memory, plot",
+    ]  # fmt: skip
+    assert plots[1::2] == [f"{title}, narrow" for title in plots[::2]], "one for wide screens, one for narrow ones"
     assert 'name = "tiny"' in "".join(page.texts)
 
 
