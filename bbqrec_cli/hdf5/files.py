@@ -251,23 +251,19 @@ def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], 
         return arrays, file.attribute("meta"), file.attribute("config")
 
 
-LATER: dict[str, Any] = {"curves": {}, "alike": ""}
-"""What records may have beside what they must: its name -> what stands for it in those that have not."""
-
-
 def write_record(path: Path, record: Mapping[str, Any], **provenance: Any) -> None:
     """What became of a benchmark's step. Overwrites, atomically; `provenance`: parents, as in `store.write`."""
     write(path, "record", {}, attributes=record, force=True, **provenance)
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The `record` of `write_record`. Raises: the errors of `open_file`."""
+    """The `record` of `write_record`, with 'curves' and 'alike' where it has them. Raises: the errors of `open_file`."""
     with open_file(path, "record") as file:
         found = {key: file.attribute(key) for key in KINDS["record"].attributes}
-        found |= {key: file.attribute(key) if file.has_attribute(key) else none for key, none in LATER.items()}
+        found |= {key: file.attribute(key) for key in ("curves", "alike") if file.has_attribute(key)}
     # A text that is a number comes back as one.
     texts = ("stage", "label", "key", "status", "error", "traceback", "finished", "alike")
-    return found | {key: str(found[key]) for key in texts}
+    return found | {key: str(found[key]) for key in texts if key in found}
 
 
 def write_benchmark(path: Path, state: Mapping[str, Any], **provenance: Any) -> None:
