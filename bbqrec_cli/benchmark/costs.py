@@ -13,8 +13,8 @@ from bbqrec_cli.pages.tables import NOT_KNOWN, Table, make, seconds, short
 
 TITLE = "Time and memory"
 PLOTTED = {
-    "training, s": "seconds/train", "ms per user": "milliseconds_per_user", "training, peak MB": "memory/train",
-    "training, peak MB of the GPU": "gpu_memory/train",
+    "train, s": "seconds/train", "ms per user": "milliseconds_per_user", "train, peak MB": "memory/train",
+    "train, GPU peak MB": "gpu_memory/train",
 }  # fmt: skip
 """A panel's title -> where a cell has its values."""
 

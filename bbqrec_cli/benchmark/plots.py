@@ -176,7 +176,7 @@ def cost_bars(costs: Mapping[str, Mapping[str, float]], data: str = "") -> str:
                 panel.annotate(
                     short(value), (value, row), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7.5
                 )
-            panel.set_title(f"{kind}{', log scale' if wide else ''}", fontsize=10)
+            panel.set_title(kind + ("\n(logarithmic)" if wide else ""), fontsize=9.5)
             panel.set_yticks(range(len(names)), [_short(name, 16 if narrow else 28) for name in names])
             panel.set_xticks([])
             panel.minorticks_off()
