@@ -119,7 +119,7 @@ PARTS = {
     "Codes": ("tokens", "model"),
 }
 """Sections of docs/file-formats.md that belong to several kinds."""
-MAY_ATTRIBUTES = {"features", "encoder_inputs", "exclude_seen", "lists", "splitting", "earlier"}
+MAY_ATTRIBUTES = {"features", "encoder_inputs", "exclude_seen", "lists", "splitting", "earlier", "curves", "alike"}
 """Attributes that the schema does not demand."""
 
 

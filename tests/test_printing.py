@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bbqrec_cli.cli.console import Console, fitting, grid, rich_table, table
-from bbqrec_cli.pages.tables import make
+from bbqrec_cli.pages.tables import Shown, make
 
 HOSTILE = "a\x1b[2Jb\x9b1mc\x07d\u202ee"
 CONTROLS = "\x1b\x9b\x07\u202e"
@@ -112,3 +112,38 @@ def test_a_word_that_fits_nowhere_is_folded(monkeypatch, capsys):
         "  mnop",
     ]
     assert printed(monkeypatch, capsys, 12, grid([])) == []
+
+
+NUMBERS = ("0.0200 ± 0.0000", "p <.001 / <.001")
+NAMES = ("popularity", "generator on RQ-VAE's IDs", "an-unbreakably-long-name-of-a-system")
+
+
+@pytest.mark.parametrize("width", [12, 30, 40, 60, 80, 100, 140])
+def test_tables_fit_the_terminal_and_lose_nothing(monkeypatch, capsys, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    heads = ("system", *(f"Recall@{k}" for k in (5, 10, 20)), "collisions of whole IDs")
+    rows = [(name, *(Shown(NUMBERS) for _ in range(3)), 1234567) for name in NAMES]
+    note = "A note that is longer than the table is wide."
+    Console().result({}, rich_table(make("Title", heads, rows, note=note)))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    blocks = sum(line.startswith("─") for line in lines)
+    assert blocks == {12: 4, 30: 4, 40: 4, 60: 2, 80: 1, 100: 1, 140: 1}[width]
+    if width < 30:  # a name of twelve and a number
+        return
+    text = " ".join(" ".join(lines).split())
+    for words in (*NAMES[0].split(), *NAMES[1].split(), *" ".join(heads).split(), *note.split(), "Title", "1,234,567"):
+        assert words in text, "no word is broken"
+    assert text.count(NUMBERS[0]) == text.count(NUMBERS[1]) == 9
+    assert text.count("1,234,567") == 3
+
+
+def test_words_get_the_room_that_they_need(monkeypatch, capsys):
+    """Columns of words share what there is; short ones keep their width."""
+    monkeypatch.setenv("COLUMNS", "60")
+    rows = [("demo", "what it shows, in a rather long sentence that goes on", "nothing, or next to nothing")]
+    Console().result({}, rich_table(make("Suites", ("suite", "what", "needs"), rows, left=3)))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert len(lines) <= 7
+    assert lines[4].startswith("demo ")

@@ -34,7 +34,7 @@ def side_by_side(suite: Suite, cells: Sequence[Cell], loaded: Loaded) -> list[Si
         models = {each.name: each.config.model for each in suite.systems}
         mean = {name: float(np.mean([per_user(each, metric).mean() for each in seeds.values()]))
                 for name, seeds in systems.items()}  # fmt: skip
-        ours = next((name for name in systems if models[name] == OURS), None)
+        ours = ours_of(suite, mean)
         best = max((name for name in systems if models[name] != OURS), key=mean.__getitem__, default=None)
         if ours is None or best is None:
             continue
@@ -65,6 +65,14 @@ def side_by_side(suite: Suite, cells: Sequence[Cell], loaded: Loaded) -> list[Si
         else:
             found.append(SideBySide(data, (ours, best), made))
     return found
+
+
+def ours_of(suite: Suite, mean: Mapping[str, float]) -> str | None:
+    """Of the systems with a mean metric the best BBQRec on IDs of its own tokenizer, else on any; None without one."""
+    models = {each.name: each for each in suite.systems if each.name in mean and each.config.model == OURS}
+    whole = [name for name, each in models.items()
+             if each.tokenizer and suite.tokenizers[each.tokenizer].config.method == OURS]  # fmt: skip
+    return max(whole or models, key=mean.__getitem__, default=None)
 
 
 def there(step: Step | None) -> bool:

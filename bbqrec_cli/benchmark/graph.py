@@ -40,7 +40,8 @@ class Step:
 
     label: what people call it; key: SHA-256 of everything that the output depends on; config: the stage's, complete but
     for `resume`; output: the file, whose name holds the key and nothing that may change without it; inputs: option that
-    names files -> the keys of the steps that make them, or digests of what is in them.
+    names files -> the keys of the steps that make them, or digests of what is in them; alike: SHA-256 of the settings
+    and the data alone, the same for every seed and version of the program: such steps take about as long.
     """
 
     stage: str
@@ -50,6 +51,7 @@ class Step:
     output: Path
     inputs: Mapping[str, Sequence[str]] = field(default_factory=dict)
     needs: Needs = field(default_factory=Needs)
+    alike: str = ""
 
     @property
     def name(self) -> str:
@@ -254,9 +256,16 @@ class _Builder:
             # A stage that has a precision computes on the device.
             needs = Needs(cpu=max(1, threads), gpu=int(self.machine.gpus and hasattr(config, "precision")))
             self.steps[key] = Step(
-                stage=stage, label=label, key=key, config=config, output=output, inputs=inputs, needs=needs
-            )
+                stage=stage, label=label, key=key, config=config, output=output, inputs=inputs, needs=needs,
+                alike=self._alike(stage, config, method, inputs),
+            )  # fmt: skip
         return self.steps[key]
+
+    def _alike(self, stage: str, config: Any, method: Any, inputs: Mapping[str, Sequence[str]]) -> str:
+        """See `Step`: of what the steps before have in common, too."""
+        common = {name: [self.steps[key].alike if key in self.steps else key for key in keys]
+                  for name, keys in inputs.items()}  # fmt: skip
+        return digest_of(facts(config, method, common) | {"stage": stage, "seed": None})
 
     def _inputs(self, config: Any) -> dict[str, list[str]]:
         """Option that names files -> for each file the key of the step that makes it, or a digest of what is in it."""
@@ -287,19 +296,27 @@ def key_of(stage: str, config: Any, method: Any, inputs: Mapping[str, Sequence[s
             and how they are run does not count.
         inputs: what is in the files that the options name.
     """
+    modules, given = [f"bbqrec_cli.stages.{stage}"], facts(config, method, inputs)
+    for cls in (type(method),) if method is not None else encoders_of(config):
+        modules += [cls.__module__, cls.implementation.partition(":")[0]]
+    given |= {"stage": stage, "version": bbqrec_cli.__version__, "layout": KINDS[MAKES[stage]].version}
+    return digest_of([given, sources.digest(*modules)])
 
-    def facts(options: Any) -> dict[str, Any]:
+
+def facts(config: Any, method: Any, inputs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """A step's options and those of its method, with what is in files in place of their paths."""
+
+    def of(options: Any) -> dict[str, Any]:
         named = stored(options)
         return named | {name: inputs[name] for name in named.keys() & inputs.keys()}
 
-    modules, given = [f"bbqrec_cli.stages.{stage}"], facts(config)
-    for cls in (type(method),) if method is not None else encoders_of(config):
-        modules += [cls.__module__, cls.implementation.partition(":")[0]]
-    if method is not None:
-        given["options"] = facts(method)
-    given |= {"named": inputs["named"]} if "named" in inputs else {}
-    given |= {"stage": stage, "version": bbqrec_cli.__version__, "layout": KINDS[MAKES[stage]].version}
-    return hashlib.sha256(json.dumps([given, sources.digest(*modules)], sort_keys=True).encode()).hexdigest()
+    given = of(config) | ({"options": of(method)} if method is not None else {})
+    return given | ({"named": inputs["named"]} if "named" in inputs else {})
+
+
+def digest_of(values: Any) -> str:
+    """SHA-256 of what JSON can hold."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def encoders_of(config: Any) -> list[Any]:

@@ -12,13 +12,16 @@ from typing import Any
 
 from bbqrec_cli.benchmark.files import BUILT_IN, built_in, read_suite
 from bbqrec_cli.benchmark.graph import Graph, Step
+from bbqrec_cli.benchmark.known import folders, last_run, own_records, records_in
 from bbqrec_cli.benchmark.suite import Suite
-from bbqrec_cli.errors import BBQRecError, UsageError
-from bbqrec_cli.hdf5 import read_benchmark, read_record
-from bbqrec_cli.pages.tables import NOT_KNOWN, Table, counted, make
+from bbqrec_cli.errors import UsageError
+from bbqrec_cli.origin import processor
+from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, counted, make
 
 UNITS = {"m": 1.0, "h": 60.0, "s": 1 / 60}
 """What a time may end with -> minutes."""
+LIMITED = "No training went on for more than "
+"""How the note on --train-minutes begins."""
 
 
 def minutes_of(text: str) -> float:
@@ -59,28 +62,38 @@ def small_tables_first(graph: Graph, suite: Suite) -> Graph:
 
 @dataclass(frozen=True)
 class Estimates:
-    """Seconds that earlier steps took, by stage and label without its seed."""
+    """Seconds that earlier steps took on this processor: `Step.alike` -> each of them; where: the cores and devices."""
 
-    took: Mapping[tuple[str, str], Sequence[float]]
+    took: Mapping[str, Sequence[float]]
+    where: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, records: Iterable[Mapping[str, Any]]) -> Estimates:
-        """From records of steps that are done."""
-        took: dict[tuple[str, str], list[float]] = {}
+        """From records of steps that are done, without those that say less: of other processors, or cut short."""
+        took: dict[str, list[float]] = {}
+        here, where = processor(), set()
+        seen: set[tuple[str, str]] = set()
         for record in records:
-            if record.get("status") == "done" and record.get("seconds", 0) > 0:
-                took.setdefault((record["stage"], without_seed(record["label"])), []).append(record["seconds"])
-        return cls(took)
+            origin, one = record.get("origin") or {}, (record.get("key", ""), record.get("finished", ""))
+            if (
+                record.get("status") == "done" and record.get("alike") and record["seconds"] > 0
+                and origin.get("processor") == here and not record["at_least"] and one not in seen
+            ):  # fmt: skip
+                seen.add(one)  # a record may lie in several folders
+                took.setdefault(record["alike"], []).append(record["seconds"])
+                where.add(f"{counted(origin['threads'], 'thread')}, {origin['device']}")
+        return cls(took, frozenset(where))
 
     def plus(self, record: Mapping[str, Any]) -> Estimates:
         """With one more record."""
-        return Estimates({**self.took, **{key: [*self.took.get(key, ()), *values] for key, values in
-                                          Estimates.of([record]).took.items()}})  # fmt: skip
+        new = Estimates.of([record])
+        took = {key: [*self.took.get(key, ()), *values] for key, values in new.took.items()}
+        return Estimates({**self.took, **took}, self.where | new.where)
 
     def seconds(self, step: Step) -> float | None:
-        """What the step may take: the median of the same with other seeds; None: not known. What a system took on other
-        data says too little."""
-        found = self.took.get((step.stage, without_seed(step.label)))
+        """What the step may take: the median of steps with the same settings on the same data, with other seeds or an
+        earlier version of the program; None: not known. What a system took on other data says too little."""
+        found = self.took.get(step.alike)
         return statistics.median(found) if found else None
 
     def total(self, steps: Iterable[Step]) -> tuple[float, int]:
@@ -95,25 +108,9 @@ def without_seed(label: str) -> str:
 
 
 def earlier(folder: Path) -> list[dict[str, Any]]:
-    """All records of a work folder, and those that other work folders beside it have summed up."""
-    found: list[dict[str, Any]] = []
-    for path in sorted(folder.glob("*.record")):
-        try:
-            found.append(read_record(path))
-        except BBQRecError:  # no estimate, and the run itself will say so
-            continue
-    for summary in sorted(folder.parent.glob("benchmark-*/benchmark.h5")):
-        if summary.parent.resolve() != folder.resolve():
-            found += summed_up(summary)
-    return found
-
-
-def summed_up(summary: Path) -> list[dict[str, Any]]:
-    """The records in a benchmark.h5; none where it can not be read."""
-    try:
-        return list(read_benchmark(summary)["steps"].values())
-    except (BBQRecError, KeyError):
-        return []
+    """All records of a work folder, of those beside it and of those that this user has run suites in."""
+    own, *others = folders(folder)
+    return own_records(own) + [record for each in others for record in records_in(each)]
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,11 @@ class Plan:
             each = self.estimates.seconds(steps[0])
             known = (duration(each), duration(each * len(steps))) if each is not None else (NOT_KNOWN, NOT_KNOWN)
             shown.append((stage, label, len(steps), *known))
-        note = "By the median of earlier steps of the same name in work folders here; – not known."
+        where = "; ".join(sorted(self.estimates.where)) or "none yet"
+        note = (
+            "By the median of earlier steps with the same settings on the same data and processor, whatever their seed "
+        )
+        note += f"and version ({where}); {NOT_KNOWN} not known."
         return [make("What would run", ("stage", "what", "times", "each", "all"), shown, left=2, note=note)]
 
     def said(self) -> str:
@@ -177,24 +178,48 @@ class Listing:
 
     def tables(self) -> list[Table]:
         """One."""
-        shown = [
-            (row["name"], row["about"], row["needs"], NOT_KNOWN if row["seconds"] is None else duration(row["seconds"]))
-            for row in self.rows
-        ]
-        note = "Time: of the steps that are done in benchmark-NAME here; – not known: nobody ran it here."
-        return [make("Suites", ("suite", "what it shows", "needs", "time"), shown, left=3, note=note)]
+        shown = [(row["name"], row["about"], row["needs"], took(row)) for row in self.rows]
+        note = "Time here: all steps of the last run in a folder that is still there, one after the other; "
+        note += f"{NOT_KNOWN} not known."
+        return [make("Suites", ("suite", "what it shows", "needs", "time here"), shown, left=4, note=note)]
 
     def said(self) -> str:
         """How to go on."""
         return "bbqrec benchmark SUITE --data NAME=PATH --dry-run says more of one; docs/benchmark.md how to write one."
 
 
+def took(row: Mapping[str, Any]) -> Shown:
+    """'≥ 3 h 05 min', and on what."""
+    if row["seconds"] is None:
+        return Shown((NOT_KNOWN,))
+    return Shown((("" if row["whole"] else "≥ ") + duration(row["seconds"]), row["on"]))
+
+
 def listing() -> Listing:
-    """The built-in suites, with the time that each took in this folder."""
+    """The built-in suites, with the time that the last run of each took, as far as it is known."""
     rows = []
     for name in built_in():
         values, _ = read_suite(BUILT_IN / f"{name}.toml")
-        done = [each for each in summed_up(Path(f"benchmark-{name}") / "benchmark.h5") if each.get("status") == "done"]
-        seconds = sum(each["seconds"] for each in done) if done else None
-        rows.append({"name": name, "about": values["about"], "needs": values["needs"], "seconds": seconds})
+        about = {"name": name, "about": values["about"], "needs": values["needs"]}
+        rows.append(about | spent_on(name, folders(Path(f"benchmark-{name}"))))
     return Listing(rows)
+
+
+def spent_on(suite: str, places: list[Path]) -> dict[str, Any]:
+    """{'seconds', 'whole', 'on', 'folder'} of a suite's last run: whether all of its cells are done and all seconds
+    known; the data, the seeds, a limit on trainings, the machine. None and '' where none is known."""
+    found = last_run(suite, places)
+    done = [] if found is None else [each for each in found[2] if each.get("status") == "done"]
+    if found is None or not done:
+        return {"seconds": None, "whole": False, "on": "", "folder": ""}
+    folder, results, _ = found
+    sets = results["data"] if "users" not in results["data"] else {"": results["data"]}
+    said = [f"{name or about['source']}: {about['users']:,} users, {about['items']:,} items"
+            for name, about in sets.items() if about]  # fmt: skip
+    said.append(counted(len(results["seeds"]), "seed"))
+    said += [note for note in results.get("notes", ()) if note.startswith(LIMITED)]
+    said += dict.fromkeys(f"{origin['processor']}, {counted(origin['threads'], 'thread')}, {origin['device']}"
+                          for each in done if (origin := each["origin"]))  # fmt: skip
+    whole = not results["failed"] and not results["left"] and not any(each["at_least"] for each in done)
+    seconds = sum(each["seconds"] for each in done)
+    return {"seconds": seconds, "whole": whole, "on": "; ".join(said), "folder": str(folder)}

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 
 from bbqrec_cli.benchmark.scores import metric_name
 from bbqrec_cli.pages.svg import COLOURS, INK, MUTED, PALE, STYLES, legend, plot
+from bbqrec_cli.pages.tables import short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from bbqrec_cli.benchmark.curves import Points
     from bbqrec_cli.benchmark.result import Score
 
 PANELS = 4
 """Metrics side by side."""
+WIDE_RANGE = 30
+"""How many times the least of a cost the most is, from where on its scale is logarithmic."""
 
 
 def score_bars(systems: Mapping[str, Mapping[str, Score]], metrics: Sequence[str], data: str = "", of: str = "") -> str:
@@ -99,29 +103,89 @@ def sweep_lines(
     return plot(draw, height=3.2, narrow_height=0.4 + 2.4 * len(metrics), title=title)
 
 
-def epoch_lines(histories: Mapping[tuple[str, int], Sequence[tuple[int, float]]]) -> str:
-    """Validation NDCG@10 by epoch: a colour a system, a line a seed. SVG."""
+def epoch_panels(
+    runs: Mapping[str, Sequence[Points]], what: str, *, title: str, shared: bool = False, zero: bool = False,
+    best: bool = False,
+) -> str:  # fmt: skip
+    """A figure by epoch: a panel a system or tokenizer, in which each seed has a line. SVG.
+
+    Args:
+        runs: name -> the points of each seed.
+        what: the figure's name.
+        shared: whether all panels have one scale; else each has its own.
+        zero: whether scales begin at 0.
+        best: mark each line's highest point.
+    """
     from matplotlib.ticker import MaxNLocator
 
-    systems = list(dict.fromkeys(system for system, _ in histories))
+    def shape(narrow: bool) -> tuple[int, int]:
+        columns = min(2 if narrow else 4, len(runs))
+        return -(-len(runs) // columns), columns
 
     def draw(figure: Figure, narrow: bool) -> None:
-        axes = figure.subplots()
-        for (system, _), rows in histories.items():
-            place = systems.index(system)
-            axes.plot(
-                *zip(*rows, strict=True), color=COLOURS[place % len(COLOURS)], linestyle=STYLES[place % len(STYLES)],
-                linewidth=1.4, marker="o" if len(rows) == 1 else "", markersize=4,
-            )  # fmt: skip
-        legend(axes, [_short(system, 18 if narrow else 28) for system in systems], narrow=narrow)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("validation NDCG@10")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(bottom=0)
-        axes.grid(color=PALE, linewidth=0.7)
+        panels = figure.subplots(*shape(narrow), sharey=shared, squeeze=False).flat
+        for panel in panels[len(runs) :]:
+            panel.set_visible(False)
+        for panel, (name, lines) in zip(panels, runs.items(), strict=False):
+            for place, points in enumerate(lines):
+                epochs, values = zip(*points, strict=True)
+                style = STYLES[place % len(STYLES)]
+                panel.plot(epochs, values, color=COLOURS[0], linestyle=style, linewidth=1.2)
+                top = max(range(len(values)), key=values.__getitem__)
+                if best or len(points) == 1:
+                    panel.plot(epochs[top], values[top], color=COLOURS[1 if best else 0], marker="o", markersize=3.5)
+            panel.set_title(_short(name, 20 if narrow else 30), fontsize=8.5)
+            panel.tick_params(labelsize=7.5)
+            panel.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
+            panel.yaxis.set_major_locator(MaxNLocator(nbins=3))
+            panel.grid(color=PALE, linewidth=0.6)
+        for panel in figure.axes if zero else ():  # after all lines: a shared scale must hold those of every panel
+            panel.set_ylim(0, max(1.08 * each.dataLim.y1 for each in (figure.axes if shared else [panel])) or 1)
+        figure.supylabel(what, fontsize=9)
+        figure.supxlabel("epoch", fontsize=9)
 
-    height, narrow_height = max(3.4, 0.6 + 0.2 * len(systems)), 2.9 + 0.2 * -(-len(systems) // 2)
-    return plot(draw, height=height, narrow_height=narrow_height, title="Validation NDCG@10 by epoch")
+    return plot(draw, height=0.5 + 1.5 * shape(False)[0], narrow_height=0.5 + 1.3 * shape(True)[0], title=title)
+
+
+def cost_bars(costs: Mapping[str, Mapping[str, float]], data: str = "") -> str:
+    """What systems take: a panel a kind of cost, a bar a system, the highest of the first kind on top. SVG.
+
+    costs: kind of cost -> system -> its value; a panel has a logarithmic scale where its values differ much.
+    """
+    first = next(iter(costs.values()))
+    every = dict.fromkeys(name for each in costs.values() for name in each)
+    names = sorted(every, key=lambda name: -first.get(name, 0))
+
+    def height(narrow: bool) -> float:
+        return (len(costs) if narrow else 1) * (0.9 + (0.2 if narrow else 0.26) * len(names))
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        shape = (len(costs), 1) if narrow else (1, len(costs))
+        panels = figure.subplots(*shape, sharey=True, squeeze=False).flat
+        for panel, (kind, values) in zip(panels, costs.items(), strict=True):
+            known = {row: values[name] for row, name in enumerate(names) if values.get(name)}
+            panel.barh(list(known), list(known.values()), color=COLOURS[0], height=0.62)
+            least, most = min(known.values(), default=1), max(known.values(), default=1)
+            wide = most > WIDE_RANGE * least
+            if wide:
+                panel.set_xscale("log")
+                panel.set_xlim(least / 2, most * (least / most) ** -0.35)
+            else:
+                panel.set_xlim(0, 1.3 * most)
+            for row, value in known.items():
+                panel.annotate(
+                    short(value), (value, row), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7.5
+                )
+            panel.set_title(kind + ("\n(logarithmic)" if wide else ""), fontsize=9.5)
+            panel.set_yticks(range(len(names)), [_short(name, 16 if narrow else 28) for name in names])
+            panel.set_xticks([])
+            panel.minorticks_off()
+            panel.spines["bottom"].set_visible(False)
+            panel.tick_params(axis="y", length=0)
+        next(iter(figure.axes)).invert_yaxis()
+
+    title = f"Time and memory{f', {data}' if data else ''}, plot"
+    return plot(draw, height=height(False), narrow_height=height(True), title=title)
 
 
 def _short(name: str, most: int) -> str:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from bbqrec_cli.benchmark import scores, tables
 from bbqrec_cli.benchmark.claims import claims_table, metrics_of, summed_up
+from bbqrec_cli.benchmark.costs import costs_section
 from bbqrec_cli.benchmark.findings import Shelf, SideBySide, Sliced
 from bbqrec_cli.benchmark.result import BenchmarkResult
+from bbqrec_cli.benchmark.trainings import training_sections
 from bbqrec_cli.pages.page import Page, Section, with_plots, write_page
 from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, counted, make
 
@@ -56,7 +58,7 @@ def summary(result: BenchmarkResult) -> str:
 
 def sections(result: BenchmarkResult, *, plots: bool) -> list[Section]:
     """Every part, empty ones included. The tables that a suite asks for take the place of the usual ones."""
-    usual = (tables.tokenizers_table, tables.seeds_table, tables.fitting_table, tables.costs_table)
+    usual = (tables.tokenizers_table, tables.seeds_table, tables.fitting_table)
     return [
         Section(table=tables.undone_table(result)),
         Section(table=claims_table(result)),
@@ -65,6 +67,7 @@ def sections(result: BenchmarkResult, *, plots: bool) -> list[Section]:
         *(Section(table=sliced_table(each)) for each in result.slices),
         *(Section(table=examples_table(each)) for each in result.examples),
         *(Section(table=make_table(result)) for make_table in usual if not result.asked),
+        costs_section(result, plots=plots),
         Section(table=tables.data_table(result)),
         Section(table=tables.provenance_table(result.provenance)),
     ]
@@ -129,8 +132,8 @@ def examples_table(of: SideBySide) -> Table:
 
 
 def plotted(result: BenchmarkResult) -> list[Section]:
-    """The scores on each data set, where no table has its own, and the validations."""
-    from bbqrec_cli.benchmark.plots import epoch_lines, score_bars
+    """The scores on each data set, where no table has its own, and the trainings."""
+    from bbqrec_cli.benchmark.plots import score_bars
 
     made = []
     for data, systems in result.systems.items():
@@ -138,9 +141,6 @@ def plotted(result: BenchmarkResult) -> list[Section]:
             nothing = make(f"Scores, {data}" if data else "Scores", (), [])
             whiskers = "Bars: means over seeds. Whiskers: 95% intervals."
             made.append(Section(table=nothing, plot=score_bars(systems, result.metrics, data), caption=whiskers))
-    if result.histories:
-        named = {(", ".join(filter(None, (system, data))), seed): rows
-                 for (system, data, seed), rows in result.histories.items()}  # fmt: skip
-        best = "The epoch with the highest value is the one that is evaluated."
-        made.append(Section(table=make("Validation by epoch", (), []), plot=epoch_lines(named), caption=best))
+    for data in result.data:
+        made += training_sections(result, data)
     return made

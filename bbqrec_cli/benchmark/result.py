@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bbqrec_cli.benchmark.curves import AllCurves
 from bbqrec_cli.benchmark.findings import SideBySide, Sliced
 from bbqrec_cli.benchmark.layouts import Layout, Published
 from bbqrec_cli.errors import DataError
 
 LEVEL = 0.05
 """p below which a difference counts as significant."""
-PAGE_ONLY = ("slices", "examples", "text", "histories", "layouts", "asked")
+PAGE_ONLY = ("slices", "examples", "text", "curves", "fits", "layouts", "asked")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,7 +59,7 @@ class BenchmarkResult:
     scores of its own systems, whose tests are among these; asked: whether the suite asks for them; text: the suite's;
     notes: what must be known of the whole;
     slices, examples: see `benchmark.slicing` and `benchmark.examples`;
-    histories: (system, data set, seed) -> epochs and their validation NDCG@10.
+    curves, fits: what the trainings of systems and of tokenizers reported by epoch.
     """
 
     suite: str
@@ -77,7 +78,8 @@ class BenchmarkResult:
     text: str
     layouts: tuple[tuple[Layout, Systems], ...]
     asked: bool
-    histories: dict[tuple[str, str, int], list[tuple[int, float]]]
+    curves: AllCurves
+    fits: AllCurves
     notes: tuple[str, ...] = ()
     slices: tuple[Sliced, ...] = ()
     examples: tuple[SideBySide, ...] = ()

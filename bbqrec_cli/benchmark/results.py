@@ -256,20 +256,6 @@ def fitted(path: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def histories(cells: Sequence[Cell]) -> dict[tuple[str, str, int], list[tuple[int, float]]]:
-    """(system, data set, seed) -> epochs and their validation NDCG@10, of the trained models that are there."""
-    found = {}
-    for cell in cells:
-        step = cell.step("train")
-        if step is None or not step.output.exists() or damage(step.output):
-            continue
-        with open_file(step.output, "model") as file:
-            rows = [(row["epoch"], row["ndcg@10"]) for row in file.attribute("history") if "ndcg@10" in row]
-        if rows:
-            found[cell.system, cell.data, cell.seed] = rows
-    return found
-
-
 def about_cell(outcome: Outcome, records: Records) -> dict[str, Any]:
     """A cell's status and costs: seconds a stage, epochs, milliseconds of ranking per user."""
     cell = outcome.cell

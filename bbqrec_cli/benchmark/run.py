@@ -109,6 +109,7 @@ def run_suite(config: BenchmarkConfig, progress: Progress = SILENT) -> Benchmark
     """
     from bbqrec_cli.benchmark.executors import make_executor
     from bbqrec_cli.benchmark.graph import Machine, make_graph
+    from bbqrec_cli.benchmark.known import remember
     from bbqrec_cli.benchmark.planning import Estimates, earlier, minutes_of, small_tables_first
     from bbqrec_cli.benchmark.runner import Runner
     from bbqrec_cli.benchmark.suite import load_suite
@@ -121,6 +122,7 @@ def run_suite(config: BenchmarkConfig, progress: Progress = SILENT) -> Benchmark
         check_page(config.report, force=config.force)
     folder = config.output or Path(f"benchmark-{suite.name}")
     make_folder(folder)
+    remember(folder)
     with locked(folder), make_executor(
         config.executor, progress, jobs=config.jobs or 0, device=config.device, threads=config.threads,
         address=config.ray_address,
@@ -139,7 +141,9 @@ def summarise(
 ) -> BenchmarkResult:
     """The result of all cells; written to benchmark.h5 and the page."""
     from bbqrec_cli.benchmark import results
+    from bbqrec_cli.benchmark.curves import of_cells
     from bbqrec_cli.benchmark.examples import side_by_side
+    from bbqrec_cli.benchmark.planning import LIMITED
     from bbqrec_cli.benchmark.report import write_report
     from bbqrec_cli.benchmark.result import BenchmarkResult
     from bbqrec_cli.benchmark.slicing import slices_of
@@ -150,7 +154,7 @@ def summarise(
     about_data = {data.name: results.about_data(cells, data) for data in suite.data}
     published, notes = results.fitting(suite, about_data)
     if config.train_minutes:
-        notes.append(f"No training went on for more than {config.train_minutes:g} minutes.")
+        notes.append(f"{LIMITED}{config.train_minutes:g} minutes.")
     result = BenchmarkResult(
         suite=suite.name, output=folder, report=config.report, split=suite.split,
         seeds=tuple(config.seed + seed for seed in suite.seeds), metrics=suite.metrics,
@@ -158,9 +162,9 @@ def summarise(
         systems={name: results.scores(metrics, suite.metrics) for name, metrics in loaded.items()},
         cells=[results.about_cell(outcome, records) for outcome in outcomes],
         tokenizers=results.about_tokenizers(cells, records, suite), published=published,
-        provenance=results.provenance(runner.graph, records), text=suite.text,
-        command=command_line("benchmark", config), layouts=results.tables(suite, loaded), asked=bool(suite.layouts),
-        histories=results.histories(cells),
+        provenance=results.provenance(runner.graph, records), command=command_line("benchmark", config),
+        text=suite.text, layouts=results.tables(suite, loaded), asked=bool(suite.layouts),
+        curves=of_cells(cells, records, "train"), fits=of_cells(cells, records, "tokenize"),
     )  # fmt: skip
     state = {"data": results.ranks(loaded), "steps": records, "results": result.to_json()}
     about = {"name": suite.name, "suite": suite.text, "seed": config.seed}

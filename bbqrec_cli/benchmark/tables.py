@@ -7,7 +7,7 @@ from typing import Any
 
 from bbqrec_cli.benchmark.result import BenchmarkResult
 from bbqrec_cli.benchmark.scores import named, spread
-from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, counted, make, moment, of_all, plain, short
+from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, counted, make, moment, of_all, plain, seconds, short
 from bbqrec_cli.records import LAST
 
 
@@ -88,51 +88,6 @@ def seeds_table(result: BenchmarkResult) -> Table:
         if len(seeds) > 1
     ]
     return make("Semantic IDs over seeds", columns, rows, note="Codes in use: the mean over signals and levels.")
-
-
-def costs_table(result: BenchmarkResult) -> Table:
-    """Seconds of each stage, epochs and milliseconds per user, cell by cell; what cells share was run once."""
-    columns = ("cell", "tokenize, s", "train, s", "train, peak MB", "best epoch", "evaluate, s", "ms per user")
-    rows = [
-        (
-            cell["name"], *(stage_seconds(cell, stage) for stage in ("tokenize", "train")), memory(cell),
-            f"{cell['best_epoch']} of {cell['epochs']}" if cell["epochs"] else "", stage_seconds(cell, "evaluate"),
-            per_user(cell["milliseconds_per_user"]) if cell["system"] else "",
-        )
-        for cell in result.of("done")
-    ]  # fmt: skip
-    first = {cell["data"]: cell for cell in reversed(result.cells)}
-    shared = [f"{' '.join(filter(None, (stage, data)))} {stage_seconds(cell, stage)} s"
-              for data, cell in reversed(first.items()) for stage in ("prepare", "embed")
-              if stage in cell["seconds"]]  # fmt: skip
-    notes = [f"For all cells together: {', '.join(shared)}." if shared else ""]
-    notes.append("A tokenizer that several cells share was fitted once per seed. ms per user: ranking alone.")
-    if any(cell["at_least"] for cell in result.cells):
-        notes.append("≥: a run that was killed spent more, and could not write down how much.")
-    return make("Costs", columns, rows, note=" ".join(filter(None, notes)))
-
-
-def stage_seconds(cell: Mapping[str, Any], stage: str) -> str:
-    """A stage's seconds, '' where the cell has no such stage."""
-    return seconds(cell["seconds"][stage], stage in cell["at_least"]) if stage in cell["seconds"] else ""
-
-
-def memory(cell: Mapping[str, Any]) -> str:
-    """The most memory that its training had, and of the GPU, in MB."""
-    every = [of["train"] for of in (cell["memory"], cell["gpu_memory"]) if of.get("train") is not None]
-    return " + GPU ".join(f"{each:,.0f}" for each in every) if every else "" if not cell["system"] else NOT_KNOWN
-
-
-def seconds(value: float | None, at_least: bool = False) -> str:
-    """Seconds, to a tenth where they are few."""
-    if value is None:
-        return NOT_KNOWN
-    return ("≥ " if at_least else "") + (f"{value:.1f}" if value < 100 else f"{value:,.0f}")
-
-
-def per_user(milliseconds: float | None) -> str:
-    """Milliseconds with three digits."""
-    return NOT_KNOWN if milliseconds is None else f"{milliseconds:.3g}"
 
 
 def undone_table(result: BenchmarkResult) -> Table:

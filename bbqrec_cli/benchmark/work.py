@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from bbqrec_cli.benchmark import memory, records
+from bbqrec_cli.benchmark.curves import curves_in
 from bbqrec_cli.benchmark.graph import Step
 from bbqrec_cli.benchmark.records import Record
 from bbqrec_cli.errors import BBQRecError, DataError, InterruptedRunError
@@ -43,6 +44,7 @@ def run_step(step: Step, progress: Progress, clock: Callable[[], float] = time.m
         began = clock()  # importing torch is no part of the step
         record["figures"] = records.numbers(_result(step, progress, resumed=resumed)) | memory.peak()
         record["origin"]["precision"] = records.precision_of(step.output)
+        record["curves"] = curves_in(step.stage, step.output)
         record["status"] = "done"
     except (InterruptedRunError, KeyboardInterrupt) as error:
         said = error.message if isinstance(error, InterruptedRunError) else "interrupted"

@@ -18,6 +18,7 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
             return
         from bbqrec_cli.benchmark import scores, tables
         from bbqrec_cli.benchmark.claims import claims_table, summed_up
+        from bbqrec_cli.benchmark.costs import costs_table
         from bbqrec_cli.benchmark.result import BenchmarkResult
 
         result = run(config, console)
@@ -25,7 +26,7 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
             shown = [rich_table(table) for table in result.tables() if table.rows]
             console.result(result.to_json(), *shown, result.said())
             return
-        usual = [] if result.asked else [tables.tokenizers_table(result, brief=True), tables.costs_table(result)]
+        usual = [] if result.asked else [tables.tokenizers_table(result, brief=True), costs_table(result, brief=True)]
         made = [*scores.tables_of(result, brief=True), claims_table(result), *usual, tables.undone_table(result)]
         shown = [rich_table(table) for table in made if table.rows]
         where = f"{result.output}: {len(result.of('done'))} of {len(result.cells)} cells are done"

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -24,6 +24,9 @@ from bbqrec_cli.errors import BBQRecError
 
 if TYPE_CHECKING:
     from bbqrec_cli.pages.tables import Table as PageTable
+
+NAME_WIDTH = 12
+"""Characters of a word that stay together while there is room; numbers always do."""
 
 
 class _Task:
@@ -194,9 +197,13 @@ class _Fitting(Table):
         found = []
         for column in self.columns:
             (head, head_word), (cell, word) = _lengths([column.header]), _lengths(column.cells)
-            unbroken = cell if column.justify == "right" else word
-            found.append((max(head, cell), max(head_word, unbroken), max(head_word, word)))
+            unbroken = cell if column.justify == "right" else min(word, NAME_WIDTH)
+            found.append((max(head, cell), max(head_word, unbroken), max(head_word, min(word, unbroken))))
         return [list(each) for each in zip(*found, strict=True)]
+
+    def least(self) -> list[int]:
+        """Of each column: the width in which no number, and no word of up to NAME_WIDTH characters, is broken."""
+        return self._widths()[1]
 
 
 def _lengths(cells: Iterable[Any]) -> tuple[int, int]:
@@ -225,17 +232,51 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     return made
 
 
-def rich_table(table: PageTable) -> Table:
+def rich_table(table: PageTable) -> Stacked:
     """A table for the terminal; the best value of each column is bold."""
-    made = _Fitting(
-        box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), title=Text(f"\n{table.title}"), title_justify="left",
-        title_style="bold", caption=Text(table.note) if table.note else None, caption_justify="left",
-    )  # fmt: skip
-    for number, column in enumerate(table.columns):
-        made.add_column(Text(column), justify="left" if number < table.left else "right", overflow="fold")
-    for row in table.rows:
-        made.add_row(*(Text("\n".join(cell.lines), style="bold" if cell.best else "") for cell in row))
-    return made
+    return Stacked(table)
+
+
+class Stacked:
+    """A table of a page: columns that find no room without breaking a number or a word follow below, beside the first
+    column again."""
+
+    def __init__(self, table: PageTable) -> None:
+        self.table = table
+
+    def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
+        yield Text(f"\n{self.table.title}", style="bold")
+        for number, columns in enumerate(self._parts(options.max_width)):
+            yield from [""] if number else []
+            yield self._made(columns)
+        if self.table.note:
+            yield Text(self.table.note, style="table.caption")
+
+    def _parts(self, room: int) -> list[list[int]]:
+        """Which columns stand side by side: as many as there is room for, the first one always."""
+        parts, least = [[0]], [self._made([column]).least()[0] for column in range(len(self.table.columns))]
+        for column in range(1, len(self.table.columns)):
+            widths = [least[each] for each in (*parts[-1], column)]
+            if sum(widths) + between(widths) > room and len(parts[-1]) > 1:
+                parts.append([0, column])
+            else:
+                parts[-1].append(column)
+        return parts
+
+    def _made(self, columns: Sequence[int]) -> _Fitting:
+        made = _Fitting(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+        for column in columns:
+            side: Literal["left", "right"] = "left" if column < self.table.left else "right"
+            made.add_column(Text(self.table.columns[column]), justify=side, overflow="fold")
+        for row in self.table.rows:
+            cells = [row[column] for column in columns]
+            made.add_row(*(Text("\n".join(cell.lines), style="bold" if cell.best else "") for cell in cells))
+        return made
+
+
+def between(widths: Sequence[int]) -> int:
+    """Characters between and after columns."""
+    return 2 * len(widths) - 1
 
 
 def grid(rows: Sequence[Sequence[str]]) -> Table:

@@ -25,7 +25,8 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         if result.unevaluated:
             why = "fewer than 3 interactions" if by_last else f"no {result.split} target"
             console.log(f"{result.unevaluated:,} users have {why} and are not evaluated")
-        main = [table("", ("metric", "mean", "95% interval"), with_intervals(result.aggregates, result.confidence))]
+        shown = with_intervals(result.aggregates, result.confidence)
+        main: list[Any] = [table("", ("metric", "mean", "95% interval"), shown)]
         if result.significance:
             from bbqrec_cli.evaluation.tables import against_table
 

@@ -52,6 +52,13 @@ def short(value: float | None) -> str:
     return NOT_KNOWN if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def seconds(value: float | None, at_least: bool = False) -> str:
+    """Seconds, to a tenth where they are few."""
+    if value is None:
+        return NOT_KNOWN
+    return ("≥ " if at_least else "") + (f"{value:.1f}" if value < 100 else f"{value:,.0f}")
+
+
 def of_all(count: int, items: int) -> Shown:
     """A count and its share of all items."""
     return Shown((f"{count:,}", f"{100 * count / max(1, items):.2f}%"))

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from bbqrec_cli.benchmark.results import gathered
-from bbqrec_cli.benchmark.tables import provenance_table, seconds
+from bbqrec_cli.benchmark.tables import provenance_table
 from bbqrec_cli.pages.page import Page, Section, write_page
-from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, counted, make
+from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, counted, make, seconds
 from bbqrec_cli.tuning.result import Trial, TuneResult
 from bbqrec_cli.tuning.systems import System, shown
 

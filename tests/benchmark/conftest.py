@@ -48,6 +48,12 @@ tokenizer = "ids"
 """
 
 
+@pytest.fixture(autouse=True)
+def forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test knows of the runs of another."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 @pytest.fixture
 def folder(tmp_path: Path, files: dict[str, Path]) -> Path:
     """Holds suite.toml and the features file that it names."""

@@ -62,7 +62,7 @@ def test_what_is_varied_is_varied(files):
         2, 3, 4,
     ] * 3  # fmt: skip
     assert five.tokenizers["LETTER L=3"].after == {"collaborative": "SASRec"}
-    assert five.tokenizers["LETTER L=3, regrouped"].config.on_collision == "sinkhorn"
+    assert five.tokenizers["LETTER L=3, regrouped"].config.on_collision == "regroup"
     six = {each.name: each.evaluate[0].beam for each in load("table6", files).systems}
     assert {six[f"{name}, {beam} beams"] - beam for name in ("TIGER", "LETTER", "BBQRec") for beam in (50, 100)} == {0}
     figure3 = load("figure3", files)

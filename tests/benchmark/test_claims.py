@@ -10,7 +10,9 @@ import pytest
 from bbqrec_cli import hdf5
 from bbqrec_cli.benchmark import report
 from bbqrec_cli.benchmark.claims import claims, summed_up
+from bbqrec_cli.benchmark.examples import ours_of
 from bbqrec_cli.benchmark.run import BenchmarkConfig, run
+from bbqrec_cli.benchmark.suite import load_suite
 from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.errors import UsageError
 
@@ -152,6 +154,27 @@ def test_recommendations_side_by_side(sliced, catalogue, folder):
     pictures = [one for each in made.examples for one in (*each.target.pictures, *each.history.pictures)]
     assert any(one.startswith("data:image/jpeg;base64,") for one in pictures)
     assert (folder / "page.html").read_text(encoding="utf-8").count('<img src="data:image/jpeg') > 20
+
+
+def test_which_system_is_shown_as_bbqrec(folder):
+    """The best one on IDs of its own tokenizer, though others of the model are ahead or stand before it."""
+    text = (
+        (folder / "suite.toml").read_text()
+        + """
+[[tokenizer]]
+name = "whole"
+method = "bbqrec"
+codebook_size = 4
+"""
+    )
+    for name, tokenizer in (("on rqvae", "ids"), ("first", "whole"), ("second", "whole")):
+        text += f'\n[[system]]\nname = "{name}"\nmodel = "bbqrec"\ntokenizer = "{tokenizer}"\n'
+    (folder / "suite.toml").write_text(text)
+    suite = load_suite(str(folder / "suite.toml"))
+    means = {"sasrec": 0.9, "on rqvae": 0.8, "first": 0.1, "second": 0.2}
+    assert ours_of(suite, means) == "second"
+    assert ours_of(suite, {"sasrec": 0.9, "on rqvae": 0.8}) == "on rqvae"
+    assert ours_of(suite, {"sasrec": 0.9}) is None
 
 
 def test_models_that_are_gone(sliced, folder):

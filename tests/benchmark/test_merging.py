@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -28,6 +29,7 @@ def suite(folder):
 @pytest.fixture
 def two(suite, folder, fake):
     """Folders with seed 0 and with seed 1."""
+    fake.records["model"] = dataclasses.replace(fake.records["model"], history=[{"epoch": 1, "loss": 0.5}])
     for seed, name in enumerate("ab"):
         run(BenchmarkConfig(suite=suite(f"seeds = [{seed}]"), output=folder / name, device="cpu"))
     fake.calls.clear()
@@ -47,7 +49,9 @@ def test_both_seeds_are_done_afterwards(two, suite, folder, fake, bbqrec):
     assert len(made.of("done")) == 8
     assert len(made.systems[""]["sasrec"]["recall@5"].values) == 2
     assert made.provenance["unrecorded_steps"] == 0
-    assert made.histories == {}, "they are in the models"
+    curves = {"loss": [(1, 0.5)]}
+    systems = ("popularity", "sasrec", "ours")
+    assert made.curves == {(name, "", seed): curves for seed in (0, 1) for name in systems}, "models are not there"
 
 
 def test_the_same_twice_changes_nothing(two, folder):

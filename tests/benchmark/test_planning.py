@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
-from bbqrec_cli.benchmark import planning
+from bbqrec_cli import hdf5
+from bbqrec_cli.benchmark import known, planning, records
 from bbqrec_cli.benchmark.run import BenchmarkConfig, run
 from bbqrec_cli.benchmark.suite import load_suite
 from bbqrec_cli.errors import UsageError
+from bbqrec_cli.origin import processor
 
 
 @pytest.mark.parametrize(
@@ -53,23 +56,38 @@ def test_a_small_table_comes_first(graph, folder):
     assert ordered.steps is made.steps
 
 
-def test_estimates_are_of_the_same_step(graph):
-    made = graph()
-    train = {step.label: step for step in made.steps.values() if step.stage == "train"}
-    records = [
-        {"stage": "train", "label": "sasrec, seed 5", "status": "done", "seconds": seconds} for seconds in (10, 20, 90)
-    ]
-    records += [{"stage": "train", "label": "ours, seed 0", "status": "done", "seconds": 7.0}]
-    records += [{"stage": "train", "label": "popularity, toys, seed 0", "status": "done", "seconds": 5.0}]
-    records += [{"stage": "train", "label": "popularity, seed 0", "status": "failed", "seconds": 99.0}]
-    estimates = planning.Estimates.of(records)
-    assert estimates.seconds(train["sasrec, seed 0"]) == 20, "the median"
-    assert estimates.seconds(train["ours, seed 1"]) == 7
-    assert estimates.seconds(train["popularity, seed 0"]) is None, "other data, and one that failed"
-    more = estimates.plus({"stage": "train", "label": "ours, seed 9", "status": "done", "seconds": 9.0})
-    assert (more.seconds(train["ours, seed 0"]), estimates.seconds(train["ours, seed 0"])) == (8, 7)
+def took(step, seconds: float, **more) -> dict:
+    """The record of a step that was done here."""
+    origin = {"processor": processor(), "threads": 2, "device": "cpu"}
+    made = {"status": "done", "seconds": seconds, "origin": origin, "at_least": False, "finished": str(seconds)}
+    return records.fresh(step) | made | more
+
+
+def test_estimates_are_of_the_same_settings_on_the_same_data(graph, folder):
+    train = {step.label: step for step in graph(("seeds = [0, 1]", "seeds = [0, 1, 5]")).steps.values()
+             if step.stage == "train"}  # fmt: skip
+    sasrec, ours, popularity = (train[f"{name}, seed 0"] for name in ("sasrec", "ours", "popularity"))
+    known = [took(train["sasrec, seed 5"], seconds) for seconds in (10, 20, 90)] + [took(ours, 7.0)]
+    elsewhere = {"processor": "another", "threads": 2, "device": "cpu"}
+    no = [took(popularity, 5.0, status="failed"), took(popularity, 5.0, origin=elsewhere)]
+    no += [took(popularity, 5.0, at_least=True), took(popularity, 5.0, alike="")]
+    estimates = planning.Estimates.of([*known, *known, *no])
+    assert estimates.seconds(sasrec) == 20, "the median, of other seeds, each record once"
+    assert estimates.seconds(train["ours, seed 1"]) == 7, "its IDs have the other seed, too"
+    assert estimates.seconds(popularity) is None
+    assert estimates.where == {"2 threads, cpu"}
+    more = estimates.plus(took(train["ours, seed 5"], 9.0))
+    assert (more.seconds(ours), estimates.seconds(ours)) == (8, 7)
     assert estimates.plus({"status": "interrupted", "error": "interrupted"}).took == estimates.took
-    assert estimates.total([train["sasrec, seed 0"], train["ours, seed 1"], train["popularity, seed 0"]]) == (27, 1)
+    assert estimates.total([sasrec, train["ours, seed 1"], popularity]) == (27, 1)
+    other = {step.label: step for step in graph(("width = 8", "width = 16")).steps.values() if step.stage == "train"}
+    assert estimates.seconds(other["sasrec, seed 0"]) is None, "another width"
+    assert estimates.seconds(other["ours, seed 0"]) == 7
+    features = hdf5.read_features(folder / "features.h5")
+    features.features["text"].values[0] += 1
+    hdf5.write_features(folder / "features.h5", features, config={}, force=True)
+    again = {step.label: step for step in graph().steps.values() if step.stage == "train"}
+    assert estimates.seconds(again["sasrec, seed 0"]) is None, "other data"
 
 
 def test_labels_without_seeds():
@@ -96,11 +114,48 @@ def test_the_list_of_suites(bbqrec, tmp_path, monkeypatch, folder, fake):
     run(BenchmarkConfig(suite=str(folder / "suite.toml"), device="cpu"))
     rows = {row["name"]: row for row in json.loads(bbqrec("benchmark", "--list", "--json").out)["suites"]}
     assert rows["table4"]["seconds"] > 0
+    assert rows["table4"]["whole"]
+    assert rows["table4"]["folder"] == "benchmark-table4"
+    assert rows["table4"]["on"].startswith(f"features.h5: 30 users, 12 items; 2 seeds; {processor()}, ")
     assert rows["figure4"] == {
         "name": "figure4", "about": "The paper's Figure 4: BBQRec without id, text and pictures",
-        "needs": "features of text and pictures", "seconds": None,
+        "needs": "features of text and pictures", "seconds": None, "whole": False, "on": "", "folder": "",
     }  # fmt: skip
     assert "what it shows" in bbqrec("benchmark", "--list").out
+
+
+def test_runs_in_other_places_are_known(bbqrec, tmp_path, monkeypatch, folder, fake):
+    """Of two runs the last; an interrupted one says how long at least."""
+    text = (folder / "suite.toml").read_text().replace('name = "tiny"', 'name = "table4"')
+    (folder / "suite.toml").write_text(text)
+    for name, minutes in (("first", 0.0), ("second", 5.0)):
+        run(BenchmarkConfig(
+            suite=str(folder / "suite.toml"), output=folder / name, device="cpu", train_minutes=minutes
+        ))  # fmt: skip
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    def row() -> dict:
+        rows = json.loads(bbqrec("benchmark", "--list", "--json").out)["suites"]
+        return next(each for each in rows if each["name"] == "table4")
+
+    assert row()["folder"] == str(folder / "second")
+    assert "No training went on for more than 5 minutes." in row()["on"]
+    done = bbqrec("benchmark", folder / "suite.toml", "--dry-run", "--json")
+    assert json.loads(done.out)["unknown"] == 0, "the same settings on the same data"
+    shutil.rmtree(folder / "second")
+    assert row()["folder"] == str(folder / "first")
+    assert len(known.list_file().read_text().splitlines()) == 2
+    known.remember(folder / "first")
+    assert known.list_file().read_text() == f"{folder / 'first'}\n", "what is gone is forgotten"
+
+
+def test_a_home_that_can_not_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    known.remember(tmp_path)
+    assert known.known() == []
+    assert known.folders(tmp_path / "work") == [tmp_path / "work"]
 
 
 @pytest.mark.parametrize(

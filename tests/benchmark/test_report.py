@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bbqrec_cli.benchmark import scores, tables
-from bbqrec_cli.benchmark.plots import epoch_lines, score_bars
+from bbqrec_cli.benchmark.plots import cost_bars, epoch_panels, score_bars
 from bbqrec_cli.benchmark.report import write_report
 from bbqrec_cli.benchmark.result import Score
 from bbqrec_cli.benchmark.run import BenchmarkConfig, run
@@ -145,17 +145,23 @@ def test_what_the_page_says(result, folder):
     assert over["ids"][:2] == ["2", "0.0 ± 0.0"]
     assert over["ids"][2] == "–", "not known"
     assert over["ids"][4] == "0.3000 ± 0.0000"
-    costs = [row[0].strip() for row in page.tables["Costs"][1:]]
-    assert costs[:4] == ["popularity, seed 0", "sasrec, seed 0", "ours, seed 0", "tokenizer alone, seed 0"]
-    assert page.tables["Costs"][2][4].strip() == "1 of 2"
-    assert page.tables["Costs"][2][6].strip() == "1", "0.03 s for 30 users"
+    costs = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in page.tables["Time and memory"][1:]}
+    assert list(costs) == ["popularity", "sasrec", "ours", "alone"]
+    assert costs["sasrec"][2] == "1 of 2"
+    assert costs["sasrec"][5] == "1 ± 0", "0.03 s for 30 users"
+    assert (costs["alone"][1], costs["alone"][5]) == ("", ""), "a tokenizer alone"
     data = {row[0].strip(): row[1].strip() for row in page.tables["Data"][1:]}
     assert (data["users"], data["items"]) == ("30", "12")
     assert len(data["SHA-256 of ids and sequences"]) == len(data["SHA-256 of features.h5"]) == 64
     origin = {row[0].strip(): row[1].strip() for row in page.tables["Where the numbers come from"][1:]}
     assert (origin["steps"], origin["device"]) == ("16", "cpu")
     assert "Not done" not in page.tables
-    assert sum(tag == "svg" for tag, _ in page.tags) == 4, "two plots, each for wide and narrow screens"
+    plots = [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"]
+    assert plots[::2] == [
+        "Scores with 95% intervals", "Validation by epoch, plot", "Training loss by epoch, plot",
+        "Time and memory, plot",
+    ]  # fmt: skip
+    assert plots[1::2] == [f"{title}, narrow" for title in plots[::2]], "one for wide screens, one for narrow ones"
     assert 'name = "tiny"' in "".join(page.texts)
 
 
@@ -284,10 +290,12 @@ def test_the_headline(result):
 def test_plots_of_any_number_of_systems():
     systems = {f"system {n} {'x' * 40}": {"recall@5": score(0.1 * n), "ndcg@5": score(0.05)} for n in range(12)}
     bars = score_bars(systems, ["recall@5", "ndcg@5"] * 3)
-    lines = epoch_lines({(f"_{n}", seed): [(e, 0.1 * e) for e in range(1, 4)] for n in range(12) for seed in (0, 1)})
-    for plot in (bars, lines):
+    points = [(epoch, 0.1 * epoch) for epoch in range(1, 4)]
+    lines = epoch_panels({f"_{n}": [points, points] for n in range(12)}, "loss", title="Loss", best=True)
+    costs = cost_bars({"training, s": {f"_{n}": 3.0**n for n in range(12)}, "ms per user": {"_0": 0.5, "other": 2}})
+    for plot in (bars, lines, costs):
         assert plot.count("<svg ") == plot.count('role="img"') == 2, "one for wide screens, one for narrow ones"
         assert "<metadata" not in plot
         assert "var(--ink, #333333)" in plot, "colours are the page's"
     assert score_bars(systems, ["recall@5", "ndcg@5"] * 3) == bars, "the same numbers make the same plot"
-    assert "<svg " in epoch_lines({("one", 0): [(1, 0.5)]})
+    assert "<svg " in epoch_panels({"one": [[(1, 0.5)]]}, "loss", title="One epoch", shared=True)

@@ -74,8 +74,8 @@ def test_everything_once(tiny, runner, fake):
 
 
 def test_what_runs_and_what_is_left_is_shown(tiny, runner):
-    known = [{"stage": "train", "label": "sasrec, seed 7", "status": "done", "seconds": 600.0}]
-    run = runner(tiny, estimates=Estimates.of(known))
+    sasrec = next(step for step in tiny.steps.values() if step.label == "sasrec, seed 0" and step.stage == "train")
+    run = runner(tiny, estimates=Estimates({sasrec.alike: [600.0]}))
     run.run()
     assert run.progress.steps == 16
     assert run.progress.shown[0] == {"run": "train popularity, seed 0", "rest": "about 20 min and 14 steps not known"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bbqrec_cli.benchmark.plots import epoch_lines, score_bars, sweep_lines
+from bbqrec_cli.benchmark.plots import cost_bars, epoch_panels, score_bars, sweep_lines
 from bbqrec_cli.benchmark.result import Score
 from bbqrec_cli.pages.page import Page, Section, write_page
 from bbqrec_cli.pages.tables import Shown, make
@@ -98,7 +98,14 @@ def folder(tmp_path_factory) -> Path:
             caption="Sweep.",
             plot=sweep_lines("levels", swept, metrics[:2], title="Sweep, plot", claim="3"),
         ),
-        Section(table=make("Epochs", (), []), plot=epoch_lines({("a", 0): [(1, 0.1), (2, 0.2)]}), caption="Lines."),
+        Section(
+            table=make("Epochs", (), []),
+            caption="Panels.",
+            plot=epoch_panels({name: [[(1, 0.1), (2, 0.2)]] * 2 for name in names}, "loss", title="Epochs, plot"),
+        ),
+        Section(
+            table=make("Costs", (), []), plot=cost_bars({"s": {"a": 1, "b": 100}, "MB": {"b": 5}}), caption="Bars."
+        ),
     ]
     page = Page(
         title="A page", command="bbqrec benchmark " + "x" * 200, summary="Summary.", sections=sections,
@@ -135,12 +142,12 @@ def test_a_page_on_every_screen(folder, dark):
     for width, kind in (("390", "narrow-plot"), ("1280", "wide-plot")):
         page = found[width]
         assert page["overflow"] <= 0, width
-        assert page["plots"] == [[kind, "caption"]] * 3
+        assert page["plots"] == [[kind, "caption"]] * 4
         assert page["pictures"] == [[1, 32]] * 6, "loaded, and shown at one size"
         assert page["titles"] == ["seed 0: a.h5"] * 6
         assert max(page["plotWidths"]) <= int(width)
         assert all(page["contents"])
-        assert len(page["contents"]) == 8, "six sections, the words, the suite"
+        assert len(page["contents"]) == 9, "seven sections, the words, the suite"
         assert page["links"] == [True] * 7
         ink, paper = map(lightness, page["colours"])
         assert (ink > 0.8 and paper < 0.2) if dark else (ink < 0.3 and paper > 0.9)

@@ -199,7 +199,7 @@ def alone(codes: np.ndarray) -> int:
     return int((counts == 1).sum())
 
 
-@pytest.mark.parametrize("policy", ["nearest", "sinkhorn"])
+@pytest.mark.parametrize("policy", ["nearest", "sinkhorn", "regroup"])
 def test_no_signal_that_an_item_lacks_changes(policy):
     made = quantised()
     present = np.ones((40, 2), dtype=bool)
@@ -208,6 +208,74 @@ def test_no_signal_that_an_item_lacks_changes(policy):
     after = resolve_collisions(lacking, policy).codes
     assert (after != made.codes.codes).any()
     np.testing.assert_array_equal(after[:, :, 1], made.codes.codes[:, :, 1])
+
+
+def as_published(latents: np.ndarray, books: np.ndarray) -> list[tuple[int, ...]]:
+    """The loop of LC-Rec's and LETTER's `generate_indices.py`, one signal: every item is encoded anew in each round,
+    a group's last level by a plan whose rows and columns are normalised in turn. latents (I, D), books (L, N, D)."""
+
+    def encode(group: np.ndarray, *, even: bool) -> list[tuple[int, ...]]:
+        residual, found = group, []
+        for level, book in enumerate(books):
+            squared = ((residual[:, None] - book[None]) ** 2).sum(2).astype(np.float64)
+            chosen = squared.argmin(1)
+            if even and level == len(books) - 1:
+                middle = (squared.max() + squared.min()) / 2
+                plan = np.exp(-(squared - middle) / (squared.max() - middle + 1e-5) / 0.003)
+                plan = plan / plan.sum()
+                for _ in range(50):
+                    plan /= plan.sum(1, keepdims=True)
+                    plan /= len(plan)
+                    plan /= plan.sum(0, keepdims=True)
+                    plan /= plan.shape[1]
+                chosen = (plan * len(plan)).argmax(1)
+            residual, found = residual - book[chosen], [*found, chosen]
+        return list(zip(*(each.tolist() for each in found), strict=True))
+
+    ids = encode(latents, even=False)
+    for _ in range(20):
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for item, own in enumerate(ids):
+            groups.setdefault(own, []).append(item)
+        sharing = [items for items in groups.values() if len(items) > 1]
+        if not sharing:
+            break
+        for items in sharing:
+            for item, own in zip(items, encode(latents[items], even=True), strict=True):
+                ids[item] = own
+    return ids
+
+
+@pytest.mark.parametrize(("levels", "size", "items"), [(1, 8, 12), (2, 8, 60), (3, 6, 80), (2, 16, 200)])
+def test_regrouped_as_the_published_programs_do(levels, size, items):
+    made = quantised(levels=levels, signals=1, size=size, items=items)
+    assert made.latents is not None
+    assert made.codes.codebooks is not None
+    before, after = made.codes.codes, resolve_collisions(made, "regroup")
+    expected = as_published(made.latents[:, 0], made.codes.codebooks[0])
+    assert list(map(tuple, after.codes[:, :, 0].tolist())) == expected
+    assert (after.codes[:, -1] != before[:, -1]).any()
+    np.testing.assert_array_equal(after.codes[:, :-1], before[:, :-1])
+    np.testing.assert_array_equal(after.item_vectors, vectors(after.codes, made.codes.codebooks))
+
+
+def test_regrouped_items_may_go_on_sharing():
+    """Items 0 and 1 are equal, which no plan tells apart; 2 is a near copy of 3."""
+    made = quantised(levels=2, signals=1, size=8, items=4)
+    assert made.latents is not None
+    made.latents[1] = made.latents[0]
+    after = resolve_collisions(made, "regroup").codes
+    assert (after[0] == after[1]).all()
+    assert after[0, -1] == 0, "all shares are equal, and the first code is taken"
+    assert (after[2] != after[3]).any()
+
+
+@pytest.mark.parametrize("frozen", [1, 17, 39])
+def test_old_items_are_not_regrouped(frozen):
+    made = quantised()
+    after = resolve_collisions(late(made, frozen), "regroup", frozen=frozen)
+    np.testing.assert_array_equal(after.codes[:frozen], made.codes.codes[:frozen])
+    np.testing.assert_array_equal(after.item_vectors, vectors(after.codes, made.codes.codebooks))
 
 
 def late(made: Tokenized, frozen: int) -> Tokenized:

@@ -12,20 +12,21 @@ from bbqrec_cli.grouping import count_colliding_items, group_codes, shared_group
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import Codes
 from bbqrec_cli.tokenizers.base import Tokenized
-from bbqrec_cli.tokenizers.quantization.sinkhorn import assign_by_share
+from bbqrec_cli.tokenizers.quantization.sinkhorn import assign_by_share, chosen_again
 
 LARGEST_GROUP = 1 << 16
 """Codes are 16 bits wide."""
-MOVING_POLICIES = ("nearest", "sinkhorn")
+MOVING_POLICIES = ("nearest", "sinkhorn", "regroup")
 """The policies that move items, for which they need latents."""
 ROUNDS = 20
-"""Rounds of `sinkhorn`, at most; usually there are two or three."""
+"""Rounds of `sinkhorn`, of which there are usually two or three, and of `regroup`, at most."""
 
 
 def resolve_collisions(made: Tokenized, policy: str, *, frozen: int = 0) -> Codes:
-    """The final codes. No policy increases the number of collisions.
+    """The final codes. No policy but `regroup` can increase the number of collisions.
 
-    `nearest`: see `nearest_free`. `sinkhorn`: see `sinkhorn_free`. `suffix` (TIGER): see `with_suffix`.
+    `nearest`: see `nearest_free`. `sinkhorn`: see `sinkhorn_free`. `regroup`: see `regrouped`. `suffix` (TIGER): see
+    `with_suffix`.
 
     `share`: codes stay; ranking orders such items by their rows.
 
@@ -45,7 +46,7 @@ def resolve_collisions(made: Tokenized, policy: str, *, frozen: int = 0) -> Code
     if made.latents is None or made.codes.codebooks is None:
         return made.codes
     ids = MovableIDs(made, frozen)
-    (nearest_free if policy == "nearest" else sinkhorn_free)(ids)
+    {"nearest": nearest_free, "sinkhorn": sinkhorn_free, "regroup": regrouped}[policy](ids)
     return dataclasses.replace(made.codes, codes=ids.values, item_vectors=ids.vectors)
 
 
@@ -105,11 +106,17 @@ class MovableIDs:
         self.present = np.ones(self.values[:, 0].shape, dtype=bool) if made.present is None else made.present
         self.owners = Counter(map(bytes, self.values))
 
-    def costs(self, row: int) -> np.ndarray:
-        """Costs of an item's moves, (M, N); see `last_level_costs`."""
-        return last_level_costs(
-            self.latents[row - self.frozen], self.values[row, : self.level + 1], self.books, self.present[row]
+    def distances(self, row: int) -> np.ndarray:
+        """Of an item's residuals from the last level's codes, (M, N); see `last_level_distances`."""
+        return last_level_distances(
+            self.latents[row - self.frozen], self.values[row, : self.level], self.books, self.present[row]
         )
+
+    def costs(self, row: int) -> np.ndarray:
+        """Costs of an item's moves, (M, N): what they add to the squared error; inf for an absent signal."""
+        distances = self.distances(row)
+        current = distances[np.arange(len(distances)), self.values[row, self.level]]
+        return distances - np.where(self.present[row], current, 0)[:, None]
 
     def changed(self, row: int, signal: int, code: int) -> np.ndarray:
         """The item's ID (L, M) after a move."""
@@ -154,7 +161,7 @@ def nearest_free(ids: MovableIDs) -> None:
 
 def sinkhorn_free(ids: MovableIDs) -> None:
     """Reassign the last level's codes of all items that share an ID at once, by Sinkhorn–Knopp with uniform marginals
-    on the free codes (`assign_by_share`), as LC-Rec and LETTER do for one signal.
+    on the free codes (`assign_by_share`).
 
     With several signals, a group changes one signal per round: the one that tells most of its items apart, and among
     these the cheapest. An item without a free code keeps its ID; the next round may try another signal. Rounds end when
@@ -192,21 +199,42 @@ def _move_group(ids: MovableIDs, rows: np.ndarray) -> bool:
     return True
 
 
-def last_level_costs(latent: np.ndarray, codes: np.ndarray, books: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """(M, N): the increase in squared error for each code of the last level; inf for an absent signal.
+def regrouped(ids: MovableIDs) -> None:
+    """Items that share an ID choose the code of their last level again, together (`chosen_again`), whichever items have
+    it: what the published programs of LC-Rec and LETTER do (`generate_indices.py`), which have one signal. Of several
+    signals each chooses on its own. An item that shares its ID with old ones alone keeps it.
 
-    latent (M, D), codes (L, M), books (1 or M, L, N, D), present (M,) bool.
+    Rounds end when no ID is shared, no item moves, or after `ROUNDS`. Items can come to share an ID with others.
     """
-    costs = np.full((len(latent), books.shape[2]), np.inf)
+    for _ in range(ROUNDS):
+        before = ids.values.copy()
+        for rows in ids.groups():
+            distances = {int(row): ids.distances(row) for row in rows if row >= ids.frozen}
+            for signal in range(ids.values.shape[2]):
+                moving = [row for row in distances if ids.present[row, signal]]
+                if len(moving) > 1:
+                    codes = chosen_again(np.stack([distances[row][signal] for row in moving]))
+                    for row, code in zip(moving, codes, strict=True):
+                        ids.move(row, signal, int(code))
+        if (ids.values == before).all():
+            break
+
+
+def last_level_distances(latent: np.ndarray, codes: np.ndarray, books: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """(M, N): squared distances of the residuals from the codes of the last level; inf for an absent signal.
+
+    latent (M, D), codes (L - 1, M) of the levels before, books (1 or M, L, N, D), present (M,) bool.
+    """
+    found = np.full((len(latent), books.shape[2]), np.inf)
     for signal in np.flatnonzero(present):
         own = books[min(int(signal), len(books) - 1)]
-        residual = latent[signal] - own[np.arange(len(own) - 1), codes[:-1, signal]].sum(0)
-        distances = np.square(residual - own[-1]).sum(1)
-        costs[signal] = distances - distances[codes[-1, signal]]
-    return costs
+        residual = latent[signal] - own[np.arange(len(own) - 1), codes[:, signal]].sum(0)
+        found[signal] = np.square(residual - own[-1]).sum(1)
+    return found
 
 
 def warn_of_shared(left: int, policy: str, progress: Progress) -> None:
     """Warn if a policy that resolves collisions left some. left: items that share an ID."""
     if left and policy != "share":
-        progress.warn(f"{left:,} items still share an ID: --on-collision {policy} found no free ID for them")
+        why = "does not tell all apart" if policy == "regroup" else "found no free ID for them"
+        progress.warn(f"{left:,} items still share an ID: --on-collision {policy} {why}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from bbqrec_cli.config import StageConfig, option
 
-ON_COLLISION = ("nearest", "sinkhorn", "suffix", "share")
+ON_COLLISION = ("nearest", "sinkhorn", "regroup", "suffix", "share")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,9 @@ class AssignmentConfig(StageConfig):
     )  # fmt: skip
     on_collision: str = option(
         "nearest",
-        "Items with equal IDs move to free ones, one by one (nearest) or all at once (sinkhorn); get one more level "
-        "(suffix); or keep them (share).",
+        "Items with equal IDs move to free ones, one by one (nearest) or all at once (sinkhorn); choose their last "
+        "codes again, as LETTER's program has it, and may go on sharing (regroup); get one more level (suffix); or "
+        "keep them (share).",
         agreed=False, paper="share", choices=ON_COLLISION,
     )  # fmt: skip
     id_signal: str = option(

@@ -1,7 +1,7 @@
 """Entropic optimal transport (Cuturi 2013) by Sinkhorn–Knopp: n items use N codes equally often.
 
 One core, `received`, serves three uses: codes that a training batch uses evenly (`even_codes`), codes of items
-that share an ID (`assign_by_share`), and clusters of equal size (`balanced.py`).
+that share an ID (`assign_by_share`), and clusters of equal size (`balanced.py`). `chosen_again` is a program's own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 ITERATIONS = 50
-"""Rounds of `even_codes`, as in LC-Rec and LETTER."""
+"""Rounds of `even_codes` and `chosen_again`, as in LC-Rec and LETTER."""
+PUBLISHED_EPSILON = 0.003
+"""ε of `chosen_again`: of the last level, in both programs."""
 LARGEST_EXPONENT = 690.0
 """Its exponential, times the items of a batch, fits a float64. The range of exponents is 2 / ε, 667 at ε = 0.003."""
 EQUAL = 1e-6
@@ -118,3 +120,23 @@ def assign_by_share(costs: np.ndarray) -> np.ndarray:
             if not (open_items.any() and open_codes.any()):
                 break
     return found
+
+
+def chosen_again(distances: np.ndarray) -> np.ndarray:
+    """The code of which each item has the largest share, (n,) int64, as the programs of LC-Rec and LETTER find it for
+    items that share an ID. After `ITERATIONS` rounds over items and codes every code is used up, so that few items have
+    shares of many codes. An item's largest share is of a code that is near compared with the other items, which may be
+    far from all of them; of those that it has to itself (a share of 1 in float64), and of all for equal items, the
+    first. Several items may choose one code.
+
+    Args:
+        distances: (n, N), squared; finite.
+    """
+    (items, codes), middle = distances.shape, (distances.max() + distances.min()) / 2
+    shares = np.exp(-(distances - middle) / (distances.max() - middle + 1e-5) / PUBLISHED_EPSILON)
+    for _ in range(ITERATIONS):  # step by step as there: of shares near 1, rounding decides which are equal
+        shares /= shares.sum(1, keepdims=True)
+        shares /= items
+        shares /= shares.sum(0)
+        shares /= codes
+    return (shares * items).argmax(1)
