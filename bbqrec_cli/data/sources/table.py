@@ -24,7 +24,8 @@ from bbqrec_cli.data.sources.files import (
 from bbqrec_cli.data.sources.opening import COMPRESSED
 from bbqrec_cli.data.sources.options.table import TableOptions
 from bbqrec_cli.data.sources.registry import published_source
-from bbqrec_cli.data.sources.table_log import Log, expanded
+from bbqrec_cli.data.sources.opening import expanded
+from bbqrec_cli.data.sources.table_log import Log
 from bbqrec_cli.errors import MissingFileError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
 
