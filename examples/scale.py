@@ -45,26 +45,26 @@ RUNS: list[tuple[str, list[str], str]] = [
     (f"`evaluate --beam {BEAM}`, bbqrec", ["evaluate", "bbqrec.h5", "--beam", str(BEAM), "-o", "m.h5", *TEST], "user"),
 ]  # fmt: skip
 """What the page calls it, the command, and what it does one by one."""
-NOTE = f"""Seconds are of one core's work, starting and reading included; *peak*: memory of the whole process. A slope is
-that of a line through the logarithms of cost and size at the last two sizes, where starting weighs least: 1 is a cost
-that grows as users and items do.
+NOTE = f"""Seconds are of one core's work, starting and reading included; *peak*: memory of the whole process. A slope
+is that of a line through the logarithms of cost and size at the last two sizes, where starting weighs least: 1 is a
+cost that grows as users and items do.
 
 What is bounded, at every size alike:
 
-- An epoch is cut to its first {STEPS} steps, so `tokenize` and `train` do all that is done once per run or per epoch
-  (reading, k-means, codes of all items, collisions, validation, writing), but only so many steps. The whole epoch has as
-  many steps as the log is long, at the cost per step of the second table.
-- Validation is on 100 users in `train`, and in `tokenize` on as many as it compares in a large catalogue by itself.
-- `evaluate` ranks {USERS} of the users, evenly spaced. The cost per user is in the second table.
+- An epoch is cut to its first {STEPS} steps. `tokenize` and `train` do all that is done once per run or per epoch
+  (reading, k-means, codes of all items, collisions, validation, writing), but only so many steps. A whole epoch has as
+  many more steps as there are more users, at the cost per step of the second table.
+- Validation is on 100 users in `train`; in `tokenize` on all, or about a thousand in a large catalogue, as always.
+- `evaluate` ranks {USERS} of the users, evenly spaced.
 
 k-means looks at 256 vectors per code, as always, and all items get codes. Other tokenizers are on
-[a page of their own](tokenize-scale.md). Every item has training interactions here; the ID signal of one that has none is
-the mean over the most similar items that have some, which takes 10 ms of a core at a million items.
+[a page of their own](tokenize-scale.md). Every item has training interactions here: the ID signal of an item without
+any is the mean over the most similar items that have some, at a cost that grows with the number of both.
 
 A training step of `sasrec`, and of BBQRec's tokenizer, has a part that grows with the catalogue: AdamW moves the whole
-item table at every step, whoever is in the batch. So a whole epoch grows with users × items there. A larger
-`--batch-size` needs fewer steps. `sasrec` compares every user that is evaluated with every item: its cost per user grows
-with the catalogue. Generating an ID does not."""
+item table at every step, whoever is in the batch. So a whole epoch grows with users × items there; a larger
+`--batch-size` needs fewer steps. `sasrec` compares every user that is evaluated with every item, so its cost per user
+grows with the catalogue. Generating an ID does not compare items."""
 
 
 def write(folder: Path, size: int) -> None:

@@ -60,8 +60,8 @@ def measured(
 
     program: what Python runs it with; folder: where, by default here.
     """
-    words, environment = [sys.executable, *program, *command, "--json", "--quiet"], os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment, cwd=folder) as process:
+    words, one = [sys.executable, *program, *command, "--json", "--quiet"], os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env=one, cwd=folder) as process:
         assert process.stdout is not None
         said = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
