@@ -205,18 +205,6 @@ def test_validation_ranks_by_counting(inputs, network):
     assert len(set(tied)) > 1, "consecutive ranks, not one for all"
 
 
-def test_blocks_of_items_change_no_rank(inputs, network, monkeypatch):
-    """But where scores differ in the last bit, which the shape of a product may change."""
-    model = network(inputs).eval()
-    vectors = torch.randn(12, 48, generator=torch.Generator().manual_seed(0))
-    prior = torch.tensor([0.0, 0.5] * 6)
-    whole = bbqrec.validation_ranks(model.alignment, vectors, inputs.validation, RunSettings(), prior=prior)
-    for items in (1, 3, 5):
-        monkeypatch.setattr(bbqrec, "CELLS", {"cpu": items * bbqrec.USERS})
-        parts = bbqrec.validation_ranks(model.alignment, vectors, inputs.validation, RunSettings(), prior=prior)
-        np.testing.assert_array_equal(parts, whole)
-
-
 def test_validation_is_bounded_in_large_catalogues(inputs, monkeypatch):
     """Users and items together, but never fewer users than are needed for a figure."""
     monkeypatch.setattr(bbqrec, "FEWEST", 2)

@@ -17,7 +17,6 @@ from bbqrec_cli.data.splits import PAD, HeldOut, subsample_users
 from bbqrec_cli.device import autocast
 from bbqrec_cli.errors import DataError, UsageError, import_faiss
 from bbqrec_cli.evaluation.metrics import aggregate
-from bbqrec_cli.models.base import CELLS, ELSEWHERE
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.records import Codes, ItemEncoder
 from bbqrec_cli.tokenizers.base import Encode, Tokenized, TokenizerInput, code_figures, collapsed
@@ -30,8 +29,6 @@ from bbqrec_cli.tokenizers.training import fit_tokenizer
 from bbqrec_cli.training.trainer import RunSettings
 
 SIGNALS = ("id", "text", "image")
-USERS = 512
-"""Users that are ranked at once in the validation."""
 PAIRS, FEWEST = 1 << 30, 1000
 """Pairs of a validation user and an item that an epoch's figures compare, and the users that they have in any case."""
 
@@ -175,25 +172,16 @@ def validation_ranks(
     vectors (I, V) of all items, prior (I,) added to their cosines -> (U,) int64, from 1.
     """
     ranks, unit = np.zeros(len(validation.users), dtype=np.int64), normalize(vectors.float(), dim=1)
-    size = max(1, CELLS.get(run.device.type, ELSEWHERE) // USERS)
-    for users, batch in held_out_batches(validation, USERS):
+    rows_of_items = torch.arange(len(vectors), device=vectors.device)
+    for users, batch in held_out_batches(validation, max(1, min(512, (1 << 26) // len(vectors)))):
         batch = batch.to(run.device)
         with autocast(run.device, run.precision):
             states = alignment.states(torch.where(batch.mask.unsqueeze(2), vectors[batch.items], 0.0), batch)
         # Outside autocast: in bfloat16 hundreds of items would tie with the target.
-        asked, target = normalize(states.float(), dim=1), batch.targets[batch.targets != PAD].unsqueeze(1)
-        own, above = asked.new_zeros(len(asked), 1), torch.zeros_like(target[:, 0])
-        # Twice the same products, so that a target's score is the one that it has in its block, to the bit.
-        for counting in (False, True):
-            for first in range(0, len(unit), size):
-                scores = asked @ unit[first : first + size].T
-                scores = scores if prior is None else scores + prior[first : first + size]
-                if counting:
-                    rows = torch.arange(first, first + scores.shape[1], device=scores.device)
-                    above += ((scores > own) | ((scores == own) & (rows < target))).sum(1)
-                else:
-                    here = (target >= first) & (target < first + scores.shape[1])
-                    at = (target - first).clamp(0, scores.shape[1] - 1)
-                    own = torch.where(here, scores.gather(1, at), own)
-        ranks[users] = above.cpu().numpy() + 1
+        scores = normalize(states.float(), dim=1) @ unit.T
+        scores += 0 if prior is None else prior
+        target = batch.targets[batch.targets != PAD].unsqueeze(1)
+        own = scores.gather(1, target)
+        above = (scores > own) | ((scores == own) & (rows_of_items < target))
+        ranks[users] = above.sum(1).cpu().numpy() + 1
     return ranks
