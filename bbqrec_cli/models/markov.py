@@ -59,4 +59,4 @@ class Markov(Untrained):
         rest = torch.zeros(len(batch.items), 1, device=batch.items.device)
         for items, share in from_the_last(batch, self.decay):
             rest += (self.remainder[items] * share).unsqueeze(1)
-        return self.successors.top(batch, wanted, self.decay, rest=rest, shares=self.popularity)
+        return self.successors.top(batch, wanted, self.decay, (rest, self.popularity))

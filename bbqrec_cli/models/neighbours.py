@@ -53,37 +53,39 @@ class Neighbours(nn.Module):
         self.weights[place] = torch.from_numpy(weights.data[best].astype(np.float32)).to(self.weights.device)
 
     def top(
-        self, batch: Batch, wanted: Wanted, decay: float, *, rest: Tensor | None = None, shares: Tensor | None = None
+        self, batch: Batch, wanted: Wanted, decay: float, more: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """The result of `Recommender.recommend` for the scores of `scores`, plus rest (B, 1) · shares (I,), both >= 0.
+        """The result of `Recommender.recommend` for the scores of `scores`, and rest · shares where there is more.
 
         In a large catalogue only the neighbours of the history and the items with the highest shares are looked at.
-        What remains has at most the score of the last of these; a user whose K-th item is no better than that gets a
+        Other items have at most the score of the last of these; a user whose K-th item is no better than that gets a
         row of all scores.
+
+        Args:
+            more: rest (B, 1) and shares (I,), none below 0.
         """
 
         def plain(users: Tensor) -> tuple[Tensor, Tensor]:
             scores = self.scores(Batch(batch.items[users], batch.targets[users]), decay)
             exclude = None if wanted.exclude is None else wanted.exclude[users]
-            if rest is not None and shares is not None:
-                scores = scores + rest[users] * shares
+            if more is not None:
+                scores = scores + more[0][users] * more[1]
             return top_items(scores, replace(wanted, exclude=exclude))
 
         every = torch.arange(len(batch.items), device=batch.items.device)
         if not len(every) or batch.items.shape[1] * self.rows.shape[1] * SPARSE > len(self.rows):
             return plain(every)
-        leaders, least = every[:0], torch.zeros(len(every), device=every.device)
-        if rest is not None and shares is not None:
+        leaders, others = every[:0], self.weights.new_zeros(len(every))
+        if more is not None:
             count = SPARE * wanted.k + (0 if wanted.exclude is None else wanted.exclude.shape[1])
-            leaders = top_items(shares.unsqueeze(0), Wanted(k=count, allowed=wanted.allowed))[0][0]
-            all_known = bool(leaders[-1] == PAD)
-            leaders = leaders[leaders != PAD]
-            least = torch.full_like(least, -torch.inf) if all_known else (rest * shares[leaders[-1]]).squeeze(1)
+            first = top_items(more[1].unsqueeze(0), Wanted(k=count, allowed=wanted.allowed))[0][0]
+            leaders = first[first != PAD]
+            none_left = len(leaders) < count
+            others = others - torch.inf if none_left else (more[0] * more[1][leaders[-1]]).squeeze(1)
         rows, scores = self.candidates(batch, decay, leaders)
-        known = rows < len(self.rows)
-        inside = rows.clamp(max=len(self.rows) - 1)
-        if rest is not None and shares is not None:
-            scores = scores + rest * shares[inside]
+        known, inside = rows < len(self.rows), rows.clamp(max=len(self.rows) - 1)
+        if more is not None:
+            scores = scores + more[0] * more[1][inside]
         if wanted.allowed is not None:
             known &= wanted.allowed[inside]
         scores = scores.masked_fill(~known, -torch.inf)
@@ -91,11 +93,11 @@ class Neighbours(nn.Module):
             at = torch.searchsorted(rows, wanted.exclude).clamp(max=rows.shape[1] - 1)
             here = (rows.gather(1, at) == wanted.exclude).nonzero(as_tuple=True)
             scores[here[0], at[here]] = -torch.inf
-        best = top_items(scores, Wanted(k=wanted.k))
-        found, values = rows.gather(1, best[0].clamp(min=0)), best[1]
-        if len(unsure := (~(values[:, -1] > least)).nonzero().squeeze(1)):
-            found[unsure], values[unsure] = plain(unsure)
-        return found, values
+        places, best = top_items(scores, Wanted(k=wanted.k))
+        found = rows.gather(1, places.clamp(min=0))
+        if len(unsure := (~(best[:, -1] > others)).nonzero().squeeze(1)):
+            found[unsure], best[unsure] = plain(unsure)
+        return found, best
 
     def candidates(self, batch: Batch, decay: float, more: Tensor) -> tuple[Tensor, Tensor]:
         """The different neighbours of each history and the rows `more` (m,): their rows (B, J) int64, rising, filled

@@ -53,18 +53,17 @@ def test_the_best_of_the_neighbours_are_the_best_of_all(seed, monkeypatch):
     lengths = draw.integers(1, 6, (users, 1))
     histories = np.where(np.arange(5) < lengths, draw.integers(0, items, (users, 5)), -1)
     batch = Batch(torch.from_numpy(histories), torch.full((users, 5), -1))
-    more: dict[str, torch.Tensor] = {}
-    if seed % 3:  # with and without a remainder, with equal shares
-        more["rest"] = torch.from_numpy(draw.integers(0, 3, (users, 1)).astype(np.float32)) / 7
-        more["shares"] = torch.from_numpy(draw.integers(0, 5, items).astype(np.float32)) / 5
+    rest = torch.from_numpy(draw.integers(0, 3, (users, 1)).astype(np.float32)) / 7
+    shares = torch.from_numpy(draw.integers(0, 5, items).astype(np.float32)) / 5
+    more = (rest, shares) if seed // 3 % 3 else None
     allowed = torch.from_numpy(draw.random(items) < 0.5) if seed % 4 == 1 else None
     exclude = torch.from_numpy(draw.integers(-1, items, (users, 4))) if seed % 5 else None
     wanted, decay = Wanted(k=(1, 3, 10)[seed % 3], allowed=allowed, exclude=exclude), (0.0, 0.5, 1.0)[seed % 3]
-    scores = table.scores(batch, decay) + (more["rest"] * more["shares"] if more else 0)
+    scores = table.scores(batch, decay) + (rest * shares if more else 0)
     expected = top_items(scores, wanted)
     monkeypatch.setattr(neighbours, "SPARSE", 0)
     monkeypatch.setattr(neighbours, "SPARE", 1 + seed % 2)
-    for each, other in zip(table.top(batch, wanted, decay, **more), expected, strict=True):
+    for each, other in zip(table.top(batch, wanted, decay, more), expected, strict=True):
         assert torch.equal(each, other)
 
 
@@ -81,3 +80,7 @@ def test_no_row_of_all_scores_is_made(monkeypatch):
     found, _ = table.top(batch, Wanted(k=3), 1.0)
     assert asked == [1]
     assert found[1].tolist() == [0, 1, 2]
+    shares = torch.arange(500.0) / 500
+    found, _ = table.top(batch, Wanted(k=3), 1.0, (torch.ones(3, 1), shares))
+    assert asked == [1], "the highest shares fill up"
+    assert found[1].tolist() == [499, 498, 497]
