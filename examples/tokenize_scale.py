@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +53,15 @@ def write(path: Path, items: int) -> None:
     write_features(path, Features(catalogue=catalogue, features={"text": feature}), config={})
 
 
-def measured(command: list[str]) -> tuple[dict, float, float]:
-    """What a command prints as JSON, its seconds of work and its peak of memory in MB."""
-    words = [sys.executable, "-m", "bbqrec_cli", *command, "--json", "--quiet"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
+def measured(
+    command: list[str], *, program: Sequence[str] = ("-m", "bbqrec_cli"), folder: str | None = None
+) -> tuple[dict, float, float]:  # fmt: skip
+    """What a command prints as JSON, its seconds of work and its peak of memory in MB.
+
+    program: what Python runs it with; folder: where, by default here.
+    """
+    words, one = [sys.executable, *program, *command, "--json", "--quiet"], os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env=one, cwd=folder) as process:
         assert process.stdout is not None
         said = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)

@@ -258,13 +258,19 @@ def test_prepare_scale(tmp_path):
 
 @pytest.mark.slow
 def test_scale():
-    command = [sys.executable, str(EXAMPLES / "scale.py"), "100", "200"]
+    """Every stage of the chain, with its seconds, its memory and what it takes per step or user."""
+    command = [sys.executable, str(EXAMPLES / "scale.py"), "300"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
-    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")][2:]
-    assert [row[0] for row in rows] == ["100", "200", "**slope**"]
-    assert [row[1] for row in rows[:2]] == ["100", "200"], "every user has enough interactions to be evaluated"
-    assert all(float(row[2]) > 0 and float(row[3].replace(",", "")) > 50 for row in rows[:2])
+    lines = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| `")]
+    rows = [[cell.strip() for cell in line[1:-1]] for line in lines]
+    whole, single = [row for row in rows if len(row) == 5], [row for row in rows if len(row) == 3]
+    assert {row[0].split()[0].strip("`,") for row in whole} == {
+        "prepare", "embed", "tokenize", "collisions", "train", "evaluate"
+    }  # fmt: skip
+    assert all(float(row[1]) > 0 and float(row[2].replace(",", "")) > 50 for row in whole)
+    assert [row[0].rpartition(", per ")[2] for row in single] == ["training step"] * 3 + ["user"] * 3
+    assert all(float(row[1].replace(",", "")) > 0 for row in single)
 
 
 def test_the_slope_of_scale(monkeypatch):

@@ -14,6 +14,7 @@ from bbqrec_cli.benchmark.layouts import UNSEEN, Known, Layout, Published, layou
 from bbqrec_cli.benchmark.published import known_data, numbers
 from bbqrec_cli.benchmark.sweeps import expand
 from bbqrec_cli.config import StageConfig, configure, from_mapping, named_file, option, role_of
+from bbqrec_cli.data.sources.opening import expanded
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.evaluation.metrics import METRICS
 from bbqrec_cli.models.registry import model_settings
@@ -259,7 +260,8 @@ class _Reader:
         source = [data["source"]] if isinstance(data["source"], str) else data["source"]
         if not isinstance(source, list) or not source or not all(isinstance(each, str) for each in source):
             raise UsageError(f'{where}: source is {source!r}; a list such as ["s3rec", "FOLDER"] is needed')
-        paths = tuple(str(there(each, where, self.folder_of_data)) for each in source[1:])
+        given = expanded([self.folder_of_data / each for each in source[1:]])
+        paths = tuple(str(there(str(each), where, Path())) for each in given)
         values = table(data.get("prepare", {}), f"{where}, prepare")
         if "source" in values or "paths" in values:
             what = f"{where}, prepare: the source and its paths are given in [data]"

@@ -125,7 +125,7 @@ BLOCK = 64
 
 def top_items(scores: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor]:
     """The result of `recommend` from the scores (B, I) of all items; equal scores in the order of the items' rows."""
-    return _top(lambda first, last: scores[:, first:last], scores, scores.shape[1], wanted)
+    return top_blocks(lambda first, last: scores[:, first:last], scores, scores.shape[1], wanted)
 
 
 def top_products(
@@ -141,13 +141,13 @@ def top_products(
         made = states @ items[first:last].T
         return made if bias is None else made + bias[first:last]
 
-    return _top(scores, states, len(items), wanted)
+    return top_blocks(scores, states, len(items), wanted)
 
 
-def _top(
+def top_blocks(
     scores: Callable[[int, int], Tensor], like: Tensor, items: int, wanted: Wanted
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """See `top_items`, by blocks of items.
+    """`top_items` of scores that are made for a block of items at a time, and never all in memory.
 
     Args:
         scores: (first, last) -> scores (B, last - first) of the rows from first to last.

@@ -8,7 +8,7 @@ from scipy import sparse
 from torch import Tensor
 
 from bbqrec_cli.data.batches import Batch
-from bbqrec_cli.models.base import Untrained, Wanted, top_items
+from bbqrec_cli.models.base import Untrained, Wanted
 from bbqrec_cli.models.neighbours import Neighbours, parts, users_by_items
 from bbqrec_cli.records import ItemData, Sequences
 
@@ -47,4 +47,4 @@ class ItemKNN(Untrained):
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """See `Recommender.recommend`."""
-        return top_items(self.neighbours.scores(batch, self.decay), wanted)
+        return self.neighbours.top(batch, wanted, self.decay)

@@ -8,7 +8,7 @@ from scipy import sparse
 from torch import Tensor
 
 from bbqrec_cli.data.batches import Batch
-from bbqrec_cli.models.base import Untrained, Wanted, top_items
+from bbqrec_cli.models.base import Untrained, Wanted
 from bbqrec_cli.models.neighbours import Neighbours, from_the_last, parts
 from bbqrec_cli.records import ItemData, Sequences
 
@@ -59,4 +59,4 @@ class Markov(Untrained):
         rest = torch.zeros(len(batch.items), 1, device=batch.items.device)
         for items, share in from_the_last(batch, self.decay):
             rest += (self.remainder[items] * share).unsqueeze(1)
-        return top_items(self.successors.scores(batch, self.decay) + rest * self.popularity, wanted)
+        return self.successors.top(batch, wanted, self.decay, (rest, self.popularity))

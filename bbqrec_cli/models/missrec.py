@@ -39,7 +39,7 @@ from bbqrec_cli.data.batches import Batch, Batches, PrefixBatches
 from bbqrec_cli.data.features import usable
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.models.base import Phase, Recommender, Wanted, top_items
+from bbqrec_cli.models.base import Phase, Recommender, Wanted, top_blocks, top_products
 from bbqrec_cli.models.density_peaks import density_peaks
 from bbqrec_cli.models.layers import Attention, Dropout, embedding
 from bbqrec_cli.models.softmax import catalogue_cross_entropy
@@ -248,7 +248,14 @@ class MISSRec(Recommender):
         with torch.autocast(batch.items.device.type, enabled=False):
             contents = self.contents()
             users, _ = self.users(batch.items, contents)
-            return top_items(self.scores(users, contents, self.present, self.table.weight), wanted)
+            if len(contents) == 1:
+                return top_products(users, self.fused(contents, self.table.weight), wanted)
+
+            def scores(first: int, last: int) -> Tensor:
+                here = slice(first, last)
+                return self.scores(users, contents[:, here], self.present[:, here], self.table.weight[here])
+
+            return top_blocks(scores, users, contents.shape[1], wanted)
 
 
 def scaled(feature: Feature) -> Tensor:

@@ -36,6 +36,26 @@ def test_what_a_suite_says(folder):
     assert {(each.split, each.k, each.exclude_seen) for each in evaluated} == {("test", (5, 10), False)}
 
 
+def test_a_source_takes_several_files_and_patterns(folder):
+    (folder / "logs").mkdir()
+    for name in ("b.csv", "a.csv", "c.txt"):
+        (folder / "logs" / name).write_text("user,item,timestamp\nu,i,1\n")
+    text = (folder / "suite.toml").read_text()
+
+    def paths(source: str) -> list[str]:
+        (data,) = load_suite(write(folder, text.replace('file = "features.h5"', f"source = {source}"))).data
+        return [str(Path(path).relative_to(folder)) for path in data.prepare.paths]
+
+    assert paths('["table", "logs/*.csv"]') == ["logs/a.csv", "logs/b.csv"]
+    assert paths('["table", "logs/c.txt", "logs/[b].csv"]') == ["logs/c.txt", "logs/b.csv"]
+    with pytest.raises(MissingFileError, match=r"\*\.tsv: no file fits"):
+        paths('["table", "logs/*.tsv"]')
+    with pytest.raises(UsageError, match=r"a\.csv is named twice"):
+        paths('["table", "logs/a.csv", "logs/*.csv"]')
+    with pytest.raises(MissingFileError, match=r"d\.csv is not there"):
+        paths('["table", "logs/d.csv"]')
+
+
 def test_the_demo(tmp_path, monkeypatch):
     """Even beside a folder of that name, which `make demo` leaves."""
     monkeypatch.chdir(tmp_path)

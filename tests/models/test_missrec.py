@@ -14,7 +14,7 @@ from bbqrec_cli import hdf5
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import pad
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.models import missrec
+from bbqrec_cli.models import base, missrec
 from bbqrec_cli.models.base import Wanted
 from bbqrec_cli.models.density_peaks import density_peaks
 from bbqrec_cli.models.missrec import DIVERSITY_WEIGHT, SEQUENCE_WEIGHT, Block, MISSRec, drop_items, scaled
@@ -183,6 +183,16 @@ def test_recommend_scores_all_items(model, batch):
         state, _ = user(model, history)
         expected = torch.stack([score(model, state, item) for item in found[number].tolist()])
         torch.testing.assert_close(scores[number], expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_recommend_by_blocks_of_items(model, batch, monkeypatch):
+    """The same items; a product of other shapes may round its last bit otherwise."""
+    wanted = Wanted(k=4, exclude=torch.full((len(batch.items), 1), 2))
+    items, scores = model.eval().recommend(batch, wanted)
+    monkeypatch.setattr(base, "CELLS", {"cpu": 5 * len(batch.items)})
+    found, points = model.recommend(batch, wanted)
+    assert torch.equal(found, items)
+    torch.testing.assert_close(points, scores, rtol=0, atol=1e-6)
 
 
 def test_pretraining_contrasts_with_the_batch_and_with_shortened_histories(model, batch, monkeypatch):

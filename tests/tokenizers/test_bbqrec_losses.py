@@ -205,6 +205,14 @@ def test_validation_ranks_by_counting(inputs, network):
     assert len(set(tied)) > 1, "consecutive ranks, not one for all"
 
 
+def test_validation_is_bounded_in_large_catalogues(inputs, monkeypatch):
+    """Users and items together, but never fewer users than are needed for a figure."""
+    monkeypatch.setattr(bbqrec, "FEWEST", 2)
+    assert len(bbqrec.validation_sample(inputs.validation, 12).users) == len(inputs.validation.users)
+    assert 2 <= len(bbqrec.validation_sample(inputs.validation, bbqrec.PAIRS).users) < len(inputs.validation.users)
+    assert bbqrec.validation_sample(None, 12) is None
+
+
 def test_precision_does_not_tie_the_ranks(inputs, network):
     """In bfloat16 all these scores are the same, and every target would be first."""
     model = network(inputs).eval()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
-from bbqrec_cli.errors import DataError, LackingError, MissingFileError
+from bbqrec_cli.errors import DataError, LackingError, MissingFileError, UsageError
 
 COMPRESSED = (".gz", ".zst")
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
@@ -18,6 +18,28 @@ DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
 _MAGIC = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
 _NAMES = {".gz": "gzip", ".zst": "Zstandard"}
 _BLOCK = 1 << 20
+
+
+def expanded(paths: Sequence[Path]) -> list[Path]:
+    """The paths, those of patterns such as logs/*.parquet in the order of their names.
+
+    Raises:
+        MissingFileError: a pattern that no file fits.
+        UsageError: a file twice.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists() and any(mark in str(path) for mark in "*?["):
+            fitting = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+            if not fitting:
+                raise MissingFileError(f"{path}: no file fits", "check the pattern")
+            found += fitting
+        else:
+            found.append(path)
+    if len(set(found)) < len(found):
+        twice = next(path for path in found if found.count(path) > 1)
+        raise UsageError(f"{twice} is named twice", "name each file once")
+    return found
 
 
 def plain_suffix(name: str) -> str:

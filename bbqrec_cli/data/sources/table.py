@@ -21,10 +21,10 @@ from bbqrec_cli.data.sources.files import (
     read_items,
     read_pictures,
 )
-from bbqrec_cli.data.sources.opening import COMPRESSED
+from bbqrec_cli.data.sources.opening import COMPRESSED, expanded
 from bbqrec_cli.data.sources.options.table import TableOptions
 from bbqrec_cli.data.sources.registry import published_source
-from bbqrec_cli.data.sources.table_log import Log, expanded
+from bbqrec_cli.data.sources.table_log import Log
 from bbqrec_cli.errors import MissingFileError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
 

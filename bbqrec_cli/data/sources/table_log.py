@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from bbqrec_cli.data.sources.divided import NO_PART, parts_of_names
 from bbqrec_cli.data.sources.files import called, check_header
 from bbqrec_cli.data.sources.options.table import TableOptions
 from bbqrec_cli.data.sources.tables import Table, open_table
-from bbqrec_cli.errors import DataError, MissingFileError, UsageError
+from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.progress import Progress
 
 Named = tuple[list[str], np.ndarray]
@@ -28,28 +28,6 @@ _EXAMPLE = "it should start like this: user,item,timestamp and, on the next line
 _TIMES = "seconds, milliseconds, … since 1970, or dates such as 2014-07-01 or 2014-07-01 12:00:00"
 _FLOAT = re.compile(r"[0-9]+\.0")
 _CORRECT = "correct or remove the line"
-
-
-def expanded(paths: Sequence[Path]) -> list[Path]:
-    """The paths, those of patterns such as logs/*.parquet in the order of their names.
-
-    Raises:
-        MissingFileError: a pattern that no file fits.
-        UsageError: a file twice.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if not path.exists() and any(mark in str(path) for mark in "*?["):
-            fitting = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
-            if not fitting:
-                raise MissingFileError(f"{path}: no file fits", "check the pattern")
-            found += fitting
-        else:
-            found.append(path)
-    if len(set(found)) < len(found):
-        twice = next(path for path in found if found.count(path) > 1)
-        raise UsageError(f"{twice} is named twice", "name each file once")
-    return found
 
 
 class Log:

@@ -8,7 +8,7 @@ from bbqrec_cli.config import MethodConfig, Range, option
 
 @dataclass(frozen=True, kw_only=True)
 class EASEConfig(MethodConfig):
-    """A linear model of every item by all others, in closed form (Steck, WWW 2019); 4 bytes per pair of items."""
+    """A linear model of every item by all others, in closed form (Steck, WWW 2019); at most 25,000 items."""
 
     implementation: ClassVar[str] = "bbqrec_cli.models.ease:EASE"
 

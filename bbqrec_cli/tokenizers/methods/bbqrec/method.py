@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from bbqrec_cli.config import did_you_mean
 from bbqrec_cli.data.batches import WindowBatches, held_out_batches
 from bbqrec_cli.data.features import usable
-from bbqrec_cli.data.splits import PAD, HeldOut
+from bbqrec_cli.data.splits import PAD, HeldOut, subsample_users
 from bbqrec_cli.device import autocast
 from bbqrec_cli.errors import DataError, UsageError, import_faiss
 from bbqrec_cli.evaluation.metrics import aggregate
+from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.records import Codes, ItemEncoder
 from bbqrec_cli.tokenizers.base import Encode, Tokenized, TokenizerInput, code_figures, collapsed
 from bbqrec_cli.tokenizers.methods.bbqrec.alignment import SequenceAlignment
@@ -27,6 +29,8 @@ from bbqrec_cli.tokenizers.training import fit_tokenizer
 from bbqrec_cli.training.trainer import RunSettings
 
 SIGNALS = ("id", "text", "image")
+PAIRS, FEWEST = 1 << 30, 1000
+"""Pairs of a validation user and an item that an epoch's figures compare, and the users that they have in any case."""
 
 
 class BBQRec:
@@ -54,6 +58,7 @@ class BBQRec:
                 "no user has 2 training interactions: nothing to learn from", "--method rqvae needs content only"
             )
 
+        validation = validation_sample(inputs.validation, inputs.items, run.progress)
         # An item without interactions counts half, so that it can be ranked.
         counts = np.maximum(np.bincount(inputs.train.items, minlength=inputs.items), 0.5)
         if config.warm_start and "id" not in signals:
@@ -75,7 +80,7 @@ class BBQRec:
 
         having = {s: int(inputs.present[s].sum()) if s in inputs.present else inputs.items for s in signals}
         model, history = fit_tokenizer(
-            make, train, start, lambda model, _: figures(model, inputs.validation, run),
+            make, train, start, lambda model, _: figures(model, validation, run),
             lambda row: collapsed(row, config.codebook_size, having), run,
             epochs=config.epochs, learning_rate=config.learning_rate,
         )  # fmt: skip
@@ -148,6 +153,17 @@ def figures(model: BBQRecQuantizer, validation: HeldOut | None, run: RunSettings
     return found
 
 
+def validation_sample(validation: HeldOut | None, items: int, progress: Progress = SILENT) -> HeldOut | None:
+    """The users on whom an epoch's figures are measured, evenly spaced: where users and items are many, comparing all
+    of them would take longer than the epoch's training."""
+    if validation is None:
+        return None
+    chosen = subsample_users(validation, max(FEWEST, PAIRS // items))
+    if len(chosen.users) < len(validation.users):
+        progress.log(f"validation figures are of {len(chosen.users):,} of {len(validation.users):,} users")
+    return chosen
+
+
 def validation_ranks(
     alignment: SequenceAlignment, vectors: Tensor, validation: HeldOut, run: RunSettings, *, prior: Tensor | None = None
 ) -> np.ndarray:
@@ -155,14 +171,15 @@ def validation_ranks(
 
     vectors (I, V) of all items, prior (I,) added to their cosines -> (U,) int64, from 1.
     """
-    ranks = np.zeros(len(validation.users), dtype=np.int64)
+    ranks, unit = np.zeros(len(validation.users), dtype=np.int64), normalize(vectors.float(), dim=1)
     rows_of_items = torch.arange(len(vectors), device=vectors.device)
     for users, batch in held_out_batches(validation, max(1, min(512, (1 << 26) // len(vectors)))):
         batch = batch.to(run.device)
         with autocast(run.device, run.precision):
             states = alignment.states(torch.where(batch.mask.unsqueeze(2), vectors[batch.items], 0.0), batch)
         # Outside autocast: in bfloat16 hundreds of items would tie with the target.
-        scores = alignment.scores(states, vectors) + (0 if prior is None else prior)
+        scores = normalize(states.float(), dim=1) @ unit.T
+        scores += 0 if prior is None else prior
         target = batch.targets[batch.targets != PAD].unsqueeze(1)
         own = scores.gather(1, target)
         above = (scores > own) | ((scores == own) & (rows_of_items < target))
