@@ -5,9 +5,9 @@ B users, T items of history, A target positions per user, L levels, M signals, N
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +16,14 @@ from torch.nn.functional import embedding as embedding_lookup
 
 from bbqrec_cli.data.batches import Batch, Batches, PrefixBatches, WindowBatches
 from bbqrec_cli.data.splits import PAD
-from bbqrec_cli.decoding.beam import Permitted, Step, beam_search, best_items, item_log_probabilities
-from bbqrec_cli.decoding.best_first import KEPT, Expand, Head, best_first
+from bbqrec_cli.decoding.beam import Expand, Permitted, Step, best_items, item_log_probabilities
+from bbqrec_cli.decoding.best_first import KEPT, Head, best_first
+from bbqrec_cli.decoding.bounded_beam import bounded_beam_search
 from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Recommender, Wanted, top_items
 from bbqrec_cli.models.children_softmax import children_cross_entropy
-from bbqrec_cli.models.code_decoder import Prefixes, code_decoder, select_beams
+from bbqrec_cli.models.code_decoder import Decoding, code_decoder
 from bbqrec_cli.models.dense_head import DenseHead
 from bbqrec_cli.models.layers import Attention, Dropout, Layer, embedding
 from bbqrec_cli.models.similarity_attention import SimilarityAttention, similarity_buckets
@@ -32,6 +33,18 @@ from bbqrec_cli.records import Codes, ItemData, Sequences
 
 CELLS = 1 << 24
 """Elements of the largest tensor that `recommend` may build; larger batches are split."""
+USERS_AT_ONCE = 32
+"""Users for whom a CPU decodes at once: their tensors fit its cache, and their histories are of similar length."""
+
+
+class Tables(NamedTuple):
+    """What a search needs that does not depend on the users.
+
+    first: `first_level`; dense: `dense_table`, None: no dense head.
+    """
+
+    first: tuple[Tensor, Tensor] | None
+    dense: Tensor | None
 
 
 class SemanticIDGenerator(Recommender):
@@ -334,27 +347,35 @@ class SemanticIDGenerator(Recommender):
         width = max(wanted.beam or KEPT, wanted.k)
         children = [int(self.trie.child_bounds(depth).diff().max()) for depth in range(self.levels)]
         widest = max(children[0], width * max([*children[1:], self.size]), self.trie.items if self.dense else 0)
-        table, found = None if self.dense is None else self.dense_table(), []
-        for rows in torch.arange(len(batch.items), device=batch.items.device).split(max(1, CELLS // widest)):
+        at_once, lengths = max(1, CELLS // widest), batch.lengths
+        if lengths.device.type == "cpu":
+            at_once = min(at_once, USERS_AT_ONCE)
+        tables = Tables(self.first_level(), None if self.dense is None else self.dense_table())
+        # Histories of similar length together, without what pads all of them.
+        order, found = lengths.argsort(stable=True), []
+        for rows in order.split(at_once):
             exclude = None if wanted.exclude is None else wanted.exclude[rows]
-            found.append(self._search(Batch(batch.items[rows], batch.targets[rows]), wanted, exclude, table))
-        return torch.cat([items for items, _ in found]), torch.cat([scores for _, scores in found])
+            longest = max(1, int(lengths[rows[-1]]))
+            part = Batch(batch.items[rows, :longest], batch.targets[rows, :longest])
+            found.append(self._search(part, wanted, exclude, tables))
+        back = order.argsort()
+        return torch.cat([items for items, _ in found])[back], torch.cat([scores for _, scores in found])[back]
 
     def _search(
-        self, batch: Batch, wanted: Wanted, exclude: Tensor | None, table: Tensor | None
+        self, batch: Batch, wanted: Wanted, exclude: Tensor | None, tables: Tables
     ) -> tuple[Tensor, Tensor]:
         encoded, width = self.encode(batch), max(wanted.beam, wanted.k)
+        permitted = Permitted.of(self.trie, wanted.allowed, exclude, len(batch.items))
         if not wanted.beam:
-            return self._exact(encoded, batch.mask, wanted, exclude, table)
-        items, scores = beam_search(
-            self.trie, self.stepper(encoded, batch.mask), width=width, k=wanted.k if self.dense is None else width,
-            permitted=Permitted.of(self.trie, wanted.allowed, exclude, len(batch.items)),
-            over_children=self.over_children,
+            return self._exact(encoded, batch.mask, wanted, permitted, tables)
+        items, scores = bounded_beam_search(
+            self.trie, self.expander(encoded, batch.mask, tables.first), width=width,
+            k=wanted.k if self.dense is None else width, permitted=permitted, over_children=self.over_children,
         )  # fmt: skip
-        if self.dense is None or table is None:
+        if self.dense is None or tables.dense is None:
             return items, scores
         # Candidates are the best items of either head; each head scores those of the other.
-        dense = self.dense_scores(encoded, batch.mask, table)
+        dense = self.dense_scores(encoded, batch.mask, tables.dense)
         more, _ = top_items(dense, Wanted(k=width, allowed=wanted.allowed, exclude=exclude))
         more = more.masked_fill((more.unsqueeze(2) == items.unsqueeze(1)).any(2), PAD)
         generated = item_log_probabilities(
@@ -366,14 +387,15 @@ class SemanticIDGenerator(Recommender):
         return best_items(self.trie, items, self.dense.mixture(scores, dense.gather(1, rows)), wanted.k)
 
     def _exact(
-        self, encoded: Tensor, mask: Tensor, wanted: Wanted, exclude: Tensor | None, table: Tensor | None
+        self, encoded: Tensor, mask: Tensor, wanted: Wanted, permitted: Permitted, tables: Tables
     ) -> tuple[Tensor, Tensor]:
-        permitted, head = Permitted.of(self.trie, wanted.allowed, exclude, len(mask)), None
-        if self.dense is not None and table is not None:
-            head = Head.of(self.trie, self.dense_scores(encoded, mask, table), permitted, self.dense.mixture)
+        head = None
+        if self.dense is not None and tables.dense is not None:
+            scores = self.dense_scores(encoded, mask, tables.dense)
+            head = Head.of(self.trie, scores, permitted, self.dense.mixture)
         return best_first(
-            self.trie, lambda users: self.expander(encoded[users], mask[users]), k=wanted.k, permitted=permitted,
-            over_children=self.over_children, head=head,
+            self.trie, lambda users: self.expander(encoded[users], mask[users], tables.first), k=wanted.k,
+            permitted=permitted, over_children=self.over_children, head=head,
         )  # fmt: skip
 
     def dense_table(self) -> Tensor:
@@ -393,47 +415,43 @@ class SemanticIDGenerator(Recommender):
 
     def stepper(self, encoded: Tensor, mask: Tensor) -> Step:
         """The step function of a beam search after the histories `encoded` (B, T·L, D)."""
-        decode, past = self._decoding(encoded, mask), list[Tensor]()
+        expand, before = self.expander(encoded, mask, self.first_level()), 1
 
         def step(level: int, parent: Tensor, codes: Tensor) -> tuple[Tensor, Tensor | None]:
-            nonlocal past
-            logits, own, past = decode(level, None, select_beams(past, parent), codes)
-            return logits, own
+            nonlocal before
+            users, beams = parent.shape
+            user = torch.arange(users, device=parent.device)
+            number = parent + before * user.unsqueeze(1)
+            before = beams
+            logits, tuples = expand(level, user.repeat_interleave(beams), number.flatten(), codes.flatten(0, 1))
+            return logits.unflatten(0, (users, beams)), tuples
 
         return step
 
-    def expander(self, encoded: Tensor, mask: Tensor) -> Expand:
-        """The same of a best-first search, which comes back to earlier prefixes."""
-        decode, past = self._decoding(encoded, mask), Prefixes(self.levels)
+    def first_level(self) -> tuple[Tensor, Tensor] | None:
+        """Vectors (C, D) and biases (C,) of the first level's C tuples; None: with a softmax per signal."""
+        if not self.over_children:
+            return None
+        vectors, bias = self.compose(self.trie.codes(0), 0)
+        extra = self.of_tuples()
+        return (vectors, bias) if extra is None else (vectors + extra[0], bias + extra[1])
+
+    def expander(self, encoded: Tensor, mask: Tensor, first: tuple[Tensor, Tensor] | None) -> Expand:
+        """The `Expand` of a search after the histories `encoded` (B, T·L, D). first: of `first_level`."""
+        last = self.last_states(encoded, mask.unsqueeze(1))[:, 0]
+        decoding = Decoding(self.decoder, encoded, mask.repeat_interleave(self.levels, 1))
 
         def expand(level: int, users: Tensor, parent: Tensor, codes: Tensor) -> tuple[Tensor, Tensor | None]:
-            some = users if len(users) < len(mask) else None
-            logits, own, now = decode(level, some, past.select(level, parent), codes)
-            past.add(level, now)
-            return logits, own
-
-        return expand
-
-    def _decoding(self, encoded: Tensor, mask: Tensor) -> Callable[..., tuple[Tensor, Tensor | None, list[Tensor]]]:
-        """A function that decodes a level for users (P,), None: all, and returns what `Step` does, and `past`."""
-        memory = [each.contiguous() for each in self.decoder.history_keys_values(encoded)]
-        last, extra = self.last_states(encoded, mask.unsqueeze(1)), self.of_tuples()
-        visible = mask.unsqueeze(1).repeat_interleave(self.levels, 2)
-
-        def decode(level: int, users: Tensor | None, past: list[Tensor], codes: Tensor) -> Any:
-            context, start, seen = memory, last, visible
-            if users is not None:
-                context, start, seen = [each[:, users] for each in memory], last[users], visible[users]
-            now = torch.full_like(codes[..., 0], level)
-            x = self.token(now, self.embed(codes, (now - 1).clamp(min=0)), start)
-            states, past = self.decoder.step(x, context, seen, past)
+            now = torch.full_like(users, level)
+            x = self.token(now, self.embed(codes, (now - 1).clamp(min=0)), last[users])
+            states = decoding.step(level, users, parent, x)
             # Not in half precision, which would tie different items.
             with torch.autocast(states.device.type, enabled=False):
                 states = states.float()
-                own = None if level or extra is None else linear(states[:, 0], *extra)
-                return self.logits(states, level), own, past
+                tuples = None if level or first is None else linear(states, *first)
+                return self.logits(states, level), tuples
 
-        return decode
+        return expand
 
     @torch.no_grad()
     def score_all(self, batch: Batch, *, block: int = 64) -> Tensor:
