@@ -236,7 +236,14 @@ def child_log_probabilities(
 
 
 def decode_below(
-    trie: Trie, expand: Expand, level: int, users: Tensor, nodes: Tensor, rows: Tensor, scores: Tensor, real: Tensor,
+    trie: Trie,
+    expand: Expand,
+    level: int,
+    users: Tensor,
+    nodes: Tensor,
+    rows: Tensor,
+    scores: Tensor,
+    real: Tensor,
     over_children: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Decode a level after those of the prefixes (P, R) of users (P,) that are `real`.
@@ -254,7 +261,9 @@ def decode_below(
     node = nodes.flatten()[at]
     codes = trie.codes(level - 1)[node] if level else node.new_zeros(len(node), trie.signals)
     logits, tuples = expand(level, users[at // shape[1]], rows.flatten()[at], codes)
-    children, found = child_log_probabilities(trie, level, node.unsqueeze(1), logits.unsqueeze(1), over_children, tuples)
+    children, found = child_log_probabilities(
+        trie, level, node.unsqueeze(1), logits.unsqueeze(1), over_children, tuples
+    )
     found = scores.flatten()[at].view(-1, 1, 1) + found
     number = torch.arange(len(at), device=at.device)
     if len(at) < shape.numel():

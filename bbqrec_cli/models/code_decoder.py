@@ -41,7 +41,7 @@ class DecoderLayer(nn.Module):
 
 
 class CodeDecoder(nn.Module):
-    """A stack of layers, run over many queries at once (training) or, by `Decoding`, over the newest token of each prefix.
+    """A stack of layers, run over many queries at once (training) or over the newest token of each prefix (`Decoding`).
 
     Args:
         relative: biases (…, H, Q, K) of the self-attention for distances (…, Q, K) between levels, the same for all
@@ -147,9 +147,7 @@ class Decoding:
         mixed = torch.bmm(logits.softmax(2).to(value.dtype), value)
         return x + attention.out(places.collect(mixed.unflatten(0, (users, heads)).transpose(1, 2).flatten(2)))
 
-    def _own(
-        self, number: int, layer: DecoderLayer, x: Tensor, ancestors: list[Tensor], bias: Tensor | None
-    ) -> Tensor:
+    def _own(self, number: int, layer: DecoderLayer, x: Tensor, ancestors: list[Tensor], bias: Tensor | None) -> Tensor:
         """The self-attention of x (n, D). With so few keys, products of elements are faster than matrix products."""
         attention, normed = layer.own.attention, layer.own.norms[0](x)
         newest = attention.key_value(normed).unflatten(1, (2, -1))

@@ -18,7 +18,7 @@ from bbqrec_cli.data.batches import Batch, Batches, PrefixBatches, WindowBatches
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.decoding.beam import Expand, Permitted, Step, best_items, item_log_probabilities
 from bbqrec_cli.decoding.best_first import KEPT, Head, best_first
-from bbqrec_cli.decoding.bounded_beam import bounded_beam_search
+from bbqrec_cli.decoding.bounded import bounded_beam_search, bounded_search
 from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Recommender, Wanted, top_items
@@ -33,7 +33,7 @@ from bbqrec_cli.records import Codes, ItemData, Sequences
 
 CELLS = 1 << 24
 """Elements of the largest tensor that `recommend` may build; larger batches are split."""
-USERS_AT_ONCE = 32
+USERS_AT_ONCE = 48
 """Users for whom a CPU decodes at once: their tensors fit its cache, and their histories are of similar length."""
 
 
@@ -361,9 +361,7 @@ class SemanticIDGenerator(Recommender):
         back = order.argsort()
         return torch.cat([items for items, _ in found])[back], torch.cat([scores for _, scores in found])[back]
 
-    def _search(
-        self, batch: Batch, wanted: Wanted, exclude: Tensor | None, tables: Tables
-    ) -> tuple[Tensor, Tensor]:
+    def _search(self, batch: Batch, wanted: Wanted, exclude: Tensor | None, tables: Tables) -> tuple[Tensor, Tensor]:
         encoded, width = self.encode(batch), max(wanted.beam, wanted.k)
         permitted = Permitted.of(self.trie, wanted.allowed, exclude, len(batch.items))
         if not wanted.beam:
@@ -389,12 +387,25 @@ class SemanticIDGenerator(Recommender):
     def _exact(
         self, encoded: Tensor, mask: Tensor, wanted: Wanted, permitted: Permitted, tables: Tables
     ) -> tuple[Tensor, Tensor]:
-        head = None
         if self.dense is not None and tables.dense is not None:
             scores = self.dense_scores(encoded, mask, tables.dense)
             head = Head.of(self.trie, scores, permitted, self.dense.mixture)
+            return self._best_first(encoded, mask, wanted.k, permitted, tables, head)
+        items, scores, proven = bounded_search(
+            self.trie, self.expander(encoded, mask, tables.first), k=wanted.k, permitted=permitted,
+            over_children=self.over_children,
+        )  # fmt: skip
+        left = (~proven).nonzero()[:, 0]
+        if len(left):
+            part = permitted.users(left)
+            items[left], scores[left] = self._best_first(encoded[left], mask[left], wanted.k, part, tables, None)
+        return items, scores
+
+    def _best_first(
+        self, encoded: Tensor, mask: Tensor, k: int, permitted: Permitted, tables: Tables, head: Head | None
+    ) -> tuple[Tensor, Tensor]:
         return best_first(
-            self.trie, lambda users: self.expander(encoded[users], mask[users], tables.first), k=wanted.k,
+            self.trie, lambda users: self.expander(encoded[users], mask[users], tables.first), k=k,
             permitted=permitted, over_children=self.over_children, head=head,
         )  # fmt: skip
 
