@@ -35,12 +35,14 @@ CELLS = 1 << 24
 """Elements of the largest tensor that `recommend` may build; larger batches are split."""
 USERS_AT_ONCE = 48
 """Users for whom a CPU decodes at once: their tensors fit its cache, and their histories are of similar length."""
+MANY = 16
+"""Users from whom on the sums of the codes' vectors are made for the first level's tuples, once for all users."""
 
 
 class Tables(NamedTuple):
     """What a search needs that does not depend on the users.
 
-    first: `first_level`; dense: `dense_table`, None: no dense head.
+    first: see `first_logits`; dense: `dense_table`, None: no dense head.
     """
 
     first: tuple[Tensor, Tensor] | None
@@ -350,7 +352,8 @@ class SemanticIDGenerator(Recommender):
         at_once, lengths = max(1, CELLS // widest), batch.lengths
         if lengths.device.type == "cpu":
             at_once = min(at_once, USERS_AT_ONCE)
-        tables = Tables(self.first_level(), None if self.dense is None else self.dense_table())
+        many = self.over_children and len(batch.items) >= MANY
+        tables = Tables(self.first_level() if many else None, None if self.dense is None else self.dense_table())
         # Histories of similar length together, without what pads all of them.
         order, found = lengths.argsort(stable=True), []
         for rows in order.split(at_once):
@@ -391,6 +394,8 @@ class SemanticIDGenerator(Recommender):
             scores = self.dense_scores(encoded, mask, tables.dense)
             head = Head.of(self.trie, scores, permitted, self.dense.mixture)
             return self._best_first(encoded, mask, wanted.k, permitted, tables, head)
+        if not self.over_children:  # too many prefixes to follow at once
+            return self._best_first(encoded, mask, wanted.k, permitted, tables, None)
         items, scores, proven = bounded_search(
             self.trie, self.expander(encoded, mask, tables.first), k=wanted.k, permitted=permitted,
             over_children=self.over_children,
@@ -426,7 +431,7 @@ class SemanticIDGenerator(Recommender):
 
     def stepper(self, encoded: Tensor, mask: Tensor) -> Step:
         """The step function of a beam search after the histories `encoded` (B, T·L, D)."""
-        expand, before = self.expander(encoded, mask, self.first_level()), 1
+        expand, before = self.expander(encoded, mask), 1
 
         def step(level: int, parent: Tensor, codes: Tensor) -> tuple[Tensor, Tensor | None]:
             nonlocal before
@@ -439,16 +444,23 @@ class SemanticIDGenerator(Recommender):
 
         return step
 
-    def first_level(self) -> tuple[Tensor, Tensor] | None:
-        """Vectors (C, D) and biases (C,) of the first level's C tuples; None: with a softmax per signal."""
-        if not self.over_children:
-            return None
+    def first_level(self) -> tuple[Tensor, Tensor]:
+        """Vectors (C, D) and biases (C,) of the first level's C tuples."""
         vectors, bias = self.compose(self.trie.codes(0), 0)
         extra = self.of_tuples()
         return (vectors, bias) if extra is None else (vectors + extra[0], bias + extra[1])
 
-    def expander(self, encoded: Tensor, mask: Tensor, first: tuple[Tensor, Tensor] | None) -> Expand:
-        """The `Expand` of a search after the histories `encoded` (B, T·L, D). first: of `first_level`."""
+    def first_logits(self, states: Tensor, logits: Tensor, first: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Logits of the first level's tuples, (n, C). states (n, D), logits (n, M, N) of codes; first: `first_level`, or
+        None: not made, for few users."""
+        if first is not None:
+            return linear(states, *first)
+        codes, extra = self.trie.codes(0), self.of_tuples()
+        found = torch.stack([logits[:, m].index_select(1, codes[:, m]) for m in range(self.signals)]).sum(0)
+        return found if extra is None else found + linear(states, *extra)
+
+    def expander(self, encoded: Tensor, mask: Tensor, first: tuple[Tensor, Tensor] | None = None) -> Expand:
+        """The `Expand` of a search after the histories `encoded` (B, T·L, D). first: see `first_logits`."""
         last = self.last_states(encoded, mask.unsqueeze(1))[:, 0]
         decoding = Decoding(self.decoder, encoded, mask.repeat_interleave(self.levels, 1))
 
@@ -459,8 +471,9 @@ class SemanticIDGenerator(Recommender):
             # Not in half precision, which would tie different items.
             with torch.autocast(states.device.type, enabled=False):
                 states = states.float()
-                tuples = None if level or first is None else linear(states, *first)
-                return self.logits(states, level), tuples
+                logits = self.logits(states, level)
+                wanted = self.over_children and not level
+                return logits, self.first_logits(states, logits, first) if wanted else None
 
         return expand
 

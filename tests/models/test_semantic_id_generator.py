@@ -124,6 +124,7 @@ def test_an_exact_search_agrees_with_teacher_forcing(levels, signals, settings, 
 @pytest.mark.parametrize("settings", WAYS, ids=str)
 def test_a_beam_finds_what_the_plain_one_finds_for_each_user_alone(settings, monkeypatch):
     monkeypatch.setattr(module, "USERS_AT_ONCE", 3)
+    monkeypatch.setattr(module, "MANY", 7)
     model, rng = generator(3, 2, **settings | {"dense_head": False}), np.random.default_rng(0)
     histories = [rng.integers(0, ITEMS, n) for n in (5, 1, 3, 2, 4, 4, 2)]
     batch = Batch(torch.from_numpy(pad(histories)), torch.full((7, 5), PAD))
