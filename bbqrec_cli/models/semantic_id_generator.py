@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,37 +16,19 @@ from torch.nn.functional import embedding as embedding_lookup
 
 from bbqrec_cli.data.batches import Batch, Batches, PrefixBatches, WindowBatches
 from bbqrec_cli.data.splits import PAD
-from bbqrec_cli.decoding.beam import Expand, Permitted, Step, best_items, item_log_probabilities
-from bbqrec_cli.decoding.best_first import KEPT, Head, best_first
-from bbqrec_cli.decoding.bounded import bounded_beam_search, bounded_search
+from bbqrec_cli.decoding.beam import Step
 from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.models.base import Recommender, Wanted, top_items
+from bbqrec_cli.models.base import Recommender, Wanted
 from bbqrec_cli.models.children_softmax import children_cross_entropy
-from bbqrec_cli.models.code_decoder import Decoding, code_decoder
+from bbqrec_cli.models.code_decoder import code_decoder
 from bbqrec_cli.models.dense_head import DenseHead
+from bbqrec_cli.models.generator_search import recommend, stepper
 from bbqrec_cli.models.layers import Attention, Dropout, Layer, embedding
 from bbqrec_cli.models.similarity_attention import SimilarityAttention, similarity_buckets
 from bbqrec_cli.models.softmax import catalogue_cross_entropy
 from bbqrec_cli.models.t5 import FinalNorm, RelativePositions, T5Layer, t5_decoder
 from bbqrec_cli.records import Codes, ItemData, Sequences
-
-CELLS = 1 << 24
-"""Elements of the largest tensor that `recommend` may build; larger batches are split."""
-USERS_AT_ONCE = 48
-"""Users for whom a CPU decodes at once: their tensors fit its cache, and their histories are of similar length."""
-MANY = 16
-"""Users from whom on the sums of the codes' vectors are made for the first level's tuples, once for all users."""
-
-
-class Tables(NamedTuple):
-    """What a search needs that does not depend on the users.
-
-    first: see `first_logits`; dense: `dense_table`, None: no dense head.
-    """
-
-    first: tuple[Tensor, Tensor] | None
-    dense: Tensor | None
 
 
 class SemanticIDGenerator(Recommender):
@@ -346,73 +328,11 @@ class SemanticIDGenerator(Recommender):
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """Trie-constrained search, exact or with a beam; see `Recommender.recommend`."""
-        width = max(wanted.beam or KEPT, wanted.k)
-        children = [int(self.trie.child_bounds(depth).diff().max()) for depth in range(self.levels)]
-        widest = max(children[0], width * max([*children[1:], self.size]), self.trie.items if self.dense else 0)
-        at_once, lengths = max(1, CELLS // widest), batch.lengths
-        if lengths.device.type == "cpu":
-            at_once = min(at_once, USERS_AT_ONCE)
-        many = self.over_children and len(batch.items) >= MANY
-        tables = Tables(self.first_level() if many else None, None if self.dense is None else self.dense_table())
-        # Histories of similar length together, without what pads all of them.
-        order, found = lengths.argsort(stable=True), []
-        for rows in order.split(at_once):
-            exclude = None if wanted.exclude is None else wanted.exclude[rows]
-            longest = max(1, int(lengths[rows[-1]]))
-            part = Batch(batch.items[rows, :longest], batch.targets[rows, :longest])
-            found.append(self._search(part, wanted, exclude, tables))
-        back = order.argsort()
-        return torch.cat([items for items, _ in found])[back], torch.cat([scores for _, scores in found])[back]
+        return recommend(self, batch, wanted)
 
-    def _search(self, batch: Batch, wanted: Wanted, exclude: Tensor | None, tables: Tables) -> tuple[Tensor, Tensor]:
-        encoded, width = self.encode(batch), max(wanted.beam, wanted.k)
-        permitted = Permitted.of(self.trie, wanted.allowed, exclude, len(batch.items))
-        if not wanted.beam:
-            return self._exact(encoded, batch.mask, wanted, permitted, tables)
-        items, scores = bounded_beam_search(
-            self.trie, self.expander(encoded, batch.mask, tables.first), width=width,
-            k=wanted.k if self.dense is None else width, permitted=permitted, over_children=self.over_children,
-        )  # fmt: skip
-        if self.dense is None or tables.dense is None:
-            return items, scores
-        # Candidates are the best items of either head; each head scores those of the other.
-        dense = self.dense_scores(encoded, batch.mask, tables.dense)
-        more, _ = top_items(dense, Wanted(k=width, allowed=wanted.allowed, exclude=exclude))
-        more = more.masked_fill((more.unsqueeze(2) == items.unsqueeze(1)).any(2), PAD)
-        generated = item_log_probabilities(
-            self.trie, self.stepper(encoded, batch.mask), more.clamp(min=0), over_children=self.over_children
-        )
-        items = torch.cat([items, more], dim=1)
-        rows = items.clamp(min=0)
-        scores = torch.cat([scores, generated], dim=1) - self.log_sharing[rows]
-        return best_items(self.trie, items, self.dense.mixture(scores, dense.gather(1, rows)), wanted.k)
-
-    def _exact(
-        self, encoded: Tensor, mask: Tensor, wanted: Wanted, permitted: Permitted, tables: Tables
-    ) -> tuple[Tensor, Tensor]:
-        if self.dense is not None and tables.dense is not None:
-            scores = self.dense_scores(encoded, mask, tables.dense)
-            head = Head.of(self.trie, scores, permitted, self.dense.mixture)
-            return self._best_first(encoded, mask, wanted.k, permitted, tables, head)
-        if not self.over_children:  # too many prefixes to follow at once
-            return self._best_first(encoded, mask, wanted.k, permitted, tables, None)
-        items, scores, proven = bounded_search(
-            self.trie, self.expander(encoded, mask, tables.first), k=wanted.k, permitted=permitted,
-            over_children=self.over_children,
-        )  # fmt: skip
-        left = (~proven).nonzero()[:, 0]
-        if len(left):
-            part = permitted.users(left)
-            items[left], scores[left] = self._best_first(encoded[left], mask[left], wanted.k, part, tables, None)
-        return items, scores
-
-    def _best_first(
-        self, encoded: Tensor, mask: Tensor, k: int, permitted: Permitted, tables: Tables, head: Head | None
-    ) -> tuple[Tensor, Tensor]:
-        return best_first(
-            self.trie, lambda users: self.expander(encoded[users], mask[users], tables.first), k=k,
-            permitted=permitted, over_children=self.over_children, head=head,
-        )  # fmt: skip
+    def stepper(self, encoded: Tensor, mask: Tensor) -> Step:
+        """The step function of a beam search after the histories `encoded` (B, T·L, D)."""
+        return stepper(self, encoded, mask)
 
     def dense_table(self) -> Tensor:
         """The dense head's vectors of all items, (I, D)."""
@@ -428,54 +348,6 @@ class SemanticIDGenerator(Recommender):
         states = self.last_states(encoded, mask.unsqueeze(1))[:, 0]
         with torch.autocast(states.device.type, enabled=False):
             return (states.float() @ table.T).log_softmax(1)
-
-    def stepper(self, encoded: Tensor, mask: Tensor) -> Step:
-        """The step function of a beam search after the histories `encoded` (B, T·L, D)."""
-        expand, before = self.expander(encoded, mask), 1
-
-        def step(level: int, parent: Tensor, codes: Tensor) -> tuple[Tensor, Tensor | None]:
-            nonlocal before
-            users, beams = parent.shape
-            user = torch.arange(users, device=parent.device)
-            number = parent + before * user.unsqueeze(1)
-            before = beams
-            logits, tuples = expand(level, user.repeat_interleave(beams), number.flatten(), codes.flatten(0, 1))
-            return logits.unflatten(0, (users, beams)), tuples
-
-        return step
-
-    def first_level(self) -> tuple[Tensor, Tensor]:
-        """Vectors (C, D) and biases (C,) of the first level's C tuples."""
-        vectors, bias = self.compose(self.trie.codes(0), 0)
-        extra = self.of_tuples()
-        return (vectors, bias) if extra is None else (vectors + extra[0], bias + extra[1])
-
-    def first_logits(self, states: Tensor, logits: Tensor, first: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Logits of the first level's tuples, (n, C). states (n, D), logits (n, M, N) of codes; first: `first_level`, or
-        None: not made, for few users."""
-        if first is not None:
-            return linear(states, *first)
-        codes, extra = self.trie.codes(0), self.of_tuples()
-        found = torch.stack([logits[:, m].index_select(1, codes[:, m]) for m in range(self.signals)]).sum(0)
-        return found if extra is None else found + linear(states, *extra)
-
-    def expander(self, encoded: Tensor, mask: Tensor, first: tuple[Tensor, Tensor] | None = None) -> Expand:
-        """The `Expand` of a search after the histories `encoded` (B, T·L, D). first: see `first_logits`."""
-        last = self.last_states(encoded, mask.unsqueeze(1))[:, 0]
-        decoding = Decoding(self.decoder, encoded, mask.repeat_interleave(self.levels, 1))
-
-        def expand(level: int, users: Tensor, parent: Tensor, codes: Tensor) -> tuple[Tensor, Tensor | None]:
-            now = torch.full_like(users, level)
-            x = self.token(now, self.embed(codes, (now - 1).clamp(min=0)), last[users])
-            states = decoding.step(level, users, parent, x)
-            # Not in half precision, which would tie different items.
-            with torch.autocast(states.device.type, enabled=False):
-                states = states.float()
-                logits = self.logits(states, level)
-                wanted = self.over_children and not level
-                return logits, self.first_logits(states, logits, first) if wanted else None
-
-        return expand
 
     @torch.no_grad()
     def score_all(self, batch: Batch, *, block: int = 64) -> Tensor:

@@ -14,7 +14,7 @@ from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD, pad, split_of
 from bbqrec_cli.decoding.beam import Permitted, beam_search, item_log_probabilities
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.models import semantic_id_generator as module
+from bbqrec_cli.models import generator_search as module
 from bbqrec_cli.models.base import Wanted
 from bbqrec_cli.models.semantic_id_generator import SemanticIDGenerator
 from bbqrec_cli.records import Codes
@@ -263,7 +263,7 @@ def test_filters_and_turns_leave_the_answer_as_it_is(dense_head, batch, monkeypa
         assert items[user, count:].eq(PAD).all()
         assert sorted(items[user, :count].tolist()) == exact[user].isfinite().nonzero().flatten().tolist()
         torch.testing.assert_close(scores[user, :count], exact[user][items[user, :count]], atol=1e-4, rtol=1e-4)
-    monkeypatch.setattr("bbqrec_cli.models.semantic_id_generator.CELLS", 1)
+    monkeypatch.setattr(module, "CELLS", 1)
     again, _ = model.recommend(batch, wanted)
     assert torch.equal(items, again)
 
