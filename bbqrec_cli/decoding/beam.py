@@ -1,6 +1,7 @@
 """Beam search over the trie of the catalogue's semantic IDs: only valid items, no duplicates, filters in the beam.
 
-B users, W beams, C children, M signals, N codes, I items, S excluded items, K results.
+B users, W beams, n prefixes, P of the users with R prefixes each, C children, M signals, N codes, I items, S excluded
+items, K results.
 """
 
 from __future__ import annotations
@@ -16,9 +17,16 @@ from bbqrec_cli.decoding.trie import Trie
 
 Step = Callable[[int, Tensor, Tensor], "tuple[Tensor, Tensor | None]"]
 """(level, parent (B, W), codes (B, W, M)) -> logits (B, W, M, N) of the level's codes, and at level 0 logits (B, C)
-that are added for the C tuples of the first level, or None.
+of the C tuples of the first level, which then count, or None.
 
 Beam w extends beam parent[w] of the previous step by codes[w]; at level 0 there is one beam, and both are zero."""
+
+Expand = Callable[[int, Tensor, Tensor, Tensor], "tuple[Tensor, Tensor | None]"]
+"""(level, users (n,), parent (n,), codes (n, M)) -> logits (n, M, N) and tuples (n, C) as of `Step`, for n prefixes.
+
+users: rows of the users, ascending, all of them at level 0; parent: numbers of the prefixes that are extended by
+`codes`, counted from 0 over all calls at the level before. At level 0 both are zero.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,8 +135,8 @@ def beam_search(
     codes = nodes.unsqueeze(2).expand(-1, -1, trie.signals)
     score = torch.zeros_like(nodes, dtype=torch.float32)
     for level in range(trie.levels):
-        logits, own = step(level, parent, codes)
-        children, found = child_log_probabilities(trie, level, nodes, logits, over_children, own)
+        logits, tuples = step(level, parent, codes)
+        children, found = child_log_probabilities(trie, level, nodes, logits, over_children, tuples)
         flat, total = children.flatten(1), (score.unsqueeze(2) + found).flatten(1)
         total = permitted.only(total, level + 1, flat)
         best = sort_keys(total, flat).topk(min(width, total.shape[1]), dim=1).indices
@@ -165,8 +173,8 @@ def follow_path(trie: Trie, step: Step, items: Tensor, *, over_children: bool) -
     nodes = parent = items.new_zeros(users, 1)
     codes = nodes.unsqueeze(2).expand(-1, -1, trie.signals)
     for level in range(trie.levels):
-        logits, own = step(level, parent, codes)
-        children, found = child_log_probabilities(trie, level, nodes, logits, over_children, own)
+        logits, tuples = step(level, parent, codes)
+        children, found = child_log_probabilities(trie, level, nodes, logits, over_children, tuples)
         below = trie.node(level + 1)[items]
         yield PathLevel(logits, children, found, below - trie.child_bounds(level)[nodes])
         parent = nodes.expand(-1, count) if not level else torch.arange(count, device=items.device).expand(users, -1)
@@ -201,19 +209,20 @@ def sort_keys(scores: Tensor, nodes: Tensor) -> Tensor:
 
 
 def child_log_probabilities(
-    trie: Trie, level: int, nodes: Tensor, logits: Tensor, over_children: bool, own: Tensor | None = None
+    trie: Trie, level: int, nodes: Tensor, logits: Tensor, over_children: bool, tuples: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Children (B, W, C) of the nodes (B, W), and their log-probabilities, -inf where a node has fewer than C.
 
-    own (B, C): added to the children's logits at level 0, where W is 1.
+    tuples (B, C): the children's logits at level 0, where W is 1; None: the sums of those of their codes.
     """
     logits = logits.float() if over_children else logits.float().log_softmax(3)
     if not level:  # all are below the root
         codes = trie.codes(0)
         children = torch.arange(len(codes), device=nodes.device).expand(*nodes.shape, -1)
-        found = torch.stack([logits[:, :, m].index_select(2, codes[:, m]) for m in range(trie.signals)]).sum(0)
-        if own is not None:
-            found = found + own.unsqueeze(1)
+        if tuples is None:
+            found = torch.stack([logits[:, :, m].index_select(2, codes[:, m]) for m in range(trie.signals)]).sum(0)
+        else:
+            found = tuples.unsqueeze(1)
         return children, found - found.logsumexp(2, keepdim=True) if over_children else found
     bounds = trie.child_bounds(level)
     first, count = bounds[nodes], bounds[nodes + 1] - bounds[nodes]
@@ -224,6 +233,44 @@ def child_log_probabilities(
     found = torch.stack([logits[:, :, m].gather(2, codes[..., m]) for m in range(trie.signals)]).sum(0)
     found = found.masked_fill(~real, -torch.inf)
     return children, found - found.logsumexp(2, keepdim=True) if over_children else found
+
+
+def decode_below(
+    trie: Trie,
+    expand: Expand,
+    level: int,
+    users: Tensor,
+    nodes: Tensor,
+    rows: Tensor,
+    scores: Tensor,
+    real: Tensor,
+    over_children: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Decode a level after those of the prefixes (P, R) of users (P,) that are `real`.
+
+    rows: see `Expand`; scores: log-probabilities.
+
+    Returns:
+        children (P, R, C) of the prefixes, their log-probabilities, -inf where there is none, and which one in this
+        call each prefix is, (P, R).
+    """
+    shape, at = real.shape, real.flatten().nonzero()[:, 0]
+    if not len(at):
+        nothing = nodes.unsqueeze(2)[:, :, :0]
+        return nothing, nothing.to(scores.dtype), torch.zeros_like(nodes)
+    node = nodes.flatten()[at]
+    codes = trie.codes(level - 1)[node] if level else node.new_zeros(len(node), trie.signals)
+    logits, tuples = expand(level, users[at // shape[1]], rows.flatten()[at], codes)
+    children, found = child_log_probabilities(
+        trie, level, node.unsqueeze(1), logits.unsqueeze(1), over_children, tuples
+    )
+    found = scores.flatten()[at].view(-1, 1, 1) + found
+    number = torch.arange(len(at), device=at.device)
+    if len(at) < shape.numel():
+        children = children.new_zeros(shape.numel(), 1, children.shape[2]).index_copy_(0, at, children)
+        found = found.new_full(children.shape, -torch.inf).index_copy_(0, at, found)
+        number = torch.zeros_like(real, dtype=torch.int64).flatten().index_copy_(0, at, number)
+    return children.view(*shape, -1), found.view(*shape, -1), number.view(shape)
 
 
 def leaf_items(trie: Trie, leaves: Tensor, score: Tensor, permitted: Permitted, k: int) -> tuple[Tensor, Tensor]:

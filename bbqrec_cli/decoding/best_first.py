@@ -15,23 +15,15 @@ import torch
 from torch import Tensor
 
 from bbqrec_cli.decoding.beam import (
+    Expand,
     Permitted,
     best_items,
-    child_log_probabilities,
+    decode_below,
     leaf_items,
     places_below,
     sort_keys,
 )
 from bbqrec_cli.decoding.trie import Trie
-
-Expand = Callable[[int, Tensor, Tensor, Tensor], "tuple[Tensor, Tensor | None]"]
-"""(level, users (P,), parent (P, R), codes (P, R, M)) -> logits (P, R, M, N) of the level's codes,
-and at level 0 what `Step` adds.
-
-users: rows of the users, ascending, all of them at level 0; parent: numbers of the prefixes that are extended by
-`codes`, counted from 0 over all calls at the level before, in the order of their flattened (P, R). At level 0 R is 1,
-and both are zero.
-"""
 
 Start = Callable[[Tensor], Expand]
 """Users, rows (U,) of all -> the `Expand` of these U users, with nothing expanded yet."""
@@ -171,7 +163,8 @@ class _Search:
         """Search; (U,) bool: whether the answer is proven."""
         users = torch.arange(len(self.dropped), device=self.dropped.device)
         root = torch.zeros(len(users), 1, device=users.device)
-        self._expand(0, users, _Prefixes(root, root, root.long(), root.long(), root.long()))
+        everyone = torch.ones_like(root, dtype=torch.bool)
+        self._expand(0, users, _Prefixes(root, root, root.long(), root.long(), root.long()), everyone)
         expanded = 0
         while expanded < self.kept:
             least = self._least()
@@ -219,21 +212,18 @@ class _Search:
             if len(who):
                 order = (~picked[who]).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(count.max())]
                 real = picked[who].gather(1, order)
-                # The empty places repeat the first prefix, and count for nothing.
-                part = chosen.users(who).take(torch.where(real, order, order[:, :1]))
-                part.score.masked_fill_(~real, -torch.inf)
-                self._expand(depth, users[who], part)
+                self._expand(depth, users[who], chosen.users(who).take(order), real)
 
-    def _expand(self, level: int, users: Tensor, prefixes: _Prefixes) -> None:
-        """Decode the level after prefixes (P, R) of users (P,), all of that depth, and sort in what is below them."""
-        trie, shape = self.trie, prefixes.node.shape
-        codes = trie.codes(max(level, 1) - 1)[prefixes.node]
-        logits, own = self.expand(level, users, prefixes.row, codes if level else torch.zeros_like(codes))
-        children, found = child_log_probabilities(trie, level, prefixes.node, logits, self.over_children, own)
-        number = torch.arange(shape.numel(), device=users.device).view(*shape, 1) + self.rows[level]
-        self.rows[level] += shape.numel()
-        score = (prefixes.score.unsqueeze(2) + found).flatten(1)
-        node, row = children.flatten(1), number.expand_as(children).flatten(1)
+    def _expand(self, level: int, users: Tensor, prefixes: _Prefixes, real: Tensor) -> None:
+        """Decode the level after prefixes (P, R) of users (P,), those `real`, all of that depth, and sort in what is
+        below them."""
+        trie = self.trie
+        children, found, number = decode_below(
+            trie, self.expand, level, users, prefixes.node, prefixes.row, prefixes.score, real, self.over_children
+        )
+        row = (number + self.rows[level]).unsqueeze(2).expand_as(children).flatten(1)
+        self.rows[level] += int(real.sum())
+        node, score = children.flatten(1), found.flatten(1)
         permitted = self.permitted if len(users) == len(self.dropped) else self.permitted.users(users)
         score = permitted.only(score, level + 1, node)
         leaves = trie.leaf_bounds(level + 1)

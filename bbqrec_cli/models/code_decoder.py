@@ -1,6 +1,6 @@
 """The decoder of semantic IDs: it attends to the history, then to the levels before.
 
-B users, Q queries, K keys, D width, W beams, l levels so far, H heads, E width of a head.
+B users, Q queries, K keys, D width, n prefixes, R of a user, H heads, E width of a head.
 """
 
 from __future__ import annotations
@@ -39,27 +39,9 @@ class DecoderLayer(nn.Module):
     def _look(self, x: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
         return x + self.dropout(self.cross.attend(self.norm(x), memory, visible))
 
-    def step(
-        self, x: Tensor, memory: Tensor, visible: Tensor, past: Tensor | None, bias: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """The newest token x (B, W, D) of each beam; past: see `CodeDecoder.step`."""
-        if self.own_first:
-            x, tokens = self._own_step(x, past, bias)
-            return self.own.feed(self._look(x, memory, visible)), tokens
-        x, tokens = self._own_step(self._look(x, memory, visible), past, bias)
-        return self.own.feed(x), tokens
-
-    def _own_step(self, x: Tensor, past: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The self-attention of `step`."""
-        normed = self.own.norms[0](x).flatten(0, 1).unsqueeze(1)
-        newest = self.own.attention.keys_values(normed).unflatten(1, x.shape[:2])
-        tokens = newest if past is None else torch.cat([past, newest], dim=4)
-        everything = torch.ones(1, 1, 1, dtype=torch.bool, device=x.device)
-        return x + self.own.attention.attend(normed, tokens.flatten(1, 2), everything, bias=bias).view_as(x), tokens
-
 
 class CodeDecoder(nn.Module):
-    """A stack of layers, run over many queries at once (training) or over the newest token of each beam (search).
+    """A stack of layers, run over many queries at once (training) or over the newest token of each prefix (`Decoding`).
 
     Args:
         relative: biases (…, H, Q, K) of the self-attention for distances (…, Q, K) between levels, the same for all
@@ -72,37 +54,18 @@ class CodeDecoder(nn.Module):
 
     def history_keys_values(self, memory: Tensor) -> list[Tensor]:
         """Keys and values of the history (B, K, D), per layer: computed once per user, for all queries and beams."""
-        return [layer.cross.keys_values(memory) for layer in self._layers()]
+        return [layer.cross.keys_values(memory) for layer in self.stack()]
 
     def forward(self, x: Tensor, memory: list[Tensor], visible: Tensor, own: Tensor, level: Tensor) -> Tensor:
         """x (B, Q, D); visible (B, Q, K), own (B, Q, Q): the keys and queries that each query sees; level (B, Q): each
         query's -> (B, Q, D)."""
         bias = None if self.relative is None else self.relative(level.unsqueeze(1) - level.unsqueeze(2))
-        for layer, context in zip(self._layers(), memory, strict=True):
+        for layer, context in zip(self.stack(), memory, strict=True):
             x = layer(x, context, visible, own, bias)
         return self.norm(x)
 
-    def step(self, x: Tensor, memory: list[Tensor], visible: Tensor, past: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Decode one more token of each beam.
-
-        Args:
-            x: (B, W, D) the newest token.
-            visible: (B, 1, K).
-            past: per layer, keys and values (2, B, W, H, l, E) of the beam's earlier tokens; [] at first.
-
-        Returns:
-            states (B, W, D), and `past` with the newest token.
-        """
-        kept, bias = [], None
-        if self.relative is not None:
-            before = past[0].shape[4] if past else 0
-            bias = self.relative(torch.arange(-before, 1, device=x.device).unsqueeze(0))
-        for number, (layer, context) in enumerate(zip(self._layers(), memory, strict=True)):
-            x, tokens = layer.step(x, context, visible, past[number] if past else None, bias)
-            kept.append(tokens)
-        return self.norm(x), kept
-
-    def _layers(self) -> list[DecoderLayer]:
+    def stack(self) -> list[DecoderLayer]:
+        """The layers."""
         return cast(list[DecoderLayer], list(self.layers))
 
 
@@ -121,26 +84,156 @@ def code_decoder(
     return CodeDecoder((layer() for _ in range(layers)), nn.LayerNorm(width))
 
 
-def select_beams(past: list[Tensor], parent: Tensor) -> list[Tensor]:
-    """`past` reordered for new beams, which extend the beams `parent` (B, W)."""
-    user = torch.arange(len(parent), device=parent.device).unsqueeze(1)
-    return [tokens[:, user, parent] for tokens in past]
+class Decoding:
+    """The decoder over the prefixes that a search follows, after the histories of B users.
+
+    The keys and values of the histories are computed once per user, those of a prefix's tokens once per prefix.
+
+    Args:
+        encoded: (B, K, D) states of the histories.
+        visible: (B, K) bool, those that exist.
+    """
+
+    def __init__(self, decoder: CodeDecoder, encoded: Tensor, visible: Tensor) -> None:
+        self.decoder, self.levels = decoder, list[_Level]()
+        # Per layer (B, H, K, E) twice.
+        self.memory = [(key.contiguous(), value.contiguous()) for key, value in decoder.history_keys_values(encoded)]
+        # Only a CPU knows at no cost that nothing is padded.
+        everything = visible.device.type == "cpu" and bool(visible.all())
+        hidden = torch.zeros_like(visible, dtype=torch.float32).masked_fill(~visible, -1e9)
+        self.hidden = None if everything else hidden.view(len(visible), 1, 1, -1)
+
+    def step(self, level: int, users: Tensor, parent: Tensor, x: Tensor) -> Tensor:
+        """Decode one more token of each of n prefixes.
+
+        Args:
+            users: (n,) rows of the users, ascending.
+            parent: (n,) numbers of the prefixes that are extended, counted over all calls at the level before.
+            x: (n, D) the newest token.
+
+        Returns:
+            states (n, D).
+        """
+        if level == len(self.levels):
+            self.levels.append(_Level(len(self.memory)))
+        ancestors, at = list[Tensor](), parent
+        for before in reversed(self.levels[:level]):
+            ancestors.insert(0, at)
+            at = before.parents.all()[at]
+        self.levels[level].parents.add(parent)
+        bias = None
+        if self.decoder.relative is not None:
+            bias = self.decoder.relative(torch.arange(-level, 1, device=x.device).unsqueeze(0))
+        places = _Places(users, len(self.memory[0][0]))
+        for number, layer in enumerate(self.decoder.stack()):
+            if layer.own_first:
+                x = self._history(number, layer, self._own(number, layer, x, ancestors, bias), places)
+            else:
+                x = self._own(number, layer, self._history(number, layer, x, places), ancestors, bias)
+            x = layer.own.feed(x)
+        return self.decoder.norm(x)
+
+    def _history(self, number: int, layer: DecoderLayer, x: Tensor, places: _Places) -> Tensor:
+        """The cross-attention of x (n, D)."""
+        attention, (key, value) = layer.cross, places.of_users(self.memory[number])
+        query = places.spread(attention.query(layer.norm(x))).unflatten(2, (attention.heads, -1)).transpose(1, 2)
+        users, heads, _, width = query.shape
+        flat = query.reshape(users * heads, -1, width)
+        key, value = key.flatten(0, 1), value.flatten(0, 1)
+        logits = torch.baddbmm(flat.new_empty(1), flat, key.transpose(1, 2), beta=0, alpha=attention.scale).float()
+        if self.hidden is not None:
+            (hidden,) = places.of_users((self.hidden,))
+            logits.view(users, heads, -1, logits.shape[2]).add_(hidden)
+        mixed = torch.bmm(logits.softmax(2).to(value.dtype), value)
+        return x + attention.out(places.collect(mixed.unflatten(0, (users, heads)).transpose(1, 2).flatten(2)))
+
+    def _own(self, number: int, layer: DecoderLayer, x: Tensor, ancestors: list[Tensor], bias: Tensor | None) -> Tensor:
+        """The self-attention of x (n, D). With so few keys, products of elements are faster than matrix products."""
+        attention, normed = layer.own.attention, layer.own.norms[0](x)
+        newest = attention.key_value(normed).unflatten(1, (2, -1))
+        self.levels[len(ancestors)].keep(number, newest)
+        if not ancestors:
+            return x + attention.out(newest[:, 1])
+        before = [self.levels[at].kept(number, rows) for at, rows in enumerate(ancestors)]
+        tokens = [*before, newest.unbind(1)]
+        query, heads = attention.query(normed), attention.heads
+        parts, ones = (-1, query.shape[1] // heads), query.new_ones(query.shape[1] // heads)
+        logits = torch.stack([torch.mv((query * key).view(parts), ones) for key, _ in tokens]).float()
+        logits = logits.view(len(tokens), -1, heads) * attention.scale
+        if bias is not None:
+            logits = logits + bias.squeeze(1).T.unsqueeze(1)
+        weights = logits.softmax(0).to(query.dtype).view(len(tokens), -1, 1)
+        mixed = weights[0] * tokens[0][1].reshape(parts)
+        for weight, (_, value) in zip(weights[1:], tokens[1:], strict=True):
+            mixed = mixed.addcmul_(weight, value.reshape(parts))
+        return x + attention.out(mixed.view_as(query))
 
 
-class Prefixes:
-    """`past` of the prefixes that a best-first search has expanded, per level in the order in which they were."""
+class _Level:
+    """The prefixes of a level, in the order in which they were decoded: their parents, and per layer the keys and
+    values (n, H · E) of their last tokens."""
 
-    def __init__(self, levels: int) -> None:
-        # Per level, an entry per call: per layer, keys and values (2, P · R, H, l, E).
-        self.kept: list[list[list[Tensor]]] = [[] for _ in range(levels)]
+    def __init__(self, layers: int) -> None:
+        self.parents, self.tokens = _Rows(), [(_Rows(), _Rows()) for _ in range(layers)]
 
-    def add(self, level: int, past: list[Tensor]) -> None:
-        """`past` of prefixes (P, R)."""
-        self.kept[level].append([tokens.flatten(1, 2) for tokens in past])
+    def keep(self, layer: int, tokens: Tensor) -> None:
+        """Add the tokens (n, 2, H · E) of the newest prefixes."""
+        for rows, added in zip(self.tokens[layer], tokens.unbind(1), strict=True):
+            rows.add(added)
 
-    def select(self, level: int, parent: Tensor) -> list[Tensor]:
-        """`past` for the prefixes of a level, which extend those with the numbers `parent` (P, R) of the one before."""
-        if not level:
-            return []
-        self.kept[level - 1] = [[torch.cat(calls, dim=1) for calls in zip(*self.kept[level - 1], strict=True)]]
-        return [tokens[:, parent] for tokens in self.kept[level - 1][0]]
+    def kept(self, layer: int, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (n, H · E) of prefixes (n,)."""
+        key, value = (rows.all().index_select(0, at) for rows in self.tokens[layer])
+        return key, value
+
+
+class _Rows:
+    """A tensor that grows, with twice the room each time."""
+
+    def __init__(self) -> None:
+        self.room, self.size = torch.empty(0), 0
+
+    def add(self, rows: Tensor) -> None:
+        need = self.size + len(rows)
+        if need > len(self.room):
+            larger = rows.new_empty(max(need, 2 * self.size), *rows.shape[1:])
+            if self.size:
+                larger[: self.size] = self.room[: self.size]
+            self.room = larger
+        self.room[self.size : need] = rows
+        self.size = need
+
+    def all(self) -> Tensor:
+        return self.room[: self.size]
+
+
+class _Places:
+    """Where n prefixes stand in a grid (P, R) of the users who have some, or of all users, if most do."""
+
+    def __init__(self, users: Tensor, of: int) -> None:
+        count = torch.bincount(users, minlength=of)
+        some, self.deepest = count > 0, int(count.max())
+        self.users = None if 2 * int(some.sum()) > of else some.nonzero()[:, 0]
+        self.size = of
+        if self.users is not None:
+            users, self.size, count = (some.cumsum(0) - 1)[users], len(self.users), count[self.users]
+        # Where every user has as many prefixes, they are the grid.
+        self.at = None
+        if len(users) != self.size * self.deepest:
+            first = count.cumsum(0) - count
+            self.at = users * self.deepest + torch.arange(len(users), device=users.device) - first[users]
+
+    def of_users(self, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Values of the users (B, …) -> (P, …)."""
+        return values if self.users is None else tuple(each[self.users] for each in values)
+
+    def spread(self, x: Tensor) -> Tensor:
+        """x (n, D) -> (P, R, D), 0 where there is nothing."""
+        if self.at is not None:
+            x = x.new_zeros(self.size * self.deepest, x.shape[1]).index_copy_(0, self.at, x)
+        return x.view(self.size, self.deepest, -1)
+
+    def collect(self, x: Tensor) -> Tensor:
+        """x (P, R, D) -> (n, D)."""
+        x = x.flatten(0, 1)
+        return x if self.at is None else x.index_select(0, self.at)

@@ -5,7 +5,7 @@ B users, T items of history, A target positions per user, L levels, M signals, N
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -16,22 +16,19 @@ from torch.nn.functional import embedding as embedding_lookup
 
 from bbqrec_cli.data.batches import Batch, Batches, PrefixBatches, WindowBatches
 from bbqrec_cli.data.splits import PAD
-from bbqrec_cli.decoding.beam import Permitted, Step, beam_search, best_items, item_log_probabilities
-from bbqrec_cli.decoding.best_first import KEPT, Expand, Head, best_first
+from bbqrec_cli.decoding.beam import Step
 from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.models.base import Recommender, Wanted, top_items
+from bbqrec_cli.models.base import Recommender, Wanted
 from bbqrec_cli.models.children_softmax import children_cross_entropy
-from bbqrec_cli.models.code_decoder import Prefixes, code_decoder, select_beams
+from bbqrec_cli.models.code_decoder import code_decoder
 from bbqrec_cli.models.dense_head import DenseHead
+from bbqrec_cli.models.generator_search import recommend, stepper
 from bbqrec_cli.models.layers import Attention, Dropout, Layer, embedding
 from bbqrec_cli.models.similarity_attention import SimilarityAttention, similarity_buckets
 from bbqrec_cli.models.softmax import catalogue_cross_entropy
 from bbqrec_cli.models.t5 import FinalNorm, RelativePositions, T5Layer, t5_decoder
 from bbqrec_cli.records import Codes, ItemData, Sequences
-
-CELLS = 1 << 24
-"""Elements of the largest tensor that `recommend` may build; larger batches are split."""
 
 
 class SemanticIDGenerator(Recommender):
@@ -331,50 +328,11 @@ class SemanticIDGenerator(Recommender):
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """Trie-constrained search, exact or with a beam; see `Recommender.recommend`."""
-        width = max(wanted.beam or KEPT, wanted.k)
-        children = [int(self.trie.child_bounds(depth).diff().max()) for depth in range(self.levels)]
-        widest = max(children[0], width * max([*children[1:], self.size]), self.trie.items if self.dense else 0)
-        table, found = None if self.dense is None else self.dense_table(), []
-        for rows in torch.arange(len(batch.items), device=batch.items.device).split(max(1, CELLS // widest)):
-            exclude = None if wanted.exclude is None else wanted.exclude[rows]
-            found.append(self._search(Batch(batch.items[rows], batch.targets[rows]), wanted, exclude, table))
-        return torch.cat([items for items, _ in found]), torch.cat([scores for _, scores in found])
+        return recommend(self, batch, wanted)
 
-    def _search(
-        self, batch: Batch, wanted: Wanted, exclude: Tensor | None, table: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        encoded, width = self.encode(batch), max(wanted.beam, wanted.k)
-        if not wanted.beam:
-            return self._exact(encoded, batch.mask, wanted, exclude, table)
-        items, scores = beam_search(
-            self.trie, self.stepper(encoded, batch.mask), width=width, k=wanted.k if self.dense is None else width,
-            permitted=Permitted.of(self.trie, wanted.allowed, exclude, len(batch.items)),
-            over_children=self.over_children,
-        )  # fmt: skip
-        if self.dense is None or table is None:
-            return items, scores
-        # Candidates are the best items of either head; each head scores those of the other.
-        dense = self.dense_scores(encoded, batch.mask, table)
-        more, _ = top_items(dense, Wanted(k=width, allowed=wanted.allowed, exclude=exclude))
-        more = more.masked_fill((more.unsqueeze(2) == items.unsqueeze(1)).any(2), PAD)
-        generated = item_log_probabilities(
-            self.trie, self.stepper(encoded, batch.mask), more.clamp(min=0), over_children=self.over_children
-        )
-        items = torch.cat([items, more], dim=1)
-        rows = items.clamp(min=0)
-        scores = torch.cat([scores, generated], dim=1) - self.log_sharing[rows]
-        return best_items(self.trie, items, self.dense.mixture(scores, dense.gather(1, rows)), wanted.k)
-
-    def _exact(
-        self, encoded: Tensor, mask: Tensor, wanted: Wanted, exclude: Tensor | None, table: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        permitted, head = Permitted.of(self.trie, wanted.allowed, exclude, len(mask)), None
-        if self.dense is not None and table is not None:
-            head = Head.of(self.trie, self.dense_scores(encoded, mask, table), permitted, self.dense.mixture)
-        return best_first(
-            self.trie, lambda users: self.expander(encoded[users], mask[users]), k=wanted.k, permitted=permitted,
-            over_children=self.over_children, head=head,
-        )  # fmt: skip
+    def stepper(self, encoded: Tensor, mask: Tensor) -> Step:
+        """The step function of a beam search after the histories `encoded` (B, T·L, D)."""
+        return stepper(self, encoded, mask)
 
     def dense_table(self) -> Tensor:
         """The dense head's vectors of all items, (I, D)."""
@@ -390,50 +348,6 @@ class SemanticIDGenerator(Recommender):
         states = self.last_states(encoded, mask.unsqueeze(1))[:, 0]
         with torch.autocast(states.device.type, enabled=False):
             return (states.float() @ table.T).log_softmax(1)
-
-    def stepper(self, encoded: Tensor, mask: Tensor) -> Step:
-        """The step function of a beam search after the histories `encoded` (B, T·L, D)."""
-        decode, past = self._decoding(encoded, mask), list[Tensor]()
-
-        def step(level: int, parent: Tensor, codes: Tensor) -> tuple[Tensor, Tensor | None]:
-            nonlocal past
-            logits, own, past = decode(level, None, select_beams(past, parent), codes)
-            return logits, own
-
-        return step
-
-    def expander(self, encoded: Tensor, mask: Tensor) -> Expand:
-        """The same of a best-first search, which comes back to earlier prefixes."""
-        decode, past = self._decoding(encoded, mask), Prefixes(self.levels)
-
-        def expand(level: int, users: Tensor, parent: Tensor, codes: Tensor) -> tuple[Tensor, Tensor | None]:
-            some = users if len(users) < len(mask) else None
-            logits, own, now = decode(level, some, past.select(level, parent), codes)
-            past.add(level, now)
-            return logits, own
-
-        return expand
-
-    def _decoding(self, encoded: Tensor, mask: Tensor) -> Callable[..., tuple[Tensor, Tensor | None, list[Tensor]]]:
-        """A function that decodes a level for users (P,), None: all, and returns what `Step` does, and `past`."""
-        memory = [each.contiguous() for each in self.decoder.history_keys_values(encoded)]
-        last, extra = self.last_states(encoded, mask.unsqueeze(1)), self.of_tuples()
-        visible = mask.unsqueeze(1).repeat_interleave(self.levels, 2)
-
-        def decode(level: int, users: Tensor | None, past: list[Tensor], codes: Tensor) -> Any:
-            context, start, seen = memory, last, visible
-            if users is not None:
-                context, start, seen = [each[:, users] for each in memory], last[users], visible[users]
-            now = torch.full_like(codes[..., 0], level)
-            x = self.token(now, self.embed(codes, (now - 1).clamp(min=0)), start)
-            states, past = self.decoder.step(x, context, seen, past)
-            # Not in half precision, which would tie different items.
-            with torch.autocast(states.device.type, enabled=False):
-                states = states.float()
-                own = None if level or extra is None else linear(states[:, 0], *extra)
-                return self.logits(states, level), own, past
-
-        return decode
 
     @torch.no_grad()
     def score_all(self, batch: Batch, *, block: int = 64) -> Tensor:

@@ -88,7 +88,7 @@ class T5Layer(Layer):
         first, second = nn.Linear(width, inner, bias=False), nn.Linear(inner, width, bias=False)
         nn.init.normal_(first.weight, std=width**-0.5)
         nn.init.normal_(second.weight, std=inner**-0.5)
-        self.feed_forward = nn.Sequential(first, nn.ReLU(), Dropout(dropout), second)
+        self.feed_forward = nn.Sequential(first, nn.ReLU(inplace=True), Dropout(dropout), second)
 
 
 def t5_decoder(width: int, *, layers: int, heads: int, dropout: float, inner: int, head_width: int = 0) -> CodeDecoder:

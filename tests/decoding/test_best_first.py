@@ -21,13 +21,14 @@ def start(table: Table, users: Tensor):
     kept = [torch.zeros(0, dtype=torch.int64, device=DEVICE) for _ in range(table.levels)]
 
     def expand(level: int, part: Tensor, parent: Tensor, codes: Tensor):
+        assert part.diff().ge(0).all()
         prefix = torch.zeros_like(parent)
         if level:
             prefix = kept[level - 1][parent]
             for signal in range(table.signals):
-                prefix = prefix * SIZE + codes[:, :, signal]
-        kept[level] = torch.cat([kept[level], prefix.flatten()])
-        return table.logits[level][users[part].unsqueeze(1), prefix], None
+                prefix = prefix * SIZE + codes[:, signal]
+        kept[level] = torch.cat([kept[level], prefix])
+        return table.logits[level][users[part], prefix], None
 
     return expand
 

@@ -12,8 +12,9 @@ from helpers import new_generator
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD, pad, split_of
-from bbqrec_cli.decoding.beam import item_log_probabilities
+from bbqrec_cli.decoding.beam import Permitted, beam_search, item_log_probabilities
 from bbqrec_cli.errors import DataError
+from bbqrec_cli.models import generator_search as module
 from bbqrec_cli.models.base import Wanted
 from bbqrec_cli.models.semantic_id_generator import SemanticIDGenerator
 from bbqrec_cli.records import Codes
@@ -118,6 +119,29 @@ def test_an_exact_search_agrees_with_teacher_forcing(levels, signals, settings, 
         torch.testing.assert_close(found, scores, atol=1e-4, rtol=1e-4)
         widest, _ = model.recommend(batch, replace(wanted, beam=ITEMS))
         assert items.tolist() == widest.tolist()
+
+
+@pytest.mark.parametrize("settings", WAYS, ids=str)
+def test_a_beam_finds_what_the_plain_one_finds_for_each_user_alone(settings, monkeypatch):
+    monkeypatch.setattr(module, "USERS_AT_ONCE", 3)
+    monkeypatch.setattr(module, "MANY", 7)
+    model, rng = generator(3, 2, **settings | {"dense_head": False}), np.random.default_rng(0)
+    histories = [rng.integers(0, ITEMS, n) for n in (5, 1, 3, 2, 4, 4, 2)]
+    batch = Batch(torch.from_numpy(pad(histories)), torch.full((7, 5), PAD))
+    exclude = torch.tensor([[n, PAD] for n in range(7)])
+    for wanted in (Wanted(k=2, beam=6, exclude=exclude), Wanted(k=2, beam=3), Wanted(k=2, beam=0, exclude=exclude)):
+        items, scores = model.recommend(batch, wanted)
+        for user, history in enumerate(histories):
+            alone = torch.from_numpy(history).unsqueeze(0)
+            permitted = Permitted.of(model.trie, None, None if wanted.exclude is None else exclude[user : user + 1], 1)
+            with torch.no_grad():
+                step = model.stepper(model.encode(Batch(alone, alone)), torch.ones_like(alone, dtype=torch.bool))
+                expected, best = beam_search(
+                    model.trie, step, width=wanted.beam or ITEMS, k=2, permitted=permitted,
+                    over_children=model.over_children,
+                )  # fmt: skip
+            assert items[user].tolist() == expected[0].tolist()
+            torch.testing.assert_close(scores[user], best[0], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("settings", WAYS, ids=str)
@@ -239,7 +263,7 @@ def test_filters_and_turns_leave_the_answer_as_it_is(dense_head, batch, monkeypa
         assert items[user, count:].eq(PAD).all()
         assert sorted(items[user, :count].tolist()) == exact[user].isfinite().nonzero().flatten().tolist()
         torch.testing.assert_close(scores[user, :count], exact[user][items[user, :count]], atol=1e-4, rtol=1e-4)
-    monkeypatch.setattr("bbqrec_cli.models.semantic_id_generator.CELLS", 1)
+    monkeypatch.setattr(module, "CELLS", 1)
     again, _ = model.recommend(batch, wanted)
     assert torch.equal(items, again)
 

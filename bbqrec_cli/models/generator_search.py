@@ -1,0 +1,191 @@
+"""How a generator is searched: its decoder under the searches over the trie of the catalogue's semantic IDs.
+
+B users, n prefixes, T items of history, L levels, M signals, N codes, C tuples of the first level, D width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from bbqrec_cli.data.batches import Batch
+from bbqrec_cli.data.splits import PAD
+from bbqrec_cli.decoding.beam import Expand, Permitted, Step, best_items, item_log_probabilities
+from bbqrec_cli.decoding.best_first import Head, best_first
+from bbqrec_cli.decoding.bounded import ROOM, bounded_beam_search, bounded_search
+from bbqrec_cli.decoding.trie import Trie
+from bbqrec_cli.models.base import Wanted, top_items
+from bbqrec_cli.models.code_decoder import CodeDecoder, Decoding
+from bbqrec_cli.models.dense_head import DenseHead
+
+CELLS = 1 << 24
+"""Elements of the largest tensor that `recommend` may build; larger batches are split."""
+USERS_AT_ONCE = 48
+"""Users for whom a CPU decodes at once: their tensors fit its cache, and their histories are of similar length."""
+MANY = 16
+"""Users from whom on the sums of the codes' vectors are made for the first level's tuples, once for all users."""
+
+
+class Tables(NamedTuple):
+    """What a search needs that does not depend on the users.
+
+    first: see `first_logits`; dense: `dense_table`, None: no dense head.
+    """
+
+    first: tuple[Tensor, Tensor] | None
+    dense: Tensor | None
+
+
+class Generator(Protocol):
+    """What a search needs of `SemanticIDGenerator`."""
+
+    trie: Trie
+    levels: int
+    signals: int
+    size: int
+    over_children: bool
+    log_sharing: Tensor
+    dense: DenseHead | None
+    decoder: CodeDecoder
+
+    def encode(self, batch: Batch) -> Tensor: ...
+    def last_states(self, memory: Tensor, visible: Tensor) -> Tensor: ...
+    def embed(self, codes: Tensor, levels: Tensor) -> Tensor: ...
+    def token(self, level: Tensor, embedded: Tensor, last: Tensor) -> Tensor: ...
+    def logits(self, states: Tensor, level: int) -> Tensor: ...
+    def compose(self, codes: Tensor, level: int) -> tuple[Tensor, Tensor]: ...
+    def of_tuples(self) -> tuple[Tensor, Tensor] | None: ...
+    def dense_table(self) -> Tensor: ...
+    def dense_scores(self, encoded: Tensor, mask: Tensor, table: Tensor) -> Tensor: ...
+
+
+def recommend(model: Generator, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
+    """Trie-constrained search, exact or with a beam; see `Recommender.recommend`."""
+    width = max(wanted.beam or ROOM, wanted.k)
+    children = [int(model.trie.child_bounds(depth).diff().max()) for depth in range(model.levels)]
+    widest = max(children[0], width * max([*children[1:], model.size]), model.trie.items if model.dense else 0)
+    at_once, lengths = max(1, CELLS // widest), batch.lengths
+    if lengths.device.type == "cpu":
+        at_once = min(at_once, USERS_AT_ONCE)
+    many = model.over_children and len(batch.items) >= MANY
+    tables = Tables(first_level(model) if many else None, None if model.dense is None else model.dense_table())
+    # Histories of similar length together, without what pads all of them.
+    order, found = lengths.argsort(stable=True), []
+    for rows in order.split(at_once):
+        exclude = None if wanted.exclude is None else wanted.exclude[rows]
+        longest = max(1, int(lengths[rows[-1]]))
+        part = Batch(batch.items[rows, :longest], batch.targets[rows, :longest])
+        found.append(_search(model, part, wanted, exclude, tables))
+    back = order.argsort()
+    return torch.cat([items for items, _ in found])[back], torch.cat([scores for _, scores in found])[back]
+
+
+def _search(
+    model: Generator, batch: Batch, wanted: Wanted, exclude: Tensor | None, tables: Tables
+) -> tuple[Tensor, Tensor]:
+    encoded, width = model.encode(batch), max(wanted.beam, wanted.k)
+    permitted = Permitted.of(model.trie, wanted.allowed, exclude, len(batch.items))
+    if not wanted.beam:
+        return _exact(model, encoded, batch.mask, wanted, permitted, tables)
+    items, scores = bounded_beam_search(
+        model.trie, expander(model, encoded, batch.mask, tables.first), width=width,
+        k=wanted.k if model.dense is None else width, permitted=permitted, over_children=model.over_children,
+    )  # fmt: skip
+    if model.dense is None or tables.dense is None:
+        return items, scores
+    # Candidates are the best items of either head; each head scores those of the other.
+    dense = model.dense_scores(encoded, batch.mask, tables.dense)
+    more, _ = top_items(dense, Wanted(k=width, allowed=wanted.allowed, exclude=exclude))
+    more = more.masked_fill((more.unsqueeze(2) == items.unsqueeze(1)).any(2), PAD)
+    generated = item_log_probabilities(
+        model.trie, stepper(model, encoded, batch.mask), more.clamp(min=0), over_children=model.over_children
+    )
+    items = torch.cat([items, more], dim=1)
+    rows = items.clamp(min=0)
+    scores = torch.cat([scores, generated], dim=1) - model.log_sharing[rows]
+    return best_items(model.trie, items, model.dense.mixture(scores, dense.gather(1, rows)), wanted.k)
+
+
+def _exact(
+    model: Generator, encoded: Tensor, mask: Tensor, wanted: Wanted, permitted: Permitted, tables: Tables
+) -> tuple[Tensor, Tensor]:
+    if model.dense is not None and tables.dense is not None:
+        scores = model.dense_scores(encoded, mask, tables.dense)
+        head = Head.of(model.trie, scores, permitted, model.dense.mixture)
+        return _best_first(model, encoded, mask, wanted.k, permitted, tables, head)
+    if not model.over_children:  # too many prefixes to follow at once
+        return _best_first(model, encoded, mask, wanted.k, permitted, tables, None)
+    items, scores, proven = bounded_search(
+        model.trie, expander(model, encoded, mask, tables.first), k=wanted.k, permitted=permitted,
+        over_children=model.over_children,
+    )  # fmt: skip
+    left = (~proven).nonzero()[:, 0]
+    if len(left):
+        part = permitted.users(left)
+        items[left], scores[left] = _best_first(model, encoded[left], mask[left], wanted.k, part, tables, None)
+    return items, scores
+
+
+def _best_first(
+    model: Generator, encoded: Tensor, mask: Tensor, k: int, permitted: Permitted, tables: Tables,
+    head: Head | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    return best_first(
+        model.trie, lambda users: expander(model, encoded[users], mask[users], tables.first), k=k,
+        permitted=permitted, over_children=model.over_children, head=head,
+    )  # fmt: skip
+
+
+def stepper(model: Generator, encoded: Tensor, mask: Tensor) -> Step:
+    """The step function of a beam search after the histories `encoded` (B, T·L, D)."""
+    expand, before = expander(model, encoded, mask), 1
+
+    def step(level: int, parent: Tensor, codes: Tensor) -> tuple[Tensor, Tensor | None]:
+        nonlocal before
+        users, beams = parent.shape
+        user = torch.arange(users, device=parent.device)
+        number = parent + before * user.unsqueeze(1)
+        before = beams
+        logits, tuples = expand(level, user.repeat_interleave(beams), number.flatten(), codes.flatten(0, 1))
+        return logits.unflatten(0, (users, beams)), tuples
+
+    return step
+
+
+def first_level(model: Generator) -> tuple[Tensor, Tensor]:
+    """Vectors (C, D) and biases (C,) of the first level's C tuples."""
+    vectors, bias = model.compose(model.trie.codes(0), 0)
+    extra = model.of_tuples()
+    return (vectors, bias) if extra is None else (vectors + extra[0], bias + extra[1])
+
+
+def first_logits(model: Generator, states: Tensor, logits: Tensor, first: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Logits of the first level's tuples, (n, C). states (n, D), logits (n, M, N) of codes; first: `first_level`, or
+    None: not made, for few users."""
+    if first is not None:
+        return linear(states, *first)
+    codes, extra = model.trie.codes(0), model.of_tuples()
+    found = torch.stack([logits[:, m].index_select(1, codes[:, m]) for m in range(model.signals)]).sum(0)
+    return found if extra is None else found + linear(states, *extra)
+
+
+def expander(model: Generator, encoded: Tensor, mask: Tensor, first: tuple[Tensor, Tensor] | None = None) -> Expand:
+    """The `Expand` of a search after the histories `encoded` (B, T·L, D). first: see `first_logits`."""
+    last = model.last_states(encoded, mask.unsqueeze(1))[:, 0]
+    decoding = Decoding(model.decoder, encoded, mask.repeat_interleave(model.levels, 1))
+
+    def expand(level: int, users: Tensor, parent: Tensor, codes: Tensor) -> tuple[Tensor, Tensor | None]:
+        now = torch.full_like(users, level)
+        x = model.token(now, model.embed(codes, (now - 1).clamp(min=0)), last[users])
+        states = decoding.step(level, users, parent, x)
+        # Not in half precision, which would tie different items.
+        with torch.autocast(states.device.type, enabled=False):
+            states = states.float()
+            logits = model.logits(states, level)
+            wanted = model.over_children and not level
+            return logits, first_logits(model, states, logits, first) if wanted else None
+
+    return expand
