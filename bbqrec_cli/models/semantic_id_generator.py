@@ -133,7 +133,8 @@ class SemanticIDGenerator(Recommender):
             return
         kind: Any = Attention
         if self.similar:
-            kind = partial(SimilarityAttention, buckets=self.buckets, tokens=self.levels)
+            causal = self.masking == "causal"
+            kind = partial(SimilarityAttention, buckets=self.buckets, tokens=self.levels, causal=causal)
         self.encoder = nn.ModuleList(
             Layer(width, dropout=sizes["dropout"], inner=inner, attention=kind(width, **sizes)) for _ in range(layers)
         )
