@@ -58,9 +58,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(inner, width, bias=bias)
         self.dropout = Dropout(dropout)
 
-    def forward(
-        self, x: Tensor, context: Tensor, mask: Tensor, *, grid: Grid | None = None, **extra: Tensor
-    ) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor, *, grid: Grid | None = None, **extra: Tensor) -> Tensor:
         """x (B, Q, D), context (B, K, D), mask broadcastable to (B, Q, K) -> (B, Q, D); with a grid x and context are
         packed, and so is the result (P, D)."""
         return self.attend(x, self.keys_values(context, grid), mask, grid=grid, **extra)
