@@ -58,10 +58,10 @@ class Attention(nn.Module):
         self.out = nn.Linear(inner, width, bias=bias)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, context: Tensor, mask: Tensor, *, grid: Grid | None = None, **extra: Tensor) -> Tensor:
-        """x (B, Q, D), context (B, K, D), mask broadcastable to (B, Q, K) -> (B, Q, D); with a grid x and context are
-        packed, and so is the result (P, D)."""
-        return self.attend(x, self.keys_values(context, grid), mask, grid=grid, **extra)
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor, **extra: Any) -> Tensor:
+        """x (B, Q, D), context (B, K, D), mask broadcastable to (B, Q, K) -> (B, Q, D); with a `grid` among the extra,
+        x and context are packed (P, D), and so is the result."""
+        return self.attend(x, self.keys_values(context, extra.get("grid")), mask, **extra)
 
     def keys_values(self, context: Tensor, grid: Grid | None = None) -> Tensor:
         """What can be kept of a context that is looked at again. (B, K, D) -> (2, B, H, K, E)."""

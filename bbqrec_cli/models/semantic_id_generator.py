@@ -246,9 +246,8 @@ class SemanticIDGenerator(Recommender):
         seen = visible.gather(1, owner.unsqueeze(2).expand(-1, -1, visible.shape[2])).repeat_interleave(self.levels, 2)
         own = (owner.unsqueeze(2) == owner.unsqueeze(1)) & (level.unsqueeze(2) >= level.unsqueeze(1))
         # Of the queries alone: which of all B · A items they ask for, and at which level.
-        of = (torch.arange(len(items), device=items.device).unsqueeze(1) * items.shape[1] + owner).flatten()[
-            grid.places
-        ]
+        user = torch.arange(len(items), device=items.device).unsqueeze(1)
+        of = (user * items.shape[1] + owner).flatten()[grid.places]
         rows, depth = items.flatten()[of], level.flatten()[grid.places]
         before = (depth - 1).clamp(min=0)
         last = embedding_lookup(of, self.last_states(memory, visible).flatten(0, 1))

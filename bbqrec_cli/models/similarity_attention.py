@@ -65,18 +65,19 @@ class _Mixed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, value: Tensor, table: Tensor, rows: Tensor, causal: bool) -> Tensor:
-        value = value.contiguous()
         ctx.save_for_backward(weights, value, table, rows)
-        ctx.causal = causal
-        made = torch.empty_like(value)
-        for some, seen, keys in _parts(value, causal):
-            made[:, :, some] = weights[:, :, some, :, :keys] @ _reweighted(value, _factors(table, rows, some, seen))
+        ctx.causal, made = causal, torch.empty_like(value, memory_format=torch.contiguous_format)
+        with torch.autocast(value.device.type, enabled=False):
+            weights, value = _wide(weights), _wide(value)
+            for some, seen, keys in _parts(value, causal):
+                made[:, :, some] = weights[:, :, some, :, :keys] @ _reweighted(value, _factors(table, rows, some, seen))
         return made
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         weights, value, table, rows = ctx.saved_tensors
-        grad = grads[0].to(value.dtype)
+        kinds = weights.dtype, value.dtype
+        weights, value, grad = (_wide(each) for each in (weights, value, grads[0]))
         of_weights, of_value = torch.zeros_like(weights), torch.zeros_like(value, dtype=table.dtype)
         of_factors = table.new_zeros(*rows.shape, value.shape[4])
         for some, seen, keys in _parts(value, ctx.causal):
@@ -87,7 +88,13 @@ class _Mixed(torch.autograd.Function):
                 of_value[:, :, :seen].addcmul_(of_products[:, :, number], factors[:, :, number])
             of_factors[:, :, some, :seen] = (of_products * value[:, :, None, :seen]).sum(4)
         of_table = torch.ops.aten.embedding_dense_backward(of_factors, rows, len(table), -1, False)
-        return of_weights, of_value.to(value.dtype), of_table, None, None
+        return of_weights.to(kinds[0]), of_value.to(kinds[1]), of_table, None, None
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In float32 on a CPU, which is slower with small products in bfloat16."""
+    x = x.contiguous()
+    return x.float() if x.device.type == "cpu" and x.dtype == torch.bfloat16 else x
 
 
 def _parts(value: Tensor, causal: bool) -> Iterator[tuple[slice, int, int]]:

@@ -75,7 +75,7 @@ ALONE = World()
 
 
 def start_process(device: str, threads: int) -> tuple[World, torch.device]:
-    """Set the threads and bound the memory of kernels; return world and device of a training stage. Raises: as `device.resolve_device`."""
+    """Set threads and kept kernels; return world and device of a training stage. Raises: as `resolve_device`."""
     set_threads(threads)
     bound_kept_kernels()
     return join_world(resolve_device(device))
