@@ -39,7 +39,8 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return grads[0].index_select(0, *ctx.saved_tensors), None, None
+        (places,) = ctx.saved_tensors
+        return grads[0].index_select(0, places), None, None
 
 
 class _Pack(torch.autograd.Function):
@@ -53,7 +54,8 @@ class _Pack(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return _spread(grads[0], *ctx.saved_tensors, ctx.cells), None
+        (places,) = ctx.saved_tensors
+        return _spread(grads[0], places, ctx.cells), None
 
 
 def _spread(packed: Tensor, places: Tensor, cells: int) -> Tensor:

@@ -134,8 +134,9 @@ class SemanticIDGenerator(Recommender):
             return
         kind: Any = Attention
         if self.similar:
-            causal = self.masking == "causal"
-            kind = partial(SimilarityAttention, buckets=self.buckets, tokens=self.levels, causal=causal)
+            kind = partial(
+                SimilarityAttention, buckets=self.buckets, tokens=self.levels, causal=self.masking == "causal"
+            )
         self.encoder = nn.ModuleList(
             Layer(width, dropout=sizes["dropout"], inner=inner, attention=kind(width, **sizes)) for _ in range(layers)
         )
@@ -246,8 +247,7 @@ class SemanticIDGenerator(Recommender):
         seen = visible.gather(1, owner.unsqueeze(2).expand(-1, -1, visible.shape[2])).repeat_interleave(self.levels, 2)
         own = (owner.unsqueeze(2) == owner.unsqueeze(1)) & (level.unsqueeze(2) >= level.unsqueeze(1))
         # Of the queries alone: which of all B · A items they ask for, and at which level.
-        user = torch.arange(len(items), device=items.device).unsqueeze(1)
-        of = (user * items.shape[1] + owner).flatten()[grid.places]
+        of = grid.places // max(1, order.shape[1]) * items.shape[1] + owner.flatten()[grid.places]
         rows, depth = items.flatten()[of], level.flatten()[grid.places]
         before = (depth - 1).clamp(min=0)
         last = embedding_lookup(of, self.last_states(memory, visible).flatten(0, 1))
