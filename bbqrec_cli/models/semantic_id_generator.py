@@ -132,11 +132,9 @@ class SemanticIDGenerator(Recommender):
             self.encoder_norm: nn.Module = FinalNorm(width, dropout=sizes["dropout"])
             self.decoder = t5_decoder(width, layers=decoder_layers, inner=inner, **sizes)
             return
-        kind: Any = Attention
-        if self.similar:
-            kind = partial(
-                SimilarityAttention, buckets=self.buckets, tokens=self.levels, causal=self.masking == "causal"
-            )
+        causal = self.masking == "causal"
+        similar = partial(SimilarityAttention, buckets=self.buckets, tokens=self.levels, causal=causal)
+        kind: Any = similar if self.similar else Attention
         self.encoder = nn.ModuleList(
             Layer(width, dropout=sizes["dropout"], inner=inner, attention=kind(width, **sizes)) for _ in range(layers)
         )
