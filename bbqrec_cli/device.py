@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 PRECISIONS = ("auto", "fp32", "bf16")
+KEPT_KERNELS = 128
 SIDE, TRIES, FASTER = 256, 4, 1.2
 """Of the products that are measured: the matrices' side, how often, and from which ratio bfloat16 counts as faster."""
 
@@ -58,6 +59,15 @@ def set_threads(threads: int) -> None:
         except ImportError:
             return
         faiss.omp_set_num_threads(threads)
+
+
+def bound_kept_kernels() -> None:
+    """Let oneDNN, which multiplies bfloat16 on CPUs, keep the code of KEPT_KERNELS shapes instead of 1,024.
+
+    Batches have many shapes and each kept one takes 0.5 MB, but within a step the layers share them. To be called
+    before the first product; a user's own setting stands.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_KERNELS))
 
 
 def resolve_precision(name: str, device: torch.device, *, large: bool = False) -> str:

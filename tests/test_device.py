@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from bbqrec_cli import device
-from bbqrec_cli.device import multiplies_bf16, resolve_precision
+from bbqrec_cli.device import bound_kept_kernels, multiplies_bf16, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -58,3 +62,37 @@ def test_measuring_draws_no_random_numbers():
     before = torch.random.get_rng_state()
     multiplies_bf16()
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "128"), ("7", "7")])
+def test_a_users_own_limit_of_kept_kernels_stands(monkeypatch, given, expected):
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.setattr(os, "environ", {} if given is None else {name: given})
+    bound_kept_kernels()
+    assert os.environ[name] == expected
+
+
+KEPT = """
+import resource, torch
+from bbqrec_cli.device import bound_kept_kernels
+if {bounded}:
+    bound_kept_kernels()
+w = torch.zeros(256, 128, dtype=torch.bfloat16)
+for rows in range(64, 864):
+    torch.zeros(rows, 128, dtype=torch.bfloat16) @ w.T
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_fewer_kept_kernels_take_less_memory():
+    """It must come before the first product, and does where torch is already imported."""
+    if not torch.backends.mkldnn.is_available() or not multiplies_bf16():
+        pytest.skip("oneDNN does not multiply bfloat16 here")
+    peak = [
+        int(
+            subprocess.run([sys.executable, "-c", KEPT.format(bounded=bounded)], capture_output=True, check=True).stdout
+        )
+        for bounded in (False, True)
+    ]
+    assert peak[0] - peak[1] > 16 * 1024

@@ -236,10 +236,14 @@ def _even_groups(lengths: np.ndarray, batch_size: int, rng: np.random.Generator)
 
 
 def _sorted_in_pools(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
-    """All rows, shuffled, then sorted by length within pools of 32 batches."""
+    """All rows, shuffled, then sorted by length within pools of 32 batches, rising and falling in turn.
+
+    So a batch that lies across two pools, too, has rows of similar length.
+    """
     order = rng.permutation(len(lengths))
     pool = 32 * batch_size
-    for start in range(0, len(order), pool):
+    for number, start in enumerate(range(0, len(order), pool)):
         part = order[start : start + pool]
-        order[start : start + pool] = part[np.argsort(lengths[part], kind="stable")]
+        rising = part[np.argsort(lengths[part], kind="stable")]
+        order[start : start + pool] = rising[::-1] if number % 2 else rising
     return order

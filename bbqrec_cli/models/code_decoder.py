@@ -1,17 +1,18 @@
 """The decoder of semantic IDs: it attends to the history, then to the levels before.
 
-B users, Q queries, K keys, D width, n prefixes, R of a user, H heads, E width of a head.
+B users, Q queries, P queries of all users, K keys, D width, n prefixes, R of a user, H heads, E width of a head.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from bbqrec_cli.models.layers import Attention, Dropout, Layer
+from bbqrec_cli.models.packing import Grid
 
 
 class DecoderLayer(nn.Module):
@@ -28,16 +29,18 @@ class DecoderLayer(nn.Module):
         self.own, self.cross, self.norm, self.dropout = own, cross, norm, Dropout(dropout)
         self.own_first = own_first
 
-    def forward(self, x: Tensor, memory: Tensor, visible: Tensor, own: Tensor, bias: Tensor | None) -> Tensor:
-        """x (B, Q, D); memory: the history's keys and values; visible (B, Q, K); own (B, Q, Q); bias: of the
-        self-attention -> (B, Q, D)."""
-        extra = {} if bias is None else {"bias": bias}
+    def forward(
+        self, x: Tensor, memory: Tensor, visible: Tensor, own: Tensor, bias: Tensor | None, grid: Grid
+    ) -> Tensor:
+        """x (P, D); memory: the history's keys and values; visible (B, Q, K); own (B, Q, Q); bias: of the
+        self-attention -> (P, D)."""
+        extra: dict[str, Any] = {"grid": grid} if bias is None else {"grid": grid, "bias": bias}
         if self.own_first:
-            return self.own.feed(self._look(self.own.look(x, own, **extra), memory, visible))
-        return self.own(self._look(x, memory, visible), own, **extra)
+            return self.own.feed(self._look(self.own.look(x, own, **extra), memory, visible, grid))
+        return self.own(self._look(x, memory, visible, grid), own, **extra)
 
-    def _look(self, x: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
-        return x + self.dropout(self.cross.attend(self.norm(x), memory, visible))
+    def _look(self, x: Tensor, memory: Tensor, visible: Tensor, grid: Grid) -> Tensor:
+        return x + self.dropout(self.cross.attend(self.norm(x), memory, visible, grid=grid))
 
 
 class CodeDecoder(nn.Module):
@@ -56,12 +59,14 @@ class CodeDecoder(nn.Module):
         """Keys and values of the history (B, K, D), per layer: computed once per user, for all queries and beams."""
         return [layer.cross.keys_values(memory) for layer in self.stack()]
 
-    def forward(self, x: Tensor, memory: list[Tensor], visible: Tensor, own: Tensor, level: Tensor) -> Tensor:
-        """x (B, Q, D); visible (B, Q, K), own (B, Q, Q): the keys and queries that each query sees; level (B, Q): each
-        query's -> (B, Q, D)."""
+    def forward(
+        self, x: Tensor, memory: list[Tensor], visible: Tensor, own: Tensor, level: Tensor, grid: Grid
+    ) -> Tensor:
+        """x (P, D); visible (B, Q, K), own (B, Q, Q): the keys and queries that each query sees; level (B, Q): each
+        query's; grid: where the P queries stand -> (P, D)."""
         bias = None if self.relative is None else self.relative(level.unsqueeze(1) - level.unsqueeze(2))
         for layer, context in zip(self.stack(), memory, strict=True):
-            x = layer(x, context, visible, own, bias)
+            x = layer(x, context, visible, own, bias, grid)
         return self.norm(x)
 
     def stack(self) -> list[DecoderLayer]:

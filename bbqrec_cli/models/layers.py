@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from bbqrec_cli.models.packing import Grid
 
 INIT_STD = 0.02
 """Standard deviation of every embedding at the start; N(0, 1) tables drown the items (the paper uses .01)."""
@@ -54,27 +58,32 @@ class Attention(nn.Module):
         self.out = nn.Linear(inner, width, bias=bias)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, context: Tensor, mask: Tensor, **extra: Tensor) -> Tensor:
-        """x (B, Q, D), context (B, K, D), mask broadcastable to (B, Q, K) -> (B, Q, D)."""
-        return self.attend(x, self.keys_values(context), mask, **extra)
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor, **extra: Any) -> Tensor:
+        """x (B, Q, D), context (B, K, D), mask broadcastable to (B, Q, K) -> (B, Q, D); with a `grid` among the extra,
+        x and context are packed (P, D), and so is the result."""
+        return self.attend(x, self.keys_values(context, extra.get("grid")), mask, **extra)
 
-    def keys_values(self, context: Tensor) -> Tensor:
+    def keys_values(self, context: Tensor, grid: Grid | None = None) -> Tensor:
         """What can be kept of a context that is looked at again. (B, K, D) -> (2, B, H, K, E)."""
-        return self.key_value(context).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        both = self.key_value(context)
+        both = grid.spread(both) if grid else both
+        return both.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
 
     def attend(
-        self, x: Tensor, context: Tensor, mask: Tensor, *, bias: Tensor | None = None, **extra: Tensor
-    ) -> Tensor:
+        self, x: Tensor, context: Tensor, mask: Tensor, *, bias: Tensor | None = None, grid: Grid | None = None,
+        **extra: Tensor,
+    ) -> Tensor:  # fmt: skip
         """As `forward`, from the context's `keys_values`. bias: added to the logits (B, H, Q, K)."""
-        query = self.query(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        query = self.query(x)
+        query = (grid.spread(query) if grid else query).unflatten(2, (self.heads, -1)).transpose(1, 2)
         key, value = context
         logits = query @ key.transpose(2, 3) * self.scale
         if bias is not None:
             logits = logits + bias
         # A row that may look nowhere (padding) gets even weights instead of NaN; nobody reads it.
         weights = logits.float().masked_fill(~mask.unsqueeze(1), -1e9).softmax(-1).to(value.dtype)
-        mixed = self.mix(self.dropout(weights), value, **extra)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        mixed = self.mix(self.dropout(weights), value, **extra).transpose(1, 2).flatten(2)
+        return self.out(grid.pack(mixed) if grid else mixed)
 
     def mix(self, weights: Tensor, value: Tensor, **extra: Tensor) -> Tensor:
         """weights (B, H, Q, K), value (B, H, K, E) -> (B, H, Q, E)."""
@@ -101,14 +110,14 @@ class Layer(nn.Module):
         self.feed_forward: nn.Module = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor, **extra: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, **extra: Any) -> Tensor:
         """x (B, Q, D), mask broadcastable to (B, Q, Q); extra goes to the attention."""
         if self.post_norm:
             x = self.norms[0](x + self.dropout(self.attention(x, x, mask, **extra)))
             return self.norms[1](x + self.dropout(self.feed_forward(x)))
         return self.feed(self.look(x, mask, **extra))
 
-    def look(self, x: Tensor, mask: Tensor, **extra: Tensor) -> Tensor:
+    def look(self, x: Tensor, mask: Tensor, **extra: Any) -> Tensor:
         """The first half, self-attention, with the norm before it; see `forward`."""
         normed = self.norms[0](x)
         return x + self.dropout(self.attention(normed, normed, mask, **extra))

@@ -25,6 +25,7 @@ from bbqrec_cli.models.code_decoder import code_decoder
 from bbqrec_cli.models.dense_head import DenseHead
 from bbqrec_cli.models.generator_search import recommend, stepper
 from bbqrec_cli.models.layers import Attention, Dropout, Layer, embedding
+from bbqrec_cli.models.packing import Grid
 from bbqrec_cli.models.similarity_attention import SimilarityAttention, similarity_buckets
 from bbqrec_cli.models.softmax import catalogue_cross_entropy
 from bbqrec_cli.models.t5 import FinalNorm, RelativePositions, T5Layer, t5_decoder
@@ -128,9 +129,9 @@ class SemanticIDGenerator(Recommender):
             self.encoder_norm: nn.Module = FinalNorm(width, dropout=sizes["dropout"])
             self.decoder = t5_decoder(width, layers=decoder_layers, inner=inner, **sizes)
             return
-        kind: Any = Attention
-        if self.similar:
-            kind = partial(SimilarityAttention, buckets=self.buckets, tokens=self.levels)
+        causal = self.masking == "causal"
+        similar = partial(SimilarityAttention, buckets=self.buckets, tokens=self.levels, causal=causal)
+        kind: Any = similar if self.similar else Attention
         self.encoder = nn.ModuleList(
             Layer(width, dropout=sizes["dropout"], inner=inner, attention=kind(width, **sizes)) for _ in range(layers)
         )
@@ -223,8 +224,8 @@ class SemanticIDGenerator(Recommender):
     def log_probabilities(self, memory: Tensor, visible: Tensor, items: Tensor, *, temperature: float = 1.0) -> Tensor:
         """log P of items by teacher forcing.
 
-        Levels that are certain, below a prefix with one child, are not decoded. The queries of a user, one per (item,
-        level), are in one row.
+        Levels that are certain, below a prefix with one child, are not decoded. The queries, one per (item, level),
+        are packed; in attention those of a user are in one row.
 
         Args:
             memory: (B, T·L, D).
@@ -237,21 +238,20 @@ class SemanticIDGenerator(Recommender):
         """
         needed = (self.branching[items.clamp(min=0)] & (items != PAD).unsqueeze(2)).flatten(1)
         order = (~needed).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(needed.sum(1).max())]
-        owner, level, real = order // self.levels, order % self.levels, needed.gather(1, order)
-        rows = items.gather(1, owner).clamp(min=0)
+        owner, level, grid = order // self.levels, order % self.levels, Grid(needed.gather(1, order))
         seen = visible.gather(1, owner.unsqueeze(2).expand(-1, -1, visible.shape[2])).repeat_interleave(self.levels, 2)
         own = (owner.unsqueeze(2) == owner.unsqueeze(1)) & (level.unsqueeze(2) >= level.unsqueeze(1))
-        before = (level - 1).clamp(min=0)
-        last = self.last_states(memory, visible).gather(1, owner.unsqueeze(2).expand(-1, -1, memory.shape[2]))
-        x = self.token(level, self.embed(self.codes[rows, before], before), last)
-        states = self.decoder(self.dropout(x), self.decoder.history_keys_values(memory), seen, own, level)
-        # Where each query's answer belongs among all B · A items.
-        of = (torch.arange(len(items), device=items.device).unsqueeze(1) * items.shape[1] + owner).flatten()
+        # Of the queries alone: which of all B · A items they ask for, and at which level.
+        of = grid.places // max(1, order.shape[1]) * items.shape[1] + owner.flatten()[grid.places]
+        rows, depth = items.flatten()[of], level.flatten()[grid.places]
+        before = (depth - 1).clamp(min=0)
+        last = embedding_lookup(of, self.last_states(memory, visible).flatten(0, 1))
+        x = self.dropout(self.token(depth, self.embed(self.codes[rows, before], before), last))
+        states = self.decoder(x, self.decoder.history_keys_values(memory), seen, own, level, grid)
         total = torch.zeros(items.numel(), device=items.device)
         for number in range(self.levels):
-            here = (real & (level == number)).flatten().nonzero().squeeze(1)
-            chosen = states.flatten(0, 1).index_select(0, here)
-            lost = self._level_loss(number, chosen, rows.flatten()[here], temperature)
+            here = (depth == number).nonzero().squeeze(1)
+            lost = self._level_loss(number, states.index_select(0, here), rows[here], temperature)
             total = total.index_add(0, of[here], -lost)
         return total.view_as(items)
 

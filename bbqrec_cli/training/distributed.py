@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bbqrec_cli.device import rank_of_environment, resolve_device, set_threads
+from bbqrec_cli.device import bound_kept_kernels, rank_of_environment, resolve_device, set_threads
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,9 @@ ALONE = World()
 
 
 def start_process(device: str, threads: int) -> tuple[World, torch.device]:
-    """Set the threads; return world and device of a training stage. Raises: as `device.resolve_device`."""
+    """Set threads and kept kernels; return world and device of a training stage. Raises: as `resolve_device`."""
     set_threads(threads)
+    bound_kept_kernels()
     return join_world(resolve_device(device))
 
 

@@ -195,6 +195,14 @@ def test_batches_are_made_when_they_are_looked_up(kind, monkeypatch):
     assert len(made) == 2
 
 
+def test_a_batch_across_two_pools_has_little_padding_too():
+    """Batches are cut by their numbers of targets, wherever that is in the pools of similar lengths."""
+    lengths = np.random.default_rng(0).integers(2, 21, 4000).tolist()
+    batches = WindowBatches(numbered(lengths), batch_size=16, seed=0).epoch(0)
+    assert len(batches) == 250  # in pools of 32
+    assert max(batch.items.numel() / int(batch.mask.sum()) for batch in batches) < 3
+
+
 def test_prefix_batches_hold_as_many_samples_each_and_little_padding():
     train = numbered(list(range(2, 32)) * 10)
     batches = PrefixBatches(train, batch_size=16, seed=0, history=20)
