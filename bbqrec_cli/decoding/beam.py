@@ -208,6 +208,11 @@ def sort_keys(scores: Tensor, nodes: Tensor) -> Tensor:
     return (ordered.long() << 32) - nodes
 
 
+def sums_of_codes(logits: Tensor, codes: Tensor) -> Tensor:
+    """(n, C) for code tuples (C, M): the sums of their codes' logits (n, M, N)."""
+    return torch.stack([logits[:, m].index_select(1, codes[:, m]) for m in range(codes.shape[1])]).sum(0)
+
+
 def child_log_probabilities(
     trie: Trie, level: int, nodes: Tensor, logits: Tensor, over_children: bool, tuples: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -219,10 +224,7 @@ def child_log_probabilities(
     if not level:  # all are below the root
         codes = trie.codes(0)
         children = torch.arange(len(codes), device=nodes.device).expand(*nodes.shape, -1)
-        if tuples is None:
-            found = torch.stack([logits[:, :, m].index_select(2, codes[:, m]) for m in range(trie.signals)]).sum(0)
-        else:
-            found = tuples.unsqueeze(1)
+        found = (sums_of_codes(logits[:, 0], codes) if tuples is None else tuples).unsqueeze(1)
         return children, found - found.logsumexp(2, keepdim=True) if over_children else found
     bounds = trie.child_bounds(level)
     first, count = bounds[nodes], bounds[nodes + 1] - bounds[nodes]

@@ -154,11 +154,9 @@ class _Search:
     def _least(self, level: int, nodes: _Nodes) -> Tensor:
         """(U, 1) the K-th best score of the nodes (U, n) of depth `level` that are as good as items; -inf: fewer."""
         ends = nodes.score.masked_fill(~self._certain(level, nodes), -torch.inf)
-        return (
-            ends.topk(self.k, dim=1).values[:, -1:]
-            if ends.shape[1] >= self.k
-            else torch.full_like(ends[:, :1], -torch.inf)
-        )
+        if ends.shape[1] < self.k:
+            return torch.full_like(ends[:, :1], -torch.inf)
+        return ends.topk(self.k, dim=1).values[:, -1:]
 
     def _certain(self, level: int, nodes: _Nodes) -> Tensor:
         """(U, n) bool: nodes of depth `level` with one ID below, whose probability is their own."""

@@ -13,7 +13,7 @@ from torch.nn.functional import linear
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
-from bbqrec_cli.decoding.beam import Expand, Permitted, Step, best_items, item_log_probabilities
+from bbqrec_cli.decoding.beam import Expand, Permitted, Step, best_items, item_log_probabilities, sums_of_codes
 from bbqrec_cli.decoding.best_first import Head, best_first
 from bbqrec_cli.decoding.bounded import ROOM, bounded_beam_search, bounded_search
 from bbqrec_cli.decoding.trie import Trie
@@ -112,12 +112,12 @@ def _search(
 def _exact(
     model: Generator, encoded: Tensor, mask: Tensor, wanted: Wanted, permitted: Permitted, tables: Tables
 ) -> tuple[Tensor, Tensor]:
+    head = None
     if model.dense is not None and tables.dense is not None:
         scores = model.dense_scores(encoded, mask, tables.dense)
         head = Head.of(model.trie, scores, permitted, model.dense.mixture)
+    if head is not None or not model.over_children:  # the latter has too many prefixes to follow at once
         return _best_first(model, encoded, mask, wanted.k, permitted, tables, head)
-    if not model.over_children:  # too many prefixes to follow at once
-        return _best_first(model, encoded, mask, wanted.k, permitted, tables, None)
     items, scores, proven = bounded_search(
         model.trie, expander(model, encoded, mask, tables.first), k=wanted.k, permitted=permitted,
         over_children=model.over_children,
@@ -167,8 +167,7 @@ def first_logits(model: Generator, states: Tensor, logits: Tensor, first: tuple[
     None: not made, for few users."""
     if first is not None:
         return linear(states, *first)
-    codes, extra = model.trie.codes(0), model.of_tuples()
-    found = torch.stack([logits[:, m].index_select(1, codes[:, m]) for m in range(model.signals)]).sum(0)
+    found, extra = sums_of_codes(logits, model.trie.codes(0)), model.of_tuples()
     return found if extra is None else found + linear(states, *extra)
 
 
