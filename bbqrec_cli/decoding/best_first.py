@@ -23,6 +23,7 @@ from bbqrec_cli.decoding.beam import (
     places_below,
     sort_keys,
 )
+from bbqrec_cli.decoding.columns import Columns
 from bbqrec_cli.decoding.trie import Trie
 
 Start = Callable[[Tensor], Expand]
@@ -80,7 +81,7 @@ class Head:
 
 
 @dataclass(eq=False)
-class _Prefixes:
+class _Prefixes(Columns):
     """Prefixes of users, (U, n) each, best first.
 
     bound: no item below scores higher, -inf: none is there; score: log-probability; row: the parent, see `Expand`.
@@ -91,19 +92,6 @@ class _Prefixes:
     depth: Tensor
     node: Tensor
     row: Tensor
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> _Prefixes:
-        return _Prefixes(*(change(getattr(self, each.name)) for each in fields(self)))
-
-    def users(self, users: Tensor) -> _Prefixes:
-        return self.map(lambda values: values[users])
-
-    def take(self, places: Tensor) -> _Prefixes:
-        return self.map(lambda values: values.gather(1, places))
-
-    def with_(self, other: _Prefixes) -> _Prefixes:
-        pairs = ((getattr(self, each.name), getattr(other, each.name)) for each in fields(self))
-        return _Prefixes(*(torch.cat(pair, dim=1) for pair in pairs))
 
     def put(self, users: Tensor, rows: _Prefixes) -> None:
         for each in fields(self):

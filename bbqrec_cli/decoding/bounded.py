@@ -13,12 +13,13 @@ U users, W prefixes kept, R prefixes of the narrow beam, C children, K results.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from bbqrec_cli.decoding.beam import Expand, Permitted, decode_below, leaf_items, sort_keys
+from bbqrec_cli.decoding.columns import Columns
 from bbqrec_cli.decoding.trie import Trie
 
 NARROW, WORTH = 2, 3
@@ -28,30 +29,22 @@ ROOM = 512
 """Prefixes of a user and a level that an exact search may follow at once."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Nodes:
+@dataclass(eq=False)
+class _Nodes(Columns):
     """Nodes of a depth and their log-probabilities, -inf: none; row: the number of the parent, see `Expand`. (U, n)."""
 
     node: Tensor
     score: Tensor
     row: Tensor
 
-    def users(self, users: Tensor) -> _Nodes:
-        return _Nodes(*(getattr(self, each.name)[users] for each in fields(self)))
-
     def best(self, n: int) -> _Nodes:
         """The best n in the order of a beam."""
-        at = sort_keys(self.score, self.node).topk(min(n, self.node.shape[1]), dim=1).indices
-        return _Nodes(*(getattr(self, each.name).gather(1, at) for each in fields(self)))
+        return self.take(sort_keys(self.score, self.node).topk(min(n, self.node.shape[1]), dim=1).indices)
 
     def only(self, which: Tensor) -> tuple[_Nodes, Tensor]:
         """Those `which` (U, n), in fewer columns, and where there is one, bool."""
         at = (~which).to(torch.uint8).argsort(dim=1, stable=True)[:, : max(1, int(which.sum(1).max()))]
-        return _Nodes(*(getattr(self, each.name).gather(1, at) for each in fields(self))), which.gather(1, at)
-
-    def with_(self, *others: _Nodes) -> _Nodes:
-        every = (self, *others)
-        return _Nodes(*(torch.cat([getattr(nodes, each.name) for nodes in every], dim=1) for each in fields(self)))
+        return self.take(at), which.gather(1, at)
 
 
 @dataclass(frozen=True, eq=False)
