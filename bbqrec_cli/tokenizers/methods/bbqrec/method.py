@@ -182,6 +182,10 @@ def validation_ranks(
         scores += 0 if prior is None else prior
         target = batch.targets[batch.targets != PAD].unsqueeze(1)
         own = scores.gather(1, target)
-        above = (scores > own) | ((scores == own) & (rows_of_items < target))
-        ranks[users] = above.sum(1).cpu().numpy() + 1
+        # Comparisons as 0.0 and 1.0 are summed where they are; as booleans they would be copied to integers first.
+        above = torch.gt(scores, own, out=torch.empty_like(scores)).sum(1)
+        tied = torch.eq(scores, own, out=torch.empty_like(scores)).sum(1) > 1
+        if tied.any():
+            above[tied] += ((scores[tied] == own[tied]) & (rows_of_items < target[tied])).sum(1)
+        ranks[users] = above.cpu().numpy() + 1
     return ranks
