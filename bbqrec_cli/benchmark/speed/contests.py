@@ -128,13 +128,15 @@ def training(size: Mapping[str, Any]) -> list[Contest]:
         Entrant(name="tiger, causal", measure="training:own", job={**t5, "model": "tiger", "options": causal}),
         Entrant(name="bbqrec", measure="training:own",
                 job={"ids": of_bbqrec["ids"], "options": of_bbqrec["options"], "model": "bbqrec"}),
-        Entrant(name="Hugging Face T5", measure="t5:training", job=t5, needs="transformers"),
+        *(Entrant(name=f"Hugging Face T5, {order}", measure="t5:training", job={**t5, "shuffled": order == "shuffled"},
+                  needs="transformers") for order in ("our batches", "shuffled")),
     )  # fmt: skip
     return [
         Contest(
             name="train", unit="target", entrants=generators,
-            note="Training steps of generators. tiger, t5 and Hugging Face's T5 have the same sizes, samples and "
-            "batches, one sample per prefix; a causal encoder trains all prefixes of a user in one pass.",
+            note="Training steps of generators. tiger, t5 and Hugging Face's T5 have the same sizes and samples, one "
+            "per prefix, in batches of similar length; shuffled: in any order, as a data loader's. A causal encoder "
+            "trains all prefixes of a user in one pass.",
         ),
         Contest(
             name="train-sasrec", unit="target", note="Training steps of SASRec, with the sizes of RecBole's defaults.",

@@ -6,25 +6,32 @@ history, L levels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import T5Config, T5ForConditionalGeneration
+
+from bbqrec_cli.data.batches import Batch, Epoch
+from bbqrec_cli.data.splits import PAD
 
 
 def training(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
-    """Steps on the batches that our tiger gets; units are targets."""
+    """Steps on the batches that our tiger gets, or on shuffled samples; units are targets."""
     from bbqrec_cli.benchmark.speed.measures.training import spread
     from bbqrec_cli.data.batches import PrefixBatches
-    from bbqrec_cli.data.splits import PAD, split_of
+    from bbqrec_cli.data.splits import split_of
 
     tokens, catalogue, model = made(job)
-    train = split_of(catalogue.sequences).train
-    made_of = PrefixBatches(train, batch_size=job["options"]["batch_size"], seed=job["seed"])
+    train, size = split_of(catalogue.sequences).train, job["options"]["batch_size"]
+    made_of = PrefixBatches(train, batch_size=1 if job["shuffled"] else size, seed=job["seed"])
     batches, optimiser = made_of.epoch(0), torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    if job["shuffled"]:
+        batches = together(batches, size)
     model.train()
 
     def steps() -> float:
@@ -41,6 +48,19 @@ def training(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
         return done
 
     return steps, {"whole": made_of.targets}
+
+
+def together(samples: Sequence[Batch], size: int) -> Sequence[Batch]:
+    """Batches of `size` samples in the order that they have, padded to the longest, as a data loader makes them."""
+
+    def batch(rows: np.ndarray) -> Batch:
+        each = [samples[row] for row in rows]
+        return Batch(*(
+            pad_sequence([part[0] for part in parts], batch_first=True, padding_value=PAD)
+            for parts in ([one.items for one in each], [one.targets for one in each])
+        ))  # fmt: skip
+
+    return Epoch(np.split(np.arange(len(samples)), range(size, len(samples), size)), batch)
 
 
 def generate(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
