@@ -29,6 +29,7 @@ from bbqrec_cli.models.packing import Grid
 from bbqrec_cli.models.similarity_attention import SimilarityAttention, similarity_buckets
 from bbqrec_cli.models.softmax import catalogue_cross_entropy
 from bbqrec_cli.models.t5 import FinalNorm, RelativePositions, T5Layer, t5_decoder
+from bbqrec_cli.models.tuple_interaction import TupleInteraction
 from bbqrec_cli.records import Codes, ItemData, Sequences
 
 
@@ -43,7 +44,8 @@ class SemanticIDGenerator(Recommender):
         normalisation: of a level's probability: catalogue (over the code tuples that exist below the prefix) or codes
             (one softmax over N per signal, as in the literature).
         tuple_vectors: with normalisation=catalogue, what is added to a first-level tuple's code vectors (beyond the
-            paper): free (its own vector and bias), composed (the mean of the deeper codes below it) or none.
+            paper): free (its own vector and bias), interaction (`TupleInteraction` of its codes), composed (the mean of
+            the deeper codes below it) or none.
         dense_head: add a head that scores all items at once; `recommend` mixes both (beyond the paper).
         init_std: standard deviation of the initial embeddings.
         architecture: bbqrec, or t5 as TIGER's (`models/t5.py`): no learnt positions, embeddings are used as they are,
@@ -120,6 +122,8 @@ class SemanticIDGenerator(Recommender):
         # They start at zero, to learn only what the shared codes cannot express.
         self.tuples = nn.Parameter(torch.zeros(tuples, width)) if tuples else None
         self.tuple_bias = nn.Parameter(torch.zeros(tuples)) if tuples else None
+        joined = self.over_children and self.signals > 1 and tuple_vectors == "interaction"
+        self.interaction = TupleInteraction(width, signals=self.signals, rank=4 * width) if joined else None
 
     def _make_stacks(self, width: int, layers: int, decoder_layers: int, *, inner: int, **sizes: Any) -> None:
         """The encoder and the decoder. sizes: heads, head_width and dropout."""
@@ -296,6 +300,9 @@ class SemanticIDGenerator(Recommender):
         """What is added to the vectors (C, D) and biases (C,) of the first level's C tuples; None: nothing."""
         if self.tuples is not None and self.tuple_bias is not None:
             return self.tuples, self.tuple_bias
+        if self.interaction is not None:
+            vectors, biases = self.interaction(self.table(0), self.trie.codes(0))
+            return vectors, biases
         if not self.looks_ahead:
             return None
         # The mean of the deeper codes of the items below, and the log of their number.

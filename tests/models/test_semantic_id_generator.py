@@ -85,9 +85,30 @@ def test_composed_tuple_vectors_are_the_mean_of_the_codes_below():
     assert generator(1, 2, tuple_vectors="composed").of_tuples() is None, "nothing is below"
 
 
+@pytest.mark.parametrize("signals", [2, 3])
+def test_an_interaction_of_codes_by_an_explicit_loop(signals, batch):
+    model = generator(2, signals, tuple_vectors="interaction")
+    vectors, bias = model.of_tuples()
+    made, table = model.interaction, model.table(0) * 8**0.5
+    for row, codes in enumerate(model.trie.codes(0).tolist()):
+        product = 1.0
+        for m, code in enumerate(codes):
+            product = product * (made.maps[m].weight @ table[m, code] + made.maps[m].bias)
+        expected = made.out.weight @ product + made.out.bias
+        torch.testing.assert_close(torch.cat([vectors[row], bias[row : row + 1]]), expected, atol=1e-4, rtol=1e-4)
+    kept = {name: value for name, value in model.state_dict().items() if not name.startswith("interaction")}
+    plain = generator(2, signals, tuple_vectors="none")
+    plain.load_state_dict(kept)
+    with torch.no_grad():
+        made.out.weight.zero_()
+        made.out.bias.zero_()
+    torch.testing.assert_close(model.score_all(batch), plain.score_all(batch))
+    assert generator(2, 1, tuple_vectors="interaction").of_tuples() is None, "one code has nothing to say together"
+
+
 WAYS = [
-    {}, {"normalisation": "codes"}, {"tuple_vectors": "composed"}, {"dense_head": True},
-    {"normalisation": "codes", "dense_head": True},
+    {}, {"normalisation": "codes"}, {"tuple_vectors": "composed"}, {"tuple_vectors": "interaction"},
+    {"dense_head": True}, {"normalisation": "codes", "dense_head": True},
 ]  # fmt: skip
 
 

@@ -36,8 +36,8 @@ class GeneratorConfig(TrainingConfig):
     )  # fmt: skip
     tuple_vectors: str = option(
         "free", "Vector added to the codes of a first-level tuple (catalogue only; beyond the paper): its own (free), "
-        "the mean of the codes below it (composed) or none.",
-        role="model", paper="none", choices=("free", "composed", "none"),
+        "one of what its codes say together (interaction), the mean of the codes below it (composed) or none.",
+        role="model", paper="none", choices=("free", "interaction", "composed", "none"),
     )  # fmt: skip
     dense_head: bool = option(False, "Add a head that scores all items at once (beyond the paper).", role="model")
     init_std: float = option(0.02, "Standard deviation of the initial embeddings.", role="model", paper=0.01, minimum=0)

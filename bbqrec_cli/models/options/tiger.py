@@ -29,8 +29,9 @@ class TIGERConfig(GeneratorConfig):
         role="model", choices=("catalogue", "codes"),
     )  # fmt: skip
     tuple_vectors: str = option(
-        "none", "Vector added to the codes of a first-level tuple (catalogue only): free, composed or none.",
-        role="model", choices=("free", "composed", "none"),
+        "none", "Vector added to the codes of a first-level tuple (catalogue only): free, interaction, composed or "
+        "none.",
+        role="model", choices=("free", "interaction", "composed", "none"),
     )  # fmt: skip
     architecture: str = option(
         "bbqrec", "Transformer: bbqrec (learnt positions; the decoder starts from the last item) or t5 (TIGER's).",

@@ -1,0 +1,35 @@
+"""What the codes of a tuple say together. C tuples, M signals, N codes, D width, R rank."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding
+
+
+class TupleInteraction(nn.Module):
+    """W (⊙_m (A_m e_m + a_m)) + w: a product of linear maps of the codes' vectors, to be added to their sum.
+
+    A sum alone says of each signal how well its code fits, whatever the other signals' codes are. Nothing here belongs
+    to one tuple: what is learnt of one holds for all that share its codes. It starts at zero.
+
+    Args:
+        rank: R.
+    """
+
+    def __init__(self, width: int, *, signals: int, rank: int) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(nn.Linear(width, rank) for _ in range(signals))
+        self.out = nn.Linear(rank, width + 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, table: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors (C, D) and biases (C,) of the tuples `codes` (C, M), of the codes' vectors `table` (M, N, D)."""
+        # Every code's map is computed once, not once per tuple.
+        mapped = [each(table[signal] * table.shape[2] ** 0.5) for signal, each in enumerate(self.maps)]
+        product = torch.ones_like(mapped[0][:1])
+        for signal, rows in enumerate(mapped):
+            product = product * embedding(codes[:, signal], rows)
+        found = self.out(product).float()
+        return found[:, :-1], found[:, -1]
