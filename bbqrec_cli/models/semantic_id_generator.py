@@ -301,8 +301,7 @@ class SemanticIDGenerator(Recommender):
         if self.tuples is not None and self.tuple_bias is not None:
             return self.tuples, self.tuple_bias
         if self.interaction is not None:
-            vectors, biases = self.interaction(self.table(0), self.trie.codes(0))
-            return vectors, biases
+            return self.interaction.of_tuples(self.table(0), self.trie.codes(0))
         if not self.looks_ahead:
             return None
         # The mean of the deeper codes of the items below, and the log of their number.
@@ -310,6 +309,13 @@ class SemanticIDGenerator(Recommender):
         deeper = self.composed(1)
         mean = deeper.new_zeros(len(count), deeper.shape[1]).index_add(0, node, deeper) / count.unsqueeze(1)
         return mean, count.to(mean.dtype).log()
+
+    def tuple_logits(self, states: Tensor) -> Tensor | None:
+        """What that adds to the logits of the C tuples after states (n, D), (n, C), for few states; None: nothing."""
+        if self.interaction is not None:
+            return self.interaction.logits(states, self.table(0), self.trie.codes(0))
+        extra = self.of_tuples()
+        return None if extra is None else linear(states, *extra)
 
     def _level_loss(self, level: int, states: Tensor, items: Tensor, temperature: float) -> Tensor:
         """-log P of the level's codes of items (P,), given the levels before; states (P, D) -> (P,) float32."""

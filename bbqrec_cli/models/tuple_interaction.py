@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding
+from torch.nn.functional import embedding, linear
 
 
 class TupleInteraction(nn.Module):
@@ -24,12 +24,20 @@ class TupleInteraction(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, table: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    def of_tuples(self, table: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors (C, D) and biases (C,) of the tuples `codes` (C, M), of the codes' vectors `table` (M, N, D)."""
-        # Every code's map is computed once, not once per tuple.
-        mapped = [each(table[signal] * table.shape[2] ** 0.5) for signal, each in enumerate(self.maps)]
-        product = torch.ones_like(mapped[0][:1])
-        for signal, rows in enumerate(mapped):
-            product = product * embedding(codes[:, signal], rows)
-        found = self.out(product).float()
+        found = self.out(self._product(table, codes)).float()
         return found[:, :-1], found[:, -1]
+
+    def logits(self, states: Tensor, table: Tensor, codes: Tensor) -> Tensor:
+        """What the tuples add to the logits of states (n, D), (n, C): for few states, without the tuples' vectors."""
+        asked = torch.cat([states, torch.ones_like(states[:, :1])], dim=1)
+        return linear(asked @ self.out.weight, self._product(table, codes)) + (asked @ self.out.bias).unsqueeze(1)
+
+    def _product(self, table: Tensor, codes: Tensor) -> Tensor:
+        """(C, R). Every code's map is computed once, not once per tuple."""
+        mapped = [each(table[signal] * table.shape[2] ** 0.5) for signal, each in enumerate(self.maps)]
+        product = embedding(codes[:, 0], mapped[0])
+        for signal, rows in enumerate(mapped[1:], start=1):
+            product = product * embedding(codes[:, signal], rows)
+        return product
