@@ -69,9 +69,10 @@ def test_among_old_items_nothing_moves(tokens, grown):
     np.testing.assert_allclose(scores(after, histories)[:, :12], scores(before, histories), rtol=1e-5)
 
 
-def test_new_items_take_their_share(tokens, grown):
+@pytest.mark.parametrize("kind", ["free", "interaction"])
+def test_new_items_take_their_share(tokens, grown, kind):
     """By that over what exists, all old items below a first tuple without new ones lose alike, and all sum to one."""
-    before = trained(tokens)
+    before = trained(tokens, tuple_vectors=kind)
     after = with_tokens(before, grown, where="g.h5")
     old, new = (scores(model, [[0, 1, 2], [5, 4, 9]]) for model in (before, after))
     lost = old[:, 4:12] - new[:, 4:12]
@@ -80,8 +81,17 @@ def test_new_items_take_their_share(tokens, grown):
     np.testing.assert_allclose(np.exp(new).sum(1), 1, rtol=1e-4)
 
 
-def test_new_items_are_recommended(tokens, grown):
-    model = load_model(with_tokens(trained(tokens), grown, where="g.h5"), CPU)
+def test_a_new_tuple_is_what_its_codes_say_together(tokens, grown):
+    after = load_model(with_tokens(trained(tokens, tuple_vectors="interaction"), grown, where="g.h5"), CPU)
+    free = load_model(with_tokens(trained(tokens), grown, where="g.h5"), CPU)
+    for row in (1, 4):
+        assert after.of_tuples()[0][row].abs().max() > 0.1
+        assert not free.of_tuples()[0][row].any()
+
+
+@pytest.mark.parametrize("kind", ["free", "interaction"])
+def test_new_items_are_recommended(tokens, grown, kind):
+    model = load_model(with_tokens(trained(tokens, tuple_vectors=kind), grown, where="g.h5"), CPU)
     items = torch.tensor([[0, 13, 2], [14, 12, 13]])  # the history may hold new ones
     found, points = model.recommend(Batch(items, torch.full_like(items, -1)), Wanted(k=15, beam=50))
     assert [sorted(row) for row in found.tolist()] == [list(range(15))] * 2
