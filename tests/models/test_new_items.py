@@ -35,12 +35,12 @@ def grown(tokens) -> Tokens:
     )
 
 
-def trained(tokens: Tokens, name: str = "bbqrec", **changes) -> TrainedModel:
+def trained(tokens: Tokens, name: str = "bbqrec", *, spread: float = 1.0, **changes) -> TrainedModel:
     settings = {"width": 8, "layers": 1, "decoder_layers": 1, "heads": 2, "similarity_buckets": 10} | changes
     torch.manual_seed(0)
     model = new_model(name, 12, tokens.codes, **settings)
     for parameter in model.parameters():
-        parameter.data.normal_()
+        parameter.data.normal_(std=spread)
     weights = {key: value.numpy() for key, value in model.state_dict().items()}
     return TrainedModel(catalogue=tokens.catalogue, name=name, settings=settings, weights=weights, codes=tokens.codes)
 
@@ -72,7 +72,7 @@ def test_among_old_items_nothing_moves(tokens, grown):
 @pytest.mark.parametrize("kind", ["free", "interaction"])
 def test_new_items_take_their_share(tokens, grown, kind):
     """By that over what exists, all old items below a first tuple without new ones lose alike, and all sum to one."""
-    before = trained(tokens, tuple_vectors=kind)
+    before = trained(tokens, tuple_vectors=kind, spread=0.5)
     after = with_tokens(before, grown, where="g.h5")
     old, new = (scores(model, [[0, 1, 2], [5, 4, 9]]) for model in (before, after))
     lost = old[:, 4:12] - new[:, 4:12]
