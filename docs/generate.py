@@ -79,8 +79,11 @@ def paper() -> str:
 
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-RESULTS = {"beauty": "Amazon Beauty (id, text)", "movielens": "MovieLens 1M (id, text, image)"}
-"""Pages in docs/results whose numbers README shows, and what they are of."""
+RESULTS = {
+    "beauty": ("Amazon Beauty (id, text)", ""),
+    "movielens": ("MovieLens 1M (id, text, image)", "Figure 4: signals"),
+}
+"""Pages in docs/results whose numbers README shows: what they are of, and the heading above the table."""
 METRICS = ("Recall@5", "Recall@10", "NDCG@5", "NDCG@10")
 
 
@@ -89,9 +92,9 @@ def readme() -> str:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     table = row("data", "system", "beyond its paper", *METRICS) + row(*["---"] * 3, *["---:"] * len(METRICS))
-    for name, data in RESULTS.items():
+    for name, (data, heading) in RESULTS.items():
         carried = carriers(name)
-        for system, *cells in cells_of(first_table(name))[1:]:
+        for system, *cells in cells_of(first_table(name, heading))[1:]:
             own = system.split("<br>")[0]
             table += row(f"[{data}](docs/results/{name}.md)", own, carried[own], *(c.split("<br>")[0] for c in cells))
     return before + BEGIN + "\n" + table + END + rest.split(END)[1]
