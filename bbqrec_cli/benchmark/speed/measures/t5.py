@@ -16,16 +16,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import T5Config, T5ForConditionalGeneration
 
-from bbqrec_cli.data.batches import Batch, Epoch
-from bbqrec_cli.data.splits import PAD
+from bbqrec_cli.benchmark.speed.measures.training import spread
+from bbqrec_cli.data.batches import Batch, Epoch, PrefixBatches, held_out_batches
+from bbqrec_cli.data.splits import PAD, split_of
 
 
 def training(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
     """Steps on the batches that our tiger gets, or on shuffled samples; units are targets."""
-    from bbqrec_cli.benchmark.speed.measures.training import spread
-    from bbqrec_cli.data.batches import PrefixBatches
-    from bbqrec_cli.data.splits import split_of
-
     tokens, catalogue, model = made(job)
     train, size = split_of(catalogue.sequences).train, job["options"]["batch_size"]
     made_of = PrefixBatches(train, batch_size=1 if job["shuffled"] else size, seed=job["seed"])
@@ -65,9 +62,6 @@ def together(samples: Sequence[Batch], size: int) -> Sequence[Batch]:
 
 def generate(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
     """Ten items by beam search; units are users. What it costs does not depend on the weights, which are new."""
-    from bbqrec_cli.data.batches import held_out_batches
-    from bbqrec_cli.data.splits import split_of
-
     tokens, catalogue, model = made(job)
     held, below = split_of(catalogue.sequences).test.first(job["asked"]), dict[tuple[int, ...], set[int]]()
     for row in tokens.tolist():
