@@ -56,8 +56,7 @@ class Generator(Protocol):
     def embed(self, codes: Tensor, levels: Tensor) -> Tensor: ...
     def token(self, level: Tensor, embedded: Tensor, last: Tensor) -> Tensor: ...
     def logits(self, states: Tensor, level: int) -> Tensor: ...
-    def compose(self, codes: Tensor, level: int) -> tuple[Tensor, Tensor]: ...
-    def of_tuples(self) -> tuple[Tensor, Tensor] | None: ...
+    def first_level(self) -> tuple[Tensor, Tensor]: ...
     def tuple_logits(self, states: Tensor) -> Tensor | None: ...
     def dense_table(self) -> Tensor: ...
     def dense_scores(self, encoded: Tensor, mask: Tensor, table: Tensor) -> Tensor: ...
@@ -72,7 +71,7 @@ def recommend(model: Generator, batch: Batch, wanted: Wanted) -> tuple[Tensor, T
     if lengths.device.type == "cpu":
         at_once = min(at_once, USERS_AT_ONCE)
     many = model.over_children and len(batch.items) >= MANY
-    tables = Tables(first_level(model) if many else None, None if model.dense is None else model.dense_table())
+    tables = Tables(model.first_level() if many else None, None if model.dense is None else model.dense_table())
     # Histories of similar length together, without what pads all of them.
     order, found = lengths.argsort(stable=True), []
     for rows in order.split(at_once):
@@ -154,13 +153,6 @@ def stepper(model: Generator, encoded: Tensor, mask: Tensor) -> Step:
         return logits.unflatten(0, (users, beams)), tuples
 
     return step
-
-
-def first_level(model: Generator) -> tuple[Tensor, Tensor]:
-    """Vectors (C, D) and biases (C,) of the first level's C tuples."""
-    vectors, bias = model.compose(model.trie.codes(0), 0)
-    extra = model.of_tuples()
-    return (vectors, bias) if extra is None else (vectors + extra[0], bias + extra[1])
 
 
 def first_logits(model: Generator, states: Tensor, logits: Tensor, first: tuple[Tensor, Tensor] | None) -> Tensor:

@@ -310,8 +310,14 @@ class SemanticIDGenerator(Recommender):
         mean = deeper.new_zeros(len(count), deeper.shape[1]).index_add(0, node, deeper) / count.unsqueeze(1)
         return mean, count.to(mean.dtype).log()
 
+    def first_level(self) -> tuple[Tensor, Tensor]:
+        """Vectors (C, D) and biases (C,) of the first level's C tuples: of their codes, and what is added."""
+        vectors, bias = self.compose(self.trie.codes(0), 0)
+        extra = self.of_tuples()
+        return (vectors, bias) if extra is None else (vectors + extra[0], bias + extra[1])
+
     def tuple_logits(self, states: Tensor) -> Tensor | None:
-        """What that adds to the logits of the C tuples after states (n, D), (n, C), for few states; None: nothing."""
+        """What `of_tuples` adds to the logits of states (n, D), (n, C): for few states; None: nothing."""
         if self.interaction is not None:
             return self.interaction.logits(states, self.table(0), self.trie.codes(0))
         extra = self.of_tuples()
@@ -327,10 +333,7 @@ class SemanticIDGenerator(Recommender):
         codes = self.trie.codes(level)
         if level == 0:
             # A full softmax over composed embeddings: the tuples are too many to gather per sample.
-            table, bias = self.compose(codes, 0)
-            extra = self.of_tuples()
-            if extra is not None:
-                table, bias = table + extra[0], bias + extra[1]
+            table, bias = self.first_level()
             return catalogue_cross_entropy(states / temperature, table, self.trie.node(1)[items], bias / temperature)
         bounds, parent = self.trie.child_bounds(level), self.trie.node(level)[items]
         count = bounds[parent + 1] - bounds[parent]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
@@ -36,8 +38,5 @@ class TupleInteraction(nn.Module):
 
     def _product(self, table: Tensor, codes: Tensor) -> Tensor:
         """(C, R). Every code's map is computed once, not once per tuple."""
-        mapped = [each(table[signal] * table.shape[2] ** 0.5) for signal, each in enumerate(self.maps)]
-        product = embedding(codes[:, 0], mapped[0])
-        for signal, rows in enumerate(mapped[1:], start=1):
-            product = product * embedding(codes[:, signal], rows)
-        return product
+        scaled = table * table.shape[2] ** 0.5
+        return reduce(torch.mul, (embedding(codes[:, m], each(scaled[m])) for m, each in enumerate(self.maps)))
