@@ -144,7 +144,7 @@ class PrefixBatches:
         """Targets per epoch."""
         return len(self._targets)
 
-    def epoch(self, number: int) -> Sequence[Batch]:
+    def epoch(self, number: int) -> Epoch:
         """See `Batches.epoch`."""
         rng = numpy_generator(self.seed, "batches", number)
         return Epoch(_even_groups(self._lengths, self.batch_size, rng), self._batch)

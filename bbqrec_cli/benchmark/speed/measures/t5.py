@@ -6,18 +6,17 @@ history, L levels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import T5Config, T5ForConditionalGeneration
 
 from bbqrec_cli.benchmark.speed.measures.training import spread
-from bbqrec_cli.data.batches import Batch, Epoch, PrefixBatches, held_out_batches
+from bbqrec_cli.data.batches import Epoch, PrefixBatches, held_out_batches
 from bbqrec_cli.data.splits import PAD, split_of
 
 
@@ -25,10 +24,11 @@ def training(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
     """Steps on the batches that our tiger gets, or on shuffled samples; units are targets."""
     tokens, catalogue, model = made(job)
     train, size = split_of(catalogue.sequences).train, job["options"]["batch_size"]
-    made_of = PrefixBatches(train, batch_size=1 if job["shuffled"] else size, seed=job["seed"])
+    made_of = PrefixBatches(train, batch_size=size, seed=job["seed"])
     batches, optimiser = made_of.epoch(0), torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    if job["shuffled"]:
-        batches = together(batches, size)
+    if job["shuffled"]:  # samples in any order, each batch padded to its longest, as a data loader makes them
+        rows = np.random.default_rng(job["seed"]).permutation(np.concatenate(batches.groups))
+        batches = Epoch(np.split(rows, range(size, len(rows), size)), batches.make)
     model.train()
 
     def steps() -> float:
@@ -45,19 +45,6 @@ def training(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
         return done
 
     return steps, {"whole": made_of.targets}
-
-
-def together(samples: Sequence[Batch], size: int) -> Sequence[Batch]:
-    """Batches of `size` samples in the order that they have, padded to the longest, as a data loader makes them."""
-
-    def batch(rows: np.ndarray) -> Batch:
-        each = [samples[row] for row in rows]
-        return Batch(*(
-            pad_sequence([part[0] for part in parts], batch_first=True, padding_value=PAD)
-            for parts in ([one.items for one in each], [one.targets for one in each])
-        ))  # fmt: skip
-
-    return Epoch(np.split(np.arange(len(samples)), range(size, len(samples), size)), batch)
 
 
 def generate(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
