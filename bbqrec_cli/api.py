@@ -192,15 +192,15 @@ def inspect(file: File) -> dict[str, Any]:
         return run(_config("inspect", (InspectConfig,), {"file": file}))
 
 
-def load(file: File = "model.h5", *, tokens: File = None, device: str = "auto") -> Any:
+def load(file: File = "model.h5", *, tokens: File = None, unite: Sequence[File] = (), device: str = "auto") -> Any:
     """What a file holds: a `Model` that recommends, or the record (`bbqrec_cli.records`) of a dataset, features, tokens
     or metrics file.
 
     Args:
-        tokens, device: of a model, see `Model`.
+        tokens, unite, device: of a model, see `Model`.
 
     Raises:
-        UsageError: `tokens` for another kind than a model.
+        UsageError: `tokens` or `unite` for another kind than a model.
         MissingFileError, BrokenFileError, UnsafeFileError, WrongKindError, NewerVersionError, LackingError.
     """
     from bbqrec_cli import hdf5
@@ -214,9 +214,9 @@ def load(file: File = "model.h5", *, tokens: File = None, device: str = "auto") 
         with hdf5.open_file(path, "model", *readers) as opened:
             kind = opened.kind
         if kind == "model":
-            return Model(path, tokens=tokens, device=device)
-        if tokens is not None:
-            raise UsageError(f"{path}: is a {kind} file; tokens= is for model files", "leave it out")
+            return Model(path, tokens=tokens, unite=unite, device=device)
+        if tokens is not None or unite:
+            raise UsageError(f"{path}: is a {kind} file; tokens= and unite= are for model files", "leave them out")
         return readers[kind](path)
 
 
@@ -227,20 +227,22 @@ class Model:
 
     Args:
         tokens: an extended tokens file (`tokenize(…, append=…)`), whose users and new items are served, too.
+        unite: further model files of the same data; what all recommend is united, by reciprocal ranks.
         device: auto, cpu, cuda or mps.
 
     Raises:
         UsageError, DataError, LackingError and the errors of reading files.
     """
 
-    def __init__(self, file: File, *, tokens: File = None, device: str = "auto") -> None:
+    def __init__(self, file: File, *, tokens: File = None, unite: Sequence[File] = (), device: str = "auto") -> None:
         from bbqrec_cli.device import resolve_device
         from bbqrec_cli.serving.session import Session
 
         self.path = Path(_plain(file))
         extended = None if tokens is None else Path(_plain(tokens))
         with _errors():
-            self._session = Session.open(self.path, extended, resolve_device(device))
+            more = [Path(_plain(each)) for each in unite]
+            self._session = Session.open(self.path, extended, resolve_device(device), more)
         self.catalogue: Catalogue = self._session.catalogue
 
     def __repr__(self) -> str:

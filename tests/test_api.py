@@ -119,7 +119,7 @@ def test_recipes_are_as_on_the_command_line(files):
         (lambda f: api.evaluate(f["dataset"]), errors.WrongKindError, "is a dataset file; a model file is needed"),
         (lambda f: api.prepare("tabel", "x.csv"), errors.UsageError, r"\(did you mean 'table'\?\)"),
         (lambda f: api.recommend(f["model"], stdin=True), errors.UsageError, "reads no stdin"),
-        (lambda f: api.load(f["features"], tokens=f["tokens"]), errors.UsageError, "tokens= is for model files"),
+        (lambda f: api.load(f["features"], tokens=f["tokens"]), errors.UsageError, "tokens= and unite= are for model"),
         (lambda f: api.load(f["tuning"] if "tuning" in f else ROOT / "tests/golden/v1/tuning.h5"),
          errors.WrongKindError, "is a tuning file"),
     ],

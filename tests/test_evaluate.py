@@ -145,6 +145,45 @@ def test_against_other_users(config, catalogue, tmp_path):
         run(dataclasses.replace(config, model=tmp_path / "other.h5", output=tmp_path / "o.h5", against=config.output))
 
 
+def test_united_with_another_model(config, catalogue, tmp_path, bbqrec):
+    """Ranks by sums of 1 / (60 + rank) in both lists, counted one by one."""
+    mine, theirs = [12 - item for item in range(12)], [0, 9, 1, 0, 7, 0, 0, 3, 0, 5, 0, 0]
+    for name, counts in (("a.h5", mine), ("b.h5", theirs)):
+        popularity(tmp_path / name, catalogue, counts)
+    both = dataclasses.replace(config, model=tmp_path / "a.h5", unite=(tmp_path / "b.h5",))
+    assert run(both).model == "popularity + popularity"
+    lists = [sorted(range(12), key=lambda item: (-counts[item], item)) for counts in (mine, theirs)]
+    points = [sum(1 / (61 + each.index(item)) for each in lists) for item in range(12)]
+    order = sorted(range(12), key=lambda item: (-points[item], item))
+    ranks = [1 + order.index(sequence[-1]) for sequence in catalogue.sequences]
+    assert hdf5.read_metrics(config.output).ranks.tolist() == [rank if rank <= 10 else 0 for rank in ranks]
+    command = ("recommend", tmp_path / "a.h5", "--unite", tmp_path / "b.h5", "--history", "i0", "--top", "12", "--json")
+    said = json.loads(bbqrec(*command, "--include-seen").out)
+    assert [item["id"] for item in said["items"]] == [f"i{item}" for item in order]
+    assert said["items"][0]["score"] == pytest.approx(points[order[0]])
+    parents = bbqrec("inspect", config.output).out
+    assert "a.h5" in parents
+    assert "b.h5" in parents
+
+
+def test_what_can_not_be_united(config, catalogue, files, tmp_path):
+    renamed = dataclasses.replace(catalogue, item_ids=[f"j{item}" for item in range(12)])
+    popularity(tmp_path / "other.h5", renamed, range(12))
+    unite = dataclasses.replace(config, unite=(tmp_path / "other.h5",))
+    with pytest.raises(DataError, match=r"--unite .*other\.h5: has other items than the first model"):
+        run(unite)
+    longer = Sequences.from_lists([[*walk, 0] for walk in catalogue.sequences])
+    popularity(tmp_path / "later.h5", dataclasses.replace(catalogue, sequences=longer), range(12))
+    with pytest.raises(DataError, match=r"later\.h5 was trained on .* interactions that are held out here"):
+        run(dataclasses.replace(config, unite=(tmp_path / "later.h5",)))
+    with pytest.raises(UsageError, match="--tokens and --unite"):
+        run(dataclasses.replace(config, unite=(config.model,), tokens=files["tokens"]))
+    with pytest.raises(WrongKindError, match="a model file is needed"):
+        run(dataclasses.replace(config, unite=(files["tokens"],)))
+    with pytest.raises(UsageError, match=r"--diagnose: the model popularity \+ popularity does not generate"):
+        run(dataclasses.replace(config, unite=(config.model,), diagnose=True))
+
+
 def test_what_is_refused(config, files):
     with pytest.raises(UsageError, match="--k"):
         run(dataclasses.replace(config, k=()))

@@ -42,7 +42,9 @@ def side_by_side(suite: Suite, cells: Sequence[Cell], loaded: Loaded) -> list[Si
         if seed is None:
             continue
         pair = {name: of[name, seed] for name in (ours, best)}
-        gone = [name for name, cell in pair.items() if not there(cell.step("train"))]
+        gone = [
+            name for name, cell in pair.items() if not all(there(each.step("train")) for each in (cell, *cell.unite))
+        ]
         if gone:
             why = f"The model files of {' and '.join(gone)} are not in the work folder."
             found.append(SideBySide(data, (ours, best), (), why))
@@ -101,7 +103,7 @@ def examples(
     for name, cell in pair.items():
         train, evaluate = cell.step("train"), cell.evaluations[0].config
         assert train is not None
-        session = Session.open(train.output, None, resolve_device(evaluate.device))
+        session = Session.open(train.output, None, resolve_device(evaluate.device), evaluate.unite)
         answers = session.answer(
             requests, top=ITEMS, beam=evaluate.beam, exclude_seen=evaluate.exclude_seen, allowed=None
         )

@@ -98,7 +98,8 @@ class Cell:
     """A system with a seed on a data set, and the steps that lead to its metrics, in order; cells share steps.
 
     A tokenizer that no system uses is a cell of its own: system is '' then, and the last step is `tokenize`. A cell
-    of a suite with both protocols ends with two `evaluate` steps.
+    of a suite with both protocols ends with two `evaluate` steps. unite: the cells whose models are united
+    with its own.
     """
 
     system: str
@@ -106,6 +107,7 @@ class Cell:
     seed: int
     steps: tuple[Step, ...]
     data: str = ""
+    unite: tuple[Cell, ...] = ()
 
     @property
     def name(self) -> str:
@@ -196,6 +198,11 @@ class _Builder:
     steps: dict[str, Step] = field(default_factory=dict)
     contents: dict[tuple[Path, bool], str] = field(default_factory=dict)
 
+    @property
+    def systems(self) -> dict[str, System]:
+        """By name."""
+        return {each.name: each for each in self.suite.systems}
+
     def system_cell(self, data: Data, system: System, seed: int) -> Cell:
         """What leads to a system's metrics."""
         steps, base = self._data(data)
@@ -204,10 +211,15 @@ class _Builder:
             base = steps[-1].output
         steps.append(self._train(data, system, seed, base))
         model, label = steps[-1].output, labelled(system.name, data.name, seed)
+        others = tuple(self.system_cell(data, self.systems[name], seed) for name in system.unite)
+        unite = tuple(step.output for cell in others if (step := cell.step("train")))
         for each in system.evaluate:
-            config, said = dataclasses.replace(each, model=model), ", seen items left out" if each.exclude_seen else ""
+            config = dataclasses.replace(each, model=model, unite=unite)
+            said = ", seen items left out" if each.exclude_seen else ""
             steps.append(self._step("evaluate", label + said, config, f"{system.config.model}-seed-{seed}"))
-        return Cell(system=system.name, tokenizer=system.tokenizer, seed=seed, steps=tuple(steps), data=data.name)
+        return Cell(
+            system=system.name, tokenizer=system.tokenizer, seed=seed, steps=tuple(steps), data=data.name, unite=others
+        )
 
     def tokenizer_cell(self, data: Data, tokenizer: Tokenizer, seed: int) -> Cell:
         """What leads to a tokenizer's IDs."""
@@ -235,8 +247,7 @@ class _Builder:
 
     def _tokenize(self, data: Data, tokenizer: Tokenizer, seed: int, base: Path) -> list[Step]:
         """The step itself, and before it the training of the systems whose models it starts from."""
-        systems = {each.name: each for each in self.suite.systems}
-        before = {option: self._train(data, systems[name], seed, base) for option, name in tokenizer.after.items()}
+        before = {option: self._train(data, self.systems[name], seed, base) for option, name in tokenizer.after.items()}
         options = tokenizer.config.options | {option: str(step.output) for option, step in before.items()}
         config = dataclasses.replace(tokenizer.config, features=base, seed=seed, options=options)
         label, name = labelled(tokenizer.name, data.name, seed), f"{config.method}-seed-{seed}"

@@ -257,22 +257,36 @@ def fitted(path: Path) -> dict[str, Any]:
 
 
 def about_cell(outcome: Outcome, records: Records) -> dict[str, Any]:
-    """A cell's status and costs: seconds a stage, epochs, milliseconds of ranking per user."""
+    """A cell's status and costs: seconds a stage, epochs, milliseconds of ranking per user.
+
+    Seconds and memory are those of the models that it unites, too; epochs are its own model's.
+    """
     cell = outcome.cell
     # Of two evaluations the first one counts.
     own = {step.stage: step for step in reversed(cell.own)}
     figures = {stage: records.get(step.key, {}).get("figures", {}) for stage, step in own.items()}
-    costs = {stage: spent(step, records) for stage, step in own.items()}
+    every: dict[str, dict[str, Step]] = {stage: {step.key: step} for stage, step in own.items()}
+    for other in cell.unite:
+        for step in other.own:
+            if step.stage != "evaluate":
+                every.setdefault(step.stage, {})[step.key] = step
+    costs = {stage: in_all(spent(step, records) for step in steps.values()) for stage, steps in every.items()}
     train, model = figures.get("train", {}), cell.step("train")
+
+    def most(figure: str) -> dict[str, float | None]:
+        known = {stage: [records.get(key, {}).get("figures", {}).get(figure) for key in steps]
+                 for stage, steps in every.items()}  # fmt: skip
+        return {stage: None if None in values else max(values) for stage, values in known.items()}
+
     return {
         "name": cell.name, "system": cell.system, "model": model.config.model if model else "",
         "beyond_paper": list(method_of(model.config).beyond_paper) if model else [],
         "control": model is not None and not hasattr(method_of(model.config), "epochs"),
-        "tokenizer": cell.tokenizer, "data": cell.data, "seed": cell.seed, "status": outcome.status,
+        "tokenizer": cell.tokenizer, "unite": [each.system for each in cell.unite],
+        "data": cell.data, "seed": cell.seed, "status": outcome.status,
         "error": outcome.error, "seconds": {stage: each["seconds"] for stage, each in costs.items()},
         "at_least": [stage for stage, each in costs.items() if each["at_least"]],
-        "memory": {stage: each.get("peak_memory_mb") for stage, each in figures.items()},
-        "gpu_memory": {stage: each.get("peak_gpu_memory_mb") for stage, each in figures.items()},
+        "memory": most("peak_memory_mb"), "gpu_memory": most("peak_gpu_memory_mb"),
         "epochs": train.get("epochs"), "best_epoch": train.get("best_epoch"),
         "milliseconds_per_user": figures.get("evaluate", {}).get("ms_per_user"),
         "lists": {name: value for name, value in figures.get("evaluate", {}).items() if name.startswith(LISTS)},
@@ -299,6 +313,13 @@ def spent(step: Step, records: Records) -> dict[str, Any]:
     # What the stage itself counted goes over all sessions, too.
     known += [record["figures"]["seconds"]] if "seconds" in record.get("figures", {}) else []
     return {"seconds": max(known, default=None), "at_least": bool(record.get("at_least"))}
+
+
+def in_all(costs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The sum of several results of `spent`."""
+    each = list(costs)
+    known = [one["seconds"] for one in each]
+    return {"seconds": None if None in known else sum(known), "at_least": any(one["at_least"] for one in each)}
 
 
 def provenance(graph: Graph, records: Records) -> dict[str, Any]:

@@ -220,9 +220,10 @@ def named(name: str, more: str) -> Shown:
 
 
 def made_of(cell: Mapping[str, Any]) -> str:
-    """The model and the tokenizer of a cell, and what is beyond the model's paper."""
+    """The model and the tokenizer of a cell, what is beyond the model's paper, and what it is united with."""
     made = cell["model"] + (f" on {cell['tokenizer']}" if cell["tokenizer"] else "")
-    return made + (f", with {' and '.join(cell['beyond_paper'])}" if cell["beyond_paper"] else "")
+    made += f", with {' and '.join(cell['beyond_paper'])}" if cell["beyond_paper"] else ""
+    return made + (f"; united with {' and '.join(cell['unite'])}" if cell.get("unite") else "")
 
 
 def score_lines(score: Score, brief: bool, *, tested: bool = True, best: bool = False) -> tuple[str, ...]:

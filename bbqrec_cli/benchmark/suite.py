@@ -65,13 +65,14 @@ class Tokenizer:
 @dataclass(frozen=True, kw_only=True)
 class System:
     """A `[[system]]` table; tokenizer: the name of one, or '' for a model without semantic IDs; evaluate: one per
-    protocol of the suite; data: as above."""
+    protocol of the suite; data: as above; unite: systems whose lists are united with this one's."""
 
     name: str
     tokenizer: str
     config: TrainConfig
     evaluate: tuple[EvaluateConfig, ...]
     data: tuple[str, ...]
+    unite: tuple[str, ...] = ()
 
     def runs_on(self, data: Data) -> bool:
         """Whether it is for a data set."""
@@ -205,6 +206,7 @@ class _Reader:
             raise UsageError(f"{self.path}: neither a [[system]] nor a [[tokenizer]] table; at least one is needed")
         self._check_input(systems)
         self._check_after({each.name: each for each in systems})
+        self._check_unite({each.name: each for each in systems})
         known = Known(
             systems=[each.name for each in systems], tokenizers=list(self.tokenizers), sweeps=sweeps,
             used=[each.tokenizer for each in systems], data=[each.name for each in self.data],
@@ -284,6 +286,7 @@ class _Reader:
         where, tokenizer = f"{self.path}: [[system]] {name!r}", values.pop("tokenizer", "")
         if tokenizer:
             chosen(tokenizer, self.tokenizers, f"{where}: tokenizer", several=False)
+        unite = chosen(values.pop("unite", []), self.tables["system"], f"{where}: unite")
         own = table(values.pop("evaluate", {}), f"{where}, evaluate")
         one = self._evaluate({**evaluate, **own}, head, f"{where}, evaluate")
         made = tuple(dataclasses.replace(one, exclude_seen=protocol) for protocol in head.protocols)
@@ -293,7 +296,7 @@ class _Reader:
         config, _ = self._stage(
             TrainConfig, values, where, model=name, exclude_seen=head.protocols == (True,), **self.limit
         )
-        return System(name=name, tokenizer=tokenizer, config=config, evaluate=made, data=data)
+        return System(name=name, tokenizer=tokenizer, config=config, evaluate=made, data=data, unite=unite)
 
     def _evaluate(self, values: dict[str, Any], head: _Head, where: str) -> EvaluateConfig:
         for key in ("split", "k", "exclude_seen"):
@@ -385,6 +388,16 @@ class _Reader:
                     )
                 if not set(tokenizer.data) <= set(system.data):
                     raise UsageError(f"{where} names the system {name!r}, which is not for the same data sets")
+
+    def _check_unite(self, systems: Mapping[str, System]) -> None:
+        """Raises: UsageError: a system that is united with one that is united itself, or is not for its data sets."""
+        for system in systems.values():
+            for other in (systems[name] for name in system.unite):
+                where = f"{self.path}: [[system]] {system.name!r}: unite names {other.name!r}"
+                if other.unite or other is system:
+                    raise UsageError(f"{where}, which is no system of a single model", "name every model's system")
+                if not set(system.data) <= set(other.data):
+                    raise UsageError(f"{where}, which is not for the same data sets")
 
 
 _OURS = (*(f.name for f in dataclasses.fields(StageConfig)), "resume")

@@ -15,17 +15,19 @@ import torch
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD, pad
+from bbqrec_cli.errors import UsageError
 from bbqrec_cli.hdf5 import read_model, read_tokens
 from bbqrec_cli.models.base import Recommender, Wanted
 from bbqrec_cli.models.new_items import with_tokens
-from bbqrec_cli.models.registry import load_model
+from bbqrec_cli.models.united import check_same_items, load_united
 from bbqrec_cli.records import Catalogue
 from bbqrec_cli.serving.requests import Request
 
 
 @dataclass(frozen=True)
 class Item:
-    """An item of the output. score: log-probability or logit, by which the model ranks."""
+    """An item of the output. score: log-probability or logit, by which the model ranks; of united
+    models, see `United`."""
 
     id: str
     title: str
@@ -61,19 +63,26 @@ class Session:
     device: torch.device
 
     @classmethod
-    def open(cls, model: Path, tokens: Path | None, device: torch.device) -> Session:
+    def open(cls, model: Path, tokens: Path | None, device: torch.device, unite: Sequence[Path] = ()) -> Session:
         """The session of a model file.
 
         Args:
             tokens: an extended tokens file, with further users and items; None: only the model file.
+            unite: further models, whose lists are united with this one's.
 
         Raises:
-            DataError: the tokens file does not extend the model's IDs; the errors of reading files.
+            UsageError: both `tokens` and `unite`.
+            DataError: the tokens file does not extend the model's IDs, or a further model has other items; the errors
+                of reading files.
         """
-        trained = read_model(model)
+        trained, more = read_model(model), [read_model(path) for path in unite]
+        if tokens is not None and unite:
+            raise UsageError("--tokens and --unite exclude each other", "give one of them")
+        for path, other in zip(unite, more, strict=True):
+            check_same_items(trained, other, where=str(path))
         if tokens is not None:
             trained = with_tokens(trained, read_tokens(tokens), where=str(tokens))
-        return cls(catalogue=trained.catalogue, load=lambda: load_model(trained, device), device=device)
+        return cls(catalogue=trained.catalogue, load=lambda: load_united([trained, *more], device), device=device)
 
     @property
     def model(self) -> Recommender:

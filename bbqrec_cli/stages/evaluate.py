@@ -48,6 +48,10 @@ class EvaluateConfig(StageConfig):
         None, "Extended tokens file (tokenize --append): evaluate on its users and rank its new items too, untrained.",
         role="input", complete=".h5",
     )  # fmt: skip
+    unite: tuple[Path, ...] = option(
+        (), "Another model of the same data: what both recommend is united, by reciprocal ranks; may be repeated.",
+        role="input", repeatable=True, complete=".h5",
+    )  # fmt: skip
     slices: bool = option(False, "Also show the metrics by history length and by the target's interactions.")
     diagnose: bool = option(False, "Also diagnose a generator: its codes, its beam, its heads.")
     diagnose_users: int = option(2000, "Users to diagnose on, about, evenly spaced; 0: all.", minimum=0)
@@ -113,40 +117,37 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     """
     import numpy as np
 
-    from bbqrec_cli.data.merging import trained_on
     from bbqrec_cli.data.splits import HISTORY, nobody, split_of
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
     from bbqrec_cli.evaluation.metrics import list_figures
     from bbqrec_cli.evaluation.protocol import target_ranks
     from bbqrec_cli.evaluation.significance import Rows
-    from bbqrec_cli.hdf5 import check_output, check_there, read_metrics, read_model, read_tokens, write_metrics
-    from bbqrec_cli.models.new_items import with_tokens
-    from bbqrec_cli.models.registry import load_model
+    from bbqrec_cli.hdf5 import check_output, check_there, read_metrics, write_metrics
+    from bbqrec_cli.models.united import load_united
     from bbqrec_cli.origin import ran_on
 
     if not config.k:
         raise UsageError("--k is empty", "--k 5,10")
-    for path, kind in ((config.model, "model"), (config.tokens, "tokens"), (config.against, "metrics")):
+    if config.tokens is not None and config.unite:
+        raise UsageError("--tokens and --unite exclude each other", "give one of them")
+    models = (config.model, *config.unite)
+    given = [(path, "model") for path in models] + [(config.tokens, "tokens"), (config.against, "metrics")]
+    for path, kind in given:
         if path is not None:
             check_there(path, kind)
-    parents = [config.model, *filter(None, [config.tokens])]
+    parents = [*models, *filter(None, [config.tokens])]
     check_output(config.output, force=config.force, inputs=[*parents, *filter(None, [config.against])])
     set_threads(config.threads)
     other = read_metrics(config.against) if config.against else None
     device = resolve_device(config.device)
-    trained, began = read_model(config.model), time.perf_counter()
-    interactions, before = training_interactions(trained.catalogue), trained.catalogue
+    every, began = _models(config), time.perf_counter()
+    interactions, catalogue = training_interactions(every[0].catalogue), every[0].catalogue
     if config.tokens is not None:
-        trained = with_tokens(trained, read_tokens(config.tokens), where=str(config.tokens))
-        if leaked := trained_on(before, trained.catalogue):
-            raise DataError(
-                f"{config.tokens}: {config.model} was trained on {leaked:,} interactions that are held out here",
-                "prepare the new data with the split of before, or a later one",
-            )
-    catalogue = trained.catalogue
+        every = [_extended(every[0], config)]
+        catalogue = every[0].catalogue
     # Items that came after the training have none.
     interactions = np.pad(interactions, (0, catalogue.items - len(interactions)))
-    history = trained.settings.get("history", HISTORY)
+    history = max(each.settings.get("history", HISTORY) for each in every)
     held = getattr(split_of(catalogue.sequences, history=history), config.split)
     if not len(held.users):
         raise DataError(f"{config.model}: {nobody(catalogue)}: nothing to evaluate", "bbqrec prepare")
@@ -156,9 +157,10 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     )  # fmt: skip
     if other:
         check_comparable(config, other, rows, catalogue.splitting)
-    model, precision = load_model(trained, device), resolve_precision(config.precision, device)
+    model, precision = load_united(every, device), resolve_precision(config.precision, device)
+    name = " + ".join(each.name for each in every)
     if config.diagnose and not hasattr(model, "stepper"):
-        raise UsageError(f"--diagnose: the model {trained.name} does not generate semantic IDs", "leave --diagnose out")
+        raise UsageError(f"--diagnose: the model {name} does not generate semantic IDs", "leave --diagnose out")
     if config.diagnose and config.exclude_seen:
         raise UsageError("--diagnose keeps seen items in the ranking", "--diagnose without --exclude-seen")
     rank = partial(
@@ -170,9 +172,9 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     ranks = rank(held, shown=shown, progress=progress)
     now = time.perf_counter()
     seconds, ms_per_user = now - began, 1000 * (now - ranking) / len(ranks)
-    diagnosis = diagnose_generator(model, held, trained, config, precision, progress) if config.diagnose else None
+    diagnosis = diagnose_generator(model, held, every[0], config, precision, progress) if config.diagnose else None
     metrics = dataclasses.replace(
-        metrics_of(ranks, config, user_ids=rows.user_ids, model=trained.name), lists=list_figures(shown, interactions),
+        metrics_of(ranks, config, user_ids=rows.user_ids, model=name), lists=list_figures(shown, interactions),
         cold=interactions[held.targets] == 0, history_length=held.lengths,
         target_interactions=interactions[held.targets], targets=rows.targets, splitting=catalogue.splitting,
     )  # fmt: skip
@@ -183,7 +185,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     )  # fmt: skip
     users = len(np.unique(held.users))
     return EvaluateResult(
-        output=config.output, model=trained.name, split=config.split, splitting=str(catalogue.splitting),
+        output=config.output, model=name, split=config.split, splitting=str(catalogue.splitting),
         exclude_seen=config.exclude_seen, users=users, targets=len(ranks), unevaluated=catalogue.users - users,
         aggregates=metrics.aggregates, confidence=metrics.confidence, seconds=seconds,
         significance=compare(metrics, other, seed=config.seed) if other else {},
@@ -238,6 +240,41 @@ def cold_figures(metrics: Metrics, config: EvaluateConfig) -> dict[str, Any]:
         limits = intervals(ranks, config.k, seed=config.seed, which=which, users=users)
         found = aggregate(ranks, config.k, which) | {"confidence": limits}
     return {"users": len(ranks)} | found
+
+
+def _models(config: EvaluateConfig) -> list[TrainedModel]:
+    """The model and those to unite with it. Raises: DataError: they do not go together; the errors of reading them."""
+    from bbqrec_cli.hdf5 import read_model
+    from bbqrec_cli.models.united import check_same_items
+
+    first, *more = [read_model(path) for path in (config.model, *config.unite)]
+    for path, other in zip(config.unite, more, strict=True):
+        check_same_items(first, other, where=str(path))
+        _check_held_out(path, other.catalogue, config.model, first.catalogue)
+    return [first, *more]
+
+
+def _extended(trained: TrainedModel, config: EvaluateConfig) -> TrainedModel:
+    """The model for the users and items of `config.tokens`. Raises: DataError: they do not go together; the errors of
+    reading the file."""
+    from bbqrec_cli.hdf5 import read_tokens
+    from bbqrec_cli.models.new_items import with_tokens
+
+    assert config.tokens is not None
+    extended = with_tokens(trained, read_tokens(config.tokens), where=str(config.tokens))
+    _check_held_out(config.model, trained.catalogue, config.tokens, extended.catalogue)
+    return extended
+
+
+def _check_held_out(model: Path, trained: Catalogue, path: Path, catalogue: Catalogue) -> None:
+    """Raises: DataError: the model was trained on interactions that are held out in the catalogue of `path`."""
+    from bbqrec_cli.data.merging import trained_on
+
+    if leaked := trained_on(trained, catalogue):
+        raise DataError(
+            f"{path}: {model} was trained on {leaked:,} interactions that are held out here",
+            "prepare the new data with the split of before, or a later one",
+        )
 
 
 def diagnose_generator(

@@ -31,6 +31,10 @@ class RecommendConfig(StageConfig):
         None, "Extended tokens file (tokenize --append): recommend to its users, its new items too, without training.",
         role="input", complete=".h5",
     )  # fmt: skip
+    unite: tuple[Path, ...] = option(
+        (), "Another model of the same data: what both recommend is united, by reciprocal ranks; may be repeated.",
+        role="input", repeatable=True, complete=".h5",
+    )  # fmt: skip
     user: tuple[str, ...] = option((), "Id of a user of the file; repeat it or separate by commas.", repeatable=True)
     users: int = option(0, "Number of users, from the first of the file on (5 if no user is named).", minimum=0)
     history: tuple[str, ...] | None = option(
@@ -83,7 +87,7 @@ def run(
     if len(named) > 1:
         raise UsageError("--" + " and --".join(named) + " exclude each other", "give one of them")
     set_threads(config.threads)
-    session = Session.open(config.model, config.tokens, resolve_device(config.device))
+    session = Session.open(config.model, config.tokens, resolve_device(config.device), config.unite)
     catalogue = session.catalogue
     allowed = allowed_items(catalogue, config.filter, config.allow)
     requests: Iterable[Request | Refused]

@@ -225,6 +225,52 @@ def test_nothing_of_that_name(graph):
         graph(FOLLOWS, ('collaborative = "sasrec"', 'collaborative = "sasrek"'))
 
 
+UNITED = (
+    'tokenizer = "ids"\n',
+    'tokenizer = "ids"\n[[system]]\nname = "both"\nmodel = "sasrec"\nwidth = 8\nunite = "ours"\n',
+)
+
+
+def test_systems_that_are_united(graph):
+    """Both models are trained once a seed for all cells, and the evaluation hangs on both."""
+    made = graph(UNITED)
+    cells = {cell.name: cell for cell in made.cells}
+    both, ours = cells["both, seed 1"], cells["ours, seed 1"]
+    assert [step.stage for step in both.steps] == ["train", "evaluate"]
+    train, evaluate = both.steps
+    assert train == cells["sasrec, seed 1"].step("train")
+    assert evaluate.config.unite == (ours.step("train").output,)
+    assert [step.key for step in made.before(evaluate)] == [train.key, ours.step("train").key]
+    assert evaluate.key != cells["sasrec, seed 1"].last.key
+    assert both.unite == (ours,)
+    assert changed(made, graph(UNITED, ("levels = 2", "levels = 3"))) == {
+        f"{name}, seed {seed}: {stage}"
+        for name, stages in (("ours", ("tokenize", "train", "evaluate")), ("both", ("evaluate",)))
+        for seed in (0, 1) for stage in stages
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("unite", "said"),
+    [
+        ('"nobody"', "unite is 'nobody'; known: popularity"),
+        ('"both"', "unite names 'both', which is no system of a single model"),
+    ],
+)
+def test_what_can_not_be_united(graph, unite, said):
+    with pytest.raises(UsageError, match=said):
+        graph(UNITED, ('unite = "ours"', f"unite = {unite}"))
+
+
+def test_united_systems_are_for_the_same_data_sets(graph, folder):
+    data = [f'[[data]]\nname = "{name}"\nfile = "features.h5"\n' for name in "ab"]
+    apart = ('[[system]]\nname = "popularity"\n', '[[system]]\nname = "popularity"\ndata = "a"\n')
+    with pytest.raises(UsageError, match="unite names 'popularity', which is not for the same data sets"):
+        graph(
+            ('[data]\nfile = "features.h5"\n', "".join(data)), apart, UNITED, ('unite = "ours"', 'unite = "popularity"')
+        )
+
+
 def test_every_index_counts(graph, folder):
     """Two published indices, one a signal."""
     changes = ('method = "rqvae"\ncodebook_size = 4\nlevels = 2', 'method = "published"\nindex = ["a.json", "b.json"]')

@@ -11,6 +11,9 @@ from scipy import stats
 
 from bbqrec_cli.benchmark import results
 from bbqrec_cli.benchmark.graph import Step
+from bbqrec_cli.benchmark.results import about_cell
+from bbqrec_cli.benchmark.runner import Outcome
+from bbqrec_cli.benchmark.scores import made_of
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.evaluation.metrics import ndcg_at_k, recall_at_k
 from bbqrec_cli.records import Sequences
@@ -178,3 +181,21 @@ def test_every_origin_is_told(graph, folder):
     steps[4].output.unlink()
     found = results.provenance(whole, records)
     assert (found["unrecorded_steps"], found["seconds"]) == (0, 8)
+
+
+def test_united_models_cost_what_both_cost(graph):
+    """Seconds add up, memory is the larger one; evaluating counts once."""
+    united = 'tokenizer = "ids"\n[[system]]\nname = "both"\nmodel = "sasrec"\nwidth = 8\nunite = "ours"\n'
+    cells = {cell.name: cell for cell in graph(('tokenizer = "ids"\n', united)).cells}
+    both, ours = cells["both, seed 0"], cells["ours, seed 0"]
+    seconds = {"train": 3.0, "tokenize": 5.0, "evaluate": 1.0}
+    records = {
+        step.key: {"status": "done", "seconds": seconds[step.stage], "figures": {"peak_memory_mb": memory}}
+        for cell, memory in ((both, 100.0), (ours, 200.0)) for step in cell.steps
+    }  # fmt: skip
+    found = about_cell(Outcome(cell=both, status="done"), records)
+    assert found["seconds"] == {"train": 6, "tokenize": 5, "evaluate": 1}
+    assert found["memory"] == {"train": 200, "tokenize": 200, "evaluate": 100}
+    assert (found["model"], found["tokenizer"], found["unite"]) == ("sasrec", "", ["ours"])
+    assert made_of(found) == "sasrec; united with ours"
+    assert about_cell(Outcome(cell=ours, status="done"), records)["seconds"] == seconds

@@ -1,0 +1,81 @@
+"""Several models as one: their lists united by reciprocal ranks. B users, T items of history, N items of a list."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bbqrec_cli.data.batches import Batch
+from bbqrec_cli.data.splits import PAD
+from bbqrec_cli.decoding.beam import pad_answer
+from bbqrec_cli.errors import DataError
+from bbqrec_cli.models.base import Recommender, Untrained, Wanted
+from bbqrec_cli.models.registry import load_model
+from bbqrec_cli.records import TrainedModel
+
+DEPTH = 50
+"""Items of each model's list that count, if not more are asked for."""
+CONSTANT = 60
+"""What is added to every rank, as in the paper."""
+
+
+class United(Untrained):
+    """Reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009): an item's score is Σ 1 / (60 + rank) over the
+    models in whose lists it is.
+
+    Only ranks count, so scores of different kinds need no common scale. Models that err in different ways gain most.
+    """
+
+    def __init__(self, models: Sequence[Recommender]) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(models)
+        self.history = max(model.history for model in models)
+
+    def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
+        """See `Recommender.recommend`; every model sees as much of the history as it was trained on."""
+        deep = dataclasses.replace(wanted, k=max(wanted.k, DEPTH))
+        lists = []
+        for model in self.models:
+            assert isinstance(model, Recommender)
+            lists.append(model.recommend(last_items(batch, model.history), deep)[0])
+        return fused(lists, wanted.k)
+
+
+def fused(lists: Sequence[Tensor], k: int) -> tuple[Tensor, Tensor]:
+    """The result of `Recommender.recommend` from lists (B, N) of rows, best first, each row once, PAD at the end.
+
+    Equal scores are in the order of the items' rows.
+    """
+    items, order = torch.cat(list(lists), dim=1).sort(dim=1, stable=True)
+    points = torch.cat([1 / (CONSTANT + torch.arange(1.0, 1 + each.shape[1])) for each in lists])
+    points = points.to(items.device)[order].masked_fill(items == PAD, -torch.inf)
+    same = items.unsqueeze(2) == items.unsqueeze(1)
+    scores = points.unsqueeze(1).masked_fill(~same, 0).sum(2)
+    again = torch.zeros_like(items, dtype=torch.bool)
+    again[:, 1:] = items[:, 1:] == items[:, :-1]
+    best, places = scores.masked_fill(again, -torch.inf).sort(dim=1, descending=True, stable=True)
+    found = items.gather(1, places).masked_fill(best == -torch.inf, PAD)
+    return pad_answer(found[:, :k], best[:, :k], k)
+
+
+def last_items(batch: Batch, history: int) -> Batch:
+    """The last `history` items of each history, without targets."""
+    if batch.items.shape[1] > history:
+        place = (batch.lengths - history).clamp(min=0).unsqueeze(1) + torch.arange(history, device=batch.items.device)
+        batch = Batch(batch.items.gather(1, place), batch.targets)
+    return Batch(batch.items, torch.full_like(batch.items, PAD))
+
+
+def check_same_items(trained: TrainedModel, other: TrainedModel, *, where: str) -> None:
+    """Raises: DataError: a model that is to be united with another has other items."""
+    if trained.catalogue.item_ids != other.catalogue.item_ids:
+        raise DataError(f"--unite {where}: has other items than the first model", "unite models of one dataset file")
+
+
+def load_united(trained: Sequence[TrainedModel], device: torch.device) -> Recommender:
+    """One model as it is, several as one; see `load_model`."""
+    models = [load_model(each, device) for each in trained]
+    return models[0] if len(models) == 1 else United(models).eval()

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+import torch
+
+from bbqrec_cli.data.batches import Batch
+from bbqrec_cli.data.splits import PAD
+from bbqrec_cli.models.base import Untrained, Wanted, top_items
+from bbqrec_cli.models.united import DEPTH, United, fused, last_items
+
+
+class Scores(Untrained):
+    """Scores of 90 items that depend on the whole history that it is shown, which it keeps."""
+
+    def __init__(self, seed: int, history: int) -> None:
+        super().__init__()
+        self.history = history
+        weights = torch.rand(90, 90, generator=torch.Generator().manual_seed(seed))
+        self.register_buffer("weights", weights)
+
+    def recommend(self, batch, wanted):
+        self.shown, self.wanted = batch, wanted
+        one_hot = torch.nn.functional.one_hot(batch.items.clamp(min=0), 90) * batch.mask.unsqueeze(2)
+        return top_items(one_hot.sum(1).float() @ self.weights, wanted)
+
+
+def batch_of(*histories: list[int]) -> Batch:
+    items = torch.full((len(histories), max(map(len, histories))), PAD)
+    for row, history in enumerate(histories):
+        items[row, : len(history)] = torch.tensor(history)
+    return Batch(items, torch.full_like(items, PAD))
+
+
+@pytest.mark.parametrize("models", [2, 3])
+def test_fused_against_exact_sums(models):
+    """Sums of fractions, item by item; equal ones in the order of the rows."""
+    generator = torch.Generator().manual_seed(models)
+    lists = [torch.stack([torch.randperm(12, generator=generator)[:8] for _ in range(20)]) for _ in range(models)]
+    lists[0][3, 5:] = PAD  # fewer were left
+    items, scores = fused(lists, 10)
+    for user in range(20):
+        sums: dict[int, Fraction] = {}
+        for each in lists:
+            for place, item in enumerate(each[user].tolist()):
+                if item != PAD:
+                    sums[item] = sums.get(item, Fraction(0)) + Fraction(1, 61 + place)
+        order = sorted(sums, key=lambda item: (-sums[item], item))[:10]
+        assert items[user].tolist() == order + [PAD] * (10 - len(order))
+        expected = torch.tensor([float(sums[item]) for item in order])
+        torch.testing.assert_close(scores[user, : len(order)], expected)
+        assert scores[user, len(order) :].isneginf().all()
+
+
+def test_one_list_keeps_its_order():
+    lists = torch.tensor([[7, 2, 5], [1, PAD, PAD]])
+    items, _ = fused([lists], 4)
+    assert items.tolist() == [[7, 2, 5, PAD], [1, PAD, PAD, PAD]]
+
+
+def test_each_model_sees_its_own_history_and_the_wishes():
+    short, long = Scores(0, history=2), Scores(1, history=4)
+    united = United([short, long])
+    assert united.history == 4
+    exclude = torch.tensor([[1, 2, PAD], [5, PAD, PAD]])
+    allowed = torch.ones(90, dtype=torch.bool)
+    allowed[30:] = False
+    wanted = Wanted(k=10, beam=7, exclude=exclude, allowed=allowed)
+    items, scores = united.recommend(batch_of([4, 3, 2, 1], [5]), wanted)
+    assert short.shown.items.tolist() == [[2, 1], [5, PAD]]
+    assert long.shown.items.tolist() == [[4, 3, 2, 1], [5, PAD, PAD, PAD]]
+    assert (short.wanted.k, short.wanted.beam) == (DEPTH, 7)
+    assert items.shape == scores.shape == (2, 10)
+    assert not {1, 2} & set(items[0].tolist())
+    assert 5 not in items[1].tolist()
+    assert items.max() < 30
+    lists = [model.recommend(last_items(batch_of([4, 3, 2, 1], [5]), model.history), short.wanted)[0]
+             for model in (short, long)]  # fmt: skip
+    assert torch.equal(items, fused(lists, 10)[0])
+    assert united.recommend(batch_of([1]), Wanted(k=80))[0].shape == (1, 80)
