@@ -384,7 +384,7 @@ def load_toml(path: Path, what: str) -> tuple[dict[str, Any], str]:
     try:
         import tomllib
     except ImportError:  # Python 3.10
-        import tomli as tomllib  # type: ignore[no-redef]
+        import tomli as tomllib
     try:
         text = path.read_text(encoding="utf-8")
         return tomllib.loads(text), text

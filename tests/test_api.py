@@ -235,6 +235,17 @@ def test_what_cannot_be_recommended(options, said, files):
         api.load(files["model"]).recommend(**options)
 
 
+def test_models_that_recommend_together(files, tmp_path):
+    """One file or several, as text, path or result; the same as by the command's option."""
+    other = api.train(files["dataset"], output=tmp_path / "other.h5", model="markov")
+    wanted = api.recommend(files["model"], history=["i1"], unite=[other])[0].items
+    for unite in (str(other.output), other.output, other, [other], (other,)):
+        assert api.load(files["model"], unite=unite).recommend(["i1"])[0].items == wanted
+    assert wanted != api.load(files["model"]).recommend(["i1"])[0].items
+    with pytest.raises(errors.UsageError, match="unite= are for model files"):
+        api.load(files["tokens"], unite=other)
+
+
 def test_load_reads_every_kind(files, codes):
     assert api.load(files["dataset"]).texts[0] == "apple, one of the fruit"
     assert api.load(files["features"]).features["text"].values.shape == (12, 8)

@@ -147,6 +147,13 @@ def test_rows_are_matched_by_user_and_target(bbqrec, log, tmp_path):
     straight = evaluate(dataclasses.replace(other, against=config.output)).significance
     assert straight == evaluate(dataclasses.replace(other, against=tmp_path / "shuffled.h5")).significance
     assert min(of["t_test"] for of in straight.values()) < 1
+    # Means and their difference are over targets, as in either file alone.
+    mine = hdf5.read_metrics(other.output)
+    for k in (1, 3):
+        found = straight[f"recall@{k}"]
+        assert found["against"] == pytest.approx(one.recall[k].mean())
+        assert found["difference"] == pytest.approx(mine.recall[k].mean() - one.recall[k].mean())
+        assert found["confidence"][0] <= found["difference"] <= found["confidence"][1]
     other_item = "i1" if one.targets[0] == "i0" else "i0"
     strange = dataclasses.replace(one, targets=[other_item, *one.targets[1:]])
     hdf5.write_metrics(tmp_path / "strange.h5", strange, config={})

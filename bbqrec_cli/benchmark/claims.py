@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bbqrec_cli.benchmark.layouts import COLUMNS, Layout
-from bbqrec_cli.benchmark.result import LEVEL, BenchmarkResult, Score, Systems
+from bbqrec_cli.benchmark.result import BenchmarkResult, Score, Systems
 from bbqrec_cli.benchmark.scores import mean_sd, metric_name, p_text
 from bbqrec_cli.pages.tables import Table, counted, make
 
@@ -56,20 +56,19 @@ def judged(layout: Layout, systems: Systems, data: str) -> Claim:
     label_of = {name: label for label, name in layout.rows}
     ahead = [label for label, score in scores.items() if score.mean > own.mean]
     rival = label_of[own.against]
-    clear = own.holm_t is not None and own.holm_t < LEVEL
     if not ahead:
         said = f"{layout.claim} has the highest {what}, {mean_sd(own)}, {sure(own)} ahead of {rival}"
-        return Claim(title, best, True, f"{said}, {mean_sd(scores[rival])}.", clear)
+        return Claim(title, best, True, f"{said}, {mean_sd(scores[rival])}.", own.clear)
     said = f"{rival} has a higher {what} than {layout.claim}, {mean_sd(scores[rival])} to {mean_sd(own)}, {sure(own)}"
     said += f"; {len(ahead)} of {len(scores) - 1} others are ahead of it" if len(ahead) > 1 else ""
-    return Claim(title, best, False, f"{said}.", clear)
+    return Claim(title, best, False, f"{said}.", own.clear)
 
 
 def sure(score: Score) -> str:
     """Whether the difference to the best other one is significant."""
     if score.holm_t is None:
         return "untested"
-    return f"{'' if score.holm_t < LEVEL else 'not '}significantly (corrected p {p_text(score.holm_t)})"
+    return f"{'' if score.clear else 'not '}significantly (corrected p {p_text(score.holm_t)})"
 
 
 def claims_table(result: BenchmarkResult) -> Table:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from bbqrec_cli.config import StageConfig, option
+from bbqrec_cli.config import StageConfig, command_line, option
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.progress import SILENT, Progress
 
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 class CompareConfig(StageConfig):
     """Options of `bbqrec compare`."""
 
+    without: ClassVar[frozenset[str]] = frozenset({"seed", "device", "threads"})
+
     input: tuple[Path, ...] = option(
         (), "Metrics files of one split and protocol.", role="input", positional=True, complete=".h5"
     )
@@ -39,8 +40,9 @@ class CompareResult:
 
     systems: a file's name -> metric -> its Score, tests against the best other file; slices: 'history_length',
     'target_interactions' -> ranges, each with 'from', 'to' (None: open), 'users' and the metric of every file
-    ('systems'); against: name -> the best other file, and for how many users it is 'better', 'equal' and 'worse' than
-    that; users: those for whom the files differ most, with the target's rank in every file, 0 below `depth`.
+    ('systems'); against: name -> the best other file, and for how many users (targets, where users have several) it is
+    'better', 'equal' and 'worse' than that; users: those for whom the files differ most, with the target's rank in
+    every file, 0 below `depth`.
     """
 
     split: str
@@ -99,14 +101,17 @@ def run(config: CompareConfig, progress: Progress = SILENT) -> CompareResult:
 
 
 def names_of(paths: Sequence[Path]) -> dict[str, Path]:
-    """A short name for every file: its own without '.h5', with its folder where others have the same.
+    """A short name for every file: its own without '.h5', with its folder where others have the same, or all of it.
 
     Raises: UsageError: one is given twice.
     """
     if len({each.resolve() for each in paths}) < len(paths):
         raise UsageError("a metrics file is given twice", "give each once")
     stems = [each.stem for each in paths]
-    return {each.stem if stems.count(each.stem) == 1 else str(each.with_suffix("")): each for each in paths}
+    names = [
+        stem if stems.count(stem) == 1 else str(each.with_suffix("")) for stem, each in zip(stems, paths, strict=True)
+    ]
+    return {name if names.count(name) == 1 else str(each): each for name, each in zip(names, paths, strict=True)}
 
 
 def sliced(first: Metrics, ranks: Mapping[str, np.ndarray], metric: str) -> dict[str, list[dict[str, Any]]]:
@@ -176,8 +181,11 @@ def tables_of(result: CompareResult, *, brief: bool) -> list[Table]:
     wins = [(name, *(each[key] for key in ("against", "better", "equal", "worse"))) for name, each in
             result.against.items()]  # fmt: skip
     by = metric_name(result.metric)
-    made.append(make("User by user", ("file", "against", "better", "equal", "worse"), wins, left=2,
-                     note=f"Users for whom {by} is better, equal and worse than in the best other file."))  # fmt: skip
+    several = any(sum(each[key] for key in ("better", "equal", "worse")) > result.evaluated for each in
+                  result.against.values())  # fmt: skip
+    made.append(make("Target by target" if several else "User by user", ("file", "against", "better", "equal", "worse"),
+                     wins, left=2, note=f"{'Targets' if several else 'Users'} for which {by} is better, equal and worse"
+                     " than in the best other file."))  # fmt: skip
     for which, ranges in result.slices.items():
         shown_rows = []
         for each in ranges:
@@ -222,10 +230,8 @@ def write_report(config: CompareConfig, result: CompareResult) -> None:
     from bbqrec_cli.pages.page import Page, Section, write_page
 
     assert config.report is not None
-    words = ["bbqrec", "compare", *map(str, config.input), "--report", str(config.report)]
-    words += ["--metric", config.metric] if config.metric else []
     page = Page(
-        title="Comparison of metrics files", command=shlex.join(words), headline=headline(result),
+        title="Comparison of metrics files", command=command_line("compare", config), headline=headline(result),
         summary=about(result), sections=[Section(table=table) for table in tables_of(result, brief=False)],
     )  # fmt: skip
     write_page(config.report, page, force=config.force)

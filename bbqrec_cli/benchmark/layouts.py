@@ -21,13 +21,15 @@ SEEN = {True: "seen items excluded", False: "seen items kept", "not said": "seen
 class Column:
     """A column beside the metrics: heading, format, and where the results have it.
 
-    of: 'tokenizers' or 'cells'; key: the key there; 'seconds/train' is a key within a key.
+    of: 'tokenizers' or 'cells'; key: the key there; 'seconds/train' is a key within a key; of_system: the key in the
+    cells of a system, if it is another one; form: of a number, '' for three digits.
     """
 
     title: str
     of: str
     key: str
     form: str = ",.1f"
+    of_system: str = ""
 
 
 COLUMNS = {
@@ -40,12 +42,12 @@ COLUMNS = {
     "recall_quantised": Column(title="Recall@10 quantised", of="tokenizers", key="recall_quantised", form=".4f"),
     "epochs": Column(title="epochs", of="cells", key="epochs"),
     "best_epoch": Column(title="best epoch", of="cells", key="best_epoch"),
-    "tokenize_seconds": Column(title="tokenize, s", of="tokenizers", key="seconds"),
+    "tokenize_seconds": Column(title="tokenize, s", of="tokenizers", key="seconds", of_system="seconds/tokenize"),
     "train_memory": Column(title="train, peak MB", of="cells", key="memory/train", form=",.0f"),
     "train_gpu_memory": Column(title="train, peak MB of the GPU", of="cells", key="gpu_memory/train", form=",.0f"),
     "train_seconds": Column(title="train, s", of="cells", key="seconds/train"),
     "evaluate_seconds": Column(title="evaluate, s", of="cells", key="seconds/evaluate"),
-    "ms_per_user": Column(title="ms per user", of="cells", key="milliseconds_per_user", form=".3g"),
+    "ms_per_user": Column(title="ms per user", of="cells", key="milliseconds_per_user", form=""),
 }
 """What a table may show beside 'recall@10' and its like."""
 

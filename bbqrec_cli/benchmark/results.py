@@ -162,13 +162,13 @@ def _tests(
     one: str,
     other: str,
 ) -> dict[str, float | None]:
-    """Paired tests over users, on the mean over the seeds that both systems have."""
+    """Paired tests over users, on the mean over the seeds that both systems have, and the mean difference in them."""
     shared = sorted(set(users[one]) & set(users[other]))
     if not shared:
-        return {"p_t": None, "p_wilcoxon": None}
+        return {"p_t": None, "p_wilcoxon": None, "difference": None}
     pairs = [paired(metrics[one][s][0], users[one][s], metrics[other][s][0], users[other][s]) for s in shared]
     a, b = (np.mean(side, axis=0) for side in zip(*pairs, strict=True))
-    return {"p_t": paired_t_test(a, b), "p_wilcoxon": wilcoxon(a, b)}
+    return {"p_t": paired_t_test(a, b), "p_wilcoxon": wilcoxon(a, b), "difference": float((a - b).mean())}
 
 
 def about_data(cells: Sequence[Cell], data: Data) -> dict[str, Any]:
@@ -266,12 +266,12 @@ def about_cell(outcome: Outcome, records: Records) -> dict[str, Any]:
     own = {step.stage: step for step in reversed(cell.own)}
     figures = {stage: records.get(step.key, {}).get("figures", {}) for stage, step in own.items()}
     every: dict[str, dict[str, Step]] = {stage: {step.key: step} for stage, step in own.items()}
-    for other in cell.unite:
-        for step in other.own:
-            if step.stage != "evaluate":
-                every.setdefault(step.stage, {})[step.key] = step
+    for step in (step for other in cell.unite for step in other.own):
+        if step.stage != "evaluate":
+            every.setdefault(step.stage, {})[step.key] = step
     costs = {stage: in_all(spent(step, records) for step in steps.values()) for stage, steps in every.items()}
     train, model = figures.get("train", {}), cell.step("train")
+    models = [step for each in (cell, *cell.unite) for step in each.own if step.stage == "train"]
 
     def most(figure: str) -> dict[str, float | None]:
         known = {stage: [records.get(key, {}).get("figures", {}).get(figure) for key in steps]
@@ -281,7 +281,7 @@ def about_cell(outcome: Outcome, records: Records) -> dict[str, Any]:
     return {
         "name": cell.name, "system": cell.system, "model": model.config.model if model else "",
         "beyond_paper": list(method_of(model.config).beyond_paper) if model else [],
-        "control": model is not None and not hasattr(method_of(model.config), "epochs"),
+        "control": bool(models) and not any(hasattr(method_of(each.config), "epochs") for each in models),
         "tokenizer": cell.tokenizer, "unite": [each.system for each in cell.unite],
         "data": cell.data, "seed": cell.seed, "status": outcome.status,
         "error": outcome.error, "seconds": {stage: each["seconds"] for stage, each in costs.items()},

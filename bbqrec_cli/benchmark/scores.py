@@ -8,7 +8,7 @@ from typing import Any
 
 from bbqrec_cli.benchmark.layouts import COLUMNS, SEEN, UNSEEN, Column, Layout, Published
 from bbqrec_cli.benchmark.result import BenchmarkResult, Score, Systems
-from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, make, plain
+from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, make, plain, short
 
 NOT_SAID = "°"
 """Marks published numbers that do not say whether seen items were left out of the ranking."""
@@ -101,8 +101,8 @@ def cells_of(result: BenchmarkResult, name: str, data: str) -> list[dict[str, An
 def figures(result: BenchmarkResult, name: str, data: str, column: Column) -> list[float | None]:
     """The values of a column, one a seed: of the system `name`, or of its tokenizer, or of the tokenizer `name`."""
     own = cells_of(result, name, data)
-    if column.of == "cells":
-        return [value_at(cell, column.key) for cell in own]
+    if column.of == "cells" or (own and column.of_system):
+        return [value_at(cell, column.of_system or column.key) for cell in own]
     tokenizers = {cell["tokenizer"] for cell in own} or {name}
     rows = [row for row in result.tokenizers if row["data"] == data and row["tokenizer"] in tokenizers]
     return [value_at(row, column.key) for row in rows]
@@ -117,13 +117,14 @@ def value_at(values: Mapping[str, Any], key: str) -> float | None:
 
 
 def spread(values: Sequence[float | None], form: str) -> str:
-    """Mean ± standard deviation of what is known of all, else NOT_KNOWN; a single value as it is."""
+    """Mean ± standard deviation of what is known of all, else NOT_KNOWN; a single value as it is. form: of `Column`."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return NOT_KNOWN
+    written = f"{{:{form}}}".format if form else short
     if len(known) == 1:
-        return plain(known[0]) if isinstance(known[0], int) else f"{known[0]:{form}}"
-    return f"{statistics.mean(known):{form}} ± {statistics.stdev(known):{form}}"
+        return plain(known[0]) if isinstance(known[0], int) else written(known[0])
+    return f"{written(statistics.mean(known))} ± {written(statistics.stdev(known))}"
 
 
 def published_of(result: BenchmarkResult, layout: Layout, name: str) -> list[list[Published]]:

@@ -394,8 +394,10 @@ class _Reader:
         for system in systems.values():
             for other in (systems[name] for name in system.unite):
                 where = f"{self.path}: [[system]] {system.name!r}: unite names {other.name!r}"
-                if other.unite or other is system:
-                    raise UsageError(f"{where}, which is no system of a single model", "name every model's system")
+                if other.unite or other is system or system.unite.count(other.name) > 1:
+                    raise UsageError(
+                        f"{where}, which is no other system of a single model", "name each model's system once"
+                    )
                 if not set(system.data) <= set(other.data):
                     raise UsageError(f"{where}, which is not for the same data sets")
 

@@ -13,12 +13,13 @@ from bbqrec_cli.stages.evaluate import EvaluateConfig, run
 def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
     @command(app, "evaluate", EvaluateConfig, arguments=arguments)
     def evaluate(config: EvaluateConfig, console: Console) -> None:
+        from bbqrec_cli.pages.tables import short
         from bbqrec_cli.records import LAST
 
         result = run(config, console)
         several = f" with {result.targets:,} targets" if result.targets != result.users else ""
         head = f"{result.output}: {result.model}, {result.split}, {result.users:,} users{several}"
-        head += f", {result.seconds:.0f} s, {result.ms_per_user:.3g} ms per {'target' if several else 'user'}"
+        head += f", {result.seconds:.0f} s, {short(result.ms_per_user)} ms per {'target' if several else 'user'}"
         by_last = result.splitting == str(LAST)
         head += "" if by_last else f", split {result.splitting}"
         head += ", seen items left out" if result.exclude_seen else ""
@@ -43,9 +44,13 @@ def with_intervals(means: dict[str, float], confidence: dict[str, tuple[float, f
 
 def lists_line(lists: dict[str, float]) -> str:
     """What is recommended at all, at the largest k."""
+    from bbqrec_cli.pages.tables import short
+
     k = max(int(name.split("@")[1]) for name in lists)
     share, interactions = lists[f"coverage@{k}"], lists[f"popularity@{k}"]
-    return f"recommended: {share:.1%} of the items at k = {k}, with {interactions:.3g} training interactions on average"
+    return (
+        f"recommended: {share:.1%} of the items at k = {k}, with {short(interactions)} training interactions on average"
+    )
 
 
 def slice_tables(slices: dict[str, list[dict[str, Any]]]) -> list[Any]:

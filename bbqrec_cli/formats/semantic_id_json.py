@@ -24,7 +24,7 @@ from bbqrec_cli.records import Vocabulary
 
 SIGNAL = "published"
 LARGEST_CODE = int(np.iinfo(np.uint16).max)
-_TOKEN = re.compile(r"<([A-Za-z]+)_(\d+)>")
+_TOKEN = re.compile(r"<([A-Za-z]+)_(\d{1,9})>")
 _LENGTHS = "IDs of equal length are needed, or one more token that numbers the items that share an ID (MiniOneRec)"
 _NEEDED = 'a list such as ["<a_183>", "<b_70>"] is needed'
 
@@ -128,7 +128,7 @@ def _read_json(path: Path) -> list[tuple[str, Any]]:
         pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: pairs)
     except FileNotFoundError:
         raise MissingFileError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
         raise BrokenFileError(f"{path}: not JSON: {error}", f"an object from item id to tokens: {_NEEDED}") from None
     if not isinstance(pairs, list) or not pairs or not all(isinstance(pair, tuple) for pair in pairs):
         raise BrokenFileError(f"{path}: not a JSON object from item id to tokens, or an empty one", _NEEDED)

@@ -17,7 +17,7 @@ from bbqrec_cli.models.registry import load_model
 from bbqrec_cli.records import TrainedModel
 
 DEPTH = 50
-"""Items of each model's list that count, if not more are asked for."""
+"""Items of each model's list that count, if not more are asked for, or a narrower beam finds fewer."""
 CONSTANT = 60
 """What is added to every rank, as in the paper."""
 
@@ -36,7 +36,7 @@ class United(Untrained):
 
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """See `Recommender.recommend`; every model sees as much of the history as it was trained on."""
-        deep = dataclasses.replace(wanted, k=max(wanted.k, DEPTH))
+        deep = dataclasses.replace(wanted, k=max(wanted.k, min(DEPTH, wanted.beam or DEPTH)))
         lists = []
         for model in self.models:
             assert isinstance(model, Recommender)
@@ -50,10 +50,11 @@ def fused(lists: Sequence[Tensor], k: int) -> tuple[Tensor, Tensor]:
     Equal scores are in the order of the items' rows.
     """
     items, order = torch.cat(list(lists), dim=1).sort(dim=1, stable=True)
-    points = torch.cat([1 / (CONSTANT + torch.arange(1.0, 1 + each.shape[1])) for each in lists])
+    points = torch.cat([1 / (CONSTANT + torch.arange(1, 1 + each.shape[1])).double() for each in lists])
     points = points.to(items.device)[order].masked_fill(items == PAD, -torch.inf)
     same = items.unsqueeze(2) == items.unsqueeze(1)
-    scores = points.unsqueeze(1).masked_fill(~same, 0).sum(2)
+    # Rounded, so that sums of the same points in another order are equal.
+    scores = points.unsqueeze(1).masked_fill(~same, 0).sum(2).float()
     again = torch.zeros_like(items, dtype=torch.bool)
     again[:, 1:] = items[:, 1:] == items[:, :-1]
     best, places = scores.masked_fill(again, -torch.inf).sort(dim=1, descending=True, stable=True)

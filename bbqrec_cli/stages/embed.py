@@ -408,7 +408,7 @@ def say_long(name: str, encoder: Encoder, count: int, how: str, progress: Progre
     if encoder.limit and count:
         done = "cut (--long-texts chunk reads all of them)" if how == "cut" else "read in pieces"
         what = f"{count:,} texts are longer than the {encoder.limit} tokens that {encoder.name} reads"
-        progress.log(f"{name}: {what}" + (f": {done}" if count else ""))
+        progress.log(f"{name}: {what}" + f": {done}")
 
 
 def feature_figures(feature: Feature) -> dict[str, Any]:

@@ -322,7 +322,11 @@ def check_comparable(config: EvaluateConfig, other: Metrics, rows: Rows, splitti
 
 def compare(metrics: Metrics, other: Metrics, *, seed: int) -> dict[str, dict[str, Any]]:
     """Both systems on every metric that both files have: metric -> the other's mean ('against'), this one's less it
-    ('difference') with its paired 95% bootstrap interval ('confidence'), and p-values ('t_test', 'wilcoxon')."""
+    ('difference') with its paired 95% bootstrap interval ('confidence'), and p-values ('t_test', 'wilcoxon').
+
+    Means are over targets, their interval resamples users, and the tests compare users' means.
+    """
+    from bbqrec_cli.evaluation.comparison import in_order_of
     from bbqrec_cli.evaluation.metrics import METRICS, bootstrap_interval, metric_names, per_user
     from bbqrec_cli.evaluation.significance import paired, paired_t_test, wilcoxon
 
@@ -330,10 +334,11 @@ def compare(metrics: Metrics, other: Metrics, *, seed: int) -> dict[str, dict[st
     for name in metric_names(sorted(set(metrics.recall) & set(other.recall)), METRICS):
         mine, theirs = per_user(metrics.ranks, name), per_user(other.ranks, name)
         a, b = paired(metrics, mine, other, theirs)
-        difference = a.astype("float64") - b
+        matched = in_order_of(metrics, other, theirs).astype("float64")
+        difference = mine - matched
         found[name] = {
-            "against": float(b.mean()), "difference": float(difference.mean()),
-            "confidence": bootstrap_interval(difference, seed=seed),
+            "against": float(matched.mean()), "difference": float(difference.mean()),
+            "confidence": bootstrap_interval(difference, seed=seed, users=metrics.user_ids),
             "t_test": paired_t_test(a, b), "wilcoxon": wilcoxon(a, b),
         }  # fmt: skip
     return found

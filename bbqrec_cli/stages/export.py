@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bbqrec_cli.config import StageConfig, option
 from bbqrec_cli.errors import DataError, UsageError
@@ -44,6 +44,8 @@ FOLDERS = ("recbole", "letter", "minionerec")
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(StageConfig):
     """Options of `bbqrec export`."""
+
+    without: ClassVar[frozenset[str]] = frozenset({"seed"})
 
     file: Path = option(help="Dataset, features, tokens, model or metrics file.", role="input", positional=True,
                         complete=".h5")  # fmt: skip
@@ -106,7 +108,7 @@ def run(config: ExportConfig, progress: Progress = SILENT) -> ExportResult:
     if config.to in FOLDERS:
         return _for_trainers(config, about, progress)
     if config.to in ("npz", "safetensors"):
-        return _arrays(config, what, progress)
+        return _arrays(config, what)
     return _tables(config, what, about, progress)
 
 
@@ -254,7 +256,7 @@ def read_back(to: str, output: Path, dataset: Dataset) -> str:
     return " ".join(words)
 
 
-def _arrays(config: ExportConfig, what: str, progress: Progress) -> ExportResult:
+def _arrays(config: ExportConfig, what: str) -> ExportResult:
     """Vectors or semantic IDs as .npz or safetensors."""
     from bbqrec_cli.formats import tables
     from bbqrec_cli.formats.output import whole_file

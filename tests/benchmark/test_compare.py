@@ -144,6 +144,18 @@ def test_wrong_options(save, paths, more, says):
         run(CompareConfig(input=tuple(made[name] for name in paths), **more))
 
 
+def test_files_whose_names_differ_in_the_ending(save):
+    a, b = save("a"), save("b")
+    paths = a.rename(a.with_name("run.1")), b.rename(b.with_name("run.2"))
+    assert list(run(CompareConfig(input=paths)).files) == [str(path) for path in paths]
+
+
+def test_the_page_says_how_to_make_it_again(three, tmp_path, bbqrec):
+    page = tmp_path / "page.md"
+    assert bbqrec("compare", *three, "--users", "3", "--report", page).status == 0
+    assert f"bbqrec compare {' '.join(map(str, three))} --users 3 --report {page}" in page.read_text()
+
+
 def test_files_of_the_same_name(save):
     result = run(CompareConfig(input=(save("a", folder="x"), save("a", folder="y", ranks=RANKS["b"]))))
     assert [name.split("/")[-2:] for name in result.files] == [["x", "a"], ["y", "a"]]

@@ -254,7 +254,8 @@ def test_systems_that_are_united(graph):
     ("unite", "said"),
     [
         ('"nobody"', "unite is 'nobody'; known: popularity"),
-        ('"both"', "unite names 'both', which is no system of a single model"),
+        ('["ours", "ours"]', "unite names 'ours', which is no other system"),
+        ('"both"', "unite names 'both', which is no other system of a single model"),
     ],
 )
 def test_what_can_not_be_united(graph, unite, said):

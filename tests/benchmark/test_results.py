@@ -118,6 +118,23 @@ def test_tests_use_the_seeds_that_both_have(measured):
     assert (found["c"]["recall@5"].against, found["c"]["recall@5"].p_t) == ("a", None), "no seed in common"
 
 
+def test_a_lead_of_the_means_that_the_test_contradicts(measured):
+    """Of several targets of a user the test takes the mean; a seed that only one system has is not tested."""
+    users = [f"u{user}" for user in range(200) for _ in range(1 if user < 190 else 50)]
+    first = np.array([int(user[1:]) < 190 for user in users])
+    few, many = measured(np.where(first, 0, 1), users), measured(np.where(first, 1, 0), users)
+    found = results.scores({"a": {0: few}, "b": {0: many}}, ["recall@5"])
+    a, b = found["a"]["recall@5"], found["b"]["recall@5"]
+    assert a.gain > 0 > a.difference
+    assert a.holm_t < 0.05
+    assert [a.significant, a.clear, b.significant, b.clear] == [False] * 4
+    behind = {0: measured([0] * 60 + [1] * 40), 1: measured([1] * 100)}
+    found = results.scores({"a": behind, "b": {0: measured([0] * 50 + [1] * 50)}}, ["recall@5"])["a"]["recall@5"]
+    assert found.gain > 0
+    assert found.holm_t < 0.05
+    assert not found.significant
+
+
 def test_both_protocols(measured):
     """'-unseen' is the second evaluation; each is tested among its own kind."""
     metrics = {
@@ -198,4 +215,5 @@ def test_united_models_cost_what_both_cost(graph):
     assert found["memory"] == {"train": 200, "tokenize": 200, "evaluate": 100}
     assert (found["model"], found["tokenizer"], found["unite"]) == ("sasrec", "", ["ours"])
     assert made_of(found) == "sasrec; united with ours"
+    assert not found["control"]
     assert about_cell(Outcome(cell=ours, status="done"), records)["seconds"] == seconds

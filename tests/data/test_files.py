@@ -153,6 +153,7 @@ def test_the_named_id_column_wins(put):
         ("a.json", '{"1": "Pot"}', "the entry of item '1' is 'Pot'; an object of fields is needed"),
         ("a.json", "[" * 100_000, "nested too deeply"),
         ("a.json", "", "line 1: not JSON"),
+        ("a.json", '{"1": {"price": ' + "9" * 5000 + "}}", "not JSON .*digits"),
     ],
 )
 def test_malformed_items_files(put, name, text, message):

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import re
+from datetime import datetime
+
 import pytest
 
+from bbqrec_cli.data.sources import times
 from bbqrec_cli.data.sources.options.table import TableOptions
 from bbqrec_cli.data.sources.table import InteractionTable
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
@@ -116,6 +120,31 @@ def test_units_and_dates_are_recognised_and_said(put, listener, times, said):
     assert interactions.timestamps[2] == SECONDS + 2
     assert listener.logged[0].startswith(f"log.csv: times are read as {said}")
     assert listener.warned == []
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2014-07-01T12:00:00Z", 43200), ("2014-07-01T12", 43200), ("2014-07-01 12:00:00.25", 43200.25),
+        ("2014-07-01T1200", 43200), ("20140701T120000Z", 43200), ("2014-07-01 12:00:00,1234567", 43200.123456),
+        ("2014-07-01T12:00:00+0200", 36000), ("2014-07-01T12:00-02:30", 52200), ("2014-07-01 12:00+02", 36000),
+        ("2014-07-01 25:00", None), ("2014-13-01", None), ("2014-07-01 12:00+2", None),
+    ],
+)  # fmt: skip
+def test_forms_of_dates_whatever_the_python(text, seconds, monkeypatch):
+    """Without Python's own reader, whose forms differ from version to version, but for the one of all versions."""
+
+    class Earlier(datetime):
+        @classmethod
+        def fromisoformat(cls, form):
+            if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}([+-]\d\d:\d\d)?", form):
+                raise ValueError
+            return datetime.fromisoformat(form)
+
+    expected = None if seconds is None else (SECONDS * 10**6 + round(seconds * 10**6))
+    assert times.date(text) == expected
+    monkeypatch.setattr(times, "datetime", Earlier)
+    assert times.date(text) == expected
 
 
 def test_days_without_separators_and_counters(put, listener):

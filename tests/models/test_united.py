@@ -8,7 +8,7 @@ import torch
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.models.base import Untrained, Wanted, top_items
-from bbqrec_cli.models.united import DEPTH, United, fused, last_items
+from bbqrec_cli.models.united import United, fused, last_items
 
 
 class Scores(Untrained):
@@ -53,6 +53,25 @@ def test_fused_against_exact_sums(models):
         assert scores[user, len(order) :].isneginf().all()
 
 
+def test_equal_sums_in_another_order_are_equal():
+    """Items 3 and 7 have the ranks 34, 4, 10, 8 and 10, 8, 34, 4."""
+    lists = torch.arange(100, 140).repeat(4, 1)
+    for item, ranks in ((3, (10, 8, 34, 4)), (7, (34, 4, 10, 8))):
+        for each, rank in zip(lists, ranks, strict=True):
+            each[rank - 1] = item
+    items, scores = fused([each.unsqueeze(0) for each in lists], 40)
+    places = [items[0].tolist().index(item) for item in (3, 7)]
+    assert places[1] == places[0] + 1
+    assert scores[0, places[0]] == scores[0, places[1]]
+
+
+@pytest.mark.parametrize(("k", "beam", "depth"), [(10, 20, 20), (10, 50, 50), (10, 0, 50), (10, 5, 10), (80, 20, 80)])
+def test_no_list_is_longer_than_the_beam_or_what_is_asked_for(k, beam, depth):
+    model = Scores(0, history=2)
+    United([model, model]).recommend(batch_of([1]), Wanted(k=k, beam=beam))
+    assert (model.wanted.k, model.wanted.beam) == (depth, beam)
+
+
 def test_one_list_keeps_its_order():
     lists = torch.tensor([[7, 2, 5], [1, PAD, PAD]])
     items, _ = fused([lists], 4)
@@ -70,7 +89,7 @@ def test_each_model_sees_its_own_history_and_the_wishes():
     items, scores = united.recommend(batch_of([4, 3, 2, 1], [5]), wanted)
     assert short.shown.items.tolist() == [[2, 1], [5, PAD]]
     assert long.shown.items.tolist() == [[4, 3, 2, 1], [5, PAD, PAD, PAD]]
-    assert (short.wanted.k, short.wanted.beam) == (DEPTH, 7)
+    assert (short.wanted.k, short.wanted.beam) == (10, 7)
     assert items.shape == scores.shape == (2, 10)
     assert not {1, 2} & set(items[0].tolist())
     assert 5 not in items[1].tolist()

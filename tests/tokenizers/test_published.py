@@ -85,6 +85,14 @@ def test_other_lengths_are_not_taken_for_numbers(tmp_path, changed):
     assert "MiniOneRec" in caught.value.hint
 
 
+def test_numbers_of_thousands_of_digits(tmp_path):
+    with pytest.raises(DataError, match="has the token '<a_999"):
+        load_index(index(tmp_path, {"1": ["<a_" + "9" * 5000 + ">"]}))
+    (tmp_path / "long.json").write_text('{"1": [' + "9" * 5000 + "]}")
+    with pytest.raises(BrokenFileError, match=r"not JSON: .*digits"):
+        load_index(tmp_path / "long.json")
+
+
 def test_numbers_have_one_letter(tmp_path):
     wrong = MINIONEREC | {"2": ["<a_204>", "<b_229>", "<c_36>", "<e_2>"]}
     with pytest.raises(DataError, match="item '2' has the levels a b c e"):

@@ -165,19 +165,26 @@ def test_where_nothing_is_tuned_one_trial_is_all(config):
     assert len(run(dataclasses.replace(config, model=("popularity",), options={})).trials) == 1
 
 
-def test_a_failed_trial_is_kept_and_counted(config, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (DataError("epoch 1, step 1: the loss is nan"), "epoch 1, step 1: the loss is nan"),
+        (ValueError("a bug"), "ValueError: a bug"),
+    ],
+)
+def test_a_failed_trial_is_kept_and_counted(config, monkeypatch, error, said):
     calls = []
 
     def fails(*rest, **more):
         calls.append(rest)
         if len(calls) == 2:
-            raise DataError("epoch 1, step 1: the loss is nan; the training has diverged")
+            raise error
         return train.learn(*rest, **more)
 
     monkeypatch.setattr(trial, "learn", fails)
     result = run(dataclasses.replace(config, model=("sasrec",)))
     assert [each["status"] for each in result.trials] == ["complete", "failed", "complete"]
-    assert "has diverged" in result.trials[1]["error"]
+    assert result.trials[1]["error"] == said
     assert hdf5.read_tuning(config.output / "tuning.h5")["trials"] == result.trials
     result.check()
 

@@ -301,6 +301,8 @@ def read_json(path: Path, example: str) -> dict[str, Any]:
         raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg})", hint) from error
     except RecursionError as error:
         raise DataError(f"{path}: nested too deeply", example) from error
+    except ValueError as error:  # a number of thousands of digits
+        raise DataError(f"{path}: not JSON ({error})", example) from error
     if not isinstance(found, dict):
         raise DataError(f"{path}: holds a {type(found).__name__}; an object is needed", example)
     return found

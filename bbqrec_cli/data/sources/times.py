@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import numpy as np
 
@@ -20,12 +21,15 @@ _COUNTER = 1e7
 """Numbers that all stay below count rows: as seconds, they would end in April 1970."""
 _COMPACT = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 """Digits of a date without separators -> its form."""
+_ISO = re.compile(
+    r"(\d{4}-\d\d-\d\d|\d{8})(?:[ T](\d\d)(?::?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?)?(Z|[+-]\d\d(?::?\d\d)?)?)?"
+)
 _FIRST_YEAR = 1990
 _PART = 1 << 20
 """Times that are looked up at once."""
 _FAR = 10**15
 """Seconds that NumPy can still turn into a year."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -55,8 +59,8 @@ class Times:
         if self.what == "a counter":
             return np.zeros(len(self.values), bool)
         first, last = (
-            int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * self.per_second
-            for year in (_FIRST_YEAR, datetime.now(tz=UTC).year + 2)
+            int(datetime(year, 1, 1, tzinfo=timezone.utc).timestamp()) * self.per_second
+            for year in (_FIRST_YEAR, datetime.now(tz=timezone.utc).year + 2)
         )
         return (self.values < first) | (self.values >= last)
 
@@ -74,15 +78,25 @@ def date(text: str) -> int | None:
     plain = text.strip().removesuffix(" UTC")
     if plain[4:5] == plain[7:8] == "/":
         plain = plain.replace("/", "-", 2)
-    try:
-        found = datetime.fromisoformat(plain)
-    except ValueError:
-        return None
-    return _since(found)
+    for form in (plain, _for_310(plain)):
+        with suppress(ValueError):
+            return _since(datetime.fromisoformat(form))
+    return None
+
+
+def _for_310(text: str) -> str:
+    """An ISO 8601 time in the form that Python reads before 3.11, too; another text as it is."""
+    if (parts := _ISO.fullmatch(text)) is None:
+        return text
+    day, hour, minute, second, fraction, zone = (part or "" for part in parts.groups())
+    day = day if "-" in day else f"{day[:4]}-{day[4:6]}-{day[6:]}"
+    zone = "+0000" if zone == "Z" else zone.replace(":", "")
+    zone = zone and f"{zone[:3]}:{zone[3:] or '00'}"
+    return f"{day}T{hour or '00'}:{minute or '00'}:{second or '00'}.{fraction[:6]:0<6}{zone}"
 
 
 def _since(found: datetime) -> int:
-    zoned = found if found.tzinfo else found.replace(tzinfo=UTC)
+    zoned = found if found.tzinfo else found.replace(tzinfo=timezone.utc)
     return (zoned - _EPOCH) // _MICROSECOND
 
 
