@@ -23,7 +23,7 @@ def target_ranks(
     held: HeldOut,
     *,
     depth: int,
-    beam: int,
+    beam: int | None,
     device: torch.device,
     precision: str = "fp32",
     batch_size: int = 256,

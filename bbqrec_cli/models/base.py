@@ -23,12 +23,13 @@ from bbqrec_cli.records import Sequences
 class Wanted:
     """The options of `recommend`.
 
-    k: items per user; beam: width of the beam search, if there is one, 0: exact; allowed (I,) bool or None: the only
-    candidates; exclude (B, S) int64 or None: rows of items to leave out for each user, filled with PAD.
+    k: items per user; beam: width of the beam search, if there is one, 0: exact, None: as suits the model; allowed
+    (I,) bool or None: the only candidates; exclude (B, S) int64 or None: rows of items to leave out for each user,
+    filled with PAD.
     """
 
     k: int
-    beam: int = 50
+    beam: int | None = None
     allowed: Tensor | None = None
     exclude: Tensor | None = None
 

@@ -5,6 +5,7 @@ B users, n prefixes, T items of history, L levels, M signals, N codes, C tuples 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -27,6 +28,10 @@ USERS_AT_ONCE = 48
 """Users for whom a CPU decodes at once: their tensors fit its cache, and their histories are of similar length."""
 MANY = 16
 """Users from whom on the sums of the codes' vectors are made for the first level's tuples, once for all users."""
+
+
+BEAM = 50
+"""Width of the beam where none is given."""
 
 
 class Tables(NamedTuple):
@@ -63,7 +68,14 @@ class Generator(Protocol):
 
 
 def recommend(model: Generator, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
-    """Trie-constrained search, exact or with a beam; see `Recommender.recommend`."""
+    """Trie-constrained search, exact or with a beam; see `Recommender.recommend`.
+
+    Where no width is given, the search is exact with a dense head and a softmax over the catalogue: the dense head
+    bounds so well what is left that this takes less time than a beam.
+    """
+    if wanted.beam is None:
+        exact = model.dense is not None and model.over_children
+        wanted = replace(wanted, beam=0 if exact else BEAM)
     width = max(wanted.beam or ROOM, wanted.k)
     children = [int(model.trie.child_bounds(depth).diff().max()) for depth in range(model.levels)]
     widest = max(children[0], width * max([*children[1:], model.size]), model.trie.items if model.dense else 0)
@@ -86,7 +98,7 @@ def recommend(model: Generator, batch: Batch, wanted: Wanted) -> tuple[Tensor, T
 def _search(
     model: Generator, batch: Batch, wanted: Wanted, exclude: Tensor | None, tables: Tables
 ) -> tuple[Tensor, Tensor]:
-    encoded, width = model.encode(batch), max(wanted.beam, wanted.k)
+    encoded, width = model.encode(batch), max(wanted.beam or 0, wanted.k)
     permitted = Permitted.of(model.trie, wanted.allowed, exclude, len(batch.items))
     if not wanted.beam:
         return _exact(model, encoded, batch.mask, wanted, permitted, tables)

@@ -96,7 +96,7 @@ class Session:
         return Item(self.catalogue.item_ids[row], self.catalogue.titles[row], score)
 
     def answer(
-        self, requests: Sequence[Request], *, top: int, beam: int, exclude_seen: bool, allowed: np.ndarray | None
+        self, requests: Sequence[Request], *, top: int, beam: int | None, exclude_seen: bool, allowed: np.ndarray | None
     ) -> Iterator[Recommendation]:
         """Yield the recommendations of B requests. allowed (I,) bool: the only candidates; None: all items."""
         rows = [request.rows for request in requests]

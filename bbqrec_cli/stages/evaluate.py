@@ -41,7 +41,10 @@ class EvaluateConfig(StageConfig):
         False, "Leave the items of a user's history out of the ranking, the target never. Numbers of the two kinds are "
         "not comparable."
     )  # fmt: skip
-    beam: int = option(50, "Beam width of a generative model; 0: exact, the best of all items.", minimum=0)
+    beam: int | None = option(
+        None, "Beam width of a generative model; 0: exact, the best of all items. [default: 50; 0 with a dense head]",
+        minimum=0,
+    )  # fmt: skip
     batch_size: int = option(256, "Users per batch.", minimum=1)
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
     tokens: Path | None = option(

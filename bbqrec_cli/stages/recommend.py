@@ -45,7 +45,10 @@ class RecommendConfig(StageConfig):
         "file needs no history."
     )  # fmt: skip
     top: int = option(10, "Items to recommend per user.", minimum=1)
-    beam: int = option(50, "Beam width of a generative model; 0: exact, the best of all items.", minimum=0)
+    beam: int | None = option(
+        None, "Beam width of a generative model; 0: exact, the best of all items. [default: 50; 0 with a dense head]",
+        minimum=0,
+    )  # fmt: skip
     include_seen: bool = option(False, "Recommend also what the user has interacted with already.")
     exclude_seen: bool | None = option(None, "The default: leave out what the user has interacted with.", hidden=True)
     filter: tuple[str, ...] = option(

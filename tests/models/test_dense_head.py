@@ -12,6 +12,7 @@ from helpers import new_generator
 from bbqrec_cli import hdf5
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
+from bbqrec_cli.models import generator_search
 from bbqrec_cli.models.base import Wanted
 from bbqrec_cli.models.dense_head import DenseHead
 from bbqrec_cli.models.new_items import with_tokens
@@ -183,3 +184,25 @@ def test_items_that_come_later_are_what_their_codes_say(catalogue, codes):
     assert sorted(items[0].tolist()) == list(range(13))
     by_item = dict(zip(items[0].tolist(), scores[0].tolist(), strict=True))
     assert by_item[12] == pytest.approx(by_item[0], abs=1e-5), "the same codes, and nothing learnt of either"
+
+
+def test_without_a_width_the_search_is_exact_where_that_is_faster(batch, monkeypatch):
+    """With a dense head over the catalogue; all others have a beam of 50."""
+    widths: list[int] = []
+    search = generator_search.bounded_beam_search
+
+    def spied(*rest, width, **more):
+        widths.append(width)
+        return search(*rest, width=width, **more)
+
+    monkeypatch.setattr(generator_search, "bounded_beam_search", spied)
+    model = generator()
+    items, scores = model.recommend(batch, Wanted(k=4))
+    assert widths == []
+    wide_items, wide_scores = model.recommend(batch, Wanted(k=4, beam=ITEMS))
+    assert torch.equal(items, wide_items)
+    torch.testing.assert_close(scores, wide_scores)
+    for settings in ({"dense_head": False}, {"normalisation": "codes", "tuple_vectors": "none"}):
+        widths.clear()
+        generator(**settings).recommend(batch, Wanted(k=4))
+        assert widths == [50]
