@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from bbqrec_cli import hdf5
-from bbqrec_cli.data.batches import Batch
+from bbqrec_cli.data.batches import Batch, PrefixBatches
 from bbqrec_cli.data.splits import PAD, pad, split_of
-from bbqrec_cli.models.base import Recommender, Wanted
+from bbqrec_cli.models.base import Phase, Recommender, Wanted
 from bbqrec_cli.models.registry import MODELS, build_model, load_model, model_settings
 from bbqrec_cli.records import Features, ItemData, Sequences, Tokens
 from bbqrec_cli.seeds import seed_torch
@@ -203,15 +203,30 @@ def test_the_loss_falls(model, path):
     assert losses[-1] < 0.3 * losses[0]
 
 
-def test_every_parameter_gets_a_gradient(name, catalogue, codes, features):
-    """One that gets none is dead weight, or a wire that nobody connected."""
+@pytest.fixture
+def untrained(name, catalogue, codes, features) -> tuple[Recommender, tuple[Phase, ...]]:
+    """A model and the phases of its training."""
     train = split_of(catalogue.sequences).train
     seed_torch(0, "weights")
     config = MODELS.config(name)(**options(name))
     data = ItemData(ids=catalogue.item_ids, codes=codes, features=features.features)
     model = build_model(name, model_settings(config), data).to(DEVICE)
     model.prepare(train)
-    phases = model.phases(train, config, seed=0)
+    return model, model.phases(train, config, seed=0)
+
+
+def test_the_help_says_what_a_step_takes(name, untrained):
+    """Prefixes, or users on average; both where an option decides."""
+    fields = {f.name: f for f in dataclasses.fields(MODELS.config(name))}
+    for phase in untrained[1]:
+        said, prefixes = fields["batch_size"].metadata["help"], isinstance(phase.batches, PrefixBatches)
+        assert ("refixes per step" if prefixes else "Users per step, on average") in said
+        assert "masking" in fields or ("on average" in said) != prefixes
+
+
+def test_every_parameter_gets_a_gradient(untrained):
+    """One that gets none is dead weight, or a wire that nobody connected."""
+    model, phases = untrained
     if not phases:
         assert not list(model.parameters())
         return

@@ -54,7 +54,9 @@ class Diagnosis:
     """The result of `diagnose`.
 
     codes: per level, one row for its code tuple (signal 'all') and one per signal: nll and entropy (nats) and accuracy,
-    given the target's codes before; for the tuple also choices, the mean number of children.
+    given the target's codes before; for the tuple also choices, the mean number of children. A model that normalises
+    over codes chooses each signal's on its own, among all N: the tuple's nll and entropy are the sums of the signals',
+    and it is right if all its codes are.
     searches: one row per beam width, the last one (beam None) wide enough for an exact search: Recall and NDCG, and
     lost, the share of users whose target leaves the beam at each level.
     heads: one row per way of scoring, if the model has a dense head.
@@ -138,15 +140,20 @@ class _Case:
 
     def _of_level(self, level: int, place: PathLevel) -> list[list[float]]:
         tuples, wanted = place.found[:, 0], self.model.codes[self.targets, level]
-        rows = [[*_judged(tuples, place.chosen[:, 0]), float((tuples > -torch.inf).sum())]]
-        for log_p, code in zip(self._signals(level, place), wanted.unbind(1), strict=True):
-            rows.append([*_judged(log_p, code), 0.0])
-        return rows
+        each = zip(self._signals(level, place), wanted.unbind(1), strict=True)
+        signals = [_judged(log_p, code) for log_p, code in each]
+        if self.model.over_children:
+            whole = _judged(tuples, place.chosen[:, 0])
+        else:  # `tuples` leaves out what no item has, so it is no distribution; the signals are independent
+            nll, right, entropy = torch.stack(signals).unbind(1)
+            whole = torch.stack([nll.sum(0), right.amin(0), entropy.sum(0)])
+        choices = float((tuples > -torch.inf).sum())
+        return [[*whole.sum(1).tolist(), choices], *([*of.sum(1).tolist(), 0.0] for of in signals)]
 
     def _signals(self, level: int, place: PathLevel) -> list[Tensor]:
         """log P of each signal's codes, M of (B, N)."""
         if not self.model.over_children:
-            return list(place.logits[:, 0].log_softmax(2).unbind(1))
+            return list(place.logits[:, 0].float().log_softmax(2).unbind(1))
         codes, p = self.model.trie.codes(level)[place.children[:, 0]], place.found[:, 0].exp()
         sums = [p.new_zeros(len(p), self.model.size).scatter_add(1, c, p) for c in codes.unbind(2)]
         return [each.log() for each in sums]
@@ -194,8 +201,8 @@ class _Case:
         return {"dense": dense, "united": self.model.recommend(self.batch, wanted)[0]}
 
 
-def _judged(log_p: Tensor, chosen: Tensor) -> list[float]:
-    """Sums over users of nll, accuracy and entropy. log_p (B, C), chosen (B,)."""
-    nll = -log_p.gather(1, chosen.unsqueeze(1)).sum()
-    entropy = -(log_p.exp() * log_p.clamp(min=torch.finfo(log_p.dtype).min)).sum()
-    return [float(nll), float((log_p.argmax(1) == chosen).sum()), float(entropy)]
+def _judged(log_p: Tensor, chosen: Tensor) -> Tensor:
+    """nll, whether the best is right, and entropy of each user, (3, B). log_p (B, C), chosen (B,)."""
+    nll = -log_p.gather(1, chosen.unsqueeze(1)).squeeze(1)
+    entropy = -(log_p.exp() * log_p.clamp(min=torch.finfo(log_p.dtype).min)).sum(1)
+    return torch.stack([nll, (log_p.argmax(1) == chosen).to(nll.dtype), entropy])

@@ -14,8 +14,9 @@ def density_peaks(vectors: Tensor, *, clusters: int, neighbours: int) -> tuple[T
     """The centroids and memberships of `clusters` density peaks (DPC-KNN; Du, Ding and Jia 2016).
 
     A vector's density is exp(-mean squared distance to its nearest neighbours, itself among them); its peak score is
-    its density times its distance to the nearest denser vector. The N highest scores are the centres, each vector
-    belongs to the nearest centre, and a centroid is the mean of its members. Time n²·D, in blocks of memory.
+    its density times its distance to the nearest denser vector. Of equally dense ones the earlier row counts as denser,
+    so that of equal vectors one alone is a peak. The N highest scores are the centres, each vector belongs to the
+    nearest centre, and a centroid is the mean of its members. Time n²·D, in blocks of memory.
 
     Args:
         vectors: (n, D).
@@ -32,11 +33,12 @@ def density_peaks(vectors: Tensor, *, clusters: int, neighbours: int) -> tuple[T
         distance = torch.cdist(part, vectors) * scale
         density.append((-distance.topk(neighbours, dim=1, largest=False).values.square().mean(1)).exp())
         farthest = torch.maximum(farthest, distance.max())
-    dense = torch.cat(density)
+    dense, place = torch.cat(density), torch.arange(len(vectors), device=vectors.device)
     apart = []
-    for part, own in zip(vectors.split(rows), dense.split(rows), strict=True):
-        distance = torch.cdist(part, vectors) * scale
-        apart.append(distance.where(dense > own.unsqueeze(1), farthest).amin(1))
+    for part, at in zip(vectors.split(rows), place.unsqueeze(1).split(rows), strict=True):
+        distance, own = torch.cdist(part, vectors) * scale, dense[at]
+        denser = (dense > own) | ((dense == own) & (place < at))
+        apart.append(distance.where(denser, farthest).amin(1))
     centres = (torch.cat(apart) * dense).topk(clusters).indices
     found = [torch.cdist(part, vectors[centres]).argmin(1) for part in vectors.split(rows)]
     memberships = torch.cat(found)

@@ -102,7 +102,7 @@ class SemanticIDGenerator(Recommender):
             self._inherit(codes)
 
     def batches(self, train: Sequences, *, batch_size: int, seed: int) -> Batches:
-        """Windows for a causal encoder, one sample per prefix for a bidirectional one (T5: each of the same weight)."""
+        """Windows for a causal encoder; one sample per prefix, each of the same weight, for a bidirectional one."""
         if self.masking == "causal":
             return WindowBatches(train, batch_size=batch_size, seed=seed, history=self.history)
         return PrefixBatches(train, batch_size=batch_size, seed=seed, history=self.history)

@@ -100,7 +100,8 @@ class RecommenderTask(Task):
 
 
 def adamw(model: nn.Module, fit: Any) -> torch.optim.Optimizer:
-    """AdamW without weight decay on norms and biases."""
+    """AdamW; parameters with fewer than two dimensions, such as norms and biases, have no weight decay. The generator's
+    bias of the codes (L, M, N) and the vectors of its similarity (`SimilarityAttention`) have it."""
     learnt = [p for p in model.parameters() if p.requires_grad]
     matrices = {"params": [p for p in learnt if p.dim() > 1], "weight_decay": fit.weight_decay}
     others = {"params": [p for p in learnt if p.dim() <= 1], "weight_decay": 0.0}

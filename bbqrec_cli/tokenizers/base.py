@@ -101,8 +101,9 @@ class ContentTokenizer(Protocol):
     def restore(self, codes: Codes, encoder: ItemEncoder, device: torch.device) -> Encode:
         """The encoding function, restored from what `fit` stored in a tokens file.
 
-        On the items of `fit` it gives the same codes, to the last bit, before collisions are resolved. A signal that is
-        learnt per item (BBQRec's id) is absent.
+        On the items of `fit` it gives the same codes, to the last bit, before collisions are resolved. The exception is
+        rqkmeans with balanced codebooks: `fit` gives every code as many items, and this the nearest codes. A signal
+        that is learnt per item (BBQRec's id) is absent.
         """
 
 

@@ -110,6 +110,31 @@ def test_a_signal_on_its_own(over_children, id_code, text_code):
     assert of_text["entropy"] == pytest.approx(-(p * np.log(p)).sum(), rel=1e-5)
 
 
+def test_independent_signals_together():
+    """Normalised over codes, the tuple has the product's distribution, also where no item has its best codes."""
+    factors = [{(): [[0.6, 0.4], [0.7, 0.3]]}]
+    model = by_hand([[[0, 1]], [[1, 0]]], factors, size=2, over_children=False)
+    both, of_id, of_text = run(model, held(0, 1), signals=("id", "text")).codes
+    p = np.outer([0.6, 0.4], [0.7, 0.3])
+    assert both["entropy"] == pytest.approx(-(p * np.log(p)).sum(), rel=1e-5)
+    assert both["entropy"] == pytest.approx(of_id["entropy"] + of_text["entropy"], rel=1e-6)
+    assert both["nll"] == pytest.approx(-np.log([p[0, 1], p[1, 0]]).mean(), rel=1e-5)
+    assert (of_id["accuracy"], of_text["accuracy"]) == (0.5, 0.5)
+    assert (both["accuracy"], both["choices"]) == (0.0, 2.0), "the best tuple is (0, 0)"
+
+
+def test_one_signal_normalised_over_codes():
+    """Below code 0 there is only code 1, the less probable of two."""
+    levels = [{(): [[0.6, 0.4]]}, {(0,): [[0.7, 0.3]], (1,): [[0.9, 0.1]]}]
+    found = run(by_hand([[[0], [1]], [[1], [0]]], levels, size=2, over_children=False), held(0)).codes
+    for both, of_id in (found[:2], found[2:]):
+        assert {key: both[key] for key in ("nll", "accuracy", "entropy")} == pytest.approx(
+            {key: of_id[key] for key in ("nll", "accuracy", "entropy")}
+        )
+    assert found[2]["entropy"] == pytest.approx(-(0.7 * math.log(0.7) + 0.3 * math.log(0.3)), rel=1e-5)
+    assert (found[2]["accuracy"], found[2]["choices"]) == (0.0, 1.0)
+
+
 ITEMS = 15
 
 

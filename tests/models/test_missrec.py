@@ -248,7 +248,8 @@ def peaks(vectors: np.ndarray, clusters: int, neighbours: int) -> tuple[list[int
     distance = [[math.dist(vectors[i], vectors[j]) / math.sqrt(vectors.shape[1]) for j in n] for i in n]
     density = [math.exp(-sum(d * d for d in sorted(distance[i])[:neighbours]) / neighbours) for i in n]
     farthest = max(map(max, distance))
-    apart = [min([distance[i][j] for j in n if density[j] > density[i]], default=farthest) for i in n]
+    denser = [[j for j in n if (density[j], -j) > (density[i], -i)] for i in n]
+    apart = [min([distance[i][j] for j in denser[i]], default=farthest) for i in n]
     centres = sorted(n, key=lambda i: -apart[i] * density[i])[:clusters]
     member = [min(range(clusters), key=lambda c: distance[i][centres[c]]) for i in n]
     for number, centre in enumerate(centres):
@@ -267,6 +268,17 @@ def test_density_peaks_are_those_of_the_definition(clusters, neighbours, cells, 
     for cluster in range(clusters):
         own = vectors[np.array(expected) == cluster].mean(0)
         np.testing.assert_allclose(centroids[cluster].numpy(), own, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("cells", [1 << 24, 1000])
+def test_of_equal_vectors_one_is_a_centre(cells, monkeypatch):
+    """A tenth of the vectors are copies of one: the others have all the centres but one."""
+    monkeypatch.setattr("bbqrec_cli.models.density_peaks.CELLS", cells)
+    vectors = torch.from_numpy(np.random.default_rng(0).standard_normal((200, 6)).astype(np.float32))
+    vectors[::10] = vectors[0]
+    centroids, members = density_peaks(vectors, clusters=20, neighbours=20)
+    assert len(centroids.unique(dim=0)) == 20
+    assert len(members[::10].unique()) == 1
 
 
 def test_groups_far_apart_are_the_clusters():

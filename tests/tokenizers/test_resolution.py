@@ -312,6 +312,34 @@ def test_suffix_of_new_items():
     np.testing.assert_array_equal(after.codes[3:, :2], news)
 
 
+def grow(codes: Codes, news: np.ndarray) -> Tokenized:
+    """With new items (n, 2, 2), whose suffix is 0."""
+    fresh = np.concatenate([news, np.zeros((len(news), 1, 2), dtype=np.uint16)], axis=1)
+    return Tokenized(codes=dataclasses.replace(codes, codes=np.concatenate([codes.codes, fresh])), history=[])
+
+
+def test_a_suffix_that_old_items_share_stays():
+    """Suffixes, then an item that shares an ID with an old one, then suffixes again: all that is old stays."""
+    first = resolve_collisions(with_books(CODES), "suffix")
+    shared = resolve_collisions(grow(first, CODES[[1, 0]]), "share", frozen=4)
+    assert shared.codes[:, 2, 0].tolist() == [0, 0, 0, 1, 0, 0]
+    after = resolve_collisions(grow(shared, CODES[[1, 0, 2, 1]]), "suffix", frozen=6)
+    np.testing.assert_array_equal(after.codes[:6], shared.codes)
+    assert after.codes[6:, 2, 0].tolist() == [1, 2, 1, 2], "from the highest number of the group"
+    assert not after.codes[:, 2, 1].any()
+
+
+def test_a_suffix_that_old_items_share_takes_no_code():
+    """Ten items of one ID, where codes go to 8: three share a number, so the last one still finds one."""
+    first = resolve_collisions(with_books(np.repeat(CODES[:1], 7, axis=0)), "suffix")
+    shared = grow(first, CODES[[0, 0]]).codes
+    after = resolve_collisions(grow(shared, CODES[:1]), "suffix", frozen=9)
+    assert after.codes[:, 2, 0].tolist() == [*range(7), 0, 0, 7]
+    assert after.codebook_size == 8
+    with pytest.raises(UsageError, match="need 9 numbers for one ID, and the old IDs have codes for 8"):
+        resolve_collisions(grow(after, CODES[:1]), "suffix", frozen=10)
+
+
 def with_books(values: np.ndarray) -> Tokenized:
     """As a tokenizer leaves them: with a codebook a level."""
     made = made_codes(values)

@@ -69,5 +69,8 @@ def test_balanced(inputs):
     np.testing.assert_array_equal(
         made.codes.item_vectors[having], (books[0][codes[:, 0]] + books[1][codes[:, 1]])[having]
     )
-    assert (greedy(made.latents[:, 0], books)[having] != codes[having]).any(), "not always the nearest"
+    nearest = greedy(made.latents[:, 0], books)
+    assert (nearest[having] != codes[having]).any(), "not always the nearest"
+    again = RQKMeans(RQKMeansConfig(balanced=True)).restore(made.codes, made.encoder, torch.device("cpu"))
+    np.testing.assert_array_equal(again(inputs.features).codes[having, :, 0], nearest[having])
     np.testing.assert_array_equal(made.codes.codes, fit(inputs, balanced=True).codes.codes)

@@ -18,6 +18,9 @@ class GeneratorConfig(TrainingConfig):
     implementation: ClassVar[str] = "bbqrec_cli.models.semantic_id_generator:SemanticIDGenerator"
 
     epochs: int = option(12, "Epochs, at most; also the length of the learning rate schedule.", minimum=0)
+    batch_size: int = option(
+        256, "Users per step, on average (causal), or prefixes per step (bidirectional).", minimum=1
+    )
     learning_rate: float = option(2e-3, "Peak learning rate of AdamW.", minimum=0)
     decoder_layers: int = option(2, "Layers of the decoder.", role="model", minimum=1, search=(1, 2, 3, 4))
     variant: str = option(

@@ -14,6 +14,7 @@ class BSARecConfig(ItemModelConfig):
     implementation: ClassVar[str] = "bbqrec_cli.models.bsarec:BSARec"
 
     epochs: int = option(40, "Epochs, at most; also the length of the learning rate schedule.", minimum=0)
+    batch_size: int = option(256, "Prefixes per step.", minimum=1)
     weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
     width: int = option(64, "Width D of the model.", role="model", minimum=1)
     heads: int = option(1, "Attention heads.", role="model", minimum=1)

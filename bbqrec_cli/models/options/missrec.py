@@ -18,7 +18,7 @@ class MISSRecConfig(TrainingConfig):
         0, "Epochs of contrastive pre-training on the same training part, without item embeddings; 0: none.", minimum=0,
         search=(0, 10),
     )  # fmt: skip
-    batch_size: int = option(1024, "Prefixes per step, on average.", minimum=1)
+    batch_size: int = option(1024, "Prefixes per step.", minimum=1)
     weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
     layers: int = option(1, "Layers of the encoder, and of the decoder.", role="model", minimum=1)
     temperature: float = option(

@@ -54,7 +54,8 @@ def with_suffix(codes: Codes, frozen: int) -> Codes:
     """Add a level that counts the items of each group from 0, in the order of their rows; its other signals hold 0.
 
     No level is added if nothing collides. Codebooks and item vectors do not change. With `frozen` items the level may
-    exist already (without a codebook); the other items then continue from the highest number of their group.
+    exist already (without a codebook); they keep their numbers, also shared ones, and the other items continue from the
+    highest of their group.
     """
     there = codes.codebooks is not None and codes.levels > codes.codebooks.shape[1]
     plain = codes.codes[:, : codes.levels - there]
@@ -65,28 +66,35 @@ def with_suffix(codes: Codes, frozen: int) -> Codes:
             "adding one would change all of them",
             "--on-collision nearest",
         )
-    if sharing.max(initial=0) > LARGEST_GROUP:
-        raise UsageError(
-            f"{sharing.max():,} items share one ID, and --on-collision suffix counts up to {LARGEST_GROUP:,}",
-            "--on-collision share, more --levels or a larger --codebook-size",
-        )
     if frozen and not there:
         return codes
-    # New items have later rows and get higher numbers, so old numbers stay.
-    order = np.argsort(token, kind="stable")
-    first = np.cumsum(sharing) - sharing
-    place = np.empty(len(token), dtype=np.uint16)
-    place[order] = np.arange(len(token)) - first[token[order]]
-    suffix = np.zeros((len(token), 1, plain.shape[2]), dtype=np.uint16)
-    suffix[:, 0, 0] = place
-    size = max(codes.codebook_size, int(sharing.max(initial=0)))
-    if frozen and size > codes.codebook_size:
+    following = np.zeros(len(sharing), dtype=np.int64)  # the next number of each group
+    np.maximum.at(following, token[:frozen], codes.codes[:frozen, -1, 0] + np.int64(1))
+    number = following[token[frozen:]] + _place_in_group(token[frozen:], len(sharing))
+    count = int(number.max(initial=-1)) + 1
+    if frozen and count > codes.codebook_size:
         raise UsageError(
-            f"--on-collision suffix: with the new items {size:,} items share one ID, and the old IDs have codes for "
+            f"--on-collision suffix: the new items need {count:,} numbers for one ID, and the old IDs have codes for "
             f"{codes.codebook_size:,}; a model that was trained on them could not tell the others apart",
             "--on-collision nearest",
         )
+    if count > LARGEST_GROUP:
+        raise UsageError(
+            f"{count:,} items share one ID, and --on-collision suffix counts up to {LARGEST_GROUP:,}",
+            "--on-collision share, more --levels or a larger --codebook-size",
+        )
+    suffix = np.zeros((len(token), 1, plain.shape[2]), dtype=np.uint16)
+    suffix[:frozen], suffix[frozen:, 0, 0] = codes.codes[:frozen, -1:], number
+    size = max(codes.codebook_size, count)
     return dataclasses.replace(codes, codes=np.concatenate([plain, suffix], axis=1), codebook_size=size)
+
+
+def _place_in_group(token: np.ndarray, groups: int) -> np.ndarray:
+    """(n,) int64: how many items of its group precede each item. token (n,), the number of its group."""
+    order, sizes = np.argsort(token, kind="stable"), np.bincount(token, minlength=groups)
+    place = np.empty(len(token), dtype=np.int64)
+    place[order] = np.arange(len(token)) - (np.cumsum(sizes) - sizes)[token[order]]
+    return place
 
 
 class MovableIDs:

@@ -25,7 +25,9 @@ class RQVAEConfig(WarmupConfig):
     hidden_layers: int = option(
         2, "Hidden layers of encoder and decoder, each half as wide as the one before.", role="model", minimum=1
     )
-    restart_dead_codes: bool = option(True, "After each epoch, move unused codes to random residuals.")
+    restart_dead_codes: bool = option(
+        True, "Between epochs, move unused codes to random residuals, until 80% of the epochs are over."
+    )
     sinkhorn: float = option(
         0.0, "ε of Sinkhorn, which spreads each training batch evenly over the last level's codes; 0: off.",
         minimum=0, maximum=1,
