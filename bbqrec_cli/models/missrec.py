@@ -127,7 +127,7 @@ class MISSRec(Recommender):
         batches = self.batches(train, batch_size=fit.batch_size, seed=seed)
         first = Phase(
             name="pre-train", epochs=fit.pretrain_epochs, batches=batches, loss=self.pretrain_loss,
-            before_epoch=self.discover,
+            before_epoch=self.discover, couples=True,
         )  # fmt: skip
         then = Phase(name="train", epochs=fit.epochs, batches=batches, loss=self.loss, before_epoch=self.discover)
         return (first, then) if fit.pretrain_epochs else (then,)
