@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from bbqrec_cli import hdf5
+from bbqrec_cli.data.batches import Batch
+from bbqrec_cli.data.splits import PAD, pad
 from bbqrec_cli.errors import DataError, InterruptedRunError, UsageError
+from bbqrec_cli.models.base import Wanted
 from bbqrec_cli.models.registry import MODELS, load_model
 from bbqrec_cli.records import Features, Sequences, Tokens
 from bbqrec_cli.stages.train import TrainConfig, run
@@ -96,10 +99,6 @@ def test_without_epochs_the_weights_are_the_same_bits(name, files, tmp_path):
 
 def top(path, histories: list[list[str]]) -> list[str]:
     """The best item for each history, as ids."""
-    from bbqrec_cli.data.batches import Batch
-    from bbqrec_cli.data.splits import PAD, pad
-    from bbqrec_cli.models.base import Wanted
-
     trained = hdf5.read_model(path)
     items = torch.from_numpy(pad([trained.catalogue.item_ids.rows(each) for each in histories]))
     model = load_model(trained, torch.device("cpu"))
@@ -133,6 +132,51 @@ def test_items_are_matched_by_id(name, files, catalogue, codes, features, tmp_pa
             assert top(again.output, histories) == top(config.output, histories)
         result = run(dataclasses.replace(again, options={"epochs": 1}, output=tmp_path / f"trained{new}.h5"))
         assert result.epochs == 1
+
+
+def read_by(trained) -> torch.Tensor:
+    """Scores of the first 12 items; of missrec, whose interests are those of all items, what it reads of these."""
+    model = load_model(trained, torch.device("cpu"))
+    if trained.name == "missrec":
+        return model.contents()[:, :12].detach()
+    items = torch.tensor([[0, 1, 2], [5, 6, -1], [11, 8, 10]])
+    allowed = torch.arange(len(trained.catalogue.item_ids)) < 12
+    found, scores = model.recommend(Batch(items, torch.full_like(items, PAD)), Wanted(k=12, allowed=allowed))
+    return torch.zeros_like(scores).scatter(1, found, scores)
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["", "older file"])
+@pytest.mark.parametrize("name", ["sasrec", "nova-bert", "missrec"])
+def test_new_items_do_not_change_how_features_are_read(name, older, files, catalogue, features, tmp_path):
+    """Mean and scale stay those that the weights were trained with, also of a file that does not hold them."""
+    config = TrainConfig(
+        input=files["features"], output=tmp_path / "model.h5", model=name, options=options(name, features=["all"]),
+        device="cpu", precision="fp32",
+    )  # fmt: skip
+    run(config)
+    trained = hdf5.read_model(config.output)
+    if older:
+        bare = {key: value for key, value in trained.weights.items() if not key.endswith((".mean", ".scale"))}
+        hdf5.write_model(tmp_path / "older.h5", dataclasses.replace(trained, weights=bare), config={})
+        config = dataclasses.replace(config, output=tmp_path / "older.h5")
+        assert torch.equal(read_by(hdf5.read_model(config.output)), read_by(trained))
+    more = dataclasses.replace(
+        catalogue, item_ids=[*catalogue.item_ids, *(f"n{row}" for row in range(12))],
+        titles=[*catalogue.titles, *[""] * 12], attributes={},
+    )  # fmt: skip
+    vectors = {
+        key: dataclasses.replace(
+            each,
+            values=np.concatenate([each.values, 3 * each.values[::-1] + 1]),
+            present=np.append(each.present, [True] * 12),
+        )
+        for key, each in features.features.items()
+    }
+    hdf5.write_features(tmp_path / "grown.h5", Features(catalogue=more, features=vectors), config={})
+    result = run(on(config, input=tmp_path / "grown.h5", options={"epochs": 0}))
+    made = hdf5.read_model(result.output)
+    assert made.weights.keys() == trained.weights.keys()
+    torch.testing.assert_close(read_by(made), read_by(trained), rtol=1e-4, atol=1e-6)
 
 
 def test_it_learns_further_and_keeps_both_histories(files, tmp_path):

@@ -39,7 +39,9 @@ class Phase:
     """A part of the training, such as pre-training or fine-tuning. Only the last one is validated and may stop early.
 
     epochs: their number, and the length of the learning rate's schedule; loss: the mean over a batch's targets;
-    start: called when the phase begins, for example to freeze parameters; before_epoch: before each of its epochs.
+    start: called when the phase begins, for example to freeze parameters; before_epoch: before each of its epochs;
+    couples: the loss of a user depends on the others of the batch, as with negatives from within it, so that every
+    process computes the whole batch.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Phase:
     loss: Callable[[Any], Tensor]
     start: Callable[[], None] = lambda: None
     before_epoch: Callable[[], None] = lambda: None
+    couples: bool = False
 
 
 class Recommender(nn.Module, ABC):

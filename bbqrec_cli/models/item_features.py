@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bbqrec_cli.config import did_you_mean
-from bbqrec_cli.data.features import standardized, usable
+from bbqrec_cli.data.features import mean_and_scale, standardize, usable
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.layers import INIT_STD
 from bbqrec_cli.records import Feature
@@ -49,20 +51,54 @@ class ItemFeatures(nn.Module):
         return embeddings
 
 
-class FeatureVectors(nn.Module):
-    """A linear map of one modality; items without it have a learnt vector."""
+class ScaledFeature(nn.Module):
+    """The values of one modality, (I, d), centred and scaled by a mean and a scale that travel with the weights.
+
+    They are measured on the items that the weights were first trained on, and stay when others come (`train --from`).
+    Weights of older versions, which lack them, were trained on what is measured on the feature itself.
+
+    Args:
+        measure: feature -> mean (d,) and scale, (d,) or ().
+        transform: feature, mean, scale -> (I, d) float32.
+    """
 
     values: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, feature: Feature, measure: Callable[[Feature], tuple[Any, Any]],
+        transform: Callable[[Feature, Any, Any], np.ndarray],
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.feature, self.transform = feature, transform
+        mean, scale = measure(feature)
+        self.own = {"mean": torch.as_tensor(mean).float(), "scale": torch.as_tensor(scale).float()}
+        # The model file keeps the features themselves.
+        self.register_buffer("values", torch.from_numpy(transform(feature, mean, scale)), persistent=False)
+        for name, value in self.own.items():
+            self.register_buffer(name, value.clone())
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """Load mean and scale, and make the values anew where they are others."""
+        for name, value in self.own.items():
+            state_dict.setdefault(prefix + name, value)
+        before = self.mean.clone(), self.scale.clone()
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        if not all(map(torch.equal, before, (self.mean, self.scale))):
+            made = self.transform(self.feature, self.mean.cpu().numpy(), self.scale.cpu().numpy())
+            self.values.copy_(torch.from_numpy(made))
+
+
+class FeatureVectors(ScaledFeature):
+    """A linear map of one modality; items without it have a learnt vector."""
+
     present: Tensor
 
     def __init__(self, feature: Feature, width: int) -> None:
-        super().__init__()
-        values = torch.from_numpy(standardized(feature))
-        values *= values.shape[1] ** -0.5
-        # The model file keeps the features themselves.
-        self.register_buffer("values", values, persistent=False)
+        super().__init__(feature, mean_and_scale, even)
         self.register_buffer("present", torch.from_numpy(feature.present.copy()).unsqueeze(1), persistent=False)
-        self.map = nn.Linear(values.shape[1], width, bias=False)
+        self.map = nn.Linear(self.values.shape[1], width, bias=False)
         nn.init.normal_(self.map.weight, std=INIT_STD)
         self.absent = nn.Parameter(torch.randn(width) * INIT_STD)
 
@@ -73,6 +109,13 @@ class FeatureVectors(nn.Module):
         inside = rows.clamp(0, len(self.values) - 1)
         present = self.present[inside] & (rows == inside).unsqueeze(-1)
         return torch.where(present, self.map(self.values[inside]), self.absent)
+
+
+def even(feature: Feature, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """`standardize`, divided by the root of the width, (I, d) float32."""
+    values = standardize(feature, mean, scale)
+    values *= values.shape[1] ** -0.5
+    return values
 
 
 def feature_names(features: Mapping[str, Feature], names: Sequence[str]) -> tuple[str, ...]:

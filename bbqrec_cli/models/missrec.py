@@ -41,6 +41,7 @@ from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Phase, Recommender, Wanted, top_blocks, top_products
 from bbqrec_cli.models.density_peaks import density_peaks
+from bbqrec_cli.models.item_features import ScaledFeature
 from bbqrec_cli.models.layers import Attention, Dropout, embedding
 from bbqrec_cli.models.softmax import catalogue_cross_entropy
 from bbqrec_cli.records import Feature, ItemData, Sequences
@@ -103,8 +104,7 @@ class MISSRec(Recommender):
         self.modalities = there
         present = torch.stack([torch.from_numpy(feature.present) for feature in read.values()])
         self.register_buffer("present", present, persistent=False)
-        for name, feature in read.items():
-            self.register_buffer(f"values_{name}", scaled(feature), persistent=False)
+        self.inputs = nn.ModuleDict({n: ScaledFeature(f, mean_and_length, scaled) for n, f in read.items()})
         self.adapters = nn.ModuleDict({n: nn.Linear(f.values.shape[1], width) for n, f in read.items()})
         if len(read) > 1:
             self.fusion = nn.Parameter(torch.zeros(()))
@@ -127,7 +127,7 @@ class MISSRec(Recommender):
         batches = self.batches(train, batch_size=fit.batch_size, seed=seed)
         first = Phase(
             name="pre-train", epochs=fit.pretrain_epochs, batches=batches, loss=self.pretrain_loss,
-            before_epoch=self.discover,
+            before_epoch=self.discover, couples=True,
         )  # fmt: skip
         then = Phase(name="train", epochs=fit.epochs, batches=batches, loss=self.loss, before_epoch=self.discover)
         return (first, then) if fit.pretrain_epochs else (then,)
@@ -149,7 +149,7 @@ class MISSRec(Recommender):
         """Adapted features of the items `rows` (…), by default all: (M, …, D), zeros where an item has none."""
         found = []
         for name, present in zip(self.modalities, self.present, strict=True):
-            values = self.get_buffer(f"values_{name}")
+            values = self.inputs[name].get_buffer("values")
             chosen = (values, present) if rows is None else (values[rows], present[rows])
             found.append(self.adapters[name](chosen[0]) * chosen[1].unsqueeze(-1))
         return torch.stack(found)
@@ -258,12 +258,17 @@ class MISSRec(Recommender):
             return top_blocks(scores, users, contents.shape[1], wanted)
 
 
-def scaled(feature: Feature) -> Tensor:
-    """Values (I, d) float32, centred and divided by one number: mean squared length 1; zeros where absent."""
+def mean_and_length(feature: Feature) -> tuple[np.ndarray, np.float32]:
+    """The mean (d,) float32 of the values that are there, and the root of their mean squared distance from it."""
     there = feature.values[feature.present]
     mean = there.mean(0, dtype=np.float64).astype(np.float32)
     length = float(np.square(there - mean).sum(1, dtype=np.float64).mean()) ** 0.5
-    return torch.from_numpy((feature.values - mean) * (feature.present[:, None] / np.float32(max(length, 1e-12))))
+    return mean, np.float32(max(length, 1e-12))
+
+
+def scaled(feature: Feature, mean: np.ndarray, length: np.ndarray | np.float32) -> np.ndarray:
+    """Values (I, d) float32, centred and divided by one number; zeros where absent."""
+    return (feature.values - mean) * (feature.present[:, None] / length)
 
 
 def last_targets(batch: Batch) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Recommender
-from bbqrec_cli.models.registry import MODELS
+from bbqrec_cli.models.registry import MODELS, load_model
 from bbqrec_cli.records import Catalogue, Codes, ItemData, Tokens, TrainedModel
 
 PER_TUPLE = ("tuples", "tuple_bias")
@@ -76,8 +76,12 @@ def load_earlier(
     if earlier.codes is not None and data.codes is not None:
         places |= tuple_places(earlier.codes, data.codes)
     same = catalogue.items == old.items and np.array_equal(rows, np.arange(old.items))
+    weights = earlier.weights
+    if fresh.keys() - weights.keys():  # an older version's: what they lack follows from the items that they were for
+        made = load_model(earlier, torch.device("cpu")).state_dict()
+        weights = {name: value.numpy() for name, value in made.items()}
     try:
-        weights = moved_rows(earlier.weights, places, fresh)
+        weights = moved_rows(weights, places, fresh)
         if not same:
             weights |= {name: fresh[name] for name in model.of_catalogue}
         model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})

@@ -79,11 +79,12 @@ class RecommenderTask(Task):
         return number * steps, total, max(1, round(self.fit.warmup * total))
 
     def losses(self, batch: Any, run: RunSettings) -> Iterator[tuple[str, Losses]]:
-        """The mean over the batch's targets; each process counts its own share."""
-        part = batch.part(run.world.rank, run.world.size)
+        """The mean over the batch's targets; each process counts its own share, or an equal one of what couples users
+        (they draw the same random numbers, since all are seeded alike)."""
+        part = batch if self.now.couples else batch.part(run.world.rank, run.world.size)
         with autocast(run.device, run.precision):
             if part is batch:
-                loss = self.now.loss(batch)
+                loss = self.now.loss(batch) / run.world.size
             elif part.weight:
                 loss = self.now.loss(part) * (part.weight / batch.weight)
             else:  # more processes than users

@@ -67,7 +67,10 @@ class VQRec(Recommender):
         (tune,) = super().phases(train, fit, seed=seed)
         if not fit.pretrain_epochs:
             return (tune,)
-        return Phase(name="pretrain", epochs=fit.pretrain_epochs, batches=tune.batches, loss=self.contrast), tune
+        first = Phase(
+            name="pretrain", epochs=fit.pretrain_epochs, batches=tune.batches, loss=self.contrast, couples=True
+        )
+        return first, tune
 
     def pool(self, rows: Tensor) -> Tensor:
         """Vectors of items, (n, D), from the table's rows of their codes (n, G)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,10 +65,6 @@ class World:
         """Wait for all processes; files that rank 0 wrote before exist afterwards."""
         if self.size > 1:
             torch.distributed.barrier()
-
-    def shard(self, rows: Sequence[int] | np.ndarray) -> slice:
-        """The slice of `rows` for this process: every `size`-th."""
-        return slice(self.rank, len(rows), self.size)
 
 
 ALONE = World()

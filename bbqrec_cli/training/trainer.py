@@ -33,7 +33,7 @@ Losses = Mapping[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """How to run the training; of these, only the seed changes what is learnt.
+    """How to run the training; of these, only seed and precision change what is learnt.
 
     checkpoint: its path, None for none; identity: what a checkpoint must agree with: configuration and checksums of the
     inputs.

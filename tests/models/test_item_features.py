@@ -59,6 +59,29 @@ def test_rows_that_are_no_items_have_no_features(joined):
         assert torch.equal(modality(torch.tensor([-1, 12])), modality.absent.expand(2, WIDTH))
 
 
+def test_mean_and_scale_travel_with_the_weights(joined, features):
+    """Weights of the first items read them as before; weights that lack both are those of an older file."""
+    first = {
+        name: dataclasses.replace(each, values=each.values[:7], present=each.present[:7])
+        for name, each in features.features.items()
+    }
+    fewer, own = ItemFeatures(first, ALL, width=WIDTH), joined.vectors()
+    bare = {key: value.clone() for key, value in joined.state_dict().items() if not key.endswith((".mean", ".scale"))}
+    assert len(bare) == len(joined.state_dict()) - 4
+    joined.load_state_dict(fewer.state_dict())
+    for mine, theirs in zip(joined.vectors(), fewer.vectors(), strict=True):
+        torch.testing.assert_close(mine[:7], theirs, rtol=1e-5, atol=1e-7)
+    again = ItemFeatures(features.features, ALL, width=WIDTH)
+    again.load_state_dict(joined.state_dict())
+    assert all(map(torch.equal, again.vectors(), joined.vectors()))
+    fresh = ItemFeatures(features.features, ALL, width=WIDTH)
+    fresh.load_state_dict(bare)
+    assert all(map(torch.equal, fresh.vectors(), own))
+    joined.load_state_dict(bare)
+    for mine, theirs in zip(joined.vectors(), own, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
+
+
 def test_vectors_start_on_the_scale_of_embeddings(features):
     """Else one drowns the other, and Adam, whose steps have one size, moves one much faster."""
     generator = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from bbqrec_cli.errors import DataError
 from bbqrec_cli.models import base, missrec
 from bbqrec_cli.models.base import Wanted
 from bbqrec_cli.models.density_peaks import density_peaks
-from bbqrec_cli.models.missrec import DIVERSITY_WEIGHT, SEQUENCE_WEIGHT, Block, MISSRec, drop_items, scaled
+from bbqrec_cli.models.missrec import DIVERSITY_WEIGHT, SEQUENCE_WEIGHT, Block, MISSRec, drop_items
 from bbqrec_cli.models.registry import build_model, model_config, model_settings
 from bbqrec_cli.records import Feature, ItemData, Vocabulary
 from bbqrec_cli.stages.train import TrainConfig, run
@@ -88,7 +88,7 @@ def content(model: MISSRec, item: int) -> list[Tensor]:
     for name in model.modalities:
         if item not in ABSENT[name]:
             adapter = model.adapters[name]
-            found.append(adapter.weight @ model.get_buffer(f"values_{name}")[item] + adapter.bias)
+            found.append(adapter.weight @ model.inputs[name].values[item] + adapter.bias)
     return found
 
 
@@ -306,9 +306,7 @@ def test_interests_are_those_of_what_is_there(model, batch):
 
 def parts_of(model: MISSRec, name: str) -> list[Tensor]:
     adapter = model.adapters[name]
-    return [
-        adapter(model.get_buffer(f"values_{name}")[item]).detach() for item in range(ITEMS) if item not in ABSENT[name]
-    ]
+    return [adapter(model.inputs[name].values[item]).detach() for item in range(ITEMS) if item not in ABSENT[name]]
 
 
 # What a file has
@@ -316,7 +314,7 @@ def parts_of(model: MISSRec, name: str) -> list[Tensor]:
 
 def test_features_are_centred_and_scaled_where_they_are():
     feature = items("text").features["text"]
-    found = scaled(feature)
+    found = torch.from_numpy(missrec.scaled(feature, *missrec.mean_and_length(feature)))
     there = found[torch.from_numpy(feature.present)]
     torch.testing.assert_close(there.mean(0), torch.zeros(6), rtol=0, atol=1e-6)
     assert float(there.square().sum(1).mean()) == pytest.approx(1, rel=1e-5)
