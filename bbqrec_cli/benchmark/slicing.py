@@ -124,11 +124,11 @@ def by_modality(
 def by_id(
     data: str, metric: str, cells: Sequence[Cell], targets: np.ndarray, means: Mapping[str, np.ndarray]
 ) -> list[Sliced]:
-    """By whether another item has the target's semantic ID, of the systems that have some; of the first seed."""
+    """By whether another item has the target's semantic ID, of the systems that have one; of the first seed."""
     groups: dict[str, np.ndarray] = {}
     for cell in cells:
         step = cell.step("tokenize")
-        if step is None or cell.system not in means or cell.system in groups:
+        if step is None or cell.unite or cell.system not in means or cell.system in groups:
             continue
         if step.output.exists() and not damage(step.output):
             _, codes = read_codes(step.output)

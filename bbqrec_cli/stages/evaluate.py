@@ -300,6 +300,7 @@ def check_comparable(config: EvaluateConfig, other: Metrics, rows: Rows, splitti
     """Check before the long work. Raises: DataError: another split or protocol, other targets or no k in common."""
     import numpy as np
 
+    from bbqrec_cli.evaluation.comparison import PROTOCOLS
     from bbqrec_cli.evaluation.significance import paired
 
     if other.splitting != splitting:
@@ -312,8 +313,8 @@ def check_comparable(config: EvaluateConfig, other: Metrics, rows: Rows, splitti
             f"{config.against}: of the {other.split} split, not the {config.split} split", f"--split {other.split}"
         )
     if other.exclude_seen != config.exclude_seen:
-        how = {True: "seen items left out of the ranking", False: "seen items in the ranking"}
-        what = f"{config.against}: made with {how[other.exclude_seen]}, this one has {how[config.exclude_seen]}"
+        theirs, ours = PROTOCOLS[other.exclude_seen], PROTOCOLS[config.exclude_seen]
+        what = f"{config.against}: made with {theirs}, this one has {ours}"
         raise DataError(what, "--exclude-seen" if other.exclude_seen else "leave --exclude-seen out")
     if not set(other.recall) & set(config.k):
         raise DataError(
