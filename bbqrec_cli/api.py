@@ -363,6 +363,8 @@ def _plain(value: Any) -> Any:
         return Path(value)
     if isinstance(getattr(value, "output", None), Path):
         return value.output
+    if isinstance(value, Model):
+        return value.path
     return value.tolist() if hasattr(value, "tolist") else value
 
 

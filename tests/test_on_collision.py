@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.records import Feature
+from bbqrec_cli.tokenizers.assignment.collisions import warn_of_shared
 from bbqrec_cli.tokenizers.assignment.config import ON_COLLISION
 
 
@@ -67,3 +69,19 @@ def test_what_stays_in_collisions_is_said(bbqrec, alike, tmp_path, policy):
     assert made.status == 0, made.err
     assert json.loads(made.out)["colliding_items"] == 12
     assert f"12 items still share an ID: --on-collision {policy} found no free ID for them" in made.err
+
+
+def test_items_without_content_are_named(codes):
+    """Two fruits that have nothing that could be compared, and two books that share an ID as well."""
+    values, warned = codes.codes.copy(), list[str]()
+    values[1], values[9] = values[0], values[8]
+    present = np.ones((12, values.shape[2]), dtype=bool)
+    present[:2] = False
+    made, progress = dataclasses.replace(codes, codes=values, present=present), SimpleNamespace(warn=warned.append)
+    assert warn_of_shared(made, "nearest", progress) == 4
+    assert warned == [
+        "4 items still share an ID: --on-collision nearest moves no item without content, and 2 of them have none of "
+        "id, text; --on-collision suffix tells them apart"
+    ]
+    warn_of_shared(made, "share", progress)
+    assert len(warned) == 1

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bbqrec_cli.data.batches import Batch, Batches, WindowBatches
 from bbqrec_cli.data.splits import HISTORY
 from bbqrec_cli.decoding.beam import pad_answer
+from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Sequences
 
 
@@ -204,7 +205,10 @@ def _first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def _first_of_few(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """See `_first`; 6 times faster than sorting all columns."""
-    last = scores.topk(k, dim=1).values[:, -1:]
+    best = scores.topk(k, dim=1).values
+    if bool(best[:, 0].isnan().any()):  # of several numbers, what is none comes first
+        raise DataError("the model's scores are not numbers; its training has diverged", "a lower --learning-rate")
+    last = best[:, -1:]
     above, tied = scores > last, scores == last
     chosen = above | (tied & (tied.cumsum(1, dtype=torch.int32) <= k - above.sum(1, keepdim=True)))
     items = chosen.nonzero()[:, 1].view(-1, k)

@@ -17,14 +17,16 @@ from bbqrec_cli.models.registry import load_model
 from bbqrec_cli.records import TrainedModel
 
 DEPTH = 50
-"""Items of each model's list that count, if not more are asked for, or a narrower beam finds fewer."""
+"""Items of each model's list that count, or as many as a narrower beam finds; what follows comes behind them."""
 CONSTANT = 60
 """What is added to every rank, as in the paper."""
+BEHIND = 1e-3
+"""Factor of the scores of items that are nowhere among the first `DEPTH`: less than the last of these has."""
 
 
 class United(Untrained):
     """Reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009): an item's score is Σ 1 / (60 + rank) over the
-    models in whose lists it is.
+    models in whose lists it is, of `DEPTH` items each.
 
     Only ranks count, so scores of different kinds need no common scale. Models that err in different ways gain most.
     """
@@ -36,28 +38,31 @@ class United(Untrained):
 
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """See `Recommender.recommend`; every model sees as much of the history as it was trained on."""
-        deep = dataclasses.replace(wanted, k=max(wanted.k, min(DEPTH, wanted.beam or DEPTH)))
-        lists = []
+        depth, lists = min(DEPTH, wanted.beam or DEPTH), []
+        deep = dataclasses.replace(wanted, k=max(wanted.k, depth))
         for model in self.models:
             assert isinstance(model, Recommender)
             lists.append(model.recommend(last_items(batch, model.history), deep)[0])
-        return fused(lists, wanted.k)
+        return fused(lists, wanted.k, depth=depth)
 
 
-def fused(lists: Sequence[Tensor], k: int) -> tuple[Tensor, Tensor]:
+def fused(lists: Sequence[Tensor], k: int, *, depth: int = DEPTH) -> tuple[Tensor, Tensor]:
     """The result of `Recommender.recommend` from lists (B, N) of rows, best first, each row once, PAD at the end.
 
-    Equal scores are in the order of the items' rows.
+    Only the first `depth` of a list count, so what is best does not depend on how much is asked for: items that are in
+    no list's first ones follow all others, by the sums of their own ranks times `BEHIND`. Equal scores are in the order
+    of the items' rows.
     """
     items, order = torch.cat(list(lists), dim=1).sort(dim=1, stable=True)
-    points = torch.cat([1 / (CONSTANT + torch.arange(1, 1 + each.shape[1])).double() for each in lists])
-    points = points.to(items.device)[order].masked_fill(items == PAD, -torch.inf)
+    ranks = torch.cat([torch.arange(1, 1 + each.shape[1]) for each in lists]).to(items.device)[order]
+    points = (1 / (CONSTANT + ranks).double()).masked_fill(items == PAD, -torch.inf).unsqueeze(1)
     same = items.unsqueeze(2) == items.unsqueeze(1)
-    # Rounded, so that sums of the same points in another order are equal.
-    scores = points.unsqueeze(1).masked_fill(~same, 0).sum(2).float()
+    counted = points.masked_fill(~same | (ranks > depth).unsqueeze(1), 0).sum(2)
+    scores = counted.where(counted != 0, BEHIND * points.masked_fill(~same, 0).sum(2))
     again = torch.zeros_like(items, dtype=torch.bool)
     again[:, 1:] = items[:, 1:] == items[:, :-1]
-    best, places = scores.masked_fill(again, -torch.inf).sort(dim=1, descending=True, stable=True)
+    # Rounded, so that sums of the same points in another order are equal.
+    best, places = scores.float().masked_fill(again, -torch.inf).sort(dim=1, descending=True, stable=True)
     found = items.gather(1, places).masked_fill(best == -torch.inf, PAD)
     return pad_answer(found[:, :k], best[:, :k], k)
 
@@ -72,8 +77,10 @@ def last_items(batch: Batch, history: int) -> Batch:
 
 def check_same_items(trained: TrainedModel, other: TrainedModel, *, where: str) -> None:
     """Raises: DataError: a model that is to be united with another has other items."""
-    if trained.catalogue.item_ids != other.catalogue.item_ids:
-        raise DataError(f"--unite {where}: has other items than the first model", "unite models of one dataset file")
+    ours, theirs = trained.catalogue.item_ids, other.catalogue.item_ids
+    if ours != theirs:
+        what = "the same items in another order than" if set(ours) == set(theirs) else "other items than"
+        raise DataError(f"--unite {where}: has {what} the first model", "unite models of one dataset file")
 
 
 def load_united(trained: Sequence[TrainedModel], device: torch.device) -> Recommender:

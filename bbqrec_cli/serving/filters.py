@@ -27,7 +27,8 @@ def allowed_items(catalogue: Catalogue, filters: Sequence[str], allow: Path | No
     if allow is not None:
         allowed &= items_in_file(allow, catalogue)
     if not allowed.any():
-        raise UsageError("no item passes both --filter and --allow", "leave one of them out")
+        every = [f"--filter {each}" for each in filters] + (["--allow"] if allow is not None else [])
+        raise UsageError(f"no item passes {' and '.join(every)}", "leave one of them out")
     return allowed
 
 

@@ -38,7 +38,6 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     """
     from bbqrec_cli.data.merging import merge_catalogues, new_item_rows, trained_on
     from bbqrec_cli.device import resolve_device, set_threads
-    from bbqrec_cli.grouping import count_colliding_items
     from bbqrec_cli.hdf5 import (
         check_output,
         check_there,
@@ -92,8 +91,7 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     )  # fmt: skip
     figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
     codes = resolve_collisions(made, config.on_collision, frozen=old.catalogue.items)
-    left = count_colliding_items(codes.codes)
-    warn_of_shared(left, config.on_collision, progress)
+    left = warn_of_shared(codes, config.on_collision, progress)
     tokens = Tokens(catalogue=catalogue, codes=codes, history=old.history, encoder=old.encoder)
     resolved = stored(config) | {"method": about["method"], "options": about["options"], "new_items": len(rows)}
     resolved["fitted_items"] = fitted

@@ -133,6 +133,8 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
         raise UsageError("--k is empty", "--k 5,10")
     if config.tokens is not None and config.unite:
         raise UsageError("--tokens and --unite exclude each other", "give one of them")
+    if config.diagnose and config.unite:
+        raise UsageError("--diagnose and --unite exclude each other", "give one of them")
     models = (config.model, *config.unite)
     given = [(path, "model") for path in models] + [(config.tokens, "tokens"), (config.against, "metrics")]
     for path, kind in given:

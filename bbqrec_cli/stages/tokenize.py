@@ -58,7 +58,6 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     import numpy as np
 
     from bbqrec_cli.device import resolve_precision
-    from bbqrec_cli.grouping import count_colliding_items
     from bbqrec_cli.hdf5 import check_checkpoint, check_output, check_there, checkpoint_of, write_tokens
     from bbqrec_cli.origin import plugin_of, ran_on
     from bbqrec_cli.records import Tokens
@@ -107,8 +106,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
     check_collapse(made, figures, fail=config.fail_on_collapse, progress=progress)
     codes = dataclasses.replace(resolve_collisions(made, config.on_collision), present=made.present)
-    left = count_colliding_items(codes.codes)
-    warn_of_shared(left, config.on_collision, progress)
+    left = warn_of_shared(codes, config.on_collision, progress)
     resolved["colliding_items"] = {"before": figures["colliding_items"], "after": left}
     tokens = Tokens(catalogue=catalogue, codes=codes, history=made.history, encoder=made.encoder)
     if world.writes:

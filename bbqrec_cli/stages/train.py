@@ -30,7 +30,7 @@ class LearningConfig(StageConfig):
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
     validate_every: int = option(1, "Epochs between validations.", minimum=1)
     validation_users: int = option(0, "Users to validate on, about, evenly spaced; 0: all.", minimum=0)
-    validation_beam: int = option(20, "Beam width in validation, at least 10; 0: exact.", minimum=0)
+    validation_beam: int = option(20, "Beam width in validation, never below 10; 0: exact.", minimum=0)
     exclude_seen: bool = option(
         False, "Leave the items of a user's history out of the ranking in validation, the target never."
     )

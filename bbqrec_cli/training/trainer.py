@@ -206,7 +206,7 @@ def _run_epoch(task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted,
     run.world.broadcast(task.module)
     row: Row = {"epoch": epoch + 1} | _steps(task, run, epoch)
     best: dict[str, Any] = {}
-    _check_finite(task, f"epoch {epoch + 1}")
+    _check_finite(task, run, f"epoch {epoch + 1}")
     seconds = run.world.first(time.perf_counter() - began)
     last = epoch + 1 == task.epochs or stopping.over(fitted.seconds + seconds)
     if task.has_report(epoch) and (last or (epoch + 1) % stopping.validate_every == 0):
@@ -255,7 +255,7 @@ def step(task: Task, run: RunSettings, batch: Any, rate: float, where: str) -> L
     for name, parts in task.losses(batch.to(run.device), run):
         value = float(run.world.sum(parts["loss"].detach().clone()))
         if not math.isfinite(value):
-            raise _diverged(f"{where}: the loss is {value}")
+            raise _diverged(f"{where}: the loss is {value}", run)
         optimiser = task.optimisers[name]
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -269,14 +269,18 @@ def step(task: Task, run: RunSettings, batch: Any, rate: float, where: str) -> L
     return parts
 
 
-def _check_finite(task: Task, where: str) -> None:
+def _check_finite(task: Task, run: RunSettings, where: str) -> None:
     """Raises: DataError: a parameter is not a number."""
     if not all(bool(p.isfinite().all()) for p in task.module.parameters()):
-        raise _diverged(f"{where}: a parameter is infinite or not a number")
+        raise _diverged(f"{where}: a parameter is infinite or not a number", run)
 
 
-def _diverged(what: str) -> DataError:
-    return DataError(f"{what}; the training has diverged", "a lower --learning-rate, or --precision fp32")
+def _diverged(what: str, run: RunSettings) -> DataError:
+    hint = "a lower --learning-rate, or --precision fp32"
+    left = run.checkpoint is not None and run.checkpoint.exists()
+    return DataError(
+        f"{what}; the training has diverged", hint + (f", with --force: {run.checkpoint} is left" if left else "")
+    )
 
 
 def _interrupted(fitted: Fitted, task: Task, run: RunSettings) -> InterruptedRunError:

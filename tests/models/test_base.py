@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from bbqrec_cli.errors import DataError
 from bbqrec_cli.models import base
 from bbqrec_cli.models.base import Wanted, top_items, top_products
 
@@ -99,3 +100,11 @@ def test_no_matrix_of_users_and_items():
     with Sizes() as plain:
         top_items(states @ table.T, Wanted(k=10, exclude=seen))
     assert plain.largest[4] == 32 * 400_000
+
+
+@pytest.mark.parametrize("items", [20, 5000])
+def test_scores_that_are_no_numbers_are_refused(items):
+    scores = torch.randn(3, items)
+    scores[1, items // 2] = torch.nan
+    with pytest.raises(DataError, match="the model's scores are not numbers"):
+        top_items(scores, Wanted(k=5))

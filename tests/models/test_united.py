@@ -65,11 +65,29 @@ def test_equal_sums_in_another_order_are_equal():
     assert scores[0, places[0]] == scores[0, places[1]]
 
 
-@pytest.mark.parametrize(("k", "beam", "depth"), [(10, 20, 20), (10, 50, 50), (10, 0, 50), (10, 5, 10), (80, 20, 80)])
-def test_no_list_is_longer_than_the_beam_or_what_is_asked_for(k, beam, depth):
+@pytest.mark.parametrize(("k", "beam", "asked"), [(10, 20, 20), (10, 50, 50), (10, 0, 50), (10, 5, 10), (80, 20, 80)])
+def test_how_many_items_each_model_is_asked_for(k, beam, asked):
     model = Scores(0, history=2)
     United([model, model]).recommend(batch_of([1]), Wanted(k=k, beam=beam))
-    assert (model.wanted.k, model.wanted.beam) == (depth, beam)
+    assert (model.wanted.k, model.wanted.beam) == (asked, beam)
+
+
+def test_what_is_best_does_not_depend_on_how_much_is_asked_for():
+    """Beyond the first 50 of every list come the others, in the order of their own ranks."""
+    united, batch = United([Scores(0, history=3), Scores(1, history=3)]), batch_of([4, 3, 2], [5])
+    lists = [model.recommend(batch, Wanted(k=90))[0] for model in united.models]
+    short, points = united.recommend(batch, Wanted(k=10))
+    for k in (51, 70, 90):
+        long, more = united.recommend(batch, Wanted(k=k))
+        assert torch.equal(long[:, :10], short)
+        torch.testing.assert_close(more[:, :10], points)
+        for user in range(2):
+            first = {item for each in lists for item in each[user, :50].tolist()}
+            rest = long[user, len(first) :].tolist()
+            assert first == set(long[user, : len(first)].tolist()) or k < len(first)
+            sums = {item: sum(1 / (61 + each[user].tolist().index(item)) for each in lists) for item in rest}
+            if k == 90:
+                assert rest == sorted(sums, key=lambda item: -sums[item])
 
 
 def test_one_list_keeps_its_order():
@@ -96,5 +114,5 @@ def test_each_model_sees_its_own_history_and_the_wishes():
     assert items.max() < 30
     lists = [model.recommend(last_items(batch_of([4, 3, 2, 1], [5]), model.history), short.wanted)[0]
              for model in (short, long)]  # fmt: skip
-    assert torch.equal(items, fused(lists, 10)[0])
+    assert torch.equal(items, fused(lists, 10, depth=7)[0])
     assert united.recommend(batch_of([1]), Wanted(k=80))[0].shape == (1, 80)

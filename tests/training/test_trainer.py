@@ -249,6 +249,17 @@ def test_a_loss_that_is_not_finite_says_what_to_do(training, batches):
     with pytest.raises(DataError, match="epoch 1, step 1: the loss is nan") as caught:
         fit(model, batches, rising, training)
     assert "--learning-rate" in caught.value.hint
+    assert "--force" not in caught.value.hint
+
+
+def test_after_a_checkpoint_the_advice_names_force(training, batches):
+    """The checkpoint of the epochs before would refuse another learning rate."""
+    fit(sasrec(), batches, rising, dataclasses.replace(training, minutes=1e-9))
+    model = sasrec()
+    model.loss = lambda batch: torch.tensor(math.nan, requires_grad=True)
+    with pytest.raises(DataError) as caught:
+        fit(model, batches, rising, dataclasses.replace(training, resume=True))
+    assert caught.value.hint.endswith(f"with --force: {training.checkpoint} is left")
 
 
 def test_parameters_that_are_not_finite_say_so_too(training, batches):

@@ -241,8 +241,17 @@ def last_level_distances(latent: np.ndarray, codes: np.ndarray, books: np.ndarra
     return found
 
 
-def warn_of_shared(left: int, policy: str, progress: Progress) -> None:
-    """Warn if a policy that resolves collisions left some. left: items that share an ID."""
+def warn_of_shared(codes: Codes, policy: str, progress: Progress) -> int:
+    """The number of items that share an ID, with a warning if a policy that resolves collisions left some."""
+    token, sharing = group_codes(codes.codes)
+    shared = sharing[token] > 1
+    left = int(shared.sum())
     if left and policy != "share":
         why = "does not tell all apart" if policy == "regroup" else "found no free ID for them"
+        empty = 0 if codes.present is None else int((shared & ~codes.present.any(1)).sum())
+        if empty:
+            whose = "they have" if empty == left else f"{empty:,} of them have"
+            why = f"moves no item without content, and {whose} none of {', '.join(codes.modalities)}"
+            why += "; --on-collision suffix tells them apart" if policy != "suffix" else ""
         progress.warn(f"{left:,} items still share an ID: --on-collision {policy} {why}")
+    return left
