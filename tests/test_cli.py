@@ -156,6 +156,8 @@ WITHOUT = {
     "embed": {"--seed"},
     "collisions": {"--device"},
     "recommend": {"--force", "--seed"},
+    "compare": {"--device", "--seed", "--threads"},
+    "export": {"--seed"},
     "inspect": {"--device", "--force", "--seed", "--threads"},
 }
 

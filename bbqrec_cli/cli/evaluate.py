@@ -7,13 +7,13 @@ import typer
 
 from bbqrec_cli.cli.console import Console, rich_table, table
 from bbqrec_cli.cli.options import command
+from bbqrec_cli.pages.tables import short
 from bbqrec_cli.stages.evaluate import EvaluateConfig, run
 
 
 def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
     @command(app, "evaluate", EvaluateConfig, arguments=arguments)
     def evaluate(config: EvaluateConfig, console: Console) -> None:
-        from bbqrec_cli.pages.tables import short
         from bbqrec_cli.records import LAST
 
         result = run(config, console)
@@ -44,8 +44,6 @@ def with_intervals(means: dict[str, float], confidence: dict[str, tuple[float, f
 
 def lists_line(lists: dict[str, float]) -> str:
     """What is recommended at all, at the largest k."""
-    from bbqrec_cli.pages.tables import short
-
     k = max(int(name.split("@")[1]) for name in lists)
     share, interactions = lists[f"coverage@{k}"], lists[f"popularity@{k}"]
     return (

@@ -259,9 +259,14 @@ def test_a_score_in_lines(made, lines):
     assert scores.score_lines(made, False) == lines
 
 
-@pytest.mark.parametrize(("p", "mark"), [(0.049, "▲ +8.7% on b"), (0.051, "+8.7% on b")])
-def test_a_lead_is_marked_where_it_is_significant(p, mark):
-    made = score(0.5, against="b", gain=0.0867, p_t=0.01, p_wilcoxon=0.01, holm_t=p, holm_wilcoxon=0.9)
+@pytest.mark.parametrize(
+    ("p", "difference", "mark"),
+    [(0.049, 0.04, "▲ +8.7% on b"), (0.051, 0.04, "+8.7% on b"), (0.049, -0.01, "+8.7% on b")],
+)
+def test_a_lead_is_marked_where_it_is_significant(p, difference, mark):
+    made = score(
+        0.5, against="b", gain=0.0867, difference=difference, p_t=0.01, p_wilcoxon=0.01, holm_t=p, holm_wilcoxon=0.9
+    )
     assert scores.score_lines(made, False, best=True)[2] == mark
 
 

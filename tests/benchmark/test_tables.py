@@ -184,7 +184,7 @@ def test_two_evaluations_of_one_training(graph):
     ours, other = cells["ours, seed 0"], cells["wide, seed 0"]
     assert other.step("train") == ours.step("train")
     assert other.last.key != ours.last.key
-    assert [(each.last.config.beam, each.last.config.batch_size) for each in (ours, other)] == [(50, 16), (100, 16)]
+    assert [(each.last.config.beam, each.last.config.batch_size) for each in (ours, other)] == [(None, 16), (100, 16)]
 
 
 def test_seen_items_left_out(graph):
