@@ -241,8 +241,7 @@ class Model:
         self.path = Path(_plain(file))
         extended = None if tokens is None else Path(_plain(tokens))
         with _errors():
-            several = unite if isinstance(unite, (list, tuple)) else (unite,)
-            more = [Path(_plain(each)) for each in several]
+            more = [Path(_plain(each)) for each in _several(unite)]
             self._session = Session.open(self.path, extended, resolve_device(device), more)
         self.catalogue: Catalogue = self._session.catalogue
 

@@ -75,9 +75,9 @@ class Session:
             DataError: the tokens file does not extend the model's IDs, or a further model has other items; the errors
                 of reading files.
         """
-        trained, more = read_model(model), [read_model(path) for path in unite]
         if tokens is not None and unite:
             raise UsageError("--tokens and --unite exclude each other", "give one of them")
+        trained, more = read_model(model), [read_model(path) for path in unite]
         for path, other in zip(unite, more, strict=True):
             check_same_items(trained, other, where=str(path))
         if tokens is not None:

@@ -14,6 +14,7 @@ from bbqrec_cli.device import PRECISIONS
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.frames import Framed
 from bbqrec_cli.progress import SILENT, Progress
+from bbqrec_cli.serving.options import beam_option, unite_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,20 +42,14 @@ class EvaluateConfig(StageConfig):
         False, "Leave the items of a user's history out of the ranking, the target never. Numbers of the two kinds are "
         "not comparable."
     )  # fmt: skip
-    beam: int | None = option(
-        None, "Beam width of a generative model; 0: exact, the best of all items. [default: 50; 0 with a dense head]",
-        minimum=0,
-    )  # fmt: skip
+    beam: int | None = beam_option()
     batch_size: int = option(256, "Users per batch.", minimum=1)
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
     tokens: Path | None = option(
         None, "Extended tokens file (tokenize --append): evaluate on its users and rank its new items too, untrained.",
         role="input", complete=".h5",
     )  # fmt: skip
-    unite: tuple[Path, ...] = option(
-        (), "Another model of the same data: what both recommend is united, by reciprocal ranks; may be repeated.",
-        role="input", repeatable=True, complete=".h5",
-    )  # fmt: skip
+    unite: tuple[Path, ...] = unite_option()
     slices: bool = option(False, "Also show the metrics by history length and by the target's interactions.")
     diagnose: bool = option(False, "Also diagnose a generator: its codes, its beam, its heads.")
     diagnose_users: int = option(2000, "Users to diagnose on, about, evenly spaced; 0: all.", minimum=0)
@@ -336,14 +331,13 @@ def compare(metrics: Metrics, other: Metrics, *, seed: int) -> dict[str, dict[st
     from bbqrec_cli.evaluation.metrics import METRICS, bootstrap_interval, metric_names, per_user
     from bbqrec_cli.evaluation.significance import paired, paired_t_test, wilcoxon
 
-    found = {}
+    found, ranks = {}, in_order_of(metrics, other, other.ranks)
     for name in metric_names(sorted(set(metrics.recall) & set(other.recall)), METRICS):
-        mine, theirs = per_user(metrics.ranks, name), per_user(other.ranks, name)
-        a, b = paired(metrics, mine, other, theirs)
-        matched = in_order_of(metrics, other, theirs).astype("float64")
-        difference = mine - matched
+        mine, theirs = (per_user(each, name).astype("float64") for each in (metrics.ranks, ranks))
+        a, b = paired(metrics, mine, metrics, theirs)
+        difference = mine - theirs
         found[name] = {
-            "against": float(matched.mean()), "difference": float(difference.mean()),
+            "against": float(theirs.mean()), "difference": float(difference.mean()),
             "confidence": bootstrap_interval(difference, seed=seed, users=metrics.user_ids),
             "t_test": paired_t_test(a, b), "wilcoxon": wilcoxon(a, b),
         }  # fmt: skip

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bbqrec_cli.config import StageConfig, option
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
+from bbqrec_cli.serving.options import beam_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,10 +62,7 @@ class ExportConfig(StageConfig):
     )  # fmt: skip
     history: int = option(20, "Items before each target in the splits of recbole and minionerec.", minimum=1)
     top: int = option(10, "Recommendations per user.", minimum=1)
-    beam: int | None = option(
-        None, "Beam width of a generative model; 0: exact, the best of all items. [default: 50; 0 with a dense head]",
-        minimum=0,
-    )  # fmt: skip
+    beam: int | None = beam_option()
     include_seen: bool = option(False, "Recommend also what the user has interacted with already.")
     batch_size: int = option(64, "Users per batch of recommendations.", minimum=1, role="runtime")
 

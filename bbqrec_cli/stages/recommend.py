@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from bbqrec_cli.config import StageConfig, option
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
+from bbqrec_cli.serving.options import beam_option, unite_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,10 +32,7 @@ class RecommendConfig(StageConfig):
         None, "Extended tokens file (tokenize --append): recommend to its users, its new items too, without training.",
         role="input", complete=".h5",
     )  # fmt: skip
-    unite: tuple[Path, ...] = option(
-        (), "Another model of the same data: what both recommend is united, by reciprocal ranks; may be repeated.",
-        role="input", repeatable=True, complete=".h5",
-    )  # fmt: skip
+    unite: tuple[Path, ...] = unite_option()
     user: tuple[str, ...] = option((), "Id of a user of the file; repeat it or separate by commas.", repeatable=True)
     users: int = option(0, "Number of users, from the first of the file on (5 if no user is named).", minimum=0)
     history: tuple[str, ...] | None = option(
@@ -45,10 +43,7 @@ class RecommendConfig(StageConfig):
         "file needs no history."
     )  # fmt: skip
     top: int = option(10, "Items to recommend per user.", minimum=1)
-    beam: int | None = option(
-        None, "Beam width of a generative model; 0: exact, the best of all items. [default: 50; 0 with a dense head]",
-        minimum=0,
-    )  # fmt: skip
+    beam: int | None = beam_option()
     include_seen: bool = option(False, "Recommend also what the user has interacted with already.")
     exclude_seen: bool | None = option(None, "The default: leave out what the user has interacted with.", hidden=True)
     filter: tuple[str, ...] = option(

@@ -78,9 +78,9 @@ def date(text: str) -> int | None:
     plain = text.strip().removesuffix(" UTC")
     if plain[4:5] == plain[7:8] == "/":
         plain = plain.replace("/", "-", 2)
-    for form in (plain, _for_310(plain)):
+    for form in (str, _for_310):
         with suppress(ValueError):
-            return _since(datetime.fromisoformat(form))
+            return _since(datetime.fromisoformat(form(plain)))
     return None
 
 
