@@ -22,11 +22,13 @@ from bbqrec_cli.settings import build
 if TYPE_CHECKING:
     import numpy as np
 
+    from bbqrec_cli.benchmark.compare import CompareResult
     from bbqrec_cli.records import Catalogue
     from bbqrec_cli.serving.session import Recommendation
     from bbqrec_cli.stages.collisions import CollisionsResult
     from bbqrec_cli.stages.embed import EmbedResult
     from bbqrec_cli.stages.evaluate import EvaluateResult
+    from bbqrec_cli.stages.export import ExportResult
     from bbqrec_cli.stages.prepare import PrepareResult
     from bbqrec_cli.stages.train import TrainResult
     from bbqrec_cli.tokenizers.assignment.config import AssignmentResult
@@ -179,6 +181,28 @@ def recommend(model: File = None, *, progress: Listener = False, **options: Any)
     with _errors():
         config = _config("recommend", (RecommendConfig,), options | {"model": model})
         return Recommendations(cast("Iterable[Recommendation]", run(config, _listener(progress))))
+
+
+def compare(*input: File, progress: Listener = False, **options: Any) -> CompareResult:
+    """Which of several metrics files is ahead, where and for whom (`bbqrec compare`).
+
+    Raises: UsageError, DataError and the errors of reading and writing files.
+    """
+    from bbqrec_cli.benchmark.compare import CompareConfig, run
+
+    with _errors():
+        return run(_config("compare", (CompareConfig,), options | {"input": list(input)}), _listener(progress))
+
+
+def export(file: File, *, output: File = None, progress: Listener = False, **options: Any) -> ExportResult:
+    """Write what a file holds for another program, `to=` a format (`bbqrec export`).
+
+    Raises: UsageError, DataError, MissingPackageError, LackingError and the errors of reading and writing files.
+    """
+    from bbqrec_cli.stages.export import ExportConfig, run
+
+    with _errors():
+        return run(_config("export", (ExportConfig,), options | {"file": file, "output": output}), _listener(progress))
 
 
 def inspect(file: File) -> dict[str, Any]:

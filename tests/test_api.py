@@ -98,6 +98,29 @@ def test_every_stage_of_semantic_ids(files):
         api.tokenize(features, append=ids, levels=2)
 
 
+def test_compare_and_export_are_the_commands(files, bbqrec):
+    ours = api.evaluate(files["model"], output="ours.h5", k=[1, 5])
+    theirs = api.evaluate(api.train(files["dataset"], model="markov", output="m.h5"), output="theirs.h5", k=[1, 5])
+    compared = api.compare(ours, theirs, metric="recall@5", report=Path("page.md"))
+    done = bbqrec("compare", "ours.h5", "theirs.h5", "--metric", "recall@5", "--json").out
+    assert json.loads(json.dumps(compared.to_json() | {"report": None})) == json.loads(done)
+    written = api.export(ours, to="csv", output="users.csv")
+    assert (written.what, written.rows) == ("results", {"results": ours.users})
+    bbqrec("export", "ours.h5", "--to", "csv", "-o", "again.csv")
+    assert Path("users.csv").read_bytes() == Path("again.csv").read_bytes()
+    with pytest.raises(errors.UsageError, match="two metrics files or more"):
+        api.compare(ours)
+    with pytest.raises(errors.UsageError, match="--to is 'cvs'"):
+        api.export(ours, to="cvs")
+
+
+def test_what_a_result_says_as_json(files):
+    """As docs/python.md has it."""
+    for result in (api.evaluate(files["model"], k=[1]), api.collisions(files["tokens"]),
+                   api.train(files["dataset"], model="markov", output="m.h5")):  # fmt: skip
+        json.dumps(result.to_json())
+
+
 def test_recipes_are_as_on_the_command_line(files):
     with pytest.raises(errors.UsageError, match=r"--recipe is 'sasrek'.*did you mean 'sasrec-f'"):
         api.train(files["tokens"], recipe="sasrek")
@@ -245,6 +268,11 @@ def test_models_that_recommend_together(files, tmp_path):
     for unite in (str(other.output), other.output, other, [other], (other,)):
         assert api.load(files["model"], unite=unite).recommend(["i1"])[0].items == wanted
     assert wanted != api.load(files["model"]).recommend(["i1"])[0].items
+    for twice in ([files["model"]], [other, other.output]):
+        with pytest.raises(errors.UsageError, match="this file is among the models already"):
+            api.load(files["model"], unite=twice)
+        with pytest.raises(errors.UsageError, match="this file is among the models already"):
+            api.evaluate(files["model"], unite=twice)
     with pytest.raises(errors.UsageError, match="unite= are for model files"):
         api.load(files["tokens"], unite=other)
 

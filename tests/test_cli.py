@@ -370,8 +370,20 @@ def test_interruption(number, options):
     assert (running.returncode, out) == (130, "")
     assert "interrupted" in err
     assert "Traceback" not in err
+    assert "resume" not in err, "inspect has nothing to resume"
     if options:
         assert json.loads(err)["error"] == "interrupted"
+
+
+def test_interruption_of_what_can_be_resumed(bbqrec, files, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bbqrec_cli.cli.train.run", interrupted)
+    done = bbqrec("train", files["dataset"])
+    assert done.status == 130
+    assert "error: interrupted; no output was changed" in done.err
+    assert "--resume continues from the last checkpoint" in done.err
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--help"]])

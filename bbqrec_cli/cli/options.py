@@ -99,7 +99,7 @@ def command(
                 where = f"{CommandOutput.program} {name}"
                 function(build(classes, name, flags, values, file=str(file), where=where), CommandOutput.console)
             except KeyboardInterrupt:
-                raise interrupted() from None
+                raise interrupted(resumable=hasattr(classes[-1], "resume")) from None
             except BrokenPipeError:  # the reader of stdout has closed the pipe (`| head`): nothing to report
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -124,11 +124,10 @@ def flags_of(given: Mapping[str, Any]) -> dict[str, Any]:
     return flags
 
 
-def interrupted() -> InterruptedRunError:
+def interrupted(*, resumable: bool = False) -> InterruptedRunError:
     """The error for an interruption about which the stage itself has nothing to add."""
-    return InterruptedRunError(
-        "interrupted; no output was changed", "stages with --resume continue from their last checkpoint"
-    )
+    hint = "--resume continues from the last checkpoint" if resumable else ""
+    return InterruptedRunError("interrupted; no output was changed", hint)
 
 
 def chosen_method(config_class: type, arguments: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.decoding.beam import pad_answer
-from bbqrec_cli.errors import DataError
+from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.hdf5 import read_model
 from bbqrec_cli.models.base import Recommender, Untrained, Wanted
 from bbqrec_cli.models.registry import load_model
 from bbqrec_cli.records import TrainedModel
@@ -75,12 +77,25 @@ def last_items(batch: Batch, history: int) -> Batch:
     return Batch(batch.items, torch.full_like(batch.items, PAD))
 
 
-def check_same_items(trained: TrainedModel, other: TrainedModel, *, where: str) -> None:
-    """Raises: DataError: a model that is to be united with another has other items."""
-    ours, theirs = trained.catalogue.item_ids, other.catalogue.item_ids
-    if ours != theirs:
-        what = "the same items in another order than" if set(ours) == set(theirs) else "other items than"
-        raise DataError(f"--unite {where}: has {what} the first model", "unite models of one dataset file")
+def read_models(first: Path, unite: Sequence[Path]) -> list[TrainedModel]:
+    """A model and those to unite with it.
+
+    Raises:
+        UsageError: a file twice.
+        DataError: another model has other items; the errors of reading files.
+    """
+    paths = [path.resolve() for path in (first, *unite)]
+    for place, path in enumerate(unite, start=1):
+        if paths[place] in paths[:place]:
+            raise UsageError(f"--unite {path}: this file is among the models already", "name each model once")
+    trained, *others = [read_model(path) for path in (first, *unite)]
+    ours = trained.catalogue.item_ids
+    for path, other in zip(unite, others, strict=True):
+        theirs = other.catalogue.item_ids
+        if ours != theirs:
+            what = "the same items in another order than" if set(ours) == set(theirs) else "other items than"
+            raise DataError(f"--unite {path}: has {what} the first model", "unite models of one dataset file")
+    return [trained, *others]
 
 
 def load_united(trained: Sequence[TrainedModel], device: torch.device) -> Recommender:

@@ -16,10 +16,10 @@ import torch
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD, pad
 from bbqrec_cli.errors import UsageError
-from bbqrec_cli.hdf5 import read_model, read_tokens
+from bbqrec_cli.hdf5 import read_tokens
 from bbqrec_cli.models.base import Recommender, Wanted
 from bbqrec_cli.models.new_items import with_tokens
-from bbqrec_cli.models.united import check_same_items, load_united
+from bbqrec_cli.models.united import load_united, read_models
 from bbqrec_cli.records import Catalogue
 from bbqrec_cli.serving.requests import Request
 
@@ -71,15 +71,13 @@ class Session:
             unite: further models, whose lists are united with this one's.
 
         Raises:
-            UsageError: both `tokens` and `unite`.
+            UsageError: both `tokens` and `unite`, or a file twice.
             DataError: the tokens file does not extend the model's IDs, or a further model has other items; the errors
                 of reading files.
         """
         if tokens is not None and unite:
             raise UsageError("--tokens and --unite exclude each other", "give one of them")
-        trained, more = read_model(model), [read_model(path) for path in unite]
-        for path, other in zip(unite, more, strict=True):
-            check_same_items(trained, other, where=str(path))
+        trained, *more = read_models(model, unite)
         if tokens is not None:
             trained = with_tokens(trained, read_tokens(tokens), where=str(tokens))
         return cls(catalogue=trained.catalogue, load=lambda: load_united([trained, *more], device), device=device)

@@ -244,12 +244,10 @@ def cold_figures(metrics: Metrics, config: EvaluateConfig) -> dict[str, Any]:
 
 def _models(config: EvaluateConfig) -> list[TrainedModel]:
     """The model and those to unite with it. Raises: DataError: they do not go together; the errors of reading them."""
-    from bbqrec_cli.hdf5 import read_model
-    from bbqrec_cli.models.united import check_same_items
+    from bbqrec_cli.models.united import read_models
 
-    first, *more = [read_model(path) for path in (config.model, *config.unite)]
+    first, *more = read_models(config.model, config.unite)
     for path, other in zip(config.unite, more, strict=True):
-        check_same_items(first, other, where=str(path))
         _check_held_out(path, other.catalogue, config.model, first.catalogue)
     return [first, *more]
 

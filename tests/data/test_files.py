@@ -55,6 +55,13 @@ def test_not_utf8_is_named_with_its_line(put, name):
     assert f"iconv -f LATIN1 -t UTF-8 {path}" in caught.value.hint
 
 
+def test_what_spreadsheets_call_unicode(put):
+    path = put("sheet.csv", "user,item\na,b\n".encode("utf-16"))
+    with pytest.raises(DataError, match=r"sheet.csv, line 1: byte 0xff after '': not UTF-8") as caught:
+        list(lines(path))
+    assert f"iconv -f UTF-16 -t UTF-8 {path}" in caught.value.hint
+
+
 def test_missing_a_folder_forbidden(tmp_path, put, monkeypatch):
     with pytest.raises(MissingFileError, match=r"none.txt: no such file"):
         list(lines(tmp_path / "none.txt"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import zlib
@@ -92,7 +93,9 @@ def reading(path: Path) -> Iterator[IO[bytes]]:
         with open_bytes(path) as raw:
             yield raw
     except UnicodeDecodeError as error:
-        hint = f"convert it, as with: iconv -f LATIN1 -t UTF-8 {path}"
+        with open_bytes(path) as again:
+            encoding = "UTF-16" if again.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "LATIN1"
+        hint = f"convert it, as with: iconv -f {encoding} -t UTF-8 {path}"
         raise DataError(f"{path}{_bad_line(path)}: not UTF-8", hint) from error
     except DAMAGE as error:
         kind = "Zstandard" if compression(path) == ".zst" else "gzip"
