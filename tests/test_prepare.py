@@ -174,6 +174,57 @@ def test_fields_of_which_none_is_known_as_text(folder):
     assert "no texts: no known text field; --text-fields can use colour" in listener.warned
 
 
+def test_the_page_names_the_fields():
+    page = " ".join((Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8").split())
+    for names, said in (
+        (prepare.TEXT_FIELDS, "is made of the fields {}, in this order"),
+        (prepare.NO_ATTRIBUTES[1:], "All other fields but {} are kept"),
+    ):
+        *first, last = (f"`{name}`" for name in names)
+        assert said.format(f"{', '.join(first)} and {last}") in page
+
+
+@pytest.mark.parametrize("reserved", ["id", "image"])
+def test_fields_that_the_file_would_hold_under_one_name(folder, reserved):
+    """`attributes` appends '_' to a reserved name; a field that has such a name already is not lost for it."""
+    (folder / "items.csv").write_text(f"item,{reserved},{reserved}_\na,x,y\n")
+    (folder / "items.json").unlink()
+    with pytest.raises(DataError, match=f"the fields '{reserved}' and '{reserved}_' would both be stored as"):
+        run(config(folder))
+
+
+def recbole(tmp_path, *names: str) -> PrepareConfig:
+    """Four items with a feature of each name."""
+    (tmp_path / "x.inter").write_text("user_id:token\titem_id:token\n" + "".join(f"u\t{item}\n" for item in "abcd"))
+    head = "\t".join(["item_id:token", *(f"{name}:float_seq" for name in names)])
+    rows = ("\t".join([item, *("1 2" for _ in names)]) for item in "abcd")
+    (tmp_path / "x.item").write_text("\n".join([head, *rows]))
+    return PrepareConfig(source="recbole", paths=(str(tmp_path),), output=tmp_path / "x.h5")
+
+
+def test_features_have_names_that_the_file_can_hold(tmp_path):
+    """A name with '/' would make groups, which no reader finds."""
+    made = hdf5.read_dataset(run(recbole(tmp_path, "emb/x", "plain")).output)
+    assert {name: each.values[0].tolist() for name, each in made.features.items()} == {
+        "emb_x": [1, 2], "plain": [1, 2]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["id"], "a feature called 'id': id is the signal of the items themselves"),
+        ([""], "a feature called '': a name is needed"),
+        (["a/b", "a_b"], "the features 'a/b' and 'a_b' would both be stored as 'a_b'"),
+        (["x" * 5000], "a field or feature with a name of 5,000 characters"),
+    ],
+)
+def test_names_that_no_feature_may_have(tmp_path, names, said):
+    with pytest.raises(DataError, match=said):
+        run(recbole(tmp_path, *names))
+    assert not (tmp_path / "x.h5").exists()
+
+
 def test_filters_leave_whole_users_and_items_out(folder):
     """Items with three: a and b (u twice each, v), c has two and goes; then w is left with one and goes as well."""
     listener = Listener()

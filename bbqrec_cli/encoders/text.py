@@ -47,7 +47,8 @@ class TextEncoder(Encoder):
 
     Raises:
         MissingPackageError, DataError, LackingError: see `offline_model` and `load_pretrained`.
-        UsageError: more tokens than the model has positions; pieces of texts for a tokenizer that cannot find them.
+        UsageError: more tokens than the model has positions, or no more than it adds to each text; pieces of texts for
+            a tokenizer that cannot find them.
     """
 
     def __init__(
@@ -77,6 +78,9 @@ class TextEncoder(Encoder):
         tokenizer = getattr(self.model, "tokenizer", None)
         self._tokenizer = tokenizer if getattr(tokenizer, "is_fast", False) else None
         self.limit = _limit(self.model) if self._tokenizer else 0
+        if max_length and self._tokenizer and max_length <= (beside := self._beside()):
+            what = f"--max-length is {max_length}, and {self.name} adds {beside} tokens itself: none is left for texts"
+            raise UsageError(what, f"--max-length {beside + 1} or more")
         if chunks and not self._tokenizer and _limit(self.model):
             what = f"--long-texts chunk: the tokenizer of {self.name} does not say where its tokens are"
             raise UsageError(what, "give another model, or --long-texts cut")
@@ -118,11 +122,14 @@ class TextEncoder(Encoder):
         return mean / np.linalg.norm(mean) if scaled else mean
 
     def _room(self) -> int:
-        """Tokens of a text beside the special ones and the model's own prompt."""
+        """Tokens of a text beside those that the model adds."""
+        return max(1, self.limit - self._beside())
+
+    def _beside(self) -> int:
+        """Tokens that the model adds to each text: the special ones and those of its own prompt."""
         assert self._tokenizer is not None  # else there is no limit
         prompt = (getattr(self.model, "prompts", None) or {}).get(getattr(self.model, "default_prompt_name", None), "")
-        beside = self._tokenizer.num_special_tokens_to_add() + len(self._offsets([prompt])[0])
-        return max(1, self.limit - beside)
+        return self._tokenizer.num_special_tokens_to_add() + len(self._offsets([prompt])[0])
 
     def _offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Of each text, begin and end of its tokens in characters."""

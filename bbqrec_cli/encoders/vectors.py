@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from bbqrec_cli.config import did_you_mean
-from bbqrec_cli.errors import DataError, MissingFileError, MissingPackageError
+from bbqrec_cli.data.sources import columns
+from bbqrec_cli.errors import DataError, MissingFileError, MissingPackageError, UsageError
 from bbqrec_cli.hdf5 import Arrays, read_features
 from bbqrec_cli.hdf5.schema import FORMAT
 from bbqrec_cli.progress import Progress
@@ -26,7 +27,10 @@ from bbqrec_cli.records import Feature, Vocabulary
 NAME = "own vectors"
 """What files name the encoder of such features."""
 SUFFIXES = (".npy", ".npz", ".safetensors", ".parquet", ".h5", ".hdf5")
-ID_NAMES = ("ids", "id", "item_ids", "item_id", "itemid", "items", "item", "asin", "asins", "keys")
+ID_NAMES = ("ids", "id", "item_ids", "item_id", "items", "asins", "keys", *columns.ITEM_ID)
+"""Usual names of an array of ids, the best first; case, `_`, `-` and spaces do not count."""
+INDEX = "__index_level_"
+"""Begins what pandas calls an index without a name: ids, or numbers of the rows of an earlier table."""
 NUMBERS, IDS = "fiu", "iuUS"
 """NumPy's kinds: of vectors, and of ids."""
 NAMED = 10
@@ -50,12 +54,13 @@ class Found:
 @dataclass(frozen=True, eq=False)
 class Vectors:
     """values (n, d); ids: of each row, None if the file holds none; present (n,) bool: the rows that count; encoder:
-    what made them, if it is known."""
+    what made them, if it is known; ids_array: what the file calls its ids."""
 
     values: np.ndarray
     ids: list[str] | None
     present: np.ndarray
     encoder: str = NAME
+    ids_array: str = ""
 
 
 def to_feature(
@@ -71,9 +76,15 @@ def to_feature(
     Raises:
         DataError: the file cannot be read; what it holds is no table of numbers; rows, ids and items do not agree;
             an item has two rows; NaN or infinity.
+        UsageError: `given_ids` are not those that the file holds.
         MissingFileError, MissingPackageError.
     """
     found = read_vectors(path, name, array)
+    if given_ids is not None and found.ids is not None and found.ids != list(given_ids):
+        raise UsageError(
+            f"--ids: {path} holds other ids of its own ({found.ids_array})",
+            "leave --ids out; or, if these are no ids, give a file with the vectors alone",
+        )
     count, ids = len(found.values), found.ids if found.ids is not None else given_ids
     if ids is None:
         if count != len(item_ids):
@@ -150,7 +161,7 @@ def read_vectors(path: Path, name: str, array: str = "") -> Vectors:
     values = arrays[_choose(path, name, array, arrays)].read()
     ids = _choose_ids(arrays, len(values))
     present = np.ones(len(values), dtype=bool)
-    return Vectors(values, _as_ids(path, arrays[ids].read()) if ids else None, present)
+    return Vectors(values, _as_ids(path, arrays[ids].read()) if ids else None, present, ids_array=ids)
 
 
 def _of_features_file(path: Path, name: str) -> Vectors:
@@ -159,7 +170,8 @@ def _of_features_file(path: Path, name: str) -> Vectors:
         there = ", ".join(made.features) or "none"
         raise DataError(f"{path}: a features file without the feature {name!r}; it has {there}", "--vectors NAME=FILE")
     feature = made.features[name]
-    return Vectors(feature.values, list(made.catalogue.item_ids), feature.present, feature.encoder or NAME)
+    items = list(made.catalogue.item_ids)
+    return Vectors(feature.values, items, feature.present, feature.encoder or NAME, ids_array="items/id")
 
 
 def _choose(path: Path, name: str, array: str, arrays: dict[str, Found]) -> str:
@@ -192,12 +204,19 @@ _KINDS = {"b": "true and false", "c": "complex numbers", "U": "text", "S": "text
 
 
 def _choose_ids(arrays: dict[str, Found], count: int) -> str:
-    """The array that holds the ids; '' for none."""
-    columns = {key: each for key, each in arrays.items() if len(each.shape) == 1 and each.shape[0] == count}
-    names = {key.rpartition("/")[2].lower(): key for key in columns}
-    known = [names[name] for name in ID_NAMES if name in names]
-    texts = [key for key, each in columns.items() if each.kind in "US"]
-    return known[0] if known else texts[0] if len(texts) == 1 else ""
+    """The array that holds the ids: one of a usual name, else the only one of texts, else the index; '' for none."""
+    there = [key for key, each in arrays.items() if len(each.shape) == 1 and each.shape[0] == count]
+    names = [key.rpartition("/")[2] for key in there]
+    if (place := columns.usual(names, ID_NAMES)) is not None:
+        return there[place]
+    texts = [key for key in there if arrays[key].kind in "US"]
+    index = [key for key in there if key.startswith(INDEX)]
+    return texts[0] if len(texts) == 1 else index[0] if len(index) == 1 else ""
+
+
+def _is_number(name: str) -> bool:
+    """Whether a column of numbers is one of the vectors', not of ids: no name of ids and no index."""
+    return columns.usual([name], ID_NAMES) is None and not name.startswith(INDEX)
 
 
 def _as_ids(path: Path, ids: np.ndarray) -> list[str]:
@@ -290,7 +309,8 @@ def _parquet(path: Path) -> dict[str, Found]:
         table = pl.read_parquet(path)
     except Exception as error:  # polars' own errors have no common base that every version exports
         raise DataError(f"{path}: not a Parquet file, or a damaged one ({error})") from None
-    made, wide = {}, []
+    made, wide, place = {}, [], columns.usual(table.columns, ID_NAMES)
+    ids = None if place is None else table.columns[place]
     for column in table.iter_columns():
         kind = column.dtype
         if kind.is_nested() and kind != pl.Struct:
@@ -300,10 +320,10 @@ def _parquet(path: Path) -> dict[str, Found]:
                 raise DataError(f"{path}: the column {column.name} has {what}", "leave such rows out")
             array = column.list.to_array(lengths[0]).to_numpy() if kind == pl.List else column.to_numpy()
         else:
-            if column.null_count() and column.name.lower() in ID_NAMES:
+            if column.null_count() and column.name == ids:
                 raise DataError(f"{path}: {column.null_count()} rows have no {column.name}", "leave such rows out")
             array = column.to_numpy() if kind.is_numeric() else np.array(column.to_list(), dtype=str)
-            if kind.is_numeric() and column.name.lower() not in ID_NAMES:
+            if kind.is_numeric() and _is_number(column.name):
                 wide.append(column.name)
         made[column.name] = Found(array.shape, array.dtype.kind, lambda array=array: array)  # type: ignore[misc]
     if wide and not any(len(each.shape) == 2 for each in made.values()):

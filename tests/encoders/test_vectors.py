@@ -8,7 +8,7 @@ import pytest
 
 from bbqrec_cli.encoders import vectors
 from bbqrec_cli.encoders.vectors import read_ids, to_feature
-from bbqrec_cli.errors import DataError, MissingFileError, UnsafeFileError
+from bbqrec_cli.errors import DataError, MissingFileError, UnsafeFileError, UsageError
 from bbqrec_cli.records import Vocabulary
 
 ITEMS = Vocabulary([f"i{row}" for row in range(6)])
@@ -111,6 +111,38 @@ def test_ids_from_a_file_of_their_own(tmp_path):
         read_ids(tmp_path / "ids.txt")
     with pytest.raises(MissingFileError):
         read_ids(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize("name", ["movieId", "product_id", "parent_asin", "__index_level_0__", "item id"])
+@pytest.mark.parametrize("suffix", ["parquet", "npz"])
+def test_numeric_ids_of_a_usual_name_are_ids(tmp_path, name, suffix):
+    """They are no numbers of the vectors, and rows go to their items, not to those in the dataset's order."""
+    polars, path = pytest.importorskip("polars"), tmp_path / f"v.{suffix}"
+    if suffix == "npz":
+        np.savez(path, vectors=VALUES, **{name: np.arange(4)})
+    else:
+        columns = {f"d{at}": column for at, column in enumerate(VALUES.T)}
+        polars.DataFrame({name: np.arange(4), **columns}).write_parquet(path)
+    feature = read(path, items=Vocabulary(["3", "1", "0", "2"]))
+    np.testing.assert_array_equal(feature.values, VALUES[[3, 1, 0, 2]])
+
+
+def test_ids_beside_other_columns(tmp_path):
+    """A second column of ids may have gaps, and is no number; an index counts after a column of texts."""
+    polars, path = pytest.importorskip("polars"), tmp_path / "v.parquet"
+    columns = {"__index_level_0__": [5, 7], "a": [1.0, 2.0], "b": [3.0, 4.0]}
+    polars.DataFrame({"item_id": ["i1", "i0"], "isbn": [None, 7], **columns}).write_parquet(path)
+    np.testing.assert_array_equal(read(path).values[:2], [[2, 4], [1, 3]])
+    polars.DataFrame({"code": ["i1", "i0"], **columns}).write_parquet(path)
+    np.testing.assert_array_equal(read(path).values[:2], [[2, 4], [1, 3]])
+
+
+def test_ids_that_contradict_those_of_the_file(tmp_path):
+    npz(tmp_path / "v.npz", VALUES, IDS)
+    with pytest.raises(UsageError, match=r"--ids: .*v\.npz holds other ids of its own \(ids\)") as caught:
+        read(tmp_path / "v.npz", ids=IDS[::-1])
+    assert "leave --ids out" in caught.value.hint
+    np.testing.assert_array_equal(read(tmp_path / "v.npz", ids=IDS).values[4], VALUES[0])
 
 
 def test_rows_without_ids_only_if_the_counts_agree(tmp_path):

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -171,14 +171,19 @@ def fields_of(
     if left := len(known) - (len(item_ids) - without):
         progress.log(f"{path.name}: {left:,} entries are left out: their items have no interactions among those kept")
     rows = [known.get(item, {}) for item in item_ids]
-    names = dict.fromkeys(name for row in rows for name in row if name)
-    stored: dict[str, str] = {}
-    for name in names:
-        if (other := stored.setdefault(field_name(name), name)) != name:
-            what = f"{path}: the fields {other!r} and {name!r} would both be stored as {field_name(name)!r}"
-            raise DataError(what, "rename one of them")
+    stored = stored_names((name for row in rows for name in row if name), field_name, f"{path}: the fields")
     fields = {plain: [as_field(row.get(name)) for row in rows] for plain, name in stored.items()}
     return {name: values for name, values in fields.items() if any(values)}
+
+
+def stored_names(names: Iterable[str], stored: Callable[[str], str], what: str) -> dict[str, str]:
+    """The name in the file that is written -> the name. Raises: DataError: two names (`what`) are stored as one."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        if (other := found.setdefault(stored(name), name)) != name:
+            said = f"{what} {other!r} and {name!r} would both be stored as {stored(name)!r}"
+            raise DataError(said, "rename one of them")
+    return found
 
 
 def field_name(name: str) -> str:
@@ -213,7 +218,7 @@ def read_items(path: Path, *, id_column: str | None) -> dict[str, dict[str, Any]
     for number, row in rows:
         # In a table one column has all ids; objects may differ in what they name it.
         key = id_key(tuple(row if table else filter(lambda name: as_field(row[name]), row)), id_column)
-        item = "" if key is None else as_field(_whole(row[key]))
+        item = "" if key is None else as_field(whole(row[key]))
         if key is None or not item:
             what = f"{path}, {unit} {number}: no item id among {first_few(row)}, …; one of the fields "
             what += f"{', '.join(dict.fromkeys((*filter(None, [id_column]), 'id', 'item_id', 'asin')))}, … is needed"
@@ -247,7 +252,8 @@ def typed_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     yield from enumerate(read_typed(path).iter_rows(named=True), start=1)
 
 
-def _whole(value: Any) -> Any:
+def whole(value: Any) -> Any:
+    """12 for an id 12.0, as pandas stores integers beside missing ones; another value as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -19,6 +19,7 @@ from bbqrec_cli.data.sources.files import (
     list_pictures,
     read_items,
     read_pictures,
+    whole,
 )
 from bbqrec_cli.data.sources.options.huggingface import HuggingFaceOptions
 from bbqrec_cli.data.sources.vectors import feature_of
@@ -30,6 +31,8 @@ LISTS = ("item_list", "items", "item_ids", "item_id_list", "sequence", "history"
 TARGETS = ("target", "target_item", "target_id", "target_item_id", "next_item", "label")
 """Usual names of a column with the item after a history."""
 _ARROW = (".parquet", ".arrow")
+TYPED, NUMBERS, TEXTS = "times as timestamps", "times as numbers", "times as texts"
+"""How a column stores times."""
 
 
 class HuggingFace:
@@ -61,12 +64,14 @@ class HuggingFace:
         self._name, self._options, self._seed, self._progress = paths[0].name, options, seed, progress
         self.files = [*(file for files in self._splits.values() for file in files), *self._item_files]
         self._item_column = ""
+        self._first_times: tuple[str, Path] | None = None
 
     def interactions(self) -> Interactions:
         """Each user's interactions by time, or as they stand where there are no times.
 
         Raises:
-            DataError: a missing column, a missing value, lists of different lengths, splits that repeat each other.
+            DataError: a missing column, a missing value, lists of different lengths, splits that repeat each other or
+                store times differently.
         """
         users: list[str] = []
         items: list[str] = []
@@ -88,13 +93,15 @@ class HuggingFace:
         return without_duplicates(made, self._options.duplicates, self._name, self._progress)
 
     def _by_time(self, users: list[str], items: list[str], times: list[Any]) -> Interactions:
-        dates = isinstance(times[0], str)
-        values: list[Any] = [clock.date(time) if dates else time for time in times]
+        assert self._first_times is not None  # it has read a file
+        kind, _ = self._first_times
+        dates = kind == TEXTS
+        values: list[Any] = [clock.date(str(time)) if dates else time for time in times]
         for row, value in enumerate(values):
             if value is None or not 0 <= value <= clock.LATEST:
                 what = f"{self._name}: user {users[row]!r}, item {items[row]!r}: the time is {times[row]!r}"
                 raise DataError(f"{what}; 1970 or later is needed", "correct or remove the row")
-        found = clock.resolved(values, dates=dates or self._stamps, unit=self._options.time_unit)
+        found = clock.resolved(values, dates=kind != NUMBERS, unit=self._options.time_unit)
         self._progress.log(f"{self._name}: times are read as {found.what}")
         return by_user(
             users, items, found.values, per_second=found.per_second, ties=self._options.ties, seed=self._seed
@@ -102,7 +109,7 @@ class HuggingFace:
 
     def _rows(self, path: Path) -> Iterator[tuple[str, Any, list[Any]]]:
         """(user, item or items, times or []) of each row of a file."""
-        names, listed, self._stamps = self._columns(path)
+        names, listed = self._columns(path)
         minimum, number = self._options.min_rating, 0
         for batch in batches_of(path, list(names.values())):
             table = {role: self._values(batch.column(batch.schema.get_field_index(n))) for role, n in names.items()}
@@ -112,9 +119,9 @@ class HuggingFace:
                 if minimum is not None and not _at_least(table["rating"][row], minimum, where):
                     continue
                 stamps = table["time"][row] if "time" in table else None
-                user, found = as_field(table["user"][row]), table["item"][row]
+                user, found = as_field(whole(table["user"][row])), table["item"][row]
                 many = listed and found is not None
-                found = [as_field(each) for each in found] if many else as_field(found)
+                found = [as_field(whole(each)) for each in found] if many else as_field(whole(found))
                 times = [] if "time" not in table else stamps if many else [stamps]
                 if not user or not found or (many and "" in found) or (times is None or None in times):
                     raise DataError(f"{where}: a user, item or time is missing", "correct or remove the row")
@@ -126,21 +133,21 @@ class HuggingFace:
         """The values of a column; timestamps and dates as microseconds since 1970."""
         pyarrow = import_pyarrow()
         kind = column.type
-        inner = kind.value_type if _is_list(kind) else kind
+        inner = _inner(kind)
         if pyarrow.types.is_temporal(inner):
-            whole = pyarrow.timestamp("us", getattr(inner, "tz", None))
-            column = column.cast(pyarrow.list_(whole) if _is_list(kind) else whole)
+            fine = pyarrow.timestamp("us", getattr(inner, "tz", None))
+            column = column.cast(pyarrow.list_(fine) if _is_list(kind) else fine)
             column = column.cast(pyarrow.list_(pyarrow.int64()) if _is_list(kind) else pyarrow.int64())
         found: list[Any] = column.to_pylist()
         return found
 
-    def _columns(self, path: Path) -> tuple[dict[str, str], bool, bool]:
-        """What a column is for -> its name; whether a row has a list of items; whether times are of a type for times.
+    def _columns(self, path: Path) -> tuple[dict[str, str], bool]:
+        """What a column is for -> its name; whether a row has a list of items.
 
         Raises:
-            DataError: a missing column.
+            DataError: a missing column; times that an earlier file stores differently.
         """
-        pyarrow, options, schema = import_pyarrow(), self._options, schema_of(path)
+        options, schema = self._options, schema_of(path)
         wanted = {"user": options.user_column, "item": options.item_column}
         wanted |= {} if options.order == "file" else {"time": options.time_column}
         wanted |= {} if options.min_rating is None else {"rating": options.rating_column}
@@ -162,11 +169,19 @@ class HuggingFace:
         read = ", ".join(f"{name} ({role})" for role, name in names.items())
         self._progress.log(f"{path.parent.name}/{path.name}: columns: {read}")
         self._item_column = names["item"]
-        kind = schema.field(names["time"]).type if "time" in names else pyarrow.null()
-        listed = _is_list(schema.field(names["item"]).type)
-        if "time" in names and _is_list(kind) != listed:
+        types = {role: schema.field(name).type for role, name in names.items()}
+        listed = _is_list(types["item"])
+        if "time" in names and _is_list(types["time"]) != listed:
             raise DataError(f"{path}: only one of {names['item']} and {names['time']} holds lists", "--order file")
-        return names, listed, pyarrow.types.is_temporal(kind.value_type if _is_list(kind) else kind)
+        for role in ("user", "item"):
+            if import_pyarrow().types.is_floating(_inner(types[role])):
+                self._progress.log(f"{path.name}: {names[role]} holds floats; an id such as 12.0 is read as 12")
+        kind = _kind_of_times(types["time"]) if "time" in names else "no times"
+        before, first = self._first_times = self._first_times or (kind, path)
+        if kind != before:
+            what = f"{path} has {kind}, but {first} has {before}: their interactions have no common order"
+            raise DataError(what, "store times alike in all files, or --order file, which reads none")
+        return names, listed
 
     def items(self, item_ids: list[str]) -> Items:
         """Fields of the items, from a split or file called items or from --items; lists of floats are features, columns
@@ -195,7 +210,7 @@ class HuggingFace:
         made: dict[str, dict[str, Any]] = {}
         for batch in batches_of(path, schema.names):
             for row in batch.to_pylist():
-                item = as_field(row.pop(schema.names[place]))
+                item = as_field(whole(row.pop(schema.names[place])))
                 if not item or item in made:
                     what = "a row has no item id" if not item else f"item {item!r} appears twice"
                     raise DataError(f"{path}: {what}", "keep one row per item")
@@ -239,6 +254,19 @@ def check_apart(user: str, found: list[str], seen: dict[str, list[str]], where: 
 def _is_list(kind: Any) -> bool:
     types = import_pyarrow().types
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _inner(kind: Any) -> Any:
+    """The type of what lists hold, or a type itself."""
+    return kind.value_type if _is_list(kind) else kind
+
+
+def _kind_of_times(kind: Any) -> str:
+    """TYPED, NUMBERS or TEXTS."""
+    types, inner = import_pyarrow().types, _inner(kind)
+    if types.is_temporal(inner):
+        return TYPED
+    return NUMBERS if types.is_integer(inner) or types.is_floating(inner) or types.is_decimal(inner) else TEXTS
 
 
 def _at_least(rating: Any, minimum: float, where: str) -> bool:

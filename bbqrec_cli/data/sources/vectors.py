@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from bbqrec_cli.data.sources.files import field_name, stored_names
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Feature
 
@@ -29,3 +30,17 @@ def feature_of(item_ids: Sequence[str], rows: Mapping[str, Sequence[float]], whe
             if not np.isfinite(values[row]).all():
                 raise DataError(f"{where}: NaN or infinity for item {item!r}", "correct it, or leave the vector out")
     return Feature(values=values, present=present)
+
+
+def stored_features(features: Mapping[str, Feature]) -> dict[str, Feature]:
+    """The precomputed features of any source under the names that the file can hold.
+
+    Raises:
+        DataError: two have the same name there; one is called id, as the signal of the items themselves, or nothing.
+    """
+    stored = stored_names(features, field_name, "the features")
+    for name in stored:
+        if name.strip() in ("", "id"):
+            why = "id is the signal of the items themselves" if name.strip() else "a name is needed"
+            raise DataError(f"the items have a feature called {name!r}: {why}", "give its column another name")
+    return {plain: features[name] for plain, name in stored.items()}
