@@ -35,12 +35,13 @@ model = bbqrec.train(tokens, epochs=2, progress=print, force=True)
 markov = bbqrec.train(dataset, model="markov", output="markov.h5", force=True)
 
 # %% [markdown]
-# Evaluation ranks all items for every user. The frame has a row per user, for any analysis of your own.
+# Evaluation ranks all items for every user. The frame has a row per user and target, for any analysis of your own.
 
 # %%
 ours = bbqrec.evaluate(model, force=True)
 theirs = bbqrec.evaluate(markov, output="markov-metrics.h5", force=True)
-both = ours.to_pandas().merge(theirs.to_pandas(), on="user", suffixes=("", "_markov"))
+rows = ["user", "target", "history_length"]
+both = ours.to_pandas().merge(theirs.to_pandas(), on=rows, suffixes=("", "_markov"))
 means = both.groupby(pd.cut(both.history_length, [0, 8, 16, 1000]), observed=True)[["ndcg@10", "ndcg@10_markov"]].mean()
 means
 

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import json
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from bbqrec_cli.data.sources.columns import plain_name
 from bbqrec_cli.data.sources.files import as_field, as_id, field_name
 from bbqrec_cli.data.splits import PAD, split_of
 from bbqrec_cli.errors import DataError, OutputExistsError, UsageError
-from bbqrec_cli.hdf5 import read_dataset, read_item_data, write_dataset, write_model
+from bbqrec_cli.hdf5 import read_dataset, read_item_data, write_dataset, write_metrics, write_model
 from bbqrec_cli.records import Catalogue, Dataset, Feature, Sequences
 from bbqrec_cli.stages.export import ExportConfig, run
 from bbqrec_cli.stages.prepare import PrepareConfig
@@ -270,6 +271,24 @@ def test_results_of_users(files, tmp_path, metrics):
     rows = table(tmp_path / "m.csv")
     assert [int(row["rank"]) for row in rows] == metrics.ranks.tolist()
     assert [np.float32(row["ndcg@10"]) for row in rows] == metrics.ndcg[10].tolist()
+    assert "target" not in rows[0], "the file has none"
+
+
+def test_results_of_users_with_several_targets(tmp_path, metrics):
+    targets, ranks = [f"i{row % 12}" for row in range(30)], np.where(np.arange(30) % 3, 4, 0)
+    several = dataclasses.replace(metrics, user_ids=[f"u{row // 2}" for row in range(30)], targets=targets, ranks=ranks)
+    write_metrics(tmp_path / "m.h5", several, config={})
+    export(tmp_path / "m.h5", "csv", tmp_path / "m.csv")
+    rows = table(tmp_path / "m.csv")
+    assert list(rows[0])[:3] == ["user", "target", "rank"]
+    assert [(row["user"], row["target"], row["rank"]) for row in rows[:3]] == [
+        ("u0", "i0", ""), ("u0", "i1", "4"), ("u1", "i2", "4"),
+    ]  # fmt: skip
+    needs("parquet")
+    export(tmp_path / "m.h5", "parquet", tmp_path / "m.parquet")
+    found = import_module("pyarrow.parquet").read_table(tmp_path / "m.parquet").to_pydict()
+    assert found["target"] == targets
+    assert found["rank"] == [int(rank) or None for rank in ranks]
 
 
 def test_ids_and_vectors_as_arrays(files, tmp_path, codes, features):

@@ -107,6 +107,12 @@ def test_what_is_written_is_read(value, tmp_path):
     assert text.startswith("# Two\n# lines.\n[train]\n")
 
 
+def test_what_has_no_value_is_left_out(tmp_path):
+    path = tmp_path / "made.toml"
+    path.write_text(as_toml("Head.", {"train": {"model": "mine", "cap": None, "power": 0.5}}), encoding="utf-8")
+    assert load_toml(path, "recipe")[0] == {"train": {"model": "mine", "power": 0.5}}
+
+
 def test_an_unknown_one_is_named(bbqrec, files):
     done = bbqrec("tokenize", files["features"], "--recipe", "tigr")
     assert done.status == 2

@@ -46,20 +46,20 @@ def metrics_of(layout: Layout) -> list[str]:
 
 def judged(layout: Layout, systems: Systems, data: str) -> Claim:
     """Whether the claimed row has the highest last metric on a data set."""
-    metric, names = metrics_of(layout)[-1], dict(layout.rows)
+    metric, label_of = metrics_of(layout)[-1], {name: label for label, name in layout.rows}
     title = layout.title + (f", {data}" if len(layout.data) > 1 else "")
     best = f"{layout.head} {layout.claim}" if layout.sweep else layout.claim
-    scores = {label: systems[data][name][metric] for label, name in names.items() if name in systems[data]}
-    if layout.claim not in scores or len(scores) < 2:
+    scores = {name: systems[data][name][metric] for name in label_of if name in systems[data]}
+    claimed = next(name for name, label in label_of.items() if label == layout.claim)
+    if claimed not in scores or len(scores) < 2:
         return Claim(title, best, None, "It was not run beside another one.")
-    own, what = scores[layout.claim], metric_name(metric)
-    label_of = {name: label for label, name in layout.rows}
-    ahead = [label for label, score in scores.items() if score.mean > own.mean]
-    rival = label_of[own.against]
+    own, what = scores[claimed], metric_name(metric)
+    ahead = [name for name, score in scores.items() if score.mean > own.mean]
+    rival, next_best = label_of[own.against], mean_sd(scores[own.against])
     if not ahead:
         said = f"{layout.claim} has the highest {what}, {mean_sd(own)}, {sure(own)} ahead of {rival}"
-        return Claim(title, best, True, f"{said}, {mean_sd(scores[rival])}.", own.clear)
-    said = f"{rival} has a higher {what} than {layout.claim}, {mean_sd(scores[rival])} to {mean_sd(own)}, {sure(own)}"
+        return Claim(title, best, True, f"{said}, {next_best}.", own.clear)
+    said = f"{rival} has a higher {what} than {layout.claim}, {next_best} to {mean_sd(own)}, {sure(own)}"
     said += f"; {len(ahead)} of {len(scores) - 1} others are ahead of it" if len(ahead) > 1 else ""
     return Claim(title, best, False, f"{said}.", own.clear)
 

@@ -1,10 +1,11 @@
-"""What two systems recommend to the same users, with titles and pictures. U evaluated users."""
+"""What two systems recommend to the same users, with titles and pictures. U evaluated users, B of them shown."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,10 @@ from bbqrec_cli.benchmark.suite import Suite
 from bbqrec_cli.errors import BBQRecError, UsageError
 from bbqrec_cli.hdf5 import open_file, read_dataset
 from bbqrec_cli.records import LAST
+
+if TYPE_CHECKING:
+    from bbqrec_cli.serving.session import Session
+    from bbqrec_cli.stages.evaluate import EvaluateConfig
 
 OURS = "bbqrec"
 """The model that is shown beside the best one of others."""
@@ -85,9 +90,8 @@ def there(step: Step | None) -> bool:
 def examples(
     pair: Mapping[str, Cell], chosen: np.ndarray, targets: np.ndarray, user_ids: Sequence[str]
 ) -> list[Example]:
-    """Of the users `chosen`, places among the evaluated ones. targets (U,)."""
+    """Of the users `chosen` (B,), places among the evaluated ones. targets (U,)."""
     from bbqrec_cli.device import resolve_device
-    from bbqrec_cli.serving.requests import Request
     from bbqrec_cli.serving.session import Session
 
     cells = list(pair.values())
@@ -98,16 +102,12 @@ def examples(
     back = {"test": 1, "validation": 2}[cells[0].evaluations[0].config.split]
     rows = catalogue.user_ids.rows([user_ids[user] for user in chosen])
     histories = [catalogue.sequences[row][:-back].astype(np.int64) for row in rows]
-    requests = [Request(user_ids[user], history) for user, history in zip(chosen, histories, strict=True)]
-    shown: dict[str, list[list[str]]] = {}
+    shown: dict[str, list[list[int]]] = {}
     for name, cell in pair.items():
         train, evaluate = cell.step("train"), cell.evaluations[0].config
         assert train is not None
         session = Session.open(train.output, None, resolve_device(evaluate.device), evaluate.unite)
-        answers = session.answer(
-            requests, top=ITEMS, beam=evaluate.beam, exclude_seen=evaluate.exclude_seen, allowed=None
-        )
-        shown[name] = [[item.id for item in each.items] for each in answers]
+        shown[name] = recommended(session, histories, targets[chosen], evaluate)
 
     def shelf(items: Sequence[int], target: int = -1) -> Shelf:
         titles = [catalogue.titles[item] or catalogue.item_ids[item] for item in items]
@@ -117,12 +117,30 @@ def examples(
     made = []
     for place, user in enumerate(chosen):
         target = int(targets[user])
-        lists = {
-            name: shelf([int(row) for row in catalogue.item_ids.rows(of[place])], target) for name, of in shown.items()
-        }
+        lists = {name: shelf(of[place], target) for name, of in shown.items()}
         history = [int(item) for item in histories[place][-HISTORY:]]
         made.append(Example(user_ids[user], shelf(history), shelf([target]), lists))
     return made
+
+
+def recommended(
+    session: Session, histories: Sequence[np.ndarray], targets: np.ndarray, evaluate: EvaluateConfig
+) -> list[list[int]]:
+    """The first ITEMS rows of items for each of B users under the protocol of the evaluation: of the seen items that it
+    leaves out, the target (B,) is none, unlike in `Session.answer`, which knows of no target."""
+    import torch
+
+    from bbqrec_cli.data.batches import Batch
+    from bbqrec_cli.data.splits import PAD, pad
+    from bbqrec_cli.models.base import Wanted
+
+    seen = pad(list(histories), history=max(map(len, histories)))
+    seen[seen == targets[:, None]] = PAD
+    exclude = torch.from_numpy(seen).to(session.device) if evaluate.exclude_seen else None
+    items = torch.from_numpy(pad(list(histories), history=session.model.history))
+    batch = Batch(items, torch.full_like(items, PAD)).to(session.device)
+    best, _ = session.model.recommend(batch, Wanted(k=ITEMS, beam=evaluate.beam, exclude=exclude))
+    return [[row for row in rows if row != PAD] for rows in best.tolist()]
 
 
 def short(title: str, most: int = 60) -> str:

@@ -56,9 +56,10 @@ COLUMNS = {
 class Layout:
     """A table as it is asked for.
 
-    head: what the first column holds; rows: (what is shown, the system or tokenizer); columns: metrics and COLUMNS;
-    data: the data sets, side by side; others: whether published numbers of systems that are no row are shown, too;
-    claim: the row that is said to be the best one, '' for none; sweep: whether the rows are values of an option.
+    head: what the first column holds; rows: (what is shown, the system or tokenizer): the name, or the value where all
+    rows are of one sweep; columns: metrics and COLUMNS; data: the data sets, side by side; others: whether published
+    numbers of systems that are no row are shown, too; claim: what is shown of the row that is said to be the best one,
+    '' for none; sweep: whether the rows are values of an option.
     """
 
     title: str
@@ -116,15 +117,16 @@ def layouts(values: Mapping[str, Any], known: Known, path: Path) -> tuple[Layout
         if not isinstance(each.get("title"), str) or "columns" not in each:
             raise UsageError(f"{where} needs a title and columns")
         asked = chosen(each.get("rows", "all"), known.rows, f"{where}: rows")
-        rows = tuple(row for name in asked for row in known.rows[name])
+        valued = tuple(row for name in asked for row in known.rows[name])
+        rows = tuple((name, name) for _, name in valued)
         head, sweep = "system" if any(name in known.systems for _, name in rows) else "tokenizer", False
         if len(asked) == 1 and asked[0] in known.sweeps:
-            head, sweep = known.sweeps[asked[0]].option, True
+            head, sweep, rows = known.sweeps[asked[0]].option, True, valued
         if not isinstance(each.get("each_data", False), bool):
             raise UsageError(f"{where}: each_data is {each['each_data']!r}; true or false is needed")
         columns = chosen(each["columns"], (*known.metrics, *COLUMNS), f"{where}: columns")
         sets = chosen(each.get("data", list(known.data)), known.data, f"{where}: data")
-        claim = chosen(each.get("claim", ""), ("", *(label for label, _ in rows)), f"{where}: claim", several=False)[0]
+        claim = claimed(each.get("claim", ""), [label for label, _ in rows], [value for value, _ in valued], where)
         for one in [(data,) for data in sets] if each.get("each_data") else [sets]:
             title = each["title"] + (f", {one[0]}" if each.get("each_data") and len(sets) > 1 else "")
             found.append(Layout(
@@ -132,6 +134,23 @@ def layouts(values: Mapping[str, Any], known: Known, path: Path) -> tuple[Layout
                 sweep=sweep,
             ))  # fmt: skip
     return tuple(found)
+
+
+def claimed(claim: Any, labels: Sequence[str], values: Sequence[str], where: str) -> str:
+    """The label of the row that is claimed to be the best, '' for none.
+
+    values: row by row, that of a sweep, which names the row where no other one has it.
+
+    Raises:
+        UsageError: no row, or several.
+    """
+    meant = list(dict.fromkeys(label for label, value in zip(labels, values, strict=True) if value == claim))
+    if claim in labels or not meant:
+        return chosen(claim, ("", *labels), f"{where}: claim", several=False)[0]
+    if len(meant) > 1:
+        fitting = ", ".join(f'"{label}"' for label in meant)
+        raise UsageError(f"{where}: claim is {claim!r}, a value of several rows", f"one of {fitting}")
+    return meant[0]
 
 
 def published(values: Mapping[str, Any], known: Known, path: Path) -> tuple[Published, ...]:

@@ -284,6 +284,8 @@ class _Reader:
 
     def _system(self, name: str, values: dict[str, Any], evaluate: Mapping[str, Any], head: _Head) -> System:
         where, tokenizer = f"{self.path}: [[system]] {name!r}", values.pop("tokenizer", "")
+        if "exclude_seen" in values:
+            raise UsageError(f"{where}: exclude_seen is set by the benchmark", "exclude_seen at the top of the suite")
         if tokenizer:
             chosen(tokenizer, self.tokenizers, f"{where}: tokenizer", several=False)
         unite = chosen(values.pop("unite", []), self.tables["system"], f"{where}: unite")
@@ -293,9 +295,9 @@ class _Reader:
         data = self._data_of(values, where)
         if tokenizer:
             data = tuple(each for each in data if each in self.tokenizers[tokenizer].data)
-        config, _ = self._stage(
-            TrainConfig, values, where, model=name, exclude_seen=head.protocols == (True,), **self.limit
-        )
+        config, _ = self._stage(TrainConfig, values, where, model=name, **self.limit)
+        # Of a recipe, the settings count and not the protocol, which is the same for all systems.
+        config = dataclasses.replace(config, exclude_seen=head.protocols == (True,))
         return System(name=name, tokenizer=tokenizer, config=config, evaluate=made, data=data, unite=unite)
 
     def _evaluate(self, values: dict[str, Any], head: _Head, where: str) -> EvaluateConfig:

@@ -22,6 +22,10 @@ ITEM_COLUMNS = ("item", "item_id", "iid", "sku")
 """Names of the column with an item's id, of which the first is taken that is no field of the items."""
 PART = "part"
 """The column that says which part of a split a row is of, where the split is not leave-last-out."""
+_RESULTS = {
+    "user": "str", "target": "str", "rank": "int", "cold": "bool", "history_length": "int", "target_interactions": "int"
+}  # fmt: skip
+"""Columns of a metrics file's users that are no floats."""
 _ROWS = 1 << 14
 _LARGEST_HEADER = 90_000_000
 """Bytes of metadata in a safetensors file; its readers refuse 100 MB."""
@@ -31,8 +35,8 @@ _LARGEST_HEADER = 90_000_000
 class Table:
     """A table to write.
 
-    columns: name -> 'str', 'int', 'float', 'bool', or the width of a vector; batches: name -> n values, each with all
-    columns. plain: read back by `prepare table`, so that its names must be plain.
+    columns: name -> 'str', 'int', 'float', 'bool', or the width of a vector; batches: name -> n values (None: an empty
+    cell), each with all columns. plain: read back by `prepare table`, so that its names must be plain.
     """
 
     name: str
@@ -100,16 +104,9 @@ def ids_table(catalogue: Catalogue, codes: Codes) -> Table:
 
 
 def results_table(metrics: Metrics) -> Table:
-    """user, rank, recall@k, ndcg@k and what else a metrics file knows of a user."""
-    made: dict[str, Sequence[Any]] = {"user": metrics.user_ids, "rank": metrics.ranks.tolist()}
-    kinds: dict[str, str | int] = {"user": "str", "rank": "int"}
-    for name, found in (("recall", metrics.recall), ("ndcg", metrics.ndcg)):
-        made |= {f"{name}@{k}": found[k].tolist() for k in sorted(found)}
-        kinds |= {f"{name}@{k}": "float" for k in sorted(found)}
-    for name, kind in (("cold", "bool"), ("history_length", "int"), ("target_interactions", "int")):
-        if (values := getattr(metrics, name)) is not None:
-            made[name], kinds[name] = values.tolist(), kind
-    return Table(name="results", columns=kinds, batches=[made])
+    """The columns of `Metrics.columns`; a rank below the ranked depth is an empty cell."""
+    made = metrics.columns()
+    return Table(name="results", columns={name: _RESULTS.get(name, "float") for name in made}, batches=[made])
 
 
 def write_csv(path: Path, table: Table) -> int:

@@ -53,10 +53,11 @@ def recipe(name: str, command: str) -> dict[str, Any]:
 
 
 def as_toml(head: str, tables: Mapping[str, Mapping[str, Any]]) -> str:
-    """A recipe file's text: a comment of one paragraph, then each table."""
+    """A recipe file's text: a comment of one paragraph, then each table, without None, which TOML does not have."""
     parts = ["".join(f"# {line}\n" for line in head.splitlines())]
     for name, values in tables.items():
-        parts.append(f"[{name}]\n" + "".join(f"{key} = {literal(value)}\n" for key, value in values.items()))
+        lines = [f"{key} = {literal(value)}\n" for key, value in values.items() if value is not None]
+        parts.append(f"[{name}]\n" + "".join(lines))
     return "".join(parts)
 
 

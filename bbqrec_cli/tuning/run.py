@@ -66,7 +66,7 @@ class TuneConfig(LearningConfig):
     def systems(self) -> list[System]:
         """What is tuned. Raises: the errors of `make_systems`."""
         models = self.model or (() if self.recipe else (MODELS.default,))
-        return make_systems(models, self.recipe, self.options)
+        return make_systems(models, self.recipe, self.options, validate_every=self.validate_every)
 
     @property
     def budget(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def run(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
         studies = [
             Study(
                 storage, system, seed=config.seed, identity=identity(config, system, content),
-                reports=system.epochs // config.validate_every,
+                reports=system.validations,
             )
             for system in systems
         ]  # fmt: skip
@@ -143,7 +143,7 @@ def identity(config: TuneConfig, system: System, content: str) -> dict[str, Any]
     base = {key: value for key, value in system.options({}).items() if key in system.base}
     about = system.to_json()
     return {
-        "config": agreed(config),
+        "config": agreed(config) | {"validate_every": system.validate_every},
         "model": about["model"],
         "options": base,
         "tried": about["tried"],
@@ -172,6 +172,7 @@ def one_more(config: TuneConfig, study: Study, origin: Mapping[str, Any], progre
     said = ", ".join(f"{name} {value}" for name, value in values.items())
     progress.log(f"{study.system.name}, trial {number}{f': {said}' if said else ''}")
     learning = {f.name: getattr(config, f.name) for f in dataclasses.fields(LearningConfig)}
+    learning["validate_every"] = study.system.validate_every
     minutes = minutes_left(config, study) if config.minutes else 0.0
     training = TrainConfig(**learning, input=config.input, minutes=minutes)
     outcome = run_trial(study.system, trial, values, training, origin, progress)
@@ -235,7 +236,9 @@ def write_recipe(config: TuneConfig, folder: Path, system: System, trials: Seque
     head += (
         f"validation ({figures}; seed {config.seed}, seen items {'left out' if config.exclude_seen else 'included'})."
     )
-    values = {"model": system.model, **best["options"]} | ({"exclude_seen": True} if config.exclude_seen else {})
+    values = {"model": system.model, **best["options"]}
+    values |= {"validate_every": system.validate_every} if system.validate_every > 1 else {}
+    values |= {"exclude_seen": True} if config.exclude_seen else {}
     path = folder / f"{system.name}.toml"
     path.write_text(as_toml(head, {"train": values}), encoding="utf-8")
     return path

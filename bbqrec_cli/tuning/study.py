@@ -89,7 +89,7 @@ class Study:
         return [trial.user_attrs["outcome"] for trial in done]
 
     def ask(self) -> tuple[Any, dict[str, Any]]:
-        """A trial to be run and its values: first the system's own, then what Optuna's TPE proposes.
+        """A trial to be run and its values: first the system's own as they are, then what Optuna's TPE proposes.
 
         Its random numbers depend on the seed and the number of finished trials alone.
         """
@@ -99,7 +99,7 @@ class Study:
         seed = derive(self._seed, "tune", self.system.name, number) % 2**32
         self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, constant_liar=False)
         trial = self._study.ask({name: self._distribution(search) for name, search in space.items()})
-        return trial, readable(space, self.system.model, trial.params)
+        return trial, readable(space, self.system.model, trial.params) if number else self.system.first
 
     def tell(self, trial: Any, outcome: Outcome) -> None:
         """Write a trial's outcome down. A failed one counts as pruned: Optuna then keeps away from its values."""

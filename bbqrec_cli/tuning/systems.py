@@ -13,6 +13,7 @@ from bbqrec_cli.config import Range, from_mapping, search_of, stored
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.models.registry import MODELS
 from bbqrec_cli.recipes import recipe
+from bbqrec_cli.stages.train import LearningConfig
 
 Space = Mapping[str, "tuple[Any, ...] | Range"]
 """Option -> what is tried for it."""
@@ -23,7 +24,8 @@ class System:
     """A model with its default settings or a recipe's.
 
     name: the model's, or the recipe's; recipe: '' for none; base: the model's options that are not its defaults;
-    space: the options that are tuned, which `base` may hold, too: their values in the first trial.
+    space: the options that are tuned, which `base` may hold, too: their values in the first trial; validate_every:
+    epochs between validations, by which `patience` counts.
     """
 
     name: str
@@ -31,6 +33,7 @@ class System:
     recipe: str
     base: Mapping[str, Any]
     space: Space
+    validate_every: int = 1
 
     @property
     def first(self) -> dict[str, Any]:
@@ -56,26 +59,37 @@ class System:
         """Epochs of a whole training, at most; 0 for a model that is not trained by gradient."""
         return self.options({}).get("epochs", 0)
 
+    @property
+    def validations(self) -> int:
+        """Validations of a whole training, at most."""
+        return self.epochs // self.validate_every
+
 
 def model_of(name: str) -> str:
     """The model of a recipe. Raises: UsageError: there is no such recipe, or none for `train`."""
     return str(recipe(name, "train").get("model", MODELS.default))
 
 
-def make_systems(models: Sequence[str], recipes: Sequence[str], fixed: Mapping[str, Any]) -> list[System]:
-    """Models, then recipes; of a recipe only the model's own options count.
+def make_systems(
+    models: Sequence[str], recipes: Sequence[str], fixed: Mapping[str, Any], *, validate_every: int = 1
+) -> list[System]:
+    """Models, then recipes; of a recipe only the model's own options and `validate_every` count.
 
-    fixed: options of models; each system takes those that its model has, and they are not tuned.
+    fixed: options of models; each system takes those that its model has, and they are not tuned. validate_every: of the
+    command; 1, its default: a recipe's own, if it has one.
 
     Raises:
         UsageError: an unknown model, recipe or option; values that are wrong or do not go together; a system twice.
     """
-    made = [_system(name, name, "", {}, fixed) for name in models]
+    made = [_system(name, name, "", {}, fixed, validate_every) for name in models]
     for each in recipes:
-        model = model_of(each)
+        model, values = model_of(each), recipe(each, "train")
         known = _names(model)
-        settings = {key: value for key, value in recipe(each, "train").items() if key in known}
-        made.append(_system(Path(each).stem if each.endswith(".toml") else each, model, each, settings, fixed))
+        settings = {key: value for key, value in values.items() if key in known}
+        name = Path(each).stem if each.endswith(".toml") else each
+        epochs = {"validate_every": values.get("validate_every", 1) if validate_every == 1 else validate_every}
+        checked = from_mapping(LearningConfig, epochs, where=f"--recipe {each}")
+        made.append(_system(name, model, each, settings, fixed, checked.validate_every))
     names = [system.name for system in made]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -83,25 +97,29 @@ def make_systems(models: Sequence[str], recipes: Sequence[str], fixed: Mapping[s
     return made
 
 
-def _system(name: str, model: str, source: str, settings: Mapping[str, Any], fixed: Mapping[str, Any]) -> System:
+def _system(
+    name: str, model: str, source: str, settings: Mapping[str, Any], fixed: Mapping[str, Any], validate_every: int
+) -> System:
     ours = {key: value for key, value in fixed.items() if key in _names(model)}
     where = f"--recipe {source}" if source else f"--model {model}"
     base = {**settings, **ours}
     config = _checked(model, base, where)
     base = {key: getattr(config, key) for key in base}
     space = space_of(model, config, fixed=tuple(ours))
-    return System(name=name, model=model, recipe=source, base=base, space=space)
+    return System(name=name, model=model, recipe=source, base=base, space=space, validate_every=validate_every)
 
 
 def space_of(model: str, config: Any, *, fixed: Sequence[str] = ()) -> dict[str, tuple[Any, ...] | Range]:
     """What is tried for the options of a model. Their values in `config` are always among it; what does not go together
-    with the others is left out."""
+    with the others is left out, and so is a Range where the value is None."""
     cls, found = type(config), dict[str, "tuple[Any, ...] | Range"]()
     for f in dataclasses.fields(cls):
         search, value = search_of(cls, f.name), getattr(config, f.name)
         if f.name in fixed or not search:
             continue
         if isinstance(search, Range):
+            if value is None:
+                continue
             found[f.name] = Range(min(search.low, value), max(search.high, value), search.log)
             continue
         choices = tuple(search) if value in search else _sorted((*search, value))
@@ -112,10 +130,12 @@ def space_of(model: str, config: Any, *, fixed: Sequence[str] = ()) -> dict[str,
 
 
 def readable(space: Space, model: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as they are used: fractions with three digits, integers as such."""
+    """Proposed values as they are used: fractions with three digits, integers as such."""
     hints = typing.get_type_hints(MODELS.config(model))
+    types = {name: next((each for each in typing.get_args(hint) if each is not type(None)), hint)
+             for name, hint in hints.items()}  # fmt: skip
     return {
-        name: hints[name](float(f"{value:.3g}")) if isinstance(space[name], Range) else value
+        name: types[name](float(f"{value:.3g}")) if isinstance(space[name], Range) else value
         for name, value in values.items()
     }
 
@@ -126,7 +146,10 @@ def shown(search: tuple[Any, ...] | Range) -> str:
 
 
 def _sorted(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return values if isinstance(values[0], str) else tuple(sorted(values))
+    """Numbers by size, None before them; texts as they are."""
+    if any(isinstance(each, str) for each in values):
+        return values
+    return tuple(sorted(values, key=lambda each: (each is not None, each)))
 
 
 def _names(model: str) -> set[str]:

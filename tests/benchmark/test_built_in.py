@@ -10,7 +10,9 @@ from bbqrec_cli.benchmark import published
 from bbqrec_cli.benchmark.files import built_in, given_data
 from bbqrec_cli.benchmark.graph import Machine, make_graph
 from bbqrec_cli.benchmark.suite import load_suite, method_of
+from bbqrec_cli.config import stored
 from bbqrec_cli.errors import MissingFileError, UsageError
+from bbqrec_cli.recipes import names, recipe
 
 PAPER = ("table2", "table3", "table4", "table5", "table6", "figure3", "figure4")
 
@@ -76,6 +78,16 @@ def test_what_is_varied_is_varied(files):
 
 def figure4_signals(suite, tokenizer):
     return method_of(suite.tokenizers[tokenizer].config).signals
+
+
+def test_table_2_has_the_recipes(files):
+    """Every system with a recipe of its name."""
+    systems = {each.name.lower(): each.config for each in load("table2", files).systems}
+    shared = systems.keys() & {*names()}
+    assert {"hstu", "bert4rec", "tiger"} <= shared
+    for name in shared:
+        made = stored(systems[name]) | stored(method_of(systems[name]))
+        assert {key: made[key] for key in recipe(name, "train")} == recipe(name, "train")
 
 
 def test_all_of_the_paper_computes_what_is_common_once(files, tmp_path):

@@ -72,6 +72,15 @@ def test_a_sweep_names_the_value(result, folder):
     assert 'aria-label="Widths, plot"' in page
 
 
+def test_a_claim_among_two_sweeps(result):
+    """Both have an 8; ours is ahead of sasrec."""
+    sweep = '\n[[sweep]]\nname = "{0}"\nsystem = "{1}"\noption = "{2}"\nvalues = [8]\n'
+    table = '[[table]]\ntitle = "Both"\nrows = ["W", "L"]\ncolumns = ["ndcg@10"]\nclaim = "sasrec, width=8"\n'
+    (claim,) = claims(result(sweep.format("W", "sasrec", "width") + sweep.format("L", "ours", "layers") + table))
+    assert (claim.holds, claim.best) == (False, "sasrec, width=8")
+    assert claim.said.startswith("ours, layers=8 has a higher NDCG@10 than sasrec, width=8, 0.5000")
+
+
 def test_what_was_not_run(result, fake):
     def fail(stage, config):
         if stage == "train" and config.model == "tiger":
@@ -106,12 +115,13 @@ def sliced(result, folder, fake, dataset, features, catalogue, tokens):
     fake.records["tokens"] = dataclasses.replace(tokens, codes=dataclasses.replace(tokens.codes, codes=codes))
     hdf5.write_dataset(folder / "dataset.h5", dataset, config={"seed": 0})
 
-    def make(**options):
+    def make(*changes, **options):
         seen = []
         real = report.page_of
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(report, "page_of", lambda made, plots: seen.append(made) or real(made, plots=plots))
-            result("", *BBQREC, ('file = "features.h5"', 'file = "dataset.h5"'), report=folder / "page.html", **options)
+            changes = (*BBQREC, ('file = "features.h5"', 'file = "dataset.h5"'), *changes)
+            result("", *changes, report=folder / "page.html", **options)
         return seen[0]
 
     return make
@@ -154,6 +164,18 @@ def test_recommendations_side_by_side(sliced, catalogue, folder):
     pictures = [one for each in made.examples for one in (*each.target.pictures, *each.history.pictures)]
     assert any(one.startswith("data:image/jpeg;base64,") for one in pictures)
     assert (folder / "page.html").read_text(encoding="utf-8").count('<img src="data:image/jpeg') > 20
+
+
+def test_a_seen_target_is_never_left_out_of_what_is_shown(sliced, catalogue):
+    """As in the evaluation. Every model file is one of popularity, and all targets are among what their users saw."""
+    (made,) = sliced(("seeds", "exclude_seen = true\nseeds")).examples
+    counts = np.bincount(catalogue.sequences.without_last(2).items, minlength=12)
+    for each in made.examples:
+        *seen, target = catalogue.sequences[int(each.user[1:])].tolist()
+        left = [item for item in np.argsort(-counts, kind="stable") if item == target or item not in seen]
+        titles = [catalogue.titles[item] for item in left[:5]]
+        assert [shelf.titles for shelf in each.lists.values()] == [titles, titles]
+    assert {shelf.hit for each in made.examples for shelf in each.lists.values()} == {-1, 4}
 
 
 def test_which_system_is_shown_as_bbqrec(folder):

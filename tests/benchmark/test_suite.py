@@ -250,6 +250,16 @@ def test_a_recipe_in_a_file_lies_beside_the_suite(folder):
         load_suite(write(folder, text.replace("mine.toml", "absent.toml")))
 
 
+@pytest.mark.parametrize(("seen", "left_out"), [("false", False), ("true", True), ('"both"', False)])
+def test_the_protocol_is_the_suites_whatever_a_recipe_says(folder, seen, left_out):
+    (folder / "mine.toml").write_text('[train]\nmodel = "item-knn"\nexclude_seen = true\n')
+    text = f'name = "one"\nexclude_seen = {seen}\n[data]\nfile = "features.h5"\n[[system]]\nname = "mine"\n'
+    (system,) = load_suite(write(folder, text + 'recipe = "mine.toml"\n')).systems
+    assert system.config.exclude_seen is left_out
+    with pytest.raises(UsageError, match=r"\[\[system\]\] 'mine': exclude_seen is set by the benchmark"):
+        load_suite(write(folder, text + 'model = "item-knn"\nexclude_seen = true\n'))
+
+
 def test_recipes_of_the_program_load(folder):
     """Each as a tokenizer, a system, or both."""
     tables = []

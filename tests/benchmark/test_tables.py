@@ -334,6 +334,27 @@ def test_a_table_of_a_sweep(result):
     assert [row[:3] for row in rows(table)] == [(n, "0.5000 ± 0.0000", "12.0 ± 0.0") for n in ("1", "2", "3")]
 
 
+SWEEPS = "".join(
+    f'[[sweep]]\nname = "{name}"\nsystem = "{system}"\noption = "{option}"\nvalues = {values}\n'
+    for name, system, option, values in (("W", "sasrec", "width", [4, 8]), ("L", "ours", "layers", [1, 8]))
+)
+OF_SWEEPS = '[[table]]\ntitle = "Both"\nrows = ["W", "L"]\ncolumns = ["ndcg@10"]\n'
+
+
+def test_a_table_of_two_sweeps_names_the_systems(suite):
+    names = ("sasrec, width=4", "sasrec, width=8", "ours, layers=1", "ours, layers=8")
+    for claim, row in ((names[1], names[1]), ("4", names[0]), ("", "")):
+        (layout,) = load_suite(suite(more=f'{SWEEPS}{OF_SWEEPS}claim = "{claim}"\n')).layouts
+        assert layout.rows == tuple(zip(names, names, strict=True))
+        assert (layout.head, layout.sweep, layout.claim) == ("system", False, row)
+
+
+def test_a_claim_that_several_rows_fit(suite):
+    with pytest.raises(UsageError, match="claim is '8', a value of several rows") as caught:
+        load_suite(suite(more=f'{SWEEPS}{OF_SWEEPS}claim = "8"\n'))
+    assert caught.value.hint == 'one of "sasrec, width=8", "ours, layers=8"'
+
+
 def test_a_table_of_tokenizers(result):
     more = (
         '[[table]]\ntitle = "IDs"\nrows = "tokenizers"\ncolumns = ["colliding_items", "colliding_reported", "usage"]\n'

@@ -83,6 +83,31 @@ def test_the_protocol_is_in_the_recipe(config):
     assert "seen items left out" in text
 
 
+def test_a_recipe_keeps_its_patience(config, tmp_path, monkeypatch):
+    """A figure that only falls: the best validation is the first one, and one more without a better one ends it."""
+    mine = tmp_path / "mine.toml"
+    settings = "epochs = 8\npatience = 1\nbatch_size = 10\nwidth = 8\nlayers = 1\n"
+    mine.write_text(f'[train]\nmodel = "sasrec"\nvalidate_every = 3\n{settings}')
+    values = iter(np.linspace(0.9, 0.1, 50))
+    monkeypatch.setattr(train, "validation", lambda *_, **__: lambda model: {"ndcg@10": next(values), "recall@10": 0.5})
+    one = dataclasses.replace(config, model=(), recipe=(str(mine),), trials=1, options={})
+    result = run(one)
+    (only,) = result.trials
+    assert (only["best_epoch"], only["epochs"]) == (3, 6)
+    assert load_toml(result.recipes["mine"], "recipe")[0]["train"]["validate_every"] == 3
+    mine.write_text(mine.read_text().replace("validate_every = 3", "validate_every = 2"))
+    with pytest.raises(DataError, match="validate_every was 3 and is 2"):
+        run(one)
+
+
+def test_the_first_trial_has_the_systems_own_values(config, tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text('[train]\nmodel = "item-knn"\nshrinkage = 12.3456\ndecay = 0.98765\n')
+    first, second, _ = run(dataclasses.replace(config, model=(), recipe=(str(mine),), options={})).trials
+    assert (first["options"]["shrinkage"], first["options"]["decay"]) == (12.3456, 0.98765)
+    assert second["options"]["decay"] == float(f"{second['options']['decay']:.3g}"), "proposed: three digits"
+
+
 def stop_at(call: int, monkeypatch) -> None:
     """Interrupt the training number `call`, as far as it got."""
     calls = []

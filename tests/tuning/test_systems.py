@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
-from bbqrec_cli.config import Range, check_value
+from bbqrec_cli.config import MethodConfig, Range, check_value, option
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.models.options._training import GradientConfig
 from bbqrec_cli.models.registry import MODELS
@@ -73,6 +75,42 @@ def test_a_default_outside_the_usual_values_is_tried_too():
 def test_values_that_do_not_go_together_are_left_out():
     (system,) = make_systems(["sasrec"], [], {"width": 50})
     assert system.space["heads"] == (1, 2)
+
+
+def test_a_recipes_validations_count():
+    sasrec, bert = make_systems(["sasrec"], ["bert4rec"], {})
+    assert (sasrec.validate_every, sasrec.validations) == (1, sasrec.epochs)
+    assert (bert.validate_every, bert.validations) == (6, 1750 // 6)
+    assert [each.validate_every for each in make_systems(["sasrec"], ["bert4rec"], {}, validate_every=2)] == [2, 2]
+
+
+def test_a_recipes_validations_are_checked(tmp_path):
+    (tmp_path / "mine.toml").write_text('[train]\nmodel = "sasrec"\nvalidate_every = 0\n')
+    with pytest.raises(UsageError, match=r"mine\.toml: --validate-every is 0; it must be at least 1"):
+        make_systems([], [str(tmp_path / "mine.toml")], {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CappedConfig(MethodConfig):
+    """A model whose options may be None."""
+
+    name: ClassVar[str] = "capped"
+    implementation: ClassVar[str] = "bbqrec_cli.models.popularity:Popularity"
+    cap: int | None = option(None, "Cap.", role="model", search=(10, 20))
+    share: float | None = option(None, "Share.", role="model", search=Range(0.0, 1.0))
+
+
+def test_options_that_may_be_none(tmp_path):
+    (tmp_path / "mine.toml").write_text('[train]\nmodel = "capped"\ncap = 15\nshare = 0.5\n')
+    MODELS.add(CappedConfig)
+    try:
+        capped, mine = make_systems(["capped"], [str(tmp_path / "mine.toml")], {})
+        values = readable(mine.space, "capped", {"share": 0.123456})
+    finally:
+        MODELS.remove("capped")
+    assert capped.space == {"cap": (None, 10, 20)}, "no number between others is None"
+    assert mine.space == {"cap": (10, 15, 20), "share": Range(0.0, 1.0)}
+    assert values == {"share": 0.123}
 
 
 @pytest.mark.parametrize(
