@@ -220,7 +220,7 @@ class Features:
 class Codes:
     """Semantic IDs.
 
-    codes (I, L, M) uint16; modalities: M names; codebook_size N;
+    codes (I, L, M) uint16; modalities: M names; codebook_size N, of the largest level;
     codebooks (1 or M, L, N, D) float32 or None; item_vectors (I, M·D) float32, the quantised v_i of eq. 10, or None;
     present (I, M) bool: which items have which signal; None: all have all, or an old file does not say.
     """
@@ -236,6 +236,13 @@ class Codes:
     @property
     def levels(self) -> int:
         return self.codes.shape[1]
+
+    @property
+    def level_sizes(self) -> list[int]:
+        """Codes of each level: a level that tells items of equal IDs apart has others than the codebooks before it."""
+        books = self.codebooks
+        known = [] if books is None else [books.shape[2]] * books.shape[1]
+        return known + [self.codebook_size] * (self.levels - len(known))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -331,9 +338,11 @@ class Metrics(Framed):
     splitting: Splitting = LAST
 
     def columns(self) -> dict[str, list[Any]]:
-        """user, rank (None below the ranked depth), recall@k and ndcg@k, and of a user what the file has besides."""
-        ranks = [rank or None for rank in self.ranks.tolist()]
-        found: dict[str, list[Any]] = {"user": list(self.user_ids), "rank": ranks}
+        """user, target (old files have none), rank (None below the ranked depth), recall@k and ndcg@k, and of a user
+        what the file has besides."""
+        found: dict[str, list[Any]] = {"user": list(self.user_ids)}
+        found |= {"target": list(self.targets)} if self.targets is not None else {}
+        found["rank"] = [rank or None for rank in self.ranks.tolist()]
         for name, values in (("recall", self.recall), ("ndcg", self.ndcg)):
             found |= {f"{name}@{k}": values[k].tolist() for k in sorted(values)}
         more = {name: getattr(self, name) for name in ("cold", "history_length", "target_interactions")}

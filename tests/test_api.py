@@ -114,6 +114,16 @@ def test_compare_and_export_are_the_commands(files, bbqrec):
         api.export(ours, to="cvs")
 
 
+def test_a_result_keeps_its_users(files):
+    """A second evaluation overwrites the file of the first."""
+    first = api.evaluate(api.train(files["dataset"], model="markov", output="a.h5"), k=[1, 5])
+    then = first.columns()["recall@5"]
+    api.evaluate(api.train(files["dataset"], model="popularity", output="b.h5"), k=[1, 5], force=True)
+    assert first.columns()["recall@5"] == then
+    assert np.mean(then) == pytest.approx(first.aggregates["recall@5"])
+    assert api.load("metrics.h5").columns()["recall@5"] != then
+
+
 def test_what_a_result_says_as_json(files):
     """As docs/python.md has it."""
     for result in (api.evaluate(files["model"], k=[1]), api.collisions(files["tokens"]),
@@ -291,11 +301,15 @@ def test_columns_of_users(files, metrics):
     found = api.load(files["metrics"]).columns()
     assert found["rank"][:11] == [*range(1, 11), 1]
     assert found["recall@5"][:7] == [1, 1, 1, 1, 1, 0, 0]
+    assert list(found)[:2] == ["user", "rank"], "an old file, without targets"
     judged = api.evaluate(files["model"], k=[2])
     rows = judged.columns()
     assert set(rows["rank"]) <= {1, 2, None}, "ranks below the largest k are not known"
     assert np.mean(rows["recall@2"]) == pytest.approx(judged.aggregates["recall@2"])
     assert len(rows["user"]) == judged.users == 30
+    assert list(rows)[:3] == ["user", "target", "rank"]
+    last = api.load(files["dataset"]).catalogue.sequences
+    assert rows["target"] == [f"i{last[int(user[1:])][-1]}" for user in rows["user"]]
 
 
 def test_columns_of_groups(files, tokens, tmp_path):

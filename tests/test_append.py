@@ -184,6 +184,29 @@ def test_appended_items_lend_no_id_signal(bbqrec, old, features, tmp_path):
     np.testing.assert_array_equal(twice.codes.item_vectors, once.codes.item_vectors)
 
 
+def test_growing_twice_knows_what_the_fit_was_trained_on(bbqrec, old, features, tmp_path):
+    """The first growth brings users of its own, who know none of the fitted items: they are neighbours all the same,
+    and what the tokenizer read of them cannot be held out."""
+    alone = part(features, (3,), users=False)
+    walks = Sequences.from_lists([[0, 0, 0]])
+    alone = dataclasses.replace(alone, catalogue=dataclasses.replace(alone.catalogue, user_ids=["q"], sequences=walks))
+    hdf5.write_features(tmp_path / "alone.h5", alone, config={})
+    append(bbqrec, old["bbqrec"], tmp_path / "alone.h5", tmp_path / "g.h5")
+    hdf5.write_features(tmp_path / "next.h5", part(features, (7,), users=False), config={})
+    twice, _ = append(bbqrec, tmp_path / "g.h5", tmp_path / "next.h5", tmp_path / "twice.h5")
+    once, _ = append(bbqrec, old["bbqrec"], tmp_path / "next.h5", tmp_path / "once.h5")
+    np.testing.assert_array_equal(twice.codes.item_vectors[-1], once.codes.item_vectors[-1])
+    assert twice.codes.present[-1, twice.codes.modalities.index("id")]
+    held = part(features, (*OLD, 7))
+    walks = Sequences.from_lists([walk[: max(3, len(walk) - 3)].tolist() for walk in held.catalogue.sequences])
+    held = dataclasses.replace(held, catalogue=dataclasses.replace(held.catalogue, sequences=walks))
+    hdf5.write_features(tmp_path / "held.h5", held, config={})
+    for path in (old["bbqrec"], tmp_path / "g.h5"):
+        (tmp_path / path.stem).mkdir()
+        found = refused(bbqrec, path, tmp_path / "held.h5", tmp_path / str(path.stem), "--device", "cpu")
+        assert "its tokenizer was trained on" in found["message"]
+
+
 def refused(bbqrec, old: Path, new: Path, tmp_path: Path, *options: object) -> dict:
     said = bbqrec("tokenize", "--append", old, new, "-o", tmp_path / "g.h5", "--json", *options)
     assert said.status in (2, 3)
@@ -202,8 +225,11 @@ def test_features_that_do_not_fit(bbqrec, old, features, tmp_path):
     assert "width of text is 9; the codes of" in refused(bbqrec, old["bbqrec"], wide, tmp_path)["message"]
     other = changed(features, tmp_path / "e.h5", "image", encoder="another")
     assert "encoder of image is 'another'" in refused(bbqrec, old["bbqrec"], other, tmp_path)["message"]
-    raw = changed(features, tmp_path / "n.h5", "text", normalized=False)
-    assert "normalized of text is False" in refused(bbqrec, old["rqvae"], raw, tmp_path)["message"]
+    raw = changed(features, tmp_path / "n.h5", "text", encoder="tiny normalized")
+    assert "encoder of text is 'tiny normalized'" in refused(bbqrec, old["rqvae"], raw, tmp_path)["message"]
+    # A single grey picture among the old items makes them not of unit length: that is not another encoder.
+    lengths = changed(features, tmp_path / "l.h5", "text", normalized=False)
+    append(bbqrec, old["rqvae"], lengths, tmp_path / "of-lengths.h5")
     only = dataclasses.replace(features, features={"text": features.features["text"]})
     hdf5.write_features(tmp_path / "t.h5", only, config={})
     error = refused(bbqrec, old["bbqrec"], tmp_path / "t.h5", tmp_path)
@@ -227,6 +253,11 @@ def test_what_can_not_grow(bbqrec, old, grown, features, files, tmp_path):
     error = refused(bbqrec, aged, grown, tmp_path)
     assert "an older tokens file" in error["message"]
     assert "bbqrec tokenize` again" in error["hint"]
+    ids = ["--signals", "id", "--epochs", 1, "--dim", 8, "--codebook-size", 8, "-o", tmp_path / "ids.h5"]
+    assert bbqrec("tokenize", tmp_path / "f.h5", *ids, "--device", "cpu").status == 0
+    assert (
+        "its codes come of interactions alone (id)" in refused(bbqrec, tmp_path / "ids.h5", grown, tmp_path)["message"]
+    )
     torn = tmp_path / "torn.h5"
     torn.write_bytes(old["bbqrec"].read_bytes())
     with h5py.File(torn, "a") as file:

@@ -83,6 +83,15 @@ def test_more_codes_than_items(files, bbqrec, tmp_path):
     assert "warning" not in quiet.err
 
 
+def test_a_small_catalogue_is_not_warned_of_what_fits_it(bbqrec, tmp_path):
+    log = "".join(f"u,{item},{1_400_000_000 + place}\n" for place, item in enumerate("abcde"))
+    (tmp_path / "log.csv").write_text("user,item,timestamp\n" + log)
+    assert bbqrec("prepare", "table", tmp_path / "log.csv", "-o", tmp_path / "d.h5").status == 0
+    words = ("tokenize", tmp_path / "d.h5", "--method", "random", "-o", tmp_path / "t.h5", "--force")
+    assert "of its own" not in bbqrec(*words, "--codebook-size", 8).err
+    assert "--codebook-size 8 fits" in bbqrec(*words, "--codebook-size", 9).err
+
+
 # Pictures
 
 

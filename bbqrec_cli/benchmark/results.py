@@ -223,7 +223,7 @@ def about_tokenizers(cells: Sequence[Cell], records: Records, suite: Suite) -> l
         if not step.output.exists() or damage(step.output):
             continue
         _, codes = read_codes(step.output)
-        found = depths(codes.codes, codebooks(codes.codes, codes.modalities, codes.codebook_size, codes.present))
+        found = depths(codes.codes, codebooks(codes.codes, codes.modalities, codes.level_sizes, codes.present))
         rows.append({
             "tokenizer": name, "data": data, "seed": seed, "method": codes.method, "signals": list(codes.modalities),
             "levels": codes.levels, "codebook_size": codes.codebook_size, "items": len(codes.codes),

@@ -131,7 +131,7 @@ def analyse(ids: Ids, settings: Settings, progress: Progress = SILENT) -> Analys
     """
     codes, signals = ids.codes, ids.codes.modalities
     present = codes.present
-    counts = codebooks(codes.codes, signals, codes.codebook_size, present)
+    counts = codebooks(codes.codes, signals, codes.level_sizes, present)
     rows = sampled(len(codes.codes), settings)
     near = _near(ids, settings, rows, progress)
     kept: list[NeighbourRecall] = []
@@ -141,7 +141,7 @@ def analyse(ids: Ids, settings: Settings, progress: Progress = SILENT) -> Analys
         )
     judged, verdict = judge_duplicates(codes.codes, ids.titles, ids.features)
     return Analysis(
-        input=ids.label, method=codes.method, signals=signals, codebook_size=codes.codebook_size,
+        input=ids.label, method=codes.method, signals=signals, codebook_size=codes.level_sizes[0],
         items=len(codes.codes), depths=depths(codes.codes, counts), codebooks=codebook_figures(counts),
         causes=causes(codes.codes, signals, present), duplicates=judged,
         groups=[_group(ids, each, verdict, present) for each in largest_groups(codes.codes, settings.groups)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,21 +33,21 @@ class Depth:
 
 
 def codebooks(
-    codes: np.ndarray, signals: tuple[str, ...], size: int, present: np.ndarray | None = None
+    codes: np.ndarray, signals: tuple[str, ...], sizes: Sequence[int], present: np.ndarray | None = None
 ) -> dict[tuple[str, int], np.ndarray]:
-    """(signal, level from 1) -> number of items with each code, (size,), over the items that have the signal.
+    """(signal, level from 1) -> number of items with each code, (N,), over the items that have the signal.
 
     Args:
         codes: (I, L, M).
         signals: M names.
-        size: N.
+        sizes: N of each level.
         present: (I, M) bool; None: every item has every signal.
     """
     found = {}
     for number, signal in enumerate(signals):
         here = codes if present is None or present[:, number].all() else codes[present[:, number]]
         for level in range(codes.shape[1]):
-            found[signal, level + 1] = code_counts(here[:, level, number], size)
+            found[signal, level + 1] = code_counts(here[:, level, number], sizes[level])
     return found
 
 

@@ -29,10 +29,11 @@ def usage_plot(found: Analysis) -> str:
                 # The line ends where codes are unused.
                 used = counts[counts > 0]
                 _line(panel, np.arange(1, len(used) + 1), used, place, signal)
-            even = found.items / max(1, found.codebook_size)
+            size = len(found.counts[found.signals[0], level])
+            even = found.items / max(1, size)
             panel.axhline(even, color=PALE, linewidth=1, zorder=0)
             _logarithmic(panel)
-            panel.set_xlim(0, found.codebook_size)
+            panel.set_xlim(0, size)
             panel.locator_params(axis="x", nbins=4)
             panel.set_title(f"level {level}", fontsize=10)
             if not narrow or level == levels:

@@ -33,7 +33,7 @@ def comparison_table(every: Sequence[Analysis]) -> Table:
     rows = []
     for found in every:
         recall = {kept.feature: kept.recall for kept in found.neighbours if kept.vectors == "all"}
-        used = [100 * book.perplexity / max(1, found.codebook_size) for book in found.codebooks]
+        used = [100 * book.perplexity / max(1, book.size) for book in found.codebooks]
         rows.append((
             Shown((found.input, found.method)), f"{len(found.depths)}×{len(found.signals)}×{found.codebook_size:,}",
             found.items, found.distinct,
@@ -65,7 +65,7 @@ def codebooks_table(found: Analysis) -> Table:
     columns = ("signal", "level", "items", "in use", "perplexity", "entropy", "Gini")
     rows = [
         (
-            book.signal, book.level, book.items, f"{book.in_use:,} of {found.codebook_size:,}",
+            book.signal, book.level, book.items, f"{book.in_use:,} of {book.size:,}",
             f"{book.perplexity:.1f}", f"{book.entropy:.2f}", f"{book.gini:.2f}",
         )
         for book in found.codebooks

@@ -14,13 +14,14 @@ BLOCK = 1 << 22
 class Codebook:
     """The codes of one signal at one level (from 1), over the items that have the signal.
 
-    in_use: codes that at least one item has; entropy: in bits; gini: over all codes, 0 = even use; histogram: number of
-    codes that 0, 1, 2-3, 4-7, … items have.
+    size: N; in_use: codes that at least one item has; entropy: in bits; gini: over all codes, 0 = even use; histogram:
+    number of codes that 0, 1, 2-3, 4-7, … items have.
     """
 
     signal: str
     level: int
     items: int
+    size: int
     in_use: int
     perplexity: float
     entropy: float
@@ -32,7 +33,7 @@ def codebook(counts: np.ndarray, *, signal: str, level: int) -> Codebook:
     """The figures of a codebook. counts (N,): number of items with each code."""
     bits = entropy(counts)
     return Codebook(
-        signal=signal, level=level, items=int(counts.sum()), in_use=int((counts > 0).sum()),
+        signal=signal, level=level, items=int(counts.sum()), size=len(counts), in_use=int((counts > 0).sum()),
         perplexity=float(2**bits) if counts.any() else 0.0, entropy=bits, gini=gini(counts),
         histogram=histogram(counts),
     )  # fmt: skip

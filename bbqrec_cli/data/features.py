@@ -21,8 +21,10 @@ def mean_and_scale(feature: Feature, *, block: int = 4096) -> tuple[np.ndarray, 
     parts = [rows[start : start + block] for start in range(0, len(rows), block)]
     mean = np.sum([values[part].sum(0, dtype=np.float64) for part in parts], axis=0) / len(rows)
     deviation = np.sqrt(np.sum([np.square(values[part] - mean).sum(0) for part in parts], axis=0) / len(rows))
-    # A constant column carries no information; dividing by its deviation would amplify noise.
-    return mean, np.where(deviation > 1e-6 * max(deviation.max(), 1e-12), deviation, np.inf)
+    # A column that varies by rounding alone carries no information; dividing by its deviation would amplify noise. What
+    # the columns have in common is the lower median: a single large one, such as a date, says nothing of the others.
+    usual = np.quantile(deviation, 0.5, method="lower")
+    return mean, np.where(deviation > np.maximum(1e-7 * np.abs(mean), 1e-6 * max(usual, 1e-12)), deviation, np.inf)
 
 
 def standardize(feature: Feature, mean: np.ndarray, scale: np.ndarray, *, block: int = 4096) -> np.ndarray:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from hashlib import blake2b
 
 import numpy as np
 
 from bbqrec_cli.data.splits import split_of
-from bbqrec_cli.records import Catalogue, Sequences, Vocabulary
+from bbqrec_cli.records import Catalogue, Vocabulary
 
 
 def new_item_rows(old: Catalogue, new: Catalogue) -> np.ndarray:
@@ -39,22 +40,28 @@ def merge_catalogues(old: Catalogue, new: Catalogue) -> Catalogue:
     )  # fmt: skip
 
 
-def trained_on(old: Catalogue, new: Catalogue) -> int:
-    """How many held-out interactions of `new` stand in the training part of `old`, by the ids of user and item.
+def training_digests(catalogue: Catalogue) -> np.ndarray:
+    """(n,) uint64: of each interaction of the training part a number that the ids of its user and item make."""
+    train = split_of(catalogue.sequences).train
+    return _digests(catalogue, np.repeat(np.arange(catalogue.users), train.lengths), train.items)
 
-    An interaction that a user repeats counts as often as it is in the training part of `old` and not in that of `new`.
+
+def _digests(catalogue: Catalogue, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """(n,) uint64, of pairs of rows."""
+    of_users, of_items = (
+        np.array([int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") for name in ids], np.uint64)
+        for ids in (catalogue.user_ids, catalogue.item_ids)
+    )
+    return of_users[users] * np.uint64(0x9E3779B97F4A7C15) + of_items[items]
+
+
+def trained_on(was: np.ndarray, new: Catalogue) -> int:
+    """How many held-out interactions of `new` something was trained on. was (n,): `training_digests` of then.
+
+    An interaction that a user repeats counts as often as it is in `was` and not in the training part of `new`.
     """
-    mine, theirs = split_of(new.sequences), split_of(old.sequences).train
-    users, items = new.user_ids.rows(old.user_ids), new.item_ids.rows(old.item_ids)
-
-    def pairs(sequences: Sequences, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        rows = np.repeat(users, sequences.lengths), items[sequences.items]
-        known = (rows[0] >= 0) & (rows[1] >= 0)
-        return rows[0][known] * new.items + rows[1][known]
-
-    held = np.concatenate([each.users * new.items + each.targets for each in (mine.validation, mine.test)])
-    was = pairs(theirs, users, items)
-    now = pairs(mine.train, np.arange(new.users), np.arange(new.items))
+    mine, now = split_of(new.sequences), training_digests(new)
+    held = np.concatenate([_digests(new, each.users, each.targets) for each in (mine.validation, mine.test)])
     found, place = np.unique(np.concatenate([held, was, now]), return_inverse=True)
     counts = [np.bincount(part, minlength=len(found)) for part in np.split(place, np.cumsum([len(held), len(was)]))]
     return int(np.minimum(counts[0], np.maximum(counts[1] - counts[2], 0)).sum())

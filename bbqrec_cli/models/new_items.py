@@ -113,11 +113,11 @@ def check_same_content(earlier: TrainedModel, data: ItemData, rows: np.ndarray, 
             raise DataError(
                 f"{where}: has no feature {name}, which the model reads", f"bbqrec embed --modalities {name}"
             )
-        before, after = ((each.encoder, each.normalized, each.values.shape[1]) for each in (was, now))
+        before, after = ((each.encoder, each.values.shape[1]) for each in (was, now))
         if before != after:
             raise DataError(
                 f"{where}: the feature {name} is of another encoder than the one that the model was trained on "
-                f"({after[0] or 'not said'}, width {after[2]}; it was {before[0] or 'not said'}, width {before[2]})",
+                f"({after[0] or 'not said'}, width {after[1]}; it was {before[0] or 'not said'}, width {before[1]})",
                 "bbqrec embed with the model and the options of before",
             )
 

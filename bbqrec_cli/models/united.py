@@ -16,10 +16,11 @@ from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.hdf5 import read_model
 from bbqrec_cli.models.base import Recommender, Untrained, Wanted
 from bbqrec_cli.models.registry import load_model
+from bbqrec_cli.models.semantic_id_generator import SemanticIDGenerator
 from bbqrec_cli.records import TrainedModel
 
 DEPTH = 50
-"""Items of each model's list that count, or as many as a narrower beam finds; what follows comes behind them."""
+"""Items of each model's list that count, of a generator with a narrower beam as many; others come behind them."""
 CONSTANT = 60
 """What is added to every rank, as in the paper."""
 BEHIND = 1e-3
@@ -40,18 +41,28 @@ class United(Untrained):
 
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """See `Recommender.recommend`; every model sees as much of the history as it was trained on."""
-        depth, lists = min(DEPTH, wanted.beam or DEPTH), []
-        deep = dataclasses.replace(wanted, k=max(wanted.k, depth))
+        lists = []
         for model in self.models:
             assert isinstance(model, Recommender)
-            lists.append(model.recommend(last_items(batch, model.history), deep)[0])
-        return fused(lists, wanted.k, depth=depth)
+            narrow = wanted.beam if isinstance(model, SemanticIDGenerator) and wanted.beam else DEPTH
+            depth, part = min(DEPTH, max(narrow, wanted.k)), last_items(batch, model.history)
+            best = model.recommend(part, dataclasses.replace(wanted, k=depth))[0]
+            # Asked for more, a beam is wider and may find others: what it adds comes behind.
+            lists.append(best if wanted.k <= depth else longer(best, model.recommend(part, wanted)[0]))
+        return fused(lists, wanted.k)
 
 
-def fused(lists: Sequence[Tensor], k: int, *, depth: int = DEPTH) -> tuple[Tensor, Tensor]:
+def longer(best: Tensor, more: Tensor) -> Tensor:
+    """Lists (B, N) of rows, and behind them what others, (B, K), have beside."""
+    again = (more.unsqueeze(2) == best.unsqueeze(1)).any(2)
+    both = torch.cat([best, more.masked_fill(again, PAD)], dim=1)
+    return both.gather(1, (both == PAD).long().argsort(dim=1, stable=True))
+
+
+def fused(lists: Sequence[Tensor], k: int) -> tuple[Tensor, Tensor]:
     """The result of `Recommender.recommend` from lists (B, N) of rows, best first, each row once, PAD at the end.
 
-    Only the first `depth` of a list count, so what is best does not depend on how much is asked for: items that are in
+    Only the first `DEPTH` of a list count, so what is best does not depend on how much is asked for: items that are in
     no list's first ones follow all others, by the sums of their own ranks times `BEHIND`. Equal scores are in the order
     of the items' rows.
     """
@@ -59,7 +70,7 @@ def fused(lists: Sequence[Tensor], k: int, *, depth: int = DEPTH) -> tuple[Tenso
     ranks = torch.cat([torch.arange(1, 1 + each.shape[1]) for each in lists]).to(items.device)[order]
     points = (1 / (CONSTANT + ranks).double()).masked_fill(items == PAD, -torch.inf).unsqueeze(1)
     same = items.unsqueeze(2) == items.unsqueeze(1)
-    counted = points.masked_fill(~same | (ranks > depth).unsqueeze(1), 0).sum(2)
+    counted = points.masked_fill(~same | (ranks > DEPTH).unsqueeze(1), 0).sum(2)
     scores = counted.where(counted != 0, BEHIND * points.masked_fill(~same, 0).sum(2))
     again = torch.zeros_like(items, dtype=torch.bool)
     again[:, 1:] = items[:, 1:] == items[:, :-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,13 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     from bbqrec_cli.records import Tokens
     from bbqrec_cli.tokenizers.assignment.blocks import encode_blocks, feature_blocks
     from bbqrec_cli.tokenizers.assignment.collisions import MOVING_POLICIES, resolve_collisions, warn_of_shared
-    from bbqrec_cli.tokenizers.assignment.new_items import check_inputs, encode_new
+    from bbqrec_cli.tokenizers.assignment.new_items import (
+        FIT_INTERACTIONS,
+        FIT_ITEMS,
+        check_inputs,
+        encode_new,
+        fit_of,
+    )
     from bbqrec_cli.tokenizers.base import SampleTokenizer, code_figures
 
     began = time.perf_counter()
@@ -71,19 +78,17 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     # Before the codes are made, since merging needs memory of its own.
     catalogue = merge_catalogues(old.catalogue, new)
     alone = isinstance(tokenizer, SampleTokenizer) and not about["options"].get("collaborative")  # no interactions
-    if not alone and (leaked := trained_on(old.catalogue, catalogue)):
+    fit = fit_of(old)
+    if not alone and (leaked := trained_on(fit[FIT_INTERACTIONS], catalogue)):
         raise DataError(
             f"{config.append}: its tokenizer was trained on {leaked:,} interactions that {config.features} holds out",
             "prepare the new data with the split of before, or a later one; or tokenize all items again",
         )
     fitted = about.get("fitted_items", old.catalogue.items - about.get("new_items", 0))
     encode = encode_new(
-        tokenizer.restore(old.codes, old.encoder, device),
-        old,
-        fitted=fitted,
-        neighbours=config.id_neighbours,
-        device=device,
-    )
+        tokenizer.restore(old.codes, old.encoder, device), old.codes, fit[FIT_ITEMS],
+        neighbours=config.id_neighbours, device=device,
+    )  # fmt: skip
     made = encode_blocks(
         old.codes, encode, feature_blocks(config.features, tuple(old.encoder.inputs), rows),
         keep=old.catalogue.items, items=catalogue.items,
@@ -92,7 +97,8 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
     codes = resolve_collisions(made, config.on_collision, frozen=old.catalogue.items)
     left = warn_of_shared(codes, config.on_collision, progress)
-    tokens = Tokens(catalogue=catalogue, codes=codes, history=old.history, encoder=old.encoder)
+    encoder = dataclasses.replace(old.encoder, weights=old.encoder.weights | ({} if alone else fit))
+    tokens = Tokens(catalogue=catalogue, codes=codes, history=old.history, encoder=encoder)
     resolved = stored(config) | {"method": about["method"], "options": about["options"], "new_items": len(rows)}
     resolved["fitted_items"] = fitted
     resolved["colliding_items"] = {"before": figures["colliding_items"], "after": left}
@@ -135,5 +141,10 @@ def restorable(path: Path, old: Tokens, about: dict[str, Any]) -> Any:
         raise DataError(
             f"{path}: an older tokens file, which does not hold the encoder that new items need",
             "run `bbqrec tokenize` again; all items then get new codes",
+        )
+    if not old.encoder.inputs:
+        raise DataError(
+            f"{path}: its codes come of interactions alone ({', '.join(old.codes.modalities)}), which new items lack",
+            "tokenize all items again, or with a content signal, such as --signals id,text",
         )
     return tokenizer

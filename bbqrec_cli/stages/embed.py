@@ -363,6 +363,7 @@ class Maker:
             kept |= {"mean": whitening.mean, "matrix": whitening.matrix}
         if self.config.normalize:
             new = new / np.maximum(np.linalg.norm(new, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+            feature = dataclasses.replace(feature, encoder=f"{feature.encoder} normalized")
         present = feature.present
         values = np.zeros((len(present), new.shape[1] if old is None else old[1].shape[1]), dtype=np.float32)
         values[present] = new if len(new) else values[present]

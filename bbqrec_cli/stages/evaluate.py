@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -87,6 +87,8 @@ class EvaluateResult(Framed):
     """See `cold_figures`."""
     slices: dict[str, list[dict[str, Any]]]
     """See `sliced`."""
+    metrics: Metrics = field(repr=False)
+    """What the file holds."""
     diagnosis: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -101,10 +103,8 @@ class EvaluateResult(Framed):
         }  # fmt: skip
 
     def columns(self) -> dict[str, list[Any]]:
-        """See `Metrics.columns`; read from the metrics file."""
-        from bbqrec_cli.hdf5 import read_metrics
-
-        return read_metrics(self.output).columns()
+        """See `Metrics.columns`; of this evaluation, also where its file has been overwritten."""
+        return self.metrics.columns()
 
 
 def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
@@ -191,7 +191,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
         significance=compare(metrics, other, seed=config.seed) if other else {},
         ms_per_user=ms_per_user,
         lists=dict(metrics.lists), cold=cold_figures(metrics, config), slices=sliced(metrics, config.k),
-        diagnosis=diagnosis,
+        metrics=metrics, diagnosis=diagnosis,
     )  # fmt: skip
 
 
@@ -266,9 +266,9 @@ def _extended(trained: TrainedModel, config: EvaluateConfig) -> TrainedModel:
 
 def _check_held_out(model: Path, trained: Catalogue, path: Path, catalogue: Catalogue) -> None:
     """Raises: DataError: the model was trained on interactions that are held out in the catalogue of `path`."""
-    from bbqrec_cli.data.merging import trained_on
+    from bbqrec_cli.data.merging import trained_on, training_digests
 
-    if leaked := trained_on(trained, catalogue):
+    if leaked := trained_on(training_digests(trained), catalogue):
         raise DataError(
             f"{path}: {model} was trained on {leaked:,} interactions that are held out here",
             "prepare the new data with the split of before, or a later one",

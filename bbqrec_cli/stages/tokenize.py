@@ -137,7 +137,7 @@ def with_fitting_size(method: Any, features: Path, progress: Progress) -> Any:
     if size == 0:
         progress.log(f"{fitting} codes per codebook, to fit {items:,} items (--codebook-size)")
         return dataclasses.replace(method, codebook_size=fitting)
-    if size is not None and size > items > 0:
+    if size is not None and size > max(items, fitting) and items:
         progress.warn(
             f"--codebook-size {size} for {items:,} items: each can have a code of its own, which says nothing of what "
             f"items have in common; --codebook-size {fitting} fits"

@@ -256,9 +256,9 @@ def learn(
 
 def check_held_out(config: TrainConfig, earlier: TrainedModel, catalogue: Catalogue) -> None:
     """Raises: DataError: the model that goes on was trained on interactions that are held out here."""
-    from bbqrec_cli.data.merging import trained_on
+    from bbqrec_cli.data.merging import trained_on, training_digests
 
-    if leaked := trained_on(earlier.catalogue, catalogue):
+    if leaked := trained_on(training_digests(earlier.catalogue), catalogue):
         raise DataError(
             f"{config.input}: {config.from_} was trained on {leaked:,} interactions that are held out here",
             "prepare the input with the split of before, or a later one",

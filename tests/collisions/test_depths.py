@@ -7,15 +7,26 @@ import numpy as np
 import pytest
 from scipy.stats import entropy as scipy_entropy
 
-from bbqrec_cli.collisions.depths import codebooks, depths, largest_groups
+from bbqrec_cli.collisions.depths import codebook_figures, codebooks, depths, largest_groups
 from bbqrec_cli.collisions.usage import code_counts, codebook, entropy, gini, histogram, perplexity
+from bbqrec_cli.records import Codes
 
 BY_HAND = np.array([[1, 1], [1, 2], [1, 2], [2, 1], [3, 1], [3, 1], [3, 1]])[:, :, None]
 """Seven items, two levels, one signal: 12 twice, 31 three times, 11 and 21 alone."""
 
 
 def figures(codes, signals, size=None, present=None):
-    return depths(codes, codebooks(codes, signals, size or int(codes.max()) + 1, present))
+    return depths(codes, codebooks(codes, signals, [size or int(codes.max()) + 1] * codes.shape[1], present))
+
+
+def test_a_level_that_counts_equal_ids_has_a_size_of_its_own():
+    """Four codes, evenly used, and one ID of seven items."""
+    rows = np.array([[code, 0] for code in (1, 2, 3)] * 7 + [[0, number] for number in range(7)])[:, :, None]
+    books = np.zeros((1, 1, 4, 2), dtype=np.float32)
+    codes = Codes(codes=rows, modalities=("text",), method="rqvae", codebook_size=7, codebooks=books)
+    assert codes.level_sizes == [4, 7]
+    first, last = codebook_figures(codebooks(rows, codes.modalities, codes.level_sizes))
+    assert (first.size, first.in_use, first.gini, last.size, last.in_use) == (4, 4, 0, 7, 7)
 
 
 def test_by_hand():

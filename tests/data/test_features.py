@@ -23,6 +23,15 @@ def test_standardized(block):
     assert made.dtype == np.float32
 
 
+@pytest.mark.parametrize("others", [1, 6])
+def test_a_large_column_does_not_hide_the_others(others):
+    """A date in seconds beside numbers around zero."""
+    values = np.random.default_rng(0).standard_normal((50, others + 1)).astype(np.float32)
+    values[:, 0] = 1.4e9 + 3e6 * values[:, 0]
+    made = standardized(Feature(values=values, present=np.ones(50, dtype=bool)))
+    np.testing.assert_allclose(made.std(0), 1, rtol=1e-3)
+
+
 def test_standardized_does_not_blow_up_rounding():
     values = np.full((6, 2), 0.1, dtype=np.float32)
     values[:, 1] = [1, 2, 3, 4, 5, 6]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bbqrec_cli.data.merging import trained_on
+from bbqrec_cli.data.merging import trained_on, training_digests
 from bbqrec_cli.data.splits import PAD, last_parts, pad, split_by_time, split_of
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Catalogue, Sequences
@@ -160,5 +160,5 @@ def test_interactions_that_an_older_model_was_trained_on():
 
     old = made(["u", "v", "gone"], ["a", "b", "c", "d"], ["aabc", "abcd", "dddd"])  # trained on: aa, ab, dd
     new = made(["v", "u", "new"], ["e", "d", "c", "b", "a"], ["abcda", "aaa", "eed"])  # a v: abc|d|a, u: a|a|a
-    assert trained_on(old, new) == 1
-    assert trained_on(old, old) == trained_on(new, new) == 0
+    assert trained_on(training_digests(old), new) == 1
+    assert trained_on(training_digests(old), old) == trained_on(training_digests(new), new) == 0

@@ -7,8 +7,9 @@ import torch
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
+from bbqrec_cli.models import united
 from bbqrec_cli.models.base import Untrained, Wanted, top_items
-from bbqrec_cli.models.united import United, fused, last_items
+from bbqrec_cli.models.united import United, fused, last_items, longer
 
 
 class Scores(Untrained):
@@ -65,20 +66,50 @@ def test_equal_sums_in_another_order_are_equal():
     assert scores[0, places[0]] == scores[0, places[1]]
 
 
-@pytest.mark.parametrize(("k", "beam", "asked"), [(10, 20, 20), (10, 50, 50), (10, 0, 50), (10, 5, 10), (80, 20, 80)])
-def test_how_many_items_each_model_is_asked_for(k, beam, asked):
-    model = Scores(0, history=2)
-    United([model, model]).recommend(batch_of([1]), Wanted(k=k, beam=beam))
-    assert (model.wanted.k, model.wanted.beam) == (asked, beam)
+class Searching(Scores):
+    """Finds others the wider its beam is, as a generator may."""
+
+    def recommend(self, batch, wanted):
+        items, scores = super().recommend(batch, wanted)
+        return items.roll(max(wanted.beam or 0, wanted.k), 1), scores
+
+
+@pytest.mark.parametrize(("k", "beam", "asked"), [
+    (10, 20, 20), (10, 50, 50), (10, 0, 50), (10, None, 50), (10, 5, 10), (10, 80, 50), (50, 20, 50),
+])  # fmt: skip
+def test_how_many_items_each_model_is_asked_for(k, beam, asked, monkeypatch):
+    """Only a generator has a beam."""
+    monkeypatch.setattr(united, "SemanticIDGenerator", Searching)
+    every = [Scores(0, history=2), Searching(1, history=2)]
+    United(every).recommend(batch_of([1]), Wanted(k=k, beam=beam))
+    assert [model.wanted.k for model in every] == [50, asked]
+    assert all(model.wanted.beam == beam for model in every)
+
+
+@pytest.mark.parametrize("beam", [None, 20])
+def test_a_wider_search_changes_nothing_before(beam, monkeypatch):
+    """Asked for more than 50, each list goes on behind its first 50."""
+    monkeypatch.setattr(united, "SemanticIDGenerator", Searching)
+    both, batch = United([Searching(0, history=3), Scores(1, history=3)]), batch_of([4, 3, 2], [5])
+    short = both.recommend(batch, Wanted(k=50, beam=beam))[0]
+    for k in (51, 70, 90):
+        long = both.recommend(batch, Wanted(k=k, beam=beam))[0]
+        assert torch.equal(long[:, :50], short)
+        assert all(len(set(user)) == k for user in long.tolist())
+
+
+def test_longer():
+    best, more = torch.tensor([[3, 1], [4, PAD]]), torch.tensor([[1, 2, 3, 5], [4, PAD, PAD, PAD]])
+    assert longer(best, more).tolist() == [[3, 1, 2, 5, PAD, PAD], [4, PAD, PAD, PAD, PAD, PAD]]
 
 
 def test_what_is_best_does_not_depend_on_how_much_is_asked_for():
     """Beyond the first 50 of every list come the others, in the order of their own ranks."""
-    united, batch = United([Scores(0, history=3), Scores(1, history=3)]), batch_of([4, 3, 2], [5])
-    lists = [model.recommend(batch, Wanted(k=90))[0] for model in united.models]
-    short, points = united.recommend(batch, Wanted(k=10))
+    both, batch = United([Scores(0, history=3), Scores(1, history=3)]), batch_of([4, 3, 2], [5])
+    lists = [model.recommend(batch, Wanted(k=90))[0] for model in both.models]
+    short, points = both.recommend(batch, Wanted(k=10))
     for k in (51, 70, 90):
-        long, more = united.recommend(batch, Wanted(k=k))
+        long, more = both.recommend(batch, Wanted(k=k))
         assert torch.equal(long[:, :10], short)
         torch.testing.assert_close(more[:, :10], points)
         for user in range(2):
@@ -98,21 +129,21 @@ def test_one_list_keeps_its_order():
 
 def test_each_model_sees_its_own_history_and_the_wishes():
     short, long = Scores(0, history=2), Scores(1, history=4)
-    united = United([short, long])
-    assert united.history == 4
+    both = United([short, long])
+    assert both.history == 4
     exclude = torch.tensor([[1, 2, PAD], [5, PAD, PAD]])
     allowed = torch.ones(90, dtype=torch.bool)
     allowed[30:] = False
     wanted = Wanted(k=10, beam=7, exclude=exclude, allowed=allowed)
-    items, scores = united.recommend(batch_of([4, 3, 2, 1], [5]), wanted)
+    items, scores = both.recommend(batch_of([4, 3, 2, 1], [5]), wanted)
     assert short.shown.items.tolist() == [[2, 1], [5, PAD]]
     assert long.shown.items.tolist() == [[4, 3, 2, 1], [5, PAD, PAD, PAD]]
-    assert (short.wanted.k, short.wanted.beam) == (10, 7)
+    assert (short.wanted.k, short.wanted.beam) == (50, 7)
     assert items.shape == scores.shape == (2, 10)
     assert not {1, 2} & set(items[0].tolist())
     assert 5 not in items[1].tolist()
     assert items.max() < 30
     lists = [model.recommend(last_items(batch_of([4, 3, 2, 1], [5]), model.history), short.wanted)[0]
              for model in (short, long)]  # fmt: skip
-    assert torch.equal(items, fused(lists, 10, depth=7)[0])
-    assert united.recommend(batch_of([1]), Wanted(k=80))[0].shape == (1, 80)
+    assert torch.equal(items, fused(lists, 10)[0])
+    assert both.recommend(batch_of([1]), Wanted(k=80))[0].shape == (1, 80)

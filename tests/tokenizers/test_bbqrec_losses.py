@@ -171,6 +171,17 @@ def test_an_absent_modality_is_in_no_loss(inputs, network, one_batch):
         assert torch.equal(mine, theirs)
 
 
+def test_a_batch_without_content_can_be_derived(inputs, small, network, one_batch):
+    """¬Rec has no other loss in the warm-up."""
+    model = network(inputs, small(rec=False), SIGNALS[1:]).train()
+    for name in model.modalities:
+        model.modality(name).present.fill_(False)
+    parts = model.loss(one_batch(inputs))
+    parts["loss"].backward()
+    assert parts["loss"].item() == 0
+    assert not any(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
 def test_an_absent_modality_adds_nothing_to_z_and_v(inputs, network):
     model = network(inputs).eval()
     bbqrec.initialise(model, RunSettings())

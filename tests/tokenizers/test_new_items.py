@@ -11,7 +11,13 @@ import torch
 from bbqrec_cli.records import Catalogue, Codes, Sequences, Tokens
 from bbqrec_cli.tokenizers.assignment import new_items
 from bbqrec_cli.tokenizers.assignment.blocks import encode_blocks
-from bbqrec_cli.tokenizers.assignment.new_items import encode_new, id_of_neighbours, with_id_signals_of_cold_items
+from bbqrec_cli.tokenizers.assignment.new_items import (
+    FIT_ITEMS,
+    encode_new,
+    fit_of,
+    id_of_neighbours,
+    with_id_signals_of_cold_items,
+)
 from bbqrec_cli.tokenizers.base import Encoded, Tokenized
 
 RNG = np.random.default_rng(3)
@@ -93,7 +99,7 @@ def test_absent_and_in_blocks(old, new):
     device = torch.device("cpu")
 
     def grown(neighbours: int, latents: bool = True) -> Tokenized:
-        every = encode_new(encode, old, fitted=old.catalogue.items, neighbours=neighbours, device=device)
+        every = encode_new(encode, old.codes, fit_of(old)[FIT_ITEMS], neighbours=neighbours, device=device)
         return encode_blocks(old.codes, every, blocks, keep=last, items=last + 5, latents=latents)
 
     assert not grown(0).present[last:, 1].any()

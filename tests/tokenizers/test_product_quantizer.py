@@ -80,6 +80,12 @@ def test_parts_that_are_not_alike(inputs, cls, levels, size):
     assert error(made) < np.square(made.latents).sum()
 
 
+@pytest.mark.parametrize("levels", [5, 7, 8])
+def test_the_rotation_loses_no_direction(inputs, levels):
+    """Where the levels do not divide the 12 columns, too."""
+    assert error(fit(config(OPQConfig, levels=levels), inputs)) < error(fit(config(levels=levels), inputs))
+
+
 @pytest.mark.parametrize("name", ["pq", "opq"])
 def test_many_parts_are_allowed(name, correlated_text):
     """VQ-Rec has 32."""
@@ -113,7 +119,7 @@ def test_faiss_gets_as_many_vectors_as_columns(monkeypatch, count):
 
     monkeypatch.setattr(faiss.OPQMatrix, "train", spy)
     turn = rotation(vectors, config(OPQConfig))
-    np.testing.assert_allclose(turn @ turn.T, np.eye(len(turn)), atol=1e-5)
+    np.testing.assert_allclose(turn.T @ turn, np.eye(8), atol=1e-5)
     assert len(seen[0]) >= 8
     _, times = np.unique(seen[0], axis=0, return_counts=True)
     assert len(times) == count

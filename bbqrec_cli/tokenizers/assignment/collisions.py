@@ -248,6 +248,8 @@ def warn_of_shared(codes: Codes, policy: str, progress: Progress) -> int:
     left = int(shared.sum())
     if left and policy != "share":
         why = "does not tell all apart" if policy == "regroup" else "found no free ID for them"
+        if policy in MOVING_POLICIES and codes.codebooks is None:
+            why = f"needs codebooks, which IDs by {codes.method} lack; --on-collision suffix tells them apart"
         empty = 0 if codes.present is None else int((shared & ~codes.present.any(1)).sum())
         if empty:
             whose = "they have" if empty == left else f"{empty:,} of them have"

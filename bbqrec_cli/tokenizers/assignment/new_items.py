@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from bbqrec_cli.data.merging import training_digests
 from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.hdf5 import describe
@@ -21,23 +22,34 @@ from bbqrec_cli.records import Codes, ItemEncoder, Tokens
 from bbqrec_cli.tokenizers.assignment.encoding import quantised, residual_quantizer
 from bbqrec_cli.tokenizers.base import Encode, Encoded, Tokenized
 
+FIT_ITEMS, FIT_INTERACTIONS = "fit.items", "fit.interactions"
+"""Names in the encoder of a grown file."""
 CELLS = 1 << 26
 """Similarities held in memory at once."""
 
 
-def encode_new(encode: Encode, old: Tokens, *, fitted: int, neighbours: int, device: torch.device) -> Encode:
+def fit_of(old: Tokens) -> dict[str, np.ndarray]:
+    """What a tokenizer was trained on: `FIT_ITEMS` (n,) int64, rows of the items with training interactions, and
+    `FIT_INTERACTIONS`, their `training_digests`.
+
+    A grown file keeps them in its encoder, since its own interactions are those of the new items' file.
+    """
+    kept = {} if old.encoder is None else old.encoder.weights
+    if FIT_ITEMS in kept:
+        return {name: kept[name] for name in (FIT_ITEMS, FIT_INTERACTIONS)}
+    warm = np.unique(split_of(old.catalogue.sequences).train.items).astype(np.int64)
+    return {FIT_ITEMS: warm, FIT_INTERACTIONS: training_digests(old.catalogue)}
+
+
+def encode_new(encode: Encode, codes: Codes, warm: np.ndarray, *, neighbours: int, device: torch.device) -> Encode:
     """The function that encodes new items.
 
     Args:
         encode: the tokenizer's encoding, without ID signals.
-        fitted: number of leading items that the tokenizer was fitted on; the others were appended before.
-        neighbours: number of similar old items whose mean is a new item's ID signal; 0: it stays absent.
+        warm: rows of the items that had training interactions when the tokenizer was fitted.
+        neighbours: number of similar ones among them whose mean is a new item's ID signal; 0: it stays absent.
     """
-    if not neighbours:
-        return encode
-    warm = np.unique(split_of(old.catalogue.sequences).train.items)
-    warm = warm[warm < fitted]
-    with_id = id_of_neighbours(old.codes, warm, neighbours=neighbours, device=device)
+    with_id = id_of_neighbours(codes, warm, neighbours=neighbours, device=device) if neighbours else None
     return encode if with_id is None else lambda features: with_id(encode(features))
 
 
@@ -143,10 +155,10 @@ def check_inputs(path: Path, encoder: ItemEncoder, tokens: Path) -> None:
                 f"bbqrec embed --modalities {','.join(encoder.inputs)}",
             )
         width = said["datasets"][f"features/{name}/values"]["shape"][1]
-        found = {"encoder": "", "normalized": False} | there.get(name, {}) | {"width": width}
-        for key, value in wanted.items():
-            if found[key] != value:
+        found = {"encoder": ""} | there.get(name, {}) | {"width": width}
+        for key in ("encoder", "width"):  # "normalized" is what the vectors happen to be
+            if found[key] != wanted[key]:
                 raise DataError(
-                    f"{path}: {key} of {name} is {found[key]!r}; the codes of {tokens} were made with {value!r}",
+                    f"{path}: {key} of {name} is {found[key]!r}; the codes of {tokens} were made with {wanted[key]!r}",
                     "bbqrec embed with the model and the options of the old items",
                 )

@@ -26,7 +26,7 @@ class ProductQuantizer(AdditiveQuantizer):
 
     The codebooks are stored as for residual codes: each code is a vector of full width, zero outside its part and
     rotated back. So an item's vector, the sum of its codes, is the reconstruction of its features, and the nearest code
-    to a level's residual is the nearest one in that part.
+    to a level's residual is the nearest one in that part; with a rotation nearly so where L does not divide D.
     """
 
     config: KMeansConfig
@@ -60,32 +60,42 @@ class OPQ(ProductQuantizer):
 
 
 def rotation(vectors: np.ndarray, config: KMeansConfig) -> np.ndarray:
-    """The rotation of faiss's OPQ: (D', D) with orthonormal rows. vectors (n, D).
+    """The rotation of faiss's OPQ: (D', D) with orthonormal columns. vectors (n, D).
 
     It starts from the identity, that is plain PQ after PCA; faiss's default, a random rotation, gave larger errors. D'
-    is the largest multiple of L up to D. faiss learns with codebook sizes that are powers of two, here the largest up
+    is the smallest multiple of L from D on, since faiss's parts are of one width: columns of zeros fill up those that
+    have fewer in pq. faiss learns with codebook sizes that are powers of two, here the largest up
     to N and n.
     """
     faiss = import_faiss()
     width, parts = vectors.shape[1], config.levels
-    kept = width - width % parts
+    each = -(-width // parts)
+    wide, bounds = each * parts, part_bounds(width, parts)
+    places = np.concatenate([each * part + np.arange(bounds[part + 1] - bounds[part]) for part in range(parts)])
     bits = min(config.codebook_size, len(vectors)).bit_length() - 1
     if bits < 1:  # a single vector: any rotation will do
-        return np.eye(kept, width, dtype=np.float32)
-    inner = faiss.ProductQuantizer(kept, parts, min(bits, LARGEST_BITS))
+        return np.eye(wide, dtype=np.float32)[:, places]
+    vectors, narrow = np.zeros((len(vectors), wide), dtype=np.float32), vectors
+    vectors[:, places] = narrow
+    inner = faiss.ProductQuantizer(wide, parts, min(bits, LARGEST_BITS))
     inner.cp.min_points_per_centroid, inner.cp.max_points_per_centroid = 1, SAMPLE_PER_CODE
-    learner = faiss.OPQMatrix(width, parts, kept)
+    learner = faiss.OPQMatrix(wide, parts, wide)
     learner.pq, learner.max_train_points = inner, SAMPLE_PER_CODE * config.codebook_size
-    faiss.copy_array_to_vector(np.eye(kept, width, dtype=np.float32).ravel(), learner.A)
+    faiss.copy_array_to_vector(np.eye(wide, dtype=np.float32).ravel(), learner.A)
     # With fewer vectors than columns, faiss writes beyond its buffers: the vectors are repeated.
-    learner.train(np.tile(vectors, (-(-width // len(vectors)), 1)) if len(vectors) < width else vectors)
-    return faiss.vector_to_array(learner.A).reshape(kept, width).copy()
+    learner.train(np.tile(vectors, (-(-wide // len(vectors)), 1)) if len(vectors) < wide else vectors)
+    return faiss.vector_to_array(learner.A).reshape(wide, wide)[:, places]
+
+
+def part_bounds(width: int, parts: int) -> np.ndarray:
+    """(L + 1,) int: where each part begins, and the last one ends."""
+    return np.linspace(0, width, parts + 1).astype(int)
 
 
 def product_codebooks(vectors: np.ndarray, turn: np.ndarray, config: KMeansConfig, *, seed: int) -> np.ndarray:
     """(L, N, D): k-means of each part of the rotated vectors, rotated back. vectors (n, D), turn (D', D)."""
     turned = vectors @ turn.T
-    bounds = np.linspace(0, len(turn), config.levels + 1).astype(int)
+    bounds = part_bounds(len(turn), config.levels)
     books = np.empty((config.levels, config.codebook_size, vectors.shape[1]), dtype=np.float32)
     for level, (start, stop) in enumerate(pairwise(bounds)):
         part = kmeans(

@@ -210,7 +210,8 @@ class BBQRecQuantizer(TokenizerNetwork):
 
     def content_losses(self, e: EncodedBatch, q: Tensor) -> tuple[Tensor, Tensor]:
         """L_recon (eq. 8–9: summed over features, averaged over items), and eq. 3's bound of each modality."""
-        reconstruction, bounds = q.new_zeros(()), [q.new_zeros(())]
+        # Of a batch without any content, too, there is something to derive.
+        reconstruction, bounds = e.z.sum() * 0, [q.new_zeros(())]
         for name in self.modalities:
             modality, signal, specific = self.modality(name), self.signals.index(name), e.specific[name]
             here = e.present[:, signal]
