@@ -184,14 +184,15 @@ def recommend(model: File = None, *, progress: Listener = False, **options: Any)
 
 
 def compare(*input: File, progress: Listener = False, **options: Any) -> CompareResult:
-    """Which of several metrics files is ahead, where and for whom (`bbqrec compare`).
+    """Which of several metrics files is ahead, where and for whom (`bbqrec compare`); one list of files will do, too.
 
     Raises: UsageError, DataError and the errors of reading and writing files.
     """
     from bbqrec_cli.benchmark.compare import CompareConfig, run
 
     with _errors():
-        return run(_config("compare", (CompareConfig,), options | {"input": list(input)}), _listener(progress))
+        files = input[0] if len(input) == 1 and isinstance(input[0], (list, tuple)) else input
+        return run(_config("compare", (CompareConfig,), options | {"input": list(files)}), _listener(progress))
 
 
 def export(file: File, *, output: File = None, progress: Listener = False, **options: Any) -> ExportResult:

@@ -60,7 +60,9 @@ def not_installed(where: str, what: str, plugin: str) -> MissingPackageError:
     """
     if plugin:
         said = f"{where}: needs {what} of the plugin {plugin}, which is not installed"
-        return MissingPackageError(said, f"install {plugin} beside bbqrec, if you trust whom you have the file from")
+        return MissingPackageError(
+            said, f"install {plugin} beside bbqrec, or give its file with --plugin, if you trust whom you have it from"
+        )
     said = f"{where}: needs {what}, which this bbqrec does not have and no installed plugin registers"
     return MissingPackageError(said, "install the plugin or the version of bbqrec that made the file")
 

@@ -104,6 +104,7 @@ def test_compare_and_export_are_the_commands(files, bbqrec):
     compared = api.compare(ours, theirs, metric="recall@5", report=Path("page.md"))
     done = bbqrec("compare", "ours.h5", "theirs.h5", "--metric", "recall@5", "--json").out
     assert json.loads(json.dumps(compared.to_json() | {"report": None})) == json.loads(done)
+    assert api.compare([ours, theirs], metric="recall@5").against == compared.against
     written = api.export(ours, to="csv", output="users.csv")
     assert (written.what, written.rows) == ("results", {"results": ours.users})
     bbqrec("export", "ours.h5", "--to", "csv", "-o", "again.csv")

@@ -38,14 +38,15 @@ class CompareConfig(StageConfig):
 class CompareResult:
     """What `bbqrec compare --json` prints.
 
-    systems: a file's name -> metric -> its Score, tests against the best other file; slices: 'history_length',
-    'target_interactions' -> ranges, each with 'from', 'to' (None: open), 'users' and the metric of every file
-    ('systems'); against: name -> the best other file, and for how many users (targets, where users have several) it is
+    splitting: how the interactions are divided, in words; systems: a file's name -> metric -> its Score, tests against
+    the best other file; slices: 'history_length', 'target_interactions' -> ranges, each with 'from', 'to' (None: open), 'users'
+    and the metric of every file ('systems'); against: name -> the best other file, and for how many users (targets, where users have several) it is
     'better', 'equal' and 'worse' than that; users: those for whom the files differ most, with the target's rank in
     every file, 0 below `depth`.
     """
 
     split: str
+    splitting: str
     exclude_seen: bool
     evaluated: int
     metric: str
@@ -89,8 +90,8 @@ def run(config: CompareConfig, progress: Progress = SILENT) -> CompareResult:
     ranks = {name: cut(in_order_of(first, each, each.ranks), ks[-1]) for name, each in every.items()}
     systems = scores({name: {0: (each,)} for name, each in every.items()}, metric_names(ks))
     result = CompareResult(
-        split=first.split, exclude_seen=first.exclude_seen, evaluated=len(set(first.user_ids)), metric=metric,
-        depth=ks[-1],
+        split=first.split, splitting=str(first.splitting), exclude_seen=first.exclude_seen,
+        evaluated=len(set(first.user_ids)), metric=metric, depth=ks[-1],
         files={name: {"path": str(path), "model": every[name].model} for name, path in names_of(config.input).items()},
         systems=systems, slices=sliced(first, ranks, metric), against=against(ranks, metric),
         users=different(first, ranks, metric, config.users), report=config.report,
@@ -221,8 +222,10 @@ def headline(result: CompareResult) -> str:
 def about(result: CompareResult) -> str:
     """What was compared, in a line."""
     from bbqrec_cli.evaluation.comparison import PROTOCOLS
+    from bbqrec_cli.records import LAST
 
-    return f"{result.evaluated:,} users, split {result.split}, {PROTOCOLS[result.exclude_seen]}."
+    divided = "" if result.splitting == str(LAST) else f" ({result.splitting})"
+    return f"{result.evaluated:,} users, split {result.split}{divided}, {PROTOCOLS[result.exclude_seen]}."
 
 
 def write_report(config: CompareConfig, result: CompareResult) -> None:

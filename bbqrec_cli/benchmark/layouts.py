@@ -145,8 +145,10 @@ def claimed(claim: Any, labels: Sequence[str], values: Sequence[str], where: str
         UsageError: no row, or several.
     """
     meant = list(dict.fromkeys(label for label, value in zip(labels, values, strict=True) if value == claim))
+    if claim == "":
+        return ""
     if claim in labels or not meant:
-        return chosen(claim, ("", *labels), f"{where}: claim", several=False)[0]
+        return chosen(claim, labels, f"{where}: claim", several=False)[0]
     if len(meant) > 1:
         fitting = ", ".join(f'"{label}"' for label in meant)
         raise UsageError(f"{where}: claim is {claim!r}, a value of several rows", f"one of {fitting}")

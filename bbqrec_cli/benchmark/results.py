@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +60,18 @@ def damage(path: Path) -> str:
 
 
 def load_metrics(suite: Suite, outcomes: Sequence[Outcome]) -> Loaded:
-    """The metrics of the cells that are done, data sets and systems in the order of the suite."""
+    """The metrics of the cells that are done, data sets and systems in the order of the suite; of a file that several
+    systems share, such as a sweep's value that is the default, the same record."""
     done = {(each.cell.data, each.cell.system, each.cell.seed): each.cell for each in outcomes if each.status == "done"}
     found: Loaded = {}
+    read = cache(read_metrics)
     for data in suite.data:
         found[data.name] = {}
         for system in suite.systems:
             cells = [cell for (name, of, _), cell in done.items() if (name, of) == (data.name, system.name)]
             if cells:
                 found[data.name][system.name] = {
-                    cell.seed: tuple(read_metrics(step.output) for step in cell.evaluations) for cell in cells
+                    cell.seed: tuple(read(step.output) for step in cell.evaluations) for cell in cells
                 }
     return found
 
@@ -109,7 +112,7 @@ def ranks(loaded: Loaded) -> dict[str, dict[str, Any]]:
 
 
 def scores(metrics: Mapping[str, Mapping[int, Evaluations]], names: Sequence[str]) -> dict[str, dict[str, Score]]:
-    """system -> metric ('recall@10') -> Score.
+    """system -> metric ('recall@10') -> Score. Systems with the same evaluations are one, which is compared once.
 
     Args:
         metrics: system -> seed -> evaluations, all on one data set.
@@ -119,6 +122,12 @@ def scores(metrics: Mapping[str, Mapping[int, Evaluations]], names: Sequence[str
         DataError: the systems were not evaluated on the same users.
     """
     found: dict[str, dict[str, Score]] = {system: {} for system in metrics}
+    firsts: dict[tuple[tuple[int, ...], ...], str] = {}
+    same = {
+        system: firsts.setdefault(tuple((seed, *map(id, each)) for seed, each in seeds.items()), system)
+        for system, seeds in metrics.items()
+    }
+    metrics = {system: metrics[system] for system in firsts.values()}
     for name in names:
         users = {system: {seed: per_user(m, name) for seed, m in seeds.items()} for system, seeds in metrics.items()}
         means = {system: float(np.mean([v.mean() for v in seeds.values()])) for system, seeds in users.items()}
@@ -133,9 +142,9 @@ def scores(metrics: Mapping[str, Mapping[int, Evaluations]], names: Sequence[str
                 low=low, high=high, against=best, **(_tests(metrics, users, system, best) if best else {}),
                 gain=means[system] / means[best] - 1 if best and means[best] else None,
             )  # fmt: skip
-        for system, corrected in _corrected({each: found[each][name] for each in found}).items():
+        for system, corrected in _corrected({each: found[each][name] for each in metrics}).items():
             found[system][name] = dataclasses.replace(found[system][name], **corrected)
-    return found
+    return {system: found[first] for system, first in same.items()}
 
 
 def _corrected(of: Mapping[str, Score]) -> dict[str, dict[str, Any]]:

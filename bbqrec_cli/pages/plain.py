@@ -34,18 +34,19 @@ def tex_cell(shown: Shown) -> str:
 def csv_text(tables: Iterable[Table]) -> str:
     """All tables as one: a row for each cell, by the table's title, the row's first cell and the column.
 
-    value: the cell's first line; number: the number that it begins with, '' where it is none; more: its other lines.
+    about: the other lines of the row's first cell, such as the source of a published number; value: the cell's
+    first line; number: the number that it begins with, '' where it is none; more: its other lines.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("table", "row", "column", "value", "number", "best", "more", "sources"))
+    writer.writerow(("table", "row", "about", "column", "value", "number", "best", "more", "sources"))
     for table in tables:
         for row in table.rows:
             for column, shown in zip(table.columns[1:], row[1:], strict=True):
                 first, *more = shown.lines
                 number = re.match(r"-?[\d,]*\.?\d+", first)
-                writer.writerow((
-                    table.title, row[0].lines[0], column, first, number[0].replace(",", "") if number else "",
-                    int(shown.best), "; ".join(more), "; ".join(shown.title.splitlines()),
-                ))  # fmt: skip
+                sources = "; ".join(shown.title.splitlines())
+                value = number[0].replace(",", "") if number else ""
+                head = (table.title, row[0].lines[0], "; ".join(row[0].lines[1:]), column)
+                writer.writerow((*head, first, value, int(shown.best), "; ".join(more), sources))
     return stream.getvalue()

@@ -44,6 +44,20 @@ def test_worked_by_hand(measured):
     assert a.p_t == b.p_t == pytest.approx(0.18169, abs=1e-5)
 
 
+def test_systems_of_the_same_evaluations_are_one(measured):
+    """As a sweep's value that the system has already: not compared with itself, and counted once by Holm."""
+    made = {
+        "a": {0: measured([1, 2, 1, 9, 1])},
+        "b": {0: measured([3, 1, 0, 4, 7])},
+        "c": {0: measured([9, 9, 0, 1, 6])},
+    }
+    plain = results.scores(made, ["recall@5", "ndcg@5"])
+    found = results.scores(made | {"a, x=1": made["a"], "b, x=2": made["b"]}, ["recall@5", "ndcg@5"])
+    assert list(found) == ["a", "b", "c", "a, x=1", "b, x=2"]
+    assert str({name: found[name] for name in made}) == str(plain)
+    assert str([found["a, x=1"], found["b, x=2"]]) == str([plain["a"], plain["b"]])
+
+
 def test_wilcoxon_worked_by_hand(measured):
     """Six users whom only one system serves: all ranks of the differences are on one side, so W = 0. The six are tied:
     the mean is 10.5, the variance 22.75 less (6³ - 6) / 48, that is 18.375; z = 10.5 / √18.375, p = 0.01431."""

@@ -67,7 +67,8 @@ def test_a_page_as_csv(page, tmp_path):
     rows = list(csv.DictReader(io.StringIO((tmp_path / "page.csv").read_text(encoding="utf-8"))))
     assert [row["number"] for row in rows] == ["0.0543", "1234.5", ""]
     assert rows[0] == {
-        "table": "Test results, 100%", "row": "a_b & c", "column": "NDCG@10", "value": "0.0543 ± 0.0012",
+        "table": "Test results, 100%", "row": "a_b & c", "about": "made of {x}", "column": "NDCG@10",
+        "value": "0.0543 ± 0.0012",
         "number": "0.0543", "best": "1", "more": "▲ +8.7% on d; p <.001", "sources": "",
     }  # fmt: skip
     assert rows[1]["sources"] == "seed 0: a.h5; seed 1: b.h5"
