@@ -39,10 +39,10 @@ class CompareResult:
     """What `bbqrec compare --json` prints.
 
     splitting: how the interactions are divided, in words; systems: a file's name -> metric -> its Score, tests against
-    the best other file; slices: 'history_length', 'target_interactions' -> ranges, each with 'from', 'to' (None: open), 'users'
-    and the metric of every file ('systems'); against: name -> the best other file, and for how many users (targets, where users have several) it is
-    'better', 'equal' and 'worse' than that; users: those for whom the files differ most, with the target's rank in
-    every file, 0 below `depth`.
+    the best other file; slices: 'history_length', 'target_interactions' -> ranges, each with 'from', 'to' (None: open),
+    'users' and the metric of every file ('systems'); against: name -> the best other file, and for how many users
+    (targets, where users have several) it is 'better', 'equal' and 'worse' than that; users: those for whom the files
+    differ most, with the target's rank in every file, 0 below `depth`.
     """
 
     split: str
