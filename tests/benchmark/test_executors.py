@@ -120,7 +120,8 @@ def test_no_more_at_once_than_jobs(stubbed, monkeypatch):
 
 
 def test_a_time_budget_ends_what_has_begun(stubbed, monkeypatch):
-    """A minute passes with every step that ends: what two jobs have begun by the first one is ended."""
+    """A minute passes with every step that ends: what two jobs have begun by the first one is ended. That are two cells,
+    or one, if its first step has written its output before the second job looks for work."""
     now, (_, runner, talk) = [0.0], stubbed(jobs=2)
     runner.minutes, runner.clock, ends = 1, lambda: now[0], runner.executor.next
 
@@ -130,8 +131,11 @@ def test_a_time_budget_ends_what_has_begun(stubbed, monkeypatch):
 
     monkeypatch.setattr(runner.executor, "next", tick)
     with runner.executor:
-        assert [outcome.status for outcome in runner.run()] == ["done", "done", *["left"] * 6]
-    assert talk.logs[-1] == "1 minutes are over: 6 cells are left for the next time"
+        statuses = [outcome.status for outcome in runner.run()]
+    done = statuses.count("done")
+    assert done in (1, 2)
+    assert statuses == ["done"] * done + ["left"] * (8 - done)
+    assert talk.logs[-1] == f"1 minutes are over: {8 - done} cells are left for the next time"
 
 
 def test_gpus_are_shared_out(stubbed, monkeypatch):
