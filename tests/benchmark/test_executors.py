@@ -120,7 +120,7 @@ def test_no_more_at_once_than_jobs(stubbed, monkeypatch):
 
 
 def test_a_time_budget_ends_what_has_begun(stubbed, monkeypatch):
-    """A minute passes with every step that ends: what two jobs have begun by the first one is ended. That are two cells,
+    """A minute passes with every step that ends: what two jobs have begun by the first one is ended: two cells,
     or one, if its first step has written its output before the second job looks for work."""
     now, (_, runner, talk) = [0.0], stubbed(jobs=2)
     runner.minutes, runner.clock, ends = 1, lambda: now[0], runner.executor.next
