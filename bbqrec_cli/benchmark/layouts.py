@@ -144,9 +144,9 @@ def claimed(claim: Any, labels: Sequence[str], values: Sequence[str], where: str
     Raises:
         UsageError: no row, or several.
     """
-    meant = list(dict.fromkeys(label for label, value in zip(labels, values, strict=True) if value == claim))
     if claim == "":
         return ""
+    meant = list(dict.fromkeys(label for label, value in zip(labels, values, strict=True) if value == claim))
     if claim in labels or not meant:
         return chosen(claim, labels, f"{where}: claim", several=False)[0]
     if len(meant) > 1:

@@ -121,13 +121,13 @@ def scores(metrics: Mapping[str, Mapping[int, Evaluations]], names: Sequence[str
     Raises:
         DataError: the systems were not evaluated on the same users.
     """
-    found: dict[str, dict[str, Score]] = {system: {} for system in metrics}
     firsts: dict[tuple[tuple[int, ...], ...], str] = {}
     same = {
         system: firsts.setdefault(tuple((seed, *map(id, each)) for seed, each in seeds.items()), system)
         for system, seeds in metrics.items()
     }
     metrics = {system: metrics[system] for system in firsts.values()}
+    found: dict[str, dict[str, Score]] = {system: {} for system in metrics}
     for name in names:
         users = {system: {seed: per_user(m, name) for seed, m in seeds.items()} for system, seeds in metrics.items()}
         means = {system: float(np.mean([v.mean() for v in seeds.values()])) for system, seeds in users.items()}
@@ -142,7 +142,7 @@ def scores(metrics: Mapping[str, Mapping[int, Evaluations]], names: Sequence[str
                 low=low, high=high, against=best, **(_tests(metrics, users, system, best) if best else {}),
                 gain=means[system] / means[best] - 1 if best and means[best] else None,
             )  # fmt: skip
-        for system, corrected in _corrected({each: found[each][name] for each in metrics}).items():
+        for system, corrected in _corrected({each: found[each][name] for each in found}).items():
             found[system][name] = dataclasses.replace(found[system][name], **corrected)
     return {system: found[first] for system, first in same.items()}
 

@@ -284,8 +284,7 @@ class _Reader:
 
     def _system(self, name: str, values: dict[str, Any], evaluate: Mapping[str, Any], head: _Head) -> System:
         where, tokenizer = f"{self.path}: [[system]] {name!r}", values.pop("tokenizer", "")
-        if "exclude_seen" in values:
-            raise UsageError(f"{where}: exclude_seen is set by the benchmark", "exclude_seen at the top of the suite")
+        at_the_top(("exclude_seen",), values, where)
         if tokenizer:
             chosen(tokenizer, self.tokenizers, f"{where}: tokenizer", several=False)
         unite = chosen(values.pop("unite", []), self.tables["system"], f"{where}: unite")
@@ -301,9 +300,7 @@ class _Reader:
         return System(name=name, tokenizer=tokenizer, config=config, evaluate=made, data=data, unite=unite)
 
     def _evaluate(self, values: dict[str, Any], head: _Head, where: str) -> EvaluateConfig:
-        for key in ("split", "k", "exclude_seen"):
-            if key in values:
-                raise UsageError(f"{where}: {key} is set by the benchmark", f"{key} at the top of the suite")
+        at_the_top(("split", "k", "exclude_seen"), values, where)
         config, _ = self._stage(EvaluateConfig, values, where)
         return dataclasses.replace(config, split=head.split, k=head.k)
 
@@ -402,6 +399,13 @@ class _Reader:
                     )
                 if not set(system.data) <= set(other.data):
                     raise UsageError(f"{where}, which is not for the same data sets")
+
+
+def at_the_top(keys: Sequence[str], values: Mapping[str, Any], where: str) -> None:
+    """Raises: UsageError: a table has one of the keys that the whole suite has."""
+    for key in keys:
+        if key in values:
+            raise UsageError(f"{where}: {key} is set by the benchmark", f"{key} at the top of the suite")
 
 
 _OURS = (*(f.name for f in dataclasses.fields(StageConfig)), "resume")

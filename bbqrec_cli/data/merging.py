@@ -8,7 +8,7 @@ from hashlib import blake2b
 import numpy as np
 
 from bbqrec_cli.data.splits import split_of
-from bbqrec_cli.records import Catalogue, Vocabulary
+from bbqrec_cli.records import Catalogue, Sequences, Vocabulary
 
 
 def new_item_rows(old: Catalogue, new: Catalogue) -> np.ndarray:
@@ -42,8 +42,12 @@ def merge_catalogues(old: Catalogue, new: Catalogue) -> Catalogue:
 
 def training_digests(catalogue: Catalogue) -> np.ndarray:
     """(n,) uint64: of each interaction of the training part a number that the ids of its user and item make."""
-    train = split_of(catalogue.sequences).train
-    return _digests(catalogue, np.repeat(np.arange(catalogue.users), train.lengths), train.items)
+    return _digests(catalogue, *_rows(catalogue, split_of(catalogue.sequences).train))
+
+
+def _rows(catalogue: Catalogue, train: Sequences) -> tuple[np.ndarray, np.ndarray]:
+    """Of each interaction the rows of its user and item, (n,) each."""
+    return np.repeat(np.arange(catalogue.users), train.lengths), train.items
 
 
 def _digests(catalogue: Catalogue, users: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -60,8 +64,12 @@ def trained_on(was: np.ndarray, new: Catalogue) -> int:
 
     An interaction that a user repeats counts as often as it is in `was` and not in the training part of `new`.
     """
-    mine, now = split_of(new.sequences), training_digests(new)
-    held = np.concatenate([_digests(new, each.users, each.targets) for each in (mine.validation, mine.test)])
-    found, place = np.unique(np.concatenate([held, was, now]), return_inverse=True)
-    counts = [np.bincount(part, minlength=len(found)) for part in np.split(place, np.cumsum([len(held), len(was)]))]
-    return int(np.minimum(counts[0], np.maximum(counts[1] - counts[2], 0)).sum())
+    mine = split_of(new.sequences)
+    parts = [(each.users, each.targets) for each in (mine.validation, mine.test)] + [_rows(new, mine.train)]
+    users, items = (np.concatenate(rows) for rows in zip(*parts, strict=True))
+    digests, held = _digests(new, users, items), len(users) - len(mine.train.items)
+    found, place = np.unique(np.concatenate([digests, was]), return_inverse=True)
+    of_held, now, then = (
+        np.bincount(part, minlength=len(found)) for part in np.split(place, [held, len(digests)])
+    )  # fmt: skip
+    return int(np.minimum(of_held, np.maximum(then - now, 0)).sum())

@@ -78,17 +78,16 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     # Before the codes are made, since merging needs memory of its own.
     catalogue = merge_catalogues(old.catalogue, new)
     alone = isinstance(tokenizer, SampleTokenizer) and not about["options"].get("collaborative")  # no interactions
-    fit = fit_of(old)
-    if not alone and (leaked := trained_on(fit[FIT_INTERACTIONS], catalogue)):
+    fit = {} if alone else fit_of(old)
+    if fit and (leaked := trained_on(fit[FIT_INTERACTIONS], catalogue)):
         raise DataError(
             f"{config.append}: its tokenizer was trained on {leaked:,} interactions that {config.features} holds out",
             "prepare the new data with the split of before, or a later one; or tokenize all items again",
         )
     fitted = about.get("fitted_items", old.catalogue.items - about.get("new_items", 0))
-    encode = encode_new(
-        tokenizer.restore(old.codes, old.encoder, device), old.codes, fit[FIT_ITEMS],
-        neighbours=config.id_neighbours, device=device,
-    )  # fmt: skip
+    encode = tokenizer.restore(old.codes, old.encoder, device)
+    if fit:
+        encode = encode_new(encode, old.codes, fit[FIT_ITEMS], neighbours=config.id_neighbours, device=device)
     made = encode_blocks(
         old.codes, encode, feature_blocks(config.features, tuple(old.encoder.inputs), rows),
         keep=old.catalogue.items, items=catalogue.items,
@@ -97,7 +96,7 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
     codes = resolve_collisions(made, config.on_collision, frozen=old.catalogue.items)
     left = warn_of_shared(codes, config.on_collision, progress)
-    encoder = dataclasses.replace(old.encoder, weights=old.encoder.weights | ({} if alone else fit))
+    encoder = dataclasses.replace(old.encoder, weights=old.encoder.weights | fit)
     tokens = Tokens(catalogue=catalogue, codes=codes, history=old.history, encoder=encoder)
     resolved = stored(config) | {"method": about["method"], "options": about["options"], "new_items": len(rows)}
     resolved["fitted_items"] = fitted

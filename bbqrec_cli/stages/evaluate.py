@@ -246,10 +246,10 @@ def _models(config: EvaluateConfig) -> list[TrainedModel]:
     """The model and those to unite with it. Raises: DataError: they do not go together; the errors of reading them."""
     from bbqrec_cli.models.united import read_models
 
-    first, *more = read_models(config.model, config.unite)
-    for path, other in zip(config.unite, more, strict=True):
-        _check_held_out(path, other.catalogue, config.model, first.catalogue)
-    return [first, *more]
+    every = read_models(config.model, config.unite)
+    for path, other in zip(config.unite, every[1:], strict=True):
+        _check_held_out(path, other.catalogue, config.model, every[0].catalogue)
+    return every
 
 
 def _extended(trained: TrainedModel, config: EvaluateConfig) -> TrainedModel:

@@ -64,8 +64,7 @@ def rotation(vectors: np.ndarray, config: KMeansConfig) -> np.ndarray:
 
     It starts from the identity, that is plain PQ after PCA; faiss's default, a random rotation, gave larger errors. D'
     is the smallest multiple of L from D on, since faiss's parts are of one width: columns of zeros fill up those that
-    have fewer in pq. faiss learns with codebook sizes that are powers of two, here the largest up
-    to N and n.
+    have fewer in pq. faiss learns with codebook sizes that are powers of two, here the largest up to N and n.
     """
     faiss = import_faiss()
     width, parts = vectors.shape[1], config.levels
