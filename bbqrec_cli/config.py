@@ -11,7 +11,6 @@ import difflib
 import json
 import keyword
 import math
-import shlex
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
@@ -174,29 +173,6 @@ def input_files(*configs: Any) -> list[tuple[str, Path]]:
                 if each and not (f.metadata["hub"] and not Path(each).exists()):
                     found.append((f.name, Path(each)))
     return found
-
-
-def command_line(command: str, config: StageConfig) -> str:
-    """The command that is to do the same again: the options that are not the default and say more than how to run."""
-    words, rest = ["bbqrec", command], list[str]()
-    for f in dataclasses.fields(config):
-        value, says = getattr(config, f.name), role_of(f) not in ("", "runtime") and f.name not in ("force", "options")
-        if f.metadata.get("positional"):
-            words += map(str, value) if isinstance(value, tuple) else [str(value)]
-        elif says and value not in (f.default, None, ()):
-            values = value if f.metadata["repeatable"] else (value,)
-            rest += [word for each in values for word in _flag_words(f.metadata["short"] or flag(f.name), each)]
-    for key, value in getattr(config, "options", {}).items():
-        rest += _flag_words(flag(key), value)
-    return shlex.join([*words, *rest])
-
-
-def _flag_words(name: str, value: Any) -> list[str]:
-    if isinstance(value, bool):
-        return [name if value else f"--no-{name[2:]}"]
-    if isinstance(value, float):
-        return [name, str(value).removesuffix(".0")]
-    return [name, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)]
 
 
 def named_file(value: str) -> tuple[str, str, str]:

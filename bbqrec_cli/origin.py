@@ -1,16 +1,20 @@
-"""Provenance of results: version, commit, packages and machine."""
+"""Provenance of results: command, version, commit, packages and machine."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
+import shlex
 import subprocess
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bbqrec_cli
+from bbqrec_cli.config import StageConfig, flag, role_of
 from bbqrec_cli.errors import MissingPackageError
+from bbqrec_cli.plugins import plugin_flags
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +69,30 @@ def not_installed(where: str, what: str, plugin: str) -> MissingPackageError:
         )
     said = f"{where}: needs {what}, which this bbqrec does not have and no installed plugin registers"
     return MissingPackageError(said, "install the plugin or the version of bbqrec that made the file")
+
+
+def command_line(command: str, config: StageConfig) -> str:
+    """The command that is to do the same again: the files of plugins, and the options that are not the default and say
+    more than how to run."""
+    words, rest = ["bbqrec", command, *plugin_flags()], list[str]()
+    for f in dataclasses.fields(config):
+        value, says = getattr(config, f.name), role_of(f) not in ("", "runtime") and f.name not in ("force", "options")
+        if f.metadata.get("positional"):
+            words += map(str, value) if isinstance(value, tuple) else [str(value)]
+        elif says and value not in (f.default, None, ()):
+            values = value if f.metadata["repeatable"] else (value,)
+            rest += [word for each in values for word in _flag_words(f.metadata["short"] or flag(f.name), each)]
+    for key, value in getattr(config, "options", {}).items():
+        rest += _flag_words(flag(key), value)
+    return shlex.join([*words, *rest])
+
+
+def _flag_words(name: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [name if value else f"--no-{name[2:]}"]
+    if isinstance(value, float):
+        return [name, str(value).removesuffix(".0")]
+    return [name, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)]
 
 
 def commit() -> str:

@@ -146,3 +146,11 @@ def take_flag(arguments: MutableSequence[str], *, complete: bool = True) -> None
     if found:
         paths = dict.fromkeys([*os.environ.get(VARIABLE, "").split(os.pathsep), *found])
         os.environ[VARIABLE] = os.pathsep.join(filter(None, paths))
+
+
+def plugin_flags() -> list[str]:
+    """The words of a command line that name the files of BBQREC_PLUGINS, as they are seen from the current folder."""
+    paths = [Path(each) for each in os.environ.get(VARIABLE, "").split(os.pathsep) if each]
+    here = Path.cwd()
+    seen = (path.relative_to(here) if path.is_relative_to(here) else path for path in paths)
+    return [word for path in seen for word in (FLAG, str(path))]

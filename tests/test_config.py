@@ -10,7 +10,6 @@ from bbqrec_cli.config import (
     StageConfig,
     agreed,
     check_files,
-    command_line,
     from_mapping,
     input_files,
     named_file,
@@ -21,6 +20,7 @@ from bbqrec_cli.config import (
     stored,
 )
 from bbqrec_cli.errors import CODES, BBQRecError, MissingFileError, UsageError
+from bbqrec_cli.origin import command_line
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,10 +16,12 @@ import pytest
 
 from bbqrec_cli import __version__, plugins
 from bbqrec_cli.benchmark import sources
+from bbqrec_cli.benchmark.compare import CompareConfig
 from bbqrec_cli.encoders import load_encoder
 from bbqrec_cli.encoders.registry import ENCODERS, EncoderConfig
 from bbqrec_cli.errors import BBQRecWarning, LackingError, MissingFileError, UsageError
 from bbqrec_cli.hdf5 import describe, read_features
+from bbqrec_cli.origin import command_line
 from bbqrec_cli.plugins import Origin, take_flag
 from bbqrec_cli.progress import warn_python
 from bbqrec_cli.registry import Registry
@@ -268,6 +270,16 @@ def environment(*paths: Path, **more: str) -> dict[str, str]:
 def bbqrec(place: Path, line: str, **more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bbqrec_cli", *shlex.split(line)]
     return subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, env=environment(**more))
+
+
+def test_a_command_to_give_again_names_the_files(monkeypatch, tmp_path):
+    """Those below the current folder by their relative path."""
+    monkeypatch.chdir(tmp_path)
+    paths = (str(tmp_path / "my models" / "mine.py"), "letters.py", str(tmp_path.parent / "other.py"))
+    monkeypatch.setenv(plugins.VARIABLE, os.pathsep.join(paths))
+    config = CompareConfig(input=(Path("a.h5"), Path("b.h5")))
+    said = f"bbqrec compare --plugin 'my models/mine.py' --plugin letters.py --plugin {paths[2]} a.h5 b.h5"
+    assert command_line("compare", config) == said
 
 
 def test_help_looks_for_no_plugin(tmp_path):

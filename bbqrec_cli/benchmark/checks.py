@@ -65,7 +65,7 @@ def chosen(value: Any, known: Collection[str], where: str, *, several: bool = Tr
     names = value if isinstance(value, list) and several else [value]
     for name in names:
         if name not in known:
-            there = ", ".join(known) or "there is none"
+            there = ", ".join(map(repr, known)) or "there is none"
             raise UsageError(f"{where} is {name!r}; known: {there}{did_you_mean(str(name), known)}")
     return tuple(names)
 

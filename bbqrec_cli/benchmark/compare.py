@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bbqrec_cli.config import StageConfig, command_line, option
+from bbqrec_cli.config import StageConfig, option
 from bbqrec_cli.errors import UsageError
+from bbqrec_cli.origin import command_line
 from bbqrec_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def tables_of(result: CompareResult, *, brief: bool) -> list[Table]:
             top = max(values.values())
             cells = [Shown((f"{values[name]:.4f}",), values[name] == top > 0) for name in names]
             shown_rows.append((range_name(each["from"], each["to"]), each["users"], *cells))
-        made.append(make(f"{by} by {OF_USERS[which]}", (OF_USERS[which], "users", *names), shown_rows))
+        made.append(make(f"{by} by {OF_USERS[which]}", (OF_USERS[which], "targets", *names), shown_rows))
     columns = [which for which in OF_USERS if result.users and which in result.users[0]]
     differing = [
         (each["user"], *(each[which] for which in columns),

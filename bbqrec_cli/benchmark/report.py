@@ -96,17 +96,17 @@ def own_tables(result: BenchmarkResult, *, plots: bool) -> list[Section]:
 
 
 def sliced_table(sliced: Sliced) -> Table:
-    """A row a system, a column a group of users; the best of a column is bold."""
+    """A row a system, a column a group of targets; the best of a column is bold."""
     best = [max((row[n] or 0.0 for row in sliced.rows.values()), default=0.0) for n in range(len(sliced.groups))]
     rows = [
         (name, *(Shown((NOT_KNOWN,)) if value is None else Shown((f"{value:.4f}",), 0 < value == best[n])
                  for n, value in enumerate(row)))
         for name, row in sliced.rows.items()
     ]  # fmt: skip
-    heads = [f"{group} ({counted(users, 'user')})" if users else group
-             for group, users in zip(sliced.groups, sliced.users, strict=True)]  # fmt: skip
+    heads = [f"{group} ({counted(targets, 'target')})" if targets else group
+             for group, targets in zip(sliced.groups, sliced.users, strict=True)]  # fmt: skip
     title = f"{scores.metric_name(sliced.metric)} by {sliced.by}{f', {sliced.data}' if sliced.data else ''}"
-    return make(title, ("system", *heads), rows, note="Means over the users of each group and over seeds.")
+    return make(title, ("system", *heads), rows, note="Means over the targets of each group and over seeds.")
 
 
 def examples_table(of: SideBySide) -> Table:

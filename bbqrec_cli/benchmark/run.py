@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bbqrec_cli.benchmark.executors import NAMES
-from bbqrec_cli.config import StageConfig, command_line, option
+from bbqrec_cli.config import StageConfig, option
 from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.origin import command_line
 from bbqrec_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:

@@ -62,12 +62,12 @@ def slice_tables(slices: dict[str, list[dict[str, Any]]]) -> list[Any]:
              row["users"], *(f"{row[key]:.4f}" for key in metrics))
             for row in rows
         ]  # fmt: skip
-        made.append(table("", (heads[name], "users", *metrics), shown))
+        made.append(table("", (heads[name], "targets", *metrics), shown))
     return made
 
 
 def cold_line(cold: dict[str, Any]) -> list[str]:
-    """Recall and NDCG at the largest k over users whose target has no training interaction, if there are any; the
+    """Recall and NDCG at the largest k over targets without a training interaction, if there are any; the
     table counts them, too."""
     if not cold["users"]:
         return []
@@ -85,7 +85,7 @@ def diagnosis_tables(found: dict[str, Any] | None) -> list[Any]:
         [f"{row['choices']:.1f}" if c == "choices" and c in row else row.get(c) for c in columns]
         for row in found["codes"]
     ]
-    title = f"Codes, given the target's codes before them ({found['users']:,} users; nats)"
+    title = f"Codes, given the target's codes before them ({found['users']:,} targets; nats)"
     made = [table(title, columns, codes, left=2)]
     metrics = [name for name in found["searches"][0] if "@" in name]
     levels = [f"lost at {level + 1}" for level in range(len(found["searches"][0]["lost"]))]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 import typer
 
 from bbqrec_cli.cli.console import Console, rich_table
 from bbqrec_cli.cli.options import command
+from bbqrec_cli.plugins import plugin_flags
 from bbqrec_cli.tuning.run import TuneConfig, run
 
 
@@ -20,6 +22,7 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
             return
         result = run(config, console)
         where = f"{result.output}: {len(result.trials)} trials" + (f"; page: {result.report}" if result.report else "")
-        recipes = [f"bbqrec train {config.input} --recipe {path}" for path in result.recipes.values()]
+        words = ["bbqrec", "train", *plugin_flags(), str(config.input), "--recipe"]
+        recipes = [shlex.join([*words, str(path)]) for path in result.recipes.values()]
         console.result(result.to_json(), rich_table(report.best_table(result, brief=True)), *recipes, where)
         result.check()

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bbqrec_cli.config import agreed, command_line, option, stored
+from bbqrec_cli.config import agreed, option, stored
 from bbqrec_cli.errors import DataError, InterruptedRunError
 from bbqrec_cli.models.registry import MODELS
+from bbqrec_cli.origin import command_line
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.registry import Registry
 from bbqrec_cli.stages.train import LearningConfig, TrainConfig
@@ -100,6 +101,9 @@ def run(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
     if config.report:
         check_page(config.report, force=config.force)
     check_input(config, systems)
+    for system in systems:
+        if not system.space:
+            progress.log(f"{system.name}: none of its options says what to try; one trial of its settings")
     folder = config.output or Path(f"tune-{config.input.stem}")
     make_folder(folder)
     origin = _origin(config, optuna.__version__)

@@ -253,7 +253,7 @@ def test_systems_that_are_united(graph):
 @pytest.mark.parametrize(
     ("unite", "said"),
     [
-        ('"nobody"', "unite is 'nobody'; known: popularity"),
+        ('"nobody"', "unite is 'nobody'; known: 'popularity'"),
         ('["ours", "ours"]', "unite names 'ours', which is no other system"),
         ('"both"', "unite names 'both', which is no other system of a single model"),
     ],

@@ -155,7 +155,7 @@ def test_sweeps_of_one_thing(graph, sweep, where):
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('tokenizer = "ids"', 'tokenizer = "idz"', "tokenizer is 'idz'; known: ids, alone (did you mean 'ids'?)"),
+        ('tokenizer = "ids"', 'tokenizer = "idz"', "tokenizer is 'idz'; known: 'ids', 'alone' (did you mean 'ids'?)"),
         ('tokenizer = "ids"\nsystem = "ours"\n', "", "needs a tokenizer or a system, an option and a list of values"),
         ("values = [1, 2, 3]", "values = 3", "needs a tokenizer or a system, an option and a list of values"),
         ("values = [1, 2, 3]", "values = [0]", "[[tokenizer]] 'ids, levels=0': --levels is 0"),
@@ -279,7 +279,7 @@ def test_who_is_behind_a_model_without_training(result):
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('"recall@5" = 0.1234', '"recall@50" = 0.1', "metrics is 'recall@50'; known: recall@5"),
+        ('"recall@5" = 0.1234', '"recall@50" = 0.1', "metrics is 'recall@50'; known: 'recall@5'"),
         ('"recall@5" = 0.1234', '"recall@5" = "a"', "recall@5 is 'a'; a number is needed"),
         ("exclude_seen = true", 'exclude_seen = "maybe"', 'true, false or "not said" is needed'),
         ('source = "Somebody 2024, Table 2"', "", "source is None; a text is needed"),
@@ -369,7 +369,7 @@ def test_a_table_of_tokenizers(result):
     ("old", "new", "says"),
     [
         ('title = "Mine"', "", "[[table]] number 1 needs a title and columns"),
-        ('"ours"', '"theirs"', "rows is 'theirs'; known: ids, alone, popularity"),
+        ('"ours"', '"theirs"', "rows is 'theirs'; known: 'ids', 'alone', 'popularity'"),
         ('"ms_per_user"', '"ms_per_usr"', "(did you mean 'ms_per_user'?)"),
         ('"recall@10"', '"recall@20"', "columns is 'recall@20'"),
         ("columns", 'data = "toys"\ncolumns', "data is 'toys'"),
