@@ -15,6 +15,7 @@ from bbqrec_cli.benchmark.layouts import UNSEEN
 from bbqrec_cli.benchmark.results import Loaded, damage, per_user
 from bbqrec_cli.benchmark.slicing import catalogue_of, sources_of, targets_of
 from bbqrec_cli.benchmark.suite import Suite
+from bbqrec_cli.data.splits import PAD, HeldOut, held_out
 from bbqrec_cli.errors import BBQRecError, UsageError
 from bbqrec_cli.hdf5 import open_file, read_dataset
 from bbqrec_cli.records import LAST
@@ -101,13 +102,15 @@ def examples(
         raise UsageError(f"the split is {catalogue.splitting}; examples are shown of the last items alone")
     back = {"test": 1, "validation": 2}[cells[0].evaluations[0].config.split]
     rows = catalogue.user_ids.rows([user_ids[user] for user in chosen])
-    histories = [catalogue.sequences[row][:-back].astype(np.int64) for row in rows]
+    asked = np.zeros(len(catalogue.sequences.items), dtype=bool)
+    asked[catalogue.sequences.indptr[rows + 1] - back] = True
     shown: dict[str, list[list[int]]] = {}
     for name, cell in pair.items():
         train, evaluate = cell.step("train"), cell.evaluations[0].config
         assert train is not None
         session = Session.open(train.output, None, resolve_device(evaluate.device), evaluate.unite)
-        shown[name] = recommended(session, histories, targets[chosen], evaluate)
+        held = held_out(catalogue.sequences, asked, history=session.model.history)
+        shown[name] = recommended(session, held, np.searchsorted(held.users, rows), evaluate)
 
     def shelf(items: Sequence[int], target: int = -1) -> Shelf:
         titles = [catalogue.titles[item] or catalogue.item_ids[item] for item in items]
@@ -118,26 +121,21 @@ def examples(
     for place, user in enumerate(chosen):
         target = int(targets[user])
         lists = {name: shelf(of[place], target) for name, of in shown.items()}
-        history = [int(item) for item in histories[place][-HISTORY:]]
+        history = catalogue.sequences[rows[place]][:-back][-HISTORY:].tolist()
         made.append(Example(user_ids[user], shelf(history), shelf([target]), lists))
     return made
 
 
-def recommended(
-    session: Session, histories: Sequence[np.ndarray], targets: np.ndarray, evaluate: EvaluateConfig
-) -> list[list[int]]:
-    """The first ITEMS rows of items for each of B users under the protocol of the evaluation: of the seen items that it
-    leaves out, the target (B,) is none, unlike in `Session.answer`, which knows of no target."""
+def recommended(session: Session, held: HeldOut, places: np.ndarray, evaluate: EvaluateConfig) -> list[list[int]]:
+    """The first ITEMS rows of items for each of the `places` (B,) under the protocol of the evaluation: of the seen
+    items that it leaves out, the target is none, unlike in `Session.answer`, which knows of no target."""
     import torch
 
     from bbqrec_cli.data.batches import Batch
-    from bbqrec_cli.data.splits import PAD, pad
     from bbqrec_cli.models.base import Wanted
 
-    seen = pad(list(histories), history=max(map(len, histories)))
-    seen[seen == targets[:, None]] = PAD
-    exclude = torch.from_numpy(seen).to(session.device) if evaluate.exclude_seen else None
-    items = torch.from_numpy(pad(list(histories), history=session.model.history))
+    exclude = torch.from_numpy(held.seen(places)).to(session.device) if evaluate.exclude_seen else None
+    items = torch.from_numpy(held.histories[places])
     batch = Batch(items, torch.full_like(items, PAD)).to(session.device)
     best, _ = session.model.recommend(batch, Wanted(k=ITEMS, beam=evaluate.beam, exclude=exclude))
     return [[row for row in rows if row != PAD] for rows in best.tolist()]

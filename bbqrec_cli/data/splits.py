@@ -82,8 +82,8 @@ def split_of(sequences: Sequences, *, history: int = HISTORY) -> Split:
     parts = sequences.parts if sequences.parts is not None else last_parts(sequences)
     return Split(
         train=sequences.kept(parts == 0),
-        validation=_held_out(sequences, parts == 1, history=history),
-        test=_held_out(sequences, parts == 2, history=history),
+        validation=held_out(sequences, parts == 1, history=history),
+        test=held_out(sequences, parts == 2, history=history),
     )
 
 
@@ -121,7 +121,7 @@ def split_by_time(sequences: Sequences, quantiles: tuple[float, ...] = QUANTILES
     return parts, Splitting(kind="time", quantiles=quantiles, cuts=tuple(cuts.tolist()))
 
 
-def _held_out(sequences: Sequences, targets: np.ndarray, *, history: int) -> HeldOut:
+def held_out(sequences: Sequences, targets: np.ndarray, *, history: int) -> HeldOut:
     """Where targets (E,) is True and a history goes before it: the item, and the `history` items before it."""
     target = np.flatnonzero(targets & (sequences.positions > 0))
     users = np.searchsorted(sequences.indptr, target, side="right") - 1

@@ -61,11 +61,10 @@ def test_the_demo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").mkdir()
     suite = load_suite("demo")
-    by_name = {system.name: method_of(system.config) for system in suite.systems}
-    for model in ("popularity", "sasrec", "bbqrec"):
-        assert by_name[model] == MODELS.config(model)(), "what is called by a model's name has its defaults"
     assert (suite.name, suite.data[0].prepare.source) == ("demo", "demo")
-    assert {"popularity", "sasrec", "bbqrec"} <= {system.config.model for system in suite.systems}
+    assert {each.config.model for each in suite.systems} == set(MODELS.names()), "every model"
+    (ranked, _) = suite.layouts
+    assert {name for _, name in ranked.rows} == {each.name for each in suite.systems}, "no system is left out"
 
 
 def test_signals_make_tokenizers_of_their_own(folder):
