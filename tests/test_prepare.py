@@ -129,6 +129,20 @@ def test_targets_that_hang_on_a_tie_are_said(tmp_path):
     assert (filtered.users, filtered.ties) == (4, {"test": 2, "validation": 3})
 
 
+def test_under_a_split_by_time_ties_decide_histories(tmp_path):
+    """Times 6 and 8 are validation, 9 test. Of u's two items of 6 one is in the other's history; w's b comes twice."""
+    times = {"u": "abcd1669", "v": "abcd1238", "w": "abbcd12299", "x": "abc123"}
+    rows = [f"{user},{s[i]},{s[i + len(s) // 2]}" for user, s in times.items() for i in range(len(s) // 2)]
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,timestamp", *rows]))
+    listener = Listener()
+    result = run(config(tmp_path / "log.csv", split="time", quantiles=(0.6, 0.8)), listener)
+    assert result.split["targets"] == {"validation": 3, "test": 3}
+    assert result.ties == {"test": 2, "validation": 2}
+    said = "66.7% of the test targets and 66.7% of the validation targets hang on a tie: another item has the same time"
+    said += ", and --ties (file, item or random) decides which of them come before the target"
+    assert said in listener.warned[-1]
+
+
 def test_duplicates_and_the_k_core(tmp_path):
     """Kept, three rows of one interaction make a user of three; dropped, they do not."""
     rows = [*["u,a,100"] * 3, "v,a,100", "v,b,101", "v,c,102"]

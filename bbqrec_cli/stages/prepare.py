@@ -79,7 +79,7 @@ class PrepareResult:
     pairs of a user and an item that have no interaction; duplicates: kept interactions that repeat user, item and time;
     left_out: why -> interactions of the raw data that are not in the file; text_fields: the fields that make the texts;
     fields: name -> items that have the field; evaluated_users: those with a test target; ties: test and validation ->
-    targets of leave-last-out for which another item has the same time; split: see `split_counts`.
+    targets for which another item has the same time, none where the data gave the split; split: see `split_counts`.
     """
 
     output: Path
@@ -345,10 +345,11 @@ def say_lacks(result: PrepareResult, progress: Progress) -> None:
         what = f"{left:,} of {result.users:,} users have fewer than {EVALUATED} interactions and are not evaluated"
         progress.warn(f"{what}; --min-user-interactions {EVALUATED} leaves them out")
     if any(result.ties.values()):
-        shares = {split: tied / result.evaluated_users for split, tied in result.ties.items()}
+        shares = {split: tied / max(1, result.split["targets"][split]) for split, tied in result.ties.items()}
+        decides = "which is the target" if result.split["kind"] == "last" else "which of them come before the target"
         progress.warn(
             f"{shares['test']:.1%} of the test targets and {shares['validation']:.1%} of the validation targets hang "
-            "on a tie: another item has the same time, and --ties (file, item or random) decides which is the target"
+            f"on a tie: another item has the same time, and --ties (file, item or random) decides {decides}"
         )
 
 
@@ -403,7 +404,7 @@ def counts(
     from bbqrec_cli.data.ties import tied_targets
 
     catalogue = dataset.catalogue
-    moments = interactions.moments if catalogue.splitting.kind == "last" else None
+    moments = interactions.moments if catalogue.splitting.kind in ("last", "time") else None
     images = dataset.images
     pictured = np.array(images.present if isinstance(images, PictureFiles) else [bool(blob) for blob in images])
     if "image" in dataset.features:
@@ -425,6 +426,6 @@ def counts(
         text_fields=text_fields,
         fields={name: sum(map(bool, values)) for name, values in items.fields.items()},
         evaluated_users=int(np.count_nonzero(np.bincount(split.test.users))),
-        ties=tied_targets(interactions.users, interactions.items, moments),
+        ties=tied_targets(interactions.items, moments, split),
         split=split_counts(catalogue, split),
     )
