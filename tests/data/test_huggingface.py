@@ -84,6 +84,10 @@ def test_times_of_a_type_for_times(tmp_path, listener):
     pq.write_table(pa.table(LOG | {"timestamp": stamps}), tmp_path / "log.parquet")
     made, _ = read(tmp_path / "log.parquet", listener)
     assert made.timestamps.tolist() == [1404172801, 1404172802, 1404172800]
+    for texts in (["1404172802", "1404172800", "1404172801"], ["1404172802000", "1404172800000", "1404172801000"]):
+        pq.write_table(pa.table(LOG | {"timestamp": texts}), tmp_path / "log.parquet")
+        numbers, _ = read(tmp_path, listener)
+        assert numbers.timestamps.tolist() == made.timestamps.tolist(), "numbers that are stored as texts"
     pq.write_table(pa.table(LOG | {"timestamp": ["2014-07-01", "2014-07-03", "2014-06-30"]}), tmp_path / "log.parquet")
     assert sequences(read(tmp_path / "log.parquet", listener)[0]) == {"u": ["9", "7"], "v": ["8"]}
 

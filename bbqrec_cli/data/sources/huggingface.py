@@ -95,13 +95,17 @@ class HuggingFace:
     def _by_time(self, users: list[str], items: list[str], times: list[Any]) -> Interactions:
         assert self._first_times is not None  # it has read a file
         kind, _ = self._first_times
-        dates = kind == TEXTS
-        values: list[Any] = [clock.date(str(time)) if dates else time for time in times]
+        dates, values = kind != NUMBERS, times
+        if kind == TEXTS:
+            texts = list(map(str, times))
+            values = [clock.number(text) for text in texts]
+            if dates := None in values:
+                values = [clock.date(text) for text in texts]
         for row, value in enumerate(values):
             if value is None or not 0 <= value <= clock.LATEST:
                 what = f"{self._name}: user {users[row]!r}, item {items[row]!r}: the time is {times[row]!r}"
                 raise DataError(f"{what}; 1970 or later is needed", "correct or remove the row")
-        found = clock.resolved(values, dates=kind != NUMBERS, unit=self._options.time_unit)
+        found = clock.resolved(values, dates=dates, unit=self._options.time_unit)
         self._progress.log(f"{self._name}: times are read as {found.what}")
         return by_user(
             users, items, found.values, per_second=found.per_second, ties=self._options.ties, seed=self._seed
