@@ -51,7 +51,7 @@ def judged(layout: Layout, systems: Systems, data: str) -> Claim:
     best = f"{layout.head} {layout.claim}" if layout.sweep else layout.claim
     scores = {name: systems[data][name][metric] for name in label_of if name in systems[data]}
     claimed = next(name for name, label in label_of.items() if label == layout.claim)
-    if claimed not in scores or len(scores) < 2:
+    if claimed not in scores or not scores[claimed].against:
         return Claim(title, best, None, "It was not run beside another one.")
     own, what = scores[claimed], metric_name(metric)
     ahead = [name for name, score in scores.items() if score.mean > own.mean]

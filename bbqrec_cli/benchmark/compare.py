@@ -170,13 +170,15 @@ def tables_of(result: CompareResult, *, brief: bool) -> list[Table]:
 
     names, metrics = list(result.systems), list(next(iter(result.systems.values())))
     best = {metric: max(each[metric].mean for each in result.systems.values()) for metric in metrics}
+    second = {metric: max((each[metric].mean for each in result.systems.values() if each[metric].mean < top),
+                          default=None) for metric, top in best.items()}  # fmt: skip
     rows = []
     for name, of in result.systems.items():
         shown = []
         for metric, score in of.items():
             ahead = score.mean == best[metric]
             lines = score_lines(score, brief, tested=len(names) > 2 or ahead, best=ahead)
-            shown.append(Shown(lines, ahead))
+            shown.append(Shown(lines, ahead, second=score.mean == second[metric] and len(names) > 2))
         rows.append([named(name, result.files[name]["model"]), *shown])
     note = ("" if brief else "[95% bootstrap interval over users]; ") + f"{TESTS}. {MARKS}"
     made = [make("Metrics", ("file", *map(metric_name, metrics)), rows, note=note)]

@@ -65,10 +65,10 @@ def costs_table(result: BenchmarkResult, *, brief: bool = False) -> Table:
 
 def notes(result: BenchmarkResult) -> list[str]:
     """What the figures are of."""
-    first = {cell["data"]: cell for cell in reversed(result.cells)}
-    shared = [f"{' '.join(filter(None, (stage, data)))} {stage_seconds([cell], stage, True)} s"
-              for data, cell in reversed(first.items()) for stage in ("prepare", "embed")
-              if stage in cell["seconds"]]  # fmt: skip
+    first = {(cell["data"], stage): cell for cell in reversed(result.cells) for stage in cell["seconds"]}
+    shared = [f"{' '.join(filter(None, (stage, data)))} {stage_seconds([first[data, stage]], stage, True)} s"
+              for data in dict.fromkeys(cell["data"] for cell in result.cells) for stage in ("prepare", "embed")
+              if (data, stage) in first]  # fmt: skip
     several = len({(run["processor"], run["threads"], run["device"]) for run in result.provenance["runs"]}) > 1
     over = "Means over seeds. " if len(result.seeds) > 1 else ""
     return [

@@ -14,7 +14,7 @@ from typing import Any
 
 import bbqrec_cli
 from bbqrec_cli.benchmark import sources
-from bbqrec_cli.benchmark.suite import Data, Suite, System, Tokenizer, method_of
+from bbqrec_cli.benchmark.suite import Data, Suite, System, Tokenizer, method_of, needs
 from bbqrec_cli.config import from_mapping, input_files, named_file, stored
 from bbqrec_cli.encoders.registry import ENCODERS
 from bbqrec_cli.hdf5 import checkpoint_of, sha256
@@ -179,6 +179,11 @@ def labelled(name: str, data: str, seed: int) -> str:
     return ", ".join(filter(None, (name, data, f"seed {seed}")))
 
 
+def _end(data: Data, steps: Sequence[Step]) -> Path:
+    """The file that steps end with, that of the data where there are none."""
+    return steps[-1].output if steps else data.file or Path()
+
+
 def make_graph(suite: Suite, machine: Machine, *, seed: int = 0) -> Graph:
     """All steps and cells, seed by seed, so that a time budget leaves whole comparisons; `seed` is added to each."""
     builder, cells = _Builder(suite=suite, machine=machine), []
@@ -205,11 +210,11 @@ class _Builder:
 
     def system_cell(self, data: Data, system: System, seed: int) -> Cell:
         """What leads to a system's metrics."""
-        steps, base = self._data(data)
         if system.tokenizer:
-            steps += self._tokenize(data, self.suite.tokenizers[system.tokenizer], seed, base)
-            base = steps[-1].output
-        steps.append(self._train(data, system, seed, base))
+            steps = self._tokenize(data, self.suite.tokenizers[system.tokenizer], seed)
+        else:
+            steps = self._data(data, features="features" in needs(system.config))
+        steps.append(self._train(data, system, seed, steps))
         model, label = steps[-1].output, labelled(system.name, data.name, seed)
         others = tuple(self.system_cell(data, self.systems[name], seed) for name in system.unite)
         unite = tuple(step.output for cell in others if (step := cell.step("train")))
@@ -223,35 +228,42 @@ class _Builder:
 
     def tokenizer_cell(self, data: Data, tokenizer: Tokenizer, seed: int) -> Cell:
         """What leads to a tokenizer's IDs."""
-        steps, base = self._data(data)
-        steps += self._tokenize(data, tokenizer, seed, base)
+        steps = self._tokenize(data, tokenizer, seed)
         return Cell(system="", tokenizer=tokenizer.name, seed=seed, steps=tuple(steps), data=data.name)
 
-    def _data(self, data: Data) -> tuple[list[Step], Path]:
-        """prepare and embed, as far as the data's file does not spare them, and the file that they end with."""
-        steps, base = [], data.file or Path()
+    def _data(self, data: Data, *, features: bool) -> list[Step]:
+        """prepare and embed, as far as the data's file does not spare them.
+
+        features: whether what follows reads features, if anything of the suite does; other trainings neither wait for
+        them nor fail with them.
+        """
+        steps, base = list[Step](), data.file or Path()
         if data.prepare is not None:
             label = ", ".join(filter(None, (data.prepare.source, data.name)))
             steps.append(self._step("prepare", label, data.prepare, data.prepare.source))
             base = steps[-1].output
-        if data.kind == "dataset" and self.suite.needs_features(data):
+        if features and data.kind == "dataset" and self.suite.needs_features(data):
             config = dataclasses.replace(data.embed, dataset=base)
             steps.append(self._step("embed", ", ".join(filter(None, ("features", data.name))), config, "features"))
-            base = steps[-1].output
-        return steps, base
+        return steps
 
-    def _train(self, data: Data, system: System, seed: int, base: Path) -> Step:
-        """base: the file that it is trained on."""
-        config = dataclasses.replace(system.config, input=base, seed=seed)
+    def _train(self, data: Data, system: System, seed: int, steps: Sequence[Step]) -> Step:
+        """steps: those whose last one makes the file that it is trained on."""
+        config = dataclasses.replace(system.config, input=_end(data, steps), seed=seed)
         return self._step("train", labelled(system.name, data.name, seed), config, f"{config.model}-seed-{seed}")
 
-    def _tokenize(self, data: Data, tokenizer: Tokenizer, seed: int, base: Path) -> list[Step]:
-        """The step itself, and before it the training of the systems whose models it starts from."""
-        before = {option: self._train(data, self.systems[name], seed, base) for option, name in tokenizer.after.items()}
+    def _tokenize(self, data: Data, tokenizer: Tokenizer, seed: int) -> list[Step]:
+        """What leads to a tokenizer's IDs: the data, and the training of the systems whose models it starts from."""
+        steps = self._data(data, features=True)
+        before = {}
+        for option, name in tokenizer.after.items():
+            system = self.systems[name]
+            leading = self._data(data, features="features" in needs(system.config))
+            before[option] = self._train(data, system, seed, leading)
         options = tokenizer.config.options | {option: str(step.output) for option, step in before.items()}
-        config = dataclasses.replace(tokenizer.config, features=base, seed=seed, options=options)
+        config = dataclasses.replace(tokenizer.config, features=_end(data, steps), seed=seed, options=options)
         label, name = labelled(tokenizer.name, data.name, seed), f"{config.method}-seed-{seed}"
-        return [*before.values(), self._step("tokenize", label, config, name)]
+        return [*steps, *before.values(), self._step("tokenize", label, config, name)]
 
     def _step(self, stage: str, label: str, config: Any, name: str) -> Step:
         """name: how the output's begins."""

@@ -20,7 +20,7 @@ from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, counted, make
 
 UNITS = {"m": 1.0, "h": 60.0, "s": 1 / 60}
 """What a time may end with -> minutes."""
-LIMITED = "No training went on for more than "
+LIMITED = "Trainings of systems without a limit of their own ended with the epoch in which it was reached: minutes "
 """How the note on --train-minutes begins."""
 
 
@@ -109,8 +109,8 @@ def without_seed(label: str) -> str:
 
 def earlier(folder: Path) -> list[dict[str, Any]]:
     """All records of a work folder, of those beside it and of those that this user has run suites in."""
-    own, *others = folders(folder)
-    return own_records(own) + [record for each in others for record in records_in(each)]
+    others = [each for each in folders(folder) if each.resolve() != folder.resolve()]
+    return own_records(folder) + [record for each in others for record in records_in(each)]
 
 
 @dataclass(frozen=True)

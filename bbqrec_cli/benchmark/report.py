@@ -49,10 +49,12 @@ def summary(result: BenchmarkResult) -> str:
     seeds = f"seed{'s' if len(result.seeds) > 1 else ''} {', '.join(map(str, result.seeds))}"
     said = f"{len(result.of('done'))} of {counted(len(result.cells), 'cell')} done ({seeds})"
     sets = [(name, data) for name, data in result.data.items() if data]
-    on = [f"{data['users']:,} users and {data['items']:,} items of {name or data['source']}" for name, data in sets]
+    ways = {name: f" ({data['splitting']})" if data.get("splitting") else "" for name, data in sets}
+    one = len(set(ways.values())) == 1
+    on = [f"{data['users']:,} users and {data['items']:,} items of {name or data['source']}{'' if one else ways[name]}"
+          for name, data in sets]  # fmt: skip
     said += f", on {'; '.join(on)}" if on else ""
-    ways = dict.fromkeys(filter(None, (data.get("splitting") for _, data in sets)))
-    how = f" ({'; '.join(ways)})" if ways else ""
+    how = next(iter(ways.values())) if one else ""
     return " ".join([f"{said}. Full ranking over all items, split {result.split}{how}.", *result.notes])
 
 

@@ -25,8 +25,8 @@ class Score:
     values: one a seed; sd: over seeds, None for one seed; low, high: 95% interval over users of the seeds' mean;
     against: the best other system, '' if there is none; p_t, p_wilcoxon: paired tests against it on every user's mean
     over the seeds that both have; holm_t, holm_wilcoxon: these by Holm for all systems that are compared with the best
-    one; gain: how far the mean is above that of the best other system, as a share of it; difference: the mean
-    difference to it in what is tested.
+    one; lead: how far the mean is above that of the best other system, gain: as a share of it, None where it is 0;
+    difference: the mean difference to it in what is tested.
     """
 
     values: list[float]
@@ -39,6 +39,7 @@ class Score:
     p_wilcoxon: float | None = None
     holm_t: float | None = None
     holm_wilcoxon: float | None = None
+    lead: float | None = None
     gain: float | None = None
     difference: float | None = None
 
@@ -46,13 +47,13 @@ class Score:
     def clear(self) -> bool:
         """Whether the corrected t-test tells it apart from `against` at the level of .05 (the paper's), and in the
         direction in which the means differ: these may be over other seeds, or several targets of a user."""
-        agrees = (self.gain or 0.0) * (self.difference or 0.0) > 0
+        agrees = (self.lead or 0.0) * (self.difference or 0.0) > 0
         return agrees and self.holm_t is not None and self.holm_t < LEVEL
 
     @property
     def significant(self) -> bool:
         """Whether it is clearly ahead of all others."""
-        return (self.gain or 0.0) > 0 and self.clear
+        return (self.lead or 0.0) > 0 and self.clear
 
 
 Systems = Mapping[str, dict[str, dict[str, Score]]]

@@ -140,6 +140,7 @@ def scores(metrics: Mapping[str, Mapping[int, Evaluations]], names: Sequence[str
             found[system][name] = Score(
                 values=values, mean=means[system], sd=float(np.std(values, ddof=1)) if len(values) > 1 else None,
                 low=low, high=high, against=best, **(_tests(metrics, users, system, best) if best else {}),
+                lead=means[system] - means[best] if best else None,
                 gain=means[system] / means[best] - 1 if best and means[best] else None,
             )  # fmt: skip
         for system, corrected in _corrected({each: found[each][name] for each in found}).items():
@@ -198,17 +199,25 @@ def about_data(cells: Sequence[Cell], data: Data) -> dict[str, Any]:
 
 
 def fitting(suite: Suite, about: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[Published, ...], list[str]]:
-    """The published numbers without those of data sets that have other counts, and what to say of these.
+    """The published numbers without those of a data set that is not known to be theirs, by its counts and split, and
+    what to say of these.
 
     about: a data set's name -> `about_data`.
     """
     wrong, said = set(), []
-    for data in (each for each in suite.data if each.published and about[each.name]):
-        counts = dataclasses.asdict(known_data()[data.published])
-        if differ := [key for key, count in counts.items() if about[data.name][key] != count]:
+    for data in (each for each in suite.data if each.published):
+        counts, here = dataclasses.asdict(known_data()[data.published]), about[data.name]
+        differ = [key for key, count in counts.items() if here and here[key] != count]
+        why = "" if here else "the data set is not there"
+        if differ:
+            these, those = (", ".join(f"{of[key]:,} {key}" for key in differ) for of in (here, counts))
+            why = f"this data set has {these}, that {those}"
+        elif here and (here["splitting"] or suite.split != "test"):
+            why = f"they are of each user's last item, and this is split {suite.split}"
+            why += f", {here['splitting']}" if here["splitting"] else ""
+        if why:
             wrong.add(data.name)
-            here, there = (", ".join(f"{of[key]:,} {key}" for key in differ) for of in (about[data.name], counts))
-            said.append(f"Numbers published for {data.published} are left out: this data set has {here}, that {there}.")
+            said.append(f"Numbers published for {data.published} are left out: {why}.")
     return tuple(each for each in suite.published if not (each.book and each.data in wrong)), said
 
 

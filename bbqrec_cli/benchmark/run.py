@@ -48,7 +48,7 @@ class BenchmarkConfig(StageConfig):
     )  # fmt: skip
     output: Path | None = option(None, "Work folder; by default benchmark-NAME.", role="output", short="-o")
     train_minutes: float = option(
-        0.0, "Limit on each training, in minutes, the same for all that have none in the suite; 0: none.", minimum=0
+        0.0, "Minutes with whose epoch a system's training ends, where the suite sets none; 0: no limit.", minimum=0
     )
     time_budget: str = option(
         "", "Start no cell after this time, such as 2h, 90m, 120s or 90 (minutes); small tables come first then.",
@@ -155,7 +155,7 @@ def summarise(
     about_data = {data.name: results.about_data(cells, data) for data in suite.data}
     published, notes = results.fitting(suite, about_data)
     if config.train_minutes:
-        notes.append(f"{LIMITED}{config.train_minutes:g} minutes.")
+        notes.append(f"{LIMITED}{config.train_minutes:g}.")
     result = BenchmarkResult(
         suite=suite.name, output=folder, report=config.report, split=suite.split,
         seeds=tuple(config.seed + seed for seed in suite.seeds), metrics=suite.metrics,

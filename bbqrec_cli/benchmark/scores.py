@@ -38,10 +38,10 @@ def layout_table(result: BenchmarkResult, layout: Layout, systems: Systems, *, b
     for label, name in layout.rows:
         head = Shown((label,)) if label != name else named(name, about_row(result, systems, name, brief))
         rows.append([head, *(shown(result, systems, name, place, brief) for place in places)])
-        rows += [published_row(each, places, brief) for each in published_of(result, layout, name)]
+        rows += [published_row(result, each, places, brief) for each in published_of(result, layout, name)]
     if layout.others:
         rest = {each.system for each in result.published if not each.book} - {name for _, name in layout.rows}
-        rows += [published_row(each, places, brief) for name in sorted(rest)
+        rows += [published_row(result, each, places, brief) for name in sorted(rest)
                  for each in published_of(result, layout, name)]  # fmt: skip
     columns = [heading(column) for _, column in places]
     if len(layout.data) > 1:
@@ -141,11 +141,15 @@ def published_of(result: BenchmarkResult, layout: Layout, name: str) -> list[lis
     return list(found.values())
 
 
-def published_row(group: Sequence[Published], places: Sequence[tuple[str, str]], brief: bool) -> list[Shown]:
+def published_row(
+    result: BenchmarkResult, group: Sequence[Published], places: Sequence[tuple[str, str]], brief: bool
+) -> list[Shown]:
     """A row of numbers from one source."""
     values = {(each.data, name): value for each in group for name, value in each.metrics.items()}
     seen = ", ".join(dict.fromkeys(SEEN[each.exclude_seen] for each in group))
-    lines = (group[0].system, "published") if brief else (group[0].system, f"published: {group[0].source}", seen)
+    ours = {protocol for cell in result.cells for protocol in cell["exclude_seen"]}
+    said = "published" if all(each.exclude_seen in ours for each in group) else f"published, {seen}"
+    lines = (group[0].system, said) if brief else (group[0].system, f"published: {group[0].source}", seen)
     return [Shown(lines), *(Shown((f"{values[place]:.4f}" if place in values else NOT_KNOWN,)) for place in places)]
 
 

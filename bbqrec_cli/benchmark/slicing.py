@@ -5,6 +5,7 @@ U evaluated users, I items.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -45,7 +46,9 @@ def slices_of(suite: Suite, cells: Sequence[Cell], loaded: Loaded) -> list[Slice
         own = [cell for cell in cells if cell.data == data]
         if (targets := targets_of(own, suite.split, first)) is None:
             continue
-        found += [*by_modality(data, metric, own, targets, means), *by_id(data, metric, own, targets, means)]
+        values = {name: {seed: in_order_of(first, each[0], per_user(each, metric)) for seed, each in seeds.items()}
+                  for name, seeds in systems.items()}  # fmt: skip
+        found += [*by_modality(data, metric, own, targets, means), *by_id(data, metric, own, targets, values)]
     return found
 
 
@@ -112,29 +115,35 @@ def by_modality(
         lacking = {name: ~feature.present[targets] for name, feature in features.items()}
         if not any(each.any() for each in lacking.values()):
             return []
-        group = np.zeros(len(targets), dtype=np.int64)
-        names = ["has all"]
-        for name, lacks in lacking.items():
-            names.append(f"lacks {name}")
-            group[lacks & (group == 0)] = len(names) - 1
+        kinds, group = np.unique(np.stack(list(lacking.values())[::-1], axis=1), axis=0, return_inverse=True)
+        said = [" and ".join(name for name, lacks in zip(lacking, kind[::-1], strict=True) if lacks) for kind in kinds]
+        names, group = [f"lacks {each}" if each else "has all" for each in said], group.reshape(-1)
         return [sliced(data, metric, "what the target has", names, dict.fromkeys(means, group), means)]
     return []
 
 
 def by_id(
-    data: str, metric: str, cells: Sequence[Cell], targets: np.ndarray, means: Mapping[str, np.ndarray]
+    data: str, metric: str, cells: Sequence[Cell], targets: np.ndarray, values: Mapping[str, Mapping[int, np.ndarray]]
 ) -> list[Sliced]:
-    """By whether another item has the target's semantic ID, of the systems that have one; of the first seed."""
-    groups: dict[str, np.ndarray] = {}
+    """By whether another item has the target's semantic ID, of the systems that have one; every seed by its own IDs.
+
+    values: system -> seed -> (U,).
+    """
+    groups: dict[str, list[np.ndarray]] = {}
+    flat: dict[str, list[np.ndarray]] = {}
     for cell in cells:
         step = cell.step("tokenize")
-        if step is None or cell.unite or cell.system not in means or cell.system in groups:
+        if step is None or cell.unite or cell.seed not in values.get(cell.system, ()):
             continue
         if step.output.exists() and not damage(step.output):
             _, codes = read_codes(step.output)
             token, sharing = group_codes(codes.codes)
-            groups[cell.system] = (sharing[token] > 1)[targets].astype(np.int64)
-    if not any(each.any() for each in groups.values()):
+            groups.setdefault(cell.system, []).append((sharing[token] > 1)[targets].astype(np.int64))
+            flat.setdefault(cell.system, []).append(values[cell.system][cell.seed])
+    if not any(each.any() for every in groups.values() for each in every):
         return []
     names = ["an ID of its own", "an ID that others have, too"]
-    return [sliced(data, metric, "the target's semantic ID", names, groups, means)]
+    both = [{name: np.concatenate(each) for name, each in of.items()} for of in (groups, flat)]
+    made = sliced(data, metric, "the target's semantic ID", names, *both)
+    several = any(len(each) > 1 for each in groups.values())
+    return [dataclasses.replace(made, users=[0] * len(made.users)) if several else made]

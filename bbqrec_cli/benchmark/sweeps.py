@@ -79,15 +79,18 @@ def join(values: dict[str, Any], more: Mapping[str, Any], where: str) -> None:
         if key in more:
             raise UsageError(f"{where}: it has [{key}], which belongs to the suite that is run")
     names = {key: [each.get("name") for each in more.get(key, ())] for key in ("system", "tokenizer")}
-    used = {each.get("tokenizer") for key in ("system", "sweep") for each in more.get(key, ())}
+    used = {each.get("tokenizer") for each in more.get("system", ())}
     alone = [name for name in names["tokenizer"] if name not in used]
-    every = {"all": names["system"] + alone, "tokenizers": names["tokenizer"]}
+    swept = [each.get("name") for each in more.get("sweep", ())]
+    of_tokenizers = [each.get("name") for each in more.get("sweep", ()) if "system" not in each]
+    every = {"all": names["system"] + alone + swept, "tokenizers": names["tokenizer"] + of_tokenizers}
     for key in ("tokenizer", "system", "sweep", "table", "published"):
         known = {each.get("name"): each for each in values.get(key, ()) if "name" in each}
         for each in more.get(key, ()):
             if key == "table":
                 rows = each.get("rows", "all")
-                each = each | {"rows": every.get(rows, rows) if isinstance(rows, str) else rows}
+                words = rows if isinstance(rows, list) else [rows]
+                each = each | {"rows": [name for word in words for name in every.get(str(word), [word])]}
             same = known.get(each.get("name"))
             if same is not None and same != each:
                 raise UsageError(f"{where}: its [[{key}]] {each['name']!r} is another one than that of the same name")

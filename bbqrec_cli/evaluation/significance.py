@@ -65,7 +65,7 @@ def aligned(
 
 def paired_t_test(a: np.ndarray, b: np.ndarray) -> float:
     """Two-sided p-value of the paired t-test; 1 if all users are equal or there is only one. a, b (n,)."""
-    difference = a.astype(np.float64) - b
+    difference = _differences(a, b)
     if len(difference) < 2 or not difference.any():
         return 1.0
     # If all users differ by the same amount, t is infinite, which scipy warns about.
@@ -74,4 +74,10 @@ def paired_t_test(a: np.ndarray, b: np.ndarray) -> float:
 
 def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
     """Two-sided p-value of Wilcoxon's signed-rank test; 1 if all users are equal. a, b (n,)."""
-    return 1.0 if np.array_equal(a, b) else float(stats.wilcoxon(a.astype(np.float64), b, method="asymptotic").pvalue)
+    difference = _differences(a, b)
+    return float(stats.wilcoxon(difference, method="asymptotic").pvalue) if difference.any() else 1.0
+
+
+def _differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a - b (n,), rounded: 1 - 2/3 and 1/3 - 0, means over three seeds, are a tie that the last bit would break."""
+    return np.round(a.astype(np.float64) - b, 9)

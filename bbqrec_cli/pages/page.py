@@ -132,4 +132,4 @@ def fence(text: str) -> str:
 
 def anchor(title: str) -> str:
     """A heading's id."""
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    return re.sub(r"[^\w]+", "-", title.lower()).strip("-")

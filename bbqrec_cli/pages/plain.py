@@ -13,6 +13,7 @@ TEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
     "▲": r"$\blacktriangle$", "°": r"$^\circ$", "¬": r"$\lnot$", "≥": r"$\geq$", "–": "--", "·": r"$\cdot$",
     "<": r"$<$", ">": r"$>$", "|": r"$|$", "…": r"\ldots{}", "×": r"$\times$", "β": r"$\beta$", "γ": r"$\gamma$",
+    "✓": r"$\checkmark$", "[": "{[}",
 } | {each: f"\\{each}" for each in "&%$#_{}"}  # fmt: skip
 """Characters that LaTeX reads otherwise -> what shows them."""
 
@@ -44,7 +45,7 @@ def csv_text(tables: Iterable[Table]) -> str:
         for row in table.rows:
             for column, shown in zip(table.columns[1:], row[1:], strict=True):
                 first, *more = shown.lines
-                number = re.match(r"-?[\d,]*\.?\d+", first)
+                number = re.match(r"-?[\d,]*\.?\d+(?:e[+-]?\d+)?(?!\w)", first)
                 sources = "; ".join(shown.title.splitlines())
                 value = number[0].replace(",", "") if number else ""
                 head = (table.title, row[0].lines[0], "; ".join(row[0].lines[1:]), column)

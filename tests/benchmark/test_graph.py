@@ -53,9 +53,10 @@ def test_steps_are_chained(graph, folder):
 
 def test_from_raw_data(graph):
     cells = graph(('file = "features.h5"', 'source = "demo"')).cells
-    assert [step.stage for step in cells[0].steps] == ["prepare", "embed", "train", "evaluate"]
-    assert len({cell.step("embed").output for cell in cells}) == 1
-    assert cells[0].step("train").config.input == cells[0].step("embed").output
+    by_name = {cell.system: cell for cell in cells}
+    assert [step.stage for step in by_name["sasrec"].steps] == ["prepare", "train", "evaluate"], "it reads no features"
+    assert [step.stage for step in by_name["ours"].steps] == ["prepare", "embed", "tokenize", "train", "evaluate"]
+    assert by_name["ours"].step("tokenize").config.features == by_name["ours"].step("embed").output
     alone = 'name = "x"\n[data]\nsource = "demo"\n[[system]]\nname = "popularity"\n'
     without = graph(text=alone).cells
     assert [step.stage for step in without[0].steps] == ["prepare", "train", "evaluate"], "nobody needs features"
@@ -69,7 +70,14 @@ def test_from_a_dataset_file(graph, folder, files):
     cells = graph().cells
     assert [step.stage for step in cells[2].steps] == ["embed", "tokenize", "train", "evaluate"]
     assert cells[2].steps[0].config.dataset == folder / "features.h5"
-    assert len({cell.step("embed").key for cell in cells}) == 1
+    assert len({step.key for cell in cells for step in cell.steps if step.stage == "embed"}) == 1
+
+
+def test_what_reads_no_features_does_not_wait_for_them(graph):
+    """So a system that needs them makes no other one run again, and where they fail, only what reads them does."""
+    alone = 'name = "x"\n[data]\nsource = "demo"\n[[system]]\nname = "sasrec"\nepochs = 1\n'
+    more = alone + '[[system]]\nname = "SASRecF"\nmodel = "sasrec"\nfeatures = ["text"]\n'
+    assert graph(text=alone).cells[0].last.key == graph(text=more).cells[0].last.key
 
 
 def test_signals_are_tokenizers_of_their_own(graph):

@@ -265,7 +265,7 @@ def test_published_numbers_stand_beside_ours(result):
     assert rows(table)[4] == ("VQ-Rec", "–", "0.2000", "–", "–")
     assert not any(each.best for row in (table.rows[2], table.rows[4]) for each in row)
     (brief,) = scores.tables_of(made, brief=True)
-    assert brief.rows[2][0].lines == ("sasrec", "published")
+    assert brief.rows[2][0].lines == ("sasrec", "published, seen items excluded"), "ours keep them"
     assert made.to_json()["published"][0]["source"] == "Somebody 2024, Table 2"
 
 
