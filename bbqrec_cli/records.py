@@ -289,7 +289,8 @@ class TrainedModel:
     weights: parameter -> array; settings: the model's own configuration; history: one row of figures per epoch.
     codes and features are those that the model needs; plugin: the distribution that the model comes from, '' for
     bbqrec's own. earlier: of the models that it goes on from (`train --from`), the first one first: 'history', and
-    'validation', the figures before the epochs that followed.
+    'validation', the figures before the epochs that followed; earlier_interactions (n,): `training_digests` of all that
+    these were trained on.
     """
 
     catalogue: Catalogue
@@ -301,6 +302,7 @@ class TrainedModel:
     history: list[dict[str, Any]] = field(default_factory=list)
     plugin: str = ""
     earlier: list[dict[str, Any]] = field(default_factory=list)
+    earlier_interactions: np.ndarray | None = None
 
     @property
     def data(self) -> ItemData:

@@ -391,6 +391,11 @@ def test_a_frame_is_read_as_a_table(library):
     assert [parent["path"] for parent in about["parents"]] == ["interactions.csv", "items.csv"]
 
 
+def test_columns_of_a_frame_that_become_one():
+    with pytest.raises(errors.UsageError, match="several columns 'item'"):
+        api.prepare({"user": ["u"], "item": ["a"], "item ": ["b"], "time": [1]})
+
+
 def test_three_frames_are_a_split():
     parts = [{"user": ["u", "v", "w"], "item": list(items), "time": [1, 2, 3]} for items in ("abc", "bca", "cab")]
     made = api.prepare(*parts, split="given", order="file")

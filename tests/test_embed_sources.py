@@ -235,7 +235,8 @@ def test_whitening_of_every_kind_of_feature(files, tmp_path):
         assert not feature.normalized
     assert made["text"].encoder.startswith("own vectors whitened-3-")
     with np.load(source) as own:
-        half = {"values": own["values"][:6] + 1, "ids": own["ids"][:6]}
+        whole, half = dict(own), {"values": own["values"][:6].copy(), "ids": own["ids"][:6]}
+    half["values"][:2] += 1
     np.savez(source, **half)
     later = embed(files["dataset"], tmp_path / "g.h5", reuse=tmp_path / "f.h5", **options)
     assert later["text"].encoder == made["text"].encoder  # the same map
@@ -243,6 +244,13 @@ def test_whitening_of_every_kind_of_feature(files, tmp_path):
     np.testing.assert_allclose(
         later["text"].values[11:5:-1], (half["values"] - kept["mean"]) @ kept["matrix"], atol=1e-4
     )
+    for other, says in (
+        (whole["values"][:, ::-1] + 1, r"f\.h5: text: 1\d of 1\d items have other vectors there"),
+        (np.tile(whole["values"], 2), r"f\.h5: text was whitened from vectors of \d numbers, and these have \d"),
+    ):
+        np.savez(source, ids=whole["ids"], values=other)
+        with pytest.raises(DataError, match=says):
+            embed(files["dataset"], tmp_path / "i.h5", reuse=tmp_path / "f.h5", **options)
     with pytest.raises(DataError, match="--whiten 5: text, 4 numbers for each of 11 items, vary in 4 directions only"):
         embed(
             files["dataset"],

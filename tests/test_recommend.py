@@ -391,6 +391,14 @@ def test_json_is_one_object_a_user(bbqrec, models, monkeypatch):
     assert "1 of 3 lines have an error instead of an answer" in piped.err
 
 
+def test_half_a_character_ends_nothing(bbqrec, models, monkeypatch):
+    lines = b'{"user": "\\ud800", "history": ["i1"]}\n{"user": "u0"}\n'
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    piped = bbqrec("recommend", models["popularity"], "--stdin")
+    assert piped.status == 0
+    assert [json.loads(line)["user"] for line in piped.out.splitlines()] == ["\ud800", "u0"]
+
+
 def test_an_empty_history_on_the_command_line(bbqrec, models):
     said = bbqrec("recommend", models["popularity"], "--history", "")
     assert (said.status, said.out) == (2, "")

@@ -47,8 +47,8 @@ class _NoTask:
 _CONTROLS = (*range(0, 9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 """Characters that steer a terminal or turn the direction of writing; not the tab and the newline."""
 _SHOWN = dict.fromkeys(_CONTROLS, "\N{REPLACEMENT CHARACTER}")
-_ESCAPED = {code: f"\\u{code:04x}" for code in _CONTROLS if code > 31}
-"""As JSON writes them; it escapes those below 32 by itself."""
+_ESCAPED = {code: f"\\u{code:04x}" for code in (*_CONTROLS, *range(0xD800, 0xE000)) if code > 31}
+"""As JSON writes them, and halves of surrogate pairs, which no file can hold; it escapes those below 32 by itself."""
 
 
 class _Printing(RichConsole):

@@ -8,7 +8,7 @@ from hashlib import blake2b
 import numpy as np
 
 from bbqrec_cli.data.splits import split_of
-from bbqrec_cli.records import Catalogue, Sequences, Vocabulary
+from bbqrec_cli.records import Catalogue, Sequences, TrainedModel, Vocabulary
 
 
 def new_item_rows(old: Catalogue, new: Catalogue) -> np.ndarray:
@@ -43,6 +43,16 @@ def merge_catalogues(old: Catalogue, new: Catalogue) -> Catalogue:
 def training_digests(catalogue: Catalogue) -> np.ndarray:
     """(n,) uint64: of each interaction of the training part a number that the ids of its user and item make."""
     return _digests(catalogue, *_rows(catalogue, split_of(catalogue.sequences).train))
+
+
+def digests_of_model(model: TrainedModel) -> np.ndarray:
+    """(n,) uint64: `training_digests` of all that a model and those that it goes on from were trained on."""
+    own, before = training_digests(model.catalogue), model.earlier_interactions
+    if before is None:
+        return own
+    found, place = np.unique(np.concatenate([own, before]), return_inverse=True)
+    parts = np.split(place, [len(own)])
+    return np.repeat(found, np.maximum(*(np.bincount(part, minlength=len(found)) for part in parts)))
 
 
 def _rows(catalogue: Catalogue, train: Sequences) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 from bbqrec_cli.encoders.whitening import Whitening
 from bbqrec_cli.hdf5 import describe, read_encoding, read_features
 from bbqrec_cli.progress import Progress
-from bbqrec_cli.records import Feature
+from bbqrec_cli.records import Feature, Vocabulary
 
 BESIDE = ("input", "inputs", "file")
 """What the record of a feature says beside how it was computed: the inputs count by their content."""
@@ -39,9 +39,11 @@ class Earlier:
     def __init__(self, path: Path | None, progress: Progress) -> None:
         self.path, self._progress = path, progress
         self._features: Mapping[str, Feature] = {}
+        self._ids = Vocabulary(())
         self._made: Mapping[str, Any] = {}
         if path is not None:
-            self._features = read_features(path).features
+            found = read_features(path)
+            self._features, self._ids = found.features, found.catalogue.item_ids
             self._made = describe(path)["config"].get("encoders", {})
 
     def whitening(self, name: str, made: Mapping[str, Any]) -> Whitening | None:
@@ -51,6 +53,14 @@ class Earlier:
         assert self.path is not None
         found = read_encoding(self.path, name)
         return Whitening(found["mean"], found["matrix"]) if "matrix" in found else None
+
+    def differing(self, name: str, item_ids: Sequence[str], feature: Feature) -> tuple[int, int]:
+        """How many items have the feature `name` both there and here, finished, and for how many it is another one."""
+        old, rows = self._features[name], self._ids.rows(item_ids)
+        both = np.flatnonzero((rows >= 0) & feature.present & old.present[rows])
+        there, here = old.values[rows[both]], feature.values[both]
+        other = ~np.isclose(there, here, rtol=1e-2, atol=1e-2 * np.abs(there).max(initial=0)).all(axis=1)
+        return len(both), int(other.sum())
 
     def rows(self, name: str, made: Mapping[str, Any], content: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which items' features are there (I,) bool, and those (n, d). content (I, 2): digests of the inputs."""

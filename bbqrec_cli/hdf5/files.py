@@ -163,11 +163,16 @@ def read_tokens(path: Path) -> Tokens:
         return Tokens(catalogue=catalogue_in(file), codes=codes, history=file.attribute("history"), encoder=encoder)
 
 
+EARLIER = "earlier/interactions"
+"""Dataset with what the models were trained on that a model goes on from."""
+
+
 def write_model(path: Path, model: TrainedModel, **provenance: Any) -> None:
     """`provenance`: config, parents, force, as in `store.write`."""
     attributes, datasets = catalogue_out(model.catalogue)
     attributes |= {"model": model.name, "settings": model.settings, "history": model.history}
     attributes |= {"earlier": model.earlier} if model.earlier else {}
+    datasets |= {} if model.earlier_interactions is None else {EARLIER: model.earlier_interactions}
     datasets |= {f"weights/{name}": value for name, value in model.weights.items()}
     if model.codes is not None:
         code_attributes, code_datasets = _codes_out(model.codes)
@@ -193,6 +198,7 @@ def read_model(path: Path) -> TrainedModel:
             history=file.attribute("history"),
             plugin=str(origin.get("plugin", "")) if isinstance(origin, dict) else "",
             earlier=file.attribute("earlier") if file.has_attribute("earlier") else [],
+            earlier_interactions=file.array(EARLIER) if EARLIER in file else None,
         )
 
 

@@ -91,7 +91,13 @@ KINDS: dict[str, Kind] = {
     "model": Kind(
         4,
         "bbqrec train",
-        (*_CATALOGUE, *_codes(required=False), *_FEATURES, Field("weights/{parameter}", "*", ("...",), required=False)),
+        (
+            *_CATALOGUE,
+            *_codes(required=False),
+            *_FEATURES,
+            Field("weights/{parameter}", "*", ("...",), required=False),
+            Field("earlier/interactions", "uint64", ("*",), required=False),
+        ),
         ("model", "settings", "history"),
     ),
     "metrics": Kind(

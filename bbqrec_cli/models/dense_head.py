@@ -34,7 +34,7 @@ class DenseHead(nn.Module):
 
     def calibrate(self, generated: Tensor, dense: Tensor) -> None:
         """Set the share that maximises the likelihood of held-out targets. generated, dense: their log P, (n,) each."""
-        odds, share = (dense - generated).double(), 0.5
+        odds, share = (dense - generated).cpu().double(), 0.5
         for _ in range(STEPS):
             share = torch.sigmoid(odds + math.log(share / (1 - share))).mean().clamp(1e-6, 1 - 1e-6).item()
         self.share.fill_(share)

@@ -158,7 +158,8 @@ class SemanticIDGenerator(Recommender):
         table = self.tokens.weight.view(self.levels, self.signals, self.size, -1)
         for level in range(min(self.levels, books.shape[1])):
             book = books[:, level, :, :width].expand(self.signals, -1, -1)
-            table[level, :, : book.shape[1], :width] = book * (self.init_std / book.std())
+            if (spread := book.std()) > 0:  # pq's books are zero but for their own part, which may lie beyond the width
+                table[level, :, : book.shape[1], :width] = book * (self.init_std / spread)
 
     def embed(self, codes: Tensor, levels: Tensor) -> Tensor:
         """√D · sum of the M code embeddings of each token. codes (..., M), levels broadcastable to (...) -> (..., D).

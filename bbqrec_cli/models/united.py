@@ -41,15 +41,16 @@ class United(Untrained):
 
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """See `Recommender.recommend`; every model sees as much of the history as it was trained on."""
-        lists = []
+        lists, depths = [], []
         for model in self.models:
             assert isinstance(model, Recommender)
             narrow = wanted.beam if isinstance(model, SemanticIDGenerator) and wanted.beam else DEPTH
-            depth, part = min(DEPTH, max(narrow, wanted.k)), last_items(batch, model.history)
+            depth, part = min(DEPTH, narrow), last_items(batch, model.history)
+            depths.append(depth)
             best = model.recommend(part, dataclasses.replace(wanted, k=depth))[0]
             # Asked for more, a beam is wider and may find others: what it adds comes behind.
             lists.append(best if wanted.k <= depth else longer(best, model.recommend(part, wanted)[0]))
-        return fused(lists, wanted.k)
+        return fused(lists, depths, wanted.k)
 
 
 def longer(best: Tensor, more: Tensor) -> Tensor:
@@ -59,21 +60,26 @@ def longer(best: Tensor, more: Tensor) -> Tensor:
     return both.gather(1, (both == PAD).long().argsort(dim=1, stable=True))
 
 
-def fused(lists: Sequence[Tensor], k: int) -> tuple[Tensor, Tensor]:
+def fused(lists: Sequence[Tensor], depths: Sequence[int], k: int) -> tuple[Tensor, Tensor]:
     """The result of `Recommender.recommend` from lists (B, N) of rows, best first, each row once, PAD at the end.
 
-    Only the first `DEPTH` of a list count, so what is best does not depend on how much is asked for: items that are in
-    no list's first ones follow all others, by the sums of their own ranks times `BEHIND`. Equal scores are in the order
-    of the items' rows.
+    Only the first ones of each list count, as many as `depths` says, so what is best does not depend on how much is
+    asked for: items that are in no list's first ones follow all others, by the sums of their own ranks times `BEHIND`.
+    Equal scores are in the order of the items' rows.
     """
     items, order = torch.cat(list(lists), dim=1).sort(dim=1, stable=True)
     ranks = torch.cat([torch.arange(1, 1 + each.shape[1]) for each in lists]).to(items.device)[order]
-    points = (1 / (CONSTANT + ranks).double()).masked_fill(items == PAD, -torch.inf).unsqueeze(1)
-    same = items.unsqueeze(2) == items.unsqueeze(1)
-    counted = points.masked_fill(~same | (ranks > DEPTH).unsqueeze(1), 0).sum(2)
-    scores = counted.where(counted != 0, BEHIND * points.masked_fill(~same, 0).sum(2))
+    depth = torch.cat([torch.full((each.shape[1],), of) for each, of in zip(lists, depths, strict=True)])
+    points = (1 / (CONSTANT + ranks).double()).masked_fill(items == PAD, -torch.inf)
     again = torch.zeros_like(items, dtype=torch.bool)
     again[:, 1:] = items[:, 1:] == items[:, :-1]
+    run = (~again).cumsum(1) - 1  # equal items stand side by side
+
+    def sums(of: Tensor) -> Tensor:
+        return torch.zeros_like(of).scatter_add_(1, run, of).gather(1, run)
+
+    counted = sums(points.masked_fill(ranks > depth.to(items.device)[order], 0))
+    scores = counted.where(counted != 0, BEHIND * sums(points))
     # Rounded, so that sums of the same points in another order are equal.
     best, places = scores.float().masked_fill(again, -torch.inf).sort(dim=1, descending=True, stable=True)
     found = items.gather(1, places).masked_fill(best == -torch.inf, PAD)

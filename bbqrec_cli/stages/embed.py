@@ -373,6 +373,11 @@ class Maker:
         feature = dataclasses.replace(
             feature, values=values, present=present, normalized=bool(np.allclose(norm, 1, atol=1e-3))
         )
+        if content is None and self.config.whiten and self.earlier.whitening(name, about):
+            both, other = self.earlier.differing(name, self.dataset.catalogue.item_ids, feature)
+            if 2 * other > both:
+                what = f"{name}: {other:,} of {both:,} items have other vectors there, so that its map is not for these"
+                raise DataError(f"{self.config.reuse}: {what}", "leave out --reuse")
         return Made(feature, kept, feature_figures(feature) | figures)
 
     def _checked(self, name: str, feature: Feature) -> Feature:
@@ -391,6 +396,10 @@ class Maker:
         from bbqrec_cli.encoders.whitening import fit_whitening
 
         if earlier := self.earlier.whitening(name, about):
+            if len(values) and len(earlier.mean) != values.shape[1]:
+                widths = f"{len(earlier.mean)} numbers, and these have {values.shape[1]}"
+                what = f"{name} was whitened from vectors of {widths}"
+                raise DataError(f"{self.config.reuse}: {what}", "leave out --reuse")
             self.checkpoint.progress.log(f"{name}: whitened by the map of {self.config.reuse}")
             return earlier
         return fit_whitening(values, self.config.whiten, what=name)

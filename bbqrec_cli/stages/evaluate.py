@@ -248,7 +248,7 @@ def _models(config: EvaluateConfig) -> list[TrainedModel]:
 
     every = read_models(config.model, config.unite)
     for path, other in zip(config.unite, every[1:], strict=True):
-        _check_held_out(path, other.catalogue, config.model, every[0].catalogue)
+        _check_held_out(path, other, config.model, every[0].catalogue)
     return every
 
 
@@ -260,15 +260,15 @@ def _extended(trained: TrainedModel, config: EvaluateConfig) -> TrainedModel:
 
     assert config.tokens is not None
     extended = with_tokens(trained, read_tokens(config.tokens), where=str(config.tokens))
-    _check_held_out(config.model, trained.catalogue, config.tokens, extended.catalogue)
+    _check_held_out(config.model, trained, config.tokens, extended.catalogue)
     return extended
 
 
-def _check_held_out(model: Path, trained: Catalogue, path: Path, catalogue: Catalogue) -> None:
+def _check_held_out(model: Path, trained: TrainedModel, path: Path, catalogue: Catalogue) -> None:
     """Raises: DataError: the model was trained on interactions that are held out in the catalogue of `path`."""
-    from bbqrec_cli.data.merging import trained_on, training_digests
+    from bbqrec_cli.data.merging import digests_of_model, trained_on
 
-    if leaked := trained_on(training_digests(trained), catalogue):
+    if leaked := trained_on(digests_of_model(trained), catalogue):
         raise DataError(
             f"{path}: {model} was trained on {leaked:,} interactions that are held out here",
             "prepare the new data with the split of before, or a later one",

@@ -99,6 +99,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     Raises:
         UsageError, DataError, LackingError and the errors of reading and writing files.
     """
+    from bbqrec_cli.data.merging import digests_of_model
     from bbqrec_cli.hdf5 import check_checkpoint, check_output, check_there, checkpoint_of, read_model, write_model
     from bbqrec_cli.origin import plugin_of, ran_on
     from bbqrec_cli.records import TrainedModel
@@ -124,6 +125,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         codes=data.codes if "codes" in needed else None,
         features={name: data.features[name] for name in made.reads} if "features" in needed else {},
         earlier=[*earlier.earlier, {"history": earlier.history, "validation": fitted.before}] if earlier else [],
+        earlier_interactions=digests_of_model(earlier) if earlier else None,
     )  # fmt: skip
     if fitted.history and fitted.best_epoch == len(fitted.history) == getattr(chosen, "epochs", 0):
         progress.log("the last epoch was the best one on validation: more --epochs may help")
@@ -256,9 +258,9 @@ def learn(
 
 def check_held_out(config: TrainConfig, earlier: TrainedModel, catalogue: Catalogue) -> None:
     """Raises: DataError: the model that goes on was trained on interactions that are held out here."""
-    from bbqrec_cli.data.merging import trained_on, training_digests
+    from bbqrec_cli.data.merging import digests_of_model, trained_on
 
-    if leaked := trained_on(training_digests(earlier.catalogue), catalogue):
+    if leaked := trained_on(digests_of_model(earlier), catalogue):
         raise DataError(
             f"{config.input}: {config.from_} was trained on {leaked:,} interactions that are held out here",
             "prepare the input with the split of before, or a later one",

@@ -168,4 +168,10 @@ def test_suites_of_the_same_system(folder):
     suite = load_suite(str(folder / "outer.toml"))
     assert [each.name for each in suite.systems] == ["sasrec", "popularity"]
     assert [layout.rows for layout in suite.layouts] == [(("sasrec", "sasrec"),)], "all of its own suite"
+    listed = INNER.replace('rows = "all"', 'rows = ["all"]')
+    (folder / "inner.toml").write_text(
+        'name = "inner"\n' + listed + '[[sweep]]\nname = "W"\nsystem = "sasrec"\noption = "width"\nvalues = [4]\n'
+    )
+    (layout,) = load_suite(str(folder / "outer.toml")).layouts
+    assert [name for _, name in layout.rows] == ["sasrec", "sasrec, width=4"], "as alone: its sweep, too"
     assert "# ---- inner.toml ----" in suite.text

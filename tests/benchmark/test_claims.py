@@ -56,6 +56,14 @@ def test_a_claim_that_does_not_hold(result, folder):
     assert page.index('<section id="claims">') < page.index('<section id="mine">')
 
 
+def test_a_claim_beside_itself(result):
+    """A sweep's value that the system has already is the same evaluation, with which nothing is compared."""
+    sweep = '\n[[sweep]]\nname = "W"\nsystem = "sasrec"\noption = "width"\nvalues = [8]\n'
+    table = '[[table]]\ntitle = "T"\nrows = ["sasrec", "W"]\ncolumns = ["ndcg@10"]\nclaim = "sasrec"\n'
+    (claim,) = claims(result(sweep + table))
+    assert (claim.holds, claim.said) == (None, "It was not run beside another one.")
+
+
 def test_a_claim_of_the_last_metric(result):
     made = result(TABLE.replace('["recall@10", "ndcg@10"]', '["ndcg@10", "recall@10"]') + 'claim = "ours"\n')
     assert claims(made)[0].said.startswith("popularity has a higher Recall@10 than ours, 1.0000")
@@ -211,8 +219,8 @@ def test_models_that_are_gone(sliced, folder):
 def test_the_limit_of_training_is_said(result, fake):
     made = result(train_minutes=3.5)
     assert made.notes == (
-        "Trainings of systems without a limit of their own ended with the epoch in which it was reached: minutes 3.5."
-    ,)
+        "Trainings of systems without a limit of their own ended with the epoch in which it was reached: minutes 3.5.",
+    )
     assert "--train-minutes 3.5" in made.command
     assert made.notes[0] in report.summary(made)
     limits = {config.minutes for config in fake.configs if hasattr(config, "minutes")}

@@ -107,6 +107,14 @@ def test_other_data_of_the_same_name(result, catalogue, folder):
     assert said in (folder / "page.md").read_text(encoding="utf-8")
 
 
+def test_another_split_than_the_reported_one(result):
+    made = result(("[data]", 'split = "validation"\n[data]'))
+    assert made.notes == (
+        "Numbers published for beauty are left out: they are of each user's last item, and this is split validation.",
+    )
+    assert "others" not in "".join(cell(made, "sasrec", "Recall@10")[0].lines)
+
+
 def test_data_that_nobody_reports_for(folder):
     text = (folder / "suite.toml").read_text().replace("[data]", '[data]\npublished = "beuty"')
     (folder / "suite.toml").write_text(text)

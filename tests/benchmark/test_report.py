@@ -265,8 +265,15 @@ def test_a_score_in_lines(made, lines):
 )
 def test_a_lead_is_marked_where_it_is_significant(p, difference, mark):
     made = score(
-        0.5, against="b", lead=0.04, gain=0.0867, difference=difference, p_t=0.01, p_wilcoxon=0.01, holm_t=p,
-        holm_wilcoxon=0.9
+        0.5,
+        against="b",
+        lead=0.04,
+        gain=0.0867,
+        difference=difference,
+        p_t=0.01,
+        p_wilcoxon=0.01,
+        holm_t=p,
+        holm_wilcoxon=0.9,
     )
     assert scores.score_lines(made, False, best=True)[2] == mark
 

@@ -44,6 +44,15 @@ def test_worked_by_hand(measured):
     assert a.p_t == b.p_t == pytest.approx(0.18169, abs=1e-5)
 
 
+def test_a_lead_on_nothing_has_a_sign(measured):
+    """Where the best other system never has a target, there is no share that one is ahead by; it is ahead still."""
+    made = {"a": {0: measured([1] * 30 + [0] * 10)}, "b": {0: measured([0] * 40)}}
+    found = results.scores(made, ["recall@5"])
+    a, b = found["a"]["recall@5"], found["b"]["recall@5"]
+    assert (a.gain, a.lead, a.clear, a.significant) == (None, 0.75, True, True)
+    assert (b.clear, b.significant) == (True, False)
+
+
 def test_systems_of_the_same_evaluations_are_one(measured):
     """As a sweep's value that the system has already: not compared with itself, and counted once by Holm."""
     made = {

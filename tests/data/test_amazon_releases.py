@@ -165,6 +165,8 @@ def test_the_parts_of_a_split_are_one_set(put, tmp_path, listener):
     source = Amazon([tmp_path], AmazonOptions(), seed=0, progress=listener)
     assert source.interactions().item_ids == ["B1", "B2", "B3", "B4"]
     assert (source.minimum, len(source.files)) == (0, 3)
+    put("Software.test.csv", head + "A,B4,4.0,3000,B1 B2 B3\n")
+    assert read([tmp_path], listener)[0].items.tolist() == [0, 1, 2, 3], "of equal times the validation item goes first"
     put("Software.csv", TABLE + "A,B1,4.0,1000\n")
     with pytest.raises(UsageError, match=r"several files of one kind: Software\.csv, Software\.test"):
         read([tmp_path], listener)

@@ -168,3 +168,11 @@ def test_filters_keep_the_parts(put, listener):
     made = read([put("log.csv", table(ROWS))], listener, split_column="set")
     kept = made.kept(np.array([made.item_ids[item] != "a" for item in made.items]), "a test")
     assert by_user(kept) == ({"u1": "bcd", "u2": "dcb", "u3": "d"}, {"u1": [0, 1, 2], "u2": [1, 2, 2], "u3": [2]})
+
+
+def test_duplicates_across_the_parts(put, listener):
+    """A test target that is a training interaction to the second is a repeat of it."""
+    rows = [("u1", "a", 1, "train"), ("u1", "b", 2, "train"), ("u1", "c", 3, "valid"), ("u1", "a", 1, "test"),
+            ("u1", "d", 3, "test"), ("u1", "d", 3, "test")]  # fmt: skip
+    made = read([put("log.csv", table(rows))], listener, split_column="set", duplicates="drop")
+    assert by_user(made) == ({"u1": "abcd"}, {"u1": [0, 0, 1, 2]})

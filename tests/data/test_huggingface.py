@@ -164,3 +164,29 @@ def test_a_state_names_files_of_its_folder_only(tmp_path, listener):
     (tmp_path / "d" / "state.json").write_text(json.dumps({"_data_files": [], "_indices_data_files": [{}]}))
     with pytest.raises(DataError, match="holds a selection of rows"):
         read(tmp_path / "d", listener)
+
+
+def test_what_arrow_can_not_turn_into_moments(tmp_path, listener):
+    """Nanoseconds are cut; a time of day is no moment."""
+    stamps = pa.array([1404172802000000300, 1404172800000000200, 1404172801000000100], pa.timestamp("ns"))
+    pq.write_table(pa.table(LOG | {"timestamp": stamps}), tmp_path / "log.parquet")
+    assert read(tmp_path / "log.parquet", listener)[0].timestamps.tolist() == [1404172801, 1404172802, 1404172800]
+    pq.write_table(pa.table(LOG | {"timestamp": pa.array([3, 1, 2], pa.time32("s"))}), tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=r"the times are of the type time32.*; moments are needed"):
+        read(tmp_path / "log.parquet", listener)
+
+
+def test_items_in_two_files_and_vectors_with_a_null(tmp_path, listener):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    pq.write_table(pa.table(LOG), folder / "train.parquet")
+    for number, title in enumerate(("one", "two")):
+        items = pa.table({"item_id": [7, 10 + number], "title": [title, "z"]})
+        pq.write_table(items, folder / f"items-0000{number}-of-00002.parquet")
+    with pytest.raises(DataError, match=r"items-00001-of-00002\.parquet: item '7' is in an earlier file, too"):
+        read(folder, listener)
+    (folder / "items-00001-of-00002.parquet").unlink()
+    items = pa.table({"item_id": [7, 8, 9], "vec": pa.array([[1, 2], [3, None], [5, 6]], pa.list_(pa.float32()))})
+    pq.write_table(items, folder / "items-00000-of-00002.parquet")
+    with pytest.raises(DataError, match=r"vec.*item '8'"):
+        read(folder, listener)

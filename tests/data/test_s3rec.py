@@ -225,3 +225,9 @@ def test_paths(tmp_path, listener):
             S3Rec(paths, S3RecOptions(), seed=0, progress=listener)
     with pytest.raises(MissingFileError, match=r"sequences.txt: no such file"):
         S3Rec([tmp_path], S3RecOptions(), seed=0, progress=listener)
+
+
+@pytest.mark.parametrize("text", ['{"u": ["", "a", "b"]}', '{"": ["a", "b", "c"]}'])
+def test_empty_ids_in_json(put, tmp_path, listener, text):
+    with pytest.raises(DataError, match="an id is empty"):
+        read(put("e.inter.json", text), listener)

@@ -243,3 +243,20 @@ def test_ids_of_typed_items(tmp_path, listener):
         twice = save(pl.DataFrame({"item": ids}), tmp_path / "twice.parquet")
         with pytest.raises(DataError, match=says):
             InteractionTable([path], TableOptions(items=twice), seed=0, progress=listener).items(["1"])
+
+
+def test_a_piece_without_names_is_named(put, listener):
+    """Read by position, users would be items."""
+    first = put("a.csv", "item,user,timestamp\ni1,u1,1600000001\ni2,u1,1600000002\n")
+    piece = put("b.csv", "i1,u2,1600000004\ni2,u2,1600000005\n")
+    for paths, says in (([first, piece], r"b\.csv: has no line of names, unlike the columns of a\.csv"),
+                        ([piece, first], r"a\.csv: has a line of names, unlike the columns of b\.csv")):  # fmt: skip
+        with pytest.raises(DataError, match=says):
+            read(paths, listener)
+
+
+def test_half_a_character_in_json_lines(put, listener):
+    line = '{"user": "u0", "item": "ITEM", "timestamp": 1600000000}\n'
+    lines = line.replace("ITEM", "i1") + line.replace("ITEM", "i\\ud800")
+    with pytest.raises(DataError, match=r"line 2"):
+        read([put("log.jsonl", lines)], listener)

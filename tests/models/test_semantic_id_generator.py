@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from dataclasses import replace
 
@@ -260,6 +261,16 @@ def test_inherit_starts_from_the_codebooks():
         ratio = table[level, signal].numpy() / codes.codebooks[0, level]
         assert ratio.std() < 1e-6
         assert table[level, signal].std().item() == pytest.approx(0.02, rel=0.3)
+
+
+def test_a_codebook_of_zeros_stays_random():
+    """As those of pq are within the model's width, whose parts of the content lie behind it."""
+    made = some_codes(2, 2)
+    books = made.codebooks.copy()
+    books[:, 1] = 0
+    model = new_generator(dataclasses.replace(made, codebooks=books), width=8, heads=2, variant="inherit")
+    assert model.tokens.weight.isfinite().all()
+    assert model.tokens.weight.view(model.levels, model.signals, model.size, -1)[1].std() > 0
 
 
 @pytest.mark.parametrize("variant", ["full", "inherit"])

@@ -40,7 +40,7 @@ def test_fused_against_exact_sums(models):
     generator = torch.Generator().manual_seed(models)
     lists = [torch.stack([torch.randperm(12, generator=generator)[:8] for _ in range(20)]) for _ in range(models)]
     lists[0][3, 5:] = PAD  # fewer were left
-    items, scores = fused(lists, 10)
+    items, scores = fused(lists, [50] * len(lists), 10)
     for user in range(20):
         sums: dict[int, Fraction] = {}
         for each in lists:
@@ -60,7 +60,7 @@ def test_equal_sums_in_another_order_are_equal():
     for item, ranks in ((3, (10, 8, 34, 4)), (7, (34, 4, 10, 8))):
         for each, rank in zip(lists, ranks, strict=True):
             each[rank - 1] = item
-    items, scores = fused([each.unsqueeze(0) for each in lists], 40)
+    items, scores = fused([each.unsqueeze(0) for each in lists], [50] * len(lists), 40)
     places = [items[0].tolist().index(item) for item in (3, 7)]
     assert places[1] == places[0] + 1
     assert scores[0, places[0]] == scores[0, places[1]]
@@ -84,6 +84,15 @@ def test_how_many_items_each_model_is_asked_for(k, beam, asked, monkeypatch):
     United(every).recommend(batch_of([1]), Wanted(k=k, beam=beam))
     assert [model.wanted.k for model in every] == [50, asked]
     assert all(model.wanted.beam == beam for model in every)
+
+
+@pytest.mark.parametrize("beam", [5, 20])
+def test_the_first_places_do_not_depend_on_k_with_a_narrow_beam(beam, monkeypatch):
+    monkeypatch.setattr(united, "SemanticIDGenerator", Searching)
+    both, batch = United([Searching(0, history=3), Scores(1, history=3)]), batch_of([4, 3, 2], [5])
+    first = both.recommend(batch, Wanted(k=3, beam=beam))[0]
+    for k in (5, 8, 30, 60):
+        assert torch.equal(both.recommend(batch, Wanted(k=k, beam=beam))[0][:, :3], first)
 
 
 @pytest.mark.parametrize("beam", [None, 20])
@@ -123,7 +132,7 @@ def test_what_is_best_does_not_depend_on_how_much_is_asked_for():
 
 def test_one_list_keeps_its_order():
     lists = torch.tensor([[7, 2, 5], [1, PAD, PAD]])
-    items, _ = fused([lists], 4)
+    items, _ = fused([lists], [50], 4)
     assert items.tolist() == [[7, 2, 5, PAD], [1, PAD, PAD, PAD]]
 
 
@@ -145,5 +154,5 @@ def test_each_model_sees_its_own_history_and_the_wishes():
     assert items.max() < 30
     lists = [model.recommend(last_items(batch_of([4, 3, 2, 1], [5]), model.history), short.wanted)[0]
              for model in (short, long)]  # fmt: skip
-    assert torch.equal(items, fused(lists, 10)[0])
+    assert torch.equal(items, fused(lists, [50] * len(lists), 10)[0])
     assert both.recommend(batch_of([1]), Wanted(k=80))[0].shape == (1, 80)

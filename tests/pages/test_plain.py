@@ -31,6 +31,7 @@ def page() -> Page:
         ("¬MIM ± 1 ▲", r"$\lnot$MIM $\pm$ 1 $\blacktriangle$"),
         (r"a\b{c}", r"a\textbackslash{}b\{c\}"),
         ("two\nlines", "two lines"),
+        ("[pop] ✓", r"{[}pop] $\checkmark$"),
     ],
 )
 def test_what_latex_reads_otherwise(text, shown):
@@ -60,6 +61,16 @@ def test_a_page_in_latex(page, tmp_path):
     assert lines[1] == r"d & \underline{1,234.5} \\"
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
     assert text.count(r"\begin") == text.count(r"\end")
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"), [("1.2e-05", "1.2e-05"), ("1,234.5 ± 2", "1234.5"), ("11b10f3a", ""), ("-0.5", "-0.5")]
+)
+def test_the_number_that_a_cell_begins_with(tmp_path, cell, number):
+    sections = [Section(table=make("T", ("a", "b"), [("x", cell)]))]
+    write_page(tmp_path / "page.csv", Page(title="T", command="c", summary="S.", sections=sections))
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "page.csv").read_text(encoding="utf-8")))
+    assert row["number"] == number
 
 
 def test_a_page_as_csv(page, tmp_path):

@@ -25,7 +25,8 @@ _SHOWN_EVERY = 1000
 REVIEWS = re.compile(r"reviews_.+\.jsonl?(\.gz)?|[A-Z]\w*\.(json|jsonl|csv)(\.gz)?")
 METADATA = re.compile(r"meta_.+\.jsonl?(\.gz)?")
 VECTORS = re.compile(r"image_features_.+")
-PARTS = re.compile(r"([A-Z]\w*)\.(train|valid|test)\.csv(\.gz)?")
+PART_NAMES = ("train", "valid", "test")
+PARTS = re.compile(rf"([A-Z]\w*)\.({'|'.join(PART_NAMES)})\.csv(\.gz)?")
 """The 5-core of 2023 in three parts, as it was split; together they are the whole."""
 _NAMES = "bbqrec prepare amazon FOLDER, or the files, such as: reviews_X_5.json.gz meta_X.json.gz image_features_X.b"
 _DOWNLOAD = "bbqrec prepare amazon --download 2014 --category Beauty"
@@ -183,7 +184,8 @@ def _reviews(files: list[Path]) -> list[Path]:
     if len(parts) != 3:
         what = f"prepare amazon found {names}; train, valid and test together are the interactions"
         raise UsageError(what, "give all three, or read one of them with: bbqrec prepare table")
-    return parts
+    # In the order of the parts, so that of equal times the item of an earlier part comes first.
+    return sorted(parts, key=lambda file: PART_NAMES.index(file.name.split(".")[1]))
 
 
 def _only(files: list[Path], kind: re.Pattern[str]) -> Path | None:

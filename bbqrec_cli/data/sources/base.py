@@ -24,9 +24,9 @@ _PART = 1 << 20
 class Interactions:
     """users, items (n,) integers: rows into user_ids and item_ids, sorted by user, each user's oldest first;
     timestamps (n,) int64 seconds or None; moments (n,) integers: equal where a user's times are equal, parts of a
-    second included, and ascending, or None without times; left_out: why -> interactions of the raw data that are not
-    here; parts (n,) uint8 or None: where the data say which part of a split (`PARTS`) each one belongs to, which then
-    goes before the time."""
+    second included, ascending without `parts`, or None without times; left_out: why -> interactions of the raw data
+    that are not here; parts (n,) uint8 or None: where the data say which part of a split (`PARTS`) each one belongs to,
+    which then goes before the time."""
 
     user_ids: list[str]
     item_ids: list[str]
@@ -148,7 +148,7 @@ def by_rows(
     return Interactions(
         user_ids=user_ids, item_ids=item_ids, users=user_rows, items=item_rows,
         timestamps=None if stamps is None else _seconds(stamps, per_second),
-        moments=None if stamps is None else _moments(user_rows, stamps),
+        moments=None if stamps is None else _moments(user_rows, stamps, apart=parts is not None),
         parts=None if parts is None else parts[order],
     )  # fmt: skip
 
@@ -158,7 +158,13 @@ def _seconds(stamps: np.ndarray, per_second: int) -> np.ndarray:
     return stamps if whole else (stamps // per_second).astype(np.int64)
 
 
-def _moments(users: np.ndarray, stamps: np.ndarray) -> np.ndarray:
+def _moments(users: np.ndarray, stamps: np.ndarray, *, apart: bool) -> np.ndarray:
+    """apart: equal times of a user may stand in several parts of a split, with others between them."""
+    if apart:
+        order = np.lexsort((stamps, users))
+        made = np.empty(len(users), smallest(len(users)))
+        made[order] = _moments(users[order], stamps[order], apart=False)
+        return made
     begins = np.ones(len(users), bool)
     begins[1:] = (users[1:] != users[:-1]) | (stamps[1:] != stamps[:-1])
     return np.cumsum(begins, dtype=smallest(len(begins)))
@@ -275,7 +281,13 @@ def without_duplicates(made: Interactions, how: str, name: str, progress: Progre
 
 def repeated(made: Interactions) -> np.ndarray:
     """(n,) bool: the interactions that repeat user, item and time of an earlier one; none without times."""
-    return np.zeros(len(made.users), bool) if made.moments is None else _again(made.moments, made.items)
+    found = np.zeros(len(made.users), bool)
+    if made.moments is None:
+        return found
+    # Those of a given split do not ascend; of equal ones, the row of the earlier part is the earlier one.
+    order = np.argsort(made.moments, kind="stable") if made.parts is not None else slice(None)
+    found[order] = _again(made.moments[order], made.items[order])
+    return found
 
 
 def _again(groups: np.ndarray, items: np.ndarray, *, last: bool = False) -> np.ndarray:

@@ -55,14 +55,15 @@ def columns_of(frame: Any) -> dict[str, list[Any]]:
         raise UsageError(
             f"the frame has a column {bad[0]!r}; names are needed", "frame.columns = ['user', 'item', 'time']"
         )
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    plain = [" ".join(name.split()) for name in names]
+    if len(set(plain)) < len(plain):
+        twice = next(name for name in plain if plain.count(name) > 1)
         raise UsageError(f"the frame has several columns {twice!r}", "keep one of each name")
     found = {name: _list(frame[name]) for name in names}
     if len(set(map(len, found.values()))) > 1:
         lengths = ", ".join(f"{name} {len(values):,}" for name, values in found.items())
         raise UsageError(f"the columns differ in length: {lengths}", "one value per row is needed in each")
-    return {" ".join(name.split()): values for name, values in found.items()}
+    return dict(zip(plain, found.values(), strict=True))
 
 
 def _list(column: Any) -> list[Any]:

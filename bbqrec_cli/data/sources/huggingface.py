@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,7 @@ class HuggingFace:
         inner = _inner(kind)
         if pyarrow.types.is_temporal(inner):
             fine = pyarrow.timestamp("us", getattr(inner, "tz", None))
-            column = column.cast(pyarrow.list_(fine) if _is_list(kind) else fine)
+            column = column.cast(pyarrow.list_(fine) if _is_list(kind) else fine, safe=False)
             column = column.cast(pyarrow.list_(pyarrow.int64()) if _is_list(kind) else pyarrow.int64())
         found: list[Any] = column.to_pylist()
         return found
@@ -197,7 +198,10 @@ class HuggingFace:
             first = self._item_files[0]
             known: dict[str, dict[str, Any]] = {}
             for path in self._item_files:
-                known |= self._known(path) if path.suffix in _ARROW else read_items(path, id_column=self._item_column)
+                more = self._known(path) if path.suffix in _ARROW else read_items(path, id_column=self._item_column)
+                if twice := next(iter(known.keys() & more.keys()), None):
+                    raise DataError(f"{path}: item {twice!r} is in an earlier file, too", "keep one row per item")
+                known |= more
             images, vectors = _pictures(item_ids, known), _vectors(known)
             fields = fields_of(item_ids, known, first, self._progress)
         if self._images:
@@ -235,12 +239,14 @@ def _pictures(item_ids: list[str], known: dict[str, dict[str, Any]]) -> list[byt
 
 
 def _vectors(known: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Column -> item -> vector, of the columns with lists of floats; they are taken out of `known`."""
+    """Column -> item -> vector, of the columns with lists of floats; they are taken out of `known`. A null among them
+    is NaN, which no feature may hold."""
     found: dict[str, dict[str, Any]] = {}
     for item, row in known.items():
         for name, value in list(row.items()):
-            if isinstance(value, list) and value and all(isinstance(each, float) for each in value):
-                found.setdefault(name, {})[item] = row.pop(name)
+            kinds = set(map(type, value)) if isinstance(value, list) else set()
+            if float in kinds and kinds <= {float, type(None)}:
+                found.setdefault(name, {})[item] = [math.nan if each is None else each for each in row.pop(name)]
     return found
 
 
@@ -268,8 +274,10 @@ def _inner(kind: Any) -> Any:
 def _kind_of_times(kind: Any) -> str:
     """TYPED, NUMBERS or TEXTS."""
     types, inner = import_pyarrow().types, _inner(kind)
-    if types.is_temporal(inner):
+    if types.is_timestamp(inner) or types.is_date(inner):
         return TYPED
+    if types.is_temporal(inner):
+        raise DataError(f"the times are of the type {inner}; moments are needed", "--order file reads no times")
     return NUMBERS if types.is_integer(inner) or types.is_floating(inner) or types.is_decimal(inner) else TEXTS
 
 

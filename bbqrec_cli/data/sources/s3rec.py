@@ -106,7 +106,10 @@ class S3Rec:
                 what = f"{self._sequences}: user {user!r} has {str(interacted)[:60]}; a list of item ids is needed"
                 hint = "an items file is named with --items" if isinstance(interacted, dict) else _JSON_EXAMPLE
                 raise DataError(what, hint)
-            yield as_id(user), [as_id(str(item)) for item in interacted]
+            row = as_id(user), [as_id(str(item)) for item in interacted]
+            if not row[0] or "" in row[1]:
+                raise DataError(f"{self._sequences}: user {user!r}: an id is empty", "name every user and item")
+            yield row
 
     def items(self, item_ids: list[str]) -> Items:
         """Fields of items.json and pictures; see `id_shift` and `picture_shift`."""

@@ -193,6 +193,7 @@ class Log:
     def _tables(self) -> Iterator[tuple[Table, Columns]]:
         """Each file with its columns. Says what is not plain in the first one."""
         first: Table | None = None
+        nameless = False
         for path in self._paths:
             table = open_table(path, self._between)
             if not table.header:
@@ -202,10 +203,11 @@ class Log:
             if first is None:
                 self._say_columns(table, columns)
                 self._say_ratings(table, columns)
-            elif (odd := _differ(first, table, columns)) is not None:
+            elif (odd := _differ(first, table, columns, nameless=nameless)) is not None:
                 hint = "all files need the same columns; leave it out, or rename its columns"
                 raise DataError(f"{path}: {odd} of {first.path.name}", hint)
             first = first or table
+            nameless = columns.nameless
             yield table, columns
 
     def _columns(self, table: Table) -> Columns:
@@ -271,10 +273,13 @@ def _names(table: Table, columns: Columns) -> list[str]:
     return [str(place + 1) for place in range(len(table.header))] if columns.nameless else table.header
 
 
-def _differ(first: Table, table: Table, columns: Columns) -> str | None:
-    """What is odd about the columns of a further file; None if they are those of the first one."""
+def _differ(first: Table, table: Table, columns: Columns, *, nameless: bool) -> str | None:
+    """What is odd about the columns of a further file; None if they are those of the first one. nameless: whether the
+    first one has no line of names."""
     if "json" in (first.kind, table.kind):
         return None  # objects may lack fields
+    if columns.nameless != nameless:
+        return f"has {'no' if columns.nameless else 'a'} line of names, unlike the columns"
     if columns.nameless:
         counts = len(table.header), len(first.header)
         return None if counts[0] == counts[1] else f"has {counts[0]} columns, not the {counts[1]}"

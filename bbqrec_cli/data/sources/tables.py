@@ -96,7 +96,14 @@ def _json_blocks(path: Path, names: dict[str, str]) -> Iterator[Block]:
 def _json_text(value: Any, *, whole: bool) -> str | None:
     if isinstance(value, float) and whole:
         return str(int(value)) if value.is_integer() else None
-    return value if isinstance(value, str) else repr(value) if type(value) in (int, float) else None
+    if isinstance(value, str):
+        return value if value.isascii() or _encodes(value) else None
+    return repr(value) if type(value) in (int, float) else None
+
+
+def _encodes(text: str) -> bool:
+    """Whether it has no half of a surrogate pair."""
+    return not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 def _typed_blocks(path: Path, names: dict[str, str]) -> Iterator[Block]:
