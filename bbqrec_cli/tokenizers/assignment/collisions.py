@@ -62,7 +62,7 @@ def with_suffix(codes: Codes, frozen: int) -> Codes:
     token, sharing = group_codes(plain)
     if frozen and not there and (sharing[token] > 1)[frozen:].any():
         raise UsageError(
-            "--on-collision suffix: new items share IDs, but no old items did, so the old IDs have no suffix level; "
+            "--on-collision suffix: new items share IDs, and the old IDs have no suffix level; "
             "adding one would change all of them",
             "--on-collision nearest",
         )
