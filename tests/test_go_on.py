@@ -325,42 +325,17 @@ def test_what_cannot_be_gone_on_with(change, files, catalogue, codes, features, 
 
 def test_what_earlier_models_were_trained_on_is_remembered(files, catalogue, tmp_path):
     """Of a model that goes on from another one's weights, on other users: what the first one saw is held out still."""
-    first, second = tmp_path / "first.h5", tmp_path / "second.h5"
-    begin("sasrec", first, files)
+    first, second, third = (tmp_path / f"{name}.h5" for name in ("first", "second", "third"))
+    config, _ = begin("sasrec", first, files)
     others = dataclasses.replace(catalogue, user_ids=[f"v{user}" for user in range(catalogue.users)])
     features = hdf5.read_features(files["features"])
     hdf5.write_features(tmp_path / "others.h5", dataclasses.replace(features, catalogue=others), config={})
-    run(
-        TrainConfig(
-            input=tmp_path / "others.h5",
-            output=second,
-            from_=first,
-            model="sasrec",
-            options={"epochs": 0},
-            device="cpu",
-        )
-    )
-    assert len(hdf5.read_model(second).earlier_interactions) == sum(len(walk) - 2 for walk in catalogue.sequences)
     shorter = Sequences.from_lists([walk[:-2].tolist() for walk in catalogue.sequences])
     cut = dataclasses.replace(catalogue, sequences=shorter)
     hdf5.write_features(tmp_path / "cut.h5", dataclasses.replace(features, catalogue=cut), config={})
-    for model in (first, second):
+    seen = sum(len(walk) - 2 for walk in catalogue.sequences)
+    for model, further, known in ((first, second, seen), (second, third, 2 * seen)):
         with pytest.raises(DataError, match="was trained on 60 interactions that are held out here"):
-            run(
-                TrainConfig(
-                    input=tmp_path / "cut.h5", output=tmp_path / "m.h5", from_=model, model="sasrec", device="cpu"
-                )
-            )
-    third = tmp_path / "third.h5"
-    run(
-        TrainConfig(
-            input=tmp_path / "others.h5",
-            output=third,
-            from_=second,
-            model="sasrec",
-            options={"epochs": 0},
-            device="cpu",
-        )
-    )
-    kept = hdf5.read_model(third).earlier_interactions
-    assert len(kept) == 2 * sum(len(walk) - 2 for walk in catalogue.sequences), "each once, whoever repeats it"
+            run(on(config, input=tmp_path / "cut.h5", from_=model))
+        run(on(config, input=tmp_path / "others.h5", from_=model, output=further, options={"epochs": 0}))
+        assert len(hdf5.read_model(further).earlier_interactions) == known, "each once, whoever repeats it"

@@ -164,22 +164,15 @@ def different(first: Metrics, ranks: Mapping[str, np.ndarray], metric: str, most
 
 def tables_of(result: CompareResult, *, brief: bool) -> list[Table]:
     """All tables. brief: without intervals and the others' names."""
-    from bbqrec_cli.benchmark.scores import MARKS, TESTS, metric_name, named, score_lines
+    from bbqrec_cli.benchmark.scores import MARKS, TESTS, metric_name, named, score_cell
     from bbqrec_cli.evaluation.comparison import OF_USERS
     from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, make
 
     names, metrics = list(result.systems), list(next(iter(result.systems.values())))
-    best = {metric: max(each[metric].mean for each in result.systems.values()) for metric in metrics}
-    second = {metric: max((each[metric].mean for each in result.systems.values() if each[metric].mean < top),
-                          default=None) for metric, top in best.items()}  # fmt: skip
-    rows = []
-    for name, of in result.systems.items():
-        shown = []
-        for metric, score in of.items():
-            ahead = score.mean == best[metric]
-            lines = score_lines(score, brief, tested=len(names) > 2 or ahead, best=ahead)
-            shown.append(Shown(lines, ahead, second=score.mean == second[metric] and len(names) > 2))
-        rows.append([named(name, result.files[name]["model"]), *shown])
+    by_metric = [{name: of[metric] for name, of in result.systems.items()} for metric in metrics]
+    rows = [
+        [named(name, result.files[name]["model"]), *(score_cell(name, of, brief) for of in by_metric)] for name in names
+    ]
     note = ("" if brief else "[95% bootstrap interval over users]; ") + f"{TESTS}. {MARKS}"
     made = [make("Metrics", ("file", *map(metric_name, metrics)), rows, note=note)]
     wins = [(name, *(each[key] for key in ("against", "better", "equal", "worse"))) for name, each in

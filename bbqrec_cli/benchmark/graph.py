@@ -212,9 +212,9 @@ class _Builder:
         """What leads to a system's metrics."""
         if system.tokenizer:
             steps = self._tokenize(data, self.suite.tokenizers[system.tokenizer], seed)
+            steps.append(self._train(data, system, seed, steps))
         else:
-            steps = self._data(data, features="features" in needs(system.config))
-        steps.append(self._train(data, system, seed, steps))
+            steps = self._without_tokenizer(data, system, seed)
         model, label = steps[-1].output, labelled(system.name, data.name, seed)
         others = tuple(self.system_cell(data, self.systems[name], seed) for name in system.unite)
         unite = tuple(step.output for cell in others if (step := cell.step("train")))
@@ -247,6 +247,11 @@ class _Builder:
             steps.append(self._step("embed", ", ".join(filter(None, ("features", data.name))), config, "features"))
         return steps
 
+    def _without_tokenizer(self, data: Data, system: System, seed: int) -> list[Step]:
+        """What leads to the model of a system without semantic IDs."""
+        steps = self._data(data, features="features" in needs(system.config))
+        return [*steps, self._train(data, system, seed, steps)]
+
     def _train(self, data: Data, system: System, seed: int, steps: Sequence[Step]) -> Step:
         """steps: those whose last one makes the file that it is trained on."""
         config = dataclasses.replace(system.config, input=_end(data, steps), seed=seed)
@@ -255,11 +260,8 @@ class _Builder:
     def _tokenize(self, data: Data, tokenizer: Tokenizer, seed: int) -> list[Step]:
         """What leads to a tokenizer's IDs: the data, and the training of the systems whose models it starts from."""
         steps = self._data(data, features=True)
-        before = {}
-        for option, name in tokenizer.after.items():
-            system = self.systems[name]
-            leading = self._data(data, features="features" in needs(system.config))
-            before[option] = self._train(data, system, seed, leading)
+        before = {option: self._without_tokenizer(data, self.systems[name], seed)[-1]
+                  for option, name in tokenizer.after.items()}  # fmt: skip
         options = tokenizer.config.options | {option: str(step.output) for option, step in before.items()}
         config = dataclasses.replace(tokenizer.config, features=_end(data, steps), seed=seed, options=options)
         label, name = labelled(tokenizer.name, data.name, seed), f"{config.method}-seed-{seed}"

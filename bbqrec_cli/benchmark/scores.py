@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -60,15 +61,20 @@ def shown(result: BenchmarkResult, systems: Systems, name: str, place: tuple[str
         return Shown((said, *reported), title="\n".join(sources))
     if name not in systems[data]:
         return Shown((NOT_KNOWN, *reported), title="\n".join(sources))
-    score, best = systems[data][name][column], max(each[column].mean for each in systems[data].values())
-    # Of two systems, both tests are the same one: the better one has it.
-    tested = len(systems[data]) > 2 or score.mean == best
-    lines = score_lines(score, brief, tested=tested, best=score.mean == best)
-    below = [each[column].mean for each in systems[data].values() if each[column].mean < best]
-    second = score.mean == max(below, default=None) and len(systems[data]) > 2
+    made = score_cell(name, {each: of[column] for each, of in systems[data].items()}, brief)
     number = -1 if column.endswith(UNSEEN) else 0
     ran = [f"seed {cell['seed']}: {cell['ran'][number]}" for cell in cells_of(result, name, data)]
-    return Shown((*lines, *reported), score.mean == best, title="\n".join([*ran, *sources]), second=second)
+    return dataclasses.replace(made, lines=(*made.lines, *reported), title="\n".join([*ran, *sources]))
+
+
+def score_cell(name: str, every: Mapping[str, Score], brief: bool) -> Shown:
+    """The score of `name` among those of all: its lines, whether it is the best or, of more than two, the second."""
+    score, best, several = every[name], max(each.mean for each in every.values()), len(every) > 2
+    second = max((each.mean for each in every.values() if each.mean < best), default=None)
+    ahead = score.mean == best
+    # Of two, both tests are the same one: the better one has it.
+    lines = score_lines(score, brief, tested=several or ahead, best=ahead)
+    return Shown(tuple(lines), ahead, second=several and score.mean == second)
 
 
 def reported_lines(

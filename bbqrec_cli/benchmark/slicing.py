@@ -15,7 +15,7 @@ from bbqrec_cli.benchmark.compare import range_name
 from bbqrec_cli.benchmark.findings import Sliced
 from bbqrec_cli.benchmark.graph import Cell
 from bbqrec_cli.benchmark.layouts import UNSEEN
-from bbqrec_cli.benchmark.results import Evaluations, Loaded, damage, per_user
+from bbqrec_cli.benchmark.results import Loaded, damage, per_user
 from bbqrec_cli.benchmark.suite import Suite
 from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.evaluation.comparison import OF_USERS, in_order_of
@@ -34,7 +34,9 @@ def slices_of(suite: Suite, cells: Sequence[Cell], loaded: Loaded) -> list[Slice
         if not systems:
             continue
         first = next(iter(next(iter(systems.values())).values()))[0]
-        means = {name: mean_over_seeds(seeds, metric, first) for name, seeds in systems.items()}
+        values = {name: {seed: in_order_of(first, each[0], per_user(each, metric)) for seed, each in seeds.items()}
+                  for name, seeds in systems.items()}  # fmt: skip
+        means = {name: np.mean(list(of.values()), axis=0) for name, of in values.items()}
         for which, edges in SLICES.items():
             if (by := getattr(first, which)) is not None:
                 group = np.searchsorted(edges, by)
@@ -46,15 +48,8 @@ def slices_of(suite: Suite, cells: Sequence[Cell], loaded: Loaded) -> list[Slice
         own = [cell for cell in cells if cell.data == data]
         if (targets := targets_of(own, suite.split, first)) is None:
             continue
-        values = {name: {seed: in_order_of(first, each[0], per_user(each, metric)) for seed, each in seeds.items()}
-                  for name, seeds in systems.items()}  # fmt: skip
         found += [*by_modality(data, metric, own, targets, means), *by_id(data, metric, own, targets, values)]
     return found
-
-
-def mean_over_seeds(seeds: Mapping[int, Evaluations], metric: str, first: Metrics) -> np.ndarray:
-    """Each user's value (U,), in the order of the users of `first`."""
-    return np.mean([in_order_of(first, each[0], per_user(each, metric)) for each in seeds.values()], axis=0)
 
 
 def sliced(

@@ -356,8 +356,9 @@ class Maker:
         if not feature.present.any() and old is None:
             raise DataError(f"no item has any {name} that can be read", "bbqrec embed --modalities with the others")
         kept, new = {} if content is None else {"content": content}, feature.values[feature.present]
+        earlier = self.earlier.whitening(name, about) if self.config.whiten else None
         if self.config.whiten:
-            whitening = self._whitening(name, new, about)
+            whitening = self._whitening(name, new, earlier)
             new = whitening(new) if len(new) else new
             feature = dataclasses.replace(feature, encoder=f"{feature.encoder} {whitening.name}")
             kept |= {"mean": whitening.mean, "matrix": whitening.matrix}
@@ -373,7 +374,7 @@ class Maker:
         feature = dataclasses.replace(
             feature, values=values, present=present, normalized=bool(np.allclose(norm, 1, atol=1e-3))
         )
-        if content is None and self.config.whiten and self.earlier.whitening(name, about):
+        if content is None and earlier:
             both, other = self.earlier.differing(name, self.dataset.catalogue.item_ids, feature)
             if 2 * other > both:
                 what = f"{name}: {other:,} of {both:,} items have other vectors there, so that its map is not for these"
@@ -391,11 +392,11 @@ class Maker:
         self._warn_items(np.flatnonzero(empty), f"its {name} feature is all zeros and counts as missing")
         return dataclasses.replace(feature, present=feature.present & ~empty)
 
-    def _whitening(self, name: str, values: np.ndarray, about: dict[str, Any]) -> Whitening:
+    def _whitening(self, name: str, values: np.ndarray, earlier: Whitening | None) -> Whitening:
         """The map of the earlier file, so that old and new items agree; without one, that of values (n, d)."""
         from bbqrec_cli.encoders.whitening import fit_whitening
 
-        if earlier := self.earlier.whitening(name, about):
+        if earlier:
             if len(values) and len(earlier.mean) != values.shape[1]:
                 widths = f"{len(earlier.mean)} numbers, and these have {values.shape[1]}"
                 what = f"{name} was whitened from vectors of {widths}"
