@@ -6,7 +6,7 @@ B users, T items of history, W beams, L levels, M signals, N codes, C children.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,7 +27,6 @@ BEAMS = (10, 20, 50, 100)
 WIDER = 8
 """Factor by which the beam grows until its result is proven to be the best."""
 BEAMS_AT_ONCE = 6400
-HEADS = ("dense", "united")
 Row = dict[str, Any]
 
 
@@ -40,12 +39,12 @@ class Generator(Protocol):
     signals: int
     size: int
     over_children: bool
-    dense: Any
+    heads: Mapping[str, Any]
 
     def encode(self, batch: Batch) -> Tensor: ...
     def stepper(self, encoded: Tensor, mask: Tensor) -> Step: ...
-    def dense_table(self) -> Tensor: ...
-    def dense_scores(self, encoded: Tensor, mask: Tensor, table: Tensor) -> Tensor: ...
+    def dense_table(self) -> Tensor | None: ...
+    def answers(self, encoded: Tensor, batch: Batch, table: Tensor | None) -> dict[str, Tensor]: ...
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]: ...
 
 
@@ -59,7 +58,7 @@ class Diagnosis:
     and it is right if all its codes are.
     searches: one row per beam width, the last one (beam None) wide enough for an exact search: Recall and NDCG, and
     lost, the share of users whose target leaves the beam at each level.
-    heads: one row per way of scoring, if the model has a dense head.
+    heads: one row per way of scoring, if the model has heads beside the generator.
     """
 
     users: int
@@ -110,7 +109,7 @@ def diagnose(
             {"beam": width, **figures[width], "lost": (lost[width] / users).tolist() if width else None}
             for width in (*widths, None)
         ],
-        heads=[{"head": name, **figures[name]} for name in HEADS if name in figures],
+        heads=[{"head": name, **found} for name, found in figures.items() if isinstance(name, str)],
     )  # fmt: skip
 
 
@@ -192,13 +191,13 @@ class _Case:
         return found
 
     def heads(self, depth: int, width: int) -> dict[str, Tensor]:
-        """Items (B, depth) by the dense head alone and by both heads."""
-        if self.model.dense is None:
+        """Items (B, depth) by each head alone, and by the generator and all of them."""
+        if not self.model.heads:
             return {}
         wanted = Wanted(k=depth, beam=width)
-        scores = self.model.dense_scores(self.encoded, self.batch.mask, self.model.dense_table())
-        dense, _ = top_items(scores, wanted)
-        return {"dense": dense, "united": self.model.recommend(self.batch, wanted)[0]}
+        answers = self.model.answers(self.encoded, self.batch, self.model.dense_table())
+        found = {name: top_items(each, wanted)[0] for name, each in answers.items()}
+        return found | {"united": self.model.recommend(self.batch, wanted)[0]}
 
 
 def _judged(log_p: Tensor, chosen: Tensor) -> Tensor:

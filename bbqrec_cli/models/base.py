@@ -74,7 +74,8 @@ class Recommender(nn.Module, ABC):
         return cls.needs | ({"features"} if settings.get("features") else set())
 
     def prepare(self, train: Sequences) -> None:
-        """Called once before training, never on loading: what it learns must be in buffers or parameters."""
+        """Called once before training, after the weights of an earlier model (`train --from`) are loaded; never on
+        loading alone: what it learns must be in buffers or parameters."""
 
     def refresh(self) -> None:
         """Compute the buffers `of_catalogue` anew, since the weights are those of a model with other items."""

@@ -5,6 +5,7 @@ B users, n prefixes, T items of history, L levels, M signals, N codes, C tuples 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -15,12 +16,13 @@ from torch.nn.functional import linear
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.decoding.beam import Expand, Permitted, Step, best_items, item_log_probabilities, sums_of_codes
-from bbqrec_cli.decoding.best_first import Head, best_first
+from bbqrec_cli.decoding.best_first import Head as Bounds
+from bbqrec_cli.decoding.best_first import best_first
 from bbqrec_cli.decoding.bounded import ROOM, bounded_beam_search, bounded_search
 from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.models.base import Wanted, top_items
 from bbqrec_cli.models.code_decoder import CodeDecoder, Decoding
-from bbqrec_cli.models.dense_head import DenseHead
+from bbqrec_cli.models.heads import Head, best_shares, pooled
 
 CELLS = 1 << 24
 """Elements of the largest tensor that `recommend` may build; larger batches are split."""
@@ -30,6 +32,8 @@ MANY = 16
 """Users from whom on the sums of the codes' vectors are made for the first level's tuples, once for all users."""
 
 
+CANDIDATES = 30
+"""Best items of the generator and of each head among which the heads' shares are chosen."""
 BEAM = 50
 """Width of the beam where none is given."""
 
@@ -53,8 +57,10 @@ class Generator(Protocol):
     size: int
     over_children: bool
     log_sharing: Tensor
-    dense: DenseHead | None
     decoder: CodeDecoder
+
+    @property
+    def heads(self) -> dict[str, Head]: ...
 
     def encode(self, batch: Batch) -> Tensor: ...
     def last_states(self, memory: Tensor, visible: Tensor) -> Tensor: ...
@@ -63,27 +69,28 @@ class Generator(Protocol):
     def logits(self, states: Tensor, level: int) -> Tensor: ...
     def first_level(self) -> tuple[Tensor, Tensor]: ...
     def tuple_logits(self, states: Tensor) -> Tensor | None: ...
-    def dense_table(self) -> Tensor: ...
-    def dense_scores(self, encoded: Tensor, mask: Tensor, table: Tensor) -> Tensor: ...
+    def dense_table(self) -> Tensor | None: ...
+    def answers(self, encoded: Tensor, batch: Batch, table: Tensor | None) -> dict[str, Tensor]: ...
+    def shares(self) -> Tensor: ...
 
 
 def recommend(model: Generator, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
     """Trie-constrained search, exact or with a beam; see `Recommender.recommend`.
 
-    Where no width is given, the search is exact with a dense head and a softmax over the catalogue: the dense head
-    bounds so well what is left that this takes less time than a beam.
+    Where no width is given, the search is exact with heads and a softmax over the catalogue: the heads bound so well
+    what is left that this takes less time than a beam.
     """
     if wanted.beam is None:
-        exact = model.dense is not None and model.over_children
+        exact = bool(model.heads) and model.over_children
         wanted = replace(wanted, beam=0 if exact else BEAM)
     width = max(wanted.beam or ROOM, wanted.k)
     children = [int(model.trie.child_bounds(depth).diff().max()) for depth in range(model.levels)]
-    widest = max(children[0], width * max([*children[1:], model.size]), model.trie.items if model.dense else 0)
+    widest = max(children[0], width * max([*children[1:], model.size]), model.trie.items if model.heads else 0)
     at_once, lengths = max(1, CELLS // widest), batch.lengths
     if lengths.device.type == "cpu":
         at_once = min(at_once, USERS_AT_ONCE)
     many = model.over_children and len(batch.items) >= MANY
-    tables = Tables(model.first_level() if many else None, None if model.dense is None else model.dense_table())
+    tables = Tables(model.first_level() if many else None, model.dense_table())
     # Histories of similar length together, without what pads all of them.
     order, found = lengths.argsort(stable=True), []
     for rows in order.split(at_once):
@@ -101,33 +108,69 @@ def _search(
     encoded, width = model.encode(batch), max(wanted.beam or 0, wanted.k)
     permitted = Permitted.of(model.trie, wanted.allowed, exclude, len(batch.items))
     if not wanted.beam:
-        return _exact(model, encoded, batch.mask, wanted, permitted, tables)
-    items, scores = bounded_beam_search(
-        model.trie, expander(model, encoded, batch.mask, tables.first), width=width,
-        k=wanted.k if model.dense is None else width, permitted=permitted, over_children=model.over_children,
+        return _exact(model, encoded, batch, wanted, permitted, tables)
+    if model.heads:
+        answers = model.answers(encoded, batch, tables.dense)
+        items, scores = candidates(model, encoded, batch, replace(wanted, k=width, exclude=exclude), tables, answers)
+        return best_items(model.trie, items, pooled(scores, model.shares()), wanted.k)
+    return bounded_beam_search(
+        model.trie, expander(model, encoded, batch.mask, tables.first), width=width, k=wanted.k, permitted=permitted,
+        over_children=model.over_children,
     )  # fmt: skip
-    if model.dense is None or tables.dense is None:
-        return items, scores
-    # Candidates are the best items of either head; each head scores those of the other.
-    dense = model.dense_scores(encoded, batch.mask, tables.dense)
-    more, _ = top_items(dense, Wanted(k=width, allowed=wanted.allowed, exclude=exclude))
-    more = more.masked_fill((more.unsqueeze(2) == items.unsqueeze(1)).any(2), PAD)
-    generated = item_log_probabilities(
-        model.trie, stepper(model, encoded, batch.mask), more.clamp(min=0), over_children=model.over_children
-    )
-    items = torch.cat([items, more], dim=1)
+
+
+def candidates(
+    model: Generator, encoded: Tensor, batch: Batch, wanted: Wanted, tables: Tables, answers: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The K best items of the generator, by a beam, and of each of H heads.
+
+    answers: log P of all items by each head, (B, I).
+
+    Returns:
+        items (B, K · (1 + H)), PAD in the place of those that stand there already; their log P by the generator (-inf
+        for PAD) and by each head, (B, K · (1 + H), 1 + H).
+    """
+    permitted = Permitted.of(model.trie, wanted.allowed, wanted.exclude, len(batch.items))
+    items, scores = bounded_beam_search(
+        model.trie, expander(model, encoded, batch.mask, tables.first), width=max(wanted.beam or 0, wanted.k),
+        k=wanted.k, permitted=permitted, over_children=model.over_children,
+    )  # fmt: skip
+    for answer in answers.values():
+        more, _ = top_items(answer, wanted)
+        more = more.masked_fill((more.unsqueeze(2) == items.unsqueeze(1)).any(2), PAD)
+        items = torch.cat([items, more], dim=1)
     rows = items.clamp(min=0)
-    scores = torch.cat([scores, generated], dim=1) - model.log_sharing[rows]
-    return best_items(model.trie, items, model.dense.mixture(scores, dense.gather(1, rows)), wanted.k)
+    others = item_log_probabilities(
+        model.trie, stepper(model, encoded, batch.mask), rows[:, wanted.k :], over_children=model.over_children
+    )
+    generated = (torch.cat([scores, others], dim=1) - model.log_sharing[rows]).masked_fill(items == PAD, -torch.inf)
+    return items, torch.stack([generated, *(answer.gather(1, rows) for answer in answers.values())], dim=2)
+
+
+def fitted_shares(model: Generator, batches: Iterable[Batch]) -> Tensor:
+    """`best_shares` for held-out targets, each at its last item's position."""
+    tables = Tables(model.first_level() if model.over_children else None, model.dense_table())
+    hits, scores = list[Tensor](), list[Tensor]()
+    for batch in batches:
+        for rows in torch.arange(len(batch.items), device=batch.items.device).split(USERS_AT_ONCE):
+            part = Batch(batch.items[rows], batch.targets[rows])
+            encoded = model.encode(part)
+            answers = model.answers(encoded, part, tables.dense)
+            items, log_p = candidates(model, encoded, part, Wanted(k=CANDIDATES), tables, answers)
+            hits.append(items == part.targets.gather(1, part.lengths.unsqueeze(1) - 1))
+            scores.append(log_p)
+    return best_shares(torch.cat(hits), torch.cat(scores))
 
 
 def _exact(
-    model: Generator, encoded: Tensor, mask: Tensor, wanted: Wanted, permitted: Permitted, tables: Tables
+    model: Generator, encoded: Tensor, batch: Batch, wanted: Wanted, permitted: Permitted, tables: Tables
 ) -> tuple[Tensor, Tensor]:
-    head = None
-    if model.dense is not None and tables.dense is not None:
-        scores = model.dense_scores(encoded, mask, tables.dense)
-        head = Head.of(model.trie, scores, permitted, model.dense.mixture)
+    head, mask = None, batch.mask
+    if model.heads:
+        shares, answers = model.shares(), model.answers(encoded, batch, tables.dense)
+        others = torch.stack([share * answer for share, answer in zip(shares, answers.values(), strict=True)]).sum(0)
+        rest = 1 - shares.sum()
+        head = Bounds.of(model.trie, others, permitted, lambda generated, other: rest * generated + other)
     if head is not None or not model.over_children:  # the latter has too many prefixes to follow at once
         return _best_first(model, encoded, mask, wanted.k, permitted, tables, head)
     items, scores, proven = bounded_search(
@@ -143,7 +186,7 @@ def _exact(
 
 def _best_first(
     model: Generator, encoded: Tensor, mask: Tensor, k: int, permitted: Permitted, tables: Tables,
-    head: Head | None,
+    head: Bounds | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     return best_first(
         model.trie, lambda users: expander(model, encoded[users], mask[users], tables.first), k=k,

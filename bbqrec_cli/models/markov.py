@@ -26,6 +26,7 @@ class Markov(Untrained):
         decay: of the weight of an item with its distance from the last; 0: the last item only, a plain Markov chain.
     """
 
+    per_item = ("successors.rows", "successors.weights", "popularity", "remainder")
     popularity: Tensor
     remainder: Tensor
 
@@ -56,7 +57,17 @@ class Markov(Untrained):
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """See `Recommender.recommend`."""
+        return self.successors.top(batch, wanted, self.decay, (self._rest(batch), self.popularity))
+
+    def probabilities(self, batch: Batch) -> Tensor:
+        """P of all items, (B, I): the scores, divided by the sum of the weights; 0 without a history."""
+        weights = sum(share for _, share in from_the_last(batch, self.decay))
+        scores = self.successors.scores(batch, self.decay) + self._rest(batch) * self.popularity
+        return scores / torch.as_tensor(weights, device=scores.device).clamp(min=1).unsqueeze(1)
+
+    def _rest(self, batch: Batch) -> Tensor:
+        """What is left for popularity, (B, 1)."""
         rest = torch.zeros(len(batch.items), 1, device=batch.items.device)
         for items, share in from_the_last(batch, self.decay):
             rest += (self.remainder[items] * share).unsqueeze(1)
-        return self.successors.top(batch, wanted, self.decay, (rest, self.popularity))
+        return rest

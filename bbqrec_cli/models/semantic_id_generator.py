@@ -22,8 +22,8 @@ from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Recommender, Wanted
 from bbqrec_cli.models.children_softmax import children_cross_entropy
 from bbqrec_cli.models.code_decoder import code_decoder
-from bbqrec_cli.models.dense_head import DenseHead
-from bbqrec_cli.models.generator_search import recommend, stepper
+from bbqrec_cli.models.generator_search import fitted_shares, recommend, stepper
+from bbqrec_cli.models.heads import DenseHead, Head, MarkovHead, SimilarityHead, pooled
 from bbqrec_cli.models.layers import Attention, Dropout, Layer, embedding
 from bbqrec_cli.models.packing import Grid
 from bbqrec_cli.models.similarity_attention import SimilarityAttention, similarity_buckets
@@ -47,6 +47,8 @@ class SemanticIDGenerator(Recommender):
             paper): free (its own vector and bias), interaction (`TupleInteraction` of its codes), composed (the mean of
             the deeper codes below it) or none.
         dense_head: add a head that scores all items at once; `recommend` mixes both (beyond the paper).
+        markov_head: mix in a Markov chain (beyond the paper).
+        similarity_head: mix in how similar items are to the history, by each signal's vectors (beyond the paper).
         init_std: standard deviation of the initial embeddings.
         architecture: bbqrec, or t5 as TIGER's (`models/t5.py`): no learnt positions, embeddings are used as they are,
             and the decoder starts from one vector, not from the last item as well.
@@ -55,7 +57,7 @@ class SemanticIDGenerator(Recommender):
     """
 
     needs = frozenset({"codes"})
-    per_item = ("dense.own",)
+    per_item = ("dense.own", *(f"markov.{each}" for each in MarkovHead.per_item))
     codes: Tensor
     vectors: Tensor
     branching: Tensor
@@ -64,8 +66,8 @@ class SemanticIDGenerator(Recommender):
     def __init__(
         self, *, data: ItemData, width: int, layers: int, decoder_layers: int, heads: int, dropout: float,
         similarity_buckets: int, variant: str, masking: str, normalisation: str, tuple_vectors: str, dense_head: bool,
-        init_std: float, history: int, architecture: str = "bbqrec", head_width: int = 0, inner: int = 0,
-        temperature: float = 1.0,
+        init_std: float, history: int, markov_head: bool = False, similarity_head: bool = False,
+        architecture: str = "bbqrec", head_width: int = 0, inner: int = 0, temperature: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__()
         codes = data.codes
@@ -91,6 +93,8 @@ class SemanticIDGenerator(Recommender):
             self.register_buffer("vectors", vectors, persistent=False)
         self._make_codes(width, tuple_vectors)
         self.dense = DenseHead(len(data), width) if dense_head else None
+        self.markov = MarkovHead(data) if markov_head else None
+        self.alike = nn.ModuleDict(self._similarities(codes) if similarity_head else {})
         if not self.t5:
             self.positions, self.depths = embedding(history, width, init_std), embedding(self.levels, width, init_std)
         self.start = nn.Parameter(torch.randn(width) * init_std)
@@ -100,6 +104,11 @@ class SemanticIDGenerator(Recommender):
         self._make_stacks(width, layers, decoder_layers, inner=inner or 4 * width, **sizes)
         if variant == "inherit":
             self._inherit(codes)
+
+    def prepare(self, train: Sequences) -> None:
+        """Count what the heads know."""
+        for head in self.heads.values():
+            head.prepare(train)
 
     def batches(self, train: Sequences, *, batch_size: int, seed: int) -> Batches:
         """Windows for a causal encoder; one sample per prefix, each of the same weight, for a bidirectional one."""
@@ -141,6 +150,15 @@ class SemanticIDGenerator(Recommender):
         )
         self.encoder_norm = nn.LayerNorm(width)
         self.decoder = code_decoder(width, layers=decoder_layers, inner=inner, **sizes)
+
+    def _similarities(self, codes: Codes) -> dict[str, nn.Module]:
+        """A similarity head per signal. Raises: DataError: the codes have no vectors."""
+        if codes.item_vectors is None:
+            hint = "use --no-similarity-head, or IDs made by `bbqrec tokenize`"
+            raise DataError("--similarity-head needs vectors of the items, which these semantic IDs do not have", hint)
+        of_signals = torch.from_numpy(codes.item_vectors).float().chunk(self.signals, dim=1)
+        names = (f"similarity-{name}" for name in codes.modalities)
+        return {name: SimilarityHead(each) for name, each in zip(names, of_signals, strict=True)}
 
     def _branching(self) -> Tensor:
         """(I, L) bool: the levels to decode for an item, up to the last one where its prefix has several children."""
@@ -206,17 +224,11 @@ class SemanticIDGenerator(Recommender):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Fit the dense head's share on held-out targets; see `Recommender.calibrate`."""
-        if self.dense is None:
+        """Fit the heads' shares on held-out targets; see `Recommender.calibrate`."""
+        if not self.heads:
             return
-        found: list[tuple[Tensor, Tensor]] = []
-        table = self.dense_table()
-        for batch in batches:
-            memory, last = self.encode(batch), batch.lengths.unsqueeze(1) - 1
-            targets, visible = batch.targets.gather(1, last), batch.mask.unsqueeze(1)
-            generated = self.log_probabilities(memory, visible, targets) - self.log_sharing[targets]
-            found.append((generated[:, 0], self.dense_scores(memory, batch.mask, table).gather(1, targets)[:, 0]))
-        self.dense.calibrate(*(torch.cat(part) for part in zip(*found, strict=True)))
+        for head, share in zip(self.heads.values(), fitted_shares(self, batches)[1:], strict=True):
+            head.weight.fill_(share)
 
     def _asked(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Positions to decode (B, A) and the items they see (B, A, T): all (causal) or each row's last position."""
@@ -351,20 +363,34 @@ class SemanticIDGenerator(Recommender):
         """The step function of a beam search after the histories `encoded` (B, T·L, D)."""
         return stepper(self, encoded, mask)
 
-    def dense_table(self) -> Tensor:
-        """The dense head's vectors of all items, (I, D)."""
-        assert self.dense is not None
+    @property
+    def heads(self) -> dict[str, Head]:
+        """The heads beside the generator, by their names: dense, markov, and one per signal."""
+        every = {"dense": self.dense, "markov": self.markov, **self.alike}
+        return {name: head for name, head in every.items() if isinstance(head, Head)}
+
+    def dense_table(self) -> Tensor | None:
+        """The dense head's vectors of all items, (I, D); None: there is no dense head."""
+        if self.dense is None:
+            return None
         with torch.autocast(self.codes.device.type, enabled=False):
             return self.dense.table(self.composed())
 
-    def dense_scores(self, encoded: Tensor, mask: Tensor, table: Tensor) -> Tensor:
-        """log P of all items by the dense head after the histories `encoded` (B, T·L, D), (B, I) float32.
+    def answers(self, encoded: Tensor, batch: Batch, table: Tensor | None) -> dict[str, Tensor]:
+        """log P of all items by each of `heads` after the histories of a batch, (B, I) float32.
 
-        table: as `dense_table` gives it.
+        encoded: (B, T·L, D), the histories' states; table: as `dense_table` gives it.
         """
-        states = self.last_states(encoded, mask.unsqueeze(1))[:, 0]
-        with torch.autocast(states.device.type, enabled=False):
-            return (states.float() @ table.T).log_softmax(1)
+        found = {}
+        if table is not None:
+            states = self.last_states(encoded, batch.mask.unsqueeze(1))[:, 0]
+            with torch.autocast(states.device.type, enabled=False):
+                found["dense"] = (states.float() @ table.T).log_softmax(1)
+        return found | {name: head(batch) for name, head in self.heads.items() if name != "dense"}
+
+    def shares(self) -> Tensor:
+        """Those of `heads`, (H,)."""
+        return torch.stack([head.weight for head in self.heads.values()])
 
     @torch.no_grad()
     def score_all(self, batch: Batch, *, block: int = 64) -> Tensor:
@@ -375,6 +401,7 @@ class SemanticIDGenerator(Recommender):
             visible = batch.mask.unsqueeze(1).expand(-1, len(rows), -1)
             parts.append(self.log_probabilities(memory, visible, rows.expand(users, -1)))
         scores = torch.cat(parts, dim=1)
-        if self.dense is None:
+        if not self.heads:
             return scores
-        return self.dense.mixture(scores - self.log_sharing, self.dense_scores(memory, batch.mask, self.dense_table()))
+        answers = self.answers(memory, batch, self.dense_table()).values()
+        return pooled(torch.stack([scores - self.log_sharing, *answers], dim=2), self.shares())

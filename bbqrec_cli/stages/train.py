@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from bbqrec_cli.records import Catalogue, ItemData, TrainedModel
     from bbqrec_cli.training.trainer import Fitted, RunSettings, Stopping
 
+CALIBRATED = 2000
+"""Validation users, about, on whom a model is calibrated before each validation."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LearningConfig(StageConfig):
@@ -231,8 +234,7 @@ def learn(
     if earlier:
         load_earlier(model, earlier, catalogue, data, where=str(config.input))
         check_held_out(config, earlier, catalogue)
-    else:
-        model.prepare(split.train)
+    model.prepare(split.train)
     of_run = agreed(config) | {"precision": precision, "options": agreed(chosen)}
     training = RunSettings(
         seed=config.seed, device=device, precision=precision, progress=progress, checkpoint=checkpoint,
@@ -281,15 +283,21 @@ def fit(
 def validation(
     held: HeldOut, beam: int, training: RunSettings, *, exclude_seen: bool
 ) -> Callable[[Recommender], dict[str, float]]:
-    """A function that measures Recall@10 and NDCG@10 of a model on held-out users, shared among processes."""
+    """A function that measures Recall@10 and NDCG@10 of a model on held-out users, shared among processes.
+
+    The model is calibrated before, on `CALIBRATED` of them.
+    """
     from bbqrec_cli.data.batches import held_out_batches
+    from bbqrec_cli.data.splits import subsample_users
     from bbqrec_cli.device import autocast
     from bbqrec_cli.evaluation.metrics import aggregate
     from bbqrec_cli.evaluation.protocol import target_ranks
 
+    some = subsample_users(held, CALIBRATED)
+
     def validate(model: Recommender) -> dict[str, float]:
         with autocast(training.device, training.precision):
-            model.calibrate(batch.to(training.device) for _, batch in held_out_batches(held, 256))
+            model.calibrate(batch.to(training.device) for _, batch in held_out_batches(some, 256))
         ranks = target_ranks(
             model, held, depth=10, beam=beam, device=training.device, precision=training.precision,
             exclude_seen=exclude_seen, progress=training.progress, world=training.world,

@@ -40,7 +40,7 @@ def by_hand(codes: list, probabilities: list[dict], *, size: int, over_children:
 
     return SimpleNamespace(
         levels=array.shape[1], signals=array.shape[2], size=size, trie=Trie(array), codes=torch.from_numpy(array),
-        over_children=over_children, dense=None, encode=lambda batch: batch.items, stepper=stepper,
+        over_children=over_children, heads={}, encode=lambda batch: batch.items, stepper=stepper,
     )  # fmt: skip
 
 
@@ -178,9 +178,9 @@ def test_heads_alone_and_together(monkeypatch):
     batch = SimpleNamespace(items=torch.from_numpy(everyone.histories), mask=torch.ones(ITEMS, 2, dtype=torch.bool))
     found = run(model, everyone, signals=("id", "text"), ks=(3,))
     united = model.score_all(batch)
-    model.dense.share.fill_(1.0)
+    model.dense.weight.fill_(1.0)
     dense = model.score_all(batch)
-    model.dense.share.fill_(0.0)
+    model.dense.weight.fill_(0.0)
     generated = model.score_all(batch)
     for scores, row in ((generated, found.searches[0]), (dense, found.heads[0]), (united, found.heads[1])):
         ahead = (scores > scores.gather(1, torch.arange(ITEMS).unsqueeze(1)) + 1e-5).sum(1)

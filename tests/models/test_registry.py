@@ -55,6 +55,7 @@ def test_what_is_beyond_a_paper_is_said():
     bbqrec, tiger = MODELS.config("bbqrec"), MODELS.config("tiger")
     assert bbqrec().beyond_paper == ("tuple vectors",)
     assert bbqrec(dense_head=True).beyond_paper == ("tuple vectors", "a dense head")
+    assert bbqrec(markov_head=True).beyond_paper == ("tuple vectors", "a Markov head")
     assert bbqrec(normalisation="codes").beyond_paper == bbqrec(tuple_vectors="none").beyond_paper == ()
     assert tiger().beyond_paper == MODELS.config("sasrec")().beyond_paper == ()
     assert MODELS.config("gru4rec")(features=("text",)).beyond_paper == ("features",)

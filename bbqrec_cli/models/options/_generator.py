@@ -43,10 +43,22 @@ class GeneratorConfig(TrainingConfig):
         role="model", paper="none", choices=("free", "interaction", "composed", "none"),
     )  # fmt: skip
     dense_head: bool = option(False, "Add a head that scores all items at once (beyond the paper).", role="model")
+    markov_head: bool = option(
+        False, "Mix in what followed the last items in training: a Markov chain (beyond the paper).", role="model"
+    )
+    similarity_head: bool = option(
+        False, "Mix in how similar items are to the history, by the vectors of the tokens file (beyond the paper).",
+        role="model",
+    )  # fmt: skip
     init_std: float = option(0.02, "Standard deviation of the initial embeddings.", role="model", paper=0.01, minimum=0)
 
     @property
     def beyond_paper(self) -> tuple[str, ...]:
-        """Tuple vectors and the dense head, where they are on."""
+        """Tuple vectors and the heads, where they are on."""
         found = ["tuple vectors"] if self.normalisation == "catalogue" and self.tuple_vectors != "none" else []
-        return (*found, *(["a dense head"] if self.dense_head else []))
+        heads = {
+            "a dense head": self.dense_head,
+            "a Markov head": self.markov_head,
+            "similarity heads": self.similarity_head,
+        }
+        return (*found, *(name for name, there in heads.items() if there))

@@ -1,0 +1,167 @@
+"""Heads that score all items at once, beside a generator, and the shares that each has in what is recommended.
+
+B users, C candidates of a user, I items, D width, H heads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from bbqrec_cli.data.batches import Batch
+from bbqrec_cli.models.markov import Markov
+from bbqrec_cli.models.neighbours import from_the_last
+from bbqrec_cli.models.options.markov import MarkovConfig
+from bbqrec_cli.records import ItemData, Sequences
+
+FACTORS = (4.0, 2.0, 1.3)
+"""Shares are multiplied and divided by these in search of better ones, by the largest first."""
+DEPTH = 10
+"""k of the NDCG that chooses them."""
+NEARLY = 0.98
+"""Nearly all."""
+SMALLEST = 1e-3
+"""No share is smaller."""
+LEAST = 1e-12
+"""A probability counts as no less, so that its logarithm is a number."""
+
+
+class Head(nn.Module):
+    """weight (): its share in the score of an item, Σ share · log P over the generator, which has what the heads leave,
+    and the heads: a logarithmic opinion pool (Genest and Zidek, Statistical Science 1986), without its constant.
+    """
+
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.tensor(0.5))
+
+    def prepare(self, train: Sequences) -> None:
+        """Count what there is to count."""
+
+
+class DenseHead(Head):
+    """P(i) by a softmax over all items; an item's vector is the sum of its codes' vectors plus a learnt vector.
+
+    The learnt vector starts at zero: an item without interactions is the sum of its codes.
+    """
+
+    def __init__(self, items: int, width: int) -> None:
+        super().__init__()
+        self.own = nn.Parameter(torch.zeros(items, width))
+
+    def table(self, composed: Tensor) -> Tensor:
+        """Item vectors (I, D); composed (I, D): the sums of their codes' vectors."""
+        return composed + self.own
+
+
+class MarkovHead(Head):
+    """P(i) by the Markov chain of the model `markov` with its defaults: counted, not trained.
+
+    As in kNN-LM (Khandelwal et al., ICLR 2020), what the training data say literally beside what a model has learnt.
+    """
+
+    per_item = tuple(f"chain.{each}" for each in Markov.per_item)
+
+    def __init__(self, data: ItemData) -> None:
+        super().__init__()
+        chosen = MarkovConfig()
+        self.chain = Markov(data=data, successors=chosen.successors, smoothing=chosen.smoothing, decay=chosen.decay)
+
+    def prepare(self, train: Sequences) -> None:
+        """Count the transitions."""
+        self.chain.prepare(train)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """log P of all items after each history, (B, I) float32, `LEAST` at least."""
+        return self.chain.probabilities(batch).clamp(min=LEAST).log()
+
+
+class SimilarityHead(Head):
+    """P(i) by how similar item i is to the history; counted and computed, not trained.
+
+    h = Σ decay^k v / Σ decay^k over the items of the history, k places before the last, and P(i) ∝ exp(cos(v_i, h) / τ)
+    among the items outside of the history and among those in it. The latter have together the share of training targets
+    that stand in their histories, as RepeatNet (Ren et al., AAAI 2019) learns to repeat or to explore.
+
+    Args:
+        vectors: (I, D), centred and scaled to unit length here; zeros: an item without any, similar to nothing.
+    """
+
+    temperature, decay = 0.1, 0.8
+    vectors: Tensor
+    repeats: Tensor
+
+    def __init__(self, vectors: Tensor) -> None:
+        super().__init__()
+        there = (vectors != 0).any(1, keepdim=True)
+        centred = (vectors - vectors.sum(0) / there.sum().clamp(min=1)) * there
+        # The model file keeps the vectors themselves.
+        self.register_buffer("vectors", normalize(centred, dim=1), persistent=False)
+        self.register_buffer("repeats", torch.tensor(0.0))
+
+    def prepare(self, train: Sequences) -> None:
+        """Count the repeats."""
+        targets = int((train.lengths - 1).clip(min=0).sum())
+        self.repeats.fill_(sum(len(user) - len(set(user.tolist())) for user in train) / max(1, targets))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """log P of all items after each history, (B, I) float32, `LEAST` at least."""
+        weighted = list(from_the_last(batch, self.decay))
+        history = torch.stack([self.vectors[items] * weight.unsqueeze(1) for items, weight in weighted]).sum(0)
+        whole = torch.stack([weight for _, weight in weighted]).sum(0).clamp(min=1)
+        with torch.autocast(history.device.type, enabled=False):
+            similar = history @ self.vectors.T / (whole * self.temperature).unsqueeze(1)
+        seen = torch.zeros_like(similar, dtype=torch.bool)
+        for items, weight in weighted:
+            seen.scatter_(1, items.unsqueeze(1), (weight > 0).unsqueeze(1) | seen.gather(1, items.unsqueeze(1)))
+        new = similar.masked_fill(seen, -torch.inf).log_softmax(1) + (1 - self.repeats).log()
+        old = similar.masked_fill(~seen, -torch.inf).log_softmax(1) + self.repeats.log()
+        return torch.where(seen, old, new).clamp(min=math.log(LEAST))
+
+
+def best_shares(hit: Tensor, log_p: Tensor) -> Tensor:
+    """The shares of the generator and the heads, (1 + H,), with the highest NDCG@10; the generator has some.
+
+    Equal shares at first, or nearly all for one, whichever is best; then one after the other is made larger or smaller
+    as long as that helps.
+
+    Args:
+        hit: (B, C) bool, the target among the candidates; at most one.
+        log_p: (B, C, 1 + H), the candidates' by the generator and each head; -inf of the generator: no candidate.
+    """
+
+    def figure(shares: Tensor) -> float:
+        return ndcg(pooled(log_p, shares[1:]), hit)
+
+    count = log_p.shape[2]
+    equal = log_p.new_full((count,), 1 / count)
+    shares = max((equal, *(NEARLY * torch.eye(count).to(log_p) + (1 - NEARLY) * equal)), key=figure)
+    best = figure(shares)
+    for factor in (each for size in FACTORS for each in (size, 1 / size)):
+        for number in range(count):
+            while True:
+                tried = shares.clone()
+                tried[number] *= factor
+                tried /= tried.sum()
+                found = figure(tried)
+                if found <= best or tried.min() < SMALLEST:
+                    break
+                shares, best = tried, found
+    return shares
+
+
+def pooled(log_p: Tensor, shares: Tensor) -> Tensor:
+    """Scores (…) from the log P (…, 1 + H) of the generator and the heads; shares (H,) of the heads."""
+    return (1 - shares.sum()) * log_p[..., 0] + log_p[..., 1:] @ shares
+
+
+def ndcg(scores: Tensor, hit: Tensor) -> float:
+    """Mean NDCG@10 of targets among candidates, (B, C) each; one that is not there counts as 0."""
+    target = scores.masked_fill(~hit, -torch.inf).amax(1, keepdim=True)
+    rank = 1 + (scores > target).sum(1)
+    return float((1 / (1 + rank).log2()).masked_fill((rank > DEPTH) | ~hit.any(1), 0).mean())
