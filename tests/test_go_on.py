@@ -134,6 +134,26 @@ def test_items_are_matched_by_id(name, files, catalogue, codes, features, tmp_pa
         assert result.epochs == 1
 
 
+@pytest.mark.parametrize("new", [0, 2])
+def test_heads_count_the_new_data(new, files, catalogue, codes, features, tmp_path):
+    heads = {"markov_head": True, "similarity_head": True}
+    config, _ = begin("bbqrec", tmp_path / "model.h5", files, **heads)
+    more, ids, _ = changed(catalogue, codes, features, new=new)
+    hdf5.write_tokens(tmp_path / "source.h5", Tokens(catalogue=more, codes=ids), config={})
+    again = on(config, input=tmp_path / "source.h5", options={"epochs": 0})
+    run(again)
+    fresh = run(dataclasses.replace(config, input=again.input, output=tmp_path / "fresh.h5"))
+    names = hdf5.read_model(fresh.output).weights
+    counted = [key for key in names if key.startswith("markov.chain") or "repeats" in key]
+    assert len(counted) == 6
+    for key in counted:
+        found, expected = (hdf5.read_model(path).weights[key] for path in (again.output, fresh.output))
+        np.testing.assert_array_equal(found, expected, err_msg=key)
+    if not new:
+        histories = [["i0", "i1"], ["i5", "i6", "i7"], ["i11", "i8"], ["i3"]]
+        assert top(again.output, histories) == top(config.output, histories)
+
+
 def read_by(trained) -> torch.Tensor:
     """Scores of the first 12 items; of missrec, whose interests are those of all items, what it reads of these."""
     model = load_model(trained, torch.device("cpu"))

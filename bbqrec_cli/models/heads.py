@@ -38,7 +38,7 @@ class Head(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.tensor(0.5))
+        self.register_buffer("weight", torch.tensor(0.0))
 
     def prepare(self, train: Sequences) -> None:
         """Count what there is to count."""

@@ -95,6 +95,8 @@ class SemanticIDGenerator(Recommender):
         self.dense = DenseHead(len(data), width) if dense_head else None
         self.markov = MarkovHead(data) if markov_head else None
         self.alike = nn.ModuleDict(self._similarities(codes) if similarity_head else {})
+        for head in self.heads.values():
+            head.weight.fill_(1 / (1 + len(self.heads)))
         if not self.t5:
             self.positions, self.depths = embedding(history, width, init_std), embedding(self.levels, width, init_std)
         self.start = nn.Parameter(torch.randn(width) * init_std)

@@ -152,8 +152,7 @@ def test_without_a_history_nothing_is_more_similar(batch):
 def test_shares_of_all_heads_are_chosen_together(batch):
     """They are as good as equal ones at least, by scores of all items."""
     model = generator(markov_head=True, similarity_head=True)
-    for head in model.heads.values():
-        head.weight.fill_(0.2)
+    assert model.shares().tolist() == pytest.approx([0.2] * 4), "equal at first"
     before = figure(model, batch)
     model.calibrate([batch])
     assert 0 < model.shares().sum() < 1
@@ -287,11 +286,14 @@ def test_train_calibrates_and_the_file_keeps_it(files, tmp_path):
     assert validated.aggregates["ndcg@10"] == pytest.approx(trained.validation["ndcg@10"], abs=1e-6)
 
 
-def test_items_that_come_later_are_what_their_codes_say(catalogue, codes):
+@pytest.mark.parametrize("counted", [False, True])
+def test_items_that_come_later_are_what_their_codes_say(catalogue, codes, counted):
     """A catalogue that has grown by one item, which no head has a row for."""
     small = {"width": 8, "heads": 2, "layers": 1, "decoder_layers": 1, "dense_head": True}
+    small |= {"markov_head": True, "similarity_head": True} if counted else {}
     torch.manual_seed(0)
     old = new_generator(codes, **small)
+    old.prepare(Sequences.from_lists([[1, 2, 3], [4, 1, 2]]))  # nobody had item 0
     weights = {name: value.numpy() for name, value in old.state_dict().items()}
     trained = TrainedModel(catalogue=catalogue, name="bbqrec", settings=small, weights=weights, codes=codes)
     more = dataclasses.replace(
