@@ -39,20 +39,20 @@ GROWTH = 8
 
 
 @dataclass(eq=False)
-class Head:
-    """A second score of items, which is mixed with that of the generator.
+class OtherScores:
+    """A second score of items: an item's is share · the generator's log-probability + this one.
 
     best: per depth 1 … L, (B, n_d): the highest second score of the permitted items below each node.
     items: (B, I) of all items, in the trie's order.
-    mixture: (generator's log-probability, second score) -> score, which rises with both.
+    share: (), above 0.
     """
 
     best: list[Tensor]
     items: Tensor
-    mixture: Callable[[Tensor, Tensor], Tensor]
+    share: Tensor
 
     @classmethod
-    def of(cls, trie: Trie, scores: Tensor, permitted: Permitted, mixture: Callable[[Tensor, Tensor], Tensor]) -> Head:
+    def of(cls, trie: Trie, scores: Tensor, permitted: Permitted, share: Tensor) -> OtherScores:
         """scores (B, I): of all items, in the order of their rows."""
         items = scores[:, trie.order]
         places = torch.arange(trie.items, device=scores.device).expand_as(items)
@@ -64,11 +64,11 @@ class Head:
             low = below.new_full((len(below), len(size)), -torch.inf)
             below = low.scatter_reduce(1, parent, below, "amax")
             best.insert(0, below)
-        return cls(best, items, mixture)
+        return cls(best, items, share)
 
-    def users(self, users: Tensor) -> Head:
+    def users(self, users: Tensor) -> OtherScores:
         """The same of some users, rows (U,) of the B."""
-        return Head([each[users] for each in self.best], self.items[users], self.mixture)
+        return OtherScores([each[users] for each in self.best], self.items[users], self.share)
 
     def bound(self, trie: Trie, depth: int, users: Tensor, nodes: Tensor, scores: Tensor, single: Tensor) -> Tensor:
         """Bounds of items below nodes (P, n) with log-probabilities `scores`, for users (P,); single: see `_keep`.
@@ -76,8 +76,7 @@ class Head:
         The items of a leaf share its probability, so there the bound is the best one's score.
         """
         sharing = torch.where(single, trie.bounds(depth).diff(), 1).log()
-        mixed = self.mixture(scores - sharing[nodes], self.best[depth - 1][users].gather(1, nodes))
-        return mixed.masked_fill(scores == -torch.inf, -torch.inf)
+        return self.share * (scores - sharing[nodes]) + self.best[depth - 1][users].gather(1, nodes)
 
 
 @dataclass(eq=False)
@@ -99,7 +98,7 @@ class _Prefixes(Columns):
 
 
 def best_first(
-    trie: Trie, start: Start, *, k: int, permitted: Permitted, over_children: bool, head: Head | None = None
+    trie: Trie, start: Start, *, k: int, permitted: Permitted, over_children: bool, head: OtherScores | None = None
 ) -> tuple[Tensor, Tensor]:
     """The K best items of each user, exactly; equal scores in the order of the codes, then of the rows.
 
@@ -107,7 +106,7 @@ def best_first(
         start: begins a search for some of the users. Users for whom `KEPT` prefixes do not suffice are searched for
             again, fewer at once.
         over_children: as in `beam_search`.
-        head: a second score; the K best are those of the mixture.
+        head: a second score; the K best are those of both.
 
     Returns:
         As `beam_search`.
@@ -132,7 +131,7 @@ class _Search:
     """One search for U users, which keeps `kept` prefixes of each for later, and expands about as many."""
 
     def __init__(
-        self, trie: Trie, expand: Expand, k: int, permitted: Permitted, over_children: bool, head: Head | None,
+        self, trie: Trie, expand: Expand, k: int, permitted: Permitted, over_children: bool, head: OtherScores | None,
         kept: int,
     ) -> None:  # fmt: skip
         self.trie, self.expand, self.k, self.permitted = trie, expand, k, permitted
@@ -173,7 +172,7 @@ class _Search:
         real &= self.permitted.places(places)
         count = self.trie.bounds(self.trie.levels).diff()[self.found.node]
         score = (self.found.score - count.log()).unsqueeze(2).expand(-1, -1, places.shape[1] // self.k).flatten(1)
-        score = self.head.mixture(score, self.head.items.gather(1, places))
+        score = self.head.share * score + self.head.items.gather(1, places)
         return best_items(self.trie, torch.where(real, self.trie.order[places], -1), score, self.k)
 
     def _least(self) -> Tensor:

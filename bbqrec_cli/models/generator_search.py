@@ -16,8 +16,7 @@ from torch.nn.functional import linear
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.decoding.beam import Expand, Permitted, Step, best_items, item_log_probabilities, sums_of_codes
-from bbqrec_cli.decoding.best_first import Head as Bounds
-from bbqrec_cli.decoding.best_first import best_first
+from bbqrec_cli.decoding.best_first import OtherScores, best_first
 from bbqrec_cli.decoding.bounded import ROOM, bounded_beam_search, bounded_search
 from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.models.base import Wanted, top_items
@@ -169,8 +168,7 @@ def _exact(
     if model.heads:
         shares, answers = model.shares(), model.answers(encoded, batch, tables.dense)
         others = torch.stack([share * answer for share, answer in zip(shares, answers.values(), strict=True)]).sum(0)
-        rest = 1 - shares.sum()
-        head = Bounds.of(model.trie, others, permitted, lambda generated, other: rest * generated + other)
+        head = OtherScores.of(model.trie, others, permitted, 1 - shares.sum())
     if head is not None or not model.over_children:  # the latter has too many prefixes to follow at once
         return _best_first(model, encoded, mask, wanted.k, permitted, tables, head)
     items, scores, proven = bounded_search(
@@ -186,7 +184,7 @@ def _exact(
 
 def _best_first(
     model: Generator, encoded: Tensor, mask: Tensor, k: int, permitted: Permitted, tables: Tables,
-    head: Bounds | None,
+    head: OtherScores | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     return best_first(
         model.trie, lambda users: expander(model, encoded[users], mask[users], tables.first), k=k,

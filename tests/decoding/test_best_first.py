@@ -12,8 +12,10 @@ from torch import Tensor
 
 from bbqrec_cli.decoding import best_first as module
 from bbqrec_cli.decoding.beam import Permitted
-from bbqrec_cli.decoding.best_first import Head, best_first
+from bbqrec_cli.decoding.best_first import OtherScores, best_first
 from bbqrec_cli.decoding.trie import Trie
+
+SHARE = 0.4
 
 
 def start(table: Table, users: Tensor):
@@ -37,7 +39,7 @@ def exact(codes: np.ndarray, table: Table, *, k: int, allowed=None, exclude=None
     trie = Trie(codes).to(DEVICE)
     allowed, exclude = (None if given is None else given.to(DEVICE) for given in (allowed, exclude))
     permitted = Permitted.of(trie, allowed, exclude, USERS)
-    head = None if dense is None else Head.of(trie, dense.to(DEVICE), permitted, torch.logaddexp)
+    head = None if dense is None else OtherScores.of(trie, dense.to(DEVICE), permitted, torch.tensor(SHARE))
     return best_first(
         trie, lambda users: start(table, users), k=k, permitted=permitted, over_children=over_children, head=head
     )
@@ -72,7 +74,7 @@ def test_the_best_of_all_items(levels, signals, second, over_children, limits):
     if second:
         dense = torch.from_numpy(np.random.default_rng(1).normal(-4, 2, scores.shape)).float()
         same = (codes.reshape(14, 1, -1) == codes.reshape(1, 14, -1)).all(2).sum(1)
-        scores = np.logaddexp(scores - np.log(same), dense.double().numpy())
+        scores = SHARE * (scores - np.log(same)) + dense.double().numpy()
     for k in (1, 3, 14, 20):
         items, found = exact(codes, table, k=k, over_children=over_children, dense=dense)
         assert items.shape == found.shape == (USERS, k)
@@ -107,7 +109,7 @@ def test_filters_and_exclusions_and_never_below_a_beam(data):
     if second:
         dense = torch.from_numpy(np.random.default_rng(1).normal(-4, 2, scores.shape)).float()
         same = (codes.reshape(items, 1, -1) == codes.reshape(1, items, -1)).all(2).sum(1)
-        scores = np.logaddexp(scores - np.log(same), dense.double().numpy())
+        scores = SHARE * (scores - np.log(same)) + dense.double().numpy()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AT_ONCE", "KEPT"):
             patch.setattr(module, name, data.draw(st.integers(1, 6)))
