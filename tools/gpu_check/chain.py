@@ -32,7 +32,8 @@ WIDTHS: dict[bool, tuple[Any, ...]] = {False: (), True: ("--width", 16, "--heads
 FAST = ("--learning-rate", 0.003, "--batch-size", 64, "--patience", 0)
 SHALLOW = ("--layers", 1, "--decoder-layers", 1)
 EXACT = ("--precision", "fp32", "--seed", 0)
-MODELS = {False: ("tiger", "sasrec", "dense", "popularity"), True: ("sasrec",)}
+MODELS = {False: ("tiger", "sasrec", "heads", "popularity"), True: ("sasrec",)}
+HEADS = ("--dense-head", "--markov-head", "--similarity-head")
 METHODS = {False: ("rqvae", "bbqrec"), True: ("rqvae",)}
 """What `more_models` makes: model files, and the methods of tokens files without the newest items."""
 USERS = 200
@@ -106,7 +107,7 @@ def more_models(settings: Settings, report: Report) -> None:
         for method in METHODS[quick]:
             quantised(old, method, f"old-{method}.h5")
         if not quick:
-            run(*train, "old-bbqrec.h5", *SHALLOW, "--dense-head", "-o", "dense.h5")
+            run(*train, "old-bbqrec.h5", *SHALLOW, *HEADS, "-o", "heads.h5")
 
     def items() -> None:
         run(*train, features, "--model", "sasrec", "-o", "sasrec.h5")
