@@ -8,6 +8,7 @@ from hashlib import blake2b
 import numpy as np
 
 from bbqrec_cli.data.splits import split_of
+from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Catalogue, Sequences, TrainedModel, Vocabulary
 
 
@@ -67,6 +68,18 @@ def _digests(catalogue: Catalogue, users: np.ndarray, items: np.ndarray) -> np.n
         for ids in (catalogue.user_ids, catalogue.item_ids)
     )
     return of_users[users] * np.uint64(0x9E3779B97F4A7C15) + of_items[items]
+
+
+def check_held_out(model: TrainedModel, new: Catalogue, *, name: object, where: object) -> None:
+    """Refuse data that hold out what a model was trained on. name, where: the files of the model and of the data.
+
+    Raises: DataError: they do.
+    """
+    if leaked := trained_on(digests_of_model(model), new):
+        raise DataError(
+            f"{where}: {name} was trained on {leaked:,} interactions that are held out here",
+            "prepare the data with the split of before, or a later one",
+        )
 
 
 def trained_on(was: np.ndarray, new: Catalogue) -> int:

@@ -244,35 +244,26 @@ def cold_figures(metrics: Metrics, config: EvaluateConfig) -> dict[str, Any]:
 
 def _models(config: EvaluateConfig) -> list[TrainedModel]:
     """The model and those to unite with it. Raises: DataError: they do not go together; the errors of reading them."""
+    from bbqrec_cli.data.merging import check_held_out
     from bbqrec_cli.models.united import read_models
 
     every = read_models(config.model, config.unite)
     for path, other in zip(config.unite, every[1:], strict=True):
-        _check_held_out(path, other, config.model, every[0].catalogue)
+        check_held_out(other, every[0].catalogue, name=path, where=config.model)
     return every
 
 
 def _extended(trained: TrainedModel, config: EvaluateConfig) -> TrainedModel:
     """The model for the users and items of `config.tokens`. Raises: DataError: they do not go together; the errors of
     reading the file."""
+    from bbqrec_cli.data.merging import check_held_out
     from bbqrec_cli.hdf5 import read_tokens
     from bbqrec_cli.models.new_items import with_tokens
 
     assert config.tokens is not None
     extended = with_tokens(trained, read_tokens(config.tokens), where=str(config.tokens))
-    _check_held_out(config.model, trained, config.tokens, extended.catalogue)
+    check_held_out(trained, extended.catalogue, name=config.model, where=config.tokens)
     return extended
-
-
-def _check_held_out(model: Path, trained: TrainedModel, path: Path, catalogue: Catalogue) -> None:
-    """Raises: DataError: the model was trained on interactions that are held out in the catalogue of `path`."""
-    from bbqrec_cli.data.merging import digests_of_model, trained_on
-
-    if leaked := trained_on(digests_of_model(trained), catalogue):
-        raise DataError(
-            f"{path}: {model} was trained on {leaked:,} interactions that are held out here",
-            "prepare the new data with the split of before, or a later one",
-        )
 
 
 def diagnose_generator(

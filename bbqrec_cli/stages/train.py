@@ -205,6 +205,7 @@ def learn(
     Raises:
         UsageError, DataError, LackingError and the errors of reading files.
     """
+    from bbqrec_cli.data.merging import check_held_out
     from bbqrec_cli.data.splits import HISTORY, nobody, split_of, subsample_users
     from bbqrec_cli.device import resolve_precision
     from bbqrec_cli.hdf5 import read_item_data
@@ -233,7 +234,7 @@ def learn(
         progress.log(f"{config.model} reads the features {', '.join(reads)}")
     if earlier:
         load_earlier(model, earlier, catalogue, data, where=str(config.input))
-        check_held_out(config, earlier, catalogue)
+        check_held_out(earlier, catalogue, name=config.from_, where=config.input)
     model.prepare(split.train)
     of_run = agreed(config) | {"precision": precision, "options": agreed(chosen)}
     training = RunSettings(
@@ -256,17 +257,6 @@ def learn(
         model=model, settings=settings, catalogue=catalogue, data=data, reads=reads, fitted=fitted, training=training,
         whole=whole,
     )  # fmt: skip
-
-
-def check_held_out(config: TrainConfig, earlier: TrainedModel, catalogue: Catalogue) -> None:
-    """Raises: DataError: the model that goes on was trained on interactions that are held out here."""
-    from bbqrec_cli.data.merging import digests_of_model, trained_on
-
-    if leaked := trained_on(digests_of_model(earlier), catalogue):
-        raise DataError(
-            f"{config.input}: {config.from_} was trained on {leaked:,} interactions that are held out here",
-            "prepare the input with the split of before, or a later one",
-        )
 
 
 def fit(
