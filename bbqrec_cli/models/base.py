@@ -75,7 +75,7 @@ class Recommender(nn.Module, ABC):
 
     def prepare(self, train: Sequences) -> None:
         """Called once before training, after the weights of an earlier model (`train --from`) are loaded; never on
-        loading alone: what it learns must be in buffers or parameters."""
+        loading alone: what it learns must be in buffers or parameters, and is counted from zero."""
 
     def refresh(self) -> None:
         """Compute the buffers `of_catalogue` anew, since the weights are those of a model with other items."""
@@ -90,8 +90,9 @@ class Recommender(nn.Module, ABC):
         batches = self.batches(train, batch_size=fit.batch_size, seed=seed)
         return (Phase(name="train", epochs=fit.epochs, batches=batches, loss=self.loss),)
 
-    def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Called before each validation, with its batches (the target is at the last item's position).
+    def calibrate(self, batches: Iterable[tuple[Batch, Tensor | None]]) -> None:
+        """Called before each validation, with some of its batches (the target is at the last item's position) and what
+        is left out of their rankings (`Wanted.exclude`).
 
         For single numbers that must be fitted on held-out data; they must be in a buffer.
         """

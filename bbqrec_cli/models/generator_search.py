@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -82,12 +82,7 @@ def recommend(model: Generator, batch: Batch, wanted: Wanted) -> tuple[Tensor, T
     if wanted.beam is None:
         exact = bool(model.heads) and model.over_children
         wanted = replace(wanted, beam=0 if exact else BEAM)
-    width = max(wanted.beam or ROOM, wanted.k)
-    children = [int(model.trie.child_bounds(depth).diff().max()) for depth in range(model.levels)]
-    widest = max(children[0], width * max([*children[1:], model.size]), model.trie.items if model.heads else 0)
-    at_once, lengths = max(1, CELLS // widest), batch.lengths
-    if lengths.device.type == "cpu":
-        at_once = min(at_once, USERS_AT_ONCE)
+    at_once, lengths = users_at_once(model, max(wanted.beam or ROOM, wanted.k)), batch.lengths
     many = model.over_children and len(batch.items) >= MANY
     tables = Tables(model.first_level() if many else None, model.dense_table())
     # Histories of similar length together, without what pads all of them.
@@ -99,6 +94,14 @@ def recommend(model: Generator, batch: Batch, wanted: Wanted) -> tuple[Tensor, T
         found.append(_search(model, part, wanted, exclude, tables))
     back = order.argsort()
     return torch.cat([items for items, _ in found])[back], torch.cat([scores for _, scores in found])[back]
+
+
+def users_at_once(model: Generator, width: int) -> int:
+    """For how many users at once a search of this width is done."""
+    children = [int(model.trie.child_bounds(depth).diff().max()) for depth in range(model.levels)]
+    widest = max(children[0], width * max([*children[1:], model.size]), model.trie.items if model.heads else 0)
+    at_once = max(1, CELLS // widest)
+    return min(at_once, USERS_AT_ONCE) if model.log_sharing.device.type == "cpu" else at_once
 
 
 def _search(
@@ -146,16 +149,17 @@ def candidates(
     return items, torch.stack([generated, *(answer.gather(1, rows) for answer in answers.values())], dim=2)
 
 
-def fitted_shares(model: Generator, batches: Iterable[Batch]) -> Tensor:
-    """`best_shares` for held-out targets, each at its last item's position."""
+def fitted_shares(model: Generator, batches: Iterable[tuple[Batch, Tensor | None]]) -> Tensor:
+    """`best_shares` for held-out targets, see `Recommender.calibrate`."""
     tables = Tables(model.first_level() if model.over_children else None, model.dense_table())
-    hits, scores = list[Tensor](), list[Tensor]()
-    for batch in batches:
-        for rows in torch.arange(len(batch.items), device=batch.items.device).split(USERS_AT_ONCE):
+    at_once, hits, scores = users_at_once(model, BEAM), list[Tensor](), list[Tensor]()
+    for batch, exclude in batches:
+        for rows in torch.arange(len(batch.items), device=batch.items.device).split(at_once):
             part = Batch(batch.items[rows], batch.targets[rows])
+            wanted = Wanted(k=CANDIDATES, exclude=None if exclude is None else exclude[rows])
             encoded = model.encode(part)
             answers = model.answers(encoded, part, tables.dense)
-            items, log_p = candidates(model, encoded, part, Wanted(k=CANDIDATES), tables, answers)
+            items, log_p = candidates(model, encoded, part, wanted, tables, answers)
             hits.append(items == part.targets.gather(1, part.lengths.unsqueeze(1) - 1))
             scores.append(log_p)
     return best_shares(torch.cat(hits), torch.cat(scores))
@@ -167,7 +171,7 @@ def _exact(
     head, mask = None, batch.mask
     if model.heads:
         shares, answers = model.shares(), model.answers(encoded, batch, tables.dense)
-        others = torch.stack([share * answer for share, answer in zip(shares, answers.values(), strict=True)]).sum(0)
+        others: Any = sum(share * answer for share, answer in zip(shares, answers.values(), strict=True))
         head = OtherScores.of(model.trie, others, permitted, 1 - shares.sum())
     if head is not None or not model.over_children:  # the latter has too many prefixes to follow at once
         return _best_first(model, encoded, mask, wanted.k, permitted, tables, head)

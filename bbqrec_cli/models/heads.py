@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from bbqrec_cli.data.batches import Batch
+from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.models.markov import Markov
 from bbqrec_cli.models.neighbours import from_the_last
 from bbqrec_cli.models.options.markov import MarkovConfig
@@ -27,6 +29,7 @@ SMALLEST = 1e-3
 """No share is smaller."""
 LEAST = 1e-12
 """A probability counts as no less, so that its logarithm is a number."""
+EVEN = 0.01
 
 
 class Head(nn.Module):
@@ -63,6 +66,7 @@ class MarkovHead(Head):
     """P(i) by the Markov chain of the model `markov` with its defaults: counted, not trained.
 
     As in kNN-LM (Khandelwal et al., ICLR 2020), what the training data say literally beside what a model has learnt.
+    A part `EVEN` of it is spread evenly, so that items that nobody had are not ruled out.
     """
 
     per_item = tuple(f"chain.{each}" for each in Markov.per_item)
@@ -77,8 +81,9 @@ class MarkovHead(Head):
         self.chain.prepare(train)
 
     def forward(self, batch: Batch) -> Tensor:
-        """log P of all items after each history, (B, I) float32, `LEAST` at least."""
-        return self.chain.probabilities(batch).clamp(min=LEAST).log()
+        """log P of all items after each history, (B, I) float32."""
+        found = self.chain.probabilities(batch)
+        return ((1 - EVEN) * found + EVEN / found.shape[1]).log()
 
 
 class SimilarityHead(Head):
@@ -86,28 +91,31 @@ class SimilarityHead(Head):
 
     h = Σ decay^k v / Σ decay^k over the items of the history, k places before the last, and P(i) ∝ exp(cos(v_i, h) / τ)
     among the items outside of the history and among those in it. The latter have together the share of training targets
-    that stand in their histories, as RepeatNet (Ren et al., AAAI 2019) learns to repeat or to explore.
+    that stand in their last T items, as RepeatNet (Ren et al., AAAI 2019) learns to repeat or to explore.
 
     Args:
-        vectors: (I, D), centred and scaled to unit length here; zeros: an item without any, similar to nothing.
+        vectors: (I, D), scaled to unit length here; zeros: an item without any, similar to nothing.
+        history: T.
     """
 
     temperature, decay = 0.1, 0.8
     vectors: Tensor
     repeats: Tensor
 
-    def __init__(self, vectors: Tensor) -> None:
+    def __init__(self, vectors: Tensor, history: int) -> None:
         super().__init__()
-        there = (vectors != 0).any(1, keepdim=True)
-        centred = (vectors - vectors.sum(0) / there.sum().clamp(min=1)) * there
+        self.history = history
         # The model file keeps the vectors themselves.
-        self.register_buffer("vectors", normalize(centred, dim=1), persistent=False)
+        self.register_buffer("vectors", normalize(vectors, dim=1), persistent=False)
         self.register_buffer("repeats", torch.tensor(0.0))
 
     def prepare(self, train: Sequences) -> None:
         """Count the repeats."""
-        targets = int((train.lengths - 1).clip(min=0).sum())
-        self.repeats.fill_(sum(len(user) - len(set(user.tolist())) for user in train) / max(1, targets))
+        users = np.repeat(np.arange(len(train)), train.lengths)
+        order = np.lexsort((np.arange(len(users)), train.items, users))
+        same = (np.diff(users[order]) == 0) & (np.diff(train.items[order]) == 0)
+        near = np.diff(order) <= self.history
+        self.repeats.fill_((same & near).sum() / max(1, len(users) - np.count_nonzero(train.lengths)))
 
     def forward(self, batch: Batch) -> Tensor:
         """log P of all items after each history, (B, I) float32, `LEAST` at least."""
@@ -116,52 +124,60 @@ class SimilarityHead(Head):
         whole = torch.stack([weight for _, weight in weighted]).sum(0).clamp(min=1)
         with torch.autocast(history.device.type, enabled=False):
             similar = history @ self.vectors.T / (whole * self.temperature).unsqueeze(1)
-        seen = torch.zeros_like(similar, dtype=torch.bool)
-        for items, weight in weighted:
-            seen.scatter_(1, items.unsqueeze(1), (weight > 0).unsqueeze(1) | seen.gather(1, items.unsqueeze(1)))
+        seen = torch.zeros(len(similar), similar.shape[1] + 1, dtype=torch.bool, device=similar.device)
+        places = batch.items.masked_fill(batch.items == PAD, similar.shape[1])
+        seen = seen.scatter_(1, places, True)[:, :-1]
         new = similar.masked_fill(seen, -torch.inf).log_softmax(1) + (1 - self.repeats).log()
         old = similar.masked_fill(~seen, -torch.inf).log_softmax(1) + self.repeats.log()
         return torch.where(seen, old, new).clamp(min=math.log(LEAST))
 
 
 def best_shares(hit: Tensor, log_p: Tensor) -> Tensor:
-    """The shares of the generator and the heads, (1 + H,), with the highest NDCG@10; the generator has some.
+    """The shares of the generator and the heads, (1 + H,), with a high NDCG@10; the generator has some.
 
-    Equal shares at first, or nearly all for one, whichever is best; then one after the other is made larger or smaller
-    as long as that helps.
+    Equal shares at first; then nearly all for one, and one after the other larger or smaller, as long as that is better
+    by more than a standard error of the difference: less would be noise of these users.
 
     Args:
         hit: (B, C) bool, the target among the candidates; at most one.
         log_p: (B, C, 1 + H), the candidates' by the generator and each head; -inf of the generator: no candidate.
     """
-
-    def figure(shares: Tensor) -> float:
-        return ndcg(pooled(log_p, shares[1:]), hit)
-
     count = log_p.shape[2]
-    equal = log_p.new_full((count,), 1 / count)
-    shares = max((equal, *(NEARLY * torch.eye(count).to(log_p) + (1 - NEARLY) * equal)), key=figure)
-    best = figure(shares)
+    shares = log_p.new_full((count,), 1 / count)
+    best = ndcg(pooled(log_p, shares[1:]), hit)
+
+    def improves(tried: Tensor) -> bool:
+        nonlocal shares, best
+        found = ndcg(pooled(log_p, tried[1:]), hit)
+        gain = found - best
+        if tried.min() < SMALLEST or not gain.mean() > gain.std(correction=0) / len(gain) ** 0.5:
+            return False
+        shares, best = tried, found
+        return True
+
+    for alone in torch.eye(count).to(log_p):
+        improves(NEARLY * alone + (1 - NEARLY) / count)
     for factor in (each for size in FACTORS for each in (size, 1 / size)):
         for number in range(count):
-            while True:
-                tried = shares.clone()
-                tried[number] *= factor
-                tried /= tried.sum()
-                found = figure(tried)
-                if found <= best or tried.min() < SMALLEST:
-                    break
-                shares, best = tried, found
+            while improves(scaled(shares, number, factor)):
+                pass
     return shares
+
+
+def scaled(shares: Tensor, number: int, factor: float) -> Tensor:
+    """Shares, one of which is so many times what it was beside the others."""
+    made = shares.clone()
+    made[number] *= factor
+    return made / made.sum()
 
 
 def pooled(log_p: Tensor, shares: Tensor) -> Tensor:
     """Scores (…) from the log P (…, 1 + H) of the generator and the heads; shares (H,) of the heads."""
-    return (1 - shares.sum()) * log_p[..., 0] + log_p[..., 1:] @ shares
+    return (1 - shares.sum()) * log_p[..., 0] + (log_p[..., 1:] * shares).sum(-1)  # not @, which autocast would round
 
 
-def ndcg(scores: Tensor, hit: Tensor) -> float:
-    """Mean NDCG@10 of targets among candidates, (B, C) each; one that is not there counts as 0."""
+def ndcg(scores: Tensor, hit: Tensor) -> Tensor:
+    """NDCG@10 of each target among candidates, (B, C) both -> (B,); one that is not there has 0."""
     target = scores.masked_fill(~hit, -torch.inf).amax(1, keepdim=True)
     rank = 1 + (scores > target).sum(1)
-    return float((1 / (1 + rank).log2()).masked_fill((rank > DEPTH) | ~hit.any(1), 0).mean())
+    return (1 / (1 + rank).log2()).masked_fill((rank > DEPTH) | ~hit.any(1), 0)

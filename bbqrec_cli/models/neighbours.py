@@ -42,7 +42,9 @@ class Neighbours(nn.Module):
 
     def fill(self, start: int, weights: sparse.csr_matrix) -> None:
         """Keep the best of each row of `weights` (m, I), the weights of the items `start` … `start` + m; equal weights
-        in the order of the items' rows."""
+        in the order of the items' rows. What these items had before is gone."""
+        self.rows[start : start + weights.shape[0]] = PAD
+        self.weights[start : start + weights.shape[0]] = 0
         item = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
         order = np.lexsort((weights.indices, -weights.data, item))
         rank = np.arange(len(order)) - weights.indptr[item]

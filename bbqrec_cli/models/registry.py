@@ -94,7 +94,7 @@ def load_model(trained: TrainedModel, device: torch.device) -> Recommender:
     if trained.name not in MODELS:
         raise not_installed("the model file", f"the model {trained.name!r}", trained.plugin)
 
-    if "dense.share" in trained.weights:
+    if trained.settings.get("dense_head") and "dense.share" in trained.weights:
         what = "the model file is of an older version, which mixed the dense head in otherwise"
         raise DataError(what, "train it again")
     settings = model_settings(model_config(trained.name, current_settings(trained.settings)))

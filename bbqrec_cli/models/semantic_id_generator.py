@@ -94,7 +94,8 @@ class SemanticIDGenerator(Recommender):
         self._make_codes(width, tuple_vectors)
         self.dense = DenseHead(len(data), width) if dense_head else None
         self.markov = MarkovHead(data) if markov_head else None
-        self.alike = nn.ModuleDict(self._similarities(codes) if similarity_head else {})
+        self.alike = nn.ModuleList(self._similarities(codes) if similarity_head else ())
+        self.modalities = codes.modalities
         for head in self.heads.values():
             head.weight.fill_(1 / (1 + len(self.heads)))
         if not self.t5:
@@ -153,14 +154,13 @@ class SemanticIDGenerator(Recommender):
         self.encoder_norm = nn.LayerNorm(width)
         self.decoder = code_decoder(width, layers=decoder_layers, inner=inner, **sizes)
 
-    def _similarities(self, codes: Codes) -> dict[str, nn.Module]:
+    def _similarities(self, codes: Codes) -> list[SimilarityHead]:
         """A similarity head per signal. Raises: DataError: the codes have no vectors."""
         if codes.item_vectors is None:
             hint = "use --no-similarity-head, or IDs made by `bbqrec tokenize`"
             raise DataError("--similarity-head needs vectors of the items, which these semantic IDs do not have", hint)
         of_signals = torch.from_numpy(codes.item_vectors).float().chunk(self.signals, dim=1)
-        names = (f"similarity-{name}" for name in codes.modalities)
-        return {name: SimilarityHead(each) for name, each in zip(names, of_signals, strict=True)}
+        return [SimilarityHead(each, self.history) for each in of_signals]
 
     def _branching(self) -> Tensor:
         """(I, L) bool: the levels to decode for an item, up to the last one where its prefix has several children."""
@@ -225,7 +225,7 @@ class SemanticIDGenerator(Recommender):
         return loss + catalogue_cross_entropy(states, table, targets[asked]).mean()
 
     @torch.no_grad()
-    def calibrate(self, batches: Iterable[Batch]) -> None:
+    def calibrate(self, batches: Iterable[tuple[Batch, Tensor | None]]) -> None:
         """Fit the heads' shares on held-out targets; see `Recommender.calibrate`."""
         if not self.heads:
             return
@@ -368,7 +368,8 @@ class SemanticIDGenerator(Recommender):
     @property
     def heads(self) -> dict[str, Head]:
         """The heads beside the generator, by their names: dense, markov, and one per signal."""
-        every = {"dense": self.dense, "markov": self.markov, **self.alike}
+        of_signals = zip((f"similarity-{name}" for name in self.modalities), self.alike, strict=False)
+        every = {"dense": self.dense, "markov": self.markov, **dict(of_signals)}
         return {name: head for name, head in every.items() if isinstance(head, Head)}
 
     def dense_table(self) -> Tensor | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,13 +18,16 @@ from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.registry import Registry
 
 if TYPE_CHECKING:
+    import torch
+
+    from bbqrec_cli.data.batches import Batch
     from bbqrec_cli.data.splits import HeldOut
     from bbqrec_cli.models.base import Recommender
     from bbqrec_cli.records import Catalogue, ItemData, TrainedModel
     from bbqrec_cli.training.trainer import Fitted, RunSettings, Stopping
 
 CALIBRATED = 2000
-"""Validation users, about, on whom a model is calibrated before each validation."""
+"""Validation users, at most, on whom a model is calibrated before each validation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,17 +281,24 @@ def validation(
 
     The model is calibrated before, on `CALIBRATED` of them.
     """
+    import torch
+
     from bbqrec_cli.data.batches import held_out_batches
-    from bbqrec_cli.data.splits import subsample_users
     from bbqrec_cli.device import autocast
     from bbqrec_cli.evaluation.metrics import aggregate
     from bbqrec_cli.evaluation.protocol import target_ranks
 
-    some = subsample_users(held, CALIBRATED)
+    some = held.every(max(1, math.ceil(len(held.users) / CALIBRATED)))
+
+    def shown() -> Iterator[tuple[Batch, torch.Tensor | None]]:
+        for rows, batch in held_out_batches(some, 256):
+            seen = torch.from_numpy(some.seen(rows)).to(training.device) if exclude_seen else None
+            yield batch.to(training.device), seen
 
     def validate(model: Recommender) -> dict[str, float]:
         with autocast(training.device, training.precision):
-            model.calibrate(batch.to(training.device) for _, batch in held_out_batches(some, 256))
+            model.calibrate(shown())
+        training.world.broadcast(model)  # what is chosen is the same in all processes
         ranks = target_ranks(
             model, held, depth=10, beam=beam, device=training.device, precision=training.precision,
             exclude_seen=exclude_seen, progress=training.progress, world=training.world,
