@@ -16,7 +16,7 @@ from typing import Any
 from bbqrec_cli.cli.options import COMMANDS, COMMON_FLAGS
 from bbqrec_cli.config import StageConfig, flag, load_toml, of_paper
 from bbqrec_cli.models.registry import MODELS
-from bbqrec_cli.recipes import FOLDER, describe_recipe, literal, names
+from bbqrec_cli.recipes import FOLDER, describe_recipe, literal, names, recipe
 from bbqrec_cli.stages.tokenize import TokenizeConfig
 from bbqrec_cli.tokenizers.registry import TOKENIZERS
 
@@ -96,7 +96,8 @@ def readme() -> str:
         carried = carriers(name)
         for system, *cells in cells_of(first_table(name, heading))[1:]:
             own = system.split("<br>")[0]
-            table += row(f"[{data}](docs/results/{name}.md)", own, carried[own], *(c.split("<br>")[0] for c in cells))
+            numbers = (cell.split("<br>")[0] for cell in cells[: len(METRICS)])
+            table += row(f"[{data}](docs/results/{name}.md)", own, carried[own], *numbers)
     return before + BEGIN + "\n" + table + END + rest.split(END)[1]
 
 
@@ -105,9 +106,11 @@ def carriers(name: str) -> dict[str, str]:
     suite, _ = load_toml(ROOT / "docs" / "results" / f"{name}.toml", "suite")
     found = {}
     for system in suite["system"]:
-        config = MODELS.config(system.get("model", system["name"]))
-        options = {f.name: system[f.name] for f in dataclasses.fields(config) if f.name in system}
-        found[system["name"]] = ", ".join(config(**options).beyond_paper)
+        given = (recipe(system["recipe"], "train") if "recipe" in system else {}) | system
+        config = MODELS.config(given.get("model", system["name"]))
+        options = {f.name: given[f.name] for f in dataclasses.fields(config) if f.name in given}
+        united = [f"united with {system['unite']}"] if "unite" in system else []
+        found[system["name"]] = ", ".join([*config(**options).beyond_paper, *united])
     return found
 
 
