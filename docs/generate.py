@@ -81,6 +81,7 @@ def paper() -> str:
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 RESULTS = {
     "beauty": ("Amazon Beauty (id, text)", ""),
+    "beauty-strong": ("Amazon Beauty (id, text), full trainings", ""),
     "movielens": ("MovieLens 1M (id, text, image)", "Figure 4: signals"),
 }
 """Pages in docs/results whose numbers README shows: what they are of, and the heading above the table."""
