@@ -5,7 +5,7 @@ B users, n prefixes, T items of history, L levels, M signals, N codes, C tuples 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -88,10 +88,10 @@ def recommend(model: Generator, batch: Batch, wanted: Wanted) -> tuple[Tensor, T
     # Histories of similar length together, without what pads all of them.
     order, found = lengths.argsort(stable=True), []
     for rows in order.split(at_once):
-        exclude = None if wanted.exclude is None else wanted.exclude[rows]
         longest = max(1, int(lengths[rows[-1]]))
         part = Batch(batch.items[rows, :longest], batch.targets[rows, :longest])
-        found.append(_search(model, part, wanted, exclude, tables))
+        of_part = wanted if wanted.exclude is None else replace(wanted, exclude=wanted.exclude[rows])
+        found.append(_search(model, part, of_part, tables))
     back = order.argsort()
     return torch.cat([items for items, _ in found])[back], torch.cat([scores for _, scores in found])[back]
 
@@ -104,40 +104,41 @@ def users_at_once(model: Generator, width: int) -> int:
     return min(at_once, USERS_AT_ONCE) if model.log_sharing.device.type == "cpu" else at_once
 
 
-def _search(
-    model: Generator, batch: Batch, wanted: Wanted, exclude: Tensor | None, tables: Tables
-) -> tuple[Tensor, Tensor]:
-    encoded, width = model.encode(batch), max(wanted.beam or 0, wanted.k)
-    permitted = Permitted.of(model.trie, wanted.allowed, exclude, len(batch.items))
+def _search(model: Generator, batch: Batch, wanted: Wanted, tables: Tables) -> tuple[Tensor, Tensor]:
+    encoded = model.encode(batch)
     if not wanted.beam:
-        return _exact(model, encoded, batch, wanted, permitted, tables)
-    if model.heads:
-        answers = model.answers(encoded, batch, tables.dense)
-        items, scores = candidates(model, encoded, batch, replace(wanted, k=width, exclude=exclude), tables, answers)
-        return best_items(model.trie, items, pooled(scores, model.shares()), wanted.k)
+        return _exact(model, encoded, batch, wanted, tables)
+    if not model.heads:
+        return _beam(model, encoded, batch, wanted, tables)
+    wide = replace(wanted, k=max(wanted.beam, wanted.k))
+    items, scores = candidates(model, encoded, batch, wide, tables)
+    return best_items(model.trie, items, pooled(scores, model.shares()), wanted.k)
+
+
+def _permitted(model: Generator, wanted: Wanted, users: int) -> Permitted:
+    return Permitted.of(model.trie, wanted.allowed, wanted.exclude, users)
+
+
+def _beam(model: Generator, encoded: Tensor, batch: Batch, wanted: Wanted, tables: Tables) -> tuple[Tensor, Tensor]:
+    """The generator's K best items by a beam, without the heads."""
     return bounded_beam_search(
-        model.trie, expander(model, encoded, batch.mask, tables.first), width=width, k=wanted.k, permitted=permitted,
-        over_children=model.over_children,
+        model.trie, expander(model, encoded, batch.mask, tables.first), width=max(wanted.beam or 0, wanted.k),
+        k=wanted.k, permitted=_permitted(model, wanted, len(encoded)), over_children=model.over_children,
     )  # fmt: skip
 
 
 def candidates(
-    model: Generator, encoded: Tensor, batch: Batch, wanted: Wanted, tables: Tables, answers: Mapping[str, Tensor]
+    model: Generator, encoded: Tensor, batch: Batch, wanted: Wanted, tables: Tables
 ) -> tuple[Tensor, Tensor]:
     """The K best items of the generator, by a beam, and of each of H heads.
-
-    answers: log P of all items by each head, (B, I).
 
     Returns:
         items (B, K · (1 + H)), PAD in the place of those that stand there already; their log P by the generator (-inf
         for PAD) and by each head, (B, K · (1 + H), 1 + H).
     """
-    permitted = Permitted.of(model.trie, wanted.allowed, wanted.exclude, len(batch.items))
-    items, scores = bounded_beam_search(
-        model.trie, expander(model, encoded, batch.mask, tables.first), width=max(wanted.beam or 0, wanted.k),
-        k=wanted.k, permitted=permitted, over_children=model.over_children,
-    )  # fmt: skip
-    for answer in answers.values():
+    items, scores = _beam(model, encoded, batch, wanted, tables)
+    answers = model.answers(encoded, batch, tables.dense).values()
+    for answer in answers:
         more, _ = top_items(answer, wanted)
         more = more.masked_fill((more.unsqueeze(2) == items.unsqueeze(1)).any(2), PAD)
         items = torch.cat([items, more], dim=1)
@@ -146,7 +147,7 @@ def candidates(
         model.trie, stepper(model, encoded, batch.mask), rows[:, wanted.k :], over_children=model.over_children
     )
     generated = (torch.cat([scores, others], dim=1) - model.log_sharing[rows]).masked_fill(items == PAD, -torch.inf)
-    return items, torch.stack([generated, *(answer.gather(1, rows) for answer in answers.values())], dim=2)
+    return items, torch.stack([generated, *(answer.gather(1, rows) for answer in answers)], dim=2)
 
 
 def fitted_shares(model: Generator, batches: Iterable[tuple[Batch, Tensor | None]]) -> Tensor:
@@ -157,18 +158,14 @@ def fitted_shares(model: Generator, batches: Iterable[tuple[Batch, Tensor | None
         for rows in torch.arange(len(batch.items), device=batch.items.device).split(at_once):
             part = Batch(batch.items[rows], batch.targets[rows])
             wanted = Wanted(k=CANDIDATES, exclude=None if exclude is None else exclude[rows])
-            encoded = model.encode(part)
-            answers = model.answers(encoded, part, tables.dense)
-            items, log_p = candidates(model, encoded, part, wanted, tables, answers)
+            items, log_p = candidates(model, model.encode(part), part, wanted, tables)
             hits.append(items == part.targets.gather(1, part.lengths.unsqueeze(1) - 1))
             scores.append(log_p)
     return best_shares(torch.cat(hits), torch.cat(scores))
 
 
-def _exact(
-    model: Generator, encoded: Tensor, batch: Batch, wanted: Wanted, permitted: Permitted, tables: Tables
-) -> tuple[Tensor, Tensor]:
-    head, mask = None, batch.mask
+def _exact(model: Generator, encoded: Tensor, batch: Batch, wanted: Wanted, tables: Tables) -> tuple[Tensor, Tensor]:
+    head, mask, permitted = None, batch.mask, _permitted(model, wanted, len(encoded))
     if model.heads:
         shares, answers = model.shares(), model.answers(encoded, batch, tables.dense)
         others: Any = sum(share * answer for share, answer in zip(shares, answers.values(), strict=True))

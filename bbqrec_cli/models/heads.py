@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.models.markov import Markov
-from bbqrec_cli.models.neighbours import from_the_last
+from bbqrec_cli.models.neighbours import from_the_last, whole_weight
 from bbqrec_cli.models.options.markov import MarkovConfig
 from bbqrec_cli.records import ItemData, Sequences
 
@@ -30,6 +30,7 @@ SMALLEST = 1e-3
 LEAST = 1e-12
 """A probability counts as no less, so that its logarithm is a number."""
 EVEN = 0.01
+"""Part of the Markov head's probability that all items share alike."""
 
 
 class Head(nn.Module):
@@ -119,11 +120,10 @@ class SimilarityHead(Head):
 
     def forward(self, batch: Batch) -> Tensor:
         """log P of all items after each history, (B, I) float32, `LEAST` at least."""
-        weighted = list(from_the_last(batch, self.decay))
+        weighted = from_the_last(batch, self.decay)
         history = torch.stack([self.vectors[items] * weight.unsqueeze(1) for items, weight in weighted]).sum(0)
-        whole = torch.stack([weight for _, weight in weighted]).sum(0).clamp(min=1)
         with torch.autocast(history.device.type, enabled=False):
-            similar = history @ self.vectors.T / (whole * self.temperature).unsqueeze(1)
+            similar = history @ self.vectors.T / (whole_weight(batch, self.decay) * self.temperature)
         seen = torch.zeros(len(similar), similar.shape[1] + 1, dtype=torch.bool, device=similar.device)
         places = batch.items.masked_fill(batch.items == PAD, similar.shape[1])
         seen = seen.scatter_(1, places, True)[:, :-1]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.models.base import Untrained, Wanted
-from bbqrec_cli.models.neighbours import Neighbours, from_the_last, parts
+from bbqrec_cli.models.neighbours import Neighbours, from_the_last, parts, whole_weight
 from bbqrec_cli.records import ItemData, Sequences
 
 
@@ -61,9 +61,8 @@ class Markov(Untrained):
 
     def probabilities(self, batch: Batch) -> Tensor:
         """P of all items, (B, I): the scores, divided by the sum of the weights; 0 without a history."""
-        weights = sum(share for _, share in from_the_last(batch, self.decay))
         scores = self.successors.scores(batch, self.decay) + self._rest(batch) * self.popularity
-        return scores / torch.as_tensor(weights, device=scores.device).clamp(min=1).unsqueeze(1)
+        return scores / whole_weight(batch, self.decay)
 
     def _rest(self, batch: Batch) -> Tensor:
         """What is left for popularity, (B, 1)."""

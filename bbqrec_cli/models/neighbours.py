@@ -137,6 +137,12 @@ def from_the_last(batch: Batch, decay: float) -> Iterator[tuple[Tensor, Tensor]]
         yield items, (place >= 0) * torch.tensor(decay**back, device=items.device)
 
 
+def whole_weight(batch: Batch, decay: float) -> Tensor:
+    """Σ decay^k over the items of each history, (B, 1); 1 without any."""
+    weights = [weight for _, weight in from_the_last(batch, decay)]
+    return torch.stack(weights).sum(0).clamp(min=1).unsqueeze(1)
+
+
 def users_by_items(train: Sequences, items: int) -> sparse.csr_matrix:
     """1 for each user and item that interacted, however often: (U, I) float32."""
     ones = np.ones(len(train.items), dtype=np.float32)
