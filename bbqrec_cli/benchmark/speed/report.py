@@ -67,6 +67,7 @@ def time_of(seconds: float) -> str:
 def about_table(result: SpeedResult) -> Table:
     """Machine, versions and sizes."""
     config, machine, data = result.config, result.machine, result.about
+    path = config.tokens or config.model
     packages = {**machine["packages"], **result.versions}
     rows = [
         ("bbqrec", f"{machine['bbqrec']}, commit {machine['commit'] or 'not known'}"),
@@ -74,7 +75,7 @@ def about_table(result: SpeedResult) -> Table:
         ("threads", str(machine["threads"])),
         ("system", f"{machine['system']}, Python {machine['python']}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
-        ("data to train and decode", f"{config.tokens.name if config.tokens else 'synthetic'}: "
+        ("data to train and decode", f"{path.name if path else 'synthetic'}: "
          f"{data['users']:,} users, {data['items']:,} items, {data['interactions']:,} interactions"),
         ("IDs of tiger", ids(data["one"])),
         ("IDs of bbqrec", ids(data["several"]) + ("" if data["vectors"] else "; no vectors, so without similarity")),
@@ -82,6 +83,8 @@ def about_table(result: SpeedResult) -> Table:
         ("seed", str(config.seed)),
         ("time spent", time_of(result.seconds)),
     ]  # fmt: skip
+    if decoded := data.get("decoded"):
+        rows.insert(6, ("the model that is decoded", f"{decoded['model']}, {counted(decoded['epochs'], 'epoch')}"))
     return make("Where the numbers come from", ("what", "value"), rows, left=2)
 
 

@@ -30,6 +30,10 @@ class SpeedConfig(StageConfig):
         None, "speed: the tokens file to train and decode on. [default: a synthetic catalogue]", role="input",
         complete=".h5",
     )  # fmt: skip
+    model: Path | None = option(
+        None, "speed: the trained generator to decode, with its data. [default: some are trained for a few epochs]",
+        role="input", complete=".h5",
+    )  # fmt: skip
     peer_python: Path | None = option(
         None, "speed: Python of an environment with RecBole, which wants other versions of packages.", role="runtime"
     )
@@ -40,6 +44,8 @@ class SpeedConfig(StageConfig):
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu"):
             raise UsageError(f"--device {self.device}: benchmark speed measures on the CPU", "leave it out")
+        if self.tokens and self.model:
+            raise UsageError("--tokens and --model: a model file has IDs of its own", "leave one out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +76,7 @@ class SpeedResult:
         config, words = self.config, ["bbqrec", "benchmark", "speed", "--size", self.config.size]
         words += ["--only", ",".join(config.only)] if config.only else []
         words += ["--tokens", config.tokens.name] if config.tokens else []
+        words += ["--model", config.model.name] if config.model else []
         words += ["--threads", str(config.threads)] if config.threads else []
         words += ["--seed", str(config.seed)] if config.seed else []
         words += ["--peer-python", "PYTHON"] if config.peer_python else []

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bbqrec_cli.benchmark.speed.contest import Entrant, FailedError, Process, hold
-from bbqrec_cli.benchmark.speed.contests import OFFLINE, PEERS, ROUNDS, SIZES, Contest, contests, models
+from bbqrec_cli.benchmark.speed.contests import OFFLINE, PEERS, ROUNDS, SIZES, Contest, Given, contests, models
 from bbqrec_cli.benchmark.speed.result import SpeedConfig, SpeedResult
 from bbqrec_cli.config import did_you_mean
 from bbqrec_cli.errors import DataError, LackingError, UsageError
@@ -36,7 +36,9 @@ def run(config: SpeedConfig, progress: Progress = SILENT, *, commands: tuple[str
     from bbqrec_cli.pages.page import check_page
 
     began, size = time.perf_counter(), SIZES[config.size]
-    asked = chosen(contests(size, commands), config.only)
+    chosen(contests(size, commands), config.only)
+    given = trained(config.model) if config.model else None
+    asked = chosen(contests(size, commands, given), config.only)
     if config.tokens:
         with open_file(config.tokens, "tokens"):
             pass
@@ -47,7 +49,9 @@ def run(config: SpeedConfig, progress: Progress = SILENT, *, commands: tuple[str
         folder = Path(name)
         job = {**size, "folder": str(folder), "threads": config.threads, "seed": config.seed}
         progress.log("making the data, and training what is decoded")
-        about, held = made(config, asked, job), []
+        about, held = made(config, asked, given, job), []
+        if given:
+            about["decoded"] = {"model": given.name, "epochs": given.epochs}
         for number, contest in enumerate(asked, start=1):
             progress.log(f"{number}/{len(asked)} {contest.name}: {', '.join(each.name for each in contest.entrants)}")
             lacking = {each.name: why for each in contest.entrants if (why := lack(each, versions))}
@@ -79,13 +83,25 @@ def chosen(there: Mapping[str, Contest], only: Sequence[str]) -> list[Contest]:
     return [each for name, each in there.items() if not only or name in only]
 
 
-def made(config: SpeedConfig, asked: Sequence[Contest], job: Mapping[str, Any]) -> dict[str, Any]:
+def trained(path: Path) -> Given:
+    """The generator of a model file. Raises: DataError: it is another model; the errors of `open_file`."""
+    from bbqrec_cli.hdf5 import open_file
+
+    with open_file(path, "model") as file:
+        name, settings, epochs = str(file.attribute("model")), file.attribute("settings"), file.attribute("history")
+    if "decoder_layers" not in settings:
+        raise DataError(f"{path}: the model {name} decodes no semantic IDs", "give one that does, such as bbqrec")
+    return Given(path=str(path.resolve()), name=name, settings=settings, epochs=len(epochs))
+
+
+def made(config: SpeedConfig, asked: Sequence[Contest], given: Given | None, job: Mapping[str, Any]) -> dict[str, Any]:
     """Write the data into the folder, and what is decoded; what the data are. In a process of its own, so that this one
     stays small: its memory would count as that of the processes that it starts. Raises: DataError."""
     wanted = {each.job.get("model") for contest in asked for each in contest.entrants if "beam" in each.job}
-    trained = [each for each in models(SIZES[config.size]) if each["name"] in wanted]
-    data = str(config.tokens.resolve()) if config.tokens else ""
-    entrant = Entrant(name="data", measure="data:make", job={"data": data, "models": trained, "warm": False})
+    decoded = [each for each in models(SIZES[config.size], given) if each["name"] in wanted]
+    path = config.tokens or config.model
+    data = str(path.resolve()) if path else ""
+    entrant = Entrant(name="data", measure="data:make", job={"data": data, "models": decoded, "warm": False})
     folder = Path(job["folder"], "messages")
     folder.mkdir()
     try:
@@ -93,7 +109,7 @@ def made(config: SpeedConfig, asked: Sequence[Contest], job: Mapping[str, Any]) 
             about: dict[str, Any] = process.ask()["about"]
             return about
     except FailedError as error:
-        where = f"{config.tokens}: " if config.tokens else ""
+        where = f"{path}: " if path else ""
         raise DataError(f"{where}nothing can be measured: {error}", "bbqrec inspect shows a file") from None
 
 

@@ -1,8 +1,12 @@
-"""The data of the other measures: synthetic, or a tokens file of the user's. I items, U users, L levels, N codes."""
+"""The data of the other measures: synthetic, or of a tokens or model file of the user's.
+
+I items, U users, L levels, N codes.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +45,9 @@ def make(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
         write_tokens(path, Tokens(catalogue=catalogue, codes=codes), config={})
     write_recbole(folder, catalogue)
     for each in job["models"]:
+        if each["file"]:
+            shutil.copyfile(each["file"], folder / f"{each['name']}.h5")
+            continue
         few, codes = folder / f"few-{each['ids']}", ids[folder / each["ids"]]
         write_tokens(
             few, Tokens(catalogue=first(catalogue, job["trained"]), codes=codes), config={}

@@ -89,7 +89,9 @@ def made(job: dict[str, Any]) -> tuple[Tensor, Any, Any]:
     tokens = codes + 1 + ids.codebook_size * torch.arange(ids.levels)
     width, start = options["width"], {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": None}
     sizes: dict[str, Any] = {**start, "num_layers": options["layers"], "num_decoder_layers": options["decoder_layers"]}
-    sizes |= {"num_heads": options["heads"], "d_model": width, "d_kv": width // options["heads"], "d_ff": 4 * width}
+    of_head = options.get("head_width") or width // options["heads"]
+    sizes |= {"num_heads": options["heads"], "d_model": width, "d_kv": of_head}
+    sizes |= {"d_ff": options.get("inner") or 4 * width}
     config = T5Config(vocab_size=1 + ids.levels * ids.codebook_size, dropout_rate=0.1, **sizes)
     return tokens, catalogue, T5ForConditionalGeneration(config)
 
