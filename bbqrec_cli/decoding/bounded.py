@@ -103,17 +103,22 @@ class _Search:
 
     def _narrow(self, users: Tensor, nodes: _Nodes) -> tuple[list[_Decoded], Tensor]:
         """A beam of NARROW · K from the nodes of depth 1: what it decodes per level, and (U, 1) the score of its K-th
-        item."""
-        decoded = list[_Decoded]()
+        item. It ends where K nodes of each user are as good as items, with the score of the worst of these."""
+        decoded, nodes = list[_Decoded](), nodes.best(NARROW * self.k)
+        least = self._least(1, nodes)
         for level in range(1, self.trie.levels):
+            if level > 1 and (least > -torch.inf).all():
+                return decoded, least
             nodes = nodes.best(NARROW * self.k)
-            chosen, real = nodes.only(~self._certain(level, nodes) & (nodes.score > -torch.inf))
+            worth = (nodes.score > -torch.inf) & (nodes.score >= least)
+            chosen, real = nodes.only(~self._certain(level, nodes) & worth)
             below = self._below(level, users, chosen, real)
             decoded.append(_Decoded(chosen, real, below))
             nodes = below.with_(self._carried(level, nodes))
+            least = least.maximum(self._least(level + 1, nodes))
         nodes = nodes.best(self.k)
         _, scores = leaf_items(self.trie, nodes.node, nodes.score, self.permitted.users(users), self.k)
-        return decoded, scores[:, -1:]
+        return decoded, least.maximum(scores[:, -1:])
 
     def _follow(
         self, users: Tensor, nodes: _Nodes, least: Tensor, decoded: list[_Decoded]
@@ -134,7 +139,7 @@ class _Search:
                 least = least.maximum(self._least(level, nodes))
             real = ~self._certain(level, nodes) & (nodes.score > -torch.inf) & (nodes.score >= least)
             parts = [self._carried(level, nodes)]
-            if decoded:
+            if level <= len(decoded):
                 before = decoded[level - 1]
                 same = (nodes.node.unsqueeze(2) == before.prefixes.node.unsqueeze(1)) & before.real.unsqueeze(1)
                 same &= (nodes.score > -torch.inf).unsqueeze(2)

@@ -70,6 +70,7 @@ def test_an_exact_search_that_says_so_has_the_best_of_all_items(data):
     options, room = some_options(data, items), data.draw(st.sampled_from([1, 3, 5, 12, 512]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ROOM", room)
+        patch.setattr(module, "SORTED", data.draw(st.sampled_from([1, 2, 64])))
         patch.setattr(module, "WORTH", data.draw(st.integers(1, 3)))
         found, best, right, _ = bounded(codes, table, **options)
     scores = brute(codes, table, over_children=options["over_children"])
@@ -116,6 +117,17 @@ def test_what_cannot_reach_the_answer_is_not_decoded(over_children):
     for width in (None, 9):
         _, _, *_, decoded = bounded(codes, table, width=width, k=3, over_children=over_children)
         assert decoded == [USERS, 6 * USERS], "the narrow beam's six prefixes of nine"
+
+
+@pytest.mark.parametrize("width", [None, 9])
+def test_a_certain_id_bounds_what_is_decoded_before_the_narrow_beam_ends(width):
+    # Below code 0 is one ID; below code 1 are three, which share a second code and are less probable.
+    codes = np.array([[0, 0, 0], [1, 1, 0], [1, 1, 1], [1, 1, 2]], dtype=np.uint16).reshape(-1, 3, 1)
+    table = Table(3, 1, seed=0)
+    table.logits[0][:] = torch.tensor([1.0, 0.0, 0.0], device=DEVICE)
+    found, _, *_, decoded = bounded(codes, table, width=width, k=1)
+    assert found.tolist() == [[0]] * USERS
+    assert decoded == [USERS, 0, 0]
 
 
 def test_an_id_that_is_certain_is_not_decoded():
