@@ -17,6 +17,7 @@ from bbqrec_cli.benchmark import sources
 from bbqrec_cli.benchmark.suite import Data, Suite, System, Tokenizer, method_of, needs
 from bbqrec_cli.config import from_mapping, input_files, named_file, stored
 from bbqrec_cli.encoders.registry import ENCODERS
+from bbqrec_cli.errors import BBQRecError
 from bbqrec_cli.hdf5 import checkpoint_of, sha256
 from bbqrec_cli.hdf5.schema import KINDS
 from bbqrec_cli.progress import SILENT
@@ -270,9 +271,10 @@ class _Builder:
     def _step(self, stage: str, label: str, config: Any, name: str) -> Step:
         """name: how the output's begins."""
         kind, method = MAKES[stage], method_of(config)
-        inputs = self._inputs(config) | (self._inputs(method) if method is not None else {})
-        if stage == "prepare" and (named := named_files(config)):
-            inputs["named"] = [content(path, named=False) for path in named if path.is_file()]
+        if stage == "prepare":
+            inputs = self._of_source(config, method)
+        else:
+            inputs = self._inputs(config) | (self._inputs(method) if method is not None else {})
         key = key_of(stage, config, method, inputs)
         if key not in self.steps:
             name = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
@@ -298,14 +300,31 @@ class _Builder:
         of_format = {f.name for f in dataclasses.fields(config) if f.metadata.get("complete", "").startswith(".")}
         found: dict[str, list[str]] = {}
         for option, path in input_files(config):
-            place = path, option not in of_format
-            if path not in made and place not in self.contents:
-                self.contents[place] = content(path, named=place[1])
-            found.setdefault(option, []).append(made.get(path) or self.contents[place])
+            found.setdefault(option, []).append(made.get(path) or self._content(path, option not in of_format))
         for f in dataclasses.fields(config):
             if f.metadata.get("named") and f.name in found:
                 found[f.name] = [self._named(value, f.name not in of_format) for value in getattr(config, f.name)]
         return found
+
+    def _of_source(self, config: PrepareConfig, method: Any) -> dict[str, list[str]]:
+        """The same of `prepare`: of what its source reads, whatever else lies beside it. What is downloaded is what the
+        options say."""
+        found = self._inputs(method)
+        if getattr(method, "download_pictures", False):
+            found.pop("images", None)
+        if getattr(method, "download", ""):
+            return found | {"paths": [json.dumps(dataclasses.asdict(method), default=str)]}
+        try:
+            files, pictures = read_by(config, method)
+        except BBQRecError:  # the step will fail and say so
+            return self._inputs(config) | found
+        named = {"named": [self._content(path, False) for path in pictures]} if pictures else {}
+        return found | {"paths": [f"{name} {self._content(path, False)}" for name, path in files]} | named
+
+    def _content(self, path: Path, named: bool) -> str:
+        if (path, named) not in self.contents:
+            self.contents[path, named] = content(path, named=named)
+        return self.contents[path, named]
 
     def _named(self, value: str, named: bool) -> str:
         """NAME=FILE:MORE with the digest of what is in the file or folder in place of its path."""
@@ -350,15 +369,23 @@ def encoders_of(config: Any) -> list[Any]:
     return [ENCODERS.config(name) for name in names if name in ENCODERS]
 
 
-def named_files(config: PrepareConfig) -> list[Path]:
-    """Files that a source's files name, if its kind has any."""
-    from bbqrec_cli.data.sources.registry import SOURCES, open_source
+def read_by(config: PrepareConfig, method: Any) -> tuple[list[tuple[str, Path]], list[Path]]:
+    """The files that a source reads, with their names in a folder that it is given, since these may say what a file is
+    (`.tsv`, `train/`), and the pictures, or folders of them, that it finds by itself.
 
-    if not hasattr(SOURCES.implementation(config.source), "named_files"):
-        return []
+    Raises: BBQRecError: it cannot be opened.
+    """
+    from bbqrec_cli.data.sources.registry import open_source
+
     paths = [Path(path) for path in config.paths]
-    source: Any = open_source(config.source, paths, method_of(config), seed=config.seed, progress=SILENT)
-    return source.named_files()
+    source: Any = open_source(config.source, paths, method, seed=config.seed, progress=SILENT)
+    pictures = source.named_files() if hasattr(source, "named_files") else []
+    folder = getattr(source, "images", None)
+    if folder and not getattr(method, "images", None) and not getattr(method, "download_pictures", False):
+        pictures.append(folder)
+    names = [next((path.relative_to(each).as_posix() for each in paths if each in path.parents), path.name)
+             for path in source.files]  # fmt: skip
+    return list(zip(names, source.files, strict=True)), [path for path in pictures if path.exists()]
 
 
 def content(path: Path, *, named: bool) -> str:

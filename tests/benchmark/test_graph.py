@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -360,7 +362,8 @@ def test_what_is_said_beside_a_file_counts(raw, was, becomes):
 
 
 def test_pictures_that_the_items_file_names_count(raw, tmp_path):
-    (tmp_path / "in" / "items.csv").write_text("item,image\na,faces/a.png\n")
+    (tmp_path / "in" / "log.csv").write_text("user_id,parent_asin,timestamp\nu,a,1\n")
+    (tmp_path / "in" / "items.csv").write_text("asin,parent_asin,image\n1,a,faces/a.png\n1,b,faces/b.png\n")
     (tmp_path / "in" / "faces").mkdir()
     text = RAW.replace('images = "in/pictures"', 'items = "in/items.csv"')
     (tmp_path / "raw.toml").write_text(text)
@@ -373,6 +376,49 @@ def test_pictures_that_the_items_file_names_count(raw, tmp_path):
     for content in ("one face", "another"):
         (tmp_path / "in" / "faces" / "a.png").write_text(content)
         keys.append(key())
+    assert len(set(keys)) == 3
+
+
+def prepare_key(folder: Path, source: str, path: str, **prepare: object) -> str:
+    """Of a suite in this folder with one system."""
+    options = "".join(f"{name} = {json.dumps(value)}\n" for name, value in prepare.items())
+    (folder / "s.toml").write_text(
+        f'name = "s"\n[data]\nsource = ["{source}", "{path}"]\n[data.prepare]\n{options}'
+        '[[system]]\nname = "p"\nmodel = "popularity"\n'
+    )
+    (cell,) = make_graph(load_suite(str(folder / "s.toml")), Machine(folder=folder / "work")).cells
+    return cell.step("prepare").key
+
+
+def test_files_beside_the_one_that_is_named_count_where_they_are_read(tmp_path):
+    (tmp_path / "x.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\na\tb\t1\n")
+    key = [prepare_key(tmp_path, "recbole", "x.inter")]
+    for text in ("mug", "lamp"):
+        (tmp_path / "x.item").write_text(f"item_id:token\ttitle:token\nb\t{text}\n")
+        key.append(prepare_key(tmp_path, "recbole", "x.inter"))
+    assert len(set(key)) == 3
+    (tmp_path / "y.item").write_text("another data set's")
+    assert prepare_key(tmp_path, "recbole", "x.inter") == key[-1]
+
+
+def test_what_a_run_leaves_in_the_folder_of_the_data_does_not_count(tmp_path):
+    (tmp_path / "x.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\na\tb\t1\n")
+    key = prepare_key(tmp_path, "recbole", ".")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "popularity.model.h5").write_bytes(b"0")
+    assert prepare_key(tmp_path, "recbole", ".") == key
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "b.png").write_bytes(b"0")
+    assert prepare_key(tmp_path, "recbole", ".") != key, "the source finds pictures there"
+
+
+def test_what_is_downloaded_is_what_the_options_say(tmp_path):
+    (tmp_path / "raw").mkdir()
+    keys = [prepare_key(tmp_path, "amazon", "raw", download="2014", category="Toys_and_Games")]
+    (tmp_path / "raw" / "reviews_Toys_and_Games_5.json.gz").write_bytes(b"0")
+    assert prepare_key(tmp_path, "amazon", "raw", download="2014", category="Toys_and_Games") == keys[0]
+    keys.append(prepare_key(tmp_path, "amazon", "raw", download="2014", category="Beauty"))
+    keys.append(prepare_key(tmp_path, "amazon", "raw", download="2018", category="Beauty"))
     assert len(set(keys)) == 3
 
 

@@ -116,7 +116,7 @@ class Amazon:
         self._vectors = _only(given, VECTORS)
         self._folder = next((path for path in paths if path.is_dir()), self._reviews[0].parent)
         inside = self._folder if options.download or any(path.is_dir() for path in paths) else None
-        self._images, self._progress = options.images or find_pictures(inside), progress
+        self.images, self._progress = options.images or find_pictures(inside), progress
         self._options, self._seed = options, seed
         first = self._reviews[0].name
         self.minimum = 0 if first.split(".")[0].endswith("_5") or PARTS.fullmatch(first) else 5
@@ -157,16 +157,16 @@ class Amazon:
         if self._vectors:
             features["image"] = read_image_features(self._vectors, item_ids, self._progress)
         if self._options.download_pictures:
-            self._images = self._pictures(item_ids, fields.get("image_url", []))
-        if self._images:
-            images = read_pictures(list_pictures(self._images), item_ids, self._images, self._progress)
+            self.images = self._pictures(item_ids, fields.get("image_url", []))
+        if self.images:
+            images = read_pictures(list_pictures(self.images), item_ids, self.images, self._progress)
         return Items(fields=fields, images=images, features=features)
 
     def _pictures(self, item_ids: list[str], addresses: list[str]) -> Path:
         """The folder into which the pictures were downloaded."""
         if not any(addresses):
             raise DataError("--download-pictures: no item has the address of a picture", "give the metadata as well")
-        folder = self._images or self._folder / PICTURES
+        folder = self.images or self._folder / PICTURES
         known = {item: address for item, address in zip(item_ids, addresses, strict=True) if address}
         download_pictures(known, folder, progress=self._progress)
         return folder

@@ -67,7 +67,8 @@ class Source(Protocol):
     """One raw data set, built as `Class(paths, options, seed=…, progress=…)`; notes to the user go to `progress`.
 
     minimum: the interactions that a user and an item need if the command line does not say (0: all are kept);
-    files: the inputs, recorded as parents of the dataset file (pictures: see `Items`).
+    files: the inputs, recorded as parents of the dataset file (pictures: see `Items`). A source that finds a folder of
+    pictures by itself has it as `images`, so that a benchmark sees when they change.
 
     A source whose data can be downloaded has the static method `fetch(paths, options, progress) -> list[Path]`, which
     is called first and returns the paths to read.
@@ -78,8 +79,7 @@ class Source(Protocol):
     A source whose interactions have `parts` has `divided = True`. One whose files may be the parts of a split has
     `divide()`, which --split given calls before `interactions`, and which raises UsageError where they are none.
 
-    A source whose files name further ones that `items` reads has `named_files() -> list[Path]`, so that a benchmark
-    sees when they change.
+    A source whose files name further ones that `items` reads has `named_files() -> list[Path]`, for the same reason.
     """
 
     minimum: int

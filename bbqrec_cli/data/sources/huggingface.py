@@ -61,7 +61,7 @@ class HuggingFace:
             raise DataError(f"{paths[0]}: holds only items ({', '.join(found)})", "interactions are needed")
         beside = next((files for name, files in found.items() if name in ITEMS), [])
         self._item_files = [options.items] if options.items else beside
-        self._images = options.images or (find_pictures(paths[0]) if paths[0].is_dir() else None)
+        self.images = options.images or (find_pictures(paths[0]) if paths[0].is_dir() else None)
         self._name, self._options, self._seed, self._progress = paths[0].name, options, seed, progress
         self.files = [*(file for files in self._splits.values() for file in files), *self._item_files]
         self._item_column = ""
@@ -204,8 +204,8 @@ class HuggingFace:
                 known |= more
             images, vectors = _pictures(item_ids, known), _vectors(known)
             fields = fields_of(item_ids, known, first, self._progress)
-        if self._images:
-            images = read_pictures(list_pictures(self._images), item_ids, self._images, self._progress)
+        if self.images:
+            images = read_pictures(list_pictures(self.images), item_ids, self.images, self._progress)
         made = {name: feature_of(item_ids, rows, f"{self._name}: {name}") for name, rows in vectors.items()}
         return Items(fields=fields, images=images, features={n: f for n, f in made.items() if f.present.any()})
 

@@ -49,6 +49,7 @@ class Letter:
         shift = 0 if options.items is None and options.id_shift is None else options.id_shift
         rows = S3RecOptions(**given | {"items": items, "images": images, "id_shift": shift})
         self._rows = S3Rec([self._file], rows, seed=seed, progress=progress)
+        self.images = self._rows.images
         self._items, self._shift, self._progress = items, options.id_shift, progress
         self._indices = sorted(folder.glob(f"{name}.index*.json"))
         self._embeddings = _embeddings_of(folder, name, options)

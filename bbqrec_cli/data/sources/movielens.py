@@ -80,7 +80,7 @@ class MovieLens:
         if found is None:
             raise MissingFileError(f"{path}: no {', '.join(LAYOUTS)} in it", _EXAMPLE)
         self._ratings = found
-        self._images = options.images or find_pictures(path if path.is_dir() else None)
+        self.images = options.images or find_pictures(path if path.is_dir() else None)
         self.files = self._archive.files(found, *([] if options.items else self._item_files()))
         self.files += [options.items] if options.items else []
 
@@ -138,8 +138,8 @@ class MovieLens:
             fields = fields_of(item_ids, self._movies(), file, self._progress)
         else:
             self._progress.warn(f"{self._archive.path}: no {self._item_files()[0]} in it, so no titles")
-        if self._images:
-            images = read_pictures(list_pictures(self._images), item_ids, self._images, self._progress)
+        if self.images:
+            images = read_pictures(list_pictures(self.images), item_ids, self.images, self._progress)
         return Items(fields=fields, images=images)
 
     def _movies(self) -> dict[str, dict[str, Any]]:

@@ -66,7 +66,7 @@ class RecBole:
         self._item_name = "item_id" if place is None else names[place]
         beside = folder / f"{name}.item"
         self._items = options.items or (beside if beside.is_file() else None)
-        self._images = options.images or (find_pictures(folder) if paths[0].is_dir() else None)
+        self.images = options.images or (find_pictures(folder) if paths[0].is_dir() else None)
         mapped = folder / f"{name}{MAP}"
         self._map = _names(mapped) if mapped.is_file() else {}
         self.files = [*self._parts, *filter(None, [self._items]), *([mapped] if self._map else [])]
@@ -130,8 +130,8 @@ class RecBole:
         elif self._items:
             known = read_items(self._items, id_column=self._item_name)
             fields = fields_of(item_ids, known, self._items, self._progress)
-        if self._images:
-            images = read_pictures(list_pictures(self._images), item_ids, self._images, self._progress)
+        if self.images:
+            images = read_pictures(list_pictures(self.images), item_ids, self.images, self._progress)
         return Items(fields=fields, images=images, features={n: f for n, f in features.items() if f.present.any()})
 
     def _typed_items(self, path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, list[float]]]]:

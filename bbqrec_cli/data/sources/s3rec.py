@@ -57,7 +57,7 @@ class S3Rec:
         names = ("items.json", self._sequences.name.replace(".inter.json", ".item.json"))
         beside = [folder / name for name in names if name != self._sequences.name] if folder else []
         self._items = options.items or next(filter(Path.is_file, beside), None)
-        self._images = options.images or find_pictures(folder)
+        self.images = options.images or find_pictures(folder)
         self._id_column, self._shift, self._progress = options.item_column, options.id_shift, progress
         self.files = [self._sequences, *([self._items] if self._items else [])]
         self._ids: set[str] = set()
@@ -123,15 +123,15 @@ class S3Rec:
             if shift:
                 self._say(self._items.name, shift, self._ids <= shifted(known, shift).keys())
             fields = fields_of(item_ids, shifted(known, shift), self._items, self._progress)
-        if self._images:
-            pictures = list_pictures(self._images)
+        if self.images:
+            pictures = list_pictures(self.images)
             if self._shift is not None:
                 shift = self._shift
             else:
-                shift = picture_shift(self._ids, set(pictures), shift or 0, self._images, self._progress)
+                shift = picture_shift(self._ids, set(pictures), shift or 0, self.images, self._progress)
             if shift:
-                self._say(self._images.name, shift, self._ids <= shifted(pictures, shift).keys())
-            images = read_pictures(shifted(pictures, shift), item_ids, self._images, self._progress)
+                self._say(self.images.name, shift, self._ids <= shifted(pictures, shift).keys())
+            images = read_pictures(shifted(pictures, shift), item_ids, self.images, self._progress)
         return Items(fields=fields, images=images)
 
     def _say(self, name: str, shift: int, all_there: bool) -> None:

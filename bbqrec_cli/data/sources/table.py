@@ -63,7 +63,7 @@ class InteractionTable:
         self._items = options.items or (find_file(folder, "items", ITEM_FILES) if folder else None)
         if folder and not self._items and (beside := self._tables[0].with_suffix(".item")).is_file():
             self._items = beside
-        self._images = options.images or find_pictures(folder)
+        self.images = options.images or find_pictures(folder)
         self.files = [*self._tables, *([self._items] if self._items else [])]
 
     def divide(self) -> None:
@@ -105,19 +105,19 @@ class InteractionTable:
         images: Sequence[bytes] = []
         if self._items:
             known = read_items(self._items, id_column=self._options.item_column or self._log.item_column)
-            pictures = {} if self._images else named_pictures(known, self._items, self._progress)
+            pictures = {} if self.images else named_pictures(known, self._items, self._progress)
             fields = fields_of(item_ids, known, self._items, self._progress)
             if pictures:
                 images = read_pictures(pictures, item_ids, self._items, self._progress)
-        if self._images:
-            images = read_pictures(list_pictures(self._images), item_ids, self._images, self._progress)
+        if self.images:
+            images = read_pictures(list_pictures(self.images), item_ids, self.images, self._progress)
         return Items(fields=fields, images=images)
 
     def named_files(self) -> list[Path]:
         """Pictures that the items file names."""
-        if not self._items or self._images:
+        if not self._items or self.images:
             return []
-        known = read_items(self._items, id_column=self._options.item_column)
+        known = read_items(self._items, id_column=self._options.item_column or self._log.named_item())
         return list(named_pictures(known, self._items, SILENT).values())
 
 

@@ -190,6 +190,11 @@ class Log:
 
     # Columns
 
+    def named_item(self) -> str | None:
+        """The name of the items' column by the first file's header; None without names. Raises: DataError."""
+        next(self._tables(), None)
+        return self.item_column
+
     def _tables(self) -> Iterator[tuple[Table, Columns]]:
         """Each file with its columns. Says what is not plain in the first one."""
         first: Table | None = None

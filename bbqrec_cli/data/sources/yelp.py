@@ -47,7 +47,7 @@ class Yelp:
         folder = path if path.is_dir() else None
         if folder and not self._archive.has(REVIEWS):
             raise MissingFileError(f"{path}: no {REVIEWS} in it", _EXAMPLE)
-        self._images = options.images or find_pictures(folder)
+        self.images = options.images or find_pictures(folder)
         self.files = self._archive.files(REVIEWS, *([] if options.items else [BUSINESSES]))
         self.files += [options.items] if options.items else []
 
@@ -96,8 +96,8 @@ class Yelp:
             fields = fields_of(item_ids, known, self._archive.path / BUSINESSES, self._progress)
         else:
             self._progress.warn(f"{self._archive.path}: no {BUSINESSES} in it, so no names")
-        if self._images:
-            images = read_pictures(list_pictures(self._images), item_ids, self._images, self._progress)
+        if self.images:
+            images = read_pictures(list_pictures(self.images), item_ids, self.images, self._progress)
         return Items(fields=fields, images=images)
 
     def _businesses(self, wanted: set[str]) -> dict[str, dict[str, Any]]:
