@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bbqrec_cli.config import agreed, option, stored
-from bbqrec_cli.errors import DataError, InterruptedRunError
+from bbqrec_cli.errors import DataError, InterruptedRunError, UsageError
 from bbqrec_cli.models.registry import MODELS
 from bbqrec_cli.origin import command_line
 from bbqrec_cli.progress import SILENT, Progress
@@ -105,6 +105,10 @@ def run(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
         if not system.space:
             progress.log(f"{system.name}: none of its options says what to try; one trial of its settings")
     folder = config.output or Path(f"tune-{config.input.stem}")
+    for recipe in config.recipe:
+        if Path(recipe).exists() and Path(recipe).resolve().parent == folder.resolve():
+            what = f"--recipe {recipe}: it lies where the best settings are written"
+            raise UsageError(what, "-o elsewhere, so that they do not take its place")
     make_folder(folder)
     origin = _origin(config, optuna.__version__)
     with locked(folder, LOCK):
@@ -116,16 +120,19 @@ def run(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
             )
             for system in systems
         ]  # fmt: skip
+        for study in studies:
+            check_budget(config, study)
+        earlier = earlier_trials(folder / LEDGER, systems, content)
         try:
             while todo := [study for study in studies if left(config, study)]:
                 for study in todo:
                     one_more(config, study, origin, progress)
-                    write_ledger(config, folder, studies)
+                    write_ledger(config, folder, studies, earlier)
         except (InterruptedRunError, KeyboardInterrupt):
             done = sum(len(study.outcomes()) for study in studies)
             what = f"interrupted; {done} finished trials are kept in {folder}"
             raise InterruptedRunError(what, "the same command goes on") from None
-        write_ledger(config, folder, studies)
+        write_ledger(config, folder, studies, earlier)
         return summarise(config, folder, studies)
 
 
@@ -157,14 +164,24 @@ def identity(config: TuneConfig, system: System, content: str) -> dict[str, Any]
 
 def left(config: TuneConfig, study: Study) -> bool:
     """Whether a system's budget allows another trial. Where nothing is tuned, one is all there is."""
-    outcomes, budget = study.outcomes(), config.budget
-    trials = budget["trials"] if study.system.space else 1
-    return (not trials or len(outcomes) < trials) and (not budget["minutes"] or minutes_left(config, study) > 0)
+    trials = config.budget["trials"] if study.system.space else 1
+    time_left = not config.minutes or minutes_left(config, study.outcomes()) > 0
+    return (not trials or len(study.whole()) < trials) and time_left
 
 
-def minutes_left(config: TuneConfig, study: Study) -> float:
-    """What is left of a system's minutes."""
-    return config.minutes - sum(each["seconds"] for each in study.outcomes()) / 60
+def minutes_left(config: TuneConfig, outcomes: Sequence[Mapping[str, Any]]) -> float:
+    """What is left of a system's minutes after these trials."""
+    return config.minutes - sum(each["seconds"] for each in outcomes) / 60
+
+
+def check_budget(config: TuneConfig, study: Study) -> None:
+    """Raises: UsageError: a system has had more than the budget, in which the others would stay behind it."""
+    had, trials = study.outcomes(), config.budget["trials"] if study.system.space else 1
+    before = minutes_left(config, had[:-1]) if config.minutes and had else 1.0
+    if (trials and len(had) > trials) or before <= 0:
+        took = f"{len(had)} trials of {sum(each['seconds'] for each in had) / 60:.3g} minutes"
+        what = f"{study.system.name} has had more than this budget in this folder: {took}"
+        raise UsageError(what, "give all systems the larger budget, or -o elsewhere")
 
 
 def one_more(config: TuneConfig, study: Study, origin: Mapping[str, Any], progress: Progress) -> None:
@@ -172,12 +189,12 @@ def one_more(config: TuneConfig, study: Study, origin: Mapping[str, Any], progre
     from bbqrec_cli.tuning.trial import run_trial
 
     trial, values = study.ask()
-    number = len(study.outcomes()) + 1
+    number = len(study.whole()) + 1
     said = ", ".join(f"{name} {value}" for name, value in values.items())
     progress.log(f"{study.system.name}, trial {number}{f': {said}' if said else ''}")
     learning = {f.name: getattr(config, f.name) for f in dataclasses.fields(LearningConfig)}
     learning["validate_every"] = study.system.validate_every
-    minutes = minutes_left(config, study) if config.minutes else 0.0
+    minutes = minutes_left(config, study.whole()) if config.minutes else 0.0
     training = TrainConfig(**learning, input=config.input, minutes=minutes)
     outcome = run_trial(study.system, trial, values, training, origin, progress)
     study.tell(trial, outcome)
@@ -198,12 +215,31 @@ def trials_of(studies: Sequence[Study]) -> list[dict[str, Any]]:
     return [trial for _, trial in sorted(numbered, key=lambda each: each[0])]
 
 
-def write_ledger(config: TuneConfig, folder: Path, studies: Sequence[Study]) -> None:
-    """Write every finished trial to the ledger."""
+def earlier_trials(ledger: Path, systems: Sequence[System], content: str) -> dict[str, Any]:
+    """What a ledger has of other systems than these: systems and trials. content: checksum of the input.
+
+    Raises: DataError: they are of another input; the errors of reading.
+    """
+    from bbqrec_cli.hdf5 import describe, read_tuning
+
+    if not ledger.exists():
+        return {"systems": {}, "trials": []}
+    if describe(ledger)["parents"][0]["sha256"] != content:
+        raise DataError(f"{ledger}: its trials are of another input", "give -o elsewhere")
+    had, now = read_tuning(ledger), {system.name for system in systems}
+    return {
+        "systems": {name: each for name, each in had["systems"].items() if name not in now},
+        "trials": [each for each in had["trials"] if each["system"] not in now],
+    }
+
+
+def write_ledger(config: TuneConfig, folder: Path, studies: Sequence[Study], earlier: Mapping[str, Any]) -> None:
+    """Write every finished trial to the ledger. earlier: see `earlier_trials`."""
     from bbqrec_cli.hdf5 import write_tuning
 
     systems = {study.system.name: study.system.to_json() for study in studies}
-    tuning = {"systems": systems, "budget": config.budget, "trials": trials_of(studies)}
+    trials = [*earlier["trials"], *trials_of(studies)]
+    tuning = {"systems": earlier["systems"] | systems, "budget": config.budget, "trials": trials}
     write_tuning(folder / LEDGER, tuning, config=stored(config), parents=[config.input])
 
 

@@ -1,6 +1,7 @@
 """The trials of a system: what is tried next, and what became of the last ones. In Optuna's journal, on disk.
 
-A trial counts once it is finished. One that was killed is not: its values are asked for again.
+A trial counts once it is finished. One that was killed is not: its values are asked for again. So are those of one
+that was cut, where the budget has grown; what it reached counts until then.
 """
 
 from __future__ import annotations
@@ -83,19 +84,28 @@ class Study:
             self._study.tell(trial.number, state=state.FAIL)
 
     def outcomes(self) -> list[Outcome]:
-        """Of the finished trials, in order."""
+        """Of the finished trials, in order; not of those that were cut and then run again."""
+        found = [trial.user_attrs["outcome"] for trial in self._done()]
+        return [each for place, each in enumerate(found, 1) if each["status"] != "cut" or place == len(found)]
+
+    def whole(self) -> list[Outcome]:
+        """The same without a last one that was cut."""
+        return [each for each in self.outcomes() if each["status"] != "cut"]
+
+    def _done(self) -> list[Any]:
         state = self._optuna.trial.TrialState
-        done = self._study.get_trials(deepcopy=False, states=(state.COMPLETE, state.PRUNED))
-        return [trial.user_attrs["outcome"] for trial in done]
+        return list(self._study.get_trials(deepcopy=False, states=(state.COMPLETE, state.PRUNED)))
 
     def ask(self) -> tuple[Any, dict[str, Any]]:
-        """A trial to be run and its values: first the system's own as they are, then what Optuna's TPE proposes.
+        """A trial to be run and its values: first the system's own as they are, then what Optuna's TPE proposes; those
+        of the last one, if it was cut.
 
         Its random numbers depend on the seed and the number of finished trials alone.
         """
-        state, number, space = self._optuna.trial.TrialState, len(self.outcomes()), self.system.space
-        if not number and not self._study.get_trials(deepcopy=False, states=(state.WAITING,)):
-            self._study.enqueue_trial(self.system.first)
+        state, number, space = self._optuna.trial.TrialState, len(self.whole()), self.system.space
+        again = self._done()[-1].params if len(self.outcomes()) > number else None
+        if (again or not number) and not self._study.get_trials(deepcopy=False, states=(state.WAITING,)):
+            self._study.enqueue_trial(again or self.system.first)
         seed = derive(self._seed, "tune", self.system.name, number) % 2**32
         self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, constant_liar=False)
         trial = self._study.ask({name: self._distribution(search) for name, search in space.items()})

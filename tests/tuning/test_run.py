@@ -32,7 +32,11 @@ def config(files, tmp_path) -> TuneConfig:
 
 def said(result) -> list[dict]:
     """The trials without what a clock says."""
-    return [{key: value for key, value in each.items() if key not in ("seconds", "finished")} for each in result.trials]
+    return said_of(result.trials)
+
+
+def said_of(trials) -> list[dict]:
+    return [{key: value for key, value in each.items() if key not in ("seconds", "finished")} for each in trials]
 
 
 def test_the_budget_is_the_same_for_every_system(config):
@@ -184,6 +188,50 @@ def test_minutes_cut_the_last_trial(config):
     assert sasrec[-1]["figures"]
     assert result.seconds("sasrec") >= 0.06
     assert sum(each["seconds"] for each in sasrec[:-1]) < 0.06
+
+
+def test_a_trial_that_was_cut_is_run_again_with_a_larger_budget(config, tmp_path):
+    """Else the best could stay behind the defaults."""
+    long = dataclasses.replace(config, model=("sasrec",), options=SMALL | {"epochs": 200, "patience": 0})
+    (cut,) = run(dataclasses.replace(long, trials=None, minutes=0.0001)).trials
+    assert (cut["status"], cut["number"]) == ("cut", 1)
+    assert said(run(dataclasses.replace(long, trials=None, minutes=0.0001))) == said_of([cut]), "its budget is spent"
+    first, second = run(dataclasses.replace(long, trials=2)).trials
+    assert (first["status"], first["epochs"], first["number"]) == ("complete", 200, 1)
+    assert first["options"] == cut["options"]
+    whole = run(dataclasses.replace(long, trials=1, output=tmp_path / "whole"))
+    assert said_of([first]) == said(whole)
+    assert second["number"] == 2
+
+
+@pytest.mark.parametrize("less", [{"trials": 2}, {"trials": None, "minutes": 1e-6}])
+def test_less_than_a_system_has_had_is_refused(config, less):
+    run(dataclasses.replace(config, model=("item-knn",)))
+    journal = (config.output / "journal.log").read_text()
+    with pytest.raises(UsageError, match=r"item-knn has had more than this budget in this folder: 3 trials"):
+        run(dataclasses.replace(config, model=("markov", "item-knn"), options={}, **less))
+    assert "markov" not in hdf5.read_tuning(config.output / "tuning.h5")["systems"]
+    assert (config.output / "journal.log").read_text().startswith(journal)
+
+
+def test_the_ledger_keeps_the_trials_of_systems_that_are_not_asked_for(config, files):
+    first = run(dataclasses.replace(config, model=("item-knn",)))
+    second = run(dataclasses.replace(config, model=("markov",), options={}, trials=2))
+    kept = hdf5.read_tuning(config.output / "tuning.h5")
+    assert kept["trials"] == [*first.trials, *second.trials]
+    assert kept["systems"].keys() == {"item-knn", "markov"}
+    assert len(second.trials) == 2
+    with pytest.raises(DataError, match=r"tuning\.h5: its trials are of another input"):
+        run(dataclasses.replace(config, model=("popularity",), options={}, input=files["dataset"]))
+
+
+def test_a_recipe_of_ones_own_is_not_replaced(config):
+    config.output.mkdir()
+    mine = config.output / "mine.toml"
+    mine.write_text('[train]\nmodel = "item-knn"\n')
+    with pytest.raises(UsageError, match="it lies where the best settings are written"):
+        run(dataclasses.replace(config, model=(), recipe=(str(mine),), options={}))
+    assert mine.read_text() == '[train]\nmodel = "item-knn"\n'
 
 
 def test_where_nothing_is_tuned_one_trial_is_all(config):
