@@ -320,6 +320,7 @@ def test_scores_of_the_popular_are_their_counts(popular, catalogue):
         ({"history": ("Hammer",)}, UsageError, r"no item 'Hammer' \(the item with this title is 'i4'\)"),
         ({"history": ("zzz",)}, UsageError, r"no item 'zzz'$"),
         ({"history": ()}, UsageError, "--history is empty"),
+        ({"user": (" ",)}, UsageError, "--user is empty"),
         ({"history": (" , ",)}, UsageError, "the history is empty"),
         ({"filter": ("group",)}, UsageError, "attribute=value is needed"),
         ({"filter": ("gruop=fruit",)}, UsageError, r"no attribute 'gruop' \(did you mean 'group'\?\); the items have"),

@@ -14,6 +14,7 @@ import pytest
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import DataError, InterruptedRunError, OutputExistsError, UsageError
 from bbqrec_cli.records import Dataset, Sequences, TrainedModel
+from bbqrec_cli.stages import train
 from bbqrec_cli.stages.train import TrainConfig, run
 from bbqrec_cli.training import trainer
 
@@ -249,3 +250,14 @@ def test_killed_and_resumed(files, tmp_path, whole, model, how):
     for row, expected in zip(mine.history, whole[model].history, strict=True):
         assert row | {"seconds": 0} == expected | {"seconds": 0}
     assert not checkpoint.exists()
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_best_last_epoch_is_said_whatever_was_before_it(files, bbqrec, tmp_path, monkeypatch, before):
+    """Epochs of pre-training are none of --epochs."""
+    values = iter(np.linspace(0.1, 0.9, 50))
+    monkeypatch.setattr(train, "validation", lambda *_, **__: lambda model: {"ndcg@10": next(values), "recall@10": 0.5})
+    small = ("--width", 8, "--epochs", 2, "--pretrain-epochs", before, "--device", "cpu")
+    done = bbqrec("train", files["features"], "--model", "missrec", *small, "-o", tmp_path / "m.h5")
+    assert done.status == 0, done.err
+    assert "the last epoch was the best one on validation: more --epochs may help" in " ".join(done.err.split())

@@ -64,7 +64,7 @@ def chosen(value: Any, known: Collection[str], where: str, *, several: bool = Tr
     """
     names = value if isinstance(value, list) and several else [value]
     for name in names:
-        if name not in known:
+        if name not in tuple(known):  # a list has no place in a set
             there = ", ".join(map(repr, known)) or "there is none"
             raise UsageError(f"{where} is {name!r}; known: {there}{did_you_mean(str(name), known)}")
     return tuple(names)

@@ -72,7 +72,7 @@ def run(config: CompareConfig, progress: Progress = SILENT) -> CompareResult:
         DataError: files of different splits, protocols, users or data; the errors of reading and writing files.
     """
     from bbqrec_cli.benchmark.results import scores
-    from bbqrec_cli.evaluation.comparison import check_comparable, cut, in_order_of
+    from bbqrec_cli.evaluation.comparison import check_comparable, cut, in_order_of, trained_otherwise
     from bbqrec_cli.evaluation.metrics import METRICS, metric_names
     from bbqrec_cli.hdf5 import check_there, read_metrics
     from bbqrec_cli.pages.page import check_page
@@ -85,6 +85,9 @@ def run(config: CompareConfig, progress: Progress = SILENT) -> CompareResult:
         check_page(config.report, force=config.force)
     every = {name: read_metrics(path) for name, path in names_of(config.input).items()}
     ks, first = check_comparable(every), next(iter(every.values()))
+    if others := trained_otherwise(every):
+        what = f"{', '.join(others)}: trained on other interactions than {next(iter(every))}"
+        progress.warn(f"{what}, whose numbers of the target's interactions the slices go by")
     metric, known = config.metric or f"ndcg@{ks[-1]}", metric_names(ks, METRICS)
     if metric not in known:
         raise UsageError(f"--metric is {metric!r}; the files share {', '.join(known)}")

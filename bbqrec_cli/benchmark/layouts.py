@@ -168,7 +168,7 @@ def published(values: Mapping[str, Any], known: Known, path: Path) -> tuple[Publ
             chosen(name, known.metrics, f"{where}: metrics", several=False)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise UsageError(f"{where}: {name} is {value!r}; a number is needed")
-        if seen not in SEEN:
+        if seen not in tuple(SEEN):
             raise UsageError(f'{where}: exclude_seen is {seen!r}; true, false or "not said" is needed')
         if seen is True and any(name.endswith(UNSEEN) for name in known.metrics):
             metrics = {name.removesuffix(UNSEEN) + UNSEEN: value for name, value in metrics.items()}

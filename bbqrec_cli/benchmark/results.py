@@ -199,26 +199,31 @@ def about_data(cells: Sequence[Cell], data: Data) -> dict[str, Any]:
 
 
 def fitting(suite: Suite, about: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[Published, ...], list[str]]:
-    """The published numbers without those of a data set that is not known to be theirs, by its counts and split, and
-    what to say of these.
+    """The published numbers without those of a data set that is not known to be theirs, by its counts, and without
+    metrics of other targets, by its split; and what to say of these.
 
     about: a data set's name -> `about_data`.
     """
-    wrong, said = set(), []
+    kept, said = list(suite.published), []
     for data in (each for each in suite.data if each.published):
         counts, here = dataclasses.asdict(known_data()[data.published]), about[data.name]
         differ = [key for key, count in counts.items() if here and here[key] != count]
-        why = "" if here else "the data set is not there"
+        known, why = set[str](), "" if here else "the data set is not there"
         if differ:
             these, those = (", ".join(f"{of[key]:,} {key}" for key in differ) for of in (here, counts))
             why = f"this data set has {these}, that {those}"
         elif here and (here["splitting"] or suite.split != "test"):
+            known = set(COLUMNS)  # collisions and the like depend on no target
             why = f"they are of each user's last item, and this is split {suite.split}"
             why += f", {here['splitting']}" if here["splitting"] else ""
-        if why:
-            wrong.add(data.name)
-            said.append(f"Numbers published for {data.published} are left out: {why}.")
-    return tuple(each for each in suite.published if not (each.book and each.data in wrong)), said
+        if not why:
+            continue
+        fits = [dataclasses.replace(each, metrics={key: each.metrics[key] for key in each.metrics if key in known})
+                if each.book and each.data == data.name else each for each in kept]  # fmt: skip
+        if fits != kept:
+            said.append(f"{'Metrics' if known else 'Numbers'} published for {data.published} are left out: {why}.")
+        kept = [each for each in fits if each.metrics]
+    return tuple(kept), said
 
 
 def content_of(catalogue: Catalogue) -> str:

@@ -13,7 +13,7 @@ from bbqrec_cli.records import Metrics
 
 PROTOCOLS = {True: "seen items left out of the ranking", False: "seen items in the ranking"}
 OF_USERS = {"history_length": "items in the history", "target_interactions": "training interactions of the target"}
-"""Arrays of a metrics file that say the same of a user whichever model was evaluated."""
+"""Arrays of a metrics file that say something of a user. The second is of what the model was trained on."""
 
 
 def check_comparable(every: Mapping[str, Metrics]) -> list[int]:
@@ -32,13 +32,15 @@ def check_comparable(every: Mapping[str, Metrics]) -> list[int]:
         if other.splitting != first.splitting:
             said = f"{other_name}: the interactions are split otherwise ({other.splitting}) than those of {name}"
             raise DataError(f"{said} ({first.splitting})", "evaluate models of the same dataset file")
-        mine, others_rows = rows_of(first, other)
-        for which, what in OF_USERS.items():
+        in_order_of(first, other, other.ranks)
+        named = first.targets is not None and other.targets is not None
+        # Old files do not name the targets; their interactions tell most of them apart.
+        same = {"history_length": OF_USERS["history_length"], "targets": "the target"}
+        for which, what in (same if named else OF_USERS).items():
             own, theirs = getattr(first, which), getattr(other, which)
             if own is None or theirs is None:
-                aligned(mine, first.ranks, others_rows, other.ranks)
                 continue
-            a, b = aligned(mine, own, others_rows, theirs)
+            a, b = np.asarray(own), in_order_of(first, other, np.asarray(theirs))
             if len(wrong := np.flatnonzero(a != b)):
                 user = first.user_ids[wrong[0]]
                 said = f"{other_name}: of other data than {name}: {what} of user {user!r}: {b[wrong[0]]}, not"
@@ -48,6 +50,17 @@ def check_comparable(every: Mapping[str, Metrics]) -> list[int]:
         depths = "; ".join(f"{each}: {','.join(map(str, sorted(of.recall)))}" for each, of in every.items())
         raise DataError(f"no k in common ({depths})", "bbqrec evaluate --k")
     return shared
+
+
+def trained_otherwise(every: Mapping[str, Metrics]) -> list[str]:
+    """The names of comparable metrics whose models had other training interactions of the targets than the first's."""
+    (_, first), *others = every.items()
+    own = first.target_interactions
+    return [
+        name for name, each in others
+        if own is not None and each.target_interactions is not None
+        and not np.array_equal(own, in_order_of(first, each, each.target_interactions))
+    ]  # fmt: skip
 
 
 def rows_of(first: Metrics, other: Metrics) -> tuple[list[str], list[str]]:

@@ -65,6 +65,8 @@ class Recommender(nn.Module, ABC):
     """Length T of the history that the model sees: a user's last items."""
     per_item: ClassVar[tuple[str, ...]] = ()
     """Weights with one row per item: `train --from` moves them to the rows of its input, and new items get new ones."""
+    new_rows: ClassVar[Mapping[str, float]] = {}
+    """Of `per_item`: what the row of an item that came after the training is filled with, where that is not 0."""
     of_catalogue: ClassVar[tuple[str, ...]] = ()
     """Buffers that `refresh` computes from the other weights and all items together."""
 

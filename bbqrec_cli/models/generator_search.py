@@ -40,7 +40,7 @@ BEAM = 50
 class Tables(NamedTuple):
     """What a search needs that does not depend on the users.
 
-    first: see `first_logits`; dense: `dense_table`, None: no dense head.
+    first: `whole_first_level`, None: not made; dense: `dense_table`, None: no dense head.
     """
 
     first: tuple[Tensor, Tensor] | None
@@ -66,7 +66,7 @@ class Generator(Protocol):
     def embed(self, codes: Tensor, levels: Tensor) -> Tensor: ...
     def token(self, level: Tensor, embedded: Tensor, last: Tensor) -> Tensor: ...
     def logits(self, states: Tensor, level: int) -> Tensor: ...
-    def first_level(self) -> tuple[Tensor, Tensor]: ...
+    def whole_first_level(self) -> tuple[Tensor, Tensor]: ...
     def tuple_logits(self, states: Tensor) -> Tensor | None: ...
     def dense_table(self) -> Tensor | None: ...
     def answers(self, encoded: Tensor, batch: Batch, table: Tensor | None) -> dict[str, Tensor]: ...
@@ -84,7 +84,7 @@ def recommend(model: Generator, batch: Batch, wanted: Wanted) -> tuple[Tensor, T
         wanted = replace(wanted, beam=0 if exact else BEAM)
     at_once, lengths = users_at_once(model, max(wanted.beam or ROOM, wanted.k)), batch.lengths
     many = model.over_children and len(batch.items) >= MANY
-    tables = Tables(model.first_level() if many else None, model.dense_table())
+    tables = Tables(model.whole_first_level() if many else None, model.dense_table())
     # Histories of similar length together, without what pads all of them.
     order, found = lengths.argsort(stable=True), []
     for rows in order.split(at_once):
@@ -152,7 +152,7 @@ def candidates(
 
 def fitted_shares(model: Generator, batches: Iterable[tuple[Batch, Tensor | None]]) -> Tensor:
     """`best_shares` for held-out targets, see `Recommender.calibrate`."""
-    tables = Tables(model.first_level() if model.over_children else None, model.dense_table())
+    tables = Tables(model.whole_first_level() if model.over_children else None, model.dense_table())
     at_once, hits, scores = users_at_once(model, BEAM), list[Tensor](), list[Tensor]()
     for batch, exclude in batches:
         for rows in torch.arange(len(batch.items), device=batch.items.device).split(at_once):
@@ -210,8 +210,8 @@ def stepper(model: Generator, encoded: Tensor, mask: Tensor) -> Step:
 
 
 def first_logits(model: Generator, states: Tensor, logits: Tensor, first: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Logits of the first level's tuples, (n, C). states (n, D), logits (n, M, N) of codes; first: `first_level`, or
-    None: not made, for few users."""
+    """Logits of the first level's tuples, (n, C). states (n, D), logits (n, M, N) of codes; first: see `Tables`, None
+    for few users."""
     if first is not None:
         return linear(states, *first)
     found, extra = sums_of_codes(logits, model.trie.codes(0)), model.tuple_logits(states)

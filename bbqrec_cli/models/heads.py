@@ -6,6 +6,7 @@ B users, C candidates of a user, I items, D width, H heads.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -51,16 +52,23 @@ class Head(nn.Module):
 class DenseHead(Head):
     """P(i) by a softmax over all items; an item's vector is the sum of its codes' vectors plus a learnt vector.
 
-    The learnt vector starts at zero: an item without interactions is the sum of its codes.
+    The learnt vector starts at zero and is learnt for items with interactions: any other is the sum of its codes.
     """
+
+    warm: Tensor
 
     def __init__(self, items: int, width: int) -> None:
         super().__init__()
         self.own = nn.Parameter(torch.zeros(items, width))
+        self.register_buffer("warm", torch.ones(items, 1, dtype=torch.bool), persistent=False)
+
+    def prepare(self, train: Sequences) -> None:
+        """Find the items with interactions."""
+        self.warm.zero_()[torch.from_numpy(np.unique(train.items).astype(np.int64))] = True
 
     def table(self, composed: Tensor) -> Tensor:
         """Item vectors (I, D); composed (I, D): the sums of their codes' vectors."""
-        return composed + self.own
+        return composed + torch.where(self.warm, self.own, self.own.detach())
 
 
 class MarkovHead(Head):
@@ -71,6 +79,8 @@ class MarkovHead(Head):
     """
 
     per_item = tuple(f"chain.{each}" for each in Markov.per_item)
+    new_rows: ClassVar[dict[str, float]] = {"chain.remainder": 1.0}
+    """Nothing follows a new item: what is left for popularity is all."""
 
     def __init__(self, data: ItemData) -> None:
         super().__init__()
@@ -90,9 +100,10 @@ class MarkovHead(Head):
 class SimilarityHead(Head):
     """P(i) by how similar item i is to the history; counted and computed, not trained.
 
-    h = Σ decay^k v / Σ decay^k over the items of the history, k places before the last, and P(i) ∝ exp(cos(v_i, h) / τ)
-    among the items outside of the history and among those in it. The latter have together the share of training targets
-    that stand in their last T items, as RepeatNet (Ren et al., AAAI 2019) learns to repeat or to explore.
+    s_i = Σ decay^k cos(v_i, v_k) / Σ decay^k over the items of the history, k places before the last, and
+    P(i) ∝ exp(s_i / τ) among the items outside of the history and among those in it. The latter have together the share
+    of training targets that stand in their last T items, as RepeatNet (Ren et al., AAAI 2019) learns to repeat or to
+    explore.
 
     Args:
         vectors: (I, D), scaled to unit length here; zeros: an item without any, similar to nothing.

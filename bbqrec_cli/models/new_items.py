@@ -45,9 +45,11 @@ def with_tokens(trained: TrainedModel, tokens: Tokens, *, where: str) -> Trained
             f"{where}: does not extend the semantic IDs that the model was trained on",
             "give the file that `bbqrec tokenize --append` made from the model's tokens file",
         )
-    rows = np.arange(count), tokens.catalogue.items
-    places = tuple_places(old, new) | dict.fromkeys(MODELS.implementation(trained.name).per_item, rows)
+    rows, model = (np.arange(count), tokens.catalogue.items), MODELS.implementation(trained.name)
+    places = tuple_places(old, new) | dict.fromkeys(model.per_item, rows)
     weights = moved_rows(trained.weights, places)
+    for name in model.new_rows.keys() & weights.keys():
+        weights[name][count:] = model.new_rows[name]
     return dataclasses.replace(trained, catalogue=tokens.catalogue, codes=new, weights=weights)
 
 

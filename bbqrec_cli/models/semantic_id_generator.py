@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,7 @@ class SemanticIDGenerator(Recommender):
 
     needs = frozenset({"codes"})
     per_item = ("dense.own", *(f"markov.{each}" for each in MarkovHead.per_item))
+    new_rows: ClassVar[dict[str, float]] = {f"markov.{name}": value for name, value in MarkovHead.new_rows.items()}
     codes: Tensor
     vectors: Tensor
     branching: Tensor
@@ -330,6 +331,11 @@ class SemanticIDGenerator(Recommender):
         vectors, bias = self.compose(self.trie.codes(0), 0)
         extra = self.of_tuples()
         return (vectors, bias) if extra is None else (vectors + extra[0], bias + extra[1])
+
+    def whole_first_level(self) -> tuple[Tensor, Tensor]:
+        """The same, not in half precision, which would tie different items."""
+        with torch.autocast(self.log_sharing.device.type, enabled=False):
+            return self.first_level()
 
     def tuple_logits(self, states: Tensor) -> Tensor | None:
         """What `of_tuples` adds to the logits of states (n, D), (n, C): for few states; None: nothing."""

@@ -10,8 +10,8 @@ from bbqrec_cli.config import option
 def beam_option() -> Any:
     """How a generative model searches: `Wanted.beam`, of type `int | None`."""
     return option(
-        None, "Beam width of a generative model; 0: exact, the best of all items. [default: 50; 0 with heads]",
-        minimum=0,
+        None, "Beam width of a generative model; 0: exact, the best of all items. "
+        "[default: 50; 0 with heads and --normalisation catalogue]", minimum=0,
     )  # fmt: skip
 
 

@@ -82,6 +82,8 @@ def run(
     named = [name for name in ("user", "users", "history", "stdin") if getattr(config, name)]
     if config.history is not None and not any(map(str.strip, config.history)):
         raise UsageError("--history is empty", "give at least one item id")
+    if config.user and not any(map(str.strip, config.user)):
+        raise UsageError("--user is empty", "give at least one user id")
     if len(named) > 1:
         raise UsageError("--" + " and --".join(named) + " exclude each other", "give one of them")
     set_threads(config.threads)

@@ -134,11 +134,12 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         earlier=[*earlier.earlier, {"history": earlier.history, "validation": fitted.before}] if earlier else [],
         earlier_interactions=digests_of_model(earlier) if earlier else None,
     )  # fmt: skip
-    if fitted.history and fitted.best_epoch == len(fitted.history) == getattr(chosen, "epochs", 0):
+    if fitted.history and fitted.best_epoch == len(fitted.history) and made.whole:
         progress.log("the last epoch was the best one on validation: more --epochs may help")
     if earlier and not fitted.best_epoch:
         what = f"no epoch was better on validation than {config.from_}" if fitted.history else "no epoch was trained"
-        progress.warn(f"{what}: {config.output} has its weights unchanged")
+        counted = " but for what its heads count and weigh" if getattr(model, "heads", None) else ""
+        progress.warn(f"{what}: {config.output} has its weights unchanged{counted}")
     if training.world.writes:
         resolved = stored(config) | {"precision": training.precision, "options": stored(chosen)}
         resolved |= MODELS.recorded(config.model)

@@ -116,6 +116,18 @@ def test_what_can_not_be_compared(save, more, says):
     assert says in caught.value.message
 
 
+def test_models_that_were_trained_on_other_interactions(save, bbqrec):
+    """The targets are the same; what a model was trained on is its own."""
+    of = {"targets": [f"i{user % 7}" for user in range(30)]}
+    a, other = save("a", **of), save("b", **of, target_interactions=TARGETS + 1)
+    said = "b: trained on other interactions than a, whose numbers of the target's interactions the slices go by"
+    done = bbqrec("compare", a, other)
+    assert (done.status, said in " ".join(done.err.split())) == (0, True), done.err
+    wrong = save("d", ranks=RANKS["b"], targets=["i9", *of["targets"][1:]])
+    with pytest.raises(DataError, match="d: of other data than a: the target of user 'u0': i9, not i0"):
+        run(CompareConfig(input=(a, wrong)))
+
+
 def test_only_depths_that_all_have(save):
     deep, flat = save("a", ranks=np.where(USERS % 2, 8, 1)), save("b", ks=(5,))
     result = run(CompareConfig(input=(deep, flat)))

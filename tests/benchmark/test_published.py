@@ -110,9 +110,15 @@ def test_other_data_of_the_same_name(result, catalogue, folder):
 def test_another_split_than_the_reported_one(result):
     made = result(("[data]", 'split = "validation"\n[data]'))
     assert made.notes == (
-        "Numbers published for beauty are left out: they are of each user's last item, and this is split validation.",
+        "Metrics published for beauty are left out: they are of each user's last item, and this is split validation.",
     )
     assert "others" not in "".join(cell(made, "sasrec", "Recall@10")[0].lines)
+
+
+def test_collisions_depend_on_no_target(result):
+    more = '[[table]]\ntitle = "IDs"\nrows = "tokenizers"\ncolumns = ["colliding_items"]\n'
+    made = result(("[data]", 'split = "validation"\n[data]'), more=more)
+    assert cell(made, "alone", "colliding items")[0].lines[-1] == "paper 1,234"
 
 
 def test_data_that_nobody_reports_for(folder):

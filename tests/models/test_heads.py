@@ -239,7 +239,10 @@ def test_the_loss_is_the_sum_of_both(batch):
 def test_every_part_of_it_is_learnt(batch):
     model = generator()
     model.loss(batch).backward()
-    assert model.dense.own.grad.abs().sum() > 0
+    assert (model.dense.own.grad.abs().sum(1) > 0).tolist() == [
+        item in set(TRAIN.items.tolist()) for item in range(ITEMS)
+    ]
+    assert ITEMS - 1 not in TRAIN.items, "an item without interactions stays the sum of its codes"
 
 
 def by_hand(hit: np.ndarray, log_p: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -349,6 +352,30 @@ def test_items_that_come_later_are_what_their_codes_say(catalogue, codes, counte
     assert by_item[12] == pytest.approx(by_item[0], abs=1e-5), "the same codes, and nothing learnt of either"
 
 
+def test_after_an_item_that_came_later_the_markov_head_says_what_is_popular(catalogue, codes):
+    """As after an item that nobody had: what is left for popularity is all."""
+    small = {"width": 8, "heads": 2, "layers": 1, "decoder_layers": 1, "markov_head": True}
+    old = new_generator(codes, **small)
+    old.prepare(Sequences.from_lists([[1, 2, 3], [4, 1, 2]]))
+    weights = {name: value.numpy() for name, value in old.state_dict().items()}
+    trained = TrainedModel(catalogue=catalogue, name="bbqrec", settings=small, weights=weights, codes=codes)
+    more = dataclasses.replace(
+        codes, codes=np.concatenate([codes.codes, codes.codes[:1]]),
+        item_vectors=np.concatenate([codes.item_vectors, codes.item_vectors[:1]]),
+    )  # fmt: skip
+    wider = dataclasses.replace(
+        catalogue, item_ids=[*catalogue.item_ids, "new"], titles=[*catalogue.titles, ""],
+        attributes={name: [*values, ""] for name, values in catalogue.attributes.items()},
+    )  # fmt: skip
+    head = load_model(
+        with_tokens(trained, Tokens(catalogue=wider, codes=more), where="m.h5"), torch.device("cpu")
+    ).markov
+    new, nobody = head(Batch(torch.tensor([[12], [0]]), torch.full((2, 1), PAD)))
+    torch.testing.assert_close(new, nobody)
+    assert float(new.exp().sum()) == pytest.approx(1.0)
+    assert new.exp().argmax() in (1, 2)
+
+
 def test_without_a_width_the_search_is_exact_where_that_is_faster(batch, monkeypatch):
     """With a head over the catalogue; all others have a beam of 50."""
     widths: list[int] = []
@@ -372,3 +399,18 @@ def test_without_a_width_the_search_is_exact_where_that_is_faster(batch, monkeyp
         widths.clear()
         generator(**settings).recommend(batch, Wanted(k=4))
         assert widths == [50]
+
+
+@pytest.mark.parametrize("tuple_vectors", ["free", "interaction", "none"])
+def test_answers_in_bfloat16_do_not_depend_on_the_number_of_users(tuple_vectors):
+    """The logits of the first level are made in two ways, for few users and for many; neither may be rounded."""
+    model = generator(dense_head=False, tuple_vectors=tuple_vectors)
+    items = torch.from_numpy(np.random.default_rng(2).integers(0, ITEMS, (generator_search.MANY, 1)))
+    batch = Batch(items, torch.full_like(items, PAD))
+    with torch.autocast("cpu", torch.bfloat16):
+        every, scores = model.recommend(batch, Wanted(k=5, beam=0))
+        for user in range(len(items)):
+            alone = Batch(items[user : user + 1], batch.targets[user : user + 1])
+            found, own = model.recommend(alone, Wanted(k=5, beam=0))
+            torch.testing.assert_close(own[0], scores[user], atol=1e-4, rtol=1e-4)
+            assert found[0].tolist() == every[user].tolist()

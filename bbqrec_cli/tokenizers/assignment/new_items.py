@@ -58,9 +58,9 @@ def id_of_neighbours(
 ) -> Callable[[Encoded], Encoded] | None:
     """A function that adds ID signals to items: the mean over the warm items with the most similar content.
 
-    Similarity is the cosine of the vectors, summed over the content signals that both have. Only items with training
-    interactions (rows `warm`) count, since others have no learnt ID. An item without content gets no ID signal. None if
-    `codes` have no ID signal or no item is warm.
+    Similarity is the cosine of the new item's z with the old item's v, summed over the content signals that both have.
+    Only items with training interactions (rows `warm`) count, since others have no learnt ID. An item without content
+    gets no ID signal. None if `codes` have no ID signal or no item is warm.
     """
     if "id" not in codes.modalities or not len(warm):
         return None
