@@ -6,6 +6,8 @@ import ast
 import csv
 import dataclasses
 import json
+import subprocess
+import sys
 import tempfile
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +21,7 @@ from bbqrec_cli.data.sources.columns import plain_name
 from bbqrec_cli.data.sources.files import as_field, as_id, field_name
 from bbqrec_cli.data.splits import PAD, split_of
 from bbqrec_cli.errors import DataError, OutputExistsError, UsageError
-from bbqrec_cli.hdf5 import read_dataset, read_item_data, write_dataset, write_metrics, write_model
+from bbqrec_cli.hdf5 import read_dataset, read_item_data, write_dataset, write_features, write_metrics, write_model
 from bbqrec_cli.records import Catalogue, Dataset, Feature, Sequences
 from bbqrec_cli.stages.export import ExportConfig, run
 from bbqrec_cli.stages.prepare import PrepareConfig
@@ -42,8 +44,10 @@ def again(said: str, output: Path) -> Dataset:
     words = said.split()
     assert words[:2] == ["bbqrec", "prepare"]
     options = {"--order": "order", "--time-unit": "time_unit", "--split-column": "split_column"}
-    given_options = {options[flag]: words[words.index(flag) + 1] for flag in options if flag in words}
-    fields = ("text",) if "--text-fields" in words else ()
+    options |= {"--text-embeddings": "text_embeddings", "--image-embeddings": "image_embeddings"}
+    given_options: dict = {options[flag]: words[words.index(flag) + 1] for flag in options if flag in words}
+    given_options = {name: Path(each) if "embeddings" in name else each for name, each in given_options.items()}
+    fields = (words[words.index("--text-fields") + 1],) if "--text-fields" in words else ()
     prepare(
         PrepareConfig(source=words[2], paths=(words[3],), output=output, text_fields=fields, options=given_options)
     )  # fmt: skip
@@ -207,6 +211,36 @@ def test_letters_trainers_find_what_they_read(files, tmp_path, codes):
     ]
 
 
+def test_letter_says_which_of_its_files_are_meant(tmp_path, dataset):
+    """Texts come back as they were, and of several features beside the text the pictures'."""
+    fields = {"category": ["a|b", "a, b", *[""] * 10], "genres": ["g"] * 12}
+    catalogue = dataclasses.replace(dataset.catalogue, attributes=fields)
+    vectors = {name: np.eye(12, dtype=np.float32) * size for size, name in enumerate(("text", "audio", "image"), 1)}
+    features = {name: Feature(values=each, present=np.ones(12, bool)) for name, each in vectors.items()}
+    write_dataset(
+        tmp_path / "a.h5", dataclasses.replace(dataset, catalogue=catalogue, features=features), config={}
+    )  # fmt: skip
+    result = export(tmp_path / "a.h5", "letter", tmp_path / "Toy")
+    first, second = list(json.loads((tmp_path / "Toy/Toy.item.json").read_text()).values())[:2]
+    assert first == {
+        "title": "apple",
+        "description": "apple, one of the fruit",
+        "brand": "",
+        "categories": "a,b",
+        "genres": "g",
+    }
+    assert second["categories"] == "a, b"
+    assert result.read_back.split("Toy", 1)[1].split() == [
+        "--text-fields", "description", "--image-embeddings", f"{tmp_path}/Toy/Toy.emb-bbqrec-image.npy"
+    ]  # fmt: skip
+    made = again(result.read_back, tmp_path / "again.h5")
+    assert list(made.texts) == list(dataset.texts)
+    assert made.catalogue.titles == dataset.catalogue.titles
+    assert made.catalogue.attributes == {"categories": ["a,b", "a, b", *[""] * 10], "genres": ["g"] * 12}
+    assert np.array_equal(made.features["image"].values, vectors["image"])
+    assert np.array_equal(made.features["text"].values, vectors["text"])
+
+
 def test_letter_leaves_out_users_without_two_held_out_items(tmp_path, dataset):
     sequences = Sequences.from_lists([[0, 1], [2, 3, 4], *[list(range(12))] * 28])
     catalogue = dataclasses.replace(dataset.catalogue, sequences=sequences)
@@ -305,6 +339,56 @@ def test_ids_and_vectors_as_arrays(files, tmp_path, codes, features):
         assert json.loads(opened.metadata()["ids"]) == [f"i{item}" for item in range(12)]
         assert np.array_equal(opened.get_tensor("image"), features.features["image"].values)
         assert opened.get_tensor("image_present").tolist() == [item != 5 for item in range(12)]
+
+
+def test_features_of_any_name_as_arrays(files, tmp_path, features):
+    """NumPy's function for such files has arguments called file and allow_pickle."""
+    one = features.features["text"]
+    for name in ("file", "allow_pickle", "a b"):
+        path = tmp_path / "f.h5"
+        write_features(path, dataclasses.replace(features, features={name: one}), force=True)
+        export(path, "npz", tmp_path / "f.npz", force=True)
+        with np.load(tmp_path / "f.npz", allow_pickle=False) as found:
+            assert sorted(found.files) == sorted(["encoders", "ids", name, f"{name}_present"])
+            assert np.array_equal(found[name], one.values)
+            assert found["encoders"].tolist() == [one.encoder]
+    for names, to, said in (
+        (["ids"], "npz", r"\.npz cannot carry the feature 'ids'"),
+        (["encoders"], "npz", "cannot carry the feature 'encoders'"),
+        (["a", "a_present"], "safetensors", "'a_present': the one of that name says which items have 'a'"),
+    ):
+        write_features(path, dataclasses.replace(features, features=dict.fromkeys(names, one)), force=True)
+        with pytest.raises(DataError, match=said):
+            export(path, to, tmp_path / "other")
+    write_features(path, dataclasses.replace(features, features={"ids": one}), force=True)
+    export(path, "safetensors", tmp_path / "f.safetensors")
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from bbqrec_cli.errors import DiskFullError
+from bbqrec_cli.formats import output, tables
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+for write in (tables.write_npz, tables.write_safetensors):
+    try:
+        with output.whole_file(Path(sys.argv[1]), force=False, inputs=[]) as path:
+            write(path, {"x": np.zeros(50_000)}, ["i"], {})
+    except DiskFullError as error:
+        print(error)
+"""
+
+
+def test_arrays_on_a_full_disk(tmp_path):
+    """A limit on the file's size stands for it."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, tmp_path / "x"], capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("the disk is full; nothing was written") == 2
+    assert not list(tmp_path.iterdir())
 
 
 def test_ids_and_vectors_as_tables(files, tmp_path, features):

@@ -199,6 +199,7 @@ def test_flipped_bits_in_compressed_data_are_found(tmp_path, features):
         ("tokens", "codes", np.zeros((12, 2), np.uint16), r"has 2 dimensions; \(I, L, M\) is needed"),
         ("tokens", "codes", np.zeros((12, 2, 2), np.int64), "holds int64; uint16 is needed"),
         ("dataset", "sequences/indptr", np.zeros(31, np.int64), "indptr does not fit"),
+        ("dataset", "sequences/indptr", np.array([0, 2**63 - 1, -(2**63), -1, *[223] * 27]), "indptr does not fit"),
         ("dataset", "sequences/items", np.full(223, 12, np.int32), r"item row outside 0…11"),
         ("dataset", "users/id", np.zeros(30), "holds float64; str is needed"),
         ("dataset", "users/id", ["a", "b"] * 15, "/users/id holds 'a' more than once"),
@@ -237,6 +238,30 @@ def test_missing_attributes_and_groups_for_datasets(copy):
         del file.attrs["schema_version"]
     with pytest.raises(BrokenFileError, match="damaged"):
         hdf5.read_tokens(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "message"),
+    [
+        ("dataset", "splitting", "[1]", "the attribute splitting is no JSON object"),
+        ("dataset", "splitting", '{"kind": "odd"}', "the attribute splitting names no split"),
+        ("dataset", "splitting", '{"kind": "time"}', "the attribute splitting names no split"),
+        ("features", "features", "[1]", "the attribute features is no JSON object"),
+        ("features", "features", '{"text": {"colour": 1}}', "says more of text than encoder and normalized"),
+        ("features", "features", '{"text": 1}', "says more of text"),
+        ("metrics", "config", "[1]", "the attribute config is no JSON object"),
+        ("metrics", "parents", "[1]", "the attribute parents is no list of inputs"),
+    ],
+)
+def test_attributes_that_hold_something_else(copy, kind, name, value, message):
+    path = copy(kind)
+    with h5py.File(path, "r+") as file:
+        file.attrs[name] = value
+    with pytest.raises(BrokenFileError, match=message):
+        hdf5.describe(path) if kind == "metrics" else READERS[kind](path).features["text"]
+    if kind == "features":
+        with pytest.raises(BrokenFileError, match=message):
+            hdf5.read_feature_rows(path, ["text"], 0, 3)
 
 
 def test_what_the_schema_does_not_know_is_left_alone(copy, tokens):

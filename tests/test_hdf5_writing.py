@@ -95,8 +95,8 @@ import numpy as np
 from bbqrec_cli import hdf5
 from bbqrec_cli.hdf5 import schema, store
 write = store._write_dataset
-def slow(file, name, value):
-    write(file, name, value)
+def slow(file, *what):
+    write(file, *what)
     file.flush()
     print("begun", flush=True)
     time.sleep(60)

@@ -726,6 +726,26 @@ def test_what_compresses_best(features):
     assert left > safety.RATIO * path.stat().st_size * 2 // 3
 
 
+def test_texts_that_compress_too_well_are_stored_as_they_are(monkeypatch):
+    """Columns in which all items are alike, of which every text takes memory of its own."""
+    monkeypatch.setattr(safety, "ALWAYS", 0)
+    items = 70_000
+    ids = [f"i{item}" for item in range(items)]
+    sequences = Sequences(indptr=np.array([0, items]), items=np.zeros(items, int), timestamps=None)
+    alike = {f"flag{number}": ["no"] * items for number in range(8)}
+    catalogue = Catalogue(user_ids=["u"], item_ids=ids, titles=[""] * items, sequences=sequences, attributes=alike)
+    data = Dataset(catalogue=catalogue, texts=[""] * items, images=[b""] * items)
+    hdf5.write_dataset(Path("d.h5"), data)
+    assert hdf5.read_dataset(Path("d.h5")).catalogue.attributes == alike
+    with h5py.File("d.h5") as file:
+        assert file["items/flag0"].compression is None
+        assert file["items/flag0"].fletcher32
+        assert file["sequences/items"].compression == "lzf"
+    hdf5.write_dataset(Path("e.h5"), dataclasses.replace(data, texts=[f"{item:a>99}" for item in ids]))
+    with h5py.File("e.h5") as file:
+        assert file["items/flag0"].compression == "lzf"
+
+
 def test_chunks_that_do_not_compress(tmp_path):
     """HDF5 leaves the filter out of those, and says so in the chunk's mask."""
     generator = np.random.default_rng(0)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     import torch
 
 FLAG = "--image-model"
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
-"""What Pillow's decoders raise on damaged pictures."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -74,7 +70,9 @@ def read_picture(picture: bytes, *, size: int = 0) -> tuple[Image.Image | None, 
             return (image.resize(small, Image.Resampling.BILINEAR, reducing_gap=2.0) if size else image), kind
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return None, "too large"
-    except _UNREADABLE as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise anything on damaged pictures
         short = isinstance(error, EOFError) or "truncated" in str(error).lower()
         return None, "truncated" if short else "corrupt"
 
@@ -95,7 +93,9 @@ def _kind(image: Image.Image) -> str:
 def _has_frames(image: Image.Image) -> bool:
     try:
         return getattr(image, "is_animated", False)
-    except _UNREADABLE:  # damage behind the first frame
+    except MemoryError:
+        raise
+    except Exception:  # damage behind the first frame
         return False
 
 
@@ -118,7 +118,9 @@ def _upright(image: Image.Image) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             turn = image.getexif().get(ExifTags.Base.Orientation)
-    except _UNREADABLE:
+    except MemoryError:
+        raise
+    except Exception:
         return image
     return image.transpose(_TURNS[turn]) if turn in _TURNS else image
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from bbqrec_cli.hdf5 import Arrays, read_features
 from bbqrec_cli.hdf5.schema import FORMAT
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import Feature, Vocabulary
+
+if TYPE_CHECKING:
+    import polars as pl
 
 NAME = "own vectors"
 """What files name the encoder of such features."""
@@ -306,29 +310,57 @@ def _parquet(path: Path) -> dict[str, Found]:
             f"{path}: Parquet needs polars, which is not installed", "pip install polars"
         ) from error
     try:
-        table = pl.read_parquet(path)
+        table = pl.read_parquet(path, glob=False, hive_partitioning=False)
     except Exception as error:  # polars' own errors have no common base that every version exports
         raise DataError(f"{path}: not a Parquet file, or a damaged one ({error})") from None
-    made, wide, place = {}, [], columns.usual(table.columns, ID_NAMES)
-    ids = None if place is None else table.columns[place]
-    for column in table.iter_columns():
-        kind = column.dtype
-        if kind.is_nested() and kind != pl.Struct:
-            lengths = (column.list if kind == pl.List else column.arr).len().drop_nulls().unique()
-            if column.null_count() or len(lengths) != 1:
-                what = "rows without a vector" if column.null_count() else f"vectors of {len(lengths)} widths"
-                raise DataError(f"{path}: the column {column.name} has {what}", "leave such rows out")
-            array = column.list.to_array(lengths[0]).to_numpy() if kind == pl.List else column.to_numpy()
-        else:
-            if column.null_count() and column.name == ids:
-                raise DataError(f"{path}: {column.null_count()} rows have no {column.name}", "leave such rows out")
-            array = column.to_numpy() if kind.is_numeric() else np.array(column.to_list(), dtype=str)
-            if kind.is_numeric() and _is_number(column.name):
-                wide.append(column.name)
-        made[column.name] = Found(array.shape, array.dtype.kind, lambda array=array: array)  # type: ignore[misc]
-    if wide and not any(len(each.shape) == 2 for each in made.values()):
+    made = {column.name: _column(path, column) for column in table.iter_columns()}
+    wide = [name for name, kind in table.schema.items() if kind.is_numeric() and _is_number(name)]
+    if wide and not any(len(each.shape) == 2 and each.kind in NUMBERS for each in made.values()):
         # A column a number.
         stacked = table.select(wide).to_numpy()
         made = {name: each for name, each in made.items() if name not in wide}
         made[f"{len(wide)} columns"] = Found(stacked.shape, stacked.dtype.kind, lambda: stacked)
     return made
+
+
+def _column(path: Path, column: pl.Series) -> Found:
+    """A column of a Parquet file: lists as a table, others as ids. What is wrong with it is said when it is read."""
+    import polars as pl
+
+    kind = column.dtype
+    if isinstance(kind, (pl.List, pl.Array)):
+        return _lists(path, column, kind.inner)
+
+    def read() -> np.ndarray:
+        if gaps := column.null_count():
+            raise DataError(f"{path}: {gaps} rows have no {column.name}", "leave such rows out")
+        if kind.is_numeric():
+            return column.to_numpy()
+        return np.array(column.to_list(), dtype=bytes if kind == pl.Binary else str)
+
+    return Found((len(column),), _kind_of(kind), read)
+
+
+def _lists(path: Path, column: pl.Series, inner: Any) -> Found:
+    """A column of lists, all of one width if it is a table of vectors."""
+    import polars as pl
+
+    lengths = (column.list if column.dtype == pl.List else column.arr).len()
+    widths = lengths.drop_nulls().unique()
+
+    def read() -> np.ndarray:
+        if column.null_count() or len(widths) != 1:
+            what = "rows without a vector" if column.null_count() else f"vectors of {len(widths)} widths"
+            raise DataError(f"{path}: the column {column.name} has {what}", "leave such rows out")
+        return (column.list.to_array(widths[0]) if column.dtype == pl.List else column).to_numpy()
+
+    return Found((len(column), int(widths.max() or 0)), _kind_of(inner), read)  # type: ignore[arg-type]
+
+
+def _kind_of(kind: Any) -> str:
+    """NumPy's kind of what a type of polars holds; 'V' for values that are made of others."""
+    import polars as pl
+
+    if kind.is_nested() or kind.is_numeric():
+        return "V" if kind.is_nested() else "i" if kind.is_integer() else "f"
+    return {pl.Boolean: "b", pl.Binary: "S"}.get(kind.base_type(), "U")

@@ -39,10 +39,26 @@ def write_letter(folder: Path, name: str, dataset: Dataset, codes: Codes | None)
     if codes is not None:
         _write_json(folder / f"{name}.index.json", _index(codes))
     for kind, feature in dataset.features.items():
-        np.save(folder / f"{name}.emb-bbqrec-{'td' if kind == 'text' else kind}.npy", feature.values)
+        np.save(folder / embeddings_name(name, kind), feature.values)
     _write_map(folder / f"{name}.user2id", [catalogue.user_ids[user] for user in users])
     _write_map(folder / f"{name}.item2id", catalogue.item_ids)
     return catalogue.users - len(users)
+
+
+def embeddings_name(name: str, feature: str) -> str:
+    """The file of a feature's vectors; 'td' marks those of texts."""
+    return f"{name}.emb-bbqrec-{'td' if feature == 'text' else feature}.npy"
+
+
+def read_back_options(output: Path, dataset: Dataset) -> list[str]:
+    """What `prepare letter` must be told of the folder `output`: what the texts are, which of several embeddings."""
+    words = ["--text-fields", "description"] if any(dataset.texts) else []
+    for kind, flag in (("text", "--text-embeddings"), ("image", "--image-embeddings")):
+        those = [name for name in dataset.features if (name == "text" or name.endswith("-td")) == (kind == "text")]
+        if len(those) > 1:
+            chosen = kind if kind in those else those[0]
+            words += [flag, str(output / embeddings_name(output.absolute().name, chosen))]
+    return words
 
 
 def write_minionerec(folder: Path, name: str, dataset: Dataset, codes: Codes, split: Split, *, history: int) -> None:
@@ -68,9 +84,10 @@ def write_minionerec(folder: Path, name: str, dataset: Dataset, codes: Codes, sp
 def item_entries(dataset: Dataset, titles: Sequence[str]) -> dict[str, dict[str, str]]:
     """Row -> title, description (the text that is embedded), brand, categories and the other attributes."""
     attributes = dataset.catalogue.attributes
-    category = next((attributes[name] for name in CATEGORIES if name in attributes), None)
+    category = next((name for name in CATEGORIES if name in attributes), "")
     columns: dict[str, Any] = {"title": titles, "description": dataset.texts, "brand": attributes.get("brand")}
-    columns |= {"categories": category} | {n: v for n, v in attributes.items() if n not in (*columns, "categories")}
+    columns |= {"categories": attributes.get(category)}
+    columns |= {name: values for name, values in attributes.items() if name not in (*columns, category)}
     made = {}
     for row in range(dataset.catalogue.items):
         fields = {name: values[row] if values else "" for name, values in columns.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,9 +164,14 @@ def write_parquet(path: Path, table: Table) -> int:
 
 
 def arrays_of_features(features: Mapping[str, Feature]) -> dict[str, np.ndarray]:
-    """NAME (I, d) float32 and NAME_present (I,) bool of each modality."""
+    """NAME (I, d) float32 and NAME_present (I,) bool of each modality. Raises: DataError: two of one name."""
     made = {name: each.values for name, each in features.items()}
-    return made | {f"{name}_present": each.present for name, each in features.items()}
+    present = {f"{name}_present": each.present for name, each in features.items()}
+    if taken := sorted(made.keys() & present.keys()):
+        other = taken[0].removesuffix("_present")
+        what = f"arrays cannot carry the feature {taken[0]!r}: the one of that name says which items have {other!r}"
+        raise DataError(what, "--to csv or parquet")
+    return made | present
 
 
 def arrays_of_ids(codes: Codes) -> dict[str, np.ndarray]:
@@ -175,10 +181,20 @@ def arrays_of_ids(codes: Codes) -> dict[str, np.ndarray]:
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray], ids: Sequence[str], about: Mapping[str, Any]) -> None:
-    """Write `arrays`, the item ids as `ids` (I,), and the lists of `about`; np.load reads it without pickle."""
-    texts = {name: np.array(value, dtype=str) for name, value in about.items() if isinstance(value, (list, tuple))}
-    with open(path, "wb") as stream:  # given a path, NumPy would append .npz
-        np.savez(stream, allow_pickle=False, ids=np.array(list(ids), dtype=str), **texts, **arrays)
+    """Write `arrays`, the item ids as `ids` (I,), and the lists of `about`; np.load reads it without pickle.
+
+    Raises:
+        DataError: an array called like one of these.
+    """
+    texts = {"ids": list(ids)} | {name: list(each) for name, each in about.items() if isinstance(each, (list, tuple))}
+    if taken := sorted(texts.keys() & arrays.keys()):
+        what = f".npz cannot carry the feature {taken[0]!r}: the array of that name holds something else"
+        raise DataError(what, "--to safetensors")
+    made = {name: np.array(each, dtype=str) for name, each in texts.items()} | dict(arrays)
+    with zipfile.ZipFile(path, "w") as archive:  # np.savez would take some names for its own arguments
+        for name, values in made.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, values, allow_pickle=False)
 
 
 def write_safetensors(
@@ -191,10 +207,11 @@ def write_safetensors(
         UsageError: more ids than a header holds.
     """
     try:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
     except ImportError as error:
         raise MissingPackageError("safetensors is not installed", "pip install safetensors") from error
     texts = {name: json.dumps(value, ensure_ascii=False) for name, value in {"ids": list(ids), **about}.items()}
     if sum(len(text.encode()) for text in texts.values()) > _LARGEST_HEADER:
         raise UsageError(f"the ids of {len(ids):,} items are too long for the header of safetensors", "--to npz")
-    save_file({name: np.ascontiguousarray(values) for name, values in arrays.items()}, path, metadata=texts)
+    # Not `save_file`, whose errors do not say that the disk is full.
+    path.write_bytes(save({name: np.ascontiguousarray(values) for name, values in arrays.items()}, metadata=texts))

@@ -22,13 +22,18 @@ def splitting_out(splitting: Splitting) -> dict[str, Any]:
 
 
 def splitting_in(file: File) -> Splitting:
-    """The split that a file names; leave-last-out if it names none."""
+    """The split that a file names; leave-last-out if it names none. Raises: BrokenFileError: it names no split."""
     if not file.has_attribute("splitting"):
         return LAST
-    about = file.attribute("splitting")
-    return Splitting(
-        kind=str(about["kind"]), quantiles=tuple(about.get("quantiles", ())), cuts=tuple(about.get("cuts", ()))
-    )
+    about = file.mapping("splitting")
+    try:
+        made = Splitting(
+            kind=str(about["kind"]), quantiles=tuple(about.get("quantiles", ())), cuts=tuple(about.get("cuts", ()))
+        )
+        str(made)  # which only a known kind, with its moments, has
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+        raise BrokenFileError(f"{file.path}: the attribute splitting names no split ({error!r})") from error
+    return made
 
 
 def catalogue_out(catalogue: Catalogue) -> tuple[dict[str, Any], dict[str, Value]]:
@@ -65,7 +70,7 @@ def catalogue_in(file: File) -> Catalogue:
         splitting=splitting_in(file),
     )
     pointer, items = sequences.indptr, sequences.items
-    if pointer[0] != 0 or pointer[-1] != len(items) or (np.diff(pointer) < 0).any():
+    if pointer[0] != 0 or pointer[-1] != len(items) or (pointer[1:] < pointer[:-1]).any():
         raise BrokenFileError(f"{file.path}: /sequences/indptr does not fit /sequences/items")
     if len(items) and (items.min() < 0 or items.max() >= catalogue.items):
         raise BrokenFileError(f"{file.path}: /sequences/items names an item row outside 0…{catalogue.items - 1}")

@@ -123,13 +123,13 @@ def read_feature_rows(path: Path, names: Sequence[str], start: int, stop: int) -
     Raises: the errors of `open_file`; DataError for NaN.
     """
     with open_file(path, "features") as file:
-        about, rows, found = file.attribute("features"), slice(start, stop), {}
+        rows, found = slice(start, stop), {}
         ids = file.strings("items/id", rows)
         for name in names:
             values = file.array(f"features/{name}/values", rows)
             check_finite(values, ids, f"{path}: /features/{name}/values", first=start)
             present = file.array(f"features/{name}/present", rows)
-            found[name] = Feature(values=values, present=present, **about.get(name, {}))
+            found[name] = Feature(values=values, present=present, **_about(file, name))
         return found
 
 
@@ -334,12 +334,20 @@ def describe(path: Path) -> dict[str, Any]:
             "kind": file.kind,
             "schema_version": file.attribute("schema_version"),
             "bbqrec_version": str(file.attribute("bbqrec_version")),
-            "created": file.attribute("created"),
-            "config": file.attribute("config"),
-            "parents": file.attribute("parents"),
+            "created": str(file.attribute("created")),
+            "config": file.mapping("config"),
+            "parents": _parents(file),
             "attributes": epochs | {key: file.attribute(key) for key in file.own_attributes() if key not in long},
             "datasets": file.tree(),
         }
+
+
+def _parents(file: File) -> list[dict[str, Any]]:
+    found, keys = file.attribute("parents"), ("path", "kind", "sha256")
+    listed = isinstance(found, list) and all(isinstance(each, dict) for each in found)
+    if not listed or not all(isinstance(each.get(key), str) for each in found for key in keys):
+        raise BrokenFileError(f"{file.path}: the attribute parents is no list of inputs ({', '.join(keys)})")
+    return found
 
 
 def _features_out(features: Mapping[str, Feature]) -> tuple[dict[str, Any], dict[str, Value]]:
@@ -361,12 +369,21 @@ def _features_in(file: File, item_ids: Sequence[str]) -> Columns[Feature]:
 
     def read(name: str) -> Feature:
         with open_file(path, kind) as again:
-            about = again.attribute("features") if again.has_attribute("features") else {}
+            about = _about(again, name)
             values, present = again.array(f"features/{name}/values"), again.array(f"features/{name}/present")
         check_finite(values, item_ids, f"{path}: /features/{name}/values")
-        return Feature(values=values, present=present, **about.get(name, {}))
+        return Feature(values=values, present=present, **about)
 
     return Columns(names, read)
+
+
+def _about(file: File, name: str) -> dict[str, Any]:
+    """What a file says of how a feature was made. Raises: BrokenFileError: something that no feature has."""
+    about = file.mapping("features").get(name, {}) if file.has_attribute("features") else {}
+    kinds = {"encoder": str, "normalized": bool}
+    if not isinstance(about, dict) or not all(isinstance(each, kinds.get(key, ())) for key, each in about.items()):
+        raise BrokenFileError(f"{file.path}: the attribute features says more of {name} than {' and '.join(kinds)}")
+    return about
 
 
 LARGEST = 1e15

@@ -72,6 +72,16 @@ def check_safe(file: h5py.File, path: Path) -> Allowance:
     return Allowance(path, size, look.limit - look.cost)
 
 
+def passes(path: Path) -> bool:
+    """Whether `check_safe` accepts a file that was just written, and all its values of variable length."""
+    with h5py.File(path, "r", locking=False) as file:
+        try:
+            found = check_safe(file, path)
+        except UnsafeFileError:
+            return False
+    return found.left >= found.size
+
+
 @dataclass
 class Allowance:
     """left: bytes that a file's values of variable length may still take; size: bytes of the file."""

@@ -25,7 +25,7 @@ from bbqrec_cli.errors import (
     WrongKindError,
 )
 from bbqrec_cli.hdf5.chunks import check_chunks
-from bbqrec_cli.hdf5.safety import Allowance, check_safe, printable
+from bbqrec_cli.hdf5.safety import Allowance, check_safe, passes, printable
 from bbqrec_cli.hdf5.schema import FORMAT, KINDS, Field, field_of
 from bbqrec_cli.hdf5.sink import Sink, check_output, partial_of, replacing
 
@@ -81,6 +81,8 @@ def write(
 ) -> None:
     """Write a whole file or nothing: a temporary file beside `path` is written, synced and renamed.
 
+    Texts are compressed, unless that would make the file so small that `check_safe` refuses it.
+
     Args:
         path: the output.
         kind: a key of KINDS.
@@ -99,13 +101,19 @@ def write(
     root, partial = _root(kind, attributes, config or {}, parents), partial_of(path)
     # Before `replacing`, which would remove the temporary file of another run.
     sink = Sink(path, partial)
-    with replacing(path, partial), sink, h5py.File(sink, "w", libver=_LIBVER) as file:
-        for name, value in datasets.items():
-            _write_dataset(file, name, value)
+    with replacing(path, partial), sink:
+        for compress in (True, False):
+            sink.truncate(0)
+            with h5py.File(sink, "w", libver=_LIBVER) as file:
+                for name, value in datasets.items():
+                    _write_dataset(file, name, value, compress)
+                    sink.raise_pending()
+                for key, text in root.items():
+                    _write_attribute(file, key, text)
+                _check(file, partial, kind)
             sink.raise_pending()
-        for key, text in root.items():
-            _write_attribute(file, key, text)
-        _check(file, partial, kind)
+            if passes(partial):
+                break
 
 
 def _root(
@@ -135,7 +143,7 @@ def _write_attribute(file: h5py.File, key: str, value: Any) -> None:
         file.attrs[key] = fixed
 
 
-def _write_dataset(file: h5py.File, name: str, value: Value) -> None:
+def _write_dataset(file: h5py.File, name: str, value: Value, compress: bool) -> None:
     if isinstance(value, np.ndarray):
         file.create_dataset(name, data=value, **_storage(value))
     elif len(value) and isinstance(value[0], bytes):
@@ -144,10 +152,10 @@ def _write_dataset(file: h5py.File, name: str, value: Value) -> None:
             if blob:
                 data[row] = np.frombuffer(bytes(blob), np.uint8)  # type: ignore[arg-type]
     else:
-        _write_strings(file, name, value)
+        _write_strings(file, name, value, compress)
 
 
-def _write_strings(file: h5py.File, name: str, value: Sequence[Any]) -> None:
+def _write_strings(file: h5py.File, name: str, value: Sequence[Any], compress: bool) -> None:
     """Write texts padded to the longest one, or with variable length if that takes too much space.
 
     Only padded texts have checksums: HDF5 stores strings of variable length in a heap without checksums, where a
@@ -162,7 +170,7 @@ def _write_strings(file: h5py.File, name: str, value: Sequence[Any]) -> None:
         file.create_dataset(name, data=np.array(value, dtype=object), dtype=h5py.string_dtype())
     else:
         padded = np.fromiter(texts(), dtype=h5py.string_dtype(length=longest), count=len(value))
-        file.create_dataset(name, data=padded, **_storage(padded))
+        file.create_dataset(name, data=padded, **_storage(padded, compress))
 
 
 def _encode(text: str, name: str, row: int) -> bytes:
@@ -176,13 +184,13 @@ def _encode(text: str, name: str, row: int) -> bytes:
     return encoded
 
 
-def _storage(value: np.ndarray) -> dict[str, Any]:
+def _storage(value: np.ndarray, compress: bool = True) -> dict[str, Any]:
     """Storage options: checksums for all chunked datasets, compression for large ones."""
     if value.ndim == 0 or value.size == 0:
         return {}
     large = value.nbytes > 1 << 16
     return {"chunks": True if large else value.shape, "fletcher32": True} | (
-        {"shuffle": True, "compression": "lzf"} if large else {}
+        {"shuffle": True, "compression": "lzf"} if large and compress else {}
     )
 
 
@@ -274,6 +282,13 @@ class File:
             raise BrokenFileError(
                 f"{self.path}: the attribute {key} cannot be read ({error})", _remake(self.kind)
             ) from error
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        """A root attribute that holds a JSON object. Raises: BrokenFileError: it holds something else."""
+        found = self.attribute(key)
+        if not isinstance(found, dict):
+            raise BrokenFileError(f"{self.path}: the attribute {key} is no JSON object", _remake(self.kind))
+        return found
 
     def own_attributes(self) -> list[str]:
         """Names of the kind's own root attributes, beside those of every file."""

@@ -238,8 +238,10 @@ def _files(folder: Path) -> tuple[str, ...]:
 
 
 def read_back(to: str, output: Path, dataset: Dataset) -> str:
-    """The command with which `prepare` reads the interactions and items again, as they were; '' if none does."""
+    """The command with which `prepare` reads the interactions and items again, as far as the format holds them; '' if
+    none does."""
     from bbqrec_cli.data.sources.table import PICTURE_FIELDS
+    from bbqrec_cli.formats.letter import read_back_options
     from bbqrec_cli.formats.tables import PART
     from bbqrec_cli.records import LAST
 
@@ -249,7 +251,9 @@ def read_back(to: str, output: Path, dataset: Dataset) -> str:
     if source is None:
         return ""
     words = ["bbqrec", "prepare", source, shlex.quote(str(output))]
-    if to != "letter":
+    if to == "letter":
+        words += map(shlex.quote, read_back_options(output, dataset))
+    else:
         timed = dataset.catalogue.sequences.timestamps is not None
         words += ["--time-unit", "s"] if timed else ["--order", "file"]
         words += ["--text-fields", "text"] if any(dataset.texts) else []

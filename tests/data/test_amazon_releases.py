@@ -238,6 +238,13 @@ def test_scripts_are_no_titles(title, plain):
     assert cleaned({"title": title})["title"] == plain
 
 
+def test_marked_sections_that_are_none():
+    """Python's parser of HTML asserts that it knows them."""
+    for odd in ("<![ everything ]>", "<![everything[ now ]]>", "<![", "<![if"):
+        assert cleaned({"title": f"A <b>B</b> {odd}"})["title"].startswith("A B")
+    assert cleaned({"title": "A <![CDATA[B]]> <![if !vml]>C<![endif]>"})["title"] == "A C"
+
+
 def test_texts_of_other_items_are_not_kept(put, listener):
     """20 MB of descriptions of which one is wanted: the memory is that of the ids and one line."""
     rows = ({"asin": f"B{number:05d}", "description": [f"{number} " + "word " * 400]} for number in range(10_000))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import math
 
 import pytest
@@ -60,6 +62,22 @@ def test_what_spreadsheets_call_unicode(put):
     with pytest.raises(DataError, match=r"sheet.csv, line 1: byte 0xff after '': not UTF-8") as caught:
         list(lines(path))
     assert f"iconv -f UTF-16 -t UTF-8 {path}" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "packed", "unpack"),
+    [
+        ("log.csv.zip", b"PK\x03\x04\x14\x00\x00\x00\x08\x00\xf9", "unzip"),
+        ("log.csv.xz", lzma.compress(b"user,item\n"), "xz -d"),
+        ("log.csv.bz2", bz2.compress(b"user,item\n"), "bunzip2"),
+    ],
+    ids=["zip", "xz", "bz2"],
+)
+def test_other_compressions_are_named(put, name, packed, unpack):
+    path = put(name, packed)
+    with pytest.raises(DataError, match=rf"{name}: is compressed with (zip|xz|bzip2)$") as caught:
+        list(lines(path))
+    assert caught.value.hint == f"unpack it: {unpack} {path}"
 
 
 def test_missing_a_folder_forbidden(tmp_path, put, monkeypatch):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from decimal import Decimal
 
 import pytest
 
@@ -121,8 +122,25 @@ def test_ids_stored_as_floats_are_integers(tmp_path, listener):
     assert sequences(read(tmp_path / "train.parquet", listener)[0]) == {"u": ["7", "8"]}
 
 
+def test_ids_stored_as_bytes_are_texts(tmp_path, listener):
+    ids = {"user_id": [b"u", "é".encode(), b"u"], "item_id": [b"7", b"8", b"9"]}
+    pq.write_table(pa.table(LOG | ids), tmp_path / "train.parquet")
+    pq.write_table(pa.table({"item_id": [b"7", b"9"], "title": ["seven", "nine"]}), tmp_path / "items.parquet")
+    made, items = read(tmp_path, listener)
+    assert sequences(made) == {"u": ["9", "7"], "é": ["8"]}
+    assert items.fields == {"title": ["nine", "seven", ""]}
+    pq.write_table(pa.table({"user": [b"u"], "items": [[b"7", b"8"]]}), tmp_path / "train.parquet")
+    assert sequences(read(tmp_path / "train.parquet", listener)[0]) == {"u": ["7", "8"]}
+    pq.write_table(pa.table(LOG | {"item_id": [b"7", b"\xff", b"9"]}), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=r"train\.parquet, row 2: the id b'\\xff' is not UTF-8"):
+        read(tmp_path, listener)
+
+
 def test_ratings(tmp_path, listener):
     pq.write_table(pa.table(LOG | {"rating": [1.0, 5.0, 4.0]}), tmp_path / "log.parquet")
+    assert sequences(read(tmp_path, listener, min_rating=4)[0]) == {"v": ["8"], "u": ["9"]}
+    exact = [Decimal("3.9"), Decimal("5.0"), Decimal("4.0")]
+    pq.write_table(pa.table(LOG | {"rating": exact}), tmp_path / "log.parquet")
     assert sequences(read(tmp_path, listener, min_rating=4)[0]) == {"v": ["8"], "u": ["9"]}
 
 

@@ -50,6 +50,18 @@ def test_a_folder(toy, listener):
     assert any(f"--method published --index {toy / 'Toy.index.json'}" in said for said in listener.logged)
 
 
+def test_a_name_with_brackets_is_no_pattern(put, tmp_path, listener):
+    for name in ("a[1]", "a1"):
+        put(f"{name}.inter.json", INTER)
+        put(f"{name}.item.json", ITEM)
+        put(f"{name}.index.json", INDEX)
+        save(tmp_path / f"{name}.emb-llama-td.npy", 3)
+    source, _, items = read(tmp_path / "a[1].inter.json", listener)
+    assert items.features["text"].encoder == "a[1].emb-llama-td"
+    assert tmp_path / "a[1].index.json" in source.files
+    assert tmp_path / "a1.index.json" not in source.files
+
+
 @pytest.mark.parametrize("rows", [2, 4])
 def test_rows_must_be_those_of_the_items(toy, listener, rows):
     save(toy / "Toy.emb-llama-td.npy", rows)

@@ -94,6 +94,15 @@ def test_addresses_are_no_paths(put, listener):
     assert listener.warned == ["items.csv: its field 'image' holds URLs; pictures are not downloaded"]
 
 
+def test_pictures_in_the_table_are_no_paths(put, listener):
+    """Nor a field: they would be in every later file."""
+    picture = f"data:image/png;base64,{'iVBORw0KGgo' * 500}"
+    path, items_file = put("log.csv", ROWS), put("items.csv", f'id,title,image\na,A,"{picture}"\nb,B,\nc,C,\n')
+    _, items = read(path, listener, items=items_file)
+    assert (items.images, set(items.fields)) == ([], {"title"})
+    assert listener.warned == ["items.csv: its field 'image' holds pictures, not their paths; it is left out"]
+
+
 SECONDS = 1404172800  # 2014-07-01
 
 

@@ -65,6 +65,19 @@ def test_compressed_texts(tmp_path, put, listener):
         read([put("x.parquet", CSV)], listener)
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_typed_files_are_not_read_compressed(tmp_path, put, listener, suffix):
+    typed = save(FRAME, tmp_path / f"log{suffix}").read_bytes()
+    for name, packed, unpack in (
+        (f"a{suffix}.gz", gzip.compress(typed), "gunzip"),
+        (f"b{suffix}.zst", zstandard.ZstdCompressor().compress(typed), "zstd -d"),
+    ):
+        (tmp_path / name).write_bytes(packed)
+        with pytest.raises(DataError, match=rf"{name}: is compressed with (gzip|Zstandard)") as caught:
+            read([tmp_path / name], listener)
+        assert caught.value.hint == f"unpack it: {unpack} {tmp_path / name}"
+
+
 def test_several_files_are_one_log(tmp_path, put, listener):
     """In the order in which they are given, those of a pattern by name; whatever their kinds."""
     first, second = put("logs/1.csv", CSV), save(FRAME.with_columns(item=pl.lit("z")), tmp_path / "logs" / "2.parquet")

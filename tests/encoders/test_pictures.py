@@ -118,6 +118,40 @@ def test_a_bomb_is_an_error_of_that_picture_alone(monkeypatch):
     assert prepared.readable.tolist() == [True, False, False]
 
 
+def test_an_animation_that_is_cut_anywhere():
+    """Its first frame, if that is whole, else nothing; Pillow raises IndexError where the second one begins."""
+    frames = [noise(), noise().rotate(180)]
+    stream = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    whole = read_picture(stream)[0]
+    found = [read_picture(stream[:length])[0] for length in range(len(stream))]
+    assert all(image is None or image.tobytes() == whole.tobytes() for image in found)
+    assert found[0] is None
+    assert found[-1] is not None
+
+
+@pytest.mark.parametrize("error", [RuntimeError, IndexError, KeyError, AssertionError])
+def test_whatever_a_decoder_raises_the_picture_cannot_be_read(error, monkeypatch):
+    def broken(_):
+        raise error
+
+    monkeypatch.setattr(Image.Image, "load", broken)
+    assert read_picture(EVERY["plain"][0]) == (None, "corrupt")
+    monkeypatch.undo()
+    monkeypatch.setattr(Image.Image, "getexif", broken)
+    assert read_picture(EVERY["plain"][0])[0] is not None
+
+
+def test_too_little_memory_is_no_damage_of_a_picture(monkeypatch):
+    def greedy(*_):
+        raise MemoryError
+
+    for name in ("load", "getexif"):
+        monkeypatch.setattr(Image.Image, name, greedy)
+        with pytest.raises(MemoryError):
+            read_picture(EVERY["plain"][0])
+        monkeypatch.undo()
+
+
 @pytest.fixture
 def batches() -> list[list[bytes]]:
     pictures = [picture for picture, _ in EVERY.values()]

@@ -274,6 +274,34 @@ def test_ragged_and_missing_rows_of_parquet(tmp_path):
         read(tmp_path / "v.parquet")
 
 
+def test_a_parquet_file_is_the_one_that_was_named(tmp_path):
+    """Brackets in its name are no pattern, and what stands before an = in its folder's is no column."""
+    folder = tmp_path / "run=7"
+    folder.mkdir()
+    parquet(folder / "v1.parquet", -VALUES, IDS)
+    parquet(folder / "v[1].parquet", VALUES, IDS)
+    np.testing.assert_array_equal(read(folder / "v[1].parquet").values[4], VALUES[0])
+    assert "run" not in vectors._parquet(folder / "v[1].parquet")
+
+
+def test_columns_of_parquet_that_nobody_asked_for(tmp_path):
+    """They may hold what could not be read as vectors or ids."""
+    polars, path = pytest.importorskip("polars"), tmp_path / "v.parquet"
+    other = {"cover": [b"\xff\xd8", None], "tags": [["a"], None], "old": [[1.0], [1.0, 2.0]], "new": [True, None]}
+    columns = {"item_id": [b"i1", "ié".encode()], **other, "emb": [[1.0, 2.0], [3.0, 4.0]]}
+    polars.DataFrame(columns).write_parquet(path)
+    feature = read(path, name="emb", items=Vocabulary(["ié", "i1"]))
+    np.testing.assert_array_equal(feature.values, [[3, 4], [1, 2]])
+    with pytest.raises(DataError, match="the column old has vectors of 2 widths"):
+        read(path, array="old")
+    polars.DataFrame(columns | {"item_id": [b"i1", b"\xff"]}).write_parquet(path)
+    with pytest.raises(DataError, match="its ids are not UTF-8"):
+        read(path, name="emb")
+    numbers = {"a": [1.0, 3.0], "b": [2.0, 4.0]}
+    polars.DataFrame({"item_id": ["i1", "i0"], "tags": [["x"], ["y"]], **numbers}).write_parquet(path)
+    np.testing.assert_array_equal(read(path).values[:2], [[3, 4], [1, 2]])
+
+
 def test_a_file_that_refers_to_another_one(tmp_path):
     with h5py.File(tmp_path / "v.h5", "w") as file:
         file["vectors"] = h5py.ExternalLink("other.h5", "secret")

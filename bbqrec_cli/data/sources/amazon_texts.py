@@ -162,7 +162,16 @@ def plain_text(value: Any) -> str:
     """Text without tags, scripts and character references (the release escapes some texts twice), spaces folded."""
     if not value:
         return ""
+    source = html.unescape(" ".join(map(str, value)) if isinstance(value, list) else str(value))
+    try:
+        parts = _parts(source)
+    except AssertionError:  # <![ that begins nothing HTML knows
+        parts = _parts(source.replace("<![", "&lt;!["))
+    return " ".join("".join(parts).replace("\0", " ").split())
+
+
+def _parts(source: str) -> list[str]:
     parser = _Text()
-    parser.feed(html.unescape(" ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    parser.feed(source)
     parser.close()
-    return " ".join("".join(parser.parts).replace("\0", " ").split())
+    return parser.parts

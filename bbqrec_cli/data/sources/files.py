@@ -242,7 +242,7 @@ def id_key(names: tuple[str, ...], id_column: str | None) -> str | None:
 def is_typed(path: Path) -> bool:
     """Whether a file is Parquet or Arrow, by its first bytes or its name."""
     with reading(path) as stream:
-        return stream.read(6).startswith((b"PAR1", b"ARROW1")) or path.name.endswith(TYPED)
+        return stream.read(6).startswith((b"PAR1", b"ARROW1")) or plain_suffix(path.name).endswith(TYPED)
 
 
 def typed_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,9 @@ class HuggingFace:
                 if minimum is not None and not _at_least(table["rating"][row], minimum, where):
                     continue
                 stamps = table["time"][row] if "time" in table else None
-                user, found = as_field(whole(table["user"][row])), table["item"][row]
+                user, found = _id(table["user"][row], where), table["item"][row]
                 many = listed and found is not None
-                found = [as_field(whole(each)) for each in found] if many else as_field(whole(found))
+                found = [_id(each, where) for each in found] if many else _id(found, where)
                 times = [] if "time" not in table else stamps if many else [stamps]
                 if not user or not found or (many and "" in found) or (times is None or None in times):
                     raise DataError(f"{where}: a user, item or time is missing", "correct or remove the row")
@@ -218,7 +219,7 @@ class HuggingFace:
         made: dict[str, dict[str, Any]] = {}
         for batch in batches_of(path, schema.names):
             for row in batch.to_pylist():
-                item = as_field(whole(row.pop(schema.names[place])))
+                item = _id(row.pop(schema.names[place]), str(path))
                 if not item or item in made:
                     what = "a row has no item id" if not item else f"item {item!r} appears twice"
                     raise DataError(f"{path}: {what}", "keep one row per item")
@@ -281,7 +282,15 @@ def _kind_of_times(kind: Any) -> str:
     return NUMBERS if types.is_integer(inner) or types.is_floating(inner) or types.is_decimal(inner) else TEXTS
 
 
+def _id(value: Any, where: str) -> str:
+    """An id as text: 12 for 12.0, bytes as UTF-8. Raises: DataError: bytes that are not UTF-8."""
+    try:
+        return as_field(value.decode() if isinstance(value, bytes) else whole(value))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: the id {value!r} is not UTF-8", "correct or remove the row") from error
+
+
 def _at_least(rating: Any, minimum: float, where: str) -> bool:
-    if not isinstance(rating, (int, float)) or rating != rating:
+    if not isinstance(rating, (int, float, Decimal)) or rating != rating:
         raise DataError(f"{where}: the rating is {rating!r}; a number is needed", "correct or remove the row")
     return rating >= minimum

@@ -7,6 +7,7 @@ one row per item, in the order of the ids, which count from 0. I items, d width.
 from __future__ import annotations
 
 import dataclasses
+import glob
 import shlex
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class Letter:
         self._rows = S3Rec([self._file], rows, seed=seed, progress=progress)
         self.images = self._rows.images
         self._items, self._shift, self._progress = items, options.id_shift, progress
-        self._indices = sorted(folder.glob(f"{name}.index*.json"))
+        self._indices = sorted(folder.glob(f"{glob.escape(name)}.index*.json"))
         self._embeddings = _embeddings_of(folder, name, options)
         self.files = [*self._rows.files, *self._indices, *self._embeddings.values()]
 
@@ -136,7 +137,7 @@ def _sequences_of(path: Path) -> Path:
 def _embeddings_of(folder: Path, name: str, options: LetterOptions) -> dict[str, Path]:
     """text, image -> the file of embeddings. Raises: DataError: several of one kind, and none was named."""
     given = {"text": options.text_embeddings, "image": options.image_embeddings}
-    found = sorted(folder.glob(f"{name}.emb-*.npy"))
+    found = sorted(folder.glob(f"{glob.escape(name)}.emb-*.npy"))
     made = {}
     for kind, path in given.items():
         those = [each for each in found if each.stem.endswith("-td") == (kind == "text")]

@@ -18,6 +18,9 @@ DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
 """What reading a truncated or damaged file raises."""
 _MAGIC = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
 _NAMES = {".gz": "gzip", ".zst": "Zstandard"}
+_UNPACKS = {".gz": "gunzip", ".zst": "zstd -d"}
+_PACKED = {b"PK\x03\x04": ("zip", "unzip"), b"\xfd7zXZ": ("xz", "xz -d"), b"BZh": ("bzip2", "bunzip2")}
+"""First bytes of files that must be unpacked -> what packed them, what unpacks them."""
 _BLOCK = 1 << 20
 
 
@@ -55,6 +58,13 @@ def compression(path: Path) -> str:
     return next((suffix for suffix, magic in _MAGIC.items() if start.startswith(magic)), "")
 
 
+def check_plain(path: Path) -> None:
+    """Raises: DataError: a compressed file."""
+    if found := compression(path):
+        what = f"{path}: is compressed with {_NAMES[found]}, as only texts may be"
+        raise DataError(what, f"unpack it: {_UNPACKS[found]} {path}")
+
+
 def open_bytes(path: Path) -> IO[bytes]:
     """The file's bytes, decompressed if they are gzip or Zstandard. Reading may raise the errors of DAMAGE.
 
@@ -84,7 +94,8 @@ def reading(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         MissingFileError: no such file.
         LackingError: no permission to read it.
-        DataError: not UTF-8, with the line; not compressed in spite of its name; truncated or damaged.
+        DataError: not UTF-8, with the line; not compressed in spite of its name, or in another way; truncated or
+            damaged.
     """
     if not path.is_file():
         what = "is a folder; a file is needed" if path.is_dir() else "no such file"
@@ -94,7 +105,11 @@ def reading(path: Path) -> Iterator[IO[bytes]]:
             yield raw
     except UnicodeDecodeError as error:
         with open_bytes(path) as again:
-            encoding = "UTF-16" if again.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "LATIN1"
+            start = again.read(6)
+        if magic := next(filter(start.startswith, _PACKED), b""):
+            packed, unpack = _PACKED[magic]
+            raise DataError(f"{path}: is compressed with {packed}", f"unpack it: {unpack} {path}") from error
+        encoding = "UTF-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "LATIN1"
         hint = f"convert it, as with: iconv -f {encoding} -t UTF-8 {path}"
         raise DataError(f"{path}{_bad_line(path)}: not UTF-8", hint) from error
     except DAMAGE as error:

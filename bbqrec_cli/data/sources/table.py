@@ -155,4 +155,7 @@ def named_pictures(known: dict[str, dict[str, Any]], file: Path, progress: Progr
         return {}
     for row in known.values():
         row.pop(column, None)
+    if any(path.startswith("data:") for path in paths.values()):
+        progress.warn(f"{file.name}: its field {column!r} holds pictures, not their paths; it is left out")
+        return {}
     return {item: file.parent / path for item, path in paths.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from bbqrec_cli.data.sources.opening import check_plain
 from bbqrec_cli.errors import DataError
 
 
@@ -18,7 +19,12 @@ def read_typed(path: Path) -> pl.DataFrame:
 
 
 def scan(path: Path) -> pl.LazyFrame:
-    """The rows of a Parquet or Arrow file, a file or a stream. Raises: what `damage_of` turns into an error."""
+    """The rows of a Parquet or Arrow file, a file or a stream.
+
+    Raises:
+        DataError: a compressed one; and what `damage_of` turns into an error.
+    """
+    check_plain(path)
     with open(path, "rb") as stream:
         start = stream.read(6)
     if start == b"ARROW1":
