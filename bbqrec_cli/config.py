@@ -124,8 +124,8 @@ class StageConfig:
 class MethodConfig:
     """The base of the configurations of models, tokenizers and sources.
 
-    name: the method's name, by default that of the file that declares it; implementation: 'module:Class', imported only
-    when used; example: a command line with it, for --help.
+    name: the method's name, by default that of the file that declares it (a cell of a notebook has none);
+    implementation: 'module:Class', imported only when used; example: a command line with it, for --help.
     """
 
     name: ClassVar[str] = ""
@@ -134,7 +134,8 @@ class MethodConfig:
 
     def __init_subclass__(cls) -> None:
         if "name" not in vars(cls):
-            cls.name = cls.__module__.rpartition(".")[2].replace("_", "-")
+            module = cls.__module__.rpartition(".")[2]
+            cls.name = "" if module == "__main__" else module.replace("_", "-")
 
     @property
     def beyond_paper(self) -> tuple[str, ...]:
@@ -298,6 +299,8 @@ def check_value(f: dataclasses.Field, hint: Any, value: Any, *, where: str) -> A
     Raises:
         UsageError: otherwise, naming the flag, the value and what is allowed.
     """
+    if f.metadata.get("repeatable") and isinstance(value, str):
+        value = [value] if value else []
     value = _coerce(f.name, hint, value, where)
     if value is None:
         return None
@@ -310,11 +313,15 @@ def check_value(f: dataclasses.Field, hint: Any, value: Any, *, where: str) -> A
         if (low is not None and not each >= low) or (high is not None and not each <= high):
             limits = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
             raise UsageError(f"{where}: {flag(f.name)} is {each}; it must be {limits}")
+        if isinstance(each, int) and abs(each) >= LARGEST:
+            raise UsageError(f"{where}: {flag(f.name)} is {each}; a smaller number is needed")
         if isinstance(each, float) and not math.isfinite(each):
             raise UsageError(f"{where}: {flag(f.name)} is {each}; a finite number is needed")
     return value
 
 
+LARGEST = 2**63
+"""A whole number beyond this is none that an option could mean."""
 _NEEDED = {
     int: "an integer", float: "a number", bool: "true or false", str: "a string", Path: "a path", dict: "a table"
 }  # fmt: skip
@@ -339,11 +346,11 @@ def _coerce(name: str, hint: Any, value: Any, where: str) -> Any:
     if hint in (Path, str) and isinstance(value, (str, Path)):
         return hint(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < LARGEST else math.inf
     if hint in (int, float) and isinstance(value, str):
         try:
             return hint(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):
         raise UsageError(f"{where}: {flag(name)} is {value!r}; {_NEEDED.get(hint, hint.__name__)} is needed")

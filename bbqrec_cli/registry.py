@@ -154,6 +154,9 @@ def check_method(config: Any, base: type[MethodConfig]) -> None:
     """Raises: UsageError: not a configuration of a method that commands could offer."""
     if not (isinstance(config, type) and issubclass(config, base) and dataclasses.is_dataclass(config)):
         raise UsageError(f"{config!r} is no dataclass that derives from {base.__name__}")
+    if not config.name:
+        what = f"{config.__name__} has no name; one that no file declares needs it"
+        raise UsageError(what, 'name: ClassVar[str] = "mine"')
     if config.implementation.count(":") != 1:
         what = f"{config.__name__}.implementation is {config.implementation!r}"
         raise UsageError(f"{what}; 'module:Class' is needed")

@@ -28,7 +28,9 @@ def build(
     """
     from_file = {field_name(key): value for key, value in values.items()}
     given = from_file | dict(flags)
-    origins = dict.fromkeys(from_file.keys() - flags.keys(), file)
+    nested = from_file.get("options")
+    from_table = nested.keys() if isinstance(nested, dict) else ()
+    origins = dict.fromkeys({*from_file, *from_table} - flags.keys(), file)
     needed = [[f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING] for cls in classes]
     fitting = (
         cls

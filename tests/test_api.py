@@ -135,6 +135,8 @@ def test_what_a_result_says_as_json(files):
 def test_recipes_are_as_on_the_command_line(files):
     with pytest.raises(errors.UsageError, match=r"--recipe is 'sasrek'.*did you mean 'sasrec-f'"):
         api.train(files["tokens"], recipe="sasrek")
+    with pytest.raises(errors.UsageError, match=r"--recipe is \['tiger'\]; a name or a path is needed"):
+        api.train(files["tokens"], recipe=["tiger"])
     made = api.train(files["tokens"], recipe="sasrec-sampled", epochs=1, width=8, layers=1, heads=1)
     options = api.inspect(made)["config"]["options"]
     assert (options["loss"], options["width"]) == ("sampled", 8)

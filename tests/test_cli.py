@@ -241,6 +241,8 @@ def test_the_options_of_a_model_in_a_file(bbqrec, tmp_path, monkeypatch):
     assert (seen[0].model, seen[0].options) == ("sasrec", {"width": 32, "layers": 4, "batch_size": 3})
     run.write_text("[train]\noptions = 3\n")
     assert "run.toml: --options is 3; a table is needed" in bbqrec("train", "--config", run).err
+    run.write_text("[train]\nmodel = 'sasrec'\n[train.options]\nwidth = 'x'\n")
+    assert "run.toml: --width is 'x'; an integer is needed" in bbqrec("train", "--config", run).err
     run.write_text("[train]\nwidht = 3\n")
     assert "run.toml: unknown option 'widht' (did you mean 'width'?)" in bbqrec("train", "--config", run).err
 

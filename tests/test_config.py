@@ -34,6 +34,7 @@ class Config(StageConfig):
     signals: tuple[str, ...] = option(("id", "text"), "names")
     depths: tuple[int, ...] = option((5, 10), "numbers", minimum=1)
     limit: int | None = option(None, "perhaps a number")
+    names: tuple[str, ...] = option((), "each as it is", repeatable=True, agreed=False, role="runtime")
     output: Path = option(Path("o.h5"), "not recorded", role="output")
     flag: bool = option(False, "on or off")
 
@@ -48,6 +49,7 @@ def test_values_become_their_types():
     assert (made.signals, made.depths, made.limit) == (("id", "image"), (5, 20), 3)
     assert isinstance(made.dropout, float)
     assert make(signals=["text"], limit=None).signals == ("text",)
+    assert make(names="Smith, 1").names == ("Smith, 1",), "an option that is repeated is not split"
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.dropout = 0
 
@@ -67,6 +69,8 @@ def test_values_become_their_types():
         ({"codebook_size": True}, "--codebook-size is True; an integer is needed"),
         ({"flag": "yes"}, "--flag is 'yes'; true or false is needed"),
         ({"signals": 3}, "--signals is 3; a list is needed"),
+        ({"seed": 10**30}, "a smaller number is needed"),
+        ({"dropout": 10**400}, "--dropout is inf; it must be 0 to 1"),
         ({"seed": -1}, "--seed is -1; it must be at least 0"),
         ({"source": 3}, "--source is 3; a path is needed"),
     ],

@@ -243,6 +243,9 @@ def test_encoders_are_declared_as_encoders():
     taken = type("Taken", (EncoderConfig,), {"name": "descriptor", "implementation": "a:B"})
     with pytest.raises(UsageError, match=r"descriptor, which the file .* adds, is one of bbqrec .* already"):
         ENCODERS.add(taken)
+    in_a_cell = type("Cell", (EncoderConfig,), {"__module__": "__main__", "implementation": "a:B"})
+    with pytest.raises(UsageError, match="Cell has no name; one that no file declares needs it"):
+        ENCODERS.add(in_a_cell)
 
 
 def test_a_worker_of_ray_has_the_plugins(monkeypatch, tmp_path):

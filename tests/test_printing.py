@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -147,3 +150,44 @@ def test_words_get_the_room_that_they_need(monkeypatch, capsys):
     assert max(map(len, lines)) <= 60
     assert len(lines) <= 7
     assert lines[4].startswith("demo ")
+
+
+def test_text_is_printed_as_it_is(bbqrec, tmp_path):
+    """No emoji by their names, and no markup."""
+    log = tmp_path / "run[final]:100:.csv"
+    log.write_text("user,item,timestamp\n" + "".join(f"shop:100:{u},a:b:{i},{i}\n" for u in range(3) for i in range(4)))
+    done = bbqrec("prepare", "table", log, "-o", tmp_path / "d[x].h5")
+    assert done.status == 0, done.err
+    assert "d[x].h5" in done.out
+    assert "d[x].h5" in bbqrec("inspect", tmp_path / "d[x].h5").out
+    model = tmp_path / "m.h5"
+    assert bbqrec("train", tmp_path / "d[x].h5", "--model", "popularity", "-o", model).status == 0
+    assert "shop:100:1" in bbqrec("recommend", model, "--users", 3, "--include-seen").out
+    assert "no user 'shop:100:99' (did you mean 'shop:100:" in bbqrec("recommend", model, "--user", "shop:100:99").err
+
+
+def test_commands_are_not_broken_into_lines(bbqrec, files, tmp_path):
+    """They are there to be copied."""
+    folder = tmp_path / ("long name " * 12)
+    folder.mkdir()
+    path = folder / "m.h5"
+    path.write_bytes(files["model"].read_bytes())
+    done = bbqrec("recommend", path, "--user", "nobody")
+    assert "nobody" in done.err
+    again = bbqrec("export", path, "--to", "recbole", "-o", folder / "atomic")
+    assert again.status == 0, again.err
+    assert f"'{folder / 'atomic'}'" in again.out + again.err
+    hint = bbqrec("export", path, "--to", "csv", "-o", tmp_path / "no such" / "x.csv").err
+    assert f"mkdir -p '{tmp_path / 'no such'}'" in hint
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_cannot_write_every_character(encoding, files, tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    for words in (["--help"], ["inspect", str(files["tokens"])], ["inspect", str(files["tokens"]), "--json"]):
+        command = [sys.executable, "-m", "bbqrec_cli", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        done.stdout.decode(encoding)
+        if "--json" in words:
+            json.loads(done.stdout)

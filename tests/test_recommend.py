@@ -321,6 +321,8 @@ def test_scores_of_the_popular_are_their_counts(popular, catalogue):
         ({"history": ("zzz",)}, UsageError, r"no item 'zzz'$"),
         ({"history": ()}, UsageError, "--history is empty"),
         ({"user": (" ",)}, UsageError, "--user is empty"),
+        ({"user": (" , ",)}, UsageError, "--user is empty"),
+        ({"user": ()}, UsageError, "--user is empty"),
         ({"history": (" , ",)}, UsageError, "the history is empty"),
         ({"filter": ("group",)}, UsageError, "attribute=value is needed"),
         ({"filter": ("gruop=fruit",)}, UsageError, r"no attribute 'gruop' \(did you mean 'group'\?\); the items have"),

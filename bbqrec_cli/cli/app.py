@@ -14,6 +14,7 @@ import typer
 
 from bbqrec_cli import plugins
 from bbqrec_cli.cli.options import COMMANDS, COMMON_FLAGS, CommandOutput, interrupted
+from bbqrec_cli.cli.streams import fit_streams
 from bbqrec_cli.errors import BBQRecError, InterruptedRunError, UsageError, environment_error
 
 
@@ -73,6 +74,7 @@ def _root(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with a status of docs/scripting.md: 0, 1, 2, 3, 4 or 130."""
     signal.signal(signal.SIGTERM, _interrupt)
+    fit_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     CommandOutput.console, CommandOutput.json_output, CommandOutput.verbose = None, "--json" in arguments, False
     module = Path(sys.argv[0]).parts[-2:] == ("bbqrec_cli", "__main__.py")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from bbqrec_cli.cli.streams import writes_all
 from bbqrec_cli.errors import BBQRecError
 
 if TYPE_CHECKING:
@@ -105,9 +107,9 @@ class Console:
     ) -> None:
         self.json_output, self.quiet, self.verbose, self.silent = json_output, quiet, verbose, silent
         # On a terminal lines break between words; in a file each epoch stays on one line.
-        self._err = _Printing(file=cast(IO[str], _Stderr()), highlight=False)
+        self._err = _Printing(file=cast(IO[str], _Stderr()), highlight=False, emoji=False)
         self._err.soft_wrap = not self._err.is_terminal
-        self._out = _Results(highlight=False)
+        self._out = _Results(highlight=False, emoji=False)
         self._bars: Progress | None = None
 
     def log(self, message: str) -> None:
@@ -154,7 +156,10 @@ class Console:
             self.line(values)
             return
         for each in renderables:
-            self._out.print(each, markup=False) if isinstance(each, str) else self._out.print(each)
+            if isinstance(each, str):
+                self._out.print(each, markup=False, soft_wrap=is_command(each))
+            else:
+                self._out.print(each)
 
     def line(self, values: dict[str, Any]) -> None:
         """One JSON object on one line of stdout. NaN and infinities become null."""
@@ -169,7 +174,9 @@ class Console:
             return
         self._err.print(f"error: {error.message}", style="bold red", markup=False)
         if error.hint:
-            self._err.print(f"  try: {error.hint}", markup=False)
+            self._err.print(
+                f"  try: {error.hint}", markup=False, soft_wrap=self._err.soft_wrap or is_command(error.hint)
+            )
 
 
 class _Fitting(Table):
@@ -224,7 +231,7 @@ def fitting(widths: Sequence[int], floors: Sequence[Sequence[int]], room: int) -
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, left: int = 1) -> Table:
     """A table whose first `left` columns are left-aligned and the rest (numbers) right-aligned."""
-    made = _Fitting(title=title or None, title_justify="left", title_style="bold")
+    made = _Fitting(title=Text(title) if title else None, title_justify="left", title_style="bold")
     for number, column in enumerate(columns):
         made.add_column(column, justify="left" if number < left else "right", overflow="fold")
     for row in rows:
@@ -289,8 +296,13 @@ def grid(rows: Sequence[Sequence[str]]) -> Table:
     return made
 
 
+def is_command(text: str) -> bool:
+    """Whether it has a command line, which must not be broken: then it could not be copied."""
+    return re.search(r"\bbbqrec [a-z]|\bmkdir |\bpip install ", text) is not None
+
+
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False).translate(_ESCAPED)
+    return json.dumps(value, ensure_ascii=not writes_all(sys.stdout)).translate(_ESCAPED)
 
 
 def _finite(value: Any) -> Any:

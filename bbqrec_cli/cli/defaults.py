@@ -19,8 +19,8 @@ Rows = list[tuple[str, ...]]
 
 def options_of(kind: str, config: dict[str, Any]) -> tuple[dict[str, Any], Rows, Rows]:
     """What a file's configuration records beside options; then a row for each option that differs from the default,
-    and for each that does not. An option at `auto`, or without a default, is not counted as differing for what it came
-    to."""
+    or whose default is not known (of a method that is not installed), and for each that does not. An option at `auto`,
+    or without a default, is not counted as differing for what it came to."""
     defaults = defaults_of(kind, config)
     values = dict(flattened({key: value for key, value in config.items() if key in (*defaults, "options")}))
     noted = {key: value for key, value in config.items() if key not in defaults and key != "options"}
@@ -29,11 +29,14 @@ def options_of(kind: str, config: dict[str, Any]) -> tuple[dict[str, Any], Rows,
     changed: Rows = []
     usual: Rows = []
     for key, value in values.items():
-        default = defaults.get(key, value)
+        if key not in defaults:
+            changed.append((key, value_text(value), "default not known"))
+            continue
+        default = defaults[key]
         if value == default or default == "auto" or (default is None and not value):
             usual.append((key, value_text(value)))
         else:
-            said = "" if default in ("", [], ()) or key not in defaults else f"default {value_text(default)}"
+            said = "" if default in ("", [], ()) else f"default {value_text(default)}"
             changed.append((key, value_text(value), said))
     return noted, changed, usual
 

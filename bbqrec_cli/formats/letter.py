@@ -91,7 +91,8 @@ def item_entries(dataset: Dataset, titles: Sequence[str]) -> dict[str, dict[str,
     made = {}
     for row in range(dataset.catalogue.items):
         fields = {name: values[row] if values else "" for name, values in columns.items()}
-        made[str(row)] = {name: value.replace(LIST_SEPARATOR, ",") for name, value in fields.items()}
+        lists = {name: value.replace(LIST_SEPARATOR, ",") for name, value in fields.items() if name in attributes}
+        made[str(row)] = fields | lists | {"categories": fields["categories"].replace(LIST_SEPARATOR, ",")}
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -69,7 +70,7 @@ def _check_folder(path: Path, *, force: bool) -> None:
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise DataError(f"{path}: is not a folder; this format has several files", "give -o the name of a new folder")
     if not path.absolute().parent.is_dir():
-        raise DataError(f"{path}: the folder {path.parent} does not exist", f"mkdir -p {path.parent}")
+        raise DataError(f"{path}: the folder {path.parent} does not exist", f"mkdir -p {shlex.quote(str(path.parent))}")
     if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
         raise LackingError(f"{path}: no permission to write to the folder {path.parent}", "give -o another folder")
     if not path.exists():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -44,7 +45,7 @@ def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = (), instea
         raise OutputExistsError(f"{path}: exists already", hint)
     folder = target_of(path).parent
     if not folder.is_dir():
-        raise DataError(f"{path}: the folder {folder} does not exist", f"mkdir -p {folder}")
+        raise DataError(f"{path}: the folder {folder} does not exist", f"mkdir -p {shlex.quote(str(folder))}")
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise LackingError(f"{path}: no permission to write to the folder {folder}", "give -o another folder")
 

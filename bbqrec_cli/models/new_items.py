@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 
 import numpy as np
@@ -35,7 +36,7 @@ def with_tokens(trained: TrainedModel, tokens: Tokens, *, where: str) -> Trained
     if old is None:
         raise DataError(
             f"the model {trained.name} has no semantic IDs: it cannot recommend items that it was not trained on",
-            f"bbqrec train {where} --model {trained.name}",
+            f"bbqrec train {shlex.quote(where)} --model {trained.name}",
         )
     count = trained.catalogue.items
     like = (old.modalities, old.codebook_size, old.levels) == (new.modalities, new.codebook_size, new.levels)

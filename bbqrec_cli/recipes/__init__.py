@@ -29,7 +29,7 @@ def describe_recipe(name: str) -> str:
     return " ".join(line.removeprefix("#").strip() for line in head)
 
 
-def recipe(name: str, command: str) -> dict[str, Any]:
+def recipe(name: str | Path, command: str) -> dict[str, Any]:
     """The options that a recipe gives a command, 'tokenize' or 'train'.
 
     name: a built-in one, or the path of a .toml file.
@@ -38,7 +38,10 @@ def recipe(name: str, command: str) -> dict[str, Any]:
         MissingFileError: no such file.
         UsageError: an unknown recipe, one without settings for the command, or not a recipe.
     """
-    of_users = str(name).endswith(".toml")
+    if not isinstance(name, (str, Path)):
+        raise UsageError(f"--recipe is {name!r}; a name or a path is needed", "your own settings: --recipe FILE.toml")
+    name = str(name)
+    of_users = name.endswith(".toml")
     if not of_users and name not in names():
         known = f"known: {', '.join(names())}{did_you_mean(name, names())}"
         raise UsageError(f"--recipe is {name!r}; {known}", "your own settings: --recipe FILE.toml")

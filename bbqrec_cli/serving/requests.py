@@ -99,7 +99,7 @@ def user_request(catalogue: Catalogue, user: str, *, where: str, error: type[BBQ
 
 
 def requests_of_options(
-    catalogue: Catalogue, *, history: Sequence[str] | None, users: Sequence[str], first: int
+    catalogue: Catalogue, *, history: Sequence[str] | None, users: Sequence[str] | None, first: int
 ) -> list[Request]:
     """The requests of the command line: a history, users by id, or the first `first` users with interactions.
 
@@ -108,8 +108,10 @@ def requests_of_options(
     if history:
         ids = split_ids(history, catalogue.item_ids)
         return [history_request(catalogue, "", ids, where="--history", error=UsageError)]
-    asked = split_ids(users, catalogue.user_ids)
-    if not asked:
+    asked = split_ids(users, catalogue.user_ids) if users is not None else []
+    if users is not None and not asked:
+        raise UsageError("--user is empty", "give at least one user id")
+    if users is None:
         lengths = catalogue.sequences.lengths
         with_items = (name for name, length in zip(catalogue.user_ids, lengths, strict=True) if length)
         asked = list(islice(with_items, first))

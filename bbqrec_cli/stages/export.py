@@ -119,6 +119,9 @@ def chosen(kind: str, config: ExportConfig) -> str:
     if not held:
         known = ", ".join(HELD)
         raise UsageError(f"{config.file}: a {kind} file; export takes {known} files", "bbqrec inspect says what it has")
+    if not set(held) & set(carried):
+        fitting = " or ".join(name for name, those in CARRIED.items() if set(held) & set(those))
+        raise UsageError(f"{config.file}: --to {config.to} carries nothing of a {kind} file", f"--to {fitting}")
     what = config.what or ("interactions" if config.to in FOLDERS else held[0])
     if what not in held:
         hint = f"--what {' or '.join(held)}"
@@ -287,7 +290,7 @@ def _arrays(config: ExportConfig, what: str) -> ExportResult:
 
 def _features(path: Path, dataset: Dataset) -> Mapping[str, Any]:
     if not dataset.features:
-        raise DataError(f"{path}: has no features", f"bbqrec embed {path}, or --what interactions")
+        raise DataError(f"{path}: has no features", f"bbqrec embed {shlex.quote(str(path))}, or --what interactions")
     return dataset.features
 
 

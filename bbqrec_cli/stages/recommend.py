@@ -33,7 +33,9 @@ class RecommendConfig(StageConfig):
         role="input", complete=".h5",
     )  # fmt: skip
     unite: tuple[Path, ...] = unite_option()
-    user: tuple[str, ...] = option((), "Id of a user of the file; repeat it or separate by commas.", repeatable=True)
+    user: tuple[str, ...] | None = option(
+        None, "Id of a user of the file; repeat it or separate by commas.", repeatable=True
+    )
     users: int = option(0, "Number of users, from the first of the file on (5 if no user is named).", minimum=0)
     history: tuple[str, ...] | None = option(
         None, "A history: item ids, oldest first, separated by commas; or repeat it.", repeatable=True
@@ -82,8 +84,6 @@ def run(
     named = [name for name in ("user", "users", "history", "stdin") if getattr(config, name)]
     if config.history is not None and not any(map(str.strip, config.history)):
         raise UsageError("--history is empty", "give at least one item id")
-    if config.user and not any(map(str.strip, config.user)):
-        raise UsageError("--user is empty", "give at least one user id")
     if len(named) > 1:
         raise UsageError("--" + " and --".join(named) + " exclude each other", "give one of them")
     set_threads(config.threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     chosen = chosen_config(config, earlier)
     check_files(chosen)
     parents = [path for _, path in input_files(config, chosen)]
-    instead = f"to go on with it: --from {config.output} -o ANOTHER.h5"
+    instead = f"to go on with it: --from {shlex.quote(str(config.output))} -o ANOTHER.h5"
     check_there(config.input, "tokens")
     check_checkpoint(config.output, force=config.force, resume=config.resume)
     check_output(config.output, force=config.force, inputs=parents, instead=instead)

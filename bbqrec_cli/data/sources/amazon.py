@@ -4,6 +4,7 @@ al., arXiv 2403.03952)."""
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,7 +204,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         _, header = next(rows, (0, []))
         if not {"user_id", "parent_asin", "timestamp"} <= set(header):
             what = f"{path}, line 1: {', '.join(header[:6])}; user_id, parent_asin, rating and timestamp are needed"
-            raise DataError(what, f"bbqrec prepare table {path} reads other tables")
+            raise DataError(what, f"bbqrec prepare table {shlex.quote(str(path))} reads other tables")
         for number, row in rows:
             fields: dict[str, Any] = dict(zip(header, row, strict=True))
             time = fields["timestamp"]

@@ -7,6 +7,7 @@ split of them, each target with the items before it as `item_id_list:token_seq`,
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -208,7 +209,7 @@ def _header(path: Path) -> list[tuple[str, str]]:
     for name, kind in made:
         if kind not in TYPES:
             what = f"{path}, line {number}: the column {name[:40]!r} has none of the types {', '.join(TYPES)}"
-            raise DataError(what, f"{_EXAMPLE}; a table without types: bbqrec prepare table {path}")
+            raise DataError(what, f"{_EXAMPLE}; a table without types: bbqrec prepare table {shlex.quote(str(path))}")
     check_header(path, number, [name for name, _ in made])
     return made
 

@@ -140,7 +140,7 @@ def _interactions_of(folder: Path) -> Path:
     hint = f"bbqrec prepare table {shlex.quote(str(there[0]))}" if there else "give the file"
     if len(there) > 1:
         hint = f"name one of {', '.join(path.name for path in there[:5])}: bbqrec prepare table FILE --items FILE"
-        hint += f"; or all: bbqrec prepare table '{folder}/*{there[0].suffix}'"
+        hint += f"; or all: bbqrec prepare table {shlex.quote(f'{folder}/*{there[0].suffix}')}"
     raise MissingFileError(f"{folder}: no interactions.csv, .tsv, .parquet, … and no .inter in it", hint)
 
 
