@@ -424,7 +424,7 @@ def test_published_ids_come_back(files, tmp_path, codes):
     [
         ("dataset", "npz", {}, "carries features, ids, not interactions"),
         ("metrics", "csv", {"what": "ids"}, "a metrics file has no ids"),
-        ("metrics", "recbole", {}, "a metrics file has no interactions"),
+        ("metrics", "recbole", {}, "--to recbole carries nothing of a metrics file"),
         ("checkpoint", "csv", {}, "a checkpoint file; export takes dataset, features, tokens, model, metrics files"),
         ("dataset", "csv", {"top": 5}, "--top has no effect on interactions as csv"),
         ("tokens", "csv", {"history": 5}, "--history has no effect"),

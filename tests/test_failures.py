@@ -285,8 +285,8 @@ import os, sys, time
 from bbqrec_cli.cli import app
 from bbqrec_cli.hdf5 import store
 write = store._write_dataset
-def slow(file, name, value):
-    write(file, name, value)
+def slow(file, *what):
+    write(file, *what)
     file.flush()
     os.write(2, b"begun\\n")
     time.sleep(3)
