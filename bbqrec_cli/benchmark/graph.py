@@ -197,11 +197,13 @@ def make_graph(suite: Suite, machine: Machine, *, seed: int = 0) -> Graph:
 
 @dataclass(kw_only=True)
 class _Builder:
-    """Makes steps, each but once. contents: digests of files, which are read but once, too."""
+    """Makes steps, each but once. prepared: a data set's name -> its `prepare`, whose source is opened but once;
+    contents: digests of files, which are read but once, too."""
 
     suite: Suite
     machine: Machine
     steps: dict[str, Step] = field(default_factory=dict)
+    prepared: dict[str, Step] = field(default_factory=dict)
     contents: dict[tuple[Path, bool], str] = field(default_factory=dict)
 
     @property
@@ -240,8 +242,10 @@ class _Builder:
         """
         steps, base = list[Step](), data.file or Path()
         if data.prepare is not None:
-            label = ", ".join(filter(None, (data.prepare.source, data.name)))
-            steps.append(self._step("prepare", label, data.prepare, data.prepare.source))
+            if data.name not in self.prepared:
+                label = ", ".join(filter(None, (data.prepare.source, data.name)))
+                self.prepared[data.name] = self._step("prepare", label, data.prepare, data.prepare.source)
+            steps.append(self.prepared[data.name])
             base = steps[-1].output
         if features and data.kind == "dataset" and self.suite.needs_features(data):
             config = dataclasses.replace(data.embed, dataset=base)

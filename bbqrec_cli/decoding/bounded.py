@@ -107,16 +107,15 @@ class _Search:
         decoded, nodes = list[_Decoded](), nodes.best(NARROW * self.k)
         least = self._least(1, nodes)
         for level in range(1, self.trie.levels):
-            if level > 1 and (least > -torch.inf).all():
-                return decoded, least
-            nodes = nodes.best(NARROW * self.k)
             worth = (nodes.score > -torch.inf) & (nodes.score >= least)
             chosen, real = nodes.only(~self._certain(level, nodes) & worth)
             below = self._below(level, users, chosen, real)
             decoded.append(_Decoded(chosen, real, below))
             nodes = below.with_(self._carried(level, nodes))
-            least = least.maximum(self._least(level + 1, nodes))
-        nodes = nodes.best(self.k)
+            least, last = least.maximum(self._least(level + 1, nodes)), level + 1 == self.trie.levels
+            if not last and (least > -torch.inf).all():
+                return decoded, least
+            nodes = nodes.best(self.k if last else NARROW * self.k)
         _, scores = leaf_items(self.trie, nodes.node, nodes.score, self.permitted.users(users), self.k)
         return decoded, least.maximum(scores[:, -1:])
 

@@ -40,11 +40,18 @@ BEAM = 50
 class Tables(NamedTuple):
     """What a search needs that does not depend on the users.
 
-    first: `whole_first_level`, None: not made; dense: `dense_table`, None: no dense head.
+    first: `first_level`, None: not made; dense: `dense_table`, None: no dense head.
     """
 
     first: tuple[Tensor, Tensor] | None
     dense: Tensor | None
+
+    @classmethod
+    def of(cls, model: Generator, *, many: bool) -> Tables:
+        """many: for so many users that the first level's table pays."""
+        # Not in half precision, which would tie different items.
+        with torch.autocast(model.log_sharing.device.type, enabled=False):
+            return cls(model.first_level() if many and model.over_children else None, model.dense_table())
 
 
 class Generator(Protocol):
@@ -66,7 +73,7 @@ class Generator(Protocol):
     def embed(self, codes: Tensor, levels: Tensor) -> Tensor: ...
     def token(self, level: Tensor, embedded: Tensor, last: Tensor) -> Tensor: ...
     def logits(self, states: Tensor, level: int) -> Tensor: ...
-    def whole_first_level(self) -> tuple[Tensor, Tensor]: ...
+    def first_level(self) -> tuple[Tensor, Tensor]: ...
     def tuple_logits(self, states: Tensor) -> Tensor | None: ...
     def dense_table(self) -> Tensor | None: ...
     def answers(self, encoded: Tensor, batch: Batch, table: Tensor | None) -> dict[str, Tensor]: ...
@@ -83,8 +90,7 @@ def recommend(model: Generator, batch: Batch, wanted: Wanted) -> tuple[Tensor, T
         exact = bool(model.heads) and model.over_children
         wanted = replace(wanted, beam=0 if exact else BEAM)
     at_once, lengths = users_at_once(model, max(wanted.beam or ROOM, wanted.k)), batch.lengths
-    many = model.over_children and len(batch.items) >= MANY
-    tables = Tables(model.whole_first_level() if many else None, model.dense_table())
+    tables = Tables.of(model, many=len(batch.items) >= MANY)
     # Histories of similar length together, without what pads all of them.
     order, found = lengths.argsort(stable=True), []
     for rows in order.split(at_once):
@@ -152,7 +158,7 @@ def candidates(
 
 def fitted_shares(model: Generator, batches: Iterable[tuple[Batch, Tensor | None]]) -> Tensor:
     """`best_shares` for held-out targets, see `Recommender.calibrate`."""
-    tables = Tables(model.whole_first_level() if model.over_children else None, model.dense_table())
+    tables = Tables.of(model, many=True)
     at_once, hits, scores = users_at_once(model, BEAM), list[Tensor](), list[Tensor]()
     for batch, exclude in batches:
         for rows in torch.arange(len(batch.items), device=batch.items.device).split(at_once):

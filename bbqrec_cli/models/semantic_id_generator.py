@@ -332,11 +332,6 @@ class SemanticIDGenerator(Recommender):
         extra = self.of_tuples()
         return (vectors, bias) if extra is None else (vectors + extra[0], bias + extra[1])
 
-    def whole_first_level(self) -> tuple[Tensor, Tensor]:
-        """The same, not in half precision, which would tie different items."""
-        with torch.autocast(self.log_sharing.device.type, enabled=False):
-            return self.first_level()
-
     def tuple_logits(self, states: Tensor) -> Tensor | None:
         """What `of_tuples` adds to the logits of states (n, D), (n, C): for few states; None: nothing."""
         if self.interaction is not None:

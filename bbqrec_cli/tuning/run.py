@@ -162,9 +162,14 @@ def identity(config: TuneConfig, system: System, content: str) -> dict[str, Any]
     }
 
 
+def most_trials(config: TuneConfig, study: Study) -> int:
+    """A system's budget of trials, 0 for no limit. Where nothing is tuned, one is all there is."""
+    return config.budget["trials"] if study.system.space else 1
+
+
 def left(config: TuneConfig, study: Study) -> bool:
-    """Whether a system's budget allows another trial. Where nothing is tuned, one is all there is."""
-    trials = config.budget["trials"] if study.system.space else 1
+    """Whether a system's budget allows another trial."""
+    trials = most_trials(config, study)
     time_left = not config.minutes or minutes_left(config, study.outcomes()) > 0
     return (not trials or len(study.whole()) < trials) and time_left
 
@@ -176,7 +181,7 @@ def minutes_left(config: TuneConfig, outcomes: Sequence[Mapping[str, Any]]) -> f
 
 def check_budget(config: TuneConfig, study: Study) -> None:
     """Raises: UsageError: a system has had more than the budget, in which the others would stay behind it."""
-    had, trials = study.outcomes(), config.budget["trials"] if study.system.space else 1
+    had, trials = study.outcomes(), most_trials(config, study)
     before = minutes_left(config, had[:-1]) if config.minutes and had else 1.0
     if (trials and len(had) > trials) or before <= 0:
         took = f"{len(had)} trials of {sum(each['seconds'] for each in had) / 60:.3g} minutes"

@@ -326,16 +326,13 @@ def test_train_calibrates_and_the_file_keeps_it(files, tmp_path):
     assert validated.aggregates["ndcg@10"] == pytest.approx(trained.validation["ndcg@10"], abs=1e-6)
 
 
-@pytest.mark.parametrize("counted", [False, True])
-def test_items_that_come_later_are_what_their_codes_say(catalogue, codes, counted):
-    """A catalogue that has grown by one item, which no head has a row for."""
-    small = {"width": 8, "heads": 2, "layers": 1, "decoder_layers": 1, "dense_head": True}
-    small |= {"markov_head": True, "similarity_head": True} if counted else {}
+def grown(catalogue, codes, settings) -> SemanticIDGenerator:
+    """A model whose catalogue has grown by item 12, with the codes of item 0, which nobody had in training."""
     torch.manual_seed(0)
-    old = new_generator(codes, **small)
+    old = new_generator(codes, **settings)
     old.prepare(Sequences.from_lists([[1, 2, 3], [4, 1, 2]]))  # nobody had item 0
     weights = {name: value.numpy() for name, value in old.state_dict().items()}
-    trained = TrainedModel(catalogue=catalogue, name="bbqrec", settings=small, weights=weights, codes=codes)
+    trained = TrainedModel(catalogue=catalogue, name="bbqrec", settings=settings, weights=weights, codes=codes)
     more = dataclasses.replace(
         codes, codes=np.concatenate([codes.codes, codes.codes[:1]]),
         item_vectors=np.concatenate([codes.item_vectors, codes.item_vectors[:1]]),
@@ -344,8 +341,16 @@ def test_items_that_come_later_are_what_their_codes_say(catalogue, codes, counte
         catalogue, item_ids=[*catalogue.item_ids, "new"], titles=[*catalogue.titles, ""],
         attributes={name: [*values, ""] for name, values in catalogue.attributes.items()},
     )  # fmt: skip
-    grown = with_tokens(trained, Tokens(catalogue=wider, codes=more), where="more.h5")
-    model = load_model(grown, torch.device("cpu"))
+    later = with_tokens(trained, Tokens(catalogue=wider, codes=more), where="more.h5")
+    return load_model(later, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_items_that_come_later_are_what_their_codes_say(catalogue, codes, counted):
+    """A catalogue that has grown by one item, which no head has a row for."""
+    small = {"width": 8, "heads": 2, "layers": 1, "decoder_layers": 1, "dense_head": True}
+    small |= {"markov_head": True, "similarity_head": True} if counted else {}
+    model = grown(catalogue, codes, small)
     items, scores = model.recommend(Batch(torch.tensor([[1, 5]]), torch.tensor([[5, PAD]])), Wanted(k=13, beam=13))
     assert sorted(items[0].tolist()) == list(range(13))
     by_item = dict(zip(items[0].tolist(), scores[0].tolist(), strict=True))
@@ -355,22 +360,7 @@ def test_items_that_come_later_are_what_their_codes_say(catalogue, codes, counte
 def test_after_an_item_that_came_later_the_markov_head_says_what_is_popular(catalogue, codes):
     """As after an item that nobody had: what is left for popularity is all."""
     small = {"width": 8, "heads": 2, "layers": 1, "decoder_layers": 1, "markov_head": True}
-    old = new_generator(codes, **small)
-    old.prepare(Sequences.from_lists([[1, 2, 3], [4, 1, 2]]))
-    weights = {name: value.numpy() for name, value in old.state_dict().items()}
-    trained = TrainedModel(catalogue=catalogue, name="bbqrec", settings=small, weights=weights, codes=codes)
-    more = dataclasses.replace(
-        codes, codes=np.concatenate([codes.codes, codes.codes[:1]]),
-        item_vectors=np.concatenate([codes.item_vectors, codes.item_vectors[:1]]),
-    )  # fmt: skip
-    wider = dataclasses.replace(
-        catalogue, item_ids=[*catalogue.item_ids, "new"], titles=[*catalogue.titles, ""],
-        attributes={name: [*values, ""] for name, values in catalogue.attributes.items()},
-    )  # fmt: skip
-    head = load_model(
-        with_tokens(trained, Tokens(catalogue=wider, codes=more), where="m.h5"), torch.device("cpu")
-    ).markov
-    new, nobody = head(Batch(torch.tensor([[12], [0]]), torch.full((2, 1), PAD)))
+    new, nobody = grown(catalogue, codes, small).markov(Batch(torch.tensor([[12], [0]]), torch.full((2, 1), PAD)))
     torch.testing.assert_close(new, nobody)
     assert float(new.exp().sum()) == pytest.approx(1.0)
     assert new.exp().argmax() in (1, 2)

@@ -36,7 +36,6 @@ def run(config: SpeedConfig, progress: Progress = SILENT, *, commands: tuple[str
     from bbqrec_cli.pages.page import check_page
 
     began, size = time.perf_counter(), SIZES[config.size]
-    chosen(contests(size, commands), config.only)
     given = trained(config.model) if config.model else None
     asked = chosen(contests(size, commands, given), config.only)
     if config.tokens:
@@ -88,10 +87,10 @@ def trained(path: Path) -> Given:
     from bbqrec_cli.hdf5 import open_file
 
     with open_file(path, "model") as file:
-        name, settings, epochs = str(file.attribute("model")), file.attribute("settings"), file.attribute("history")
+        name, settings, history = str(file.attribute("model")), file.attribute("settings"), file.attribute("history")
     if "decoder_layers" not in settings:
         raise DataError(f"{path}: the model {name} decodes no semantic IDs", "give one that does, such as bbqrec")
-    return Given(path=str(path.resolve()), name=name, settings=settings, epochs=len(epochs))
+    return Given(path=str(path.resolve()), name=name, settings=settings, epochs=len(history))
 
 
 def made(config: SpeedConfig, asked: Sequence[Contest], given: Given | None, job: Mapping[str, Any]) -> dict[str, Any]:
