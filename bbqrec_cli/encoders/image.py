@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,7 @@ def read_picture(picture: bytes, *, size: int = 0) -> tuple[Image.Image | None, 
         return None, "too large"
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's decoders raise anything on damaged pictures
+    except Exception as error:  # as in `_tried`
         short = isinstance(error, EOFError) or "truncated" in str(error).lower()
         return None, "truncated" if short else "corrupt"
 
@@ -90,13 +90,18 @@ def _kind(image: Image.Image) -> str:
     return "greyscale" if image.mode in ("1", "L") else ""
 
 
-def _has_frames(image: Image.Image) -> bool:
+def _tried(read: Callable[[], Any]) -> Any:
+    """What it gives; None where the picture is damaged there."""
     try:
-        return getattr(image, "is_animated", False)
+        return read()
     except MemoryError:
         raise
-    except Exception:  # damage behind the first frame
-        return False
+    except Exception:  # Pillow's decoders raise anything on damaged pictures
+        return None
+
+
+def _has_frames(image: Image.Image) -> bool:
+    return bool(_tried(lambda: getattr(image, "is_animated", False)))
 
 
 def _has_transparency(image: Image.Image) -> bool:
@@ -114,14 +119,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     """The picture turned as its EXIF orientation says; as it is, where that is damaged."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            turn = image.getexif().get(ExifTags.Base.Orientation)
-    except MemoryError:
-        raise
-    except Exception:
-        return image
+    turn = _tried(lambda: image.getexif().get(ExifTags.Base.Orientation))
     return image.transpose(_TURNS[turn]) if turn in _TURNS else image
 
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from bbqrec_cli.data.sources.opening import open_bytes
-from bbqrec_cli.errors import DataError, LackingError, MissingFileError
+from bbqrec_cli.data.sources.opening import no_permission, open_bytes
+from bbqrec_cli.errors import DataError, MissingFileError
 
 TARS = (".tar", ".tar.gz", ".tgz")
 ARCHIVES = (".zip", *TARS)
@@ -108,7 +108,7 @@ class Archive:
             yield
         except (EOFError, OSError, RuntimeError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
             if isinstance(error, PermissionError):
-                raise LackingError(f"{self.path}: no permission to read it", f"chmod u+r {self.path}") from error
+                raise no_permission(self.path) from error
             what = f"{self.path}: {name} cannot be read ({error or type(error).__name__})"
             raise DataError(what, "download or copy it again") from error
 

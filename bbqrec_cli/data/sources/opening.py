@@ -5,23 +5,40 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import shlex
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 from bbqrec_cli.errors import DataError, LackingError, MissingFileError, UsageError
 
 COMPRESSED = (".gz", ".zst")
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
 """What reading a truncated or damaged file raises."""
-_MAGIC = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
-_NAMES = {".gz": "gzip", ".zst": "Zstandard"}
-_UNPACKS = {".gz": "gunzip", ".zst": "zstd -d"}
-_PACKED = {b"PK\x03\x04": ("zip", "unzip"), b"\xfd7zXZ": ("xz", "xz -d"), b"BZh": ("bzip2", "bunzip2")}
-"""First bytes of files that must be unpacked -> what packed them, what unpacks them."""
 _BLOCK = 1 << 20
+
+
+class _Packing(NamedTuple):
+    """What packs a file: the file's first bytes, its name, the command that unpacks, its ending if it is read."""
+
+    magic: bytes
+    name: str
+    command: str
+    suffix: str = ""
+
+    def hint(self, path: Path) -> str:
+        return f"unpack it: {self.command} {shlex.quote(str(path))}"
+
+
+_PACKINGS = (
+    _Packing(b"\x1f\x8b", "gzip", "gunzip", ".gz"),
+    _Packing(b"\x28\xb5\x2f\xfd", "Zstandard", "zstd -d", ".zst"),
+    _Packing(b"PK\x03\x04", "zip", "unzip"),
+    _Packing(b"\xfd7zXZ", "xz", "xz -d"),
+    _Packing(b"BZh", "bzip2", "bunzip2"),
+)
 
 
 def expanded(paths: Sequence[Path]) -> list[Path]:
@@ -51,18 +68,22 @@ def plain_suffix(name: str) -> str:
     return name.removesuffix(".gz").removesuffix(".zst")
 
 
-def compression(path: Path) -> str:
-    """.gz or .zst by the file's first bytes, '' for any other."""
+def _packing(path: Path) -> _Packing | None:
+    """By the file's first bytes; None: none of them."""
     with open(path, "rb") as stream:
-        start = stream.read(4)
-    return next((suffix for suffix, magic in _MAGIC.items() if start.startswith(magic)), "")
+        start = stream.read(5)
+    return next((each for each in _PACKINGS if start.startswith(each.magic)), None)
+
+
+def no_permission(path: Path) -> LackingError:
+    """What to raise where a file may not be read."""
+    return LackingError(f"{path}: no permission to read it", f"chmod u+r {shlex.quote(str(path))}")
 
 
 def check_plain(path: Path) -> None:
     """Raises: DataError: a compressed file."""
-    if found := compression(path):
-        what = f"{path}: is compressed with {_NAMES[found]}, as only texts may be"
-        raise DataError(what, f"unpack it: {_UNPACKS[found]} {path}")
+    if found := _packing(path):
+        raise DataError(f"{path}: is compressed with {found.name}", found.hint(path))
 
 
 def open_bytes(path: Path) -> IO[bytes]:
@@ -71,10 +92,12 @@ def open_bytes(path: Path) -> IO[bytes]:
     Raises:
         DataError: named .gz or .zst, but not compressed so.
     """
-    found, suffix = compression(path), path.suffix
-    if suffix in COMPRESSED and found != suffix and path.stat().st_size:
+    packing = _packing(path)
+    found = packing.suffix if packing else ""
+    named = next((each for each in _PACKINGS if each.suffix and each.suffix == path.suffix), None)
+    if named and named is not packing and path.stat().st_size:
         hint = f"rename {f'it to {path.stem}{found}' if found else f'plain text to {path.stem}'}"
-        raise DataError(f"{path}: not a {_NAMES[suffix]} file in spite of its name", hint)
+        raise DataError(f"{path}: not a {named.name} file in spite of its name", hint)
     if found == ".gz":
         return cast("IO[bytes]", gzip.open(path, "rb"))
     return io.BufferedReader(_Zstandard(path), _BLOCK) if found else open(path, "rb")
@@ -106,17 +129,17 @@ def reading(path: Path) -> Iterator[IO[bytes]]:
     except UnicodeDecodeError as error:
         with open_bytes(path) as again:
             start = again.read(6)
-        if magic := next(filter(start.startswith, _PACKED), b""):
-            packed, unpack = _PACKED[magic]
-            raise DataError(f"{path}: is compressed with {packed}", f"unpack it: {unpack} {path}") from error
+        if (packing := _packing(path)) and not packing.suffix:
+            raise DataError(f"{path}: is compressed with {packing.name}", packing.hint(path)) from error
         encoding = "UTF-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "LATIN1"
-        hint = f"convert it, as with: iconv -f {encoding} -t UTF-8 {path}"
+        hint = f"convert it, as with: iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))}"
         raise DataError(f"{path}{_bad_line(path)}: not UTF-8", hint) from error
     except DAMAGE as error:
-        kind = "Zstandard" if compression(path) == ".zst" else "gzip"
+        packing = _packing(path)
+        kind = packing.name if packing else "gzip"
         raise DataError(f"{path}: not a whole {kind} file ({error})", "download or copy it again") from error
     except PermissionError as error:
-        raise LackingError(f"{path}: no permission to read it", f"chmod u+r {path}") from error
+        raise no_permission(path) from error
 
 
 def _bad_line(path: Path) -> str:
