@@ -369,7 +369,8 @@ def digest_of(values: Any) -> str:
 
 def encoders_of(config: Any) -> list[Any]:
     """The configurations of the encoders that plugins add and an `EmbedConfig` names."""
-    names = (getattr(config, f"{modality}_model", "") for modality in ("text", "image"))
+    names = [getattr(config, f"{modality}_model", "") for modality in ("text", "image")]
+    names += [named_file(each)[1] for each in getattr(config, "encoder", ())]
     return [ENCODERS.config(name) for name in names if name in ENCODERS]
 
 

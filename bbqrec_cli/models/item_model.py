@@ -61,10 +61,13 @@ class ItemModel(Recommender):
 
     def loss(self, batch: Batch) -> Tensor:
         """See `Recommender.loss`."""
-        asked = batch.targets != PAD
-        states, targets = self.states(batch)[asked], batch.targets[asked]
+        return self.loss_of(self.states(batch), self.items(), batch.targets)
+
+    def loss_of(self, states: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss of the positions with a target: states (B, T, D), table (I, D), targets (B, T) -> ()."""
+        asked = targets != PAD
         return item_losses(
-            states, self.items(), targets, loss=self.loss_name, negatives=self.negatives, gbce_t=self.gbce_t
+            states[asked], table, targets[asked], loss=self.loss_name, negatives=self.negatives, gbce_t=self.gbce_t
         ).mean()
 
     @torch.no_grad()

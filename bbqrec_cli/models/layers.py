@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -127,10 +128,32 @@ class Layer(nn.Module):
         return x + self.dropout(self.feed_forward(self.norms[1](x)))
 
 
+class QueryNormLayer(Layer):
+    """The layer of SASRec's own program (Kang and McAuley 2018), as in RecTools: keys and values are not normed, and
+    what is added to is the normed input; ReLU, with dropout inside the feed-forward and none on the attention's result.
+    """
+
+    def __init__(self, width: int, *, dropout: float, inner: int, heads: int = 1) -> None:
+        super().__init__(width, heads=heads, dropout=dropout, inner=inner)
+        self.feed_forward = nn.Sequential(nn.Linear(width, inner), nn.ReLU(), Dropout(dropout), nn.Linear(inner, width))
+
+    def look(self, x: Tensor, mask: Tensor, **extra: Any) -> Tensor:
+        """See `Layer.look`."""
+        query = self.norms[0](x)
+        return query + self.attention(query, x, mask, **extra)
+
+    def feed(self, x: Tensor) -> Tensor:
+        """See `Layer.feed`."""
+        normed = self.norms[1](x)
+        return normed + self.dropout(self.feed_forward(normed))
+
+
 class CausalEncoder(nn.Module):
     """SASRec's backbone (Kang and McAuley 2018, pre-norm): positions, causal layers, a final norm.
 
-    With `post_norm` as in BERT: the norm is that of the input, and each layer ends with its own.
+    Args:
+        post_norm: as in BERT: the norm is that of the input, and each layer ends with its own.
+        query_norm: its layers are `QueryNormLayer`s.
     """
 
     def __init__(
@@ -143,14 +166,15 @@ class CausalEncoder(nn.Module):
         history: int,
         inner: int | None = None,
         post_norm: bool = False,
+        query_norm: bool = False,
     ) -> None:
         super().__init__()
         self.post_norm = post_norm
         self.positions = embedding(history, width)
         self.dropout = Dropout(dropout)
+        layer = QueryNormLayer if query_norm else partial(Layer, post_norm=post_norm)
         self.layers = nn.ModuleList(
-            Layer(width, heads=heads, dropout=dropout, inner=inner or 4 * width, post_norm=post_norm)
-            for _ in range(layers)
+            layer(width, heads=heads, dropout=dropout, inner=inner or 4 * width) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width)
 

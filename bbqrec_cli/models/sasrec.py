@@ -1,4 +1,4 @@
-"""SASRec; with a softmax over all items it is a strong baseline. B users, T items of history, D width."""
+"""SASRec; with a softmax over all items it is a strong baseline. B users, T items of history, I items, D width."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.models.item_model import ItemModel
-from bbqrec_cli.models.layers import CausalEncoder
+from bbqrec_cli.models.layers import CausalEncoder, Dropout
 
 
 class SASRec(ItemModel):
@@ -16,8 +16,9 @@ class SASRec(ItemModel):
 
     Args:
         inner: inner width of the feed-forward layers; 0: D.
-        norm: 'pre', with item vectors times √D; or 'post', as in RecBole: layer norms after the sums, the first of item
-            vectors and positions as they are.
+        norm: 'pre' or 'query' (`QueryNormLayer`), with item vectors times √D; or 'post', as in RecBole: layer norms
+            after the sums, the first of item vectors and positions as they are.
+        item_dropout: of the item vectors, drawn once a step for histories, targets and negatives alike, as in RecTools.
         of_base: those of `ItemModel`.
     """
 
@@ -31,10 +32,12 @@ class SASRec(ItemModel):
         history: int,
         inner: int,
         norm: str,
+        item_dropout: float = 0.0,
         **of_base: Any,
     ) -> None:
         super().__init__(width=width, history=history, **of_base)
         self.post = norm == "post"
+        self.item_dropout = Dropout(item_dropout)
         self.encoder = CausalEncoder(
             width,
             layers=layers,
@@ -43,8 +46,17 @@ class SASRec(ItemModel):
             history=history,
             inner=inner or width,
             post_norm=self.post,
+            query_norm=norm == "query",
         )
 
     def states(self, batch: Batch) -> Tensor:
         """See `ItemModel.states`."""
         return self.encoder(self.inputs(batch, scaled=not self.post))
+
+    def loss(self, batch: Batch) -> Tensor:
+        """See `Recommender.loss`."""
+        if not self.item_dropout.threshold:
+            return super().loss(batch)
+        table = self.item_dropout(self.items())
+        x = table[batch.items.clamp(min=0)]
+        return self.loss_of(self.encoder(x if self.post else x * self.table.embedding_dim**0.5), table, batch.targets)

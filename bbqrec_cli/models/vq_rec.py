@@ -91,30 +91,30 @@ class VQRec(Recommender):
         asked = batch.targets != PAD
         items, place = batch.items.clamp(min=0).unique(return_inverse=True)
         states = self.states(Batch(place, batch.targets), self.pool(self.rows[items]))[asked]
-        targets = batch.targets[asked]
-        return self.contrastive_losses(states, targets, self.semi_synthetic(self.rows[targets])).mean()
+        targets, users = batch.targets[asked], asked.nonzero()[:, 0]
+        return self.contrastive_losses(states, targets, users, self.semi_synthetic(self.rows[targets])).mean()
 
     def semi_synthetic(self, rows: Tensor) -> Tensor:
         """Rows of the codes of items (P, G), each drawn anew in its group with probability `REPLACED`."""
         drawn = torch.randint_like(rows, self.size) + self.starts
         return torch.where(torch.rand(rows.shape, device=rows.device) < REPLACED, drawn, rows)
 
-    def contrastive_losses(self, states: Tensor, targets: Tensor, synthetic: Tensor) -> Tensor:
-        """-log softmax of each target among the batch's targets and its own semi-synthetic negative.
+    def contrastive_losses(self, states: Tensor, targets: Tensor, users: Tensor, synthetic: Tensor) -> Tensor:
+        """-log softmax of each target among those of the batch's other users and its own semi-synthetic negative.
 
         A target that stands at several positions is a negative of none of them. (The authors' code leaves a logit of 0
-        for it.)
+        for it.) Nor are a user's own items, of which a batch of prefixes, the authors', hardly has any.
 
         Args:
             states: (P, D), as `states` makes them.
-            targets: (P,) items.
+            targets, users: (P,) items, and rows of the batch.
             synthetic: (P, G) rows of the negatives' codes.
 
         Returns:
             (P,) float32.
         """
         vectors = normalize(self.pool(self.rows[targets]), dim=1)
-        same = targets.unsqueeze(1) == targets
+        same = (targets.unsqueeze(1) == targets) | (users.unsqueeze(1) == users)
         logits = (states @ vectors.T).float().masked_fill(same.fill_diagonal_(False), -torch.inf)
         wrong = (states * normalize(self.pool(synthetic), dim=1)).sum(1, keepdim=True)
         return torch.cat([logits, wrong], dim=1).logsumexp(1) - logits.diagonal()

@@ -88,16 +88,18 @@ def test_fine_tuning_is_a_softmax_over_the_cosines_of_all_items(model, codes, ba
 
 
 def test_pre_training_contrasts_with_the_batch_and_one_semi_synthetic_item_each(model, codes, batch):
-    """Targets 7, 7, 0, 14, 1, 2, 4, 13, 8: the two 7 are no negatives of each other."""
+    """Targets 7, 7, 0, 14, 1, 2, 4, 13, 8 of three users: no negatives are a user's own, or the other 7."""
     wanted = [target for *_, target in asked(batch)]
     synthetic = model.semi_synthetic(model.rows[torch.tensor(wanted)])
     states, losses = expected_states(model, codes, batch), []
     for number, (user, at, target) in enumerate(asked(batch)):
         own = cosine(states[user, at], vector(model, rows(codes, target))).exp()
-        others = [cosine(states[user, at], vector(model, rows(codes, item))).exp() for item in wanted if item != target]
+        of_others = [item for other, _, item in asked(batch) if other != user and item != target]
+        others = [cosine(states[user, at], vector(model, rows(codes, item))).exp() for item in of_others]
         wrong = cosine(states[user, at], vector(model, synthetic[number].tolist())).exp()
         losses.append(-(own / (own + sum(others) + wrong)).log())
-    given = model.states(batch, model.pool(model.rows))[batch.targets >= 0], torch.tensor(wanted)
+    users = torch.tensor([user for user, *_ in asked(batch)])
+    given = model.states(batch, model.pool(model.rows))[batch.targets >= 0], torch.tensor(wanted), users
     same_loss_and_gradients(model, model.contrastive_losses(*given, synthetic).mean(), torch.stack(losses).mean())
 
 
@@ -116,9 +118,9 @@ def test_the_pre_training_step_draws_its_negatives(model, batch):
     torch.manual_seed(3)
     found = model.contrast(batch)
     torch.manual_seed(3)
-    targets = batch.targets[batch.targets >= 0]
+    targets, users = batch.targets[batch.targets >= 0], (batch.targets >= 0).nonzero()[:, 0]
     states = model.states(batch, model.pool(model.rows))[batch.targets >= 0]
-    expected = model.contrastive_losses(states, targets, model.semi_synthetic(model.rows[targets])).mean()
+    expected = model.contrastive_losses(states, targets, users, model.semi_synthetic(model.rows[targets])).mean()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -56,6 +56,11 @@ def test_what_can_not_serve(catalogue, tmp_path):
     with pytest.raises(DataError, match="has no item vectors"):
         read_item_table(short, catalogue.item_ids, training(catalogue))
     path = model_of(catalogue, tmp_path / "m.h5", **{"table.weight": TABLE})
+    for name, settings in (("sasrec", {"features": ["text"]}), ("missrec", {})):
+        joined = tmp_path / f"{name}-joined.h5"
+        hdf5.write_model(joined, dataclasses.replace(hdf5.read_model(path), name=name, settings=settings))
+        with pytest.raises(DataError, match=f"the items of this {name} are made of features too"):
+            read_item_table(joined, catalogue.item_ids, training(catalogue))
     with pytest.raises(DataError, match="does not know 1 of the items, 'new' first"):
         read_item_table(path, [*catalogue.item_ids, "new"], training(catalogue))
     with pytest.raises(DataError, match="may have seen held-out interactions"):

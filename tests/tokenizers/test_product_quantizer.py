@@ -63,11 +63,12 @@ def test_pq_is_as_good_as_faiss(inputs):
 
 def test_opq_turns_and_has_faiss_codes(inputs):
     plain, made, values = fit(config(), inputs), fit(config(OPQConfig), inputs), standardized(inputs.features["text"])
-    turn = rotation(np.ascontiguousarray(values[np.arange(300) != 7]), config(OPQConfig))
+    turn = rotation(np.ascontiguousarray(values[np.arange(300) != 7]), config(OPQConfig), seed=0)
     np.testing.assert_allclose(turn @ turn.T, np.eye(12), atol=1e-4)
     np.testing.assert_array_equal(made.codes.codes[:, :, 0], faiss_codes(made.codes.codebooks[0], turn, values))
     assert error(made) < 0.9 * error(plain), "what the rotation is for"
     np.testing.assert_array_equal(made.codes.codes, fit(config(OPQConfig), inputs).codes.codes)
+    assert not np.allclose(turn, rotation(values, config(OPQConfig), seed=1)), "the seed counts"
 
 
 @pytest.mark.parametrize("cls", [PQConfig, OPQConfig])
@@ -118,7 +119,7 @@ def test_faiss_gets_as_many_vectors_as_columns(monkeypatch, count):
         return train(self, x)
 
     monkeypatch.setattr(faiss.OPQMatrix, "train", spy)
-    turn = rotation(vectors, config(OPQConfig))
+    turn = rotation(vectors, config(OPQConfig), seed=0)
     np.testing.assert_allclose(turn.T @ turn, np.eye(8), atol=1e-5)
     assert len(seen[0]) >= 8
     _, times = np.unique(seen[0], axis=0, return_counts=True)

@@ -19,7 +19,11 @@ class SASRecConfig(ItemModelConfig):
     heads: int = option(2, "Attention heads.", role="model", minimum=1)
     inner: int = option(0, "Inner width of the feed-forward layers; 0: the width.", role="model", minimum=0)
     norm: str = option(
-        "pre", "Layer norm before each part of a layer (pre) or after it, as RecBole's SASRec (post).", role="model",
-        choices=("pre", "post"),
+        "pre", "Layer norm before each part of a layer (pre), after it, as RecBole's SASRec (post), or as SASRec's own "
+        "program, of the queries and of what is added to (query).", role="model", choices=("pre", "post", "query"),
     )  # fmt: skip
     dropout: float = option(0.5, "Dropout.", role="model", minimum=0, maximum=0.9)
+    item_dropout: float = option(
+        0.0, "Dropout of the item vectors, the same for histories, targets and negatives of a step.", role="model",
+        minimum=0, maximum=0.9,
+    )  # fmt: skip

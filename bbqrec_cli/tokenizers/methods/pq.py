@@ -42,7 +42,7 @@ class ProductQuantizer(AdditiveQuantizer):
             )
         turn = np.eye(width, dtype=np.float32)
         if self.rotated:
-            turn = rotation(vectors, config)
+            turn = rotation(vectors, config, seed=run.seed)
         books = product_codebooks(vectors, turn, config, seed=run.seed)
         return books, residual_codes(vectors, books)
 
@@ -59,7 +59,7 @@ class OPQ(ProductQuantizer):
     rotated = True
 
 
-def rotation(vectors: np.ndarray, config: KMeansConfig) -> np.ndarray:
+def rotation(vectors: np.ndarray, config: KMeansConfig, *, seed: int) -> np.ndarray:
     """The rotation of faiss's OPQ: (D', D) with orthonormal columns. vectors (n, D).
 
     It starts from the identity, that is plain PQ after PCA; faiss's default, a random rotation, gave larger errors. D'
@@ -77,6 +77,7 @@ def rotation(vectors: np.ndarray, config: KMeansConfig) -> np.ndarray:
     vectors, narrow = np.zeros((len(vectors), wide), dtype=np.float32), vectors
     vectors[:, places] = narrow
     inner = faiss.ProductQuantizer(wide, parts, min(bits, LARGEST_BITS))
+    inner.cp.seed = derive(seed, "rotation") % (1 << 31)
     inner.cp.min_points_per_centroid, inner.cp.max_points_per_centroid = 1, SAMPLE_PER_CODE
     learner = faiss.OPQMatrix(wide, parts, wide)
     learner.pq, learner.max_train_points = inner, SAMPLE_PER_CODE * config.codebook_size
