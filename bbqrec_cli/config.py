@@ -124,6 +124,8 @@ class StageConfig:
 class MethodConfig:
     """The base of the configurations of models, tokenizers and sources.
 
+    A plain default in a subclass (`width: int = 64`) changes that of an option of its bases, and nothing else of it.
+
     name: the method's name, by default that of the file that declares it (a cell of a notebook has none);
     implementation: 'module:Class', imported only when used; example: a command line with it, for --help.
     """
@@ -136,6 +138,11 @@ class MethodConfig:
         if "name" not in vars(cls):
             module = cls.__module__.rpartition(".")[2]
             cls.name = "" if module == "__main__" else module.replace("_", "-")
+        bases = (base for base in reversed(cls.__mro__[1:]) if dataclasses.is_dataclass(base))
+        inherited = {f.name: f for base in bases for f in dataclasses.fields(base)}
+        for name in vars(cls).keys() & inherited.keys():
+            if not isinstance(vars(cls)[name], dataclasses.Field):
+                setattr(cls, name, field(default=vars(cls)[name], metadata=inherited[name].metadata))
 
     @property
     def beyond_paper(self) -> tuple[str, ...]:

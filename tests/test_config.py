@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bbqrec_cli.config import (
+    MethodConfig,
     StageConfig,
     agreed,
     check_files,
@@ -17,6 +18,7 @@ from bbqrec_cli.config import (
     of_role,
     option,
     read_toml,
+    search_of,
     stored,
 )
 from bbqrec_cli.errors import CODES, BBQRecError, MissingFileError, UsageError
@@ -175,6 +177,22 @@ class Roles(StageConfig):
     minutes: float = option(0.0, "when to stop", agreed=False)
     resume: bool = option(False, "how to run", role="runtime")
     options: dict = option({})
+
+
+def test_a_plain_default_keeps_the_rest_of_the_declaration():
+    @dataclass(frozen=True, kw_only=True)
+    class Base(MethodConfig):
+        width: int = option(128, "Width.", role="model", minimum=1, paper=64, search=(32, 64))
+
+    @dataclass(frozen=True, kw_only=True)
+    class Own(Base):
+        width: int = 16
+
+    assert (Own().width, Base().width) == (16, 128)
+    assert of_role(Own(), "model") == {"width": 16}
+    assert (of_paper(Own), search_of(Own, "width")) == ({"width": 64}, (32, 64))
+    with pytest.raises(UsageError, match="--width is 0; it must be at least 1"):
+        from_mapping(Own, {"width": 0}, where="a file")
 
 
 def test_roles_say_what_is_stored_and_what_a_resumed_run_must_agree_on(tmp_path):

@@ -15,10 +15,10 @@ class ClozeConfig(TrainingConfig):
     epochs: int = option(
         200, "Epochs, at most; also the length of the learning rate schedule. Masked items need many.", minimum=0
     )
-    weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
-    patience: int = option(20, "Stop after this many validations without a better NDCG@10; 0: never.", minimum=0)
-    width: int = option(64, "Width D of the model.", role="model", minimum=1)
-    heads: int = option(2, "Attention heads.", role="model", minimum=1)
+    weight_decay: float = 0.0
+    patience: int = 20
+    width: int = 64
+    heads: int = 2
     mask_share: float = option(
         0.2, "Share of a window's items that are masked.", minimum=0, maximum=1, search=Range(0.1, 0.6)
     )

@@ -17,11 +17,11 @@ class GeneratorConfig(TrainingConfig):
 
     implementation: ClassVar[str] = "bbqrec_cli.models.semantic_id_generator:SemanticIDGenerator"
 
-    epochs: int = option(12, "Epochs, at most; also the length of the learning rate schedule.", minimum=0)
+    epochs: int = 12
     batch_size: int = option(
         256, "Users per step, on average (causal), or prefixes per step (bidirectional).", minimum=1
     )
-    learning_rate: float = option(2e-3, "Peak learning rate of AdamW.", minimum=0)
+    learning_rate: float = 2e-3
     decoder_layers: int = option(2, "Layers of the decoder.", role="model", minimum=1, search=(1, 2, 3, 4))
     variant: str = option(
         "full", "Variant: full, no-similarity (BBQRec_S) or inherit (BBQRec_E).", role="model", choices=VARIANTS

@@ -13,12 +13,12 @@ class BSARecConfig(ItemModelConfig):
 
     implementation: ClassVar[str] = "bbqrec_cli.models.bsarec:BSARec"
 
-    epochs: int = option(40, "Epochs, at most; also the length of the learning rate schedule.", minimum=0)
+    epochs: int = 40
     batch_size: int = option(256, "Prefixes per step.", minimum=1)
-    weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
-    width: int = option(64, "Width D of the model.", role="model", minimum=1)
-    heads: int = option(1, "Attention heads.", role="model", minimum=1)
-    dropout: float = option(0.5, "Dropout.", role="model", minimum=0, maximum=0.9)
+    weight_decay: float = 0.0
+    width: int = 64
+    heads: int = 1
+    dropout: float = 0.5
     alpha: float = option(
         0.7, "α, share of the filter beside self-attention.", role="model", minimum=0, maximum=1,
         search=(0.1, 0.3, 0.5, 0.7, 0.9),

@@ -13,8 +13,8 @@ class GRU4RecConfig(ItemLossConfig):
 
     implementation: ClassVar[str] = "bbqrec_cli.models.gru4rec:GRU4Rec"
 
-    epochs: int = option(40, "Epochs, at most; also the length of the learning rate schedule.", minimum=0)
-    weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
+    epochs: int = 40
+    weight_decay: float = 0.0
     width: int = option(64, "Width D of the item table.", role="model", minimum=1)
     hidden: int = option(128, "Width of the recurrent layers.", role="model", minimum=1, search=(32, 64, 128, 256))
     layers: int = option(1, "Recurrent layers.", role="model", minimum=1)

@@ -13,11 +13,11 @@ class HSTUConfig(ItemModelConfig):
 
     implementation: ClassVar[str] = "bbqrec_cli.models.hstu:HSTU"
 
-    epochs: int = option(40, "Epochs, at most; also the length of the learning rate schedule.", minimum=0)
-    weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
-    width: int = option(64, "Width D of the model.", role="model", minimum=1)
+    epochs: int = 40
+    weight_decay: float = 0.0
+    width: int = 64
     layers: int = option(4, "Layers.", role="model", minimum=1)
-    dropout: float = option(0.5, "Dropout.", role="model", minimum=0, maximum=0.9)
+    dropout: float = 0.5
     temperature: float = option(
         0.05, "Temperature of the cosines that score items.", role="model", minimum=1e-6,
         search=Range(0.02, 0.2, log=True),

@@ -19,7 +19,7 @@ class MISSRecConfig(TrainingConfig):
         search=(0, 10),
     )  # fmt: skip
     batch_size: int = option(1024, "Prefixes per step.", minimum=1)
-    weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
+    weight_decay: float = 0.0
     layers: int = option(1, "Layers of the encoder, and of the decoder.", role="model", minimum=1)
     temperature: float = option(
         0.07, "Temperature of the softmax over cosines.", role="model", minimum=0.001, search=Range(0.02, 0.2, log=True)

@@ -13,16 +13,16 @@ class SASRecConfig(ItemModelConfig):
 
     implementation: ClassVar[str] = "bbqrec_cli.models.sasrec:SASRec"
 
-    epochs: int = option(40, "Epochs, at most; also the length of the learning rate schedule.", minimum=0)
-    weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
-    width: int = option(64, "Width D of the model.", role="model", minimum=1)
-    heads: int = option(2, "Attention heads.", role="model", minimum=1)
+    epochs: int = 40
+    weight_decay: float = 0.0
+    width: int = 64
+    heads: int = 2
     inner: int = option(0, "Inner width of the feed-forward layers; 0: the width.", role="model", minimum=0)
     norm: str = option(
         "pre", "Layer norm before each part of a layer (pre), after it, as RecBole's SASRec (post), or as SASRec's own "
         "program, of the queries and of what is added to (query).", role="model", choices=("pre", "post", "query"),
     )  # fmt: skip
-    dropout: float = option(0.5, "Dropout.", role="model", minimum=0, maximum=0.9)
+    dropout: float = 0.5
     item_dropout: float = option(
         0.0, "Dropout of the item vectors, the same for histories, targets and negatives of a step.", role="model",
         minimum=0, maximum=0.9,

@@ -13,8 +13,8 @@ class SRGNNConfig(ItemLossConfig):
 
     implementation: ClassVar[str] = "bbqrec_cli.models.srgnn:SRGNN"
 
-    epochs: int = option(40, "Epochs, at most; also the length of the learning rate schedule.", minimum=0)
-    weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
-    width: int = option(64, "Width D of the model.", role="model", minimum=1)
+    epochs: int = 40
+    weight_decay: float = 0.0
+    width: int = 64
     layers: int = option(1, "Steps of message passing: how far a node sees along the edges.", role="model", minimum=1)
-    dropout: float = option(0.3, "Dropout.", role="model", minimum=0, maximum=0.9)
+    dropout: float = 0.3

@@ -4,22 +4,19 @@ from dataclasses import dataclass
 
 from bbqrec_cli.config import option
 from bbqrec_cli.errors import UsageError
-from bbqrec_cli.models.options._generator import VARIANTS, GeneratorConfig
+from bbqrec_cli.models.options._generator import GeneratorConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class TIGERConfig(GeneratorConfig):
     """TIGER's generator: a bidirectional encoder-decoder with one softmax per code (Rajput et al., NeurIPS 2023)."""
 
-    epochs: int = option(30, "Epochs, at most; also the length of the learning rate schedule.", minimum=0)
-    learning_rate: float = option(1e-3, "Peak learning rate of AdamW.", minimum=0)
+    epochs: int = 30
+    learning_rate: float = 1e-3
     layers: int = option(4, "Layers of the encoder.", role="model", minimum=1)
-    decoder_layers: int = option(4, "Layers of the decoder.", role="model", minimum=1)
-    dropout: float = option(0.1, "Dropout.", role="model", minimum=0, maximum=0.9)
-    variant: str = option(
-        "no-similarity", "Variant: full, no-similarity (BBQRec_S) or inherit (BBQRec_E).", role="model",
-        choices=VARIANTS,
-    )  # fmt: skip
+    decoder_layers: int = 4
+    dropout: float = 0.1
+    variant: str = "no-similarity"
     masking: str = option(
         "bidirectional", "Encoder mask: causal (all positions in one pass) or bidirectional (one sample per prefix).",
         role="model", choices=("causal", "bidirectional"),

@@ -17,10 +17,10 @@ class VQRecConfig(TrainingConfig):
     pretrain_epochs: int = option(
         10, "Epochs of contrastive pre-training before them; 0: none.", minimum=0, search=(0, 10)
     )
-    weight_decay: float = option(0.0, "Weight decay of AdamW.", minimum=0)
-    width: int = option(300, "Width D of the model.", role="model", minimum=1)
-    heads: int = option(2, "Attention heads.", role="model", minimum=1)
-    dropout: float = option(0.5, "Dropout.", role="model", minimum=0, maximum=0.9)
+    weight_decay: float = 0.0
+    width: int = 300
+    heads: int = 2
+    dropout: float = 0.5
     temperature: float = option(
         0.07, "Temperature of the cosines in both losses.", role="model", minimum=1e-3,
         search=Range(0.02, 0.2, log=True),

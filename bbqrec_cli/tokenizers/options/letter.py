@@ -19,7 +19,4 @@ class LETTERConfig(RQVAEConfig):
     collaborative_weight: float = option(0.01, "LETTER's α, weight of that alignment; 0: needs no model.", minimum=0)
     diversity_weight: float = option(0.0001, "LETTER's β, weight of the diversity loss.", minimum=0)
     clusters: int = option(10, "Clusters of codes per codebook, for the diversity loss.", minimum=1)
-    sinkhorn: float = option(
-        0.003, "ε of Sinkhorn, which spreads each training batch evenly over the last level's codes; 0: off.",
-        minimum=0, maximum=1,
-    )  # fmt: skip
+    sinkhorn: float = 0.003
