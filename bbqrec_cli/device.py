@@ -24,6 +24,11 @@ def rank_of_environment() -> int:
     return int(os.environ.get("RANK", 0))
 
 
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def resolve_device(name: str) -> torch.device:
     """The device of a name; `auto` is cuda, else mps, else cpu.
 

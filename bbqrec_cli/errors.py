@@ -119,32 +119,11 @@ class InterruptedRunError(BBQRecError):
     code, exit_code = "interrupted", 130
 
 
-CODES = tuple(
-    sorted(
-        {
-            error.code
-            for error in (
-                BBQRecError,
-                UsageError,
-                DataError,
-                WrongKindError,
-                NewerVersionError,
-                BrokenFileError,
-                UnsafeFileError,
-                MissingFileError,
-                OutputExistsError,
-                CollapseError,
-                CollisionError,
-                LackingError,
-                MissingPackageError,
-                DiskFullError,
-                DownloadError,
-                InterruptedRunError,
-            )
-        }
-    )
-)
+def _codes(kind: type[BBQRecError]) -> set[str]:
+    return {kind.code}.union(*map(_codes, kind.__subclasses__()))
 
+
+CODES = tuple(sorted(_codes(BBQRecError)))
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "unable to allocate")
 """What CUDA, torch and NumPy say."""

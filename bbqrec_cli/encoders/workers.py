@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
+from bbqrec_cli.device import cores
 from bbqrec_cli.encoders.base import Prepared
 from bbqrec_cli.errors import LackingError
 
@@ -27,8 +28,7 @@ Prepare = Callable[[Sequence[Any]], Prepared]
 
 def sensible_workers(pictures: int, threads: int) -> int:
     """Workers for so many pictures. threads: CPU threads that the user allows; 0: all there are."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    allowed = min(MOST, threads or there)
+    allowed = min(MOST, threads or cores())
     return allowed if pictures > FEW and allowed > 1 else 0
 
 

@@ -62,8 +62,7 @@ class NonInvasiveEncoder(nn.Module):
         self.dropout = Dropout(dropout)
         attention = [NonInvasiveAttention(width, sources, fusion, heads=heads, dropout=dropout) for _ in range(layers)]
         self.layers = nn.ModuleList(
-            Layer(width, heads=heads, dropout=dropout, inner=4 * width, attention=each, post_norm=True)
-            for each in attention
+            Layer(width, dropout=dropout, inner=4 * width, attention=each, post_norm=True) for each in attention
         )
 
     def forward(self, x: Tensor, mask: Tensor, rows: Tensor) -> Tensor:

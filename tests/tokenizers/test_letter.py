@@ -20,7 +20,7 @@ from bbqrec_cli.tokenizers.methods.letter import (
     collaborative_loss,
     diversity_loss,
 )
-from bbqrec_cli.tokenizers.methods.rqvae import ItemBatch, RQVAENetwork
+from bbqrec_cli.tokenizers.methods.rqvae import RQVAENetwork
 from bbqrec_cli.tokenizers.options.letter import LETTERConfig
 from bbqrec_cli.tokenizers.options.rqvae import RQVAEConfig
 from bbqrec_cli.training.trainer import RunSettings
@@ -114,7 +114,7 @@ def test_what_is_added_to_an_rqvae(inputs):
     config = dataclasses.replace(SMALL, collaborative_weight=0.5, diversity_weight=0.25)
     made, rows = network(inputs, config, table), torch.tensor([1, 5, 7, 8])
     made.set_clusters(code_clusters(made.quantizer.codebooks[0].detach().numpy(), 6, seed=0))  # two codes each
-    parts = made.loss(ItemBatch(rows))
+    parts = made.loss(rows)
     plain = RQVAENetwork.extra_losses(made, rows, torch.zeros(4, 6), None)[0]
     assert plain == 0
     added = 8 * (0.5 * parts["collaboration"] + 0.25 * parts["diversity"])
@@ -145,7 +145,7 @@ def test_even_codes_are_what_follows_and_spreads(inputs):
     nearest = made.quantizer(made.encode(rows))
     assert even.codes[:, 0].equal(nearest.codes[:, 0])
     assert not even.codes[:, 1].equal(nearest.codes[:, 1])
-    found = made.loss(ItemBatch(rows))
+    found = made.loss(rows)
     for codes, same in ((even, True), (nearest, False)):
         vectors = codes.vectors.squeeze(1)
         expected = made.extra_losses(rows, vectors, codes)[1]

@@ -12,7 +12,7 @@ from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Feature, Features
 from bbqrec_cli.tokenizers.base import TokenizerInput
 from bbqrec_cli.tokenizers.content import Content, choose_content
-from bbqrec_cli.tokenizers.methods.rqvae import RQVAE, ItemBatch, ItemBatches, RQVAENetwork, assign_codes
+from bbqrec_cli.tokenizers.methods.rqvae import RQVAE, ItemBatches, RQVAENetwork, assign_codes
 from bbqrec_cli.tokenizers.options.rqvae import RQVAEConfig
 from bbqrec_cli.training.trainer import RunSettings
 
@@ -64,7 +64,7 @@ def test_the_loss_by_hand(inputs):
     """Eq. 9 for one signal: squared error summed over features, both halves of L_RQ, means over the items."""
     content = choose_content(small(signals=("text", "image")), inputs)
     model, rows = initialised(content, signals=("text", "image")), torch.tensor([1, 5, 7])
-    parts = model.loss(ItemBatch(rows))
+    parts = model.loss(rows)
     with torch.no_grad():
         x, z = model.features[rows], model.encode(rows)[:, 0]
         residual, expected = z.clone(), 0.0
@@ -82,7 +82,7 @@ def test_the_loss_by_hand(inputs):
 def test_before_the_codebooks_it_is_a_plain_autoencoder(inputs):
     content = choose_content(SMALL, inputs)
     model, rows = network(content), torch.tensor([0, 3])
-    parts = model.loss(ItemBatch(rows))
+    parts = model.loss(rows)
     expected = (model.decoder(model.encoder(model.features[rows])) - model.features[rows]).square().sum(1).mean()
     torch.testing.assert_close(parts["loss"], expected)
     assert parts["quantisation"] == 0
@@ -163,11 +163,11 @@ def test_dead_codes_move_onto_residuals(inputs):
 
 def test_row_batches():
     batches = ItemBatches(np.array([3, 5, 8, 9, 11]), batch_size=2, seed=0)
-    rows = [each.rows.tolist() for each in batches.epoch(0)]
+    rows = [each.tolist() for each in batches.epoch(0)]
     assert [len(part) for part in rows] == [2, 2, 1]
     assert sorted(row for part in rows for row in part) == [3, 5, 8, 9, 11]
-    assert rows == [each.rows.tolist() for each in batches.epoch(0)]
-    assert rows != [each.rows.tolist() for each in batches.epoch(1)]
+    assert rows == [each.tolist() for each in batches.epoch(0)]
+    assert rows != [each.tolist() for each in batches.epoch(1)]
 
 
 def test_codes_are_the_nearest_by_the_codebooks(inputs):
@@ -191,8 +191,8 @@ def test_sinkhorn_is_for_training_alone(inputs):
     plain, even = initialised(content), initialised(content, sinkhorn=0.003)
     rows = torch.arange(12)
     found = even.quantizer(even.encode(rows), sinkhorn=0.003)
-    assert even.loss(ItemBatch(rows))["quantisation"].item() == pytest.approx(found.loss.mean().item())
-    assert even.loss(ItemBatch(rows))["quantisation"] > plain.loss(ItemBatch(rows))["quantisation"]
+    assert even.loss(rows)["quantisation"].item() == pytest.approx(found.loss.mean().item())
+    assert even.loss(rows)["quantisation"] > plain.loss(rows)["quantisation"]
     for model in (plain, even):
         codes = model.quantizer(model.encode(rows)).codes
         np.testing.assert_array_equal(assign_codes(model.train())[0], codes)

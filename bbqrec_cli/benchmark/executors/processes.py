@@ -21,6 +21,7 @@ from bbqrec_cli.benchmark import records
 from bbqrec_cli.benchmark.executors.base import local_gpus
 from bbqrec_cli.benchmark.graph import Step
 from bbqrec_cli.benchmark.records import Record
+from bbqrec_cli.device import cores
 from bbqrec_cli.progress import Progress
 
 CHILD = (sys.executable, "-m", "bbqrec_cli.benchmark.executors.child")
@@ -68,10 +69,9 @@ class Processes:
     def __init__(
         self, progress: Progress, *, jobs: int, device: str = "auto", threads: int = 0, command: Sequence[str] = CHILD
     ) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.gpus = local_gpus(device)
         self._jobs = jobs or max(self.gpus, 1)
-        self.threads = threads or max(1, cores // self._jobs)
+        self.threads = threads or max(1, cores() // self._jobs)
         self._progress, self._command = progress, list(command)
         self._running: dict[str, Running] = {}
         self._lines: queue.Queue[tuple[str, str]] = queue.Queue()

@@ -19,18 +19,18 @@ from bbqrec_cli.tokenizers.quantization.residual import ResidualQuantizer
 
 
 def item_encoder(
-    features: Mapping[str, Feature], names: Sequence[str], modules: Mapping[str, nn.Module], *, scaled: bool = True
+    features: Mapping[str, Feature], names: Sequence[str], modules: Mapping[str, nn.Module]
 ) -> ItemEncoder:
-    """The encoder that `restore` needs.
+    """The encoder that `restore` needs, with each feature's mean and scale, 'feature.mean' and 'feature.scale'
+    (`scale_feature`).
 
     Args:
         features: the features that the tokenizer was fitted on.
         names: those among them that it encodes.
         modules: name -> network; its parameters and buffers are stored as 'name.parameter'.
-        scaled: also store each feature's mean and scale, as 'feature.mean' and 'feature.scale' (`scale_feature`).
     """
     weights: dict[str, np.ndarray] = {}
-    for name in names if scaled else ():
+    for name in names:
         weights[f"{name}.mean"], weights[f"{name}.scale"] = mean_and_scale(features[name])
     for name, module in modules.items():
         weights |= {f"{name}.{key}": value.detach().cpu().numpy() for key, value in module.state_dict().items()}

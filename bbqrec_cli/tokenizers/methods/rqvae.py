@@ -6,7 +6,6 @@ n items, d width of the features, D width of a code, L levels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bbqrec_cli.data.batches import Epoch
 from bbqrec_cli.errors import import_faiss
 from bbqrec_cli.records import Codes, Feature, ItemEncoder
 from bbqrec_cli.seeds import numpy_generator, torch_generator
@@ -44,19 +42,8 @@ RESTART_SHARE = 0.8
 """Share of the epochs in which unused codes are moved; afterwards the codebooks settle."""
 
 
-@dataclass(frozen=True, eq=False)
-class ItemBatch:
-    """A batch of items."""
-
-    rows: Tensor
-
-    def to(self, device: torch.device) -> ItemBatch:
-        """The batch on another device."""
-        return ItemBatch(self.rows.to(device))
-
-
 class ItemBatches:
-    """Batches of items in random order. rows (n,)."""
+    """Batches of items in random order, their rows. rows (n,)."""
 
     def __init__(self, rows: np.ndarray, *, batch_size: int, seed: int) -> None:
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
@@ -66,10 +53,10 @@ class ItemBatches:
         """Items per epoch."""
         return len(self.rows)
 
-    def epoch(self, number: int) -> Sequence[ItemBatch]:
+    def epoch(self, number: int) -> Sequence[Tensor]:
         """See `Batches.epoch`."""
         order = numpy_generator(self.seed, "rows", number).permutation(self.rows)
-        return Epoch(torch.from_numpy(order).split(self.batch_size), ItemBatch)
+        return torch.from_numpy(order).split(self.batch_size)
 
 
 class RQVAENetwork(TokenizerNetwork):
@@ -94,18 +81,18 @@ class RQVAENetwork(TokenizerNetwork):
             commitment=config.alpha,
         )
 
-    def loss(self, batch: ItemBatch, world: World = ALONE, encoded: None = None) -> dict[str, Tensor]:
+    def loss(self, rows: Tensor, world: World = ALONE, encoded: None = None) -> dict[str, Tensor]:
         """{'loss', 'reconstruction' (summed over present features, averaged over items), 'quantisation'} and the parts
-        of `extra_losses`. These couple the items of a batch, so every process computes the whole batch."""
-        x = self.features[batch.rows]
+        of `extra_losses`. These couple the items of a batch, rows (n,), so every process computes the whole batch."""
+        x = self.features[rows]
         z, found = self.encoder(x).float(), None
         quantisation = z.new_zeros(())
         if self.quantizer.initialised:
             found = self.quantizer(z.unsqueeze(1), sinkhorn=self.sinkhorn)
             z, quantisation = found.vectors.squeeze(1), found.loss.mean()
-        error = (self.decoder(z).float() - x) * self.present[batch.rows]
+        error = (self.decoder(z).float() - x) * self.present[rows]
         reconstruction = error.square().sum(1).mean()
-        added, parts = self.extra_losses(batch.rows, z, found)
+        added, parts = self.extra_losses(rows, z, found)
         parts = {"reconstruction": reconstruction, "quantisation": quantisation} | parts
         parts = {"loss": reconstruction + quantisation + added} | parts
         return parts if world.size == 1 else {name: part / world.size for name, part in parts.items()}

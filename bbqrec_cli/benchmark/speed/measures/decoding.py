@@ -16,7 +16,6 @@ def own(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
     from bbqrec_cli.hdf5 import read_model
     from bbqrec_cli.models.registry import load_model
 
-    torch.set_num_threads(job["threads"] or torch.get_num_threads())
     trained = read_model(Path(job["folder"], f"{job['model']}.h5"))
     model, device = load_model(trained, torch.device("cpu")), torch.device("cpu")
     held = split_of(trained.catalogue.sequences).test.first(job["asked"])

@@ -46,6 +46,5 @@ def sentence_transformers(job: dict[str, Any]) -> tuple[Callable[[], float], dic
 
 def made(job: dict[str, Any]) -> list[str]:
     """Texts of 5 to 40 words."""
-    torch.set_num_threads(job["threads"] or torch.get_num_threads())
     rng = np.random.default_rng(job["seed"])
     return [" ".join(rng.choice(WORDS, rng.integers(5, 41))) for _ in range(job["texts"])]

@@ -47,7 +47,6 @@ def made(job: dict[str, Any]) -> tuple[Any, Any]:
     from bbqrec_cli.records import ItemData, Sequences, Vocabulary
     from bbqrec_cli.seeds import seed_torch
 
-    torch.set_num_threads(job["threads"] or torch.get_num_threads())
     if items := job.get("drawn"):
         rows = np.random.default_rng(job["seed"]).integers(0, items, (job["asked"], 10)).astype(np.int32)
         sequences = Sequences(indptr=np.arange(len(rows) + 1) * 10, items=rows.ravel())

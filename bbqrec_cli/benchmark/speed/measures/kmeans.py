@@ -12,12 +12,9 @@ ITERATIONS = 25
 
 def own(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
     """The k-means of the tokenizers, on all vectors; units are vectors."""
-    from bbqrec_cli.errors import import_faiss
     from bbqrec_cli.tokenizers.quantization.kmeans import kmeans
 
     vectors = made(job)
-    if job["threads"]:
-        import_faiss().omp_set_num_threads(job["threads"])
 
     def run() -> float:
         kmeans(vectors, codes=job["codes"], seed=job["seed"], iterations=ITERATIONS, sample=len(vectors))

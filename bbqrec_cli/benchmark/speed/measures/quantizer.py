@@ -43,7 +43,6 @@ def vector_quantize(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str,
 
 def made(job: dict[str, Any]) -> Tensor:
     """(n, D), with a gradient."""
-    torch.set_num_threads(job["threads"] or torch.get_num_threads())
     torch.manual_seed(job["seed"])
     return torch.randn(job["batch"], 64, requires_grad=True)
 

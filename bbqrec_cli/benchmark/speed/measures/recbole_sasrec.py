@@ -55,7 +55,6 @@ def made(job: dict[str, Any]) -> tuple[Any, Any, Any]:
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import get_model, get_trainer, init_seed
 
-    torch.set_num_threads(job["threads"] or torch.get_num_threads())
     settings = {
         "data_path": job["folder"], "use_gpu": False, "state": "ERROR", "show_progress": False, "worker": 0,
         "train_neg_sample_args": None, "load_col": {"inter": ["user_id", "item_id", "timestamp"]},

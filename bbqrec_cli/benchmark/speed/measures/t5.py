@@ -80,7 +80,6 @@ def made(job: dict[str, Any]) -> tuple[Tensor, Any, Any]:
     """
     from bbqrec_cli.hdf5 import read_codes
 
-    torch.set_num_threads(job["threads"] or torch.get_num_threads())
     torch.manual_seed(job["seed"])
     catalogue, ids = read_codes(Path(job["folder"], job["ids"]))
     if ids.codes.shape[2] != 1:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from bbqrec_cli.records import Codes
 
@@ -21,7 +20,6 @@ def own(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
     from bbqrec_cli.seeds import seed_torch
     from bbqrec_cli.training.trainer import RunSettings, step
 
-    torch.set_num_threads(job["threads"] or torch.get_num_threads())
     catalogue, data = read_item_data(Path(job["folder"], job["ids"]))
     chosen = model_config(job["model"], fitting(job["model"], job["options"], data.codes))
     settings = model_settings(chosen)
