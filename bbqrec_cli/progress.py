@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from bbqrec_cli.errors import BBQRecWarning
+
+T = TypeVar("T")
 
 
 class ProgressBar(Protocol):
@@ -32,6 +34,14 @@ class Progress(Protocol):
 
     def task(self, description: str, total: int | None) -> AbstractContextManager[ProgressBar]:
         """A progress bar: `with progress.task("epoch 3", 120) as task: task.advance(loss=…)`; total None: unknown."""
+
+
+def counted(rows: Iterable[T], task: ProgressBar, every: int = 1000) -> Iterator[T]:
+    """The rows; the bar advances by `every` of them at a time, since many files have millions."""
+    for number, row in enumerate(rows, start=1):
+        yield row
+        if number % every == 0:
+            task.advance(every)
 
 
 class _SilentTask:

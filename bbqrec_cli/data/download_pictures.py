@@ -11,7 +11,7 @@ from threading import Event
 from typing import Any
 
 from bbqrec_cli.data.http import FIRST_PAUSE, STALL, PassingError, answer_of, blocks
-from bbqrec_cli.data.sources.files import PICTURES
+from bbqrec_cli.data.sources.pictures import PICTURES
 from bbqrec_cli.errors import DownloadError, InterruptedRunError, UsageError
 from bbqrec_cli.progress import Progress
 

@@ -112,8 +112,8 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
         UsageError, DataError, MissingFileError, LackingError and the errors of writing files.
     """
     from bbqrec_cli.data.sources.exported import in_exported_order
-    from bbqrec_cli.data.sources.files import PictureFiles
     from bbqrec_cli.data.sources.period import between, days
+    from bbqrec_cli.data.sources.pictures import PictureFiles
     from bbqrec_cli.data.sources.registry import fetched, open_source
     from bbqrec_cli.data.splits import split_of
     from bbqrec_cli.hdf5 import check_output, folder_of, write_dataset
@@ -316,7 +316,7 @@ def compose_texts(fields: dict[str, list[str]], chosen: tuple[str, ...], count: 
 
 def checked_pictures(pictures: Sequence[bytes], item_ids: list[str], progress: Progress) -> Sequence[bytes]:
     """The pictures; those that cannot be decoded become missing, with a warning that names the first few."""
-    from bbqrec_cli.data.sources.files import PictureFiles
+    from bbqrec_cli.data.sources.pictures import PictureFiles
     from bbqrec_cli.encoders.image import decode
 
     # A JPEG is decoded at an eighth of its size, which finds truncation as well.
@@ -400,7 +400,7 @@ def counts(
     import numpy as np
 
     from bbqrec_cli.data.sources.base import repeated
-    from bbqrec_cli.data.sources.files import PictureFiles
+    from bbqrec_cli.data.sources.pictures import PictureFiles
     from bbqrec_cli.data.ties import tied_targets
 
     catalogue = dataset.catalogue

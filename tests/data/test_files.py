@@ -12,12 +12,8 @@ from bbqrec_cli.data.sources.files import (
     as_field,
     field_name,
     fields_of,
-    find_file,
-    find_pictures,
     lines,
-    list_pictures,
     read_items,
-    read_pictures,
     table_rows,
 )
 from bbqrec_cli.errors import DataError, LackingError, MissingFileError
@@ -204,59 +200,3 @@ def test_an_items_file_that_matches_nothing(listener, tmp_path):
 @pytest.mark.parametrize(("name", "safe"), [("a/b", "a_b"), (".", "_"), ("..", "__"), ("a\0b", "a_b"), ("é.x", "é.x")])
 def test_names_that_hdf5_can_hold(name, safe):
     assert field_name(name) == safe
-
-
-def test_find_file(put, tmp_path):
-    assert find_file(tmp_path, "items", (".csv", ".json")) is None
-    path = put("items.json", "{}")
-    assert find_file(tmp_path, "items", (".csv", ".json")) == path
-    put("items.csv", "id\n")
-    with pytest.raises(DataError, match=r"holds items.csv and items.json; which one is meant\?"):
-        find_file(tmp_path, "items", (".csv", ".json"))
-
-
-def test_find_pictures(tmp_path):
-    assert find_pictures(None) is None
-    assert find_pictures(tmp_path) is None
-    (tmp_path / "posters").mkdir()
-    assert find_pictures(tmp_path) == tmp_path / "posters"
-    (tmp_path / "images").mkdir()
-    with pytest.raises(DataError, match=r"holds the folders images and posters; which one has the pictures\?"):
-        find_pictures(tmp_path)
-
-
-def test_pictures(put, tmp_path, listener):
-    put("p/a.jpg", b"A")
-    put("p/b.PNG", b"B")
-    put("p/stray.jpg", b"S")
-    put("p/notes.txt", "no picture")
-    put("p/.a.png", b"hidden")
-    (tmp_path / "p" / "c.jpg").symlink_to(tmp_path / "nowhere")
-    pictures = list_pictures(tmp_path / "p")
-    assert set(pictures) == {"a", "b", "c", "stray"}
-    made = read_pictures(pictures, ["c", "b", "q", "a"], tmp_path / "p", listener)
-    assert made == [b"", b"B", b"", b"A"]
-    assert [line.split("p: ")[1] for line in listener.warned] == [
-        f"1 pictures do not exist and count as missing, the first: {tmp_path / 'p' / 'c.jpg'}"
-    ]
-    assert "1 pictures are left out" in listener.logged[0]
-
-
-def test_pictures_that_are_nobodys(put, tmp_path, listener):
-    put("p/IMG_1.jpg", b"A")
-    with pytest.raises(
-        DataError, match=r"p: none of its 1 pictures is of one of the 2 items: .* of 'IMG_1'.* 'a', 'b'"
-    ):
-        read_pictures(list_pictures(tmp_path / "p"), ["a", "b"], tmp_path / "p", listener)
-
-
-def test_folders_of_pictures_that_are_none(put, tmp_path):
-    put("p/notes.txt", "")
-    with pytest.raises(DataError, match=r"p: holds no pictures \(.jpg, "):
-        list_pictures(tmp_path / "p")
-    with pytest.raises(MissingFileError, match="no such folder of pictures"):
-        list_pictures(tmp_path / "q")
-    put("p/a.jpg", b"")
-    put("p/a.png", b"")
-    with pytest.raises(DataError, match=r"p: two pictures of one item, a.jpg and a.png"):
-        list_pictures(tmp_path / "p")

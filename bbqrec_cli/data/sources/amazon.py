@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,13 @@ from bbqrec_cli.data.download_pictures import download_pictures
 from bbqrec_cli.data.sources.amazon_features import read_image_features
 from bbqrec_cli.data.sources.amazon_texts import read_metadata, record
 from bbqrec_cli.data.sources.base import Interactions, Items, without_duplicates
-from bbqrec_cli.data.sources.files import fields_of, find_pictures, lines, list_pictures, read_pictures, table_rows
+from bbqrec_cli.data.sources.files import fields_of, lines, table_rows
 from bbqrec_cli.data.sources.log import Log
 from bbqrec_cli.data.sources.options.amazon import AmazonOptions
+from bbqrec_cli.data.sources.pictures import find_pictures, pictures_of
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
-from bbqrec_cli.progress import Progress
+from bbqrec_cli.progress import Progress, counted
 
-_SHOWN_EVERY = 1000
-"""Lines per step of a progress bar."""
 REVIEWS = re.compile(r"reviews_.+\.jsonl?(\.gz)?|[A-Z]\w*\.(json|jsonl|csv)(\.gz)?")
 METADATA = re.compile(r"meta_.+\.jsonl?(\.gz)?")
 VECTORS = re.compile(r"image_features_.+")
@@ -133,13 +132,11 @@ class Amazon:
         log = Log()
         with self._progress.task("reviews", None) as task:
             for file in self._reviews:
-                for number, row in _rows(file):
+                for number, row in counted(_rows(file), task):
                     if not self._release:
                         self._release = release_of(file, row)
                         self._progress.log(f"{file.name}: the {self._release} release")
                     log.add(*review(file, number, row, RELEASES[self._release]))
-                    if number % _SHOWN_EVERY == 0:
-                        task.advance(_SHOWN_EVERY)
         if not log:
             raise DataError(f"{self._reviews[0]}: no reviews in it", "download or copy it again")
         per_second = RELEASES[self._release].per_second
@@ -149,7 +146,6 @@ class Amazon:
     def items(self, item_ids: list[str]) -> Items:
         """Cleaned metadata and ready image features (or pictures of a folder named by ASIN) of the kept items."""
         fields, features = {}, {}
-        images: Sequence[bytes] = []
         if self._metadata:
             known = read_metadata(
                 self._metadata, set(item_ids), self._progress, repeats=self._release in ("2018", "2023")
@@ -159,9 +155,7 @@ class Amazon:
             features["image"] = read_image_features(self._vectors, item_ids, self._progress)
         if self._options.download_pictures:
             self.images = self._pictures(item_ids, fields.get("image_url", []))
-        if self.images:
-            images = read_pictures(list_pictures(self.images), item_ids, self.images, self._progress)
-        return Items(fields=fields, images=images, features=features)
+        return Items(fields=fields, images=pictures_of(self.images, item_ids, self._progress), features=features)
 
     def _pictures(self, item_ids: list[str], addresses: list[str]) -> Path:
         """The folder into which the pictures were downloaded."""

@@ -8,15 +8,13 @@ import numpy as np
 
 from bbqrec_cli.data.sources.files import first_few
 from bbqrec_cli.errors import DataError, MissingFileError
-from bbqrec_cli.progress import Progress
+from bbqrec_cli.progress import Progress, counted
 from bbqrec_cli.records import Feature, Vocabulary
 
 ASIN, WIDTH = 10, 4096
 """Bytes of an ASIN and numbers of an item."""
 RECORD = ASIN + 4 * WIDTH
 ENCODER = "amazon-2014-cnn-4096"
-_SHOWN_EVERY = 1000
-"""Records per step of a progress bar."""
 
 
 def read_image_features(path: Path, item_ids: list[str], progress: Progress) -> Feature:
@@ -36,7 +34,7 @@ def read_image_features(path: Path, item_ids: list[str], progress: Progress) -> 
     values, present = np.zeros((len(item_ids), WIDTH), dtype=np.float32), np.zeros(len(item_ids), dtype=bool)
     again = 0
     with open(path, "rb") as stream, progress.task("visual features", whole) as task:
-        for number in range(1, whole + 1):
+        for number in counted(range(1, whole + 1), task):
             asin, vector = _record(path, number, stream.read(RECORD))
             row = known.row(asin) if asin in known else None
             if row is not None and present[row]:
@@ -46,8 +44,6 @@ def read_image_features(path: Path, item_ids: list[str], progress: Progress) -> 
                     what = f"{path}, record {number}: NaN or infinity in the features of item {asin!r}"
                     raise DataError(what, "download or copy the file again")
                 values[row], present[row] = vector, True
-            if number % _SHOWN_EVERY == 0:
-                task.advance(_SHOWN_EVERY)
     _say_features(path, item_ids, present, again, progress)
     return Feature(values=values, present=present, encoder=ENCODER)
 

@@ -13,10 +13,8 @@ from typing import Any
 
 from bbqrec_cli.data.sources.files import lines
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.progress import Progress
+from bbqrec_cli.progress import Progress, counted
 
-_SHOWN_EVERY = 1000
-"""Lines per step of a progress bar."""
 _SCRIPT = re.compile(
     r"\bvar \w+ ?=|\bgetTime\(|\bfunction ?\w*\([\w, ]*\) ?\{|\$\([\"'#.]|\b(?:window|document)\.[a-z]\w*[=(.]"
     r"|\{[^{}]*:[^{}]*;[^{}]*\}"
@@ -39,7 +37,7 @@ def read_metadata(
     number_of: dict[str, int] = {}
     again = scripts = 0
     with progress.task("metadata", None) as task:
-        for number, line in lines(path):
+        for number, line in counted(lines(path), task):
             row = record(path, number, line)
             item = str(row.get("parent_asin") or row.get("asin") or "")
             if not item:
@@ -55,8 +53,6 @@ def read_metadata(
             if item in wanted:
                 found[item] = cleaned(row)
                 scripts += any(_SCRIPT.search(plain_text(row.get(name))) is not None for name in ("title", "brand"))
-            if number % _SHOWN_EVERY == 0:
-                task.advance(_SHOWN_EVERY)
     if left := len(number_of) - len(found):
         progress.log(f"{path.name}: {left:,} entries are left out: their items have no interactions among those kept")
     if again:

@@ -27,7 +27,7 @@ import numpy as np
 
 from bbqrec_cli.data.sources.base import Interactions, Items
 from bbqrec_cli.data.sources.options.demo import DemoOptions
-from bbqrec_cli.errors import UsageError
+from bbqrec_cli.data.sources.paths import check_no_path
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import LIST_SEPARATOR
 from bbqrec_cli.seeds import numpy_generator
@@ -133,8 +133,7 @@ class Demo:
     minimum = 0
 
     def __init__(self, paths: list[Path], options: DemoOptions, *, seed: int, progress: Progress) -> None:
-        if paths:
-            raise UsageError("prepare demo generates its data and takes no path", "bbqrec prepare demo")
+        check_no_path(paths, "demo")
         self.files: list[Path] = []
         self._seed, self._progress = seed, progress
         self._count, self._users = SIZES[options.size]

@@ -16,16 +16,15 @@ from bbqrec_cli.data.sources.base import Interactions, Items, by_user, without_d
 from bbqrec_cli.data.sources.files import (
     as_field,
     fields_of,
-    find_pictures,
     first_few,
-    list_pictures,
     read_items,
-    read_pictures,
     whole,
 )
 from bbqrec_cli.data.sources.options.huggingface import HuggingFaceOptions
+from bbqrec_cli.data.sources.paths import only_path
+from bbqrec_cli.data.sources.pictures import find_pictures, pictures_of
 from bbqrec_cli.data.sources.vectors import feature_of
-from bbqrec_cli.errors import DataError, MissingFileError, UsageError
+from bbqrec_cli.errors import DataError, MissingFileError
 from bbqrec_cli.progress import Progress
 
 LISTS = ("item_list", "items", "item_ids", "item_id_list", "sequence", "history", "item_sequence")
@@ -48,22 +47,18 @@ class HuggingFace:
     minimum = 0
 
     def __init__(self, paths: list[Path], options: HuggingFaceOptions, *, seed: int, progress: Progress) -> None:
-        if len(paths) != 1:
-            hint = "bbqrec prepare huggingface FOLDER"
-            raise UsageError(f"prepare huggingface needs one path; there are {len(paths)}", hint)
-        if not paths[0].exists():
-            raise MissingFileError(f"{paths[0]}: no such file or folder", "check the name, or give it in full")
-        if options.order == "file" and options.duplicates == "drop":
-            raise UsageError("--duplicates drop compares times, and --order file reads none", "--duplicates first")
+        path = only_path(paths, "huggingface", "bbqrec prepare huggingface FOLDER")
+        if not path.exists():
+            raise MissingFileError(f"{path}: no such file or folder", "check the name, or give it in full")
         import_pyarrow()
-        found = splits_of(paths[0])
+        found = splits_of(path)
         self._splits = {name: files for name, files in found.items() if name not in ITEMS}
         if not self._splits:
-            raise DataError(f"{paths[0]}: holds only items ({', '.join(found)})", "interactions are needed")
+            raise DataError(f"{path}: holds only items ({', '.join(found)})", "interactions are needed")
         beside = next((files for name, files in found.items() if name in ITEMS), [])
         self._item_files = [options.items] if options.items else beside
-        self.images = options.images or (find_pictures(paths[0]) if paths[0].is_dir() else None)
-        self._name, self._options, self._seed, self._progress = paths[0].name, options, seed, progress
+        self.images = options.images or find_pictures(path)
+        self._name, self._options, self._seed, self._progress = path.name, options, seed, progress
         self.files = [*(file for files in self._splits.values() for file in files), *self._item_files]
         self._item_column = ""
         self._first_times: tuple[str, Path] | None = None
@@ -206,7 +201,7 @@ class HuggingFace:
             images, vectors = _pictures(item_ids, known), _vectors(known)
             fields = fields_of(item_ids, known, first, self._progress)
         if self.images:
-            images = read_pictures(list_pictures(self.images), item_ids, self.images, self._progress)
+            images = pictures_of(self.images, item_ids, self._progress)
         made = {name: feature_of(item_ids, rows, f"{self._name}: {name}") for name, rows in vectors.items()}
         return Items(fields=fields, images=images, features={n: f for n, f in made.items() if f.present.any()})
 

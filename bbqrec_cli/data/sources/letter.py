@@ -16,9 +16,9 @@ import numpy as np
 from bbqrec_cli.data.sources.base import Interactions, Items
 from bbqrec_cli.data.sources.files import read_items, read_json
 from bbqrec_cli.data.sources.options.letter import LetterOptions
-from bbqrec_cli.data.sources.options.s3rec import S3RecOptions
+from bbqrec_cli.data.sources.paths import one_of, only_path
 from bbqrec_cli.data.sources.s3rec import S3Rec
-from bbqrec_cli.errors import DataError, MissingFileError, UsageError
+from bbqrec_cli.errors import DataError, MissingFileError
 from bbqrec_cli.hdf5 import check_finite
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import Feature
@@ -38,17 +38,14 @@ class Letter:
     minimum = 0
 
     def __init__(self, paths: list[Path], options: LetterOptions, *, seed: int, progress: Progress) -> None:
-        if len(paths) != 1:
-            raise UsageError(f"prepare letter needs one path; there are {len(paths)}", "bbqrec prepare letter FOLDER")
-        self._file = _sequences_of(paths[0])
+        self._file = _sequences_of(only_path(paths, "letter", "bbqrec prepare letter FOLDER"))
         folder, name = self._file.parent, self._file.name.removesuffix(_INTER)
         beside = folder / f"{name}.item.json"
         items = options.items or (beside if beside.is_file() else None)
         images = options.images or (folder / "images" if (folder / "images").is_dir() else None)
-        given = {f.name: getattr(options, f.name) for f in dataclasses.fields(S3RecOptions)}
         # X.item.json has the ids of X.inter.json, which count from 0; an items file of another kind may not.
         shift = 0 if options.items is None and options.id_shift is None else options.id_shift
-        rows = S3RecOptions(**given | {"items": items, "images": images, "id_shift": shift})
+        rows = dataclasses.replace(options, items=items, images=images, id_shift=shift)
         self._rows = S3Rec([self._file], rows, seed=seed, progress=progress)
         self.images = self._rows.images
         self._items, self._shift, self._progress = items, options.id_shift, progress
@@ -120,18 +117,15 @@ def _sequences_of(path: Path) -> Path:
     """
     if path.is_file():
         return path
-    found = sorted(path.glob(f"*{_INTER}"))
-    if len(found) > 1:
-        raise DataError(f"{path}: holds {' and '.join(each.name for each in found)}; which one is meant?", "name it")
-    if not found:
-        hint = "give the folder that holds it"
-        if list(path.glob("*.test.inter")):
-            hint = f"bbqrec prepare recbole {shlex.quote(str(path))} reads such files"
-        elif (path / "info").is_dir() or list(path.glob("*/info")):
-            hint = "MiniOneRec's train, valid and test tables split interactions by time; its preprocessing writes the "
-            hint += "X.inter.json that is needed"
-        raise MissingFileError(f"{path}: no X.inter.json in it", hint)
-    return found[0]
+    if found := one_of(sorted(path.glob(f"*{_INTER}")), path, "name it"):
+        return found
+    hint = "give the folder that holds it"
+    if list(path.glob("*.test.inter")):
+        hint = f"bbqrec prepare recbole {shlex.quote(str(path))} reads such files"
+    elif (path / "info").is_dir() or list(path.glob("*/info")):
+        hint = "MiniOneRec's train, valid and test tables split interactions by time; its preprocessing writes the "
+        hint += "X.inter.json that is needed"
+    raise MissingFileError(f"{path}: no X.inter.json in it", hint)
 
 
 def _embeddings_of(folder: Path, name: str, options: LetterOptions) -> dict[str, Path]:
@@ -141,11 +135,8 @@ def _embeddings_of(folder: Path, name: str, options: LetterOptions) -> dict[str,
     made = {}
     for kind, path in given.items():
         those = [each for each in found if each.stem.endswith("-td") == (kind == "text")]
-        if path is None and len(those) > 1:
-            what = f"{folder}: holds {' and '.join(each.name for each in those)}; which one is meant?"
-            raise DataError(what, f"{_FLAGS[kind]} {those[0]}")
-        if path or those:
-            made[kind] = path or those[0]
-            if not made[kind].is_file():
-                raise MissingFileError(f"{made[kind]}: no such file", f"{_FLAGS[kind]} names embeddings")
+        if chosen := path or one_of(those, folder, f"{_FLAGS[kind]} {next(iter(those), '')}"):
+            if not chosen.is_file():
+                raise MissingFileError(f"{chosen}: no such file", f"{_FLAGS[kind]} names embeddings")
+            made[kind] = chosen
     return made

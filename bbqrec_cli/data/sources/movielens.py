@@ -6,18 +6,20 @@ import csv
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bbqrec_cli.data.download import download, published_md5
 from bbqrec_cli.data.sources.archives import Archive
 from bbqrec_cli.data.sources.base import Interactions, Items, without_duplicates
-from bbqrec_cli.data.sources.files import fields_of, find_pictures, list_pictures, read_items, read_pictures
+from bbqrec_cli.data.sources.files import fields_of, read_items
 from bbqrec_cli.data.sources.log import Log
 from bbqrec_cli.data.sources.options.movielens import MovieLensOptions
+from bbqrec_cli.data.sources.paths import only_path
+from bbqrec_cli.data.sources.pictures import find_pictures, pictures_of
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
-from bbqrec_cli.progress import Progress
+from bbqrec_cli.progress import Progress, counted
 
 SITE = "https://files.grouplens.org/datasets/movielens"
 MD5 = {
@@ -40,7 +42,6 @@ GENRES = (
 NO_GENRE = ("", "unknown", "(no genres listed)")
 TAGS = 10
 """Tags kept per movie: those that most users gave."""
-_SHOWN_EVERY = 100_000
 _TEXT = ("utf-8-sig", "latin-1")
 _EXAMPLE = "bbqrec prepare movielens ml-1m.zip, or --download 1m"
 _ARTICLE = re.compile(r"(a\.k\.a\. )?(.*\S), (The|An?|L[aeo]s?|L'|Un[ae]?|Il|El|De[rnt]?|Die|Das|Eine?)", re.IGNORECASE)
@@ -72,15 +73,14 @@ class MovieLens:
         return [download(url, target, md5=known, progress=progress)]
 
     def __init__(self, paths: list[Path], options: MovieLensOptions, *, seed: int, progress: Progress) -> None:
-        if len(paths) != 1:
-            raise UsageError(f"prepare movielens needs one path; there are {len(paths)}", _EXAMPLE)
-        path = paths[0].parent if paths[0].name in LAYOUTS else paths[0]
+        path = only_path(paths, "movielens", _EXAMPLE)
+        path = path.parent if path.name in LAYOUTS else path
         self._archive, self._options, self._seed, self._progress = Archive(path), options, seed, progress
         found = next((name for name in LAYOUTS if self._archive.has(name)), None)
         if found is None:
             raise MissingFileError(f"{path}: no {', '.join(LAYOUTS)} in it", _EXAMPLE)
         self._ratings = found
-        self.images = options.images or find_pictures(path if path.is_dir() else None)
+        self.images = options.images or find_pictures(path)
         self.files = self._archive.files(found, *([] if options.items else self._item_files()))
         self.files += [options.items] if options.items else []
 
@@ -97,10 +97,8 @@ class MovieLens:
         log = Log(self._options.min_rating)
         self._progress.log(f"{self._archive.path.name}: MovieLens, the layout of {self._ratings}")
         with self._progress.task("ratings", None) as task:
-            for count, row in enumerate(self._rows(), start=1):
+            for row in counted(self._rows(), task):
                 log.add(*row)
-                if count % _SHOWN_EVERY == 0:
-                    task.advance(_SHOWN_EVERY)
         if not log:
             what = f"no ratings of {self._options.min_rating:g} or better in it" if log.low else "no ratings in it"
             raise DataError(f"{self._archive.path / self._ratings}: {what}", "lower --min-rating, or give another file")
@@ -129,7 +127,6 @@ class MovieLens:
     def items(self, item_ids: list[str]) -> Items:
         """Title, year, genres, tags and other sites' ids; pictures from a folder."""
         fields: dict[str, list[str]] = {}
-        images: Sequence[bytes] = []
         if self._options.items:
             known = read_items(self._options.items, id_column=None)
             fields = fields_of(item_ids, known, self._options.items, self._progress)
@@ -138,9 +135,7 @@ class MovieLens:
             fields = fields_of(item_ids, self._movies(), file, self._progress)
         else:
             self._progress.warn(f"{self._archive.path}: no {self._item_files()[0]} in it, so no titles")
-        if self.images:
-            images = read_pictures(list_pictures(self.images), item_ids, self.images, self._progress)
-        return Items(fields=fields, images=images)
+        return Items(fields=fields, images=pictures_of(self.images, item_ids, self._progress))
 
     def _movies(self) -> dict[str, dict[str, Any]]:
         """Movie -> its fields."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,16 @@ from bbqrec_cli.data.sources.files import (
     as_id,
     check_header,
     fields_of,
-    find_pictures,
-    list_pictures,
     open_text,
     read_items,
     read_json,
-    read_pictures,
     separator,
     table_rows,
 )
 from bbqrec_cli.data.sources.options.recbole import RecBoleOptions
 from bbqrec_cli.data.sources.options.table import TableOptions
+from bbqrec_cli.data.sources.paths import only_path
+from bbqrec_cli.data.sources.pictures import find_pictures, pictures_of
 from bbqrec_cli.data.sources.table import InteractionTable
 from bbqrec_cli.data.sources.vectors import feature_of
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
@@ -58,16 +57,15 @@ class RecBole:
     minimum = 0
 
     def __init__(self, paths: list[Path], options: RecBoleOptions, *, seed: int, progress: Progress) -> None:
-        if len(paths) != 1:
-            raise UsageError(f"prepare recbole needs one path; there are {len(paths)}", "bbqrec prepare recbole FOLDER")
-        folder, name, self._parts = _layout(paths[0])
+        path = only_path(paths, "recbole", "bbqrec prepare recbole FOLDER")
+        folder, name, self._parts = _layout(path)
         self._options, self._progress = options, progress
         names = [each for each, _ in _header(self._parts[0])]
         place = columns.find(names, {"item": options.item_column}).found.get("item")
         self._item_name = "item_id" if place is None else names[place]
         beside = folder / f"{name}.item"
         self._items = options.items or (beside if beside.is_file() else None)
-        self.images = options.images or (find_pictures(folder) if paths[0].is_dir() else None)
+        self.images = options.images or find_pictures(path)
         mapped = folder / f"{name}{MAP}"
         self._map = _names(mapped) if mapped.is_file() else {}
         self.files = [*self._parts, *filter(None, [self._items]), *([mapped] if self._map else [])]
@@ -121,7 +119,6 @@ class RecBole:
             DataError: a malformed line, a feature of different widths.
         """
         fields, features = {}, {}
-        images: Sequence[bytes] = []
         if self._items and self._items.name.endswith(".item"):
             known, vectors = self._typed_items(self._items)
             fields = fields_of(item_ids, known, self._items, self._progress)
@@ -131,8 +128,7 @@ class RecBole:
         elif self._items:
             known = read_items(self._items, id_column=self._item_name)
             fields = fields_of(item_ids, known, self._items, self._progress)
-        if self.images:
-            images = read_pictures(list_pictures(self.images), item_ids, self.images, self._progress)
+        images = pictures_of(self.images, item_ids, self._progress)
         return Items(fields=fields, images=images, features={n: f for n, f in features.items() if f.present.any()})
 
     def _typed_items(self, path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, list[float]]]]:

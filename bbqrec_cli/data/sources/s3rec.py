@@ -13,16 +13,15 @@ from bbqrec_cli.data.sources.columns import ITEM, USER, usual
 from bbqrec_cli.data.sources.files import (
     as_id,
     fields_of,
-    find_pictures,
     first_few,
     lines,
-    list_pictures,
     read_items,
     read_json,
-    read_pictures,
 )
 from bbqrec_cli.data.sources.options.s3rec import S3RecOptions
-from bbqrec_cli.errors import DataError, MissingFileError, UsageError
+from bbqrec_cli.data.sources.paths import one_of, only_path
+from bbqrec_cli.data.sources.pictures import find_pictures, list_pictures, read_pictures
+from bbqrec_cli.errors import DataError, MissingFileError
 from bbqrec_cli.progress import Progress
 
 T = TypeVar("T")
@@ -47,10 +46,9 @@ class S3Rec:
     minimum = 0
 
     def __init__(self, paths: list[Path], options: S3RecOptions, *, seed: int, progress: Progress) -> None:
-        if len(paths) != 1:
-            raise UsageError(f"prepare s3rec needs one path; there are {len(paths)}", "bbqrec prepare s3rec FOLDER")
-        folder = paths[0] if paths[0].is_dir() else None
-        self._sequences = _sequences_of(folder) if folder else paths[0]
+        path = only_path(paths, "s3rec", "bbqrec prepare s3rec FOLDER")
+        folder = path if path.is_dir() else None
+        self._sequences = _sequences_of(folder) if folder else path
         if not self._sequences.is_file():
             hint = "give the file of sequences itself" if folder else "check the name, or give it in full"
             raise MissingFileError(f"{self._sequences}: no such file", hint)
@@ -151,13 +149,9 @@ def _sequences_of(folder: Path) -> Path:
     Raises:
         DataError: several of the latter.
     """
-    found = sorted(folder.glob("*.inter.json"))
-    if (folder / "sequences.txt").is_file() or not found:
-        return folder / "sequences.txt"
-    if len(found) > 1:
-        names = " and ".join(path.name for path in found)
-        raise DataError(f"{folder}: holds {names}; which one is meant?", "give the file")
-    return found[0]
+    usual_one = folder / "sequences.txt"
+    found = [] if usual_one.is_file() else sorted(folder.glob("*.inter.json"))
+    return one_of(found, folder, "give the file") or usual_one
 
 
 def _is_json(path: Path) -> bool:

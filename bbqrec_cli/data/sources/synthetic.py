@@ -19,6 +19,7 @@ import numpy as np
 
 from bbqrec_cli.data.sources.base import Interactions, Items, smallest
 from bbqrec_cli.data.sources.options.synthetic import SyntheticOptions
+from bbqrec_cli.data.sources.paths import check_no_path
 from bbqrec_cli.data.splits import EVALUATED
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.progress import Progress
@@ -43,8 +44,7 @@ class Synthetic:
     minimum = 0
 
     def __init__(self, paths: list[Path], options: SyntheticOptions, *, seed: int, progress: Progress) -> None:
-        if paths:
-            raise UsageError("prepare synthetic generates its data and takes no path", "bbqrec prepare synthetic")
+        check_no_path(paths, "synthetic")
         self._clusters = options.items // options.cluster_size
         if self._clusters < 2:
             what = f"{options.items:,} items make fewer than two clusters of {options.cluster_size:,}"

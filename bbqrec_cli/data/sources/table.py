@@ -15,14 +15,12 @@ from bbqrec_cli.data.sources.files import (
     TYPED,
     as_field,
     fields_of,
-    find_file,
-    find_pictures,
-    list_pictures,
     read_items,
-    read_pictures,
 )
 from bbqrec_cli.data.sources.opening import COMPRESSED, expanded
 from bbqrec_cli.data.sources.options.table import TableOptions
+from bbqrec_cli.data.sources.paths import find_file
+from bbqrec_cli.data.sources.pictures import find_pictures, pictures_of, read_pictures
 from bbqrec_cli.data.sources.registry import published_source
 from bbqrec_cli.data.sources.table_log import Log
 from bbqrec_cli.errors import MissingFileError, UsageError
@@ -54,8 +52,6 @@ class InteractionTable:
         for path in found:
             if not path.exists():
                 raise MissingFileError(f"{path}: no such file", "check the name, or give it in full")
-        if options.order == "file" and options.duplicates == "drop":
-            raise UsageError("--duplicates drop compares times, and --order file reads none", "--duplicates first")
         self._tables = [_interactions_of(folder)] if folder else found
         self._log = Log(self._tables, options, progress)
         self._options, self._seed, self._progress = options, seed, progress
@@ -110,7 +106,7 @@ class InteractionTable:
             if pictures:
                 images = read_pictures(pictures, item_ids, self._items, self._progress)
         if self.images:
-            images = read_pictures(list_pictures(self.images), item_ids, self.images, self._progress)
+            images = pictures_of(self.images, item_ids, self._progress)
         return Items(fields=fields, images=images)
 
     def named_files(self) -> list[Path]:

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bbqrec_cli.data.sources import times as clock
 from bbqrec_cli.data.sources.archives import Archive
 from bbqrec_cli.data.sources.base import Interactions, Items, without_duplicates
-from bbqrec_cli.data.sources.files import (
-    as_id,
-    fields_of,
-    find_pictures,
-    json_object,
-    list_pictures,
-    read_items,
-    read_pictures,
-)
+from bbqrec_cli.data.sources.files import as_id, fields_of, json_object, read_items
 from bbqrec_cli.data.sources.log import Log
 from bbqrec_cli.data.sources.options.yelp import YelpOptions
-from bbqrec_cli.errors import DataError, MissingFileError, UsageError
-from bbqrec_cli.progress import Progress
+from bbqrec_cli.data.sources.paths import only_path
+from bbqrec_cli.data.sources.pictures import find_pictures, pictures_of
+from bbqrec_cli.errors import DataError, MissingFileError
+from bbqrec_cli.progress import Progress, counted
 
 REVIEWS, BUSINESSES = "yelp_academic_dataset_review.json", "yelp_academic_dataset_business.json"
 _EXAMPLE = "bbqrec prepare yelp FOLDER, or yelp_dataset.tar, or Yelp-JSON.zip as they were downloaded"
-_SHOWN_EVERY = 10_000
 
 
 class Yelp:
@@ -40,14 +33,12 @@ class Yelp:
     minimum = 0
 
     def __init__(self, paths: list[Path], options: YelpOptions, *, seed: int, progress: Progress) -> None:
-        if len(paths) != 1:
-            raise UsageError(f"prepare yelp needs one path; there are {len(paths)}", _EXAMPLE)
-        path = paths[0].parent if paths[0].name.removesuffix(".gz") == REVIEWS else paths[0]
+        path = only_path(paths, "yelp", _EXAMPLE)
+        path = path.parent if path.name.removesuffix(".gz") == REVIEWS else path
         self._archive, self._options, self._seed, self._progress = Archive(path), options, seed, progress
-        folder = path if path.is_dir() else None
-        if folder and not self._archive.has(REVIEWS):
+        if path.is_dir() and not self._archive.has(REVIEWS):
             raise MissingFileError(f"{path}: no {REVIEWS} in it", _EXAMPLE)
-        self.images = options.images or find_pictures(folder)
+        self.images = options.images or find_pictures(path)
         self.files = self._archive.files(REVIEWS, *([] if options.items else [BUSINESSES]))
         self.files += [options.items] if options.items else []
 
@@ -59,10 +50,8 @@ class Yelp:
         """
         log = Log(self._options.min_rating)
         with self._progress.task("reviews", None) as task:
-            for number, row in self._rows(REVIEWS):
+            for number, row in counted(self._rows(REVIEWS), task):
                 log.add(*self._review(number, row))
-                if number % _SHOWN_EVERY == 0:
-                    task.advance(_SHOWN_EVERY)
         if not log:
             what = f"no reviews of {self._options.min_rating:g} stars in it" if log.low else "no reviews in it"
             raise DataError(f"{self._archive.path / REVIEWS}: {what}", "lower --min-rating, or give another file")
@@ -87,7 +76,6 @@ class Yelp:
     def items(self, item_ids: list[str]) -> Items:
         """Name, categories, city and state of the businesses; pictures from a folder."""
         fields: dict[str, list[str]] = {}
-        images: Sequence[bytes] = []
         if self._options.items:
             known = read_items(self._options.items, id_column=None)
             fields = fields_of(item_ids, known, self._options.items, self._progress)
@@ -96,9 +84,7 @@ class Yelp:
             fields = fields_of(item_ids, known, self._archive.path / BUSINESSES, self._progress)
         else:
             self._progress.warn(f"{self._archive.path}: no {BUSINESSES} in it, so no names")
-        if self.images:
-            images = read_pictures(list_pictures(self.images), item_ids, self.images, self._progress)
-        return Items(fields=fields, images=images)
+        return Items(fields=fields, images=pictures_of(self.images, item_ids, self._progress))
 
     def _businesses(self, wanted: set[str]) -> dict[str, dict[str, Any]]:
         """Business -> its fields."""

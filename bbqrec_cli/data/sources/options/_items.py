@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bbqrec_cli.config import MethodConfig, option
+from bbqrec_cli.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,3 +51,7 @@ class LogColumns(LogFiles):
     order: str = option("time", "Order of a user's interactions: by time, or as in the file.", choices=("time", "file"))
     rating_column: str | None = option(None, "Column of the rating. [default: rating, stars, …]")
     min_rating: float | None = option(None, "Leave out interactions with a lower rating.")
+
+    def __post_init__(self) -> None:
+        if self.order == "file" and self.duplicates == "drop":
+            raise UsageError("--duplicates drop compares times, and --order file reads none", "--duplicates first")
