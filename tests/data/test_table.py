@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import datetime
+from typing import ClassVar
 
 import pytest
 
+from bbqrec_cli.config import MethodConfig
 from bbqrec_cli.data.sources import times
 from bbqrec_cli.data.sources.options.table import TableOptions
+from bbqrec_cli.data.sources.registry import SOURCES, published_source
 from bbqrec_cli.data.sources.table import InteractionTable
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 
@@ -325,6 +329,7 @@ def test_a_folder_of_other_names_is_told_what_to_type(put, tmp_path, listener):
         (["Software_5.json.gz"], "amazon"),
         (["reviews_Beauty_5.json.gz"], "amazon"),
         (["sequences.txt"], "s3rec"),
+        (["Toys.inter.json"], "letter"),
     ],
 )
 def test_a_published_set_is_told_its_source(put, tmp_path, listener, names, source):
@@ -333,6 +338,29 @@ def test_a_published_set_is_told_its_source(put, tmp_path, listener, names, sour
     with pytest.raises(MissingFileError, match=f"looks like what prepare {source} reads") as caught:
         read(tmp_path, listener)
     assert caught.value.hint == f"bbqrec prepare {source} {tmp_path}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halves(MethodConfig):
+    """A source of a plugin, whose data are two files."""
+
+    name: ClassVar[str] = "halves"
+    implementation: ClassVar[str] = "halves:Halves"
+    own_files: ClassVar[tuple[str, ...]] = (r"left\.\w+ right\.\w+",)
+
+
+def test_a_plugin_says_which_files_are_its_own(put, tmp_path):
+    SOURCES.add(Halves)
+    try:
+        put("left.txt", "")
+        assert published_source(tmp_path) is None
+        put("right.txt", "")
+        assert published_source(tmp_path) == "halves"
+        with pytest.raises(UsageError) as caught:
+            SOURCES.config(str(tmp_path))
+        assert caught.value.hint == f"bbqrec prepare halves {tmp_path}"
+    finally:
+        SOURCES.remove("halves")
 
 
 @pytest.mark.parametrize(

@@ -16,22 +16,18 @@ if TYPE_CHECKING:
     from bbqrec_cli.progress import Progress
 
 
-_PUBLISHED = {
-    "s3rec": r"sequences\.txt(\.gz)?",
-    "letter": r".+\.inter\.json",
-    "amazon": r"reviews_.+\.json(\.gz)?|[A-Z]\w*(_5\.json|\.jsonl)(\.gz)?",
-    "movielens": r"u\.data|ratings\.dat|ml-.+\.zip",
-    "yelp": r"yelp_academic_dataset_review\.json(\.gz)?|yelp_dataset\.(tar|tgz|tar\.gz)|Yelp-JSON\.zip",
-}
-"""Source -> names of files that only it reads."""
-
-
 def published_source(path: Path) -> str | None:
-    """The source that reads a published set's file or folder, told by the names in it; None for others."""
+    """The source that reads a published set's file or folder, told by the names in it; None for others.
+
+    Options say it in `own_files`: regular expressions of names of files that only their source reads. Of several with
+    a space between, each needs a file.
+    """
     names = [each.name for each in path.iterdir()] if path.is_dir() else [path.name]
-    if {"ratings.csv", "movies.csv"} <= set(names):
-        return "movielens"
-    return next((name for name, form in _PUBLISHED.items() if any(re.fullmatch(form, each) for each in names)), None)
+    for source in SOURCES:
+        for forms in map(str.split, vars(SOURCES.config(source)).get("own_files", ())):
+            if all(any(re.fullmatch(form, name) for name in names) for form in forms):
+                return source
+    return None
 
 
 def _other_source(path: Path) -> str | None:

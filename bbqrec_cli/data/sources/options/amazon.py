@@ -13,6 +13,7 @@ class AmazonOptions(Downloads):
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.amazon:Amazon"
     example: ClassVar[str] = "bbqrec prepare amazon --download 2014 --category Beauty"
+    own_files: ClassVar[tuple[str, ...]] = (r"reviews_.+\.json(\.gz)?", r"[A-Z]\w*(_5\.json|\.jsonl)(\.gz)?")
 
     download: str | None = option(
         None,

@@ -13,6 +13,7 @@ class MovieLensOptions(Downloads):
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.movielens:MovieLens"
     example: ClassVar[str] = "bbqrec prepare movielens --download 1m"
+    own_files: ClassVar[tuple[str, ...]] = (r"u\.data", r"ratings\.dat", r"ratings\.csv movies\.csv", r"ml-.+\.zip")
 
     download: str | None = option(
         None,

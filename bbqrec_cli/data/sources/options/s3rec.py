@@ -13,6 +13,7 @@ class S3RecOptions(ItemFiles):
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.s3rec:S3Rec"
     example: ClassVar[str] = "bbqrec prepare s3rec sequences.txt --items items.json"
+    own_files: ClassVar[tuple[str, ...]] = (r"sequences\.txt(\.gz)?",)
 
     item_column: str = option("item", "Column of the item id in a table of --items.")
     id_shift: int | None = option(

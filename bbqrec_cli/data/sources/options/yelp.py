@@ -13,5 +13,10 @@ class YelpOptions(LogFiles):
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.yelp:Yelp"
     example: ClassVar[str] = "bbqrec prepare yelp yelp_dataset.tar --since 2019-01-01 --until 2019-12-31"
+    own_files: ClassVar[tuple[str, ...]] = (
+        r"yelp_academic_dataset_review\.json(\.gz)?",
+        r"yelp_dataset\.(tar|tgz|tar\.gz)",
+        r"Yelp-JSON\.zip",
+    )
 
     min_rating: float | None = option(None, "Leave out reviews with fewer stars.")
