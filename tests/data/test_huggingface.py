@@ -4,6 +4,7 @@ import datetime as dt
 import json
 from decimal import Decimal
 
+import numpy as np
 import pytest
 
 from bbqrec_cli.data.sources.options.huggingface import HuggingFaceOptions
@@ -208,3 +209,10 @@ def test_items_in_two_files_and_vectors_with_a_null(tmp_path, listener):
     pq.write_table(items, folder / "items-00000-of-00002.parquet")
     with pytest.raises(DataError, match=r"vec.*item '8'"):
         read(folder, listener)
+    items = pa.table({"item_id": [7, 8, 9], "vec": [[0.1, 1e-46], None, [3.0, -2.0]]})
+    pq.write_table(items, folder / "items-00000-of-00002.parquet")
+    made, found = read(folder, listener)
+    rows = [made.item_ids.index(item) for item in "789"]
+    assert found.features["vec"].present[rows].tolist() == [True, False, True]
+    expected = np.array([[0.1, 1e-46], [0, 0], [3, -2]], np.float32)
+    np.testing.assert_array_equal(found.features["vec"].values[rows], expected, strict=True)

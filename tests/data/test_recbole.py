@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from bbqrec_cli.data.sources.options.recbole import RecBoleOptions
@@ -53,6 +54,15 @@ def test_types_say_what_a_column_is(put, tmp_path, listener):
     assert items.features["vector"].values.tolist() == [[0.5, -1], [0, 0]]
     assert items.features["vector"].present.tolist() == [True, False]
     assert "toy.user, toy.kg: not read; only interactions and items are used" in listener.logged
+
+
+def test_vectors_are_read_as_python_reads_floats(put, tmp_path, listener):
+    cells = {"pot": "0.1 16777217 1e-46 -3.4e38 1_0", "cup": "0.30000001192092896 .5 -0 7e-5 2"}
+    put("toy/toy.inter", LOG)
+    put("toy/toy.item", "item_id:token\tvector:float_seq\n" + "".join(f"{i}\t{v}\n" for i, v in cells.items()))
+    found = read(tmp_path / "toy", listener)[1].features["vector"].values
+    expected = np.array([[float(number) for number in cell.split()] for cell in cells.values()], np.float32)
+    np.testing.assert_array_equal(found, expected, strict=True)
 
 
 def test_ratings_and_separators(put, listener):
@@ -128,6 +138,7 @@ def test_names_of_an_export_are_turned_back(put, tmp_path, listener):
         ("toy.item", ITEMS.replace("1 1", "1 one"), "line 4: vector is '1 one'; numbers"),
         ("toy.item", ITEMS.replace("cup\tCup\t\t\t", "cup\tCup\t\t\t1 2 3"), "for item"),
         ("toy.item", ITEMS.replace("0.5 -1", "nan -1"), "NaN or infinity for item 'pot'"),
+        ("toy.item", ITEMS.replace("0.5 -1", "1e39 -1"), "NaN or infinity for item 'pot'"),
         ("toy.item", "name:token\npot\n", "no column of item ids among name"),
     ],
 )

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bbqrec_cli.config import flag
 from bbqrec_cli.data.sources import columns
 from bbqrec_cli.data.sources.base import Interactions, Items, by_user
@@ -31,7 +33,7 @@ from bbqrec_cli.data.sources.options.table import TableOptions
 from bbqrec_cli.data.sources.paths import only_path
 from bbqrec_cli.data.sources.pictures import find_pictures, pictures_of
 from bbqrec_cli.data.sources.table import InteractionTable
-from bbqrec_cli.data.sources.vectors import feature_of
+from bbqrec_cli.data.sources.vectors import as_vector, feature_of
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
 
@@ -131,7 +133,7 @@ class RecBole:
         images = pictures_of(self.images, item_ids, self._progress)
         return Items(fields=fields, images=images, features={n: f for n, f in features.items() if f.present.any()})
 
-    def _typed_items(self, path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, list[float]]]]:
+    def _typed_items(self, path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, np.ndarray]]]:
         """Item id -> fields; feature -> item id -> vector."""
         header = _header(path)
         names = [name for name, _ in header]
@@ -140,7 +142,7 @@ class RecBole:
             raise DataError(f"{path}, line 1: no column of item ids among {', '.join(names)}", "--item-column NAME")
         own = self._map.get("fields", {})
         known: dict[str, dict[str, Any]] = {}
-        vectors: dict[str, dict[str, list[float]]] = {}
+        vectors: dict[str, dict[str, np.ndarray]] = {}
         for number, row in _rows(path, self._progress):
             item = self._own("items", [as_id(row[place])])[0]
             if not item or item in known:
@@ -236,9 +238,9 @@ def _plain_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield number, row
 
 
-def _floats(cell: str, where: str) -> list[float]:
+def _floats(cell: str, where: str) -> np.ndarray:
     try:
-        return [float(number) for number in cell.split()]
+        return as_vector(cell.split())
     except ValueError as error:
         raise DataError(f"{where} is {cell[:60]!r}; numbers with spaces between are needed") from error
 

@@ -12,8 +12,14 @@ from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Feature
 
 
-def feature_of(item_ids: Sequence[str], rows: Mapping[str, Sequence[float]], where: str) -> Feature:
-    """The vectors (I, d) of the items, absent where `rows` has none.
+def as_vector(numbers: Sequence[float | str | None]) -> np.ndarray:
+    """(d,) float32: a null is NaN, what is too large is infinite. Raises: ValueError: a text that is no number."""
+    with np.errstate(over="ignore"):
+        return np.array(numbers, dtype=np.float32)
+
+
+def feature_of(item_ids: Sequence[str], rows: Mapping[str, np.ndarray], where: str) -> Feature:
+    """The vectors (I, d) of the items, absent where `rows`, item id -> (d,) float32, has none.
 
     Raises:
         DataError: rows of different widths, NaN or infinity; it names an item.
