@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bbqrec_cli.data.sources.base import Interactions, Items
-from bbqrec_cli.data.sources.files import read_items, read_json
+from bbqrec_cli.data.sources.files import read_json
 from bbqrec_cli.data.sources.options.letter import LetterOptions
 from bbqrec_cli.data.sources.paths import one_of, only_path
 from bbqrec_cli.data.sources.s3rec import S3Rec
@@ -48,7 +48,7 @@ class Letter:
         rows = dataclasses.replace(options, items=items, images=images, id_shift=shift)
         self._rows = S3Rec([self._file], rows, seed=seed, progress=progress)
         self.images = self._rows.images
-        self._items, self._shift, self._progress = items, options.id_shift, progress
+        self._shift, self._progress = options.id_shift, progress
         self._indices = sorted(folder.glob(f"{glob.escape(name)}.index*.json"))
         self._embeddings = _embeddings_of(folder, name, options)
         self.files = [*self._rows.files, *self._indices, *self._embeddings.values()]
@@ -67,7 +67,8 @@ class Letter:
         """
         made = self._rows.items(item_ids)
         self._say_indices()
-        features = {kind: self._feature(kind, path, item_ids) for kind, path in self._embeddings.items()}
+        known = self._ids | (set() if self._shift else self._rows.entries)
+        features = {kind: self._feature(kind, path, item_ids, known) for kind, path in self._embeddings.items()}
         return dataclasses.replace(made, features=features)
 
     def _say_indices(self) -> None:
@@ -82,8 +83,8 @@ class Letter:
         command = f"bbqrec tokenize FEATURES.h5 --method published --index {shlex.quote(files)}"
         self._progress.log(f"semantic IDs: {', '.join(path.name for path in self._indices)}; to use them: {command}")
 
-    def _feature(self, kind: str, path: Path, item_ids: list[str]) -> Feature:
-        """The vectors (I, d) of the items, where row n is that of item n.
+    def _feature(self, kind: str, path: Path, item_ids: list[str], known: set[str]) -> Feature:
+        """The vectors (I, d) of the items, where row n is that of item n. known: all items that need a row.
 
         Raises:
             DataError: not a matrix of numbers, NaN, or not one row per item of the items file.
@@ -95,7 +96,6 @@ class Letter:
             raise DataError(f"{path}: not a .npy file of numbers ({error})", "np.save(path, array)") from error
         if values.ndim != 2 or values.dtype.kind != "f":
             raise DataError(f"{path}: {values.dtype} of shape {values.shape}; a row of floats per item is needed")
-        known = self._ids | set(read_items(self._items, id_column=None) if self._items and not self._shift else ())
         numbers = {int(item) for item in known if item.isdecimal()}
         if numbers != set(range(len(values))) or len(numbers) != len(known):
             what = f"{path}: {len(values):,} rows, but {len(known):,} items, whose ids "

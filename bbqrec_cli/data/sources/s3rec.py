@@ -38,6 +38,8 @@ _LISTS = ("items", "item_ids", "item_list", "item_id_list", "sequence", "history
 class S3Rec:
     """PATH: a sequences.txt-like file or an X.inter.json, or a folder with one of them, the items' JSON and pictures.
 
+    entries: the ids in the items file, as they stand there; after `items`.
+
     Raises:
         UsageError: not one path.
         MissingFileError: the path or its sequences.txt does not exist.
@@ -59,6 +61,7 @@ class S3Rec:
         self._id_column, self._shift, self._progress = options.item_column, options.id_shift, progress
         self.files = [self._sequences, *([self._items] if self._items else [])]
         self._ids: set[str] = set()
+        self.entries: set[str] = set()
 
     def interactions(self) -> Interactions:
         """Raises: DataError: a line without items, a user with two lines, an empty file; it names the line."""
@@ -116,6 +119,7 @@ class S3Rec:
         shift = self._shift
         if self._items:
             known = read_items(self._items, id_column=self._id_column)
+            self.entries = set(known)
             if shift is None:
                 shift = id_shift(self._ids, set(known), self._items)
             if shift:
