@@ -38,7 +38,7 @@ def write_frame(frame: Any, path: Path, *, items: bool) -> None:
     columns = columns_of(frame)
     for name in PICTURE_FIELDS if items else ():
         for column in (values for key, values in columns.items() if plain_name(key) == name):
-            column[:] = [_beside(path, value) for value in column]
+            column[:] = [_absolute(value) for value in column]
     texts = [_texts(values, items, path.name, name) for name, values in columns.items()]
     with path.open("w", encoding="utf-8", newline="") as stream:
         made = csv.writer(stream, lineterminator="\n")
@@ -70,8 +70,8 @@ def _list(column: Any) -> list[Any]:
     return column.to_list() if hasattr(column, "to_list") else list(column)
 
 
-def _beside(path: Path, value: Any) -> Any:
-    """A picture's path as seen from `path`; URLs and what is no path stay."""
+def _absolute(value: Any) -> Any:
+    """A picture's path, whole, since the file that names it is elsewhere; URLs and what is no path stay."""
     return os.path.abspath(value) if isinstance(value, str) and value.strip() and "://" not in value else value
 
 
