@@ -19,7 +19,7 @@ import numpy as np
 
 from bbqrec_cli.config import did_you_mean
 from bbqrec_cli.data.sources import columns
-from bbqrec_cli.errors import DataError, MissingFileError, MissingPackageError, UsageError
+from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.hdf5 import Arrays, read_features
 from bbqrec_cli.hdf5.schema import FORMAT
 from bbqrec_cli.progress import Progress
@@ -81,7 +81,7 @@ def to_feature(
         DataError: the file cannot be read; what it holds is no table of numbers; rows, ids and items do not agree;
             an item has two rows; NaN or infinity.
         UsageError: `given_ids` are not those that the file holds.
-        MissingFileError, MissingPackageError.
+        MissingFileError: no such file.
     """
     found = read_vectors(path, name, array)
     if given_ids is not None and found.ids is not None and found.ids != list(given_ids):
@@ -303,16 +303,10 @@ def _hdf5(path: Path) -> dict[str, Found]:
 
 
 def _parquet(path: Path) -> dict[str, Found]:
-    try:
-        import polars as pl
-    except ImportError as error:
-        raise MissingPackageError(
-            f"{path}: Parquet needs polars, which is not installed", "pip install polars"
-        ) from error
-    try:
-        table = pl.read_parquet(path, glob=False, hive_partitioning=False)
-    except Exception as error:  # polars' own errors have no common base that every version exports
-        raise DataError(f"{path}: not a Parquet file, or a damaged one ({error})") from None
+    from bbqrec_cli.data.sources.typed import damage_of, scan
+
+    with damage_of(path):
+        table = scan(path).collect()
     made = {column.name: _column(path, column) for column in table.iter_columns()}
     wide = [name for name, kind in table.schema.items() if kind.is_numeric() and _is_number(name)]
     if wide and not any(len(each.shape) == 2 and each.kind in NUMBERS for each in made.values()):
