@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sources import read_source
 
 from bbqrec_cli.data.sources.amazon import Amazon
 from bbqrec_cli.data.sources.amazon_features import read_image_features
 from bbqrec_cli.data.sources.amazon_texts import plain_text, record
 from bbqrec_cli.data.sources.options.amazon import AmazonOptions
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
+
+read = partial(read_source, "amazon")
 
 REVIEW = (
     '{{"reviewerID": "{0}", "asin": "{1}", "reviewerName": "N", "helpful": [0, 0], "reviewText": "Good.", '
@@ -50,13 +54,6 @@ def vector(value: float) -> np.ndarray:
 
 
 VISUAL = visual(("B000000003", vector(3)), ("B000000009", vector(9)), ("B000000001", vector(1)))
-
-
-def read(paths, listener, **options):
-    """(interactions, items) of a source."""
-    source = Amazon(paths, AmazonOptions(**options), seed=0, progress=listener)
-    interactions = source.interactions()
-    return interactions, source.items(interactions.item_ids)
 
 
 def test_the_whole_release(put, tmp_path, listener):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 import tracemalloc
+from functools import partial
 
 import pytest
+from sources import read_source
 
 from bbqrec_cli.data.sources import amazon
 from bbqrec_cli.data.sources.amazon import Amazon
 from bbqrec_cli.data.sources.amazon_texts import cleaned, picture_address, read_metadata
 from bbqrec_cli.data.sources.options.amazon import AmazonOptions
 from bbqrec_cli.errors import DataError, UsageError
+
+read = partial(read_source, "amazon")
 
 
 def jsonl(*rows: dict) -> str:
@@ -82,12 +86,6 @@ META_2023 = jsonl(
         "parent_asin": "B081TJ8YS3",
     },
 )  # fmt: skip
-
-
-def read(paths, listener, **options):
-    source = Amazon(paths, AmazonOptions(**options), seed=0, progress=listener)
-    interactions = source.interactions()
-    return interactions, source.items(interactions.item_ids)
 
 
 def test_2018(put, tmp_path, listener):

@@ -3,12 +3,15 @@ from __future__ import annotations
 import datetime as dt
 import json
 from decimal import Decimal
+from functools import partial
 
 import numpy as np
 import pytest
+from sources import histories, read_source
 
-from bbqrec_cli.data.sources.options.huggingface import HuggingFaceOptions
 from bbqrec_cli.errors import BrokenFileError, DataError, MissingFileError
+
+read = partial(read_source, "huggingface")
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -39,25 +42,10 @@ def save_dict(folder, splits) -> None:
     (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(splits)}))
 
 
-def read(path, listener, **options):
-    from bbqrec_cli.data.sources.huggingface import HuggingFace
-
-    source = HuggingFace([path], HuggingFaceOptions(**options), seed=0, progress=listener)
-    made = source.interactions()
-    return made, source.items(made.item_ids)
-
-
-def sequences(made) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {name: [] for name in made.user_ids}
-    for user, item in zip(made.users, made.items, strict=True):
-        found[made.user_ids[user]].append(made.item_ids[item])
-    return found
-
-
 def test_a_saved_data_set(tmp_path, listener):
     save_to_disk(tmp_path / "d", LOG, files=3)
     made, _ = read(tmp_path / "d", listener)
-    assert sequences(made) == {"u": ["9", "7"], "v": ["8"]}
+    assert histories(made) == {"u": ["9", "7"], "v": ["8"]}
     assert made.timestamps.tolist() == [978300019, 978300055, 978300000]
 
 
@@ -65,7 +53,7 @@ def test_splits_and_items(tmp_path, listener):
     held = {"user_id": ["u"], "item_id": [8], "timestamp": [978300060]}
     save_dict(tmp_path / "d", {"test": held, "train": LOG, "items": ITEMS})
     made, items = read(tmp_path / "d", listener)
-    assert sequences(made) == {"u": ["9", "7", "8"], "v": ["8"]}
+    assert histories(made) == {"u": ["9", "7", "8"], "v": ["8"]}
     assert items.fields == {"title": ["nine", "seven", ""], "tags": ["a|b", "", ""]}
     assert items.features["vector"].values.tolist() == [[0.5, 1], [2, 3], [0, 0]]
     assert items.features["vector"].present.tolist() == [True, True, False]
@@ -76,9 +64,9 @@ def test_splits_and_items(tmp_path, listener):
 def test_a_row_per_user(tmp_path, listener):
     rows = {"user": ["u", "v"], "item_list": [["a", "b"], ["b"]], "timestamps": [[2, 1], [5]]}
     pq.write_table(pa.table(rows), tmp_path / "train-00000-of-00001.parquet")
-    assert sequences(read(tmp_path, listener)[0]) == {"u": ["a", "b"], "v": ["b"]}
+    assert histories(read(tmp_path, listener)[0]) == {"u": ["a", "b"], "v": ["b"]}
     made, _ = read(tmp_path, listener, time_column="timestamps")
-    assert sequences(made) == {"u": ["b", "a"], "v": ["b"]}
+    assert histories(made) == {"u": ["b", "a"], "v": ["b"]}
 
 
 def test_times_of_a_type_for_times(tmp_path, listener):
@@ -91,7 +79,7 @@ def test_times_of_a_type_for_times(tmp_path, listener):
         numbers, _ = read(tmp_path, listener)
         assert numbers.timestamps.tolist() == made.timestamps.tolist(), "numbers that are stored as texts"
     pq.write_table(pa.table(LOG | {"timestamp": ["2014-07-01", "2014-07-03", "2014-06-30"]}), tmp_path / "log.parquet")
-    assert sequences(read(tmp_path / "log.parquet", listener)[0]) == {"u": ["9", "7"], "v": ["8"]}
+    assert histories(read(tmp_path / "log.parquet", listener)[0]) == {"u": ["9", "7"], "v": ["8"]}
 
 
 @pytest.mark.parametrize(
@@ -109,18 +97,18 @@ def test_splits_store_times_alike(tmp_path, listener, times, said):
     with pytest.raises(DataError, match=rf"test\.parquet {said}, but .*train\.parquet has times as numbers") as caught:
         read(tmp_path, listener)
     assert "--order file" in caught.value.hint
-    assert sequences(read(tmp_path, listener, order="file")[0]) == {"u": ["7", "9", "8"], "v": ["8"]}
+    assert histories(read(tmp_path, listener, order="file")[0]) == {"u": ["7", "9", "8"], "v": ["8"]}
 
 
 def test_ids_stored_as_floats_are_integers(tmp_path, listener):
     pq.write_table(pa.table(LOG | {"user_id": [1.0, 2.0, 1.0], "item_id": [7.0, 8.0, 9.0]}), tmp_path / "train.parquet")
     pq.write_table(pa.table({"item_id": [7.0, 9.0], "title": ["seven", "nine"]}), tmp_path / "items.parquet")
     made, items = read(tmp_path, listener)
-    assert sequences(made) == {"1": ["9", "7"], "2": ["8"]}
+    assert histories(made) == {"1": ["9", "7"], "2": ["8"]}
     assert items.fields == {"title": ["nine", "seven", ""]}
     assert "train.parquet: item_id holds floats; an id such as 12.0 is read as 12" in listener.logged
     pq.write_table(pa.table({"user": ["u"], "items": [[7.0, 8.0]]}), tmp_path / "train.parquet")
-    assert sequences(read(tmp_path / "train.parquet", listener)[0]) == {"u": ["7", "8"]}
+    assert histories(read(tmp_path / "train.parquet", listener)[0]) == {"u": ["7", "8"]}
 
 
 def test_ids_stored_as_bytes_are_texts(tmp_path, listener):
@@ -128,10 +116,10 @@ def test_ids_stored_as_bytes_are_texts(tmp_path, listener):
     pq.write_table(pa.table(LOG | ids), tmp_path / "train.parquet")
     pq.write_table(pa.table({"item_id": [b"7", b"9"], "title": ["seven", "nine"]}), tmp_path / "items.parquet")
     made, items = read(tmp_path, listener)
-    assert sequences(made) == {"u": ["9", "7"], "é": ["8"]}
+    assert histories(made) == {"u": ["9", "7"], "é": ["8"]}
     assert items.fields == {"title": ["nine", "seven", ""]}
     pq.write_table(pa.table({"user": [b"u"], "items": [[b"7", b"8"]]}), tmp_path / "train.parquet")
-    assert sequences(read(tmp_path / "train.parquet", listener)[0]) == {"u": ["7", "8"]}
+    assert histories(read(tmp_path / "train.parquet", listener)[0]) == {"u": ["7", "8"]}
     pq.write_table(pa.table(LOG | {"item_id": [b"7", b"\xff", b"9"]}), tmp_path / "train.parquet")
     with pytest.raises(DataError, match=r"train\.parquet, row 2: the id b'\\xff' is not UTF-8"):
         read(tmp_path, listener)
@@ -139,10 +127,10 @@ def test_ids_stored_as_bytes_are_texts(tmp_path, listener):
 
 def test_ratings(tmp_path, listener):
     pq.write_table(pa.table(LOG | {"rating": [1.0, 5.0, 4.0]}), tmp_path / "log.parquet")
-    assert sequences(read(tmp_path, listener, min_rating=4)[0]) == {"v": ["8"], "u": ["9"]}
+    assert histories(read(tmp_path, listener, min_rating=4)[0]) == {"v": ["8"], "u": ["9"]}
     exact = [Decimal("3.9"), Decimal("5.0"), Decimal("4.0")]
     pq.write_table(pa.table(LOG | {"rating": exact}), tmp_path / "log.parquet")
-    assert sequences(read(tmp_path, listener, min_rating=4)[0]) == {"v": ["8"], "u": ["9"]}
+    assert histories(read(tmp_path, listener, min_rating=4)[0]) == {"v": ["8"], "u": ["9"]}
 
 
 @pytest.mark.parametrize(

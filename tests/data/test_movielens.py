@@ -6,10 +6,12 @@ import gzip
 import hashlib
 import io
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sources import read_source
 
 from bbqrec_cli.data.sources import movielens
 from bbqrec_cli.data.sources.movielens import GENRES, MovieLens, title_and_year
@@ -17,6 +19,8 @@ from bbqrec_cli.data.sources.options.movielens import MovieLensOptions
 from bbqrec_cli.data.sources.options.table import TableOptions
 from bbqrec_cli.data.sources.table import InteractionTable
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
+
+read = partial(read_source, "movielens")
 
 
 def flags(*genres: str) -> str:
@@ -74,12 +78,6 @@ def given(request, put, tmp_path):
         return tmp_path / "ml" / (next(iter(files)) if request.param == "file" else "")
 
     return made
-
-
-def read(path: Path, listener, **options):
-    source = MovieLens([path], MovieLensOptions(**options), seed=0, progress=listener)
-    interactions = source.interactions()
-    return interactions, source.items(interactions.item_ids)
 
 
 def test_100k(given, listener):

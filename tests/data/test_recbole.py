@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
+from sources import histories, read_source
 
 from bbqrec_cli.data.sources.options.recbole import RecBoleOptions
 from bbqrec_cli.data.sources.recbole import RecBole
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
+
+read = partial(read_source, "recbole")
 
 LOG = (
     "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
@@ -23,18 +27,8 @@ TEST = HEAD + "u1\tc d\ta\nu2\ta c\tb\n"
 """u1: a b c d a; u2: b a c b; lists are cut to two items."""
 
 
-def read(path, listener, **options):
-    """(interactions, items) of a source."""
-    source = RecBole([path], RecBoleOptions(**options), seed=0, progress=listener)
-    interactions = source.interactions()
-    return interactions, source.items(interactions.item_ids)
-
-
 def sequences(made) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for user, item in zip(made.users, made.items, strict=True):
-        found[made.user_ids[user]] = found.get(made.user_ids[user], "") + made.item_ids[item]
-    return found
+    return {user: "".join(items) for user, items in histories(made).items()}
 
 
 def split(put, train=TRAIN, valid=VALID, test=TEST) -> None:

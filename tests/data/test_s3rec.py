@@ -1,25 +1,22 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
+from sources import read_source
 
 from bbqrec_cli.data.sources.options.s3rec import S3RecOptions
 from bbqrec_cli.data.sources.s3rec import S3Rec
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
+
+read = partial(read_source, "s3rec")
 
 SEQUENCES = "u1 1 2 3\nu2 3 1\nu3 2 2\n"
 
 
 def entries(ids) -> str:
     return json.dumps({str(item): {"title": f"entry {item}"} for item in ids})
-
-
-def read(path, listener, **options):
-    """(interactions, items) of a source."""
-    source = S3Rec([path], S3RecOptions(**options), seed=0, progress=listener)
-    interactions = source.interactions()
-    return interactions, source.items(interactions.item_ids)
 
 
 def titles(path, listener, **options) -> dict[str, str]:

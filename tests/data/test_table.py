@@ -3,9 +3,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import ClassVar
 
 import pytest
+from sources import histories, read_source
 
 from bbqrec_cli.config import MethodConfig
 from bbqrec_cli.data.sources import times
@@ -14,21 +16,9 @@ from bbqrec_cli.data.sources.registry import SOURCES, published_source
 from bbqrec_cli.data.sources.table import InteractionTable
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 
+read = partial(read_source, "table")
+
 ROWS = "user,item,timestamp,rating\nu2,b,30,5\nu1,a,20,3\nu2,a,10,4\nu1,c,20,1\nu1,b,5.9,4.5\n"
-
-
-def read(path, listener, **options):
-    """(interactions, items) of a source."""
-    source = InteractionTable([path], TableOptions(**options), seed=0, progress=listener)
-    interactions = source.interactions()
-    return interactions, source.items(interactions.item_ids)
-
-
-def histories(interactions) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {name: [] for name in interactions.user_ids}
-    for user, item in zip(interactions.users, interactions.items, strict=True):
-        found[interactions.user_ids[user]].append(interactions.item_ids[item])
-    return found
 
 
 @pytest.mark.parametrize("name", ["interactions.csv", "interactions.tsv.gz"])

@@ -9,6 +9,7 @@ from decimal import Decimal
 import polars as pl
 import pytest
 import zstandard
+from sources import histories
 
 from bbqrec_cli.data.sources.options.table import TableOptions
 from bbqrec_cli.data.sources.table import InteractionTable
@@ -23,10 +24,7 @@ EXPECTED = {"u": ["a", "b"], "v": ["a"]}, [SECOND, SECOND + 1, SECOND + 2]
 def read(paths, listener, **options):
     source = InteractionTable([*paths], TableOptions(**options), seed=0, progress=listener)
     made = source.interactions()
-    found: dict[str, list[str]] = {name: [] for name in made.user_ids}
-    for user, item in zip(made.users, made.items, strict=True):
-        found[made.user_ids[user]].append(made.item_ids[item])
-    return found, made.timestamps.tolist() if made.timestamps is not None else None
+    return histories(made), made.timestamps.tolist() if made.timestamps is not None else None
 
 
 def save(frame: pl.DataFrame, path):

@@ -7,12 +7,16 @@ import io
 import json
 import tarfile
 import zipfile
+from functools import partial
 
 import pytest
+from sources import read_source
 
 from bbqrec_cli.data.sources.options.yelp import YelpOptions
 from bbqrec_cli.data.sources.yelp import BUSINESSES, REVIEWS, Yelp
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
+
+read = partial(read_source, "yelp")
 
 
 def review(user: str, business: str, date: str, stars: float = 4.0) -> str:
@@ -66,12 +70,6 @@ def path(request, put, tmp_path):
     if kind == "zip of a tar":
         return put("Yelp-JSON.zip", zipped({"Yelp JSON/yelp_dataset.tar": tarred(), "__MACOSX/yelp.tar": "x"}))
     return put(f"yelp_dataset.{kind}", tarred("w:gz" if kind == "tgz" else "w"))
-
-
-def read(path, listener, **options):
-    source = Yelp([path], YelpOptions(**options), seed=0, progress=listener)
-    interactions = source.interactions()
-    return interactions, source.items(interactions.item_ids)
 
 
 def test_reviews_and_businesses(path, tmp_path, listener):
