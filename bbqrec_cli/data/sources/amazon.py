@@ -18,6 +18,7 @@ from bbqrec_cli.data.sources.base import Interactions, Items, without_duplicates
 from bbqrec_cli.data.sources.files import fields_of, lines, table_rows
 from bbqrec_cli.data.sources.log import Log
 from bbqrec_cli.data.sources.options.amazon import AmazonOptions
+from bbqrec_cli.data.sources.paths import download_folder
 from bbqrec_cli.data.sources.pictures import find_pictures, pictures_of
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.progress import Progress, counted
@@ -86,12 +87,11 @@ class Amazon:
                 if getattr(options, name):
                     raise UsageError(f"--{name} has no effect without --download", _DOWNLOAD)
             return paths
-        if len(paths) > 1:
-            raise UsageError(f"--download needs one folder to download into; there are {len(paths)}", _DOWNLOAD)
+        folder = download_folder(paths, _DOWNLOAD)
         if not options.category or not re.fullmatch(r"[A-Za-z0-9_]+", options.category):
             what = f"--category is {options.category!r}; the name of one category is needed"
             raise UsageError(f"{what}, as the release writes it", _DOWNLOAD)
-        release, folder = RELEASES[options.download], paths[0] if paths else Path()
+        release = RELEASES[options.download]
         wanted = (release.unfiltered if options.unfiltered else release.five_core, release.metadata)
         found = []
         for each in wanted:

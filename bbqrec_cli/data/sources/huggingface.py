@@ -24,7 +24,7 @@ from bbqrec_cli.data.sources.files import (
 from bbqrec_cli.data.sources.options.huggingface import HuggingFaceOptions
 from bbqrec_cli.data.sources.paths import only_path
 from bbqrec_cli.data.sources.pictures import find_pictures, pictures_of
-from bbqrec_cli.data.sources.vectors import as_vector, feature_of
+from bbqrec_cli.data.sources.vectors import as_vector, features_of
 from bbqrec_cli.errors import DataError, MissingFileError
 from bbqrec_cli.progress import Progress
 
@@ -203,8 +203,7 @@ class HuggingFace:
             fields = fields_of(item_ids, known, first, self._progress)
         if self.images:
             images = pictures_of(self.images, item_ids, self._progress)
-        made = {name: feature_of(item_ids, rows, f"{self._name}: {name}") for name, rows in vectors.items()}
-        return Items(fields=fields, images=images, features={n: f for n, f in made.items() if f.present.any()})
+        return Items(fields=fields, images=images, features=features_of(item_ids, vectors, self._name))
 
     def _known(self, path: Path) -> dict[str, dict[str, Any]]:
         """Item id -> fields of a file of items, one row each."""

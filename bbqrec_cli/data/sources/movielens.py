@@ -16,7 +16,7 @@ from bbqrec_cli.data.sources.base import Interactions, Items, without_duplicates
 from bbqrec_cli.data.sources.files import fields_of, read_items
 from bbqrec_cli.data.sources.log import Log
 from bbqrec_cli.data.sources.options.movielens import MovieLensOptions
-from bbqrec_cli.data.sources.paths import only_path
+from bbqrec_cli.data.sources.paths import download_folder, only_path
 from bbqrec_cli.data.sources.pictures import find_pictures, pictures_of
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.progress import Progress, counted
@@ -64,11 +64,9 @@ class MovieLens:
             if options.mirror:
                 raise UsageError("--mirror has no effect without --download", "add --download 1m, or leave it out")
             return paths
-        if len(paths) > 1:
-            raise UsageError(f"--download needs one folder to download into; there are {len(paths)}", _EXAMPLE)
         name = f"ml-{options.download}.zip"
         url = f"{(options.mirror or SITE).rstrip('/')}/{name}"
-        target = (paths[0] if paths else Path()) / name
+        target = download_folder(paths, _EXAMPLE) / name
         known = MD5.get(options.download) or ("" if target.exists() else published_md5(url))
         return [download(url, target, md5=known, progress=progress)]
 

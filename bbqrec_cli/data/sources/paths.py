@@ -21,6 +21,13 @@ def check_no_path(paths: list[Path], name: str) -> None:
         raise UsageError(f"prepare {name} generates its data and takes no path", f"bbqrec prepare {name}")
 
 
+def download_folder(paths: list[Path], example: str) -> Path:
+    """Where --download downloads to: the one path, or here. Raises: UsageError: several; the hint is `example`."""
+    if len(paths) > 1:
+        raise UsageError(f"--download needs one folder to download into; there are {len(paths)}", example)
+    return paths[0] if paths else Path()
+
+
 def one_of(found: Sequence[Path], folder: Path, hint: str) -> Path | None:
     """The one file that was found in a folder, or None. Raises: DataError: there are several."""
     if len(found) > 1:

@@ -33,7 +33,7 @@ from bbqrec_cli.data.sources.options.table import TableOptions
 from bbqrec_cli.data.sources.paths import only_path
 from bbqrec_cli.data.sources.pictures import find_pictures, pictures_of
 from bbqrec_cli.data.sources.table import InteractionTable
-from bbqrec_cli.data.sources.vectors import as_vector, feature_of
+from bbqrec_cli.data.sources.vectors import as_vector, features_of
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
 
@@ -124,14 +124,11 @@ class RecBole:
         if self._items and self._items.name.endswith(".item"):
             known, vectors = self._typed_items(self._items)
             fields = fields_of(item_ids, known, self._items, self._progress)
-            features = {
-                name: feature_of(item_ids, rows, f"{self._items}: {name}") for name, rows in vectors.items()
-            }  # fmt: skip
+            features = features_of(item_ids, vectors, str(self._items))
         elif self._items:
             known = read_items(self._items, id_column=self._item_name)
             fields = fields_of(item_ids, known, self._items, self._progress)
-        images = pictures_of(self.images, item_ids, self._progress)
-        return Items(fields=fields, images=images, features={n: f for n, f in features.items() if f.present.any()})
+        return Items(fields=fields, images=pictures_of(self.images, item_ids, self._progress), features=features)
 
     def _typed_items(self, path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, np.ndarray]]]:
         """Item id -> fields; feature -> item id -> vector."""

@@ -18,12 +18,20 @@ def as_vector(numbers: Sequence[float | str | None]) -> np.ndarray:
         return np.array(numbers, dtype=np.float32)
 
 
-def feature_of(item_ids: Sequence[str], rows: Mapping[str, np.ndarray], where: str) -> Feature:
-    """The vectors (I, d) of the items, absent where `rows`, item id -> (d,) float32, has none.
+def features_of(
+    item_ids: Sequence[str], vectors: Mapping[str, Mapping[str, np.ndarray]], where: str
+) -> dict[str, Feature]:
+    """The features that any of the items has. vectors: name -> item id -> (d,) float32; where: they stand.
 
     Raises:
-        DataError: rows of different widths, NaN or infinity; it names an item.
+        DataError: vectors of different widths, NaN or infinity; it names an item.
     """
+    made = {name: _feature(item_ids, rows, f"{where}: {name}") for name, rows in vectors.items()}
+    return {name: each for name, each in made.items() if each.present.any()}
+
+
+def _feature(item_ids: Sequence[str], rows: Mapping[str, np.ndarray], where: str) -> Feature:
+    """The vectors (I, d) of the items, absent where `rows` has none."""
     widths = Counter(map(len, rows.values())).most_common()
     if len(widths) > 1:
         odd = next(item for item, row in rows.items() if len(row) == widths[-1][0])
