@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -252,24 +251,14 @@ def write_collisions_page(config: CollisionsConfig, result: CollisionsResult) ->
     """The page of all inputs."""
     from bbqrec_cli.collisions.report import collisions_page
     from bbqrec_cli.hdf5 import sha256
-    from bbqrec_cli.origin import commit, processor
+    from bbqrec_cli.origin import command_line, commit, processor
     from bbqrec_cli.pages.page import with_plots, write_page
 
     assert config.report is not None
     origin = {"seed": config.seed, "commit": commit() or "not known", "processor": processor()}
     origin |= {f"SHA-256 of {path}": sha256(path) for path in (*config.input, *config.features)}
     page = collisions_page(
-        result.every, result.pairs, command=rerun_command(config), origin=origin, plots=with_plots(config.report)
-    )
+        result.every, result.pairs, command=command_line("collisions", config), origin=origin,
+        plots=with_plots(config.report),
+    )  # fmt: skip
     write_page(config.report, page, force=config.force)
-
-
-def rerun_command(config: CollisionsConfig) -> str:
-    """The command that reproduces the page."""
-    words = ["bbqrec", "collisions", *map(str, config.input)]
-    for path in config.features:
-        words += ["--features", str(path)]
-    for name in ("groups", "near", "neighbours", "sample", "seed"):
-        if (value := getattr(config, name)) != getattr(CollisionsConfig(), name):
-            words += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
-    return shlex.join([*words, "--report", str(config.report)])
