@@ -37,7 +37,7 @@ def test_command_on_tokens(files, bbqrec):
     assert "3 of 4" in bbqrec("collisions", files["tokens"], "--details").out
 
 
-def test_one_sentence_and_one_table_by_default(files, bbqrec):
+def test_two_sentences_and_one_table_by_default(files, bbqrec):
     """What an option asks for by itself is shown as well."""
     titles = ("prefixes", "codebooks", "IDs of other parts", "what tells items apart", "kept neighbours")
 
@@ -46,7 +46,8 @@ def test_one_sentence_and_one_table_by_default(files, bbqrec):
         return [line.strip() for line in lines if line.strip() in titles]
 
     said = " ".join(bbqrec("collisions", files["tokens"]).out.split())
-    assert "tokens.h5: 0 of 12 items (0.0%) share their whole ID (bbqrec, 2 levels × 2 signals of 4 codes)." in said
+    assert "tokens.h5: 0 of 12 items (0.0%) share their whole ID." in said
+    assert "tokens.h5: IDs by bbqrec, 2 levels of 4 codes, signals id, text." in said
     assert shown() == ["prefixes"]
     assert shown("--details") == list(titles[:4])
     assert shown("--features", files["features"]) == ["prefixes", "kept neighbours"]

@@ -18,6 +18,7 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
     @command(app, "collisions", CollisionsConfig, arguments=arguments)
     def collisions(config: CollisionsConfig, console: Console) -> None:
         from bbqrec_cli.collisions import tables
+        from bbqrec_cli.collisions.report import collisions_headline, ids_summary
 
         result = run(config, console)
         shown = tables.of_file(result.first) if config.details else [tables.prefixes_table(result.first)]
@@ -27,21 +28,9 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         shown += [] if config.details else asked(config, result.first)
         below = [f"page: {result.report}"] if result.report else []
         below += [] if config.details or result.report else ["more: --details, or --report ids.html with plots"]
-        heads = [headline(each) for each in result.every]
+        heads = [say(each) for each in result.every for say in (collisions_headline, ids_summary)]
         console.result(result.to_json(), *heads, *(rich_table(table) for table in shown if table.rows), "", *below)
         result.check(config.max_collisions)
-
-
-def headline(found: Analysis) -> str:
-    """How many items share their ID, and what IDs these are, in a sentence."""
-    from bbqrec_cli.collisions.tables import share
-
-    signals = f" × {len(found.signals)} signals" if len(found.signals) > 1 else ""
-    return (
-        f"{found.input}: {found.colliding_items:,} of {found.items:,} items "
-        f"({share(found.colliding_items, found.items)}) share their whole ID ({found.method}, {len(found.depths)} "
-        f"levels{signals} of {found.codebook_size:,} codes)."
-    )
 
 
 def asked(config: CollisionsConfig, found: Analysis) -> list[Table]:

@@ -28,7 +28,7 @@ def usage_plot(found: Analysis) -> str:
                 counts = np.sort(found.counts[signal, level])[::-1]
                 # The line ends where codes are unused.
                 used = counts[counts > 0]
-                _line(panel, np.arange(1, len(used) + 1), used, place, signal)
+                _line(panel, np.arange(1, len(used) + 1), used, place)
             size = len(found.counts[found.signals[0], level])
             even = found.items / max(1, size)
             panel.axhline(even, color=PALE, linewidth=1, zorder=0)
@@ -54,8 +54,8 @@ def depth_plot(every: Sequence[Analysis], title: str) -> str:
         for place, found in enumerate(every):
             depths = [d.depth for d in found.depths]
             shares = [100 * d.colliding_items / max(1, found.items) for d in found.depths]
-            _line(left, depths, shares, place, found.input)
-            _line(right, depths, [d.mean_children for d in found.depths], place, found.input)
+            _line(left, depths, shares, place)
+            _line(right, depths, [d.mean_children for d in found.depths], place)
         left.set_ylabel("colliding items, %")
         right.set_ylabel("children per prefix, mean")
         left.set_ylim(0, 102)
@@ -78,7 +78,7 @@ def _logarithmic(panel: Axes) -> None:
     panel.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _line(panel: Axes, x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, place: int, name: str) -> None:
+def _line(panel: Axes, x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, place: int) -> None:
     style = {"color": COLOURS[place % len(COLOURS)], "linestyle": STYLES[place % len(STYLES)], "linewidth": 1.4}
     panel.plot(x, y, marker="o" if len(x) <= 8 else "", markersize=3.5, **style)  # type: ignore[arg-type]
 
