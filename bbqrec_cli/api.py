@@ -357,13 +357,10 @@ class Recommendations(Framed, Sequence["Recommendation"]):
 
     def columns(self) -> dict[str, list[Any]]:
         """request (its place, from 0), user (None for a history), rank from 1, item, title, score."""
-        rows = [
-            (number, each.user or None, rank, item.id, item.title, item.score)
-            for number, each in enumerate(self._made)
-            for rank, item in enumerate(each.items, start=1)
-        ]
-        names = ("request", "user", "rank", "item", "title", "score")
-        return {name: [row[place] for row in rows] for place, name in enumerate(names)}
+        from bbqrec_cli.serving.session import recommendation_columns
+
+        request = [number for number, each in enumerate(self._made) for _ in each.items]
+        return {"request": request} | recommendation_columns(self._made)
 
 
 # What people say

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.data.sources.exported import RECORD
+from bbqrec_cli.data.sources.exported import RECORD, recorded_files
 from bbqrec_cli.errors import DataError, LackingError, OutputExistsError
 from bbqrec_cli.hdf5.sink import check_output, partial_of, replacing, write_error
 
@@ -45,7 +45,7 @@ def whole_folder(path: Path, about: Mapping[str, Any], *, force: bool) -> Iterat
     try:
         partial.mkdir()
         yield partial
-        record = {**about, "files": sorted(_files_in(partial))}
+        record = {**about, "files": files_in(partial)}
         (partial / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)
@@ -60,8 +60,9 @@ def whole_folder(path: Path, about: Mapping[str, Any], *, force: bool) -> Iterat
             shutil.rmtree(each, ignore_errors=True)
 
 
-def _files_in(folder: Path) -> list[str]:
-    return [each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file()]
+def files_in(folder: Path) -> tuple[str, ...]:
+    """The names of all files in a folder, however deep, in order."""
+    return tuple(sorted(each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file()))
 
 
 def _check_folder(path: Path, *, force: bool) -> None:
@@ -75,17 +76,9 @@ def _check_folder(path: Path, *, force: bool) -> None:
         raise LackingError(f"{path}: no permission to write to the folder {path.parent}", "give -o another folder")
     if not path.exists():
         return
-    others = sorted({*_files_in(path)} - {*_recorded(path), RECORD})
+    others = [each for each in files_in(path) if each not in {*recorded_files(path), RECORD}]
     if others:
         what = f"{path}: holds files that no export wrote, such as {others[0]}"
         raise OutputExistsError(what, "give -o the name of a new folder")
     if not force:
         raise OutputExistsError(f"{path}: exists already", "give --force to replace it, or -o for another name")
-
-
-def _recorded(path: Path) -> list[str]:
-    """The files that the record of an exported folder names; none without a record."""
-    try:
-        return list(map(str, json.loads((path / RECORD).read_text(encoding="utf-8"))["files"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return []

@@ -5,7 +5,7 @@ B users per batch, T items of history, I items.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,16 @@ class Recommendation:
             "user": self.user or None, "items": items, "history": [item.id for item in self.history],
             "unknown": list(self.unknown),
         }  # fmt: skip
+
+
+def recommendation_columns(made: Iterable[Recommendation]) -> dict[str, list[Any]]:
+    """One row per item: user (None for a history), rank from 1, item, title, score."""
+    rows = [
+        (each.user or None, rank, item.id, item.title, item.score)
+        for each in made
+        for rank, item in enumerate(each.items, start=1)
+    ]
+    return {name: [row[place] for row in rows] for place, name in enumerate(("user", "rank", "item", "title", "score"))}
 
 
 @dataclass(eq=False, kw_only=True)

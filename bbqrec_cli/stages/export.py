@@ -160,7 +160,7 @@ def _for_trainers(config: ExportConfig, about: Mapping[str, Any], progress: Prog
     """RecBole's, LETTER's or MiniOneRec's folder."""
     from bbqrec_cli.data.splits import EVALUATED, split_of
     from bbqrec_cli.formats.letter import write_letter, write_minionerec
-    from bbqrec_cli.formats.output import whole_folder
+    from bbqrec_cli.formats.output import files_in, whole_folder
     from bbqrec_cli.formats.recbole import write_recbole
     from bbqrec_cli.records import LAST
 
@@ -204,7 +204,7 @@ def _for_trainers(config: ExportConfig, about: Mapping[str, Any], progress: Prog
     written = lengths if config.to != "letter" else lengths[lengths >= EVALUATED]
     rows = {"users": len(written), "items": catalogue.items, "interactions": int(written.sum())}
     return ExportResult(
-        output=output, format=config.to, what="interactions", files=_files(output), rows=rows, mapped=tuple(mapped),
+        output=output, format=config.to, what="interactions", files=files_in(output), rows=rows, mapped=tuple(mapped),
         left_out=left_out, read_back=read_back(config.to, output, dataset),
     )  # fmt: skip
 
@@ -234,10 +234,6 @@ def _say_lost(config: ExportConfig, dataset: Dataset, progress: Progress) -> Non
         progress.log("RecBole has the split; prepare recbole does not read it, and would make its own")
     if count := sum(map(bool, dataset.images)):
         progress.log(f"{count:,} pictures are not written")
-
-
-def _files(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file()))
 
 
 def read_back(to: str, output: Path, dataset: Dataset) -> str:
@@ -331,7 +327,7 @@ def _tables(config: ExportConfig, what: str, about: Mapping[str, Any], progress:
             for table in made:
                 rows[table.name] = write(folder / f"{table.name}.{config.to}", table)
         again = read_back(config.to, output, dataset) if what == "interactions" else ""
-        files = _files(output)
+        files = whole.files_in(output)
     else:
         output = _output(config, what, config.to)
         with whole.whole_file(output, force=config.force, inputs=[config.file]) as path:
@@ -345,7 +341,7 @@ def _recommendations(config: ExportConfig, progress: Progress) -> Table:
     from bbqrec_cli.device import resolve_device, set_threads
     from bbqrec_cli.formats.tables import Table
     from bbqrec_cli.serving.requests import Request, request_batches
-    from bbqrec_cli.serving.session import Session
+    from bbqrec_cli.serving.session import Session, recommendation_columns
 
     set_threads(config.threads)
     session = Session.open(config.file, None, resolve_device(config.device))
@@ -359,12 +355,7 @@ def _recommendations(config: ExportConfig, progress: Progress) -> Table:
                 found = session.answer(
                     asked, top=config.top, beam=config.beam, exclude_seen=not config.include_seen, allowed=None
                 )  # fmt: skip
-                rows = [
-                    (each.user, rank, item.id, item.title, item.score)
-                    for each in found
-                    for rank, item in enumerate(each.items, start=1)
-                ]
-                yield {name: [row[place] for row in rows] for place, name in enumerate(kinds)}
+                yield recommendation_columns(found)
                 task.advance(len(asked))
 
     kinds: dict[str, str | int] = {"user": "str", "rank": "int", "item": "str", "title": "str", "score": "float"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,14 @@ RECORD = "export.json"
 """The file in an exported folder that says what it was made from and which files it has."""
 MAP = ".map.json"
 """Ends the name of the file that says what ids and fields are called in bbqrec, where RecBole needs other names."""
+
+
+def recorded_files(folder: Path) -> list[str]:
+    """The files that the record of an exported folder names; none without a record."""
+    try:
+        return list(map(str, json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def in_exported_order(made: Interactions, paths: list[Path]) -> Interactions:
@@ -32,9 +39,7 @@ def in_exported_order(made: Interactions, paths: list[Path]) -> Interactions:
 def _item_order(given: Path) -> list[str]:
     """The item ids of the items table of an exported folder, or of a file's folder; [] for any other path."""
     folder = given if given.is_dir() else given.parent
-    files: list[str] = []
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        files = list(map(str, json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]))
+    files = recorded_files(folder)
     named = (each for each in files if each in ("items.csv", "items.parquet") or each.endswith(".item"))
     path = folder / Path(next(named, "")).name
     if not path.is_file() or (given != folder and given.name not in files):
