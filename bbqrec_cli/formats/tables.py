@@ -15,7 +15,7 @@ import numpy as np
 from bbqrec_cli.data.sources.arrow import import_pyarrow
 from bbqrec_cli.data.sources.columns import plain_name
 from bbqrec_cli.data.sources.table import PICTURE_FIELDS
-from bbqrec_cli.errors import DataError, MissingPackageError, UsageError
+from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.formats.items import item_fields
 from bbqrec_cli.records import PARTS, Catalogue, Codes, Dataset, Feature, Metrics
 
@@ -203,13 +203,10 @@ def write_safetensors(
     """Write `arrays`; the item ids and `about` are JSON in the metadata.
 
     Raises:
-        MissingPackageError: no safetensors.
         UsageError: more ids than a header holds.
     """
-    try:
-        from safetensors.numpy import save
-    except ImportError as error:
-        raise MissingPackageError("safetensors is not installed", "pip install safetensors") from error
+    from safetensors.numpy import save
+
     texts = {name: json.dumps(value, ensure_ascii=False) for name, value in {"ids": list(ids), **about}.items()}
     if sum(len(text.encode()) for text in texts.values()) > _LARGEST_HEADER:
         raise UsageError(f"the ids of {len(ids):,} items are too long for the header of safetensors", "--to npz")
