@@ -1,4 +1,5 @@
-"""One process at a time: for a work folder, which two would write, and for a download, which two would append to."""
+"""One process at a time: for a work folder and an output, which two would write, and for a download, which two would
+append to."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ def locked(folder: Path, name: str = NAME) -> Iterator[None]:
     except OSError as error:
         raise LackingError(f"{path}: cannot be written: {error.strerror}", "give -o elsewhere") from None
     with stream:
-        if not _take(stream.fileno()):
+        if not take(stream.fileno()):
             stream.seek(0)
             who = stream.read().strip()
             raise DataError(
@@ -76,14 +77,14 @@ def _taken(path: Path) -> IO[str] | None:
     except OSError as error:
         raise LackingError(f"{path}: cannot be written: {error.strerror}", "name another folder") from None
     with suppress(OSError):
-        if _take(stream.fileno()) and path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+        if take(stream.fileno()) and path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
             return stream
     stream.close()
     return None
 
 
-def _take(descriptor: int) -> bool:
-    """Whether the lock could be had; so it is where the system or the file system has no locks."""
+def take(descriptor: int) -> bool:
+    """Whether the lock on an open file could be had; so it is where the system or the file system has no locks."""
     try:
         import fcntl
     except ImportError:  # Windows

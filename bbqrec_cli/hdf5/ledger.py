@@ -10,11 +10,8 @@ from typing import Any
 import numpy as np
 
 from bbqrec_cli.errors import BrokenFileError
+from bbqrec_cli.hdf5.schema import TRIAL_NUMBERS, TRIAL_OBJECTS, TRIAL_TEXTS
 from bbqrec_cli.hdf5.store import Value, open_file, write
-
-_TEXTS = ("system", "model", "status", "error", "finished")
-_NUMBERS = ("number", "epochs", "best_epoch")
-_OBJECTS = ("options", "tuned", "origin")
 
 
 def write_tuning(path: Path, tuning: Mapping[str, Any], **provenance: Any) -> None:
@@ -26,9 +23,9 @@ def write_tuning(path: Path, tuning: Mapping[str, Any], **provenance: Any) -> No
     finished (UTC) and origin.
     """
     trials = tuning["trials"]
-    datasets: dict[str, Value] = {f"trials/{key}": [each[key] for each in trials] for key in _TEXTS}
-    datasets |= {f"trials/{key}": np.array([each[key] for each in trials], dtype=np.int64) for key in _NUMBERS}
-    datasets |= {f"trials/{key}": [json.dumps(each[key]) for each in trials] for key in _OBJECTS}
+    datasets: dict[str, Value] = {f"trials/{key}": [each[key] for each in trials] for key in TRIAL_TEXTS}
+    datasets |= {f"trials/{key}": np.array([each[key] for each in trials], dtype=np.int64) for key in TRIAL_NUMBERS}
+    datasets |= {f"trials/{key}": [json.dumps(each[key]) for each in trials] for key in TRIAL_OBJECTS}
     datasets["trials/seconds"] = np.array([each["seconds"] for each in trials], dtype=np.float64)
     for name in dict.fromkeys(name for each in trials for name in each["figures"]):
         values = [each["figures"].get(name, np.nan) for each in trials]
@@ -40,10 +37,10 @@ def write_tuning(path: Path, tuning: Mapping[str, Any], **provenance: Any) -> No
 def read_tuning(path: Path) -> dict[str, Any]:
     """The `tuning` of `write_tuning`. Raises: the errors of `open_file`."""
     with open_file(path, "tuning") as file:
-        columns: dict[str, list[Any]] = {key: file.strings(f"trials/{key}") for key in _TEXTS}
-        columns |= {key: file.array(f"trials/{key}").tolist() for key in (*_NUMBERS, "seconds")}
+        columns: dict[str, list[Any]] = {key: file.strings(f"trials/{key}") for key in TRIAL_TEXTS}
+        columns |= {key: file.array(f"trials/{key}").tolist() for key in (*TRIAL_NUMBERS, "seconds")}
         try:
-            columns |= {key: [json.loads(text) for text in file.strings(f"trials/{key}")] for key in _OBJECTS}
+            columns |= {key: [json.loads(text) for text in file.strings(f"trials/{key}")] for key in TRIAL_OBJECTS}
         except ValueError as error:
             raise BrokenFileError(f"{path}: /trials holds what is not JSON: {error}") from None
         figures = {name: file.array(f"trials/figures/{name}").tolist() for name in file.names("trials/figures")}

@@ -32,6 +32,8 @@ MOST_PARTS = 1000
 """Types in a compound type."""
 LONGEST_NAME = 1024
 """Bytes."""
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+"""What h5py raises on damaged files."""
 
 _TEXT_OVERHEAD = 64
 """Bytes of a Python string beside its characters, including its place in a list."""
@@ -58,7 +60,7 @@ def check_safe(file: h5py.File, path: Path) -> Allowance:
 
     Raises:
         UnsafeFileError: with the HDF5 path of the problem.
-        OSError, RuntimeError, KeyError, ValueError, TypeError: a damaged file.
+        DAMAGE: a damaged file.
     """
     size = max(1, path.stat().st_size)
     look = _Inspection(path, size)

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 FORMAT = "bbqrec"
 RESERVED_ATTRIBUTES = ("id", "title", "text", "image")
 """Names in items/ that are not attributes."""
+TRIAL_TEXTS = ("system", "model", "status", "error", "finished")
+TRIAL_NUMBERS = ("number", "epochs", "best_epoch")
+TRIAL_OBJECTS = ("options", "tuned", "origin")
+"""Names in trials/, the objects as JSON."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +134,8 @@ KINDS: dict[str, Kind] = {
         1,
         "bbqrec tune",
         (
-            *(Field(f"trials/{name}", "str", ("T",)) for name in ("system", "model", "status", "error", "finished")),
-            *(Field(f"trials/{name}", "int64", ("T",)) for name in ("number", "epochs", "best_epoch")),
-            *(Field(f"trials/{name}", "str", ("T",)) for name in ("options", "tuned", "origin")),
+            *(Field(f"trials/{name}", "str", ("T",)) for name in (*TRIAL_TEXTS, *TRIAL_OBJECTS)),
+            *(Field(f"trials/{name}", "int64", ("T",)) for name in TRIAL_NUMBERS),
             Field("trials/seconds", "float64", ("T",)),
             Field("trials/figures/{metric}", "float64", ("T",), required=False),
         ),

@@ -17,11 +17,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from bbqrec_cli.errors import DataError, DiskFullError, LackingError, OutputExistsError
-
-try:
-    import fcntl
-except ImportError:  # Windows: without the lock, the last of two runs wins
-    fcntl = None  # type: ignore[assignment]
+from bbqrec_cli.locks import take
 
 
 def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = (), instead: str = "") -> None:
@@ -118,16 +114,9 @@ class Sink:
             self._stream = open(os.open(partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise write_error(output, error) from error
-        try:
-            if fcntl:
-                fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not take(self._stream.fileno()):
             self._stream.close()
-            raise LackingError(
-                f"{output}: another run is writing to it", "wait for it, or give -o another name"
-            ) from error
-        except OSError:
-            pass  # a file system without locks
+            raise LackingError(f"{output}: another run is writing to it", "wait for it, or give -o another name")
         self._stream.truncate(0)
 
     def write(self, data: bytes) -> int:

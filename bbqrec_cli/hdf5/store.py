@@ -25,15 +25,12 @@ from bbqrec_cli.errors import (
     WrongKindError,
 )
 from bbqrec_cli.hdf5.chunks import check_chunks
-from bbqrec_cli.hdf5.safety import Allowance, check_safe, passes, printable
+from bbqrec_cli.hdf5.safety import DAMAGE, Allowance, check_safe, passes, printable
 from bbqrec_cli.hdf5.schema import FORMAT, KINDS, Field, field_of
 from bbqrec_cli.hdf5.sink import Sink, check_output, partial_of, replacing
 
 _LIBVER = ("v110", "v110")
 """HDF5 1.10's file format: it has checksums on the structure, without which a flipped bit can crash the library."""
-
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
-"""What h5py raises on damaged files."""
 
 Value = np.ndarray | Sequence[str] | Sequence[bytes]
 
@@ -207,7 +204,7 @@ def describe_parent(path: Path | Folder) -> dict[str, Any]:
         return {"path": path.path.name, "kind": "folder", "files": len(inside), "sha256": digest}
     kind = "raw"
     if h5py.is_hdf5(path):
-        with suppress(*_DAMAGE), h5py.File(path, "r", locking=False) as file:
+        with suppress(*DAMAGE), h5py.File(path, "r", locking=False) as file:
             check_safe(file, path)
             found = _text(file.attrs.get("kind", kind))
             kind = found if found in KINDS else kind
@@ -254,7 +251,7 @@ class File:
             if node.dtype.kind == "O" and isinstance(rows, slice):
                 return self._allowance.read(name, node, rows)
             return node[rows] if node.shape else np.asarray(node[()])
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise BrokenFileError(f"{self.path}: /{name} cannot be read ({error})", _remake(self.kind)) from error
 
     def length(self, name: str) -> int:
@@ -278,7 +275,7 @@ class File:
             if key not in self._file.attrs and f"attributes/{key}" in self._file:
                 return _decode(self.array(f"attributes/{key}")[()])
             return _decode(self._file.attrs[key])
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise BrokenFileError(
                 f"{self.path}: the attribute {key} cannot be read ({error})", _remake(self.kind)
             ) from error
@@ -348,7 +345,7 @@ def open_file(path: Path, *kinds: str) -> Iterator[File]:
             allowance = check_safe(file, path)
             _check_header(file, path, kinds, hint)
             _check(file, path, _text(file.attrs["kind"]))
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise BrokenFileError(f"{path}: a damaged HDF5 file ({error})", hint) from error
         yield File(path, file, allowance)
 

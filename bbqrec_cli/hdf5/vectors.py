@@ -11,9 +11,7 @@ import numpy as np
 
 from bbqrec_cli.errors import BrokenFileError, LackingError
 from bbqrec_cli.hdf5.chunks import check_chunks
-from bbqrec_cli.hdf5.safety import Allowance, check_safe
-
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+from bbqrec_cli.hdf5.safety import DAMAGE, Allowance, check_safe
 
 
 class Arrays:
@@ -33,7 +31,7 @@ class Arrays:
             self.format = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
             try:
                 file.visititems(self._see)
-            except _DAMAGE as error:
+            except DAMAGE as error:
                 raise BrokenFileError(f"{path}: a damaged HDF5 file ({error})") from error
 
     @contextmanager
@@ -42,12 +40,12 @@ class Arrays:
             file = h5py.File(self.path, "r", locking=False)
         except PermissionError as error:
             raise LackingError(f"{self.path}: no permission to read it") from error
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise BrokenFileError(f"{self.path}: not an HDF5 file, or a damaged one ({error})") from error
         with file:
             try:
                 allowance = check_safe(file, self.path)
-            except _DAMAGE as error:
+            except DAMAGE as error:
                 raise BrokenFileError(f"{self.path}: a damaged HDF5 file ({error})") from error
             yield file, allowance
 
@@ -65,5 +63,5 @@ class Arrays:
                     return node[()]
                 values = allowance.read(name, node, slice(None)) if node.dtype.kind == "O" else node[()]
                 return np.array([v.decode() if isinstance(v, bytes) else str(v) for v in values])
-            except _DAMAGE as error:
+            except DAMAGE as error:
                 raise BrokenFileError(f"{self.path}: /{name} cannot be read ({error})") from error
