@@ -20,6 +20,7 @@ from bbqrec_cli.errors import (
     WrongKindError,
 )
 from bbqrec_cli.hdf5 import schema, store
+from bbqrec_cli.outputs import check_output
 from bbqrec_cli.records import Catalogue, Dataset, Feature, Sequences
 
 KINDS = ("dataset", "features", "tokens", "model", "metrics")
@@ -293,7 +294,7 @@ def test_a_link_stays_and_what_it_names_is_written(tmp_path, files, features):
         hdf5.write_features(link, features)
     (tmp_path / "lost.h5").symlink_to(tmp_path / "no" / "real.h5")
     with pytest.raises(DataError, match="no does not exist"):
-        hdf5.check_output(tmp_path / "lost.h5", force=False)
+        check_output(tmp_path / "lost.h5", force=False)
 
 
 def test_catalogue_and_codes_of_every_file_that_has_them(files, catalogue, codes, trained_model, tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
-from bbqrec_cli.errors import BrokenFileError, DataError, DiskFullError, LackingError, OutputExistsError
+from bbqrec_cli.errors import BrokenFileError, DiskFullError, LackingError, OutputExistsError
 from bbqrec_cli.hdf5 import store
 
 
@@ -28,23 +28,6 @@ def test_existing_output(tmp_path, features):
     assert path.read_bytes() == before
     hdf5.write_features(path, features, config={"seed": 1}, force=True)
     assert hdf5.describe(path)["config"] == {"seed": 1}
-
-
-def test_impossible_outputs(tmp_path, files, monkeypatch):
-    (tmp_path / "same.h5").hardlink_to(files["tokens"])
-    with pytest.raises(DataError, match="is a folder"):
-        hdf5.check_output(tmp_path, force=True)
-    with pytest.raises(DataError, match="does not exist") as caught:
-        hdf5.check_output(tmp_path / "no" / "f.h5", force=False)
-    assert caught.value.hint.startswith("mkdir -p")
-    with pytest.raises(DataError, match="is not a regular file"):
-        hdf5.check_output(Path(os.devnull), force=True)
-    with pytest.raises(DataError, match="is an input"):
-        hdf5.check_output(tmp_path / "same.h5", force=True, inputs=[files["model"], files["tokens"]])
-    hdf5.check_output(tmp_path / "g.h5", force=True, inputs=[tmp_path / "g.h5", files["tokens"]])
-    monkeypatch.setattr(os, "access", lambda *_, **__: False)
-    with pytest.raises(LackingError, match="no permission to write to"):
-        hdf5.check_output(tmp_path / "f.h5", force=False)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

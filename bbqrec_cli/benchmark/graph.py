@@ -18,8 +18,9 @@ from bbqrec_cli.benchmark.suite import Data, Suite, System, Tokenizer, method_of
 from bbqrec_cli.config import from_mapping, input_files, named_file, stored
 from bbqrec_cli.encoders.registry import ENCODERS
 from bbqrec_cli.errors import BBQRecError
-from bbqrec_cli.hdf5 import checkpoint_of, sha256
+from bbqrec_cli.hdf5 import sha256
 from bbqrec_cli.hdf5.schema import KINDS
+from bbqrec_cli.outputs import checkpoint_of
 from bbqrec_cli.progress import SILENT
 from bbqrec_cli.stages.prepare import PrepareConfig
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from bbqrec_cli.errors import BBQRecError, DataError, UsageError
 from bbqrec_cli.hdf5 import read_codes, read_metrics, read_record
-from bbqrec_cli.hdf5.sink import partial_of, replacing
 from bbqrec_cli.locks import locked
+from bbqrec_cli.outputs import replacing
 from bbqrec_cli.pages.tables import Table, counted, make
 from bbqrec_cli.progress import SILENT, Progress
 
@@ -86,7 +86,7 @@ def merge(folders: Sequence[Path], output: Path | None, progress: Progress = SIL
 def copy(path: Path, folder: Path) -> None:
     """Whole or not at all."""
     target = folder / path.name
-    with replacing(target, partial_of(target)) as partial:
+    with replacing(target) as partial:
         shutil.copyfile(path, partial)
 
 

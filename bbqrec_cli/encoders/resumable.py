@@ -17,7 +17,7 @@ import numpy as np
 from bbqrec_cli.encoders.base import Encoder
 from bbqrec_cli.encoders.workers import prepared_ahead
 from bbqrec_cli.errors import InterruptedRunError
-from bbqrec_cli.hdf5 import checkpoint_of
+from bbqrec_cli.outputs import checkpoint_of
 from bbqrec_cli.progress import Progress
 
 SAVE_EVERY = 30.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bbqrec_cli.data.sources.exported import RECORD, recorded_files
-from bbqrec_cli.errors import DataError, LackingError, OutputExistsError
-from bbqrec_cli.hdf5.sink import check_output, partial_of, replacing, write_error
+from bbqrec_cli.errors import DataError, OutputExistsError
+from bbqrec_cli.outputs import check_output, check_parent, partial_of, replacing, write_error
 
 
 @contextmanager
@@ -24,7 +23,7 @@ def whole_file(path: Path, *, force: bool, inputs: list[Path]) -> Iterator[Path]
         OutputExistsError, DataError, LackingError, DiskFullError: as files of bbqrec.
     """
     check_output(path, force=force, inputs=inputs)
-    with replacing(path, partial_of(path)) as partial:
+    with replacing(path) as partial:
         yield partial
 
 
@@ -70,10 +69,7 @@ def _check_folder(path: Path, *, force: bool) -> None:
         raise DataError(f"{path}: has no name of its own; a new folder is needed", "give -o its name")
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise DataError(f"{path}: is not a folder; this format has several files", "give -o the name of a new folder")
-    if not path.absolute().parent.is_dir():
-        raise DataError(f"{path}: the folder {path.parent} does not exist", f"mkdir -p {shlex.quote(str(path.parent))}")
-    if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
-        raise LackingError(f"{path}: no permission to write to the folder {path.parent}", "give -o another folder")
+    check_parent(path)
     if not path.exists():
         return
     others = [each for each in files_in(path) if each not in {*recorded_files(path), RECORD}]

@@ -27,17 +27,13 @@ from bbqrec_cli.hdf5.files import (
     write_tokens,
 )
 from bbqrec_cli.hdf5.ledger import read_tuning, write_tuning
-from bbqrec_cli.hdf5.sink import check_checkpoint, check_output, checkpoint_of
 from bbqrec_cli.hdf5.store import check_there, folder_of, open_file, sha256
 from bbqrec_cli.hdf5.vectors import Arrays
 
 __all__ = [
     "Arrays",
-    "check_checkpoint",
     "check_finite",
-    "check_output",
     "check_there",
-    "checkpoint_of",
     "describe",
     "folder_of",
     "open_file",

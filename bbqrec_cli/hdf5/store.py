@@ -27,7 +27,8 @@ from bbqrec_cli.errors import (
 from bbqrec_cli.hdf5.chunks import check_chunks
 from bbqrec_cli.hdf5.safety import DAMAGE, Allowance, check_safe, passes, printable
 from bbqrec_cli.hdf5.schema import FORMAT, KINDS, Field, field_of
-from bbqrec_cli.hdf5.sink import Sink, check_output, partial_of, replacing
+from bbqrec_cli.hdf5.sink import Sink
+from bbqrec_cli.outputs import check_output, partial_of, replacing
 
 _LIBVER = ("v110", "v110")
 """HDF5 1.10's file format: it has checksums on the structure, without which a flipped bit can crash the library."""
@@ -98,7 +99,7 @@ def write(
     root, partial = _root(kind, attributes, config or {}, parents), partial_of(path)
     # Before `replacing`, which would remove the temporary file of another run.
     sink = Sink(path, partial)
-    with replacing(path, partial), sink:
+    with replacing(path), sink:
         for compress in (True, False):
             sink.truncate(0)
             with h5py.File(sink, "w", libver=_LIBVER) as file:

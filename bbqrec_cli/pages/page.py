@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bbqrec_cli.errors import OutputExistsError, UsageError
-from bbqrec_cli.hdf5.sink import check_output, partial_of, replacing
+from bbqrec_cli.outputs import check_output, replacing
 from bbqrec_cli.pages.glossary import Term, explained, pattern
 from bbqrec_cli.pages.plain import csv_text, tex, tex_cell
 from bbqrec_cli.pages.tables import Table
@@ -77,7 +77,7 @@ def write_page(path: Path, page: Page, *, force: bool = False) -> None:
     """
     check_page(path, force=force)
     text = render(page, TEMPLATES[path.suffix.lower()])
-    with replacing(path, partial_of(path)) as partial:
+    with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

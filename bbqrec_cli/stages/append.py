@@ -39,16 +39,9 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     """
     from bbqrec_cli.data.merging import merge_catalogues, new_item_rows, trained_on
     from bbqrec_cli.device import resolve_device, set_threads
-    from bbqrec_cli.hdf5 import (
-        check_output,
-        check_there,
-        describe,
-        open_file,
-        read_catalogue,
-        read_tokens,
-        write_tokens,
-    )
+    from bbqrec_cli.hdf5 import check_there, describe, open_file, read_catalogue, read_tokens, write_tokens
     from bbqrec_cli.origin import plugin_of, ran_on
+    from bbqrec_cli.outputs import check_output
     from bbqrec_cli.records import Tokens
     from bbqrec_cli.tokenizers.assignment.blocks import encode_blocks, feature_blocks
     from bbqrec_cli.tokenizers.assignment.collisions import MOVING_POLICIES, resolve_collisions, warn_of_shared

@@ -122,8 +122,9 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     from bbqrec_cli.encoders.resumable import Checkpoint
     from bbqrec_cli.encoders.reuse import Earlier
     from bbqrec_cli.encoders.sources import Encoding, Ready
-    from bbqrec_cli.hdf5 import check_checkpoint, check_output, check_there, read_dataset, sha256, write_features
+    from bbqrec_cli.hdf5 import check_there, read_dataset, sha256, write_features
     from bbqrec_cli.origin import ran_on
+    from bbqrec_cli.outputs import check_checkpoint, check_output
     from bbqrec_cli.records import Features
 
     parents = [config.dataset, *(path for name, path in input_files(config) if name in ("vectors", "ids", "reuse"))]

@@ -120,9 +120,10 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     from bbqrec_cli.evaluation.metrics import list_figures
     from bbqrec_cli.evaluation.protocol import target_ranks
     from bbqrec_cli.evaluation.significance import Rows
-    from bbqrec_cli.hdf5 import check_output, check_there, read_metrics, write_metrics
+    from bbqrec_cli.hdf5 import check_there, read_metrics, write_metrics
     from bbqrec_cli.models.united import load_united
     from bbqrec_cli.origin import ran_on
+    from bbqrec_cli.outputs import check_output
 
     if not config.k:
         raise UsageError("--k is empty", "--k 5,10")

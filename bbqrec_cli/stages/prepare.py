@@ -116,7 +116,8 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     from bbqrec_cli.data.sources.pictures import PictureFiles
     from bbqrec_cli.data.sources.registry import fetched, open_source
     from bbqrec_cli.data.splits import split_of
-    from bbqrec_cli.hdf5 import check_output, folder_of, write_dataset
+    from bbqrec_cli.hdf5 import folder_of, write_dataset
+    from bbqrec_cli.outputs import check_output
 
     options = source_options(config.source, config.options)
     first, last = days(config.since, config.until)

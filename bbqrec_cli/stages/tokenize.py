@@ -58,8 +58,9 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     import numpy as np
 
     from bbqrec_cli.device import resolve_precision
-    from bbqrec_cli.hdf5 import check_checkpoint, check_output, check_there, checkpoint_of, write_tokens
+    from bbqrec_cli.hdf5 import check_there, write_tokens
     from bbqrec_cli.origin import plugin_of, ran_on
+    from bbqrec_cli.outputs import check_checkpoint, check_output, checkpoint_of
     from bbqrec_cli.records import Tokens
     from bbqrec_cli.tokenizers.assignment.blocks import encode_catalogue
     from bbqrec_cli.tokenizers.assignment.collisions import MOVING_POLICIES, resolve_collisions, warn_of_shared

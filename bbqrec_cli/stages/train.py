@@ -108,8 +108,9 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         UsageError, DataError, LackingError and the errors of reading and writing files.
     """
     from bbqrec_cli.data.merging import digests_of_model
-    from bbqrec_cli.hdf5 import check_checkpoint, check_output, check_there, checkpoint_of, read_model, write_model
+    from bbqrec_cli.hdf5 import check_there, read_model, write_model
     from bbqrec_cli.origin import plugin_of, ran_on
+    from bbqrec_cli.outputs import check_checkpoint, check_output, checkpoint_of
     from bbqrec_cli.records import TrainedModel
 
     earlier = read_model(config.from_) if config.from_ else None

@@ -1,0 +1,102 @@
+"""Whether an output may be written, and its replacement by a whole one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bbqrec_cli.errors import DataError, DiskFullError, LackingError, OutputExistsError
+
+
+def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = (), instead: str = "") -> None:
+    """Refuse to start work whose output cannot be written.
+
+    instead: what else one may want of an output that exists, for the hint.
+
+    Raises:
+        OutputExistsError: `path` exists and `force` is off.
+        DataError: its folder does not exist; it is a folder, a device or one of the `inputs`.
+        LackingError: its folder may not be written.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; a file name is needed", "give -o a file name")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is not a regular file and would be replaced by one", "give -o a file name")
+    if any(path.exists() and each.exists() and path.samefile(each) for each in inputs):
+        raise DataError(f"{path}: is an input and would be lost", "give -o another name")
+    if path.exists() and not force:
+        hint = "give --force to overwrite it, or -o for another name" + (f"; {instead}" if instead else "")
+        raise OutputExistsError(f"{path}: exists already", hint)
+    check_parent(path)
+
+
+def check_parent(path: Path) -> None:
+    """Refuse an output that is to stand in a folder that does not exist or may not be written.
+
+    Raises:
+        DataError, LackingError.
+    """
+    folder = target_of(path).parent
+    if not folder.is_dir():
+        raise DataError(f"{path}: the folder {folder} does not exist", f"mkdir -p {shlex.quote(str(folder))}")
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise LackingError(f"{path}: no permission to write to the folder {folder}", "give -o another folder")
+
+
+def checkpoint_of(output: Path) -> Path:
+    """The checkpoint of a run that is to write `output`, beside it."""
+    return output.parent / f"{output.name}.checkpoint"
+
+
+def check_checkpoint(output: Path, *, force: bool, resume: bool) -> None:
+    """Refuse to overwrite what an interrupted run has saved.
+
+    Raises:
+        OutputExistsError: `output` has a checkpoint, and neither `force` nor `resume` is on.
+    """
+    path = checkpoint_of(output)
+    if path.exists() and not (force or resume):
+        hint = "give --resume to go on with it, --force to start from the beginning, or -o for another name"
+        raise OutputExistsError(f"{path}: the checkpoint of an interrupted run would be lost", hint)
+
+
+def target_of(path: Path) -> Path:
+    """The target of a symbolic link, else the path: the link stays and its target is written."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def partial_of(path: Path) -> Path:
+    """The temporary file for `path`, beside its target."""
+    target = target_of(path)
+    return target.with_name(f".{target.name}.partial")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The temporary file for `path`, which replaces it at the end; on any error it is removed, and `path` unchanged.
+
+    Raises:
+        DiskFullError, LackingError.
+    """
+    partial = partial_of(path)
+    try:
+        yield partial
+        os.replace(partial, target_of(path))
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def write_error(path: Path, error: OSError) -> Exception:
+    """The error for a failed write: DiskFullError, LackingError (no permission), or `error` itself."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiskFullError(f"{path}: the disk is full; nothing was written", "free some space, or -o another folder")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return LackingError(f"{path}: cannot be written: {error}")
+    return error
