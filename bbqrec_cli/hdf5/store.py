@@ -33,6 +33,9 @@ from bbqrec_cli.outputs import check_output, partial_of, replacing
 _LIBVER = ("v110", "v110")
 """HDF5 1.10's file format: it has checksums on the structure, without which a flipped bit can crash the library."""
 
+_BLOBS = 4096
+"""Byte strings that are read at once."""
+
 Value = np.ndarray | Sequence[str] | Sequence[bytes]
 
 
@@ -267,8 +270,9 @@ class File:
             raise BrokenFileError(f"{self.path}: /{name} is not UTF-8 ({error})", _remake(self.kind)) from error
 
     def blobs(self, name: str) -> list[bytes]:
-        """A dataset of byte strings."""
-        return [v.tobytes() for v in self.array(name)]
+        """A dataset of byte strings, read in slices: HDF5's arrays and these would fill memory twice."""
+        slices = (slice(start, start + _BLOBS) for start in range(0, self.length(name), _BLOBS))
+        return [value.tobytes() for rows in slices for value in self.array(name, rows)]
 
     def attribute(self, key: str) -> Any:
         """A root attribute, decoded if it is JSON."""
