@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bbqrec_cli.collisions.usage import having
 from bbqrec_cli.grouping import in_groups, prefix_sizes
 
 
@@ -51,21 +52,17 @@ def causes(codes: np.ndarray, signals: tuple[str, ...], present: np.ndarray | No
     """
     several = list(enumerate(signals)) if len(signals) > 1 else []
     levels = range(codes.shape[1]) if codes.shape[1] > 1 else []
-    having = {name: _having(codes, present, number) for number, name in enumerate(signals)}
+    of_signal = {name: having(codes, present, number) for number, name in enumerate(signals)}
     return Causes(
         without_signal={name: _colliding(np.delete(codes, number, axis=2)) for number, name in several},
-        only_signal={name: _colliding(having[name][:, :, [number]]) for number, name in several},
-        only_items={name: len(having[name]) for _, name in several},
+        only_signal={name: _colliding(of_signal[name][:, :, [number]]) for number, name in several},
+        only_items={name: len(of_signal[name]) for _, name in several},
         without_level={str(level + 1): _colliding(np.delete(codes, level, axis=1)) for level in levels},
         partings=[
-            each for number, name in enumerate(signals) for each in _partings(having[name], signal=name, number=number)
+            each for number, name in enumerate(signals)
+            for each in _partings(of_signal[name], signal=name, number=number)
         ],
     )  # fmt: skip
-
-
-def _having(codes: np.ndarray, present: np.ndarray | None, number: int) -> np.ndarray:
-    """The codes of the items that have the signal."""
-    return codes if present is None or present[:, number].all() else codes[present[:, number]]
 
 
 def _partings(codes: np.ndarray, *, signal: str, number: int) -> list[Parting]:

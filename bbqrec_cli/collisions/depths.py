@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bbqrec_cli.collisions.usage import Codebook, code_counts, codebook, entropy, gini
+from bbqrec_cli.collisions.usage import Codebook, code_counts, codebook, entropy, gini, having
 from bbqrec_cli.grouping import group_codes, in_groups, prefix_sizes
 
 
@@ -45,7 +45,7 @@ def codebooks(
     """
     found = {}
     for number, signal in enumerate(signals):
-        here = codes if present is None or present[:, number].all() else codes[present[:, number]]
+        here = having(codes, present, number)
         for level in range(codes.shape[1]):
             found[signal, level + 1] = code_counts(here[:, level, number], sizes[level])
     return found

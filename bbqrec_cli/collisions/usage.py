@@ -1,4 +1,7 @@
-"""How evenly codes are used: entropy, perplexity and Gini coefficient of their counts. I items, N codes."""
+"""How evenly codes are used: entropy, perplexity and Gini coefficient of their counts.
+
+I items, L levels, M signals, N codes.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,14 @@ class Codebook:
     entropy: float
     gini: float
     histogram: list[int]
+
+
+def having(codes: np.ndarray, present: np.ndarray | None, number: int) -> np.ndarray:
+    """The codes (I', L, M) of the items that have signal `number`, of `codes` (I, L, M).
+
+    present: (I, M) bool; None: every item has every signal.
+    """
+    return codes if present is None or present[:, number].all() else codes[present[:, number]]
 
 
 def codebook(counts: np.ndarray, *, signal: str, level: int) -> Codebook:
