@@ -116,6 +116,11 @@ class Sequences:
         return self.kept(self.positions < np.repeat(lengths, self.lengths))
 
     @property
+    def users(self) -> np.ndarray:
+        """The user's row of each interaction, (E,)."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    @property
     def positions(self) -> np.ndarray:
         """The place of each interaction in its user's sequence, from 0, (E,)."""
         return np.arange(len(self.items)) - np.repeat(self.indptr[:-1], self.lengths)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from bbqrec_cli.data.splits import HISTORY, PAD, HeldOut
+from bbqrec_cli.data.splits import HISTORY, PAD, HeldOut, rows_of
 from bbqrec_cli.records import Sequences
 from bbqrec_cli.seeds import numpy_generator
 
@@ -96,10 +96,14 @@ class WindowBatches:
 
     def epoch(self, number: int) -> Sequence[Batch]:
         """See `Batches.epoch`."""
+        starts, stops, groups = self._drawn(number)
+        return Epoch(groups, lambda rows: self._batch(starts[rows], stops[rows]))
+
+    def _drawn(self, number: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """Start and stop of each window of an epoch, and the windows of each batch."""
         rng = numpy_generator(self.seed, "batches", number)
         starts, stops = self._windows(rng)
-        groups = _groups(stops - starts, self.batch_size, rng)
-        return Epoch(groups, lambda rows: self._batch(starts[rows], stops[rows]))
+        return starts, stops, _groups(stops - starts, self.batch_size, rng)
 
     def _windows(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Start and stop of each window in train.items; a window of n items has n - 1 targets."""
@@ -114,14 +118,8 @@ class WindowBatches:
         start = np.where(order == 0, first[owner], first[owner] + offset[owner] + (order - 1) * self.history)
         return start, stop
 
-    def _items(self, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
-        """The windows' items, (B, T) int64, PAD on the right."""
-        columns = np.arange(int((stops - starts).max()))[None, :]
-        at = np.minimum(starts[:, None] + columns, len(self.train.items) - 1)
-        return np.where(columns < (stops - starts)[:, None], self.train.items[at], PAD).astype(np.int64)
-
     def _batch(self, starts: np.ndarray, stops: np.ndarray) -> Batch:
-        window = torch.from_numpy(self._items(starts, stops))
+        window = torch.from_numpy(rows_of(self.train.items, starts, stops))
         items, targets = window[:, :-1].clone(), window[:, 1:]
         items[targets == PAD] = PAD
         return Batch(items, targets)
@@ -135,9 +133,9 @@ class PrefixBatches:
 
     def __init__(self, train: Sequences, *, batch_size: int, seed: int, history: int = HISTORY) -> None:
         self.train, self.batch_size, self.seed, self.history = train, batch_size, seed, history
-        position = np.arange(len(train.items)) - np.repeat(train.indptr[:-1], train.lengths)
-        self._targets = np.flatnonzero(position > 0)
-        self._lengths = np.minimum(position[self._targets], history)
+        positions = train.positions
+        self._targets = np.flatnonzero(positions > 0)
+        self._lengths = np.minimum(positions[self._targets], history)
 
     @property
     def targets(self) -> int:
@@ -151,9 +149,7 @@ class PrefixBatches:
 
     def _batch(self, rows: np.ndarray) -> Batch:
         length, target = self._lengths[rows], self._targets[rows]
-        columns = np.arange(int(length.max()))[None, :]
-        at = np.minimum((target - length)[:, None] + columns, len(self.train.items) - 1)
-        items = np.where(columns < length[:, None], self.train.items[at], PAD).astype(np.int64)
+        items = rows_of(self.train.items, target - length, target)
         targets = np.full_like(items, PAD)
         targets[np.arange(len(rows)), length - 1] = self.train.items[target]
         return Batch(torch.from_numpy(items), torch.from_numpy(targets))
@@ -186,15 +182,13 @@ class ClozeBatches(WindowBatches):
 
     def epoch(self, number: int) -> Sequence[Batch]:
         """See `Batches.epoch`."""
-        rng = numpy_generator(self.seed, "batches", number)
-        starts, stops = self._windows(rng)
-        groups = _groups(stops - starts, self.batch_size, rng)
+        starts, stops, groups = self._drawn(number)
         return Epoch(
             list(enumerate(groups)), lambda each: self._masked(number, each[0], starts[each[1]], stops[each[1]])
         )
 
     def _masked(self, epoch: int, number: int, starts: np.ndarray, stops: np.ndarray) -> Batch:
-        rng, items = numpy_generator(self.seed, "cloze", epoch, number), self._items(starts, stops)
+        rng, items = numpy_generator(self.seed, "cloze", epoch, number), rows_of(self.train.items, starts, stops)
         final = np.arange(items.shape[1])[None, :] == (stops - starts)[:, None] - 1
         asked = (rng.random(items.shape) < self.share) & (items != PAD)
         asked = np.where(rng.random((len(items), 1)) < self.last, final, asked)

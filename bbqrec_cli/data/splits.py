@@ -57,9 +57,7 @@ class HeldOut:
 
         rows: (B,) places in `users`.
         """
-        start, stop = self.seen_start[rows, None], self.seen_stop[rows, None]
-        at = start + np.arange(int((stop - start).max(initial=0)))[None, :]
-        items = np.where(at < stop, self.seen_items[np.minimum(at, len(self.seen_items) - 1)], PAD).astype(np.int64)
+        items = rows_of(self.seen_items, self.seen_start[rows], self.seen_stop[rows])
         return np.where(items == self.targets[rows, None], PAD, items)
 
 
@@ -126,14 +124,34 @@ def held_out(sequences: Sequences, targets: np.ndarray, *, history: int) -> Held
     target = np.flatnonzero(targets & (sequences.positions > 0))
     users = np.searchsorted(sequences.indptr, target, side="right") - 1
     start = sequences.indptr[users]
-    length = np.minimum(target - start, history)
-    columns = np.arange(history)[None, :]
-    at = np.minimum((target - length)[:, None] + columns, len(sequences.items) - 1)
-    histories = np.where(columns < length[:, None], sequences.items[at], PAD)
+    histories = rows_of(sequences.items, np.maximum(start, target - history), target, width=history)
     return HeldOut(
-        users=users, histories=histories.astype(np.int64), targets=sequences.items[target].astype(np.int64),
+        users=users, histories=histories, targets=sequences.items[target].astype(np.int64),
         seen_items=sequences.items, seen_start=start, seen_stop=target,
     )  # fmt: skip
+
+
+def rows_of(items: np.ndarray, start: np.ndarray, stop: np.ndarray, width: int | None = None) -> np.ndarray:
+    """(n, T) int64 of items[start[i] : stop[i]], filled with PAD on the right; T is `width`, or that of the longest."""
+    at = start[:, None] + np.arange(int((stop - start).max(initial=0)) if width is None else width)
+    return np.where(at < stop[:, None], items[np.minimum(at, len(items) - 1)], PAD).astype(np.int64)
+
+
+def tied_targets(items: np.ndarray, moments: np.ndarray | None, split: Split) -> dict[str, int]:
+    """Test and validation targets for which another item has the same time: "test" and "validation" -> targets.
+
+    Args:
+        items, moments: (n,), see `Interactions`, in the order of the sequences; without times no target is tied.
+    """
+    if moments is None or not len(items):
+        return {"test": 0, "validation": 0}
+    same = moments[1:] == moments[:-1]
+    runs = np.concatenate([[0], np.cumsum(~same)])
+    mixed = np.zeros(runs[-1] + 1, bool)
+    mixed[runs[1:][same & (items[1:] != items[:-1])]] = True
+    # A target stands right behind its history.
+    return {name: int(mixed[runs[held.seen_stop]].sum())
+            for name, held in (("test", split.test), ("validation", split.validation))}  # fmt: skip
 
 
 def nobody(catalogue: Catalogue) -> str:

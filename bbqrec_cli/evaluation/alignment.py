@@ -155,8 +155,8 @@ def co_interaction_share(found: np.ndarray, sequences: Sequences) -> float:
     from scipy.sparse import csr_array
 
     items = len(found)
-    users = np.repeat(np.arange(len(sequences)), sequences.lengths)
-    interacted = csr_array((np.ones(len(users), np.float32), (users, sequences.items)), shape=(len(sequences), items))
+    pairs = sequences.users, sequences.items
+    interacted = csr_array((np.ones(len(sequences.items), np.float32), pairs), shape=(len(sequences), items))
     both = (interacted.T @ interacted).tocsr()
     both.setdiag(0)
     both.eliminate_zeros()

@@ -13,8 +13,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bbqrec_cli.data.sources.exported import MAP
 from bbqrec_cli.data.sources.recbole import LIST_SUFFIX, SPLITS
 from bbqrec_cli.data.splits import Split
@@ -112,11 +110,10 @@ def _write(path: Path, heads: list[str], rows: Iterable[Sequence[Any]]) -> None:
 def _write_log(path: Path, catalogue: Catalogue, users: list[str], items: list[str]) -> None:
     """All interactions, in order; without times, the place of each in its user's sequence."""
     sequences = catalogue.sequences
-    owners = np.repeat(np.arange(len(sequences)), sequences.lengths)
     times = sequences.timestamps
-    last = np.arange(len(owners)) - sequences.indptr[owners] if times is None else times
+    last = sequences.positions if times is None else times
     heads = [f"{USER}:token", f"{ITEM}:token", f"{PLACE if times is None else TIME}:float"]
-    rows = zip(owners.tolist(), sequences.items.tolist(), last.tolist(), strict=True)
+    rows = zip(sequences.users.tolist(), sequences.items.tolist(), last.tolist(), strict=True)
     _write(path, heads, ((users[user], items[item], time) for user, item, time in rows))
 
 

@@ -66,10 +66,10 @@ def interactions_tables(dataset: Dataset) -> list[Table]:
 
 def _log(catalogue: Catalogue, item: str) -> Iterator[dict[str, Sequence[Any]]]:
     sequences = catalogue.sequences
-    owners = np.repeat(np.arange(len(sequences)), sequences.lengths)
-    for start in range(0, max(1, len(owners)), _ROWS):
+    users = sequences.users
+    for start in range(0, max(1, len(users)), _ROWS):
         part = slice(start, start + _ROWS)
-        made: dict[str, Sequence[Any]] = {"user": [catalogue.user_ids[user] for user in owners[part].tolist()]}
+        made: dict[str, Sequence[Any]] = {"user": [catalogue.user_ids[user] for user in users[part].tolist()]}
         made[item] = [catalogue.item_ids[row] for row in sequences.items[part].tolist()]
         if sequences.timestamps is not None:
             made["timestamp"] = sequences.timestamps[part].tolist()

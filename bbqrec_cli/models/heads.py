@@ -123,7 +123,7 @@ class SimilarityHead(Head):
 
     def prepare(self, train: Sequences) -> None:
         """Count the repeats."""
-        users = np.repeat(np.arange(len(train)), train.lengths)
+        users = train.users
         order = np.lexsort((np.arange(len(users)), train.items, users))
         same = (np.diff(users[order]) == 0) & (np.diff(train.items[order]) == 0)
         near = np.diff(order) <= self.history

@@ -40,8 +40,7 @@ class Markov(Untrained):
     def prepare(self, train: Sequences) -> None:
         """Count which item follows which."""
         items = len(self.popularity)
-        follows = np.arange(len(train.items)) > np.repeat(train.indptr[:-1], train.lengths)
-        at = np.flatnonzero(follows)
+        at = np.flatnonzero(train.positions > 0)
         pairs = train.items[at - 1].astype(np.int64), train.items[at].astype(np.int64)
         counts = sparse.csr_matrix((np.ones(len(at)), pairs), shape=(items, items))
         counts.sum_duplicates()

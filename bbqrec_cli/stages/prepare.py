@@ -402,7 +402,7 @@ def counts(
 
     from bbqrec_cli.data.sources.base import repeated
     from bbqrec_cli.data.sources.pictures import PictureFiles
-    from bbqrec_cli.data.ties import tied_targets
+    from bbqrec_cli.data.splits import tied_targets
 
     catalogue = dataset.catalogue
     moments = interactions.moments if catalogue.splitting.kind in ("last", "time") else None
