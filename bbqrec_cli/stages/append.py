@@ -37,7 +37,8 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     Raises:
         DataError, LackingError and the errors of reading and writing files.
     """
-    from bbqrec_cli.data.merging import merge_catalogues, new_item_rows, trained_on
+    from bbqrec_cli.data.leakage import trained_on
+    from bbqrec_cli.data.merging import merge_catalogues, new_item_rows
     from bbqrec_cli.device import resolve_device, set_threads
     from bbqrec_cli.hdf5 import check_there, describe, open_file, read_catalogue, read_tokens, write_tokens
     from bbqrec_cli.origin import plugin_of, ran_on

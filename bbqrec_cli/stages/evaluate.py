@@ -245,7 +245,7 @@ def cold_figures(metrics: Metrics, config: EvaluateConfig) -> dict[str, Any]:
 
 def _models(config: EvaluateConfig) -> list[TrainedModel]:
     """The model and those to unite with it. Raises: DataError: they do not go together; the errors of reading them."""
-    from bbqrec_cli.data.merging import check_held_out
+    from bbqrec_cli.data.leakage import check_held_out
     from bbqrec_cli.models.united import read_models
 
     every = read_models(config.model, config.unite)
@@ -257,7 +257,7 @@ def _models(config: EvaluateConfig) -> list[TrainedModel]:
 def _extended(trained: TrainedModel, config: EvaluateConfig) -> TrainedModel:
     """The model for the users and items of `config.tokens`. Raises: DataError: they do not go together; the errors of
     reading the file."""
-    from bbqrec_cli.data.merging import check_held_out
+    from bbqrec_cli.data.leakage import check_held_out
     from bbqrec_cli.hdf5 import read_tokens
     from bbqrec_cli.models.new_items import with_tokens
 

@@ -19,6 +19,7 @@ from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.registry import Registry
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from bbqrec_cli.data.batches import Batch
@@ -107,7 +108,6 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     Raises:
         UsageError, DataError, LackingError and the errors of reading and writing files.
     """
-    from bbqrec_cli.data.merging import digests_of_model
     from bbqrec_cli.hdf5 import check_there, read_model, write_model
     from bbqrec_cli.origin import plugin_of, ran_on
     from bbqrec_cli.outputs import check_checkpoint, check_output, checkpoint_of
@@ -134,7 +134,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         codes=data.codes if "codes" in needed else None,
         features={name: data.features[name] for name in made.reads} if "features" in needed else {},
         earlier=[*earlier.earlier, {"history": earlier.history, "validation": fitted.before}] if earlier else [],
-        earlier_interactions=digests_of_model(earlier) if earlier else None,
+        earlier_interactions=made.earlier_interactions,
     )  # fmt: skip
     if fitted.history and fitted.best_epoch == len(fitted.history) and made.whole:
         progress.log("the last epoch was the best one on validation: more --epochs may help")
@@ -189,7 +189,11 @@ def chosen_config(config: TrainConfig, earlier: TrainedModel | None) -> Any:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Learnt:
-    """A model at its best epoch. reads: the features that it reads; whole: no time limit and no `watch` ended it."""
+    """A model at its best epoch.
+
+    reads: the features that it reads; whole: no time limit and no `watch` ended it; earlier_interactions: as in
+    `TrainedModel`.
+    """
 
     model: Recommender
     settings: dict[str, Any]
@@ -199,6 +203,7 @@ class Learnt:
     fitted: Fitted
     training: RunSettings
     whole: bool
+    earlier_interactions: np.ndarray | None
 
 
 def learn(
@@ -212,7 +217,7 @@ def learn(
     Raises:
         UsageError, DataError, LackingError and the errors of reading files.
     """
-    from bbqrec_cli.data.merging import check_held_out
+    from bbqrec_cli.data.leakage import check_held_out
     from bbqrec_cli.data.splits import HISTORY, nobody, split_of, subsample_users
     from bbqrec_cli.device import resolve_precision
     from bbqrec_cli.hdf5 import read_item_data
@@ -239,9 +244,10 @@ def learn(
     reads = [name for name in data.features if model.reads is None or name in model.reads]
     if "features" in model.needed(settings):
         progress.log(f"{config.model} reads the features {', '.join(reads)}")
+    before = None
     if earlier:
         load_earlier(model, earlier, catalogue, data, where=str(config.input))
-        check_held_out(earlier, catalogue, name=config.from_, where=config.input)
+        before = check_held_out(earlier, catalogue, name=config.from_, where=config.input)
     model.prepare(split.train)
     of_run = agreed(config) | {"precision": precision, "options": agreed(chosen)}
     training = RunSettings(
@@ -262,7 +268,7 @@ def learn(
     whole = len(fitted.history) == sum(phase.epochs for phase in phases) or fitted.stale(CHOSEN_BY, stopping.patience)
     return Learnt(
         model=model, settings=settings, catalogue=catalogue, data=data, reads=reads, fitted=fitted, training=training,
-        whole=whole,
+        whole=whole, earlier_interactions=before,
     )  # fmt: skip
 
 

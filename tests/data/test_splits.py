@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bbqrec_cli.data.merging import trained_on, training_digests
+from bbqrec_cli.data.leakage import trained_on, training_digests
 from bbqrec_cli.data.splits import PAD, last_parts, pad, split_by_time, split_of
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Catalogue, Sequences

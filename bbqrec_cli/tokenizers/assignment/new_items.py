@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from bbqrec_cli.data.merging import training_digests
+from bbqrec_cli.data.leakage import training_digests
 from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.hdf5 import describe

@@ -1,0 +1,67 @@
+"""Whether data hold out what a model or tokenizer was trained on. n interactions."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import numpy as np
+
+from bbqrec_cli.data.splits import split_of
+from bbqrec_cli.errors import DataError
+from bbqrec_cli.records import Catalogue, TrainedModel
+
+
+def training_digests(catalogue: Catalogue) -> np.ndarray:
+    """(n,) uint64: of each interaction of the training part a number that the ids of its user and item make."""
+    train = split_of(catalogue.sequences).train
+    return _digests(catalogue, train.users, train.items)
+
+
+def digests_of_model(model: TrainedModel) -> np.ndarray:
+    """(n,) uint64: `training_digests` of all that a model and those that it goes on from were trained on."""
+    own, before = training_digests(model.catalogue), model.earlier_interactions
+    if before is None:
+        return own
+    found, place = np.unique(np.concatenate([own, before]), return_inverse=True)
+    parts = np.split(place, [len(own)])
+    return np.repeat(found, np.maximum(*(np.bincount(part, minlength=len(found)) for part in parts)))
+
+
+def _digests(catalogue: Catalogue, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """(n,) uint64, of pairs of rows."""
+    of_users, of_items = (
+        np.array([int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") for name in ids], np.uint64)
+        for ids in (catalogue.user_ids, catalogue.item_ids)
+    )
+    return of_users[users] * np.uint64(0x9E3779B97F4A7C15) + of_items[items]
+
+
+def check_held_out(model: TrainedModel, new: Catalogue, *, name: object, where: object) -> np.ndarray:
+    """Refuse data that hold out what a model was trained on. name, where: the files of the model and of the data.
+
+    Returns: `digests_of_model`. Raises: DataError: they do.
+    """
+    was = digests_of_model(model)
+    if leaked := trained_on(was, new):
+        raise DataError(
+            f"{where}: {name} was trained on {leaked:,} interactions that are held out here",
+            "prepare the data with the split of before, or a later one",
+        )
+    return was
+
+
+def trained_on(was: np.ndarray, new: Catalogue) -> int:
+    """How many held-out interactions of `new` something was trained on. was (n,): `training_digests` of then.
+
+    An interaction that a user repeats counts as often as it is in `was` and not in the training part of `new`.
+    """
+    mine = split_of(new.sequences)
+    parts = [(each.users, each.targets) for each in (mine.validation, mine.test)]
+    parts.append((mine.train.users, mine.train.items))
+    users, items = (np.concatenate(rows) for rows in zip(*parts, strict=True))
+    digests, held = _digests(new, users, items), len(users) - len(mine.train.items)
+    found, place = np.unique(np.concatenate([digests, was]), return_inverse=True)
+    of_held, now, then = (
+        np.bincount(part, minlength=len(found)) for part in np.split(place, [held, len(digests)])
+    )  # fmt: skip
+    return int(np.minimum(of_held, np.maximum(then - now, 0)).sum())
