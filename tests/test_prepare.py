@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
+from bbqrec_cli.data.fields import NO_ATTRIBUTES, TEXT_FIELDS
 from bbqrec_cli.data.sources import demo
 from bbqrec_cli.errors import DataError, OutputExistsError, UsageError
 from bbqrec_cli.records import Dataset
@@ -191,8 +192,8 @@ def test_fields_of_which_none_is_known_as_text(folder):
 def test_the_page_names_the_fields():
     page = " ".join((Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8").split())
     for names, said in (
-        (prepare.TEXT_FIELDS, "is made of the fields {}, in this order"),
-        (prepare.NO_ATTRIBUTES[1:], "All other fields but {} are kept"),
+        (TEXT_FIELDS, "is made of the fields {}, in this order"),
+        (NO_ATTRIBUTES[1:], "All other fields but {} are kept"),
     ):
         *first, last = (f"`{name}`" for name in names)
         assert said.format(f"{', '.join(first)} and {last}") in page

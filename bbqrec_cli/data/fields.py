@@ -1,0 +1,65 @@
+"""The fields of items: which make their texts, and which the dataset file keeps as attributes. I items."""
+
+from __future__ import annotations
+
+from bbqrec_cli.config import did_you_mean
+from bbqrec_cli.data.sources.base import Items
+from bbqrec_cli.data.sources.files import stored_names
+from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.hdf5.safety import LONGEST_NAME
+from bbqrec_cli.hdf5.schema import RESERVED_ATTRIBUTES
+from bbqrec_cli.progress import Progress
+from bbqrec_cli.records import LIST_SEPARATOR
+
+TEXT_FIELDS = (
+    "title", "name", "brand", "maker", "category", "categories", "genres", "tags", "features", "text", "description",
+)  # fmt: skip
+"""Fields that make an item's text by default; the long ones last, since encoders cut long texts."""
+NO_ATTRIBUTES = ("title", "features", "text", "description")
+"""Fields that go into the title and the text only; attributes are short, since they are copied into the model file."""
+
+
+def attributes(items: Items) -> dict[str, list[str]]:
+    """The short fields; '_' is appended to names that the file reserves.
+
+    Raises:
+        DataError: two fields that would have the same name there.
+    """
+    kept = [name for name in items.fields if name not in NO_ATTRIBUTES]
+    stored = stored_names(kept, lambda name: f"{name}_" if name in RESERVED_ATTRIBUTES else name, "the fields")
+    return {plain: items.fields[name] for plain, name in stored.items()}
+
+
+def check_names(items: Items) -> None:
+    """Raises: DataError: a name of a field or feature that is too long for the file."""
+    for name in (*items.fields, *items.features):
+        if len(name.encode()) >= LONGEST_NAME:
+            what = f"the items have a field or feature with a name of {len(name):,} characters: {name[:40]}…"
+            raise DataError(what, "shorten it")
+
+
+def choose_text_fields(fields: dict[str, list[str]], asked: tuple[str, ...], progress: Progress) -> tuple[str, ...]:
+    """The fields that make the texts: those of --text-fields, else all of TEXT_FIELDS that exist.
+
+    Raises:
+        UsageError: a field that no item has.
+    """
+    for name in asked:
+        if name not in fields:
+            known = ", ".join(fields) or "no fields"
+            what = f"--text-fields names {name!r}{did_you_mean(name, fields)}; the items have {known}"
+            raise UsageError(what, "choose among these, or leave --text-fields out")
+    chosen = asked or tuple(name for name in TEXT_FIELDS if name in fields)
+    if chosen:
+        progress.log(f"texts are made from the fields {', '.join(chosen)}")
+    elif fields:
+        progress.warn(f"no texts: no known text field; --text-fields can use {', '.join(fields)}")
+    return chosen
+
+
+def compose_texts(fields: dict[str, list[str]], chosen: tuple[str, ...], count: int) -> list[str]:
+    """The text of each item, (I,): its chosen fields joined by '. ', spaces folded, '' if it has none of them."""
+    if not chosen:
+        return [""] * count
+    parts = [[value.replace(LIST_SEPARATOR, ", ") for value in fields[name]] for name in chosen]
+    return [" ".join(". ".join(filter(None, each)).split()) for each in zip(*parts, strict=True)]
