@@ -69,6 +69,11 @@ def test_round_trip_of_odd_values(tmp_path):
     assert hdf5.describe(path)["config"] == long
 
 
+def test_pictures_are_read_in_slices(files, dataset, monkeypatch):
+    monkeypatch.setattr(store, "_BLOBS", 5)
+    assert list(hdf5.read_dataset(files["dataset"]).images) == list(dataset.images)
+
+
 def test_signals_that_items_lack(tmp_path, tokens, trained_model):
     present = np.arange(24).reshape(12, 2) % 5 > 0
     codes = dataclasses.replace(tokens.codes, present=present)
