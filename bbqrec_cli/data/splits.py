@@ -141,7 +141,7 @@ def tied_targets(items: np.ndarray, moments: np.ndarray | None, split: Split) ->
     """Test and validation targets for which another item has the same time: "test" and "validation" -> targets.
 
     Args:
-        items, moments: (n,), see `Interactions`, in the order of the sequences; without times no target is tied.
+        items, moments: (E,), see `Interactions`, in the order of the sequences; without times no target is tied.
     """
     if moments is None or not len(items):
         return {"test": 0, "validation": 0}
