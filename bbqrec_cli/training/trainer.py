@@ -180,15 +180,15 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
     if stopping.first and not fitted.before:
         fitted.before = fitted.best_figures = task.report(-1)
         fitted.best_weights = _weights(task)
-    for epoch in range(len(fitted.history), task.epochs):
-        if fitted.stale(task.chosen_by, stopping.patience) or stopping.over(fitted.seconds):
-            break
-        try:
+    try:
+        for epoch in range(len(fitted.history), task.epochs):
+            if fitted.stale(task.chosen_by, stopping.patience) or stopping.over(fitted.seconds):
+                break
             _run_epoch(task, run, stopping, fitted, epoch)
-        except KeyboardInterrupt:
-            raise _interrupted(fitted, task, run) from None
-        if stopping.watch(fitted.history[-1]):
-            break
+            if stopping.watch(fitted.history[-1]):
+                break
+    except KeyboardInterrupt:
+        raise _interrupted(fitted, task, run) from None
     if fitted.best_weights:
         task.module.load_state_dict(fitted.best_weights)
     elif task.chosen_by and fitted.history:  # stopped before any report, for want of time

@@ -125,6 +125,23 @@ def test_an_interruption_says_what_is_saved(training, batches):
         fit(sasrec(), Stops(batches, 0, KeyboardInterrupt), rising, training)
 
 
+@pytest.mark.parametrize("where", ["log_epoch", "watch"])
+def test_an_interruption_after_an_epoch_counts_it(training, batches, monkeypatch, where):
+    """While its line is printed, or between it and the next one."""
+
+    def interrupt(row, *_) -> bool:
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+        return False
+
+    if where == "log_epoch":
+        monkeypatch.setattr(RecommenderTask, "log_epoch", lambda self, *given: interrupt(*given))
+    else:
+        training = dataclasses.replace(training, watch=interrupt)
+    with pytest.raises(InterruptedRunError, match=r"2 of 5 epochs are saved in .*c\.h5"):
+        fit(sasrec(), batches, scores(0.1, 0.2), training)
+
+
 def test_the_best_epochs_weights_are_kept(training, batches):
     seen = []
 
