@@ -113,6 +113,14 @@ def test_every_name_is_in_readme_and_help(name, command, option, bbqrec, monkeyp
     assert here or listed, f"the help of {command} does not name {name}"
 
 
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_example_of_every_source_is_in_the_page_of_data(name):
+    """`prepare --help` shows it."""
+    example = SOURCES.config(name).example
+    assert example.split()[:3] == ["bbqrec", "prepare", name]
+    assert example in page("docs/data.md").splitlines()
+
+
 PARTS = {
     "The catalogue": ("dataset", "features", "tokens", "model"),
     "Features": ("dataset", "features", "model"),

@@ -60,8 +60,8 @@ class BenchmarkConfig(StageConfig):
     seed: int = option(0, "Added to every seed of the suite.", minimum=0)
     force: bool = option(False, "Overwrite an existing page. Steps that are done are never run again.", role="output")
     jobs: int | None = option(
-        None, "Steps at the same time, each in a process of its own. [default: 1; on Ray as many as there is room for]",
-        role="runtime", minimum=1,
+        None, "Steps at the same time, each in a process of its own. [default: 1; with --executor processes one per "
+        "GPU, on Ray as many as there is room for]", role="runtime", minimum=1,
     )  # fmt: skip
     executor: str = option(
         "", "Who runs the steps: local (this process), processes or ray (see --ray-address). [default: local, with "

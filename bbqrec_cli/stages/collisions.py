@@ -42,7 +42,7 @@ class CollisionsConfig(StageConfig):
     sample: int = option(20_000, "Items whose neighbours are searched, at most.", minimum=1)
     details: bool = option(False, "Show all tables, not the first one alone; a page has them, too.", role="runtime")
     report: Path | None = option(
-        None, "Write a page: .html (self-contained, with plots) or .md (tables only).", role="output"
+        None, "Write a page: .html (self-contained, with plots), or the tables as .md, .tex or .csv.", role="output"
     )
 
 

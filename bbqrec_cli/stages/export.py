@@ -57,8 +57,8 @@ class ExportConfig(StageConfig):
         choices=ALL,
     )  # fmt: skip
     output: Path | None = option(
-        None, "File or folder to write. The folder's name is that of the data set. [default: FILE-FORMAT]",
-        role="output", short="-o",
+        None, "File or folder to write. The folder's name is that of the data set. [default: FILE-FORMAT, of a single "
+        "file FILE-WHAT.FORMAT]", role="output", short="-o",
     )  # fmt: skip
     history: int = option(20, "Items before each target in the splits of recbole and minionerec.", minimum=1)
     top: int = option(10, "Recommendations per user.", minimum=1)

@@ -32,9 +32,15 @@ class TokenizeConfig(AssignmentConfig):
     registry: ClassVar[Registry] = TOKENIZERS
     choice: ClassVar[str] = "method"
 
-    output: Path = option(Path("tokens.h5"), "Tokens file to write.", role="output", short="-o", complete=".h5")
+    output: Path = option(
+        Path("tokens.h5"), "Tokens file to write; with --append it is grown.h5 by default.", role="output", short="-o",
+        complete=".h5",
+    )  # fmt: skip
     method: str = option("bbqrec", "Tokenizer.", complete="tokenizers")
-    recipe: str = option("", "Named settings of method and options; other options override them.", complete="recipes")
+    recipe: str = option(
+        "", "Named settings of method and options, or the path of a .toml file with such; other options override them.",
+        complete="recipes",
+    )  # fmt: skip
     fit_items: int = option(
         0,
         "Items to fit the tokenizer on, drawn from those with content; all items are then encoded in blocks, so that "

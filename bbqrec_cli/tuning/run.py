@@ -52,7 +52,7 @@ class TuneConfig(LearningConfig):
         0.0, "Time of each system's trials, in minutes; the last one is cut there. 0: no limit.", agreed=False,
         minimum=0,
     )  # fmt: skip
-    report: Path | None = option(None, "Write a page: .html (self-contained) or .md.", role="output")
+    report: Path | None = option(None, "Write a page: .html (self-contained), .md, .tex or .csv.", role="output")
     show_space: bool = option(False, "Print what is tried for each system, and do nothing else.", role="runtime")
     force: bool = option(False, "Overwrite an existing page. Trials that are done are never run again.", role="output")
     options: dict = option({}, agreed=False)

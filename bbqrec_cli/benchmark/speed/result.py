@@ -38,7 +38,7 @@ class SpeedConfig(StageConfig):
         None, "speed: Python of an environment with RecBole, which wants other versions of packages.", role="runtime"
     )
     report: Path | None = option(
-        None, "Write a page: .html (self-contained, with plots) or .md (tables only).", role="output"
+        None, "Write a page: .html (self-contained, with plots), or the tables as .md, .tex or .csv.", role="output"
     )
 
     def __post_init__(self) -> None:

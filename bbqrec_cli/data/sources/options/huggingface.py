@@ -11,3 +11,4 @@ class HuggingFaceOptions(LogColumns):
     """A Hugging Face data set on disk (save_to_disk), or Parquet files; a row per interaction or per user."""
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.huggingface:HuggingFace"
+    example: ClassVar[str] = "bbqrec prepare huggingface FOLDER"

@@ -13,6 +13,7 @@ class LetterOptions(S3RecOptions):
     """The folder of LETTER, LC-Rec, MQL4GRec, MiniOneRec: X.inter.json, X.item.json, X.index.json, X.emb-….npy."""
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.letter:Letter"
+    example: ClassVar[str] = "bbqrec prepare letter FOLDER"
     own_files: ClassVar[tuple[str, ...]] = (r".+\.inter\.json",)
 
     text_embeddings: Path | None = option(

@@ -11,3 +11,4 @@ class RecBoleOptions(LogColumns):
     """RecBole's atomic files (X.inter, X.item) or its split X.train.inter, X.valid.inter, X.test.inter."""
 
     implementation: ClassVar[str] = "bbqrec_cli.data.sources.recbole:RecBole"
+    example: ClassVar[str] = "bbqrec prepare recbole FOLDER"
