@@ -118,7 +118,7 @@ def test_the_example_of_every_source_is_in_the_page_of_data(name):
     """`prepare --help` shows it."""
     example = SOURCES.config(name).example
     assert example.split()[:3] == ["bbqrec", "prepare", name]
-    assert example in page("docs/data.md").splitlines()
+    assert example in page("docs/data.md")
 
 
 PARTS = {
