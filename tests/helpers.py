@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -14,6 +16,9 @@ from bbqrec_cli.models.layers import CausalEncoder, Layer
 from bbqrec_cli.models.registry import build_model, model_config, model_settings
 from bbqrec_cli.models.session_graph import SessionGraphEncoder
 from bbqrec_cli.records import Codes, Feature, ItemData, Vocabulary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def new_model(
@@ -87,3 +92,20 @@ def one_session(made: SessionGraphEncoder, table: torch.Tensor, session: list[in
         own = state[place[item]]
         whole += made.energy(torch.sigmoid(made.query(last) + made.key(own))) * own
     return made.out(torch.cat([whole, last]))
+
+
+def figures(monkeypatch: pytest.MonkeyPatch, plots: ModuleType, make: Callable[[], object]) -> list[Figure]:
+    """The wide and the narrow figure of what `make` plots with the module's `plot`."""
+    from matplotlib.figure import Figure
+
+    found = []
+
+    def plot(draw: Callable[[Figure, bool], None], **_: Any) -> str:
+        for narrow in (False, True):
+            found.append(Figure())
+            draw(found[-1], narrow)
+        return ""
+
+    monkeypatch.setattr(plots, "plot", plot)
+    make()
+    return found
