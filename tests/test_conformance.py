@@ -237,3 +237,17 @@ def test_every_parameter_gets_a_gradient(untrained):
             phase.loss(batch.to(DEVICE)).backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not without
+
+
+def test_scores_stay_exact_under_autocast(untrained, walks):
+    """bfloat16 has 8 bits: neighbours in the ranking would tie, and rank by their row."""
+    model, phases = untrained
+    if not phases:
+        assert not list(model.parameters())
+        return
+    phases[-1].start()
+    phases[-1].before_epoch()
+    with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
+        _, scores = model.eval().recommend(histories(walks), Wanted(k=ITEMS))
+    assert scores.dtype == torch.float32
+    assert (scores == scores.bfloat16().float()).float().mean() < 0.1

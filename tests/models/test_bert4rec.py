@@ -99,10 +99,3 @@ def test_the_whole_history_and_the_mask_have_positions_that_were_trained(model):
     longest = max(windows, key=lambda items: items.shape[1])
     assert longest.shape[1] == HISTORY + 1 == len(model.encoder.positions.weight)
     assert (longest[:, HISTORY] == ITEMS).any()
-
-
-def test_scores_stay_exact_under_autocast(model, batch):
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        _, scores = model.recommend(batch, Wanted(k=ITEMS))
-    assert scores.dtype == torch.float32
-    assert not torch.equal(scores, scores.bfloat16().float())

@@ -99,11 +99,3 @@ def test_recommend_scores_all_items_after_the_last_one(model, batch):
         expected = (model.table.weight @ model.states(batch)[user, length - 1]).detach()
         torch.testing.assert_close(scores[user], expected[found[user]], rtol=1e-4, atol=1e-5)
         assert sorted(found[user].tolist()) == list(range(ITEMS))
-
-
-def test_scores_stay_exact_under_autocast(model, batch):
-    """bfloat16 has 8 bits: neighbours in the ranking would tie, and rank by their row."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        _, scores = model.recommend(batch, Wanted(k=ITEMS))
-    assert scores.dtype == torch.float32
-    assert not torch.equal(scores, scores.bfloat16().float())

@@ -153,13 +153,6 @@ def test_recommend_ranks_by_cosines_and_equal_codes_by_rows(model, codes, batch)
         assert items.index(11) == items.index(4) + 1
 
 
-def test_scores_stay_exact_under_autocast(model, batch):
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        _, scores = model.recommend(batch, Wanted(k=ITEMS))
-    assert scores.dtype == torch.float32
-    assert not torch.equal(scores, scores.bfloat16().float())
-
-
 def test_a_new_item_is_known_by_its_codes(model, codes, batch):
     """A copy of item 4 scores like item 4, and no other score changes."""
 
