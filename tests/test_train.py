@@ -14,6 +14,7 @@ import pytest
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import DataError, InterruptedRunError, OutputExistsError, UsageError
 from bbqrec_cli.records import Dataset, Sequences, TrainedModel
+from bbqrec_cli.evaluation import protocol
 from bbqrec_cli.stages import train
 from bbqrec_cli.stages.train import TrainConfig, run
 from bbqrec_cli.training import trainer
@@ -238,6 +239,20 @@ def test_killed_and_resumed(files, tmp_path, whole, model, how):
         out, said = process.communicate()
         assert (process.returncode, out) == (-9 if how == signal.SIGKILL else 130, b"")
         if how != signal.SIGKILL:
+@pytest.mark.parametrize("beam", [0, 35])
+def test_validation_searches_with_its_beam(config, monkeypatch, beam):
+    asked, ranks = [], protocol.target_ranks
+
+    def noted(*arguments, **given):
+        asked.append(given["beam"])
+        return ranks(*arguments, **given)
+
+    monkeypatch.setattr(protocol, "target_ranks", noted)
+    small = {"epochs": 2, "width": 8, "heads": 2, "layers": 1, "decoder_layers": 1}
+    run(dataclasses.replace(config, model="bbqrec", options=small, validation_beam=beam))
+    assert asked == [beam, beam]
+
+
             error = json.loads(said.decode().splitlines()[-1])
             assert error["error"] == "interrupted"
             assert "are saved in" in error["message"]

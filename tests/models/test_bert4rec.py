@@ -83,6 +83,20 @@ def test_recommending_asks_for_the_item_after_the_history(model):
         expected = logits(model, torchs_states(model, asked)[0, -1])
         torch.testing.assert_close(scores[user], expected[found[user]], rtol=1e-4, atol=1e-5)
         assert sorted(found[user].tolist()) == list(range(ITEMS))
+@pytest.mark.parametrize(("options", "masked"), [
+    ({"mask_share": 1.0, "last_only": 0.0}, [0, 1, 2, 3, 4]), ({"mask_share": 1.0, "last_only": 1.0}, [4]),
+    ({"mask_share": 0.0, "last_only": 0.0}, [4]),
+])  # fmt: skip
+def test_what_is_masked(model, options, masked):
+    """All items, or only the last one, also where none would be."""
+    train = Sequences.from_lists([[7, 3, 8, 1, 2]] * 40)
+    (phase,) = model.phases(train, model_config("bert4rec", options), seed=0)
+    for batch in phase.batches.epoch(0):
+        for items, targets in zip(batch.items.tolist(), batch.targets.tolist(), strict=True):
+            assert [at for at, item in enumerate(items) if item == ITEMS] == masked
+            assert [item for item in targets if item != PAD] == [[7, 3, 8, 1, 2][at] for at in masked]
+
+
 
 
 def test_the_whole_history_and_the_mask_have_positions_that_were_trained(model):

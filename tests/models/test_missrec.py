@@ -37,8 +37,8 @@ def items(*modalities: str) -> ItemData:
     return ItemData(ids=Vocabulary(f"i{item}" for item in range(ITEMS)), features=found)
 
 
-def made(*modalities: str) -> MISSRec:
-    options = {"width": WIDTH, "heads": HEADS, "layers": LAYERS, "dropout": 0.0, "history": 6}
+def made(*modalities: str, **more: float) -> MISSRec:
+    options = {"width": WIDTH, "heads": HEADS, "layers": LAYERS, "dropout": 0.0, "history": 6, **more}
     torch.manual_seed(0)
     model = build_model("missrec", model_settings(model_config("missrec", options)), items(*modalities))
     assert isinstance(model, MISSRec)
@@ -286,6 +286,14 @@ def test_groups_far_apart_are_the_clusters():
     _, members = density_peaks(vectors, clusters=3, neighbours=4)
     assert all(len(set(members[10 * group : 10 * group + 10].tolist())) == 1 for group in range(3))
     assert len(set(members.tolist())) == 3
+
+@pytest.mark.parametrize(("ratio", "interests"), [(0.01, 1), (0.2, 6), (1.0, 26)])
+def test_interests_are_a_share_of_the_vectors(ratio, interests):
+    """13 texts and 13 pictures."""
+    model = made("text", "image", interest_ratio=ratio)
+    assert model.interests == len(model.centroids.unique(dim=0)) == interests
+    assert set(model.memberships[model.present].tolist()) == set(range(interests))
+
 
 
 def test_interests_are_those_of_what_is_there(model, batch):

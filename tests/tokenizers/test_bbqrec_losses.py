@@ -137,14 +137,14 @@ def test_losses_by_hand(inputs, network, one_batch):
 
 def test_the_recommendation_loss_in_a_loop(inputs, small, network):
     """Eq. 10–12 on quantised vectors: negatives are the batch's other targets, not what is in histories only."""
-    model = network(inputs).eval().requires_grad_(False)
+    model = network(inputs, small(tau=0.4)).eval().requires_grad_(False)
     bbqrec.initialise(model, RunSettings())
     items, targets = torch.tensor([[3, 1, 4], [9, 2, PAD]]), torch.tensor([[1, 4, 6], [2, 1, PAD]])
     v, losses = model.quantise(model.encode_catalogue(), model.everywhere())[0], []
     for user, steps in ((0, 3), (1, 2)):
         for t in range(steps):
             state = model.alignment.encoder(v[items[user, : t + 1]].unsqueeze(0))[0, -1]
-            cosines = torch.nn.functional.cosine_similarity(state.unsqueeze(0), v, dim=1) / small().tau
+            cosines = torch.nn.functional.cosine_similarity(state.unsqueeze(0), v, dim=1) / 0.4
             own = int(targets[user, t])
             losses.append(cosines[[1, 2, 4, 6]].logsumexp(0) - cosines[own])
     found = model.loss(Batch(items, targets))["recommendation"]
