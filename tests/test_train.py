@@ -220,8 +220,10 @@ def whole(files, tmp_path_factory) -> dict[str, TrainedModel]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("model", KILLED)
+@pytest.mark.parametrize(
+    ("model", "how"),
+    [*((model, signal.SIGKILL) for model in KILLED), ("sasrec", signal.SIGTERM), ("sasrec", signal.SIGINT)],
+)
 def test_killed_and_resumed(files, tmp_path, whole, model, how):
     """Twice, somewhere in the middle: the same weights and the same figures as in one go."""
     broken, more = tmp_path / "broken.h5", []
