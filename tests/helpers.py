@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import itertools
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from bbqrec_cli import hdf5
 from bbqrec_cli.models.base import Recommender
 from bbqrec_cli.models.layers import CausalEncoder, Layer
 from bbqrec_cli.models.registry import build_model, model_config, model_settings
 from bbqrec_cli.models.session_graph import SessionGraphEncoder
-from bbqrec_cli.records import Codes, Feature, ItemData, Vocabulary
+from bbqrec_cli.records import Codes, Feature, Features, ItemData, Vocabulary
+from bbqrec_cli.training import trainer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +41,13 @@ def new_model(
 def new_generator(codes: Codes, **options: Any) -> Any:
     """BBQRec's generator."""
     return new_model("bbqrec", len(codes.codes), codes, **options)
+
+
+def spread(model: nn.Module, std: float) -> None:
+    """Draw all parameters anew: the start is too small to tell right from wrong."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * std)
 
 
 def torchs_layer(layer: Layer) -> nn.TransformerEncoderLayer:
@@ -109,3 +124,67 @@ def figures(monkeypatch: pytest.MonkeyPatch, plots: ModuleType, make: Callable[[
     monkeypatch.setattr(plots, "plot", plot)
     make()
     return found
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """The picture as a file."""
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def changed(features: Features, path: Path, name: str, **changes: Any) -> Path:
+    """A file of the features, one of them changed."""
+    feature = dataclasses.replace(features.features[name], **changes)
+    hdf5.write_features(path, dataclasses.replace(features, features=features.features | {name: feature}), config={})
+    return path
+
+
+class Listener:
+    """A progress that remembers: notes, warnings, the steps of its bars and the figures beside them.
+
+    Args:
+        stop_after: steps after which the next one is interrupted, as by Ctrl-C.
+    """
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.logged: list[str] = []
+        self.details: list[str] = []
+        self.warned: list[str] = []
+        self.steps, self.shown = 0, list[dict[str, float | str]]()
+        self.stop_after = stop_after
+
+    def log(self, message: str) -> None:
+        self.logged.append(message)
+
+    def detail(self, message: str) -> None:
+        self.details.append(message)
+
+    def warn(self, message: str) -> None:
+        self.warned.append(message)
+
+    @contextmanager
+    def task(self, description: str, total: int | None) -> Iterator[Listener]:
+        yield self
+
+    def advance(self, steps: int = 1, **figures: float | str) -> None:
+        if self.stop_after is not None and self.steps >= self.stop_after:
+            raise KeyboardInterrupt
+        self.steps += steps
+        self.shown.append(figures)
+
+
+@contextmanager
+def interrupted_in(number: int, *, seconds: float = 0) -> Iterator[None]:
+    """Training is interrupted in epoch `number` (from 0), as by Ctrl-C; each one before it takes `seconds` longer."""
+    epoch = trainer._steps
+
+    def stop(task: Any, run: Any, at: int) -> dict[str, float]:
+        if at == number:
+            raise KeyboardInterrupt
+        time.sleep(seconds)
+        return epoch(task, run, at)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "_steps", stop)
+        yield

@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from helpers import changed
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.evaluation.metrics import bootstrap_interval
@@ -212,12 +213,6 @@ def refused(bbqrec, old: Path, new: Path, tmp_path: Path, *options: object) -> d
     assert said.status in (2, 3)
     assert not (tmp_path / "g.h5").exists()
     return json.loads(said.err.splitlines()[-1])
-
-
-def changed(features: Features, path: Path, name: str, **changes: object) -> Path:
-    feature = dataclasses.replace(features.features[name], **changes)
-    hdf5.write_features(path, dataclasses.replace(features, features=features.features | {name: feature}), config={})
-    return path
 
 
 def test_features_that_do_not_fit(bbqrec, old, features, tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from helpers import Listener
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.encoders import base, resumable
@@ -21,30 +22,6 @@ from bbqrec_cli.records import Dataset, Feature
 from bbqrec_cli.stages.embed import EmbedConfig, run
 
 NO_PICTURE, NO_TEXT = 5, 10
-
-
-class Listener:
-    """Keeps what a stage says; interrupts it after `stop_after` batches."""
-
-    def __init__(self, stop_after: int = -1) -> None:
-        self.logged: list[str] = []
-        self.warned: list[str] = []
-        self._left = stop_after
-
-    def log(self, message: str) -> None:
-        self.logged.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warned.append(message)
-
-    @contextmanager
-    def task(self, description, total):
-        yield self
-
-    def advance(self, steps: int = 1, **figures) -> None:
-        if self._left == 0:
-            raise KeyboardInterrupt
-        self._left -= steps
 
 
 @pytest.fixture

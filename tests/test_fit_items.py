@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers import changed, interrupted_in
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import DataError, InterruptedRunError, LackingError
@@ -173,17 +173,8 @@ def test_it_can_grow_later(tokenize, method, features, files, tmp_path):
 
 
 def interrupted(tokenize, **changes: Any) -> None:
-    epoch = trainer._steps
-
-    def stop(*rest):
-        if rest[-1] == 3:
-            raise KeyboardInterrupt
-        return epoch(*rest)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "_steps", stop)
-        with pytest.raises(InterruptedRunError):
-            tokenize("rqvae", **changes)
+    with interrupted_in(3), pytest.raises(InterruptedRunError):
+        tokenize("rqvae", **changes)
 
 
 def test_resumed_is_uninterrupted(tokenize):
@@ -217,12 +208,6 @@ def test_append_has_its_tokenizer(bbqrec, files):
     said = bbqrec("tokenize", "--append", files["tokens"], files["features"], "--fit-items", 6)
     assert said.status == 2
     assert "--append keeps the tokenizer of its file: --fit-items has no effect" in said.err
-
-
-def changed(features: Features, path: Path, name: str, **changes: Any) -> Path:
-    feature = dataclasses.replace(features.features[name], **changes)
-    hdf5.write_features(path, dataclasses.replace(features, features=features.features | {name: feature}), config={})
-    return path
 
 
 @pytest.mark.parametrize("row", [0, 4, 8, 11])

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers import interrupted_in
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.data.batches import Batch
@@ -17,7 +18,6 @@ from bbqrec_cli.models.base import Wanted
 from bbqrec_cli.models.registry import MODELS, load_model
 from bbqrec_cli.records import Features, Sequences, Tokens
 from bbqrec_cli.stages.train import TrainConfig, run
-from bbqrec_cli.training import trainer
 
 GRADIENT = tuple(name for name in MODELS if hasattr(MODELS.config(name), "epochs"))
 SMALL = {"epochs": 2, "width": 8, "layers": 1, "decoder_layers": 1, "heads": 2, "batch_size": 10, "patience": 0}
@@ -238,20 +238,11 @@ def test_what_never_improves_is_left_as_it_was(bbqrec, files, tmp_path):
     assert same(old.weights, new.weights)
 
 
-def test_an_interrupted_run_resumes_to_the_same_numbers(files, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_to_the_same_numbers(files, tmp_path):
     config, _ = begin("sasrec", tmp_path / "model.h5", files)
     going = on(config, options={"epochs": 4, "learning_rate": 0.01})
-    epoch = trainer._steps
-
-    def stop(*rest):
-        if rest[-1] == 2:
-            raise KeyboardInterrupt
-        return epoch(*rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_steps", stop)
-        with pytest.raises(InterruptedRunError, match="2 of 4 epochs are saved"):
-            run(going)
+    with interrupted_in(2), pytest.raises(InterruptedRunError, match="2 of 4 epochs are saved"):
+        run(going)
     resumed = run(dataclasses.replace(going, resume=True))
     whole = run(dataclasses.replace(going, output=tmp_path / "whole.h5"))
     assert same(hdf5.read_model(resumed.output).weights, hdf5.read_model(whole.output).weights)
@@ -259,20 +250,11 @@ def test_an_interrupted_run_resumes_to_the_same_numbers(files, tmp_path, monkeyp
     assert (resumed.best_epoch, resumed.epochs) == (whole.best_epoch, 4)
 
 
-def test_resuming_with_another_model_is_refused(files, tmp_path, monkeypatch):
+def test_resuming_with_another_model_is_refused(files, tmp_path):
     config, _ = begin("sasrec", tmp_path / "model.h5", files)
     begin("sasrec", tmp_path / "other.h5", files, epochs=1)
-    epoch = trainer._steps
-
-    def stop(*rest):
-        if rest[-1] == 1:
-            raise KeyboardInterrupt
-        return epoch(*rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_steps", stop)
-        with pytest.raises(InterruptedRunError):
-            run(on(config))
+    with interrupted_in(1), pytest.raises(InterruptedRunError):
+        run(on(config))
     with pytest.raises(DataError, match="the checkpoint is of another run"):
         run(on(config, resume=True, from_=tmp_path / "other.h5"))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from helpers import Listener
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.data.fields import NO_ATTRIBUTES, TEXT_FIELDS
@@ -36,17 +37,6 @@ ITEMS = {
     "b": {"title": "Bed", "genres": ["Furniture"], "image": "none"},
     "c": {"genres": [], "description": "No title."},
 }
-
-
-class Listener:
-    """Keeps what a stage says."""
-
-    def __init__(self) -> None:
-        self.logged: list[str] = []
-        self.warned: list[str] = []
-        self.log, self.warn = self.logged.append, self.warned.append
-
-    task = prepare.SILENT.task
 
 
 def test_sparsity_of_more_pairs_than_32_bits_hold(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import interrupted_in
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import CollapseError, UsageError
@@ -19,7 +20,6 @@ from bbqrec_cli.records import Feature, Features, TrainedModel
 from bbqrec_cli.stages.tokenize import TokenizeConfig, run
 from bbqrec_cli.tokenizers.assignment import collisions
 from bbqrec_cli.tokenizers.registry import TOKENIZERS
-from bbqrec_cli.training import trainer
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 QUICK = {
@@ -227,21 +227,13 @@ def test_no_collapse_no_warning(bbqrec, files, tmp_path):
 
 def test_seconds_are_of_the_whole_run(bbqrec, files, tmp_path, monkeypatch):
     """With what comes after the epochs, here collisions, and with the epochs before an interruption."""
-    epoch, output = trainer._steps, tmp_path / "tokens.h5"
-    resolve = collisions.resolve_collisions
-
-    def slow(task, run, number):
-        if number == 2:
-            raise KeyboardInterrupt
-        time.sleep(0.3)
-        return epoch(task, run, number)
+    output, resolve = tmp_path / "tokens.h5", collisions.resolve_collisions
 
     def resolved(*rest):
         time.sleep(0.5)
         return resolve(*rest)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_steps", slow)
+    with interrupted_in(2, seconds=0.3):
         assert bbqrec("tokenize", files["features"], "-o", output, *flags()).status == 130
     monkeypatch.setattr(collisions, "resolve_collisions", resolved)
     resumed = json.loads(bbqrec("tokenize", files["features"], "-o", output, *flags(), "--resume", "--json").out)
@@ -268,16 +260,9 @@ def test_features_narrower_than_a_code(bbqrec, files, tmp_path, method):
         assert "--dim is 9, but the features have 8 columns" in asked.err
 
 
-def test_ctrl_c_says_what_is_saved(bbqrec, files, tmp_path, monkeypatch):
-    epoch, output = trainer._steps, tmp_path / "tokens.h5"
-
-    def stop(*rest):
-        if rest[-1] == 3:
-            raise KeyboardInterrupt
-        return epoch(*rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_steps", stop)
+def test_ctrl_c_says_what_is_saved(bbqrec, files, tmp_path):
+    output = tmp_path / "tokens.h5"
+    with interrupted_in(3):
         said = bbqrec("tokenize", files["features"], "-o", output, *flags(), "--json")
     error = json.loads(said.err.splitlines()[-1])
     assert (said.status, error["error"], said.out) == (130, "interrupted", "")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import interrupted_in
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import DataError, InterruptedRunError, MissingPackageError, UsageError
@@ -289,15 +290,7 @@ def test_items_that_nobody_took_get_codes(config, features, tmp_path):
 
 def interrupt(config: TokenizeConfig, output: Path, at: int) -> bool:
     """Stop in epoch `at` (from 0), after what is done before it, k-means for one; whether there was such an epoch."""
-    epoch = trainer._steps
-
-    def stop(*rest):
-        if rest[-1] == at:
-            raise KeyboardInterrupt
-        return epoch(*rest)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "_steps", stop)
+    with interrupted_in(at):
         if "epochs" not in known(config.method):
             tokenize(config, output)
             return False

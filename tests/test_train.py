@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import interrupted_in
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import DataError, InterruptedRunError, OutputExistsError, UsageError
-from bbqrec_cli.records import Dataset, Sequences, TrainedModel
 from bbqrec_cli.evaluation import protocol
+from bbqrec_cli.records import Dataset, Sequences, TrainedModel
 from bbqrec_cli.stages import train
 from bbqrec_cli.stages.train import TrainConfig, run
-from bbqrec_cli.training import trainer
 
 SMALL = {"epochs": 4, "width": 8, "batch_size": 10, "patience": 0}
 
@@ -92,19 +92,11 @@ def test_users_too_short_to_validate_on(config, catalogue, tmp_path):
 
 
 @pytest.fixture
-def stopped(config, monkeypatch) -> TrainConfig:
+def stopped(config) -> TrainConfig:
     """A run that was interrupted in its third epoch."""
-    epoch = trainer._steps
-
-    def stop(*rest):
-        if rest[-1] == 2:
-            raise KeyboardInterrupt
-        return epoch(*rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_steps", stop)
-        with pytest.raises(InterruptedRunError, match=r"2 of 4 epochs are saved in .*model\.h5\.checkpoint"):
-            run(config)
+    saved = r"2 of 4 epochs are saved in .*model\.h5\.checkpoint"
+    with interrupted_in(2), pytest.raises(InterruptedRunError, match=saved):
+        run(config)
     assert not config.output.exists()
     return config
 
@@ -121,22 +113,14 @@ def test_resumed_is_uninterrupted(stopped, tmp_path):
 
 def test_seconds_are_of_the_whole_run(config, monkeypatch):
     """With reading and writing, and with the epochs before an interruption."""
-    epoch, read = trainer._steps, hdf5.read_item_data
-
-    def slow(task, run, number):
-        if number == 2:
-            raise KeyboardInterrupt
-        time.sleep(0.3)
-        return epoch(task, run, number)
+    read = hdf5.read_item_data
 
     def slowly(path):
         time.sleep(0.5)
         return read(path)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_steps", slow)
-        with pytest.raises(InterruptedRunError):
-            run(config)
+    with interrupted_in(2, seconds=0.3), pytest.raises(InterruptedRunError):
+        run(config)
     monkeypatch.setattr(hdf5, "read_item_data", slowly)
     result = run(dataclasses.replace(config, resume=True))
     rows = [row["seconds"] for row in hdf5.read_model(config.output).history]
@@ -241,20 +225,6 @@ def test_killed_and_resumed(files, tmp_path, whole, model, how):
         out, said = process.communicate()
         assert (process.returncode, out) == (-9 if how == signal.SIGKILL else 130, b"")
         if how != signal.SIGKILL:
-@pytest.mark.parametrize("beam", [0, 35])
-def test_validation_searches_with_its_beam(config, monkeypatch, beam):
-    asked, ranks = [], protocol.target_ranks
-
-    def noted(*arguments, **given):
-        asked.append(given["beam"])
-        return ranks(*arguments, **given)
-
-    monkeypatch.setattr(protocol, "target_ranks", noted)
-    small = {"epochs": 2, "width": 8, "heads": 2, "layers": 1, "decoder_layers": 1}
-    run(dataclasses.replace(config, model="bbqrec", options=small, validation_beam=beam))
-    assert asked == [beam, beam]
-
-
             error = json.loads(said.decode().splitlines()[-1])
             assert error["error"] == "interrupted"
             assert "are saved in" in error["message"]
@@ -267,6 +237,20 @@ def test_validation_searches_with_its_beam(config, monkeypatch, beam):
     for row, expected in zip(mine.history, whole[model].history, strict=True):
         assert row | {"seconds": 0} == expected | {"seconds": 0}
     assert not checkpoint.exists()
+
+
+@pytest.mark.parametrize("beam", [0, 35])
+def test_validation_searches_with_its_beam(config, monkeypatch, beam):
+    asked, ranks = [], protocol.target_ranks
+
+    def noted(*arguments, **given):
+        asked.append(given["beam"])
+        return ranks(*arguments, **given)
+
+    monkeypatch.setattr(protocol, "target_ranks", noted)
+    small = {"epochs": 2, "width": 8, "heads": 2, "layers": 1, "decoder_layers": 1}
+    run(dataclasses.replace(config, model="bbqrec", options=small, validation_beam=beam))
+    assert asked == [beam, beam]
 
 
 @pytest.mark.parametrize("before", [0, 1])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import Listener
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.benchmark.executors import make_executor
@@ -44,34 +45,13 @@ pathlib.Path(step["output"]).touch()
 """A process that runs no stage: its output is an empty file."""
 
 
-class Talk:
-    """A progress that remembers what was said."""
-
-    def __init__(self) -> None:
-        self.logs: list[str] = []
-        self.details: list[str] = []
-        self.warnings: list[str] = []
-
-    def log(self, message: str) -> None:
-        self.logs.append(message)
-
-    def detail(self, message: str) -> None:
-        self.details.append(message)
-
-    def task(self, description, total):
-        return SILENT.task(description, total)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
-
-
 @pytest.fixture
-def stubbed(graph, folder) -> Callable[..., tuple[Graph, Runner, Talk]]:
+def stubbed(graph, folder) -> Callable[..., tuple[Graph, Runner, Listener]]:
     """The suite's graph, and a runner whose steps are stubs."""
     (folder / "work").mkdir()
 
-    def make(jobs: int = 2) -> tuple[Graph, Runner, Talk]:
-        talk, made = Talk(), graph()
+    def make(jobs: int = 2) -> tuple[Graph, Runner, Listener]:
+        talk, made = Listener(), graph()
         executor = Processes(talk, jobs=jobs, device="cpu", threads=3, command=(sys.executable, "-c", STUB))
         return made, Runner(graph=made, executor=executor, progress=talk), talk
 
@@ -84,8 +64,8 @@ def test_every_step_in_a_process_of_its_own(stubbed):
         assert {outcome.status for outcome in runner.run()} == {"done"}
     assert all(step.done for step in made.steps.values())
     said = [f"{step.name}: all 3" for step in made.steps.values()]
-    assert sorted(talk.warnings) == sorted(said), "lines say whose they are"
-    assert {step.name for step in made.steps.values()} <= set(talk.logs)
+    assert sorted(talk.warned) == sorted(said), "lines say whose they are"
+    assert {step.name for step in made.steps.values()} <= set(talk.logged)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +82,7 @@ def test_a_crash_is_one_failed_step(stubbed, monkeypatch, what, how):
     assert {outcome.status for name, outcome in outcomes.items() if name not in failed} == {"done"}
     step = made.cells[1].step("train")
     assert hdf5.read_record(step.record)["error"] == how
-    assert any(warning == f"failed: {step.name}: {how}" for warning in talk.warnings)
+    assert any(warning == f"failed: {step.name}: {how}" for warning in talk.warned)
 
 
 def test_no_more_at_once_than_jobs(stubbed, monkeypatch):
@@ -135,7 +115,7 @@ def test_a_time_budget_ends_what_has_begun(stubbed, monkeypatch):
     done = statuses.count("done")
     assert done in (1, 2)
     assert statuses == ["done"] * done + ["left"] * (8 - done)
-    assert talk.logs[-1] == f"1 minutes are over: {8 - done} cells are left for the next time"
+    assert talk.logged[-1] == f"1 minutes are over: {8 - done} cells are left for the next time"
 
 
 def test_gpus_are_shared_out(stubbed, monkeypatch):
@@ -152,7 +132,7 @@ def test_gpus_are_shared_out(stubbed, monkeypatch):
             executor.submit(each)
         for _ in several:
             executor.next()
-    said = dict(warning.split(": ") for warning in talk.warnings)
+    said = dict(warning.split(": ") for warning in talk.warned)
     assert {said[f"train {name}"] for name in "ab"} == {"0 3", "1 3"}
     assert said["train c"] == "all 3"
 

@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from helpers import Listener
 
 from bbqrec_cli.benchmark import records, work
 from bbqrec_cli.benchmark.executors.local import Local
@@ -13,38 +14,6 @@ from bbqrec_cli.benchmark.planning import Estimates
 from bbqrec_cli.benchmark.runner import Runner
 from bbqrec_cli.errors import DataError, InterruptedRunError
 from bbqrec_cli.locks import locked
-
-
-class Talk:
-    """A progress that remembers what was said."""
-
-    def __init__(self) -> None:
-        self.logs: list[str] = []
-        self.details: list[str] = []
-        self.warnings: list[str] = []
-        self.steps, self.shown = 0, []
-
-    def log(self, message: str) -> None:
-        self.logs.append(message)
-
-    def detail(self, message: str) -> None:
-        self.details.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
-
-    def task(self, description: str, total: int | None):
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def advance(self, steps: int = 1, **figures: float | str) -> None:
-        self.steps += steps
-        self.shown.append(figures)
 
 
 @pytest.fixture
@@ -59,7 +28,7 @@ def runner(fake):
     """A fresh runner on a graph, as after a new start."""
 
     def make(graph, *, clock=time.monotonic, **more) -> Runner:
-        talk = Talk()
+        talk = Listener()
         return Runner(graph=graph, executor=Local(talk, device="cpu", clock=clock), progress=talk, clock=clock, **more)
 
     return make
@@ -80,7 +49,7 @@ def test_what_runs_and_what_is_left_is_shown(tiny, runner):
     assert run.progress.steps == 16
     assert run.progress.shown[0] == {"run": "train popularity, seed 0", "rest": "about 20 min and 14 steps not known"}
     assert run.progress.shown[-1] == {"run": "–", "rest": "nothing"}
-    assert any(line.startswith("done: train sasrec, seed 0, ") for line in run.progress.logs)
+    assert any(line.startswith("done: train sasrec, seed 0, ") for line in run.progress.logged)
 
 
 def test_a_second_start_runs_nothing(tiny, runner, fake):
@@ -96,7 +65,7 @@ def test_a_second_start_runs_nothing(tiny, runner, fake):
 def test_every_step_has_a_record(tiny, runner, fake):
     runner(tiny).run()
     step = tiny.cells[1].step("train")
-    record = records.read(step, Talk())
+    record = records.read(step, Listener())
     record["figures"].pop("peak_memory_mb", None)  # on Linux
     assert {name: record[name] for name in ("stage", "label", "key", "status", "error", "at_least", "figures")} == {
         "stage": "train", "label": "sasrec, seed 0", "key": step.key, "status": "done", "error": "", "at_least": False,
@@ -155,8 +124,9 @@ def test_a_failure_stops_only_what_needs_it(tiny, runner, fake):
     }  # fmt: skip
     assert outcomes["ours, seed 0"].error == "tokenize ids, seed 0: no good"
     assert outcomes["sasrec, seed 1"].error == "train sasrec, seed 1: ZeroDivisionError: a bug"
-    assert run.progress.warnings == [f"failed: {outcomes[name].error}" for name in ("ours, seed 0", "sasrec, seed 1")]
-    first, second = (records.read(tiny.cells[n].step(stage), Talk()) for n, stage in ((2, "tokenize"), (5, "train")))
+    assert run.progress.warned == [f"failed: {outcomes[name].error}" for name in ("ours, seed 0", "sasrec, seed 1")]
+    failed = (tiny.cells[number].step(stage) for number, stage in ((2, "tokenize"), (5, "train")))
+    first, second = (records.read(step, Listener()) for step in failed)
     assert (first["status"], first["error"], first["traceback"]) == ("failed", "no good", "")
     assert 'raise ZeroDivisionError("a bug")' in second["traceback"]
 
@@ -190,7 +160,7 @@ def test_an_interruption_goes_on(tiny, runner, fake, error):
     assert caught.value.hint == "the same command goes on from there"
     done = list(fake.calls)
     step = tiny.cells[1].step("train")
-    assert records.read(step, Talk())["status"] == "interrupted"
+    assert records.read(step, Listener())["status"] == "interrupted"
 
     fake.before = lambda stage, config: None
     fake.calls.clear()
@@ -247,7 +217,7 @@ def test_a_step_whose_output_is_there_is_not_run(tiny, fake, runner):
     """As when whoever ran it was killed right after it had written its output, and it is asked for once more."""
     runner(tiny).run()
     fake.calls.clear()
-    assert work.run_step(tiny.cells[0].last, Talk())["status"] == "done"
+    assert work.run_step(tiny.cells[0].last, Listener())["status"] == "done"
     assert fake.calls == []
 
 
@@ -262,7 +232,7 @@ def test_a_checkpoint_that_does_not_fit_is_done_without(tiny, fake, runner):
     fake.before = refuse
     run = runner(tiny)
     assert {outcome.status for outcome in run.run()} == {"done"}
-    assert run.progress.warnings[0].endswith("seed was 1 and is 0; starting anew")
+    assert run.progress.warned[0].endswith("seed was 1 and is 0; starting anew")
     assert fake.of("train").count(step.output.name) == 2
 
 
@@ -276,7 +246,7 @@ def test_the_time_budget(tiny, fake, runner):
     fake.before = tick
     run = runner(tiny, minutes=3, clock=lambda: now[0])
     assert [outcome.status for outcome in run.run()] == ["done", "done", *["left"] * 6]
-    assert run.progress.logs[-1] == "3 minutes are over: 6 cells are left for the next time"
+    assert run.progress.logged[-1] == "3 minutes are over: 6 cells are left for the next time"
     run = runner(tiny, minutes=1, clock=lambda: now[0])
     assert [outcome.status for outcome in run.run()] == ["done"] * 3 + ["left"] * 5, "what is done costs no time"
     run = runner(tiny, clock=lambda: now[0])
@@ -293,7 +263,7 @@ def test_a_damaged_record_costs_the_seconds_only(tiny, fake, runner):
     assert {outcome.status for outcome in run.run()} == {"done"}
     assert fake.calls == []
     assert set(tiny.steps) - set(run.records()) == {tiny.cells[1].last.key}
-    assert "is not known any more" in run.progress.warnings[0]
+    assert "is not known any more" in run.progress.warned[0]
 
 
 def test_origins_are_recorded(tiny, runner, monkeypatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import encoded
 from PIL import Image, ImageOps
 
 from bbqrec_cli.encoders import load_encoder
@@ -34,12 +35,6 @@ def clip(tmp_path_factory) -> Path:
     processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     processor.save_pretrained(folder)
     return folder
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def test_clip_features_are_the_model_s_own(clip, dataset):

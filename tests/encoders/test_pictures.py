@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers import encoded
 from PIL import Image
 
 from bbqrec_cli.encoders import workers
@@ -21,12 +21,6 @@ from bbqrec_cli.encoders.workers import prepared_ahead, sensible_workers
 from bbqrec_cli.errors import LackingError
 
 SIZE = (24, 16)
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def noise(mode: str = "RGB", size: tuple[int, int] = SIZE) -> Image.Image:

@@ -5,6 +5,7 @@ import json
 import h5py
 import numpy as np
 import pytest
+from helpers import Listener
 
 from bbqrec_cli.encoders import vectors
 from bbqrec_cli.encoders.vectors import read_ids, to_feature
@@ -14,19 +15,6 @@ from bbqrec_cli.records import Vocabulary
 ITEMS = Vocabulary([f"i{row}" for row in range(6)])
 IDS = ["i4", "new", "i0", "i1"]
 VALUES = np.arange(12, dtype=np.float32).reshape(4, 3) + 1
-
-
-class Said:
-    """What was logged and warned of."""
-
-    def __init__(self) -> None:
-        self.warned: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warned.append(message)
-
-    def log(self, message: str) -> None:
-        self.warned.append(message)
 
 
 def npy(path, values, ids):
@@ -63,7 +51,7 @@ WITH_IDS = [(npz, "v.npz"), (hdf5, "v.h5"), (hdf5, "v.hdf5"), (parquet, "v.parqu
 
 
 def read(path, *, name="text", array="", ids=None, items=ITEMS, said=None):
-    return to_feature(path, name, array, items, ids, said or Said())
+    return to_feature(path, name, array, items, ids, said or Listener())
 
 
 TYPED = [
@@ -77,7 +65,7 @@ TYPED = [
 @pytest.mark.parametrize(("save", "file", "dtype"), TYPED)
 def test_rows_find_their_items(tmp_path, save, file, dtype):
     save(tmp_path / file, VALUES.astype(dtype), IDS)
-    said = Said()
+    said = Listener()
     feature = read(tmp_path / file, said=said)
     expected = np.zeros((6, 3), dtype=np.float32)
     expected[[4, 0, 1]] = VALUES[[0, 2, 3]]
@@ -147,7 +135,7 @@ def test_ids_that_contradict_those_of_the_file(tmp_path):
 
 def test_rows_without_ids_only_if_the_counts_agree(tmp_path):
     npy(tmp_path / "v.npy", VALUES, None)
-    said = Said()
+    said = Listener()
     feature = read(tmp_path / "v.npy", items=Vocabulary("abcd"), said=said)
     np.testing.assert_array_equal(feature.values, VALUES)
     assert "holds no ids: its rows are taken as the items in the order of the dataset" in said.warned[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import new_model, torchs_layer
+from helpers import new_model, spread, torchs_layer
 from torch.nn.functional import cross_entropy, gelu, layer_norm
 
 from bbqrec_cli.data.batches import Batch
@@ -21,9 +21,7 @@ ITEMS, WIDTH, HISTORY = 30, 16, 6
 def model() -> BERT4Rec:
     torch.manual_seed(0)
     model = new_model("bert4rec", ITEMS, width=WIDTH, heads=2, layers=2, dropout=0.0, history=HISTORY)
-    with torch.no_grad():
-        for parameter in model.parameters():  # the start is too small to tell right from wrong
-            parameter.copy_(torch.randn_like(parameter) * 0.5)
+    spread(model, 0.5)
     return model.eval()
 
 
@@ -83,6 +81,8 @@ def test_recommending_asks_for_the_item_after_the_history(model):
         expected = logits(model, torchs_states(model, asked)[0, -1])
         torch.testing.assert_close(scores[user], expected[found[user]], rtol=1e-4, atol=1e-5)
         assert sorted(found[user].tolist()) == list(range(ITEMS))
+
+
 @pytest.mark.parametrize(("options", "masked"), [
     ({"mask_share": 1.0, "last_only": 0.0}, [0, 1, 2, 3, 4]), ({"mask_share": 1.0, "last_only": 1.0}, [4]),
     ({"mask_share": 0.0, "last_only": 0.0}, [4]),
@@ -95,8 +95,6 @@ def test_what_is_masked(model, options, masked):
         for items, targets in zip(batch.items.tolist(), batch.targets.tolist(), strict=True):
             assert [at for at, item in enumerate(items) if item == ITEMS] == masked
             assert [item for item in targets if item != PAD] == [[7, 3, 8, 1, 2][at] for at in masked]
-
-
 
 
 def test_the_whole_history_and_the_mask_have_positions_that_were_trained(model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import new_model
+from helpers import new_model, spread
 from torch import Tensor, nn
 from torch.nn.functional import gelu, multi_head_attention_forward
 
@@ -23,9 +23,7 @@ def model() -> BSARec:
     model = new_model(
         "bsarec", ITEMS, width=WIDTH, heads=HEADS, layers=2, dropout=0.0, history=HISTORY, alpha=ALPHA, cutoff=CUTOFF
     )
-    with torch.no_grad():
-        for parameter in model.parameters():  # the start is too small to tell right from wrong
-            parameter.copy_(torch.randn_like(parameter) * 0.5)
+    spread(model, 0.5)
     return model.double().eval()
 
 

@@ -16,12 +16,6 @@ from bbqrec_cli.records import Sequences
 ITEMS, L2 = 15, 2.0
 
 
-@pytest.fixture
-def train() -> Sequences:
-    rng = np.random.default_rng(0)
-    return Sequences.from_lists([rng.integers(0, ITEMS - 1, length).tolist() for length in rng.integers(0, 9, 40)])
-
-
 def regressions(train: Sequences) -> np.ndarray:
     """B, (I, I), float64."""
     users = np.zeros((len(train), ITEMS))

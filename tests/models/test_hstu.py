@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from helpers import new_model
+from helpers import new_model, spread
 from torch import Tensor
 
 from bbqrec_cli.data.batches import Batch
@@ -22,9 +22,7 @@ def model() -> HSTU:
     model = new_model(
         "hstu", ITEMS, width=WIDTH, heads=HEADS, layers=2, dropout=0.0, history=HISTORY, temperature=TEMPERATURE
     )
-    with torch.no_grad():
-        for parameter in model.parameters():  # the start is too small to tell right from wrong
-            parameter.copy_(torch.randn_like(parameter) * 0.5)
+    spread(model, 0.5)
     return model.double().eval()
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from helpers import new_model
+from helpers import Listener, new_model
 from torch.nn.functional import cross_entropy
 
 from bbqrec_cli import hdf5
@@ -108,18 +108,13 @@ def test_unknown_features_are_named(features, names, message):
 
 
 def test_the_model_file_keeps_the_features_that_are_read(files, tmp_path):
-    said = []
-
-    class Said(type(train.SILENT)):
-        def log(self, message: str) -> None:
-            said.append(message)
-
+    listener = Listener()
     small = {"epochs": 1, "width": 8, "layers": 1, "features": ["image"]}
     config = train.TrainConfig(
         input=files["features"], output=tmp_path / "m.h5", model="nova-bert", options=small, device="cpu"
     )
-    trained = train.run(config, Said())
-    assert "nova-bert reads the features image" in said
+    trained = train.run(config, listener)
+    assert "nova-bert reads the features image" in listener.logged
     assert set(hdf5.read_model(trained.output).features) == {"image"}
     again = evaluate.run(
         evaluate.EvaluateConfig(model=trained.output, output=tmp_path / "e.h5", split="validation", device="cpu")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from helpers import new_model
@@ -12,12 +11,6 @@ from bbqrec_cli.models.base import Wanted
 from bbqrec_cli.records import Sequences
 
 ITEMS, SHRINKAGE, DECAY = 15, 3.0, 0.7
-
-
-@pytest.fixture
-def train() -> Sequences:
-    rng = np.random.default_rng(0)
-    return Sequences.from_lists([rng.integers(0, ITEMS - 1, length).tolist() for length in rng.integers(0, 9, 40)])
 
 
 def similarity(train: Sequences, one: int, other: int) -> float:

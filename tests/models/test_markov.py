@@ -15,12 +15,6 @@ from bbqrec_cli.records import Sequences
 ITEMS, DECAY = 15, 0.4
 
 
-@pytest.fixture
-def train() -> Sequences:
-    rng = np.random.default_rng(0)
-    return Sequences.from_lists([rng.integers(0, ITEMS - 1, length).tolist() for length in rng.integers(0, 9, 40)])
-
-
 def transitions(train: Sequences, smoothing: float, kept: int) -> np.ndarray:
     """P(j | i), (I, I)."""
     counts, popularity = np.zeros((ITEMS, ITEMS)), np.zeros(ITEMS)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import spread
 from torch import Tensor, nn
 
 from bbqrec_cli import hdf5
@@ -42,9 +43,7 @@ def made(*modalities: str, **more: float) -> MISSRec:
     torch.manual_seed(0)
     model = build_model("missrec", model_settings(model_config("missrec", options)), items(*modalities))
     assert isinstance(model, MISSRec)
-    with torch.no_grad():
-        for parameter in model.parameters():  # the start is too small to tell right from wrong
-            parameter.copy_(torch.randn_like(parameter) * 0.5)
+    spread(model, 0.5)
     model.discover()
     return model.eval()
 
@@ -287,13 +286,13 @@ def test_groups_far_apart_are_the_clusters():
     assert all(len(set(members[10 * group : 10 * group + 10].tolist())) == 1 for group in range(3))
     assert len(set(members.tolist())) == 3
 
+
 @pytest.mark.parametrize(("ratio", "interests"), [(0.01, 1), (0.2, 6), (1.0, 26)])
 def test_interests_are_a_share_of_the_vectors(ratio, interests):
     """13 texts and 13 pictures."""
     model = made("text", "image", interest_ratio=ratio)
     assert model.interests == len(model.centroids.unique(dim=0)) == interests
     assert set(model.memberships[model.present].tolist()) == set(range(interests))
-
 
 
 def test_interests_are_those_of_what_is_there(model, batch):

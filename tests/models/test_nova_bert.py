@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from helpers import new_model
+from helpers import new_model, spread
 from torch.nn.functional import cross_entropy, layer_norm
 
 from bbqrec_cli.data.batches import Batch
@@ -30,9 +30,7 @@ def made(features):
             "nova-bert", ITEMS, given=features.features | changed, width=WIDTH, heads=HEADS, layers=2, dropout=0.0,
             history=5, fusion=fusion,
         )  # fmt: skip
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.copy_(torch.randn_like(parameter) * 0.4)
+        spread(model, 0.4)
         return model.eval()
 
     return made

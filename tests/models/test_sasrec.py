@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import new_model, torchs_states
+from helpers import new_model, spread, torchs_states
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.models.base import Wanted
@@ -20,9 +20,7 @@ def model(request) -> SASRec:
     inner = 24 if request.param == "post" else 0
     options = {"width": WIDTH, "heads": HEADS, "layers": 2, "dropout": 0.0, "inner": inner, "norm": request.param}
     model = new_model("sasrec", ITEMS, history=8, **options)
-    with torch.no_grad():
-        for parameter in model.parameters():  # the start is too small to tell right from wrong
-            parameter.copy_(torch.randn_like(parameter) * 0.5)
+    spread(model, 0.5)
     return model.eval()
 
 

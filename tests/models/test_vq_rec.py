@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from helpers import new_model, torchs_states
+from helpers import new_model, spread, torchs_states
 from torch.nn.functional import cosine_similarity
 
 from bbqrec_cli.data.batches import Batch
@@ -35,9 +35,7 @@ def codes() -> Codes:
 def model(codes) -> VQRec:
     torch.manual_seed(0)
     model = new_model("vq-rec", ITEMS, codes, **OPTIONS)
-    with torch.no_grad():
-        for parameter in model.parameters():  # the start is too small to tell right from wrong
-            parameter.copy_(torch.randn_like(parameter) * 0.5)
+    spread(model, 0.5)
     return model.eval()
 
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
+from helpers import Listener, interrupted_in
 from torch import nn
 
 from bbqrec_cli.errors import DataError, InterruptedRunError
@@ -58,27 +58,6 @@ class Toy(TokenizerNetwork):
         return (self.clubs["text"].bias - batch.values).square().mean()
 
 
-class Heard:
-    """A progress that remembers."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.details: list[str] = []
-        self.warnings: list[str] = []
-
-    def log(self, message: str) -> None:
-        self.lines.append(message)
-
-    def detail(self, message: str) -> None:
-        self.details.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
-
-    def task(self, description: str, total: int | None) -> Any:
-        return nullcontext(type("Task", (), {"advance": lambda *_, **__: None})())
-
-
 def fit(run: RunSettings, *, epochs: int = 4, start=lambda *_: None, figures=lambda epoch: {}, troubles=lambda row: {}):
     return fit_tokenizer(
         Toy, FourBatches(), start, lambda model, epoch: figures(epoch), troubles, run, epochs=epochs, learning_rate=0.01
@@ -98,55 +77,46 @@ def test_trains_both_optimisers():
     assert not model.training
 
 
-def interrupted(monkeypatch, run: RunSettings, at: int, **more: Any) -> str:
-    epoch = trainer._steps
-
-    def stop(*rest):
-        if rest[-1] == at:
-            raise KeyboardInterrupt
-        return epoch(*rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_steps", stop)
-        with pytest.raises(InterruptedRunError) as caught:
-            fit(run, **more)
+def interrupted(run: RunSettings, at: int, **more: Any) -> str:
+    with interrupted_in(at), pytest.raises(InterruptedRunError) as caught:
+        fit(run, **more)
     return caught.value.message
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])
-def test_resumed_is_uninterrupted(monkeypatch, tmp_path, at):
-    said = interrupted(monkeypatch, RunSettings(checkpoint=tmp_path / "c"), at)
+def test_resumed_is_uninterrupted(tmp_path, at):
+    said = interrupted(RunSettings(checkpoint=tmp_path / "c"), at)
     assert f"{at} of 4 epochs are saved in {tmp_path / 'c'}" in said
-    heard = Heard()
+    heard = Listener()
     model, history = fit(RunSettings(checkpoint=tmp_path / "c", resume=True, progress=heard))
     whole, expected = fit(RunSettings())
     assert same(model, whole)
     assert [row["loss"] for row in history] == [row["loss"] for row in expected]
-    assert heard.lines[0] == f"resumed after epoch {at}"
+    assert heard.logged[0] == f"resumed after epoch {at}"
 
 
-def test_interrupted_twice(monkeypatch, tmp_path):
-    interrupted(monkeypatch, RunSettings(checkpoint=tmp_path / "c"), 1)
-    said = interrupted(monkeypatch, RunSettings(checkpoint=tmp_path / "c", resume=True), 3)
+def test_interrupted_twice(tmp_path):
+    interrupted(RunSettings(checkpoint=tmp_path / "c"), 1)
+    said = interrupted(RunSettings(checkpoint=tmp_path / "c", resume=True), 3)
     assert "3 of 4 epochs" in said
     assert same(fit(RunSettings(checkpoint=tmp_path / "c", resume=True))[0], fit(RunSettings())[0])
 
 
-def test_interrupted_in_the_first_epoch(monkeypatch, tmp_path):
-    said = interrupted(monkeypatch, RunSettings(checkpoint=tmp_path / "c"), 0)
+def test_interrupted_in_the_first_epoch(tmp_path):
+    said = interrupted(RunSettings(checkpoint=tmp_path / "c"), 0)
     assert said == "interrupted in the first epoch; nothing is saved yet"
     assert not (tmp_path / "c").exists()
 
 
-def test_an_older_checkpoint_is_named(monkeypatch, tmp_path):
-    interrupted(monkeypatch, RunSettings(checkpoint=tmp_path / "c"), 2)
-    heard = Heard()
+def test_an_older_checkpoint_is_named(tmp_path):
+    interrupted(RunSettings(checkpoint=tmp_path / "c"), 2)
+    heard = Listener()
     model, _ = fit(RunSettings(checkpoint=tmp_path / "c", progress=heard))
-    assert "an older run's checkpoint" in heard.lines[0]
+    assert "an older run's checkpoint" in heard.logged[0]
     assert same(model, fit(RunSettings())[0])
-    heard = Heard()
+    heard = Listener()
     fit(RunSettings(checkpoint=tmp_path / "none", resume=True, progress=heard))
-    assert "no checkpoint; starting from the beginning" in heard.lines[0]
+    assert "no checkpoint; starting from the beginning" in heard.logged[0]
 
 
 def test_a_finished_checkpoint_is_not_trained_on(tmp_path):
@@ -183,19 +153,19 @@ def troubles(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def test_a_collapse_is_told_once_a_codebook():
-    heard = Heard()
+    heard = Listener()
     fit(RunSettings(progress=heard), epochs=6, troubles=troubles)
-    first, second = heard.warnings
+    first, second = heard.warned
     assert "epoch 2: a codebook has collapsed: text/1 is flat." in first
     assert "--warmup-epochs" in first, "what to do"
     assert "epoch 3: a codebook has collapsed: text/2 is flat." in second
 
 
-def test_a_resumed_run_does_not_tell_it_again(monkeypatch, tmp_path):
-    interrupted(monkeypatch, RunSettings(checkpoint=tmp_path / "c"), 3, epochs=6, troubles=troubles)
-    heard = Heard()
+def test_a_resumed_run_does_not_tell_it_again(tmp_path):
+    interrupted(RunSettings(checkpoint=tmp_path / "c"), 3, epochs=6, troubles=troubles)
+    heard = Listener()
     fit(RunSettings(checkpoint=tmp_path / "c", resume=True, progress=heard), epochs=6, troubles=troubles)
-    assert not heard.warnings
+    assert not heard.warned
 
 
 def test_an_epochs_line():
@@ -215,10 +185,10 @@ def test_an_epochs_line():
 
 
 def test_details_are_for_verbose():
-    heard = Heard()
+    heard = Listener()
     fit(RunSettings(progress=heard), epochs=2)
-    assert [line.split("  ")[0] for line in heard.lines] == ["epoch 1/2", "epoch 2/2"]
-    assert not [line for line in heard.lines if "reconstruction" in line]
+    assert [line.split("  ")[0] for line in heard.logged] == ["epoch 1/2", "epoch 2/2"]
+    assert not [line for line in heard.logged if "reconstruction" in line]
     assert [line.split()[0] for line in heard.details] == ["reconstruction", "reconstruction"]
 
 
@@ -231,11 +201,11 @@ def test_time_left(seconds, said):
 
 
 def test_time_left_is_said(monkeypatch):
-    heard, clock = Heard(), iter(range(0, 100_000, 45))
+    heard, clock = Listener(), iter(range(0, 100_000, 45))
     monkeypatch.setattr(trainer.time, "perf_counter", lambda: next(clock))
     fit(RunSettings(progress=heard))
-    assert heard.lines[0].endswith("90.0 s, at most 4 min left")
-    assert heard.lines[3].endswith("90.0 s")
+    assert heard.logged[0].endswith("90.0 s, at most 4 min left")
+    assert heard.logged[3].endswith("90.0 s")
 
 
 def test_gradients_are_cut():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from helpers import new_model
+from helpers import Listener, new_model
 
 from bbqrec_cli.data.batches import Epoch, WindowBatches
 from bbqrec_cli.data.splits import split_of
@@ -14,7 +14,6 @@ from bbqrec_cli.errors import DataError, InterruptedRunError
 from bbqrec_cli.models.base import Phase
 from bbqrec_cli.models.sasrec import SASRec
 from bbqrec_cli.models.task import RecommenderTask
-from bbqrec_cli.progress import SILENT
 from bbqrec_cli.seeds import seed_torch
 from bbqrec_cli.training.schedule import schedule
 from bbqrec_cli.training.trainer import Fitted, RunSettings, Stopping, train
@@ -292,13 +291,8 @@ def test_nothing_to_train_on(training, catalogue):
 
 
 def test_notes_on_checkpoints(training, batches):
-    said: list[str] = []
-
-    class Listener(type(SILENT)):
-        def log(self, message: str) -> None:
-            said.append(message)
-
-    told = dataclasses.replace(training, epochs=1, progress=Listener())
+    listener = Listener()
+    said, told = listener.logged, dataclasses.replace(training, epochs=1, progress=listener)
     fit(sasrec(), batches, rising, dataclasses.replace(told, resume=True))
     assert "no checkpoint" in said[0]
     assert said[1].startswith("epoch 1/1  loss ")
