@@ -110,9 +110,9 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
         made = encode_catalogue(
             made, encode, config.features, catalogue.items, latents=latents, progress=progress
         )  # fmt: skip
-    figures = code_figures(made.codes.codes, made.codes.modalities, made.present)
+    figures = code_figures(made.codes.codes, made.codes.modalities, made.codes.present)
     check_collapse(made, figures, fail=config.fail_on_collapse, progress=progress)
-    codes = dataclasses.replace(resolve_collisions(made, config.on_collision), present=made.present)
+    codes = resolve_collisions(made, config.on_collision)
     left = warn_of_shared(codes, config.on_collision, progress)
     resolved["colliding_items"] = {"before": figures["colliding_items"], "after": left}
     tokens = Tokens(catalogue=catalogue, codes=codes, history=made.history, encoder=made.encoder)

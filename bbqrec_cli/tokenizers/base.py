@@ -52,13 +52,11 @@ class TokenizerInput:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Tokenized:
-    """codes; history: one row of figures per epoch; present (I, M) bool: which items have which signal (None: all have
-    all); latents (I, M, D): the vectors before quantisation, None if there are none; encoder: what `restore` needs,
-    None if the tokenizer cannot encode new items."""
+    """codes; history: one row of figures per epoch; latents (I, M, D): the vectors before quantisation, None if there
+    are none; encoder: what `restore` needs, None if the tokenizer cannot encode new items."""
 
     codes: Codes
     history: list[dict[str, Any]]
-    present: np.ndarray | None = None
     latents: np.ndarray | None = None
     encoder: ItemEncoder | None = None
 
@@ -167,7 +165,7 @@ def check_collapse(made: Tokenized, figures: Mapping[str, Any], *, fail: bool, p
     codes = made.codes
     if not made.history and codes.codebooks is None:
         return
-    having = [len(codes.codes)] * len(codes.modalities) if made.present is None else made.present.sum(0).tolist()
+    having = [len(codes.codes)] * len(codes.modalities) if codes.present is None else codes.present.sum(0).tolist()
     trouble = list(collapsed(figures, codes.codebook_size, dict(zip(codes.modalities, having, strict=True))).values())
     what = f"{len(trouble)} of {len(codes.modalities) * codes.levels} codebooks have collapsed: {'; '.join(trouble)}"
     # Without a history nothing was trained by epochs.

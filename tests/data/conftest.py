@@ -1,33 +1,11 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-
-class Listener:
-    """Keeps what a source says."""
-
-    def __init__(self) -> None:
-        self.logged: list[str] = []
-        self.warned: list[str] = []
-        self.steps = 0
-
-    def log(self, message: str) -> None:
-        self.logged.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warned.append(message)
-
-    @contextmanager
-    def task(self, description: str, total: int | None) -> Iterator[Listener]:
-        yield self
-
-    def advance(self, steps: int = 1, **figures: float | str) -> None:
-        self.steps += steps
+from helpers import Listener
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_codes_are_the_nearest_by_the_written_codebooks(fitted):
     made, model = fitted
     with torch.no_grad():
         z = model.encode(torch.arange(12)).double().numpy()
-    books, present = made.codes.codebooks, made.present
+    books, present = made.codes.codebooks, made.codes.present
     assert books.shape == (1, 2, 8, 16)
     vectors = np.zeros((12, 3, 16), dtype=np.float32)
     for item, signal in itertools.product(range(12), range(3)):
@@ -127,7 +127,7 @@ def test_variant_without_a_shared_codebook(inputs, small, fit):
     first = made.codes.codes.astype(int)
     signal = np.arange(3)
     vectors = sum(made.codes.codebooks[signal, level, first[:, level]] for level in range(2))
-    np.testing.assert_array_equal(made.codes.item_vectors.reshape(12, 3, 16), vectors * made.present[:, :, None])
+    np.testing.assert_array_equal(made.codes.item_vectors.reshape(12, 3, 16), vectors * made.codes.present[:, :, None])
 
 
 @pytest.mark.parametrize("having", [0, 1, 2])
@@ -144,7 +144,7 @@ def test_a_modality_that_hardly_any_item_of_a_batch_has(inputs, having, small, f
         return
     made = fit(few, small(epochs=4, batch_size=4))
     assert all(np.isfinite(row["loss"]) for row in made.history)
-    assert made.present[:, 2].sum() == having
+    assert made.codes.present[:, 2].sum() == having
 
 
 def test_theta_is_left_alone_by_the_main_step(inputs, monkeypatch, small, fit):

@@ -102,13 +102,13 @@ def test_absent_and_in_blocks(old, new):
         every = encode_new(encode, old.codes, fit_of(old)[FIT_ITEMS], neighbours=neighbours, device=device)
         return encode_blocks(old.codes, every, blocks, keep=last, items=last + 5, latents=latents)
 
-    assert not grown(0).present[last:, 1].any()
+    assert not grown(0).codes.present[last:, 1].any()
     once, parts = id_of_neighbours(old.codes, np.array(TAKEN), neighbours=3, device=device)(new), grown(3)
     np.testing.assert_array_equal(parts.codes.codes[:last], old.codes.codes)
     np.testing.assert_array_equal(parts.codes.codes[last:], once.codes)
     np.testing.assert_array_equal(parts.codes.item_vectors[:last], old.codes.item_vectors)
     np.testing.assert_allclose(parts.codes.item_vectors[last:], once.vectors, rtol=1e-5)
-    np.testing.assert_array_equal(parts.present, np.concatenate([old.codes.present, once.present]))
+    np.testing.assert_array_equal(parts.codes.present, np.concatenate([old.codes.present, once.present]))
     np.testing.assert_allclose(parts.latents, once.latents, rtol=1e-5)
     assert grown(3, latents=False).latents is None
 
@@ -127,7 +127,7 @@ def fitted(old) -> Tokenized:
     present = old.codes.present.copy()
     present[26, [0, 2]], present[27, 2] = False, False
     latents = RNG.standard_normal((ITEMS, 3, WIDTH)).astype(np.float32) * present[:, :, None]
-    return Tokenized(codes=old.codes, history=[], present=present, latents=latents)
+    return Tokenized(codes=dataclasses.replace(old.codes, present=present), history=[], latents=latents)
 
 
 def test_untaken_items_of_a_fit(fitted, old):
@@ -135,18 +135,19 @@ def test_untaken_items_of_a_fit(fitted, old):
     device, taken = torch.device("cpu"), np.array(TAKEN)
     rows = np.array([24, 25, 27, 28, 29])
     found = with_id_signals_of_cold_items(fitted, taken, neighbours=3, device=device)
-    latents, present = fitted.latents[rows].copy(), fitted.present[rows].copy()
+    latents, present = fitted.latents[rows].copy(), fitted.codes.present[rows].copy()
     latents[:, 1], present[:, 1] = 0, False
     new = Encoded(codes=fitted.codes.codes[rows], latents=latents, vectors=latents.reshape(5, -1), present=present)
     alone = id_of_neighbours(old.codes, taken, neighbours=3, device=device)(new)
     np.testing.assert_array_equal(found.codes.codes[rows], alone.codes)
     np.testing.assert_array_equal(found.codes.item_vectors[rows], alone.vectors)
     np.testing.assert_array_equal(found.latents[rows], alone.latents)
-    assert found.present[rows, 1].all()
+    assert found.codes.present[rows, 1].all()
     assert not np.array_equal(found.latents[rows, 1], fitted.latents[rows, 1])
     others = [*TAKEN, 26]
     for mine, before in (
-        (found.codes.codes, fitted.codes.codes), (found.latents, fitted.latents), (found.present, fitted.present),
+        (found.codes.codes, fitted.codes.codes), (found.latents, fitted.latents),
+        (found.codes.present, fitted.codes.present),
         (found.codes.item_vectors, fitted.codes.item_vectors),
     ):  # fmt: skip
         np.testing.assert_array_equal(mine[others], before[others])
@@ -155,9 +156,9 @@ def test_untaken_items_of_a_fit(fitted, old):
 def test_untaken_items_without_an_id_signal(fitted):
     found = with_id_signals_of_cold_items(fitted, np.array(TAKEN), neighbours=0, device=torch.device("cpu"))
     rows = [24, 25, 27, 28, 29]
-    assert not found.present[rows, 1].any()
+    assert not found.codes.present[rows, 1].any()
     assert not found.codes.item_vectors.reshape(ITEMS, 3, WIDTH)[rows, 1].any()
-    assert found.present[26, 1]
+    assert found.codes.present[26, 1]
 
 
 def test_a_fit_without_ids_or_untaken_items_stays_as_it_is(fitted):

@@ -204,7 +204,7 @@ def test_no_signal_that_an_item_lacks_changes(policy):
     made = quantised()
     present = np.ones((40, 2), dtype=bool)
     present[:, 1] = False
-    lacking = Tokenized(codes=made.codes, history=[], latents=made.latents, present=present)
+    lacking = Tokenized(codes=dataclasses.replace(made.codes, present=present), history=[], latents=made.latents)
     after = resolve_collisions(lacking, policy).codes
     assert (after != made.codes.codes).any()
     np.testing.assert_array_equal(after[:, :, 1], made.codes.codes[:, :, 1])
@@ -280,7 +280,7 @@ def test_old_items_are_not_regrouped(frozen):
 
 def late(made: Tokenized, frozen: int) -> Tokenized:
     """The rows from `frozen` on have come later: only their vectors are at hand."""
-    return Tokenized(codes=made.codes, history=[], latents=made.latents[frozen:], present=made.present)
+    return Tokenized(codes=made.codes, history=[], latents=made.latents[frozen:])
 
 
 @pytest.mark.parametrize("policy", ["nearest", "sinkhorn", "share"])

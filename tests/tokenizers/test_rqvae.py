@@ -104,7 +104,7 @@ def test_missing_content(inputs):
     assert (made.codes.codes[2] == made.codes.codes[9]).all()
     assert not made.codes.item_vectors[[2, 9]].any()
     assert made.codes.item_vectors[0].any()
-    assert made.present.ravel().tolist() == content.has_content.tolist()
+    assert made.codes.present.ravel().tolist() == content.has_content.tolist()
 
 
 def test_side_by_side(inputs):

@@ -145,4 +145,4 @@ def encode_blocks(
                 kept[done - keep : rows.stop - keep] = part.latents
             done = rows.stop
             task.advance(len(part.codes))
-    return Tokenized(codes=made, history=[], present=present, latents=kept)
+    return Tokenized(codes=made, history=[], latents=kept)

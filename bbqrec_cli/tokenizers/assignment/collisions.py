@@ -111,7 +111,7 @@ class MovableIDs:
         self.values, self.latents, self.books, self.frozen = codes.codes.copy(), latents, books, frozen
         self.level = books.shape[1] - 1
         self.vectors = None if codes.item_vectors is None else codes.item_vectors.copy()
-        self.present = np.ones(self.values[:, 0].shape, dtype=bool) if made.present is None else made.present
+        self.present = np.ones(self.values[:, 0].shape, dtype=bool) if codes.present is None else codes.present
         self.owners = Counter(map(bytes, self.values))
 
     def distances(self, row: int) -> np.ndarray:

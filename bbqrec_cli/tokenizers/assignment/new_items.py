@@ -94,7 +94,7 @@ def with_id_signals_of_cold_items(
         warm: rows of the items with training interactions.
         neighbours: as for `encode_new`.
     """
-    codes, present, latents = made.codes, made.present, made.latents
+    codes, present, latents = made.codes, made.codes.present, made.latents
     if "id" not in codes.modalities or present is None or latents is None:
         return made
     assert codes.codebooks is not None  # codes with latents have them
@@ -116,7 +116,7 @@ def with_id_signals_of_cold_items(
     pairs = ((codes.codes, found.codes), (codes.item_vectors, found.vectors), (present, found.present))
     ids, vectors, there = (_replaced(old, rows, new) for old, new in pairs)
     return dataclasses.replace(
-        made, codes=dataclasses.replace(codes, codes=ids, item_vectors=vectors), present=there,
+        made, codes=dataclasses.replace(codes, codes=ids, item_vectors=vectors, present=there),
         latents=_replaced(latents, rows, found.latents),
     )  # fmt: skip
 

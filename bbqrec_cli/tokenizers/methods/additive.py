@@ -68,8 +68,9 @@ class AdditiveQuantizer:
         made = Codes(
             codes=codes[:, :, None], modalities=(SIGNAL,), method=self.config.name,
             codebook_size=config.codebook_size, codebooks=books[None], item_vectors=vectors,
+            present=having[:, None],
         )  # fmt: skip
-        return Tokenized(codes=made, history=[], present=having[:, None], latents=values[:, None], encoder=encoder)
+        return Tokenized(codes=made, history=[], latents=values[:, None], encoder=encoder)
 
     def reads(self, present: Mapping[str, np.ndarray]) -> tuple[str, ...]:
         """See `SampleTokenizer.reads`."""

@@ -163,9 +163,9 @@ class RQVAE:
             codes=Codes(
                 codes=codes.astype(np.uint16), modalities=(SIGNAL,), method=self.config.name,
                 codebook_size=config.codebook_size, codebooks=model.quantizer.codebooks.detach().cpu().numpy(),
-                item_vectors=vectors,
+                item_vectors=vectors, present=content.has_content[:, None],
             ),
-            history=history, present=content.has_content[:, None], latents=latents.detach().cpu().numpy(),
+            history=history, latents=latents.detach().cpu().numpy(),
             encoder=item_encoder(inputs.features, tuple(content.features), {"encoder": model.encoder}),
         )  # fmt: skip
 

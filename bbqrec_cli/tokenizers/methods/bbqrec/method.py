@@ -91,9 +91,9 @@ class BBQRec:
             codes=Codes(
                 codes=codes.cpu().numpy().astype(np.uint16), modalities=signals, method=self.config.name,
                 codebook_size=config.codebook_size, codebooks=model.quantizer.codebooks.detach().cpu().numpy(),
-                item_vectors=vectors.float().cpu().numpy(),
+                item_vectors=vectors.float().cpu().numpy(), present=present.cpu().numpy(),
             ),
-            history=history, present=present.cpu().numpy(), latents=latents.cpu().numpy(),
+            history=history, latents=latents.cpu().numpy(),
             encoder=keep_encoder(model, inputs.features),
         )  # fmt: skip
 
