@@ -83,6 +83,7 @@ RESULTS = {
     "beauty": ("Amazon Beauty (id, text)", ""),
     "beauty-strong": ("Amazon Beauty (id, text), full trainings", ""),
     "toys-strong": ("Amazon Toys (id, text), full trainings", ""),
+    "movielens-strong": ("MovieLens 1M (id, text, image), short trainings", ""),
     "movielens": ("MovieLens 1M (id, text, image)", "Figure 4: signals"),
 }
 """Pages in docs/results whose numbers README shows: what they are of, and the heading above the table."""
