@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bbqrec_cli.benchmark.executors import NAMES
 from bbqrec_cli.config import StageConfig, option
-from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.errors import DataError, LackingError, UsageError
 from bbqrec_cli.origin import command_line
 from bbqrec_cli.progress import SILENT, Progress
 
@@ -178,8 +178,9 @@ def summarise(
 
 
 def make_folder(folder: Path) -> None:
-    """Raises: DataError: it cannot be made."""
+    """Raises: LackingError: no permission to make it. DataError: it cannot be made otherwise."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{folder}: cannot be made the work folder: {error.strerror}", "give -o elsewhere") from None
+        kind = LackingError if isinstance(error, PermissionError) else DataError
+        raise kind(f"{folder}: cannot be made the work folder: {error.strerror}", "give -o elsewhere") from None

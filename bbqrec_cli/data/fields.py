@@ -12,11 +12,22 @@ from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import LIST_SEPARATOR
 
 TEXT_FIELDS = (
-    "title", "name", "brand", "maker", "category", "categories", "genres", "tags", "features", "text", "description",
+    "title", "name", "movie_title", "item_name", "brand", "maker", "category", "categories", "genres", "tags",
+    "features", "text", "description",
 )  # fmt: skip
 """Fields that make an item's text by default; the long ones last, since encoders cut long texts."""
+TITLES = ("title", "name", "movie_title", "item_name")
+"""Fields that are an item's title: the first that there is; the last two are those of RecBole's sets."""
 NO_ATTRIBUTES = ("title", "features", "text", "description")
 """Fields that go into the title and the text only; attributes are short, since they are copied into the model file."""
+
+
+def with_known_names(fields: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The fields, with the names in lower case that this program knows: `Title` is `title` where that is not there."""
+    known = {*TEXT_FIELDS, *TITLES}
+    renamed = {name: name.casefold() for name in fields if name.casefold() in known - fields.keys()}
+    once = {name: new for name, new in renamed.items() if list(renamed.values()).count(new) == 1}
+    return {once.get(name, name): values for name, values in fields.items()}
 
 
 def attributes(items: Items) -> dict[str, list[str]]:
@@ -44,6 +55,7 @@ def choose_text_fields(fields: dict[str, list[str]], asked: tuple[str, ...], pro
     Raises:
         UsageError: a field that no item has.
     """
+    asked = tuple(name if name in fields or name.casefold() not in fields else name.casefold() for name in asked)
     for name in asked:
         if name not in fields:
             known = ", ".join(fields) or "no fields"

@@ -104,7 +104,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     Raises:
         UsageError, DataError, MissingFileError, LackingError and the errors of writing files.
     """
-    from bbqrec_cli.data.fields import choose_text_fields
+    from bbqrec_cli.data.fields import choose_text_fields, with_known_names
     from bbqrec_cli.data.sources.exported import in_exported_order
     from bbqrec_cli.data.sources.period import between, days
     from bbqrec_cli.data.sources.pictures import PictureFiles
@@ -132,6 +132,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     if kind == "given":
         check_parts(split)
     items = source.items(interactions.item_ids)
+    items = dataclasses.replace(items, fields=with_known_names(items.fields))
     text_fields = choose_text_fields(items.fields, config.text_fields, progress)
     dataset = to_dataset(interactions, items, text_fields, progress, sequences=sequences, splitting=splitting)
     result = counts(config.output, interactions, items, dataset, split, text_fields)
@@ -234,12 +235,12 @@ def to_dataset(
     Raises:
         DataError: names of fields or features that the file cannot hold.
     """
-    from bbqrec_cli.data.fields import attributes, check_names, compose_texts
+    from bbqrec_cli.data.fields import TITLES, attributes, check_names, compose_texts
     from bbqrec_cli.data.sources.vectors import stored_features
     from bbqrec_cli.records import Catalogue, Dataset, Vocabulary
 
     check_names(items)
-    titles = items.fields.get("title") or items.fields.get("name") or [""] * len(interactions.item_ids)
+    titles = next((items.fields[name] for name in TITLES if items.fields.get(name)), [""] * len(interactions.item_ids))
     catalogue = Catalogue(
         user_ids=Vocabulary(interactions.user_ids),
         item_ids=Vocabulary(interactions.item_ids),

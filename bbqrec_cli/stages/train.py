@@ -117,7 +117,8 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     chosen = chosen_config(config, earlier)
     check_files(chosen)
     parents = [path for _, path in input_files(config, chosen)]
-    instead = f"to go on with it: --from {shlex.quote(str(config.output))} -o ANOTHER.h5"
+    again = f"to go on with it: --from {shlex.quote(str(config.output))} -o ANOTHER.h5"
+    instead = again if hasattr(chosen, "epochs") else ""
     check_there(config.input, "tokens")
     check_checkpoint(config.output, force=config.force, resume=config.resume)
     check_output(config.output, force=config.force, inputs=parents, instead=instead)

@@ -50,6 +50,13 @@ def test_types_say_what_a_column_is(put, tmp_path, listener):
     assert "toy.user, toy.kg: not read; only interactions and items are used" in listener.logged
 
 
+@pytest.mark.parametrize("name", ["title", "movie_title"])
+def test_a_title_of_words_stays_whole(put, tmp_path, listener, name):
+    put("toy/toy.inter", LOG)
+    put("toy/toy.item", f"item_id:token\t{name}:token_seq\tclass:token_seq\npot\tToy Story\tA B\ncup\tHeat\tC\n")
+    assert read(tmp_path / "toy", listener)[1].fields == {name: ["Toy Story", "Heat"], "class": ["A|B", "C"]}
+
+
 def test_vectors_are_read_as_python_reads_floats(put, tmp_path, listener):
     cells = {"pot": "0.1 16777217 1e-46 -3.4e38 1_0", "cup": "0.30000001192092896 .5 -0 7e-5 2"}
     put("toy/toy.inter", LOG)

@@ -224,6 +224,12 @@ def test_ids_that_pandas_wrote_as_floats_are_warned_of(put, listener):
     assert listener.warned[0].startswith("log.csv: the ids of users look like 1.0, as pandas writes whole numbers")
 
 
+def test_float_ids_that_have_lost_digits_are_no_ids(put, listener):
+    path = put("log.jsonl", f'{{"user": "u", "item": 9007199254740993.0, "timestamp": {SECOND}}}\n')
+    with pytest.raises(DataError, match=r"log.jsonl, line 1: item is .*; an id is a text or a whole number"):
+        read([path], listener)
+
+
 def test_missing_columns_of_a_typed_file(tmp_path, listener):
     path = save(FRAME.rename({"user": "who"}), tmp_path / "log.parquet")
     with pytest.raises(DataError, match=r"log.parquet: no column for user; the columns are 'who', 'item', 'timestamp'"):

@@ -13,20 +13,18 @@ import numpy as np
 import polars as pl
 
 from bbqrec_cli.data.sources import times as clock
-from bbqrec_cli.data.sources.files import as_id
+from bbqrec_cli.data.sources.files import EXACT, as_id
 
 _WHOLE = r"^[0-9]{1,18}$"
 _DECIMAL = r"^[0-9]{1,15}(\.[0-9]{1,15})?$"
 _DATE_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-5][0-9]:[0-5][0-9]$"
-_EXACT = 2**53
-"""From here on, neighbouring whole numbers are one float."""
 
 
 def ids(column: pl.Series) -> pl.Series:
     """(n,) texts: integers, and floats and decimals that are whole, in decimal; null for what is no id."""
     kind = column.dtype
     if kind.is_float():
-        whole = (column == column.floor()) & (column.abs() < _EXACT)
+        whole = (column == column.floor()) & (column.abs() < EXACT)
         return column.set(~whole.fill_null(False), None).cast(pl.Int64).cast(pl.String)
     if kind.is_decimal():
         whole = column.cast(pl.Int64, strict=False)

@@ -18,6 +18,8 @@ from bbqrec_cli.errors import DataError
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import LIST_SEPARATOR
 
+EXACT = 2**53
+"""From here on, neighbouring whole numbers are one float."""
 TABLES = tuple(f"{suffix}{more}" for suffix in (".csv", ".tsv") for more in ("", *COMPRESSED))
 TABBED = (".tsv", ".inter", ".item")
 """Tables that usually have tabs, the last two RecBole's."""
@@ -251,8 +253,9 @@ def typed_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def whole(value: Any) -> Any:
-    """12 for an id 12.0, as pandas stores integers beside missing ones; another value as it is."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """12 for an id 12.0, as pandas stores integers beside missing ones; another value as it is, also a float so large
+    that neighbouring whole numbers are one."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < EXACT else value
 
 
 def _table_items(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from bbqrec_cli.config import flag
+from bbqrec_cli.data.fields import TITLES
 from bbqrec_cli.data.sources import columns
 from bbqrec_cli.data.sources.base import Interactions, Items, by_user
 from bbqrec_cli.data.sources.exported import MAP
@@ -153,7 +154,8 @@ class RecBole:
                 if kind == "float_seq":
                     vectors.setdefault(name, {})[item] = _floats(cell, f"{path}, line {number}: {name}")
                 else:
-                    fields[name] = cell.split() if kind == "token_seq" else cell
+                    # RecBole's own sets have titles as sequences of words.
+                    fields[name] = cell.split() if kind == "token_seq" and name not in TITLES else cell
         return known, vectors
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from bbqrec_cli.data.sources.blocks import Block, Row, chunks, gathered
-from bbqrec_cli.data.sources.files import JSON_LINES, is_typed, json_lines, lines, quotes, separator, table_rows
+from bbqrec_cli.data.sources.files import EXACT, JSON_LINES, is_typed, json_lines, lines, quotes, separator, table_rows
 from bbqrec_cli.data.sources.opening import plain_suffix
 from bbqrec_cli.data.sources.text_blocks import text_blocks
 from bbqrec_cli.data.sources.typed import damage_of, scan
@@ -95,7 +95,7 @@ def _json_blocks(path: Path, names: dict[str, str]) -> Iterator[Block]:
 
 def _json_text(value: Any, *, whole: bool) -> str | None:
     if isinstance(value, float) and whole:
-        return str(int(value)) if value.is_integer() else None
+        return str(int(value)) if value.is_integer() and abs(value) < EXACT else None
     if isinstance(value, str):
         return value if value.isascii() or _encodes(value) else None
     return repr(value) if type(value) in (int, float) else None
