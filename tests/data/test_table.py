@@ -265,6 +265,8 @@ def test_no_time_column(put, listener):
     assert histories(read(path, listener, item_column="what", order="file", duplicates="last")[0]) == {"u": [*"cba"]}
     with pytest.raises(UsageError, match="--duplicates drop compares times"):
         read(path, listener, order="file", duplicates="drop")
+    with pytest.raises(UsageError, match="--ties random orders equal times"):
+        read(path, listener, order="file", ties="random")
 
 
 def test_a_folder_of_recbole(put, tmp_path, listener):

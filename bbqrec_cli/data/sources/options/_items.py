@@ -55,3 +55,5 @@ class LogColumns(LogFiles):
     def __post_init__(self) -> None:
         if self.order == "file" and self.duplicates == "drop":
             raise UsageError("--duplicates drop compares times, and --order file reads none", "--duplicates first")
+        if self.order == "file" and self.ties != "file":
+            raise UsageError(f"--ties {self.ties} orders equal times, and --order file reads none", "leave --ties out")
