@@ -18,7 +18,7 @@ from bbqrec_cli.config import flag
 from bbqrec_cli.data.fields import TITLES
 from bbqrec_cli.data.sources import columns
 from bbqrec_cli.data.sources.base import Interactions, Items, by_user
-from bbqrec_cli.data.sources.exported import MAP
+from bbqrec_cli.data.sources.exported import MAP, recorded_files
 from bbqrec_cli.data.sources.files import (
     as_id,
     check_header,
@@ -138,7 +138,7 @@ class RecBole:
         place = columns.usual(names, (self._item_name, *columns.ITEM_ID))
         if place is None:
             raise DataError(f"{path}, line 1: no column of item ids among {', '.join(names)}", "--item-column NAME")
-        own = self._map.get("fields", {})
+        own, exported = self._map.get("fields", {}), bool(recorded_files(path.parent))
         known: dict[str, dict[str, Any]] = {}
         vectors: dict[str, dict[str, np.ndarray]] = {}
         for number, row in _rows(path, self._progress):
@@ -154,8 +154,9 @@ class RecBole:
                 if kind == "float_seq":
                     vectors.setdefault(name, {})[item] = _floats(cell, f"{path}, line {number}: {name}")
                 else:
-                    # RecBole's own sets have titles as sequences of words.
-                    fields[name] = cell.split() if kind == "token_seq" and name not in TITLES else cell
+                    # RecBole's own sets have titles as sequences of words; an export's sequences are lists.
+                    words = kind == "token_seq" and (name not in TITLES or exported)
+                    fields[name] = cell.split() if words else cell
         return known, vectors
 
 
