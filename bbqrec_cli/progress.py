@@ -36,12 +36,15 @@ class Progress(Protocol):
         """A progress bar: `with progress.task("epoch 3", 120) as task: task.advance(loss=…)`; total None: unknown."""
 
 
-def counted(rows: Iterable[T], task: ProgressBar, every: int = 1000) -> Iterator[T]:
-    """The rows; the bar advances by `every` of them at a time, since many files have millions."""
+SHOWN_EVERY = 1000
+
+
+def counted(rows: Iterable[T], task: ProgressBar) -> Iterator[T]:
+    """The rows; the bar advances by `SHOWN_EVERY` of them at a time, since many files have millions."""
     for number, row in enumerate(rows, start=1):
         yield row
-        if number % every == 0:
-            task.advance(every)
+        if number % SHOWN_EVERY == 0:
+            task.advance(SHOWN_EVERY)
 
 
 class _SilentTask:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from bbqrec_cli.config import did_you_mean
 from bbqrec_cli.data.sources.base import Items
 from bbqrec_cli.data.sources.files import stored_names
@@ -11,23 +13,21 @@ from bbqrec_cli.hdf5.schema import RESERVED_ATTRIBUTES
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import LIST_SEPARATOR
 
-TEXT_FIELDS = (
-    "title", "name", "movie_title", "item_name", "brand", "maker", "category", "categories", "genres", "tags",
-    "features", "text", "description",
-)  # fmt: skip
-"""Fields that make an item's text by default; the long ones last, since encoders cut long texts."""
 TITLES = ("title", "name", "movie_title", "item_name")
 """Fields that are an item's title: the first that there is; the last two are those of RecBole's sets."""
+TEXT_FIELDS = (
+    *TITLES, "brand", "maker", "category", "categories", "genres", "tags", "features", "text", "description",
+)  # fmt: skip
+"""Fields that make an item's text by default; the long ones last, since encoders cut long texts."""
 NO_ATTRIBUTES = ("title", "features", "text", "description")
 """Fields that go into the title and the text only; attributes are short, since they are copied into the model file."""
 
 
 def with_known_names(fields: dict[str, list[str]]) -> dict[str, list[str]]:
     """The fields, with the names in lower case that this program knows: `Title` is `title` where that is not there."""
-    known = {*TEXT_FIELDS, *TITLES}
-    renamed = {name: name.casefold() for name in fields if name.casefold() in known - fields.keys()}
-    once = {name: new for name, new in renamed.items() if list(renamed.values()).count(new) == 1}
-    return {once.get(name, name): values for name, values in fields.items()}
+    lower = Counter(map(str.casefold, fields))
+    known = {name for name in TEXT_FIELDS if lower[name] == 1}
+    return {name.casefold() if name.casefold() in known else name: values for name, values in fields.items()}
 
 
 def attributes(items: Items) -> dict[str, list[str]]:

@@ -48,10 +48,14 @@ class ItemModel(Recommender):
     def states(self, batch: Batch) -> Tensor:
         """States of the histories, (B, T, D). A position with a target must not see it."""
 
-    def inputs(self, batch: Batch, *, scaled: bool = True) -> Tensor:
-        """Vectors of the histories' items, (B, T, D); scaled: times √D, since as the table starts they are small."""
-        vectors = self.table(batch.items.clamp(min=0))
-        if self.features:
+    def inputs(self, batch: Batch, *, scaled: bool = True, table: Tensor | None = None) -> Tensor:
+        """Vectors of the histories' items, (B, T, D), or the rows of `table` (I, D) in their place.
+
+        scaled: times √D, since as the table starts they are small.
+        """
+        rows = batch.items.clamp(min=0)
+        vectors = self.table(rows) if table is None else table[rows]
+        if self.features and table is None:
             vectors = self.features(vectors, batch.items)
         return vectors * self.table.embedding_dim**0.5 if scaled else vectors
 

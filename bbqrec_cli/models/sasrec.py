@@ -49,14 +49,13 @@ class SASRec(ItemModel):
             query_norm=norm == "query",
         )
 
-    def states(self, batch: Batch) -> Tensor:
-        """See `ItemModel.states`."""
-        return self.encoder(self.inputs(batch, scaled=not self.post))
+    def states(self, batch: Batch, table: Tensor | None = None) -> Tensor:
+        """See `ItemModel.states`. table: as for `inputs`."""
+        return self.encoder(self.inputs(batch, scaled=not self.post, table=table))
 
     def loss(self, batch: Batch) -> Tensor:
         """See `Recommender.loss`."""
         if not self.item_dropout.threshold:
             return super().loss(batch)
         table = self.item_dropout(self.items())
-        x = table[batch.items.clamp(min=0)]
-        return self.loss_of(self.encoder(x if self.post else x * self.table.embedding_dim**0.5), table, batch.targets)
+        return self.loss_of(self.states(batch, table), table, batch.targets)

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from bbqrec_cli.collisions.usage import perplexity
+from bbqrec_cli.collisions.usage import having, perplexity
 from bbqrec_cli.data.splits import HeldOut
 from bbqrec_cli.errors import CollapseError
 from bbqrec_cli.grouping import count_colliding_items
@@ -126,7 +126,7 @@ def code_figures(codes: np.ndarray, modalities: tuple[str, ...], present: np.nda
     """
     figures: dict[str, float] = {}
     for signal, name in enumerate(modalities):
-        here = codes[:, :, signal] if present is None else codes[present[:, signal], :, signal]
+        here = having(codes, present, signal)[:, :, signal]
         for level in range(codes.shape[1]):
             figures[f"usage/{name}/{level + 1}"] = len(np.unique(here[:, level]))
             figures[f"perplexity/{name}/{level + 1}"] = round(perplexity(here[:, level]), 2)

@@ -8,7 +8,7 @@ import pytest
 from bbqrec_cli import hdf5
 from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.errors import DataError, WrongKindError
-from bbqrec_cli.records import Catalogue, Sequences, TrainedModel
+from bbqrec_cli.records import Catalogue, Feature, Sequences, TrainedModel
 from bbqrec_cli.tokenizers.methods.item_table import read_item_table, resize_vectors
 
 TABLE = np.arange(36, dtype=np.float32).reshape(12, 3)
@@ -56,9 +56,11 @@ def test_what_can_not_serve(catalogue, tmp_path):
     with pytest.raises(DataError, match="has no item vectors"):
         read_item_table(short, catalogue.item_ids, training(catalogue))
     path = model_of(catalogue, tmp_path / "m.h5", **{"table.weight": TABLE})
-    for name, settings in (("sasrec", {"features": ["text"]}), ("missrec", {})):
+    text = Feature(values=np.ones((12, 2), np.float32), present=np.ones(12, dtype=bool), encoder="x")
+    for name, settings, features in (("sasrec", {"features": ["text"]}, {}), ("missrec", {}, {"text": text})):
         joined = tmp_path / f"{name}-joined.h5"
-        hdf5.write_model(joined, dataclasses.replace(hdf5.read_model(path), name=name, settings=settings))
+        made = dataclasses.replace(hdf5.read_model(path), name=name, settings=settings, features=features)
+        hdf5.write_model(joined, made)
         with pytest.raises(DataError, match=f"the items of this {name} are made of features too"):
             read_item_table(joined, catalogue.item_ids, training(catalogue))
     with pytest.raises(DataError, match="does not know 1 of the items, 'new' first"):

@@ -14,7 +14,6 @@ from typing import IO, Any, NamedTuple, cast
 
 from bbqrec_cli.errors import DataError, LackingError, MissingFileError, UsageError
 
-COMPRESSED = (".gz", ".zst")
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
 """What reading a truncated or damaged file raises."""
 _BLOCK = 1 << 20
@@ -39,6 +38,7 @@ _PACKINGS = (
     _Packing(b"\xfd7zXZ", "xz", "xz -d"),
     _Packing(b"BZh", "bzip2", "bunzip2"),
 )
+COMPRESSED = tuple(each.suffix for each in _PACKINGS if each.suffix)
 
 
 def expanded(paths: Sequence[Path]) -> list[Path]:

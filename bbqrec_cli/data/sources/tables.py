@@ -11,7 +11,16 @@ from typing import Any
 import polars as pl
 
 from bbqrec_cli.data.sources.blocks import Block, Row, chunks, gathered
-from bbqrec_cli.data.sources.files import EXACT, JSON_LINES, is_typed, json_lines, lines, quotes, separator, table_rows
+from bbqrec_cli.data.sources.files import (
+    JSON_LINES,
+    is_typed,
+    json_lines,
+    lines,
+    quotes,
+    separator,
+    table_rows,
+    whole,
+)
 from bbqrec_cli.data.sources.opening import plain_suffix
 from bbqrec_cli.data.sources.text_blocks import text_blocks
 from bbqrec_cli.data.sources.typed import damage_of, scan
@@ -80,7 +89,7 @@ def _json_blocks(path: Path, names: dict[str, str]) -> Iterator[Block]:
     for numbers, objects in chunks(json_lines(path)):
         values = {role: [row.get(name) for row in objects] for role, name in names.items()}
         columns = {
-            role: pl.Series([_json_text(value, whole=role in ("user", "item")) for value in each], dtype=pl.String)
+            role: pl.Series([_json_text(value, is_id=role in ("user", "item")) for value in each], dtype=pl.String)
             for role, each in values.items()
         }
         floats = frozenset(r for r in ("user", "item") if any(isinstance(value, float) for value in values[r]))
@@ -93,9 +102,9 @@ def _json_blocks(path: Path, names: dict[str, str]) -> Iterator[Block]:
         )
 
 
-def _json_text(value: Any, *, whole: bool) -> str | None:
-    if isinstance(value, float) and whole:
-        return str(int(value)) if value.is_integer() and abs(value) < EXACT else None
+def _json_text(value: Any, *, is_id: bool) -> str | None:
+    if isinstance(value, float) and is_id:
+        return str(found) if isinstance(found := whole(value), int) else None
     if isinstance(value, str):
         return value if value.isascii() or _encodes(value) else None
     return repr(value) if type(value) in (int, float) else None

@@ -19,8 +19,6 @@ from bbqrec_cli.tokenizers.base import TokenizerInput
 
 TABLE = "table.weight"
 """The name of a model's item table among its weights."""
-MORE = ("missrec",)
-"""Models with such a table whose items are more than it, without `features` in their settings."""
 _AGAIN = "bbqrec train FEATURES.h5 --model sasrec -o MODEL.h5, from the same features file"
 
 
@@ -40,7 +38,7 @@ def read_item_table(path: Path, item_ids: Sequence[str], train: Sequences) -> np
     table = model.weights.get(TABLE)
     if table is None or len(table) != model.catalogue.items:
         raise DataError(f"{path}: the model {model.name} has no item vectors; a model such as sasrec is needed", _AGAIN)
-    if model.settings.get("features") or model.name in MORE:
+    if model.settings.get("features") or model.features:
         what = f"the items of this {model.name} are made of features too; a model without them is needed"
         raise DataError(f"{path}: {what}", _AGAIN)
     rows = model.catalogue.item_ids.rows(item_ids)
