@@ -149,6 +149,11 @@ class MethodConfig:
         """What carries this configuration's numbers that its paper does not have; tables say it."""
         return ()
 
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Options that have no effect beside the others: `tune` leaves them alone."""
+        return ()
+
 
 def role_of(f: dataclasses.Field) -> str:
     """A field's role; '' for a field without `option` metadata (a stage's `options`)."""

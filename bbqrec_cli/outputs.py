@@ -100,3 +100,12 @@ def write_error(path: Path, error: OSError) -> Exception:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return LackingError(f"{path}: cannot be written: {error}")
     return error
+
+
+def make_folder(folder: Path) -> None:
+    """Raises: LackingError: no permission to make it. DataError: it cannot be made otherwise."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        kind = LackingError if isinstance(error, PermissionError) else DataError
+        raise kind(f"{folder}: cannot be made the work folder: {error.strerror}", "give -o elsewhere") from None

@@ -14,7 +14,7 @@ from bbqrec_cli.errors import MissingFileError, UsageError
 
 BUILT_IN = Path(__file__).parent / "suites"
 HEAD = ("name", "about", "needs", "seeds", "split", "k", "exclude_seen", "suites")
-KEYS = (*HEAD, "data", "evaluate", "tokenizer", "system", "sweep", "published", "table")
+KEYS = (*HEAD, "data", "evaluate", "tokenizer", "system", "sweep", "published", "table", "tune")
 
 
 def built_in() -> tuple[str, ...]:

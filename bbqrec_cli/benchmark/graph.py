@@ -23,9 +23,12 @@ from bbqrec_cli.hdf5.schema import KINDS
 from bbqrec_cli.outputs import checkpoint_of
 from bbqrec_cli.progress import SILENT
 from bbqrec_cli.stages.prepare import PrepareConfig
+from bbqrec_cli.tuning.one import OneConfig
 
 MAKES = {kind.made_by.removeprefix("bbqrec "): name for name, kind in KINDS.items()}
 """Stage -> the kind of file that it makes."""
+TUNE = "tune"
+"""The stage that is none of `stages`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,8 @@ class Step:
     label: what people call it; key: SHA-256 of everything that the output depends on; config: the stage's, complete but
     for `resume`; output: the file, whose name holds the key and nothing that may change without it; inputs: option that
     names files -> the keys of the steps that make them, or digests of what is in them; alike: SHA-256 of the settings
-    and the data alone, the same for every seed and version of the program: such steps take about as long.
+    and the data alone, the same for every seed and version of the program: such steps take about as long; tuned: the
+    ledger of the trials whose best settings a training has in place of its own.
     """
 
     stage: str
@@ -52,6 +56,7 @@ class Step:
     config: Any
     output: Path
     inputs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tuned: Path | None = None
     needs: Needs = field(default_factory=Needs)
     alike: str = ""
 
@@ -88,11 +93,18 @@ class Step:
     def from_json(cls, text: str) -> Step:
         """The step of `to_json`, with its typed configuration."""
         said = json.loads(text)
-        stage = import_module(f"bbqrec_cli.stages.{said['stage']}")
-        config_class = getattr(stage, f"{said['stage'].capitalize()}Config")
-        config = from_mapping(config_class, said["config"], where=said["label"])
+        module, config_class = module_of(said["stage"])
+        config = from_mapping(getattr(import_module(module), config_class), said["config"], where=said["label"])
         given = {"config": config, "output": Path(said["output"]), "needs": Needs(**said["needs"])}
+        given |= {"tuned": Path(said["tuned"])} if said["tuned"] else {}
         return cls(**(said | given))
+
+
+def module_of(stage: str) -> tuple[str, str]:
+    """The module with a stage's `run`, and the name of its configuration's class there."""
+    if stage == TUNE:
+        return "bbqrec_cli.tuning.one", "OneConfig"
+    return f"bbqrec_cli.stages.{stage}", f"{stage.capitalize()}Config"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +143,9 @@ class Cell:
         """Its steps without the training of a model from which its tokenizer starts."""
         stages = [step.stage for step in self.steps]
         first = stages.index("tokenize") if "tokenize" in stages else 0
-        return tuple(step for place, step in enumerate(self.steps) if step.stage != "train" or place >= first)
+        return tuple(
+            step for place, step in enumerate(self.steps) if step.stage not in ("train", TUNE) or place >= first
+        )
 
     def step(self, stage: str) -> Step | None:
         """Its own step of a stage, the first of several, if it has one."""
@@ -216,7 +230,7 @@ class _Builder:
         """What leads to a system's metrics."""
         if system.tokenizer:
             steps = self._tokenize(data, self.suite.tokenizers[system.tokenizer], seed)
-            steps.append(self._train(data, system, seed, steps))
+            steps += self._train(data, system, seed, steps)
         else:
             steps = self._without_tokenizer(data, system, seed)
         model, label = steps[-1].output, labelled(system.name, data.name, seed)
@@ -256,12 +270,25 @@ class _Builder:
     def _without_tokenizer(self, data: Data, system: System, seed: int) -> list[Step]:
         """What leads to the model of a system without semantic IDs."""
         steps = self._data(data, features="features" in needs(system.config))
-        return [*steps, self._train(data, system, seed, steps)]
+        return [*steps, *self._train(data, system, seed, steps)]
 
-    def _train(self, data: Data, system: System, seed: int, steps: Sequence[Step]) -> Step:
-        """steps: those whose last one makes the file that it is trained on."""
+    def _train(self, data: Data, system: System, seed: int, steps: Sequence[Step]) -> list[Step]:
+        """Its training, and before it the tuning, which is the same for all seeds. steps: those whose last one makes
+        the file that it is trained on."""
         config = dataclasses.replace(system.config, input=_end(data, steps), seed=seed)
-        return self._step("train", labelled(system.name, data.name, seed), config, f"{config.model}-seed-{seed}")
+        tune = [self._tune(data, system, system.tuning)] if system.tuning else []
+        label, name = labelled(system.name, data.name, seed), f"{config.model}-seed-{seed}"
+        return [*tune, self._step("train", label, config, name, tuned=tune[0] if tune else None)]
+
+    def _tune(self, data: Data, system: System, tuning: OneConfig) -> Step:
+        """The trials of a system, on the IDs of the seed that `[tune]` names."""
+        if system.tokenizer:
+            before = self._tokenize(data, self.suite.tokenizers[system.tokenizer], tuning.seed)
+        else:
+            before = self._data(data, features="features" in needs(system.config))
+        config = dataclasses.replace(tuning, input=_end(data, before))
+        label = ", ".join(filter(None, (system.name, data.name)))
+        return self._step(TUNE, label, config, config.model)
 
     def _tokenize(self, data: Data, tokenizer: Tokenizer, seed: int) -> list[Step]:
         """What leads to a tokenizer's IDs: the data, and the training of the systems whose models it starts from."""
@@ -273,13 +300,14 @@ class _Builder:
         label, name = labelled(tokenizer.name, data.name, seed), f"{config.method}-seed-{seed}"
         return [*steps, *before.values(), self._step("tokenize", label, config, name)]
 
-    def _step(self, stage: str, label: str, config: Any, name: str) -> Step:
-        """name: how the output's begins."""
+    def _step(self, stage: str, label: str, config: Any, name: str, *, tuned: Step | None = None) -> Step:
+        """name: how the output's begins; tuned: the tuning before a training."""
         kind, method = MAKES[stage], method_of(config)
         if stage == "prepare":
             inputs = self._of_source(config, method)
         else:
             inputs = self._inputs(config) | (self._inputs(method) if method is not None else {})
+        inputs |= {"tuned": [tuned.key]} if tuned else {}
         key = key_of(stage, config, method, inputs)
         if key not in self.steps:
             name = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
@@ -289,7 +317,7 @@ class _Builder:
             needs = Needs(cpu=max(1, threads), gpu=int(self.machine.gpus and hasattr(config, "precision")))
             self.steps[key] = Step(
                 stage=stage, label=label, key=key, config=config, output=output, inputs=inputs, needs=needs,
-                alike=self._alike(stage, config, method, inputs),
+                alike=self._alike(stage, config, method, inputs), tuned=tuned.output if tuned else None,
             )  # fmt: skip
         return self.steps[key]
 
@@ -345,7 +373,7 @@ def key_of(stage: str, config: Any, method: Any, inputs: Mapping[str, Sequence[s
             and how they are run does not count.
         inputs: what is in the files that the options name.
     """
-    modules, given = [f"bbqrec_cli.stages.{stage}"], facts(config, method, inputs)
+    modules, given = [module_of(stage)[0]], facts(config, method, inputs)
     for cls in (type(method),) if method is not None else encoders_of(config):
         modules += [cls.__module__, cls.implementation.partition(":")[0]]
     given |= {"stage": stage, "version": bbqrec_cli.__version__, "layout": KINDS[MAKES[stage]].version}
@@ -360,7 +388,7 @@ def facts(config: Any, method: Any, inputs: Mapping[str, Sequence[str]]) -> dict
         return named | {name: inputs[name] for name in named.keys() & inputs.keys()}
 
     given = of(config) | ({"options": of(method)} if method is not None else {})
-    return given | ({"named": inputs["named"]} if "named" in inputs else {})
+    return given | {name: inputs[name] for name in ("named", "tuned") if name in inputs}
 
 
 def digest_of(values: Any) -> str:

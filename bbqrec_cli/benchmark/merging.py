@@ -18,7 +18,7 @@ from bbqrec_cli.outputs import replacing
 from bbqrec_cli.pages.tables import Table, counted, make
 from bbqrec_cli.progress import SILENT, Progress
 
-KEPT = ("dataset", "tokens", "metrics")
+KEPT = ("dataset", "tokens", "metrics", "tuning")
 """Kinds of outputs that are taken over: what tables are made of. Features and models are large."""
 OUTPUT = re.compile(rf".+-[0-9a-f]{{16}}\.({'|'.join(KEPT)})\.h5")
 

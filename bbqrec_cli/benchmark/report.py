@@ -10,7 +10,9 @@ from bbqrec_cli.benchmark.costs import costs_section
 from bbqrec_cli.benchmark.findings import Shelf, SideBySide, Sliced
 from bbqrec_cli.benchmark.result import BenchmarkResult
 from bbqrec_cli.benchmark.trainings import training_sections
+from bbqrec_cli.benchmark.tunings import tuning_sections
 from bbqrec_cli.pages.page import Page, Section, with_plots, write_page
+from bbqrec_cli.pages.provenance import provenance_table
 from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, counted, make
 
 HIT = " ✓"
@@ -69,9 +71,10 @@ def sections(result: BenchmarkResult, *, plots: bool) -> list[Section]:
         *(Section(table=sliced_table(each)) for each in result.slices),
         *(Section(table=examples_table(each)) for each in result.examples),
         *(Section(table=make_table(result)) for make_table in usual if not result.asked),
+        *(section for data, each in result.tunings.items() for section in tuning_sections(each, data)),
         costs_section(result, plots=plots),
         Section(table=tables.data_table(result)),
-        Section(table=tables.provenance_table(result.provenance)),
+        Section(table=provenance_table(result.provenance)),
     ]
 
 

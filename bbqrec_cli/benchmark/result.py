@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from bbqrec_cli.benchmark.curves import AllCurves
 from bbqrec_cli.benchmark.findings import SideBySide, Sliced
 from bbqrec_cli.benchmark.layouts import Layout, Published
 from bbqrec_cli.errors import DataError
+from bbqrec_cli.tuning.result import TuneResult
 
 LEVEL = 0.05
 """p below which a difference counts as significant."""
-PAGE_ONLY = ("slices", "examples", "text", "curves", "fits", "layouts", "asked")
+PAGE_ONLY = ("slices", "examples", "text", "curves", "fits", "layouts", "asked", "tunings")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -69,6 +70,7 @@ class BenchmarkResult:
     scores of its own systems, whose tests are among these; asked: whether the suite asks for them; text: the suite's;
     notes: what must be known of the whole;
     slices, examples: see `benchmark.slicing` and `benchmark.examples`;
+    tunings: a data set's name -> the trials on it;
     curves, fits: what the trainings of systems and of tokenizers reported by epoch.
     """
 
@@ -90,6 +92,7 @@ class BenchmarkResult:
     asked: bool
     curves: AllCurves
     fits: AllCurves
+    tunings: Mapping[str, TuneResult] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     slices: tuple[Sliced, ...] = ()
     examples: tuple[SideBySide, ...] = ()
@@ -98,9 +101,11 @@ class BenchmarkResult:
         """Plain values. A data set without a name stands there without the level of the names."""
         report = str(self.report) if self.report else None
         own = {"output": str(self.output), "report": report, "metrics": list(self.metrics), "seeds": list(self.seeds)}
-        values = dataclasses.asdict(self) | own | {"failed": len(self.of("failed")), "left": len(self.of("left"))}
+        plain = dataclasses.asdict(dataclasses.replace(self, tunings={}))
+        tuning = {name: each.to_json()["systems"] for name, each in self.tunings.items()}
+        values = plain | own | {"tuning": tuning} | {"failed": len(self.of("failed")), "left": len(self.of("left"))}
         if set(self.data) == {""}:
-            values |= {key: values[key][""] for key in ("data", "systems")}
+            values |= {key: values[key].get("", {}) for key in ("data", "systems", "tuning")}
         return {name: value for name, value in values.items() if name not in PAGE_ONLY}
 
     def of(self, status: str) -> list[dict[str, Any]]:

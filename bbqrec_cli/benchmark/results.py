@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,14 @@ from bbqrec_cli.benchmark.records import Records
 from bbqrec_cli.benchmark.result import Score, Systems
 from bbqrec_cli.benchmark.runner import Outcome
 from bbqrec_cli.benchmark.suite import Data, Suite, method_of
+from bbqrec_cli.benchmark.work import trained_config
 from bbqrec_cli.errors import BBQRecError
 from bbqrec_cli.evaluation.correction import holm
 from bbqrec_cli.evaluation.metrics import bootstrap_interval
 from bbqrec_cli.evaluation.metrics import per_user as metric_of
 from bbqrec_cli.evaluation.significance import paired, paired_t_test, wilcoxon
 from bbqrec_cli.hdf5 import describe, open_file, read_catalogue, read_codes, read_metrics, sha256
+from bbqrec_cli.pages.provenance import gathered
 from bbqrec_cli.records import Catalogue, Metrics
 
 LISTS = ("coverage@", "popularity@")
@@ -303,7 +304,7 @@ def about_cell(outcome: Outcome, records: Records) -> dict[str, Any]:
 
     return {
         "name": cell.name, "system": cell.system, "model": model.config.model if model else "",
-        "beyond_paper": list(method_of(model.config).beyond_paper) if model else [],
+        "beyond_paper": list(method_of(trained_config(model)).beyond_paper) if model else [],
         "control": bool(models) and not any(hasattr(method_of(each.config), "epochs") for each in models),
         "tokenizer": cell.tokenizer, "unite": [each.system for each in cell.unite],
         "data": cell.data, "seed": cell.seed, "status": outcome.status,
@@ -354,17 +355,3 @@ def provenance(graph: Graph, records: Records) -> dict[str, Any]:
     known = [records[step.key] for step in steps if records.get(step.key, {}).get("origin")]
     seconds = sum(spent(step, records)["seconds"] or 0.0 for step in steps)
     return gathered(known) | {"seconds": seconds, "unrecorded_steps": len(steps) - len(known)}
-
-
-def gathered(known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """When and on which machines was run what has an `origin` and says when it `finished`."""
-    runs: dict[str, dict[str, Any]] = {}
-    for record in known:
-        run = runs.setdefault(json.dumps(record["origin"], sort_keys=True), record["origin"] | {"steps": 0})
-        run["steps"] += 1
-    finished = sorted(record["finished"] for record in known if record.get("finished"))
-    return {
-        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "first": finished[0] if finished else None, "last": finished[-1] if finished else None,
-        "runs": list(runs.values()),
-    }  # fmt: skip

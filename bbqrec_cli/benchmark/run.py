@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bbqrec_cli.benchmark.executors import NAMES
 from bbqrec_cli.config import StageConfig, option
-from bbqrec_cli.errors import DataError, LackingError, UsageError
+from bbqrec_cli.errors import UsageError
 from bbqrec_cli.origin import command_line
 from bbqrec_cli.progress import SILENT, Progress
 
@@ -115,12 +115,16 @@ def run_suite(config: BenchmarkConfig, progress: Progress = SILENT) -> Benchmark
     from bbqrec_cli.benchmark.runner import Runner
     from bbqrec_cli.benchmark.suite import load_suite
     from bbqrec_cli.locks import locked
+    from bbqrec_cli.outputs import make_folder
     from bbqrec_cli.pages.page import check_page
+    from bbqrec_cli.tuning.study import import_optuna
 
     minutes = minutes_of(config.time_budget)
     suite = load_suite(config.suite, data=config.data, train_minutes=config.train_minutes)
     if config.report:
         check_page(config.report, force=config.force)
+    if any(each.tuning for each in suite.systems):
+        import_optuna()
     folder = config.output or Path(f"benchmark-{suite.name}")
     make_folder(folder)
     remember(folder)
@@ -148,6 +152,7 @@ def summarise(
     from bbqrec_cli.benchmark.report import write_report
     from bbqrec_cli.benchmark.result import BenchmarkResult
     from bbqrec_cli.benchmark.slicing import slices_of
+    from bbqrec_cli.benchmark.tunings import tunings
     from bbqrec_cli.hdf5 import write_benchmark
 
     outcomes = results.whole(outcomes)
@@ -166,6 +171,7 @@ def summarise(
         provenance=results.provenance(runner.graph, records), command=command_line("benchmark", config),
         text=suite.text, layouts=results.tables(suite, loaded), asked=bool(suite.layouts),
         curves=of_cells(cells, records, "train"), fits=of_cells(cells, records, "tokenize"),
+        tunings={data.name: found for data in suite.data if (found := tunings(cells, data.name))},
     )  # fmt: skip
     state = {"data": results.ranks(loaded), "steps": records, "results": result.to_json()}
     about = {"name": suite.name, "suite": suite.text, "seed": config.seed}
@@ -175,12 +181,3 @@ def summarise(
         whole = dataclasses.replace(result, slices=tuple(slices), examples=tuple(examples))
         write_report(config.report, whole, force=config.force)
     return result
-
-
-def make_folder(folder: Path) -> None:
-    """Raises: LackingError: no permission to make it. DataError: it cannot be made otherwise."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        kind = LackingError if isinstance(error, PermissionError) else DataError
-        raise kind(f"{folder}: cannot be made the work folder: {error.strerror}", "give -o elsewhere") from None

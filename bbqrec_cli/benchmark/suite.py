@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bbqrec_cli.benchmark.budgets import read_tune, tuning_of
 from bbqrec_cli.benchmark.checks import chosen, named, only, table, there
 from bbqrec_cli.benchmark.files import BUILT_IN, HEAD, given_data, read_suite, suite_file
 from bbqrec_cli.benchmark.layouts import UNSEEN, Known, Layout, Published, layouts, published
@@ -25,6 +26,7 @@ from bbqrec_cli.stages.prepare import PrepareConfig
 from bbqrec_cli.stages.tokenize import TokenizeConfig
 from bbqrec_cli.stages.train import TrainConfig
 from bbqrec_cli.tokenizers.options._codebooks import LARGEST_SIZE
+from bbqrec_cli.tuning.one import OneConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,8 @@ class Tokenizer:
 @dataclass(frozen=True, kw_only=True)
 class System:
     """A `[[system]]` table; tokenizer: the name of one, or '' for a model without semantic IDs; evaluate: one per
-    protocol of the suite; data: as above; unite: systems whose lists are united with this one's."""
+    protocol of the suite; data: as above; unite: systems whose lists are united with this one's; tuning: what is tried
+    before it is trained, None for nothing."""
 
     name: str
     tokenizer: str
@@ -73,6 +76,7 @@ class System:
     evaluate: tuple[EvaluateConfig, ...]
     data: tuple[str, ...]
     unite: tuple[str, ...] = ()
+    tuning: OneConfig | None = None
 
     def runs_on(self, data: Data) -> bool:
         """Whether it is for a data set."""
@@ -200,6 +204,7 @@ class _Reader:
         self.data = self._every_data()
         evaluate = table(self.values.get("evaluate", {}), f"{self.path}: [evaluate]")
         self._evaluate(evaluate, head, f"{self.path}: [evaluate]")
+        self.tune = read_tune(self.values, self.path)
         self.tokenizers = {name: self._tokenizer(name, each) for name, each in self.tables["tokenizer"].items()}
         systems = tuple(self._system(name, each, evaluate, head) for name, each in self.tables["system"].items())
         if not systems and not self.tokenizers:
@@ -294,10 +299,16 @@ class _Reader:
         data = self._data_of(values, where)
         if tokenizer:
             data = tuple(each for each in data if each in self.tokenizers[tokenizer].data)
+        tuned = values.pop("tune", True)
+        tuned = tuned if isinstance(tuned, bool) else chosen(tuned, values, f"{where}: tune")
+        fixed = tuple(name for name in values if not isinstance(tuned, tuple) or name not in tuned)
         config, _ = self._stage(TrainConfig, values, where, model=name, **self.limit)
         # Of a recipe, the settings count and not the protocol, which is the same for all systems.
         config = dataclasses.replace(config, exclude_seen=head.protocols == (True,))
-        return System(name=name, tokenizer=tokenizer, config=config, evaluate=made, data=data, unite=unite)
+        return System(
+            name=name, tokenizer=tokenizer, config=config, evaluate=made, data=data, unite=unite,
+            tuning=tuning_of(config, fixed, self.tune) if tuned else None,
+        )  # fmt: skip
 
     def _evaluate(self, values: dict[str, Any], head: _Head, where: str) -> EvaluateConfig:
         at_the_top(("split", "k", "exclude_seen"), values, where)

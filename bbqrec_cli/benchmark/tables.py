@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bbqrec_cli.benchmark.result import BenchmarkResult
 from bbqrec_cli.benchmark.scores import named, spread
-from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, counted, make, moment, of_all, plain, seconds, short
+from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, make, of_all, plain, seconds, short
 from bbqrec_cli.records import LAST
 
 
@@ -114,44 +114,3 @@ def data_table(result: BenchmarkResult) -> Table:
     rows += [(f"SHA-256 of {name}", *(data["checksums"].get(name) for data in sets.values())) for name in files]
     rows.append(("SHA-256 of ids and sequences", *(data["content"] for data in sets.values())))
     return make("Data", ("what", *(name or "value" for name in sets)), rows, left=1 + len(sets))
-
-
-def provenance_table(about: Mapping[str, Any], what: str = "step") -> Table:
-    """Version, commit, machine and times; where the steps differ in one of them, each with its number of steps.
-
-    about: `results.gathered` and more; what: what a step is called.
-    """
-    rows: list[Sequence[Any]] = [
-        (name, several(about["runs"], tell, what)) for name, tell in ORIGIN.items() if about["runs"]
-    ]
-    rows.append((f"{what}s", sum(run["steps"] for run in about["runs"]) + about["unrecorded_steps"]))
-    if about["unrecorded_steps"]:
-        rows.append((f"{what}s whose making is not recorded", about["unrecorded_steps"]))
-    rows.append((f"time spent, all {what}s", f"{seconds(about['seconds'])} s"))
-    if about["first"]:
-        rows.append(("computed", " to ".join(dict.fromkeys(moment(about[end]) for end in ("first", "last")))))
-    rows.append(("page made", moment(about["made"])))
-    return make("Where the numbers come from", ("what", "value"), rows, left=2)
-
-
-ORIGIN: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "bbqrec": lambda run: run["bbqrec"],
-    "commit": lambda run: run["commit"] or "not known",
-    "processor": lambda run: f"{run['processor']}, {run['cores']} cores",
-    "threads used": lambda run: str(run["threads"]),
-    "device": lambda run: run["device"],
-    "precision": lambda run: run.get("precision") or NOT_KNOWN,
-    "system": lambda run: f"{run['system']}, Python {run['python']}",
-    "packages": lambda run: ", ".join(f"{name} {version}" for name, version in run["packages"].items()),
-}
-"""What the page says of where a step ran."""
-
-
-def several(runs: Sequence[Mapping[str, Any]], tell: Callable[[Mapping[str, Any]], str], what: str = "step") -> Shown:
-    """What is told of the runs: once if it is the same for all, else each with its steps, most steps first."""
-    steps: dict[str, int] = {}
-    for run in runs:
-        steps[tell(run)] = steps.get(tell(run), 0) + run["steps"]
-    if len(steps) == 1:
-        return Shown(tuple(steps))
-    return Shown(tuple(f"{said} ({counted(n, what)})" for said, n in sorted(steps.items(), key=lambda each: -each[1])))

@@ -14,10 +14,11 @@ from typing import Any
 
 from bbqrec_cli.benchmark import memory, records
 from bbqrec_cli.benchmark.curves import curves_in
-from bbqrec_cli.benchmark.graph import Step
+from bbqrec_cli.benchmark.graph import Step, module_of
 from bbqrec_cli.benchmark.records import Record
 from bbqrec_cli.errors import BBQRecError, DataError, InterruptedRunError
 from bbqrec_cli.progress import Progress
+from bbqrec_cli.tuning.one import best_options
 
 
 def run_step(step: Step, progress: Progress, clock: Callable[[], float] = time.monotonic) -> Record:
@@ -60,15 +61,23 @@ def run_step(step: Step, progress: Progress, clock: Callable[[], float] = time.m
 
 def _result(step: Step, progress: Progress, *, resumed: bool) -> dict[str, Any]:
     """What the stage says. A checkpoint that does not fit (any more) is done without."""
-    config = dataclasses.replace(step.config, resume=resumed) if step.resumable else step.config
+    config = trained_config(step)
+    config = dataclasses.replace(config, resume=resumed) if step.resumable else config
     try:
-        return import_module(f"bbqrec_cli.stages.{step.stage}").run(config, progress).to_json()
+        return import_module(module_of(step.stage)[0]).run(config, progress).to_json()
     except DataError as error:
         if not resumed or not error.message.startswith(f"{step.checkpoint}: "):
             raise
         progress.warn(f"{error.message}; starting anew")
         step.checkpoint.unlink()
         return _result(step, progress, resumed=False)
+
+
+def trained_config(step: Step) -> Any:
+    """A step's configuration, after a tuning with the best settings, as soon as they are known."""
+    if step.tuned is None or not step.tuned.exists():
+        return step.config
+    return dataclasses.replace(step.config, options=best_options(step.tuned))
 
 
 def _said(error: Exception) -> str:

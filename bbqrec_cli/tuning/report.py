@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.benchmark.results import gathered
-from bbqrec_cli.benchmark.tables import provenance_table
 from bbqrec_cli.pages.page import Page, Section, write_page
+from bbqrec_cli.pages.provenance import gathered, provenance_table
 from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, Table, counted, make, seconds
 from bbqrec_cli.tuning.result import Trial, TuneResult
 from bbqrec_cli.tuning.systems import System, shown
@@ -43,7 +42,11 @@ def summary(result: TuneResult) -> str:
     trials, minutes = result.budget["trials"], result.budget["minutes"]
     parts = [counted(trials, "trial") if trials else "", f"{minutes:g} minutes" if minutes else ""]
     seen = "left out" if result.exclude_seen else "included"
-    said = f"The budget of each system: {' or '.join(filter(None, parts))}. Figures are of the validation split"
+    each = result.budget["trial_minutes"]
+    said = (
+        f"The budget of each system: {' or '.join(filter(None, parts))}{f', {each:g} minutes a trial' if each else ''}"
+    )
+    said += ". Figures are of the validation split"
     said += f" ({result.splitting})" if result.splitting else ""
     return f"{said}, under full ranking, seen items {seen}; the test split takes no part."
 

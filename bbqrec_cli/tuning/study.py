@@ -61,17 +61,17 @@ class Study:
     Args:
         storage: of `open_journal`.
         identity: what must be the same when it goes on.
-        reports: validations of a whole training, at most.
+        reports: validations of a whole training, at most; 0 where trials have a time limit: then those of the longest
+            trial so far.
 
     Raises:
         DataError: the journal holds this system's trials with other options or inputs.
     """
 
     def __init__(self, storage: Any, system: System, *, seed: int, identity: Mapping[str, Any], reports: int) -> None:
-        self._optuna, self.system, self._seed = import_optuna(), system, seed
-        pruner = self._optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED, n_warmup_steps=reports // PATIENCE + 1)
+        self._optuna, self.system, self._seed, self._reports = import_optuna(), system, seed, reports
         self._study = self._optuna.create_study(
-            storage=storage, study_name=system.name, direction="maximize", pruner=pruner, load_if_exists=True
+            storage=storage, study_name=system.name, direction="maximize", load_if_exists=True
         )
         known = self._study.user_attrs.get("identity")
         if known is None:
@@ -108,6 +108,10 @@ class Study:
             self._study.enqueue_trial(again or self.system.first)
         seed = derive(self._seed, "tune", self.system.name, number) % 2**32
         self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, constant_liar=False)
+        reports = self._reports or max((len(each.intermediate_values) for each in self._done()), default=0)
+        self._study.pruner = self._optuna.pruners.MedianPruner(
+            n_startup_trials=UNPRUNED, n_warmup_steps=reports // PATIENCE + 1
+        )
         trial = self._study.ask({name: self._distribution(search) for name, search in space.items()})
         return trial, readable(space, self.system.model, trial.params) if number else self.system.first
 

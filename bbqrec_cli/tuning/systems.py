@@ -111,11 +111,11 @@ def _system(
 
 def space_of(model: str, config: Any, *, fixed: Sequence[str] = ()) -> dict[str, tuple[Any, ...] | Range]:
     """What is tried for the options of a model. Their values in `config` are always among it; what does not go together
-    with the others is left out, and so is a Range where the value is None."""
+    with the others or has no effect beside them is left out, and so is a Range where the value is None."""
     cls, found = type(config), dict[str, "tuple[Any, ...] | Range"]()
     for f in dataclasses.fields(cls):
         search, value = search_of(cls, f.name), getattr(config, f.name)
-        if f.name in fixed or not search:
+        if f.name in fixed or f.name in config.idle or not search:
             continue
         if isinstance(search, Range):
             if value is None:

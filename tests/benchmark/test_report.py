@@ -14,6 +14,7 @@ from bbqrec_cli.benchmark.report import write_report
 from bbqrec_cli.benchmark.result import Score
 from bbqrec_cli.benchmark.run import BenchmarkConfig, run
 from bbqrec_cli.errors import DataError, OutputExistsError, UsageError
+from bbqrec_cli.pages import provenance
 from bbqrec_cli.pages.page import check_page, fence, markdown
 
 VOID = {"meta", "br", "link", "img", "hr"}
@@ -288,8 +289,8 @@ def test_seconds(value, least, text):
 
 def test_several_origins_are_told_apart():
     runs = [{"commit": "a", "device": "cpu", "steps": 1}, {"commit": "b", "device": "cpu", "steps": 3}]
-    assert tables.several(runs, lambda run: run["device"]).lines == ("cpu",)
-    assert tables.several(runs, lambda run: run["commit"]).lines == ("b (3 steps)", "a (1 step)")
+    assert provenance.several(runs, lambda run: run["device"]).lines == ("cpu",)
+    assert provenance.several(runs, lambda run: run["commit"]).lines == ("b (3 steps)", "a (1 step)")
 
 
 def test_the_headline(result):

@@ -58,7 +58,7 @@ def test_every_trial_is_in_the_ledger(config):
     result = run(config)
     kept = hdf5.read_tuning(config.output / "tuning.h5")
     assert kept["trials"] == result.trials
-    assert kept["budget"] == {"trials": 3, "minutes": 0.0}
+    assert kept["budget"] == {"trials": 3, "minutes": 0.0, "trial_minutes": 0.0}
     assert kept["systems"]["item-knn"]["tried"]["decay"] == "0 to 1"
     about = hdf5.describe(config.output / "tuning.h5")
     assert about["parents"][0]["sha256"] == hdf5.sha256(config.input)

@@ -53,6 +53,11 @@ class GeneratorConfig(TrainingConfig):
     init_std: float = option(0.02, "Standard deviation of the initial embeddings.", role="model", paper=0.01, minimum=0)
 
     @property
+    def idle(self) -> tuple[str, ...]:
+        """Without similarity there are no buckets of it."""
+        return ("similarity_buckets",) if self.variant == "no-similarity" else ()
+
+    @property
     def beyond_paper(self) -> tuple[str, ...]:
         """Tuple vectors and the heads, where they are on."""
         found = ["tuple vectors"] if self.normalisation == "catalogue" and self.tuple_vectors != "none" else []

@@ -1,0 +1,150 @@
+"""Trials within a system's budget."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bbqrec_cli.config import agreed, option
+from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.progress import Progress
+from bbqrec_cli.stages.train import LearningConfig, TrainConfig
+from bbqrec_cli.tuning.systems import System
+
+if TYPE_CHECKING:
+    from bbqrec_cli.tuning.study import Study
+
+TRIALS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetConfig(LearningConfig):
+    """What is spent on each system, and on what."""
+
+    input: Path = option(
+        Path("tokens.h5"), "Tokens file; for models without semantic IDs, any file with interactions.", role="input",
+        positional=True, complete=".h5",
+    )  # fmt: skip
+    trials: int | None = option(
+        None, "Trials of each system. [default: 20, with --minutes no limit]", agreed=False, minimum=1
+    )
+    minutes: float = option(
+        0.0, "Time of each system's trials, in minutes; the last one is cut there. 0: no limit.", agreed=False,
+        minimum=0,
+    )  # fmt: skip
+    trial_minutes: float = option(
+        0.0, "Time of a single trial, in minutes, after which it counts with what it has reached. 0: no limit.",
+        minimum=0,
+    )  # fmt: skip
+
+    @property
+    def budget(self) -> dict[str, Any]:
+        """Of each system: trials and minutes, and minutes of a trial, 0 for no limit."""
+        trials = self.trials or (0 if self.minutes else TRIALS)
+        return {"trials": trials, "minutes": self.minutes, "trial_minutes": self.trial_minutes}
+
+
+def check_input(config: BudgetConfig, systems: Sequence[System]) -> None:
+    """Raises: DataError: a model lacks what it needs, or there is nobody to validate on; the errors of reading."""
+    from bbqrec_cli.data.splits import nobody, split_of
+    from bbqrec_cli.hdf5 import read_item_data
+    from bbqrec_cli.models.registry import check_needs, model_config, model_settings
+
+    catalogue, data = read_item_data(config.input)
+    for system in systems:
+        check_needs(system.model, model_settings(model_config(system.model, system.base)), data)
+    if not len(split_of(catalogue.sequences).validation.users):
+        raise DataError(f"{config.input}: {nobody(catalogue)}: nothing to validate on", "bbqrec prepare")
+
+
+def study_of(config: BudgetConfig, system: System, storage: Any, content: str) -> Study:
+    """A system's trials so far. storage: of `open_journal`; content: checksum of the input. Raises: as `Study`."""
+    from bbqrec_cli.tuning.study import Study
+
+    reports = 0 if config.trial_minutes else system.validations
+    return Study(storage, system, seed=config.seed, identity=identity(config, system, content), reports=reports)
+
+
+def origin_of(config: BudgetConfig, optuna: str) -> dict[str, Any]:
+    """Where trials run. optuna: its version."""
+    from bbqrec_cli.origin import origin
+
+    found = origin(config.device, config.threads)
+    return found | {"packages": found["packages"] | {"optuna": optuna}}
+
+
+def identity(config: BudgetConfig, system: System, content: str) -> dict[str, Any]:
+    """What must be the same when a system's trials go on. content: checksum of the input."""
+    base = {key: value for key, value in system.options({}).items() if key in system.base}
+    about = system.to_json()
+    return {
+        "config": agreed(config) | {"validate_every": system.validate_every},
+        "model": about["model"],
+        "options": base,
+        "tried": about["tried"],
+        "input": content,
+    }
+
+
+def most_trials(config: BudgetConfig, study: Study) -> int:
+    """A system's budget of trials, 0 for no limit. Where nothing is tuned, one is all there is."""
+    return config.budget["trials"] if study.system.space else 1
+
+
+def left(config: BudgetConfig, study: Study) -> bool:
+    """Whether a system's budget allows another trial."""
+    trials = most_trials(config, study)
+    time_left = not config.minutes or minutes_left(config, study.outcomes()) > 0
+    return (not trials or len(study.whole()) < trials) and time_left
+
+
+def minutes_left(config: BudgetConfig, outcomes: Sequence[Mapping[str, Any]]) -> float:
+    """What is left of a system's minutes after these trials."""
+    return config.minutes - sum(each["seconds"] for each in outcomes) / 60
+
+
+def check_budget(config: BudgetConfig, study: Study) -> None:
+    """Raises: UsageError: a system has had more than the budget, in which the others would stay behind it."""
+    had, trials = study.outcomes(), most_trials(config, study)
+    before = minutes_left(config, had[:-1]) if config.minutes and had else 1.0
+    if (trials and len(had) > trials) or before <= 0:
+        took = f"{len(had)} trials of {sum(each['seconds'] for each in had) / 60:.3g} minutes"
+        what = f"{study.system.name} has had more than this budget in this folder: {took}"
+        raise UsageError(what, "give all systems the larger budget, or -o elsewhere")
+
+
+def one_more(config: BudgetConfig, study: Study, origin: Mapping[str, Any], progress: Progress) -> None:
+    """Run a system's next trial."""
+    from bbqrec_cli.tuning.trial import run_trial
+
+    trial, values = study.ask()
+    number = len(study.whole()) + 1
+    said = ", ".join(f"{name} {value}" for name, value in values.items())
+    progress.log(f"{study.system.name}, trial {number}{f': {said}' if said else ''}")
+    learning = {f.name: getattr(config, f.name) for f in dataclasses.fields(LearningConfig)}
+    learning["validate_every"] = study.system.validate_every
+    limits = [minutes_left(config, study.whole())] if config.minutes else []
+    limits += [config.trial_minutes] if config.trial_minutes else []
+    training = TrainConfig(**learning, input=config.input, minutes=min(limits, default=0.0))
+    outcome = run_trial(study.system, trial, values, training, origin, progress)
+    if outcome["status"] == "cut" and training.minutes == config.trial_minutes:
+        outcome["status"] = "complete"  # it has had all that a trial may have
+    study.tell(trial, outcome)
+    if outcome["status"] == "failed":
+        progress.warn(f"{study.system.name}, trial {number} failed: {outcome['error']}")
+    else:
+        ndcg = outcome["figures"]["ndcg@10"]
+        progress.log(f"{study.system.name}, trial {number} {outcome['status']}: validation ndcg@10 {ndcg:.4f}")
+
+
+def trials_of(studies: Sequence[Study]) -> list[dict[str, Any]]:
+    """The finished trials of all systems, as the ledger has them: the first of each, then the second of each."""
+    numbered = [
+        (number, {"system": study.system.name, "model": study.system.model, "number": number} | outcome)
+        for study in studies
+        for number, outcome in enumerate(study.outcomes(), 1)
+    ]
+    return [trial for _, trial in sorted(numbered, key=lambda each: each[0])]
