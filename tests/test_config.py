@@ -235,7 +235,7 @@ def test_the_command_line_that_does_it_again():
     )  # fmt: skip
     said = command_line("tune", config)
     assert said == (
-        "bbqrec tune 'my tokens.h5' --seed 2 --exclude-seen -o work --model sasrec,bbqrec --trials 3 --minutes 1.5 "
+        "bbqrec tune 'my tokens.h5' --seed 2 --exclude-seen --trials 3 --minutes 1.5 -o work --model sasrec,bbqrec "
         "--learning-rate 0.00012345678 --no-dense-head --signals id,text --epochs 3"
     )
     assert command_line("tune", TuneConfig()) == "bbqrec tune tokens.h5"

@@ -108,7 +108,15 @@ def test_nothing_runs_what_it_reads(trees):
 def test_a_stage_imports_no_stage_and_no_cli(trees):
     for name, tree in trees.items():
         if part(name) == "stages":
-            assert not inner(imports(tree)) & {"stages", "cli"}, name
+            assert not inner(imports(tree)) & {"stages", "cli", "tuning", "benchmark"}, name
+
+
+def test_tuning_knows_no_benchmark(trees):
+    """A benchmark tunes; not the other way round."""
+    for name, tree in trees.items():
+        if part(name) in ("tuning", "benchmark"):
+            above = {"cli", "benchmark"} if part(name) == "tuning" else {"cli"}
+            assert not inner(imports(tree)) & above, name
 
 
 def test_libraries_have_an_order(trees):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bbqrec_cli.benchmark.files import BUILT_IN, built_in, read_suite
-from bbqrec_cli.benchmark.graph import Graph, Step
+from bbqrec_cli.benchmark.graph import TUNE, Graph, Step
 from bbqrec_cli.benchmark.known import folders, last_run, own_records, records_in
 from bbqrec_cli.benchmark.suite import Suite
 from bbqrec_cli.errors import UsageError
@@ -92,8 +92,11 @@ class Estimates:
 
     def seconds(self, step: Step) -> float | None:
         """What the step may take: the median of steps with the same settings on the same data, with other seeds or an
-        earlier version of the program; None: not known. What a system took on other data says too little."""
+        earlier version of the program; None: not known. What a system took on other data says too little. A tuning that
+        nobody ran takes its budget of minutes."""
         found = self.took.get(step.alike)
+        if not found and step.stage == TUNE and step.config.minutes:
+            return 60.0 * step.config.minutes
         return statistics.median(found) if found else None
 
     def total(self, steps: Iterable[Step]) -> tuple[float, int]:

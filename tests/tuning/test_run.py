@@ -190,6 +190,25 @@ def test_minutes_cut_the_last_trial(config):
     assert sum(each["seconds"] for each in sasrec[:-1]) < 0.06
 
 
+def test_a_trial_that_has_had_its_minutes_is_whole(config):
+    options = SMALL | {"epochs": 5000, "patience": 0}
+    result = run(dataclasses.replace(config, model=("sasrec",), trial_minutes=0.0005, options=options))
+    assert [each["status"] for each in result.trials] == ["complete"] * 3
+    assert all(0 < each["epochs"] < 5000 and each["figures"] for each in result.trials)
+    assert hdf5.read_tuning(config.output / "tuning.h5")["budget"]["trial_minutes"] == 0.0005
+    with pytest.raises(DataError, match=r"trial_minutes was 0.0005 and is 0.0"):
+        run(dataclasses.replace(config, model=("sasrec",), options=options))
+
+
+def test_pruning_waits_for_a_fourth_of_the_longest_trial_where_time_ends_them(config, monkeypatch):
+    values = iter(np.linspace(0.9, 0.1, 50))
+    monkeypatch.setattr(study, "UNPRUNED", 1)
+    monkeypatch.setattr(train, "validation", lambda *_, **__: lambda model: {"ndcg@10": next(values), "recall@10": 0.5})
+    options = SMALL | {"epochs": 200, "patience": 6}
+    result = run(dataclasses.replace(config, model=("sasrec",), trial_minutes=5.0, options=options))
+    assert [each["epochs"] for each in result.trials] == [7, 2, 2], "a fourth of 200 epochs would be 50"
+
+
 def test_a_trial_that_was_cut_is_run_again_with_a_larger_budget(config, tmp_path):
     """Else the best could stay behind the defaults."""
     long = dataclasses.replace(config, model=("sasrec",), options=SMALL | {"epochs": 200, "patience": 0})
