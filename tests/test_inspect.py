@@ -33,12 +33,18 @@ def screen(bbqrec, monkeypatch):
         said = bbqrec("inspect", path)
         assert (said.status, said.err) == (0, "")
         lines = said.out.splitlines()
-        first = next((number for number, line in enumerate(lines) if line.startswith("options ")), len(lines))
+        first = next((number for number, line in enumerate(lines) if line.startswith("options")), len(lines))
         assert first <= LINES, "the options, one a line, come last"
         assert max(map(len, lines)) <= COLUMNS
         return " ".join(" ".join(line.split()) for line in lines)
 
     return shown
+
+
+def test_of_a_kind_without_defaults_none_are_said(files, screen):
+    assert "options: " in screen(files["checkpoint"])
+    assert "default" not in screen(files["checkpoint"])
+    assert "options at their default: " in screen(files["dataset"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

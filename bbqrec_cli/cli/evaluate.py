@@ -53,6 +53,8 @@ def lists_line(lists: dict[str, float]) -> str:
 
 def slice_tables(slices: dict[str, list[dict[str, Any]]]) -> list[Any]:
     """By history length and by the training interactions of the target."""
+    from bbqrec_cli.pages.tables import make
+
     heads = {"history_length": "items in the history", "target_interactions": "training interactions of the target"}
     made = []
     for name, rows in slices.items():
@@ -62,7 +64,7 @@ def slice_tables(slices: dict[str, list[dict[str, Any]]]) -> list[Any]:
              row["users"], *(f"{row[key]:.4f}" for key in metrics))
             for row in rows
         ]  # fmt: skip
-        made.append(table("", (heads[name], "targets", *metrics), shown))
+        made.append(rich_table(make("", (heads[name], "targets", *metrics), shown)))
     return made
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from bbqrec_cli.cli.console import Console, grid
-from bbqrec_cli.cli.defaults import flattened, options_of, value_text
+from bbqrec_cli.cli.defaults import MADE_BY, flattened, options_of, value_text
 from bbqrec_cli.cli.options import command
 from bbqrec_cli.stages.inspect import InspectConfig, run
 
@@ -35,7 +35,9 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         noted, changed, usual = options_of(found["kind"], own)
         lines.append(f"recorded: {settings_text(noted)}" if noted else "")
         shown = [*filter(None, lines), "datasets:", grid(dataset_rows(shapes))]
-        for title, rows in (("options that differ from the default:", changed), ("options at their default:", usual)):
+        known = found["kind"] in MADE_BY
+        titles = ("options that differ from the default:", "options at their default:" if known else "options:")
+        for title, rows in zip(titles, (changed, usual), strict=True):
             shown += [title, grid(rows)] if rows else []
         console.result(found, head, *shown)
 

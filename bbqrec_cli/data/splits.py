@@ -154,6 +154,10 @@ def tied_targets(items: np.ndarray, moments: np.ndarray | None, split: Split) ->
             for name, held in (("test", split.test), ("validation", split.validation))}  # fmt: skip
 
 
+LONGER = "prepare data in which users have more interactions, or with another split (bbqrec prepare --split time)"
+"""What to do where `nobody` is evaluated."""
+
+
 def nobody(catalogue: Catalogue) -> str:
     """Why nobody is evaluated, for messages."""
     return f"no user has {EVALUATED} interactions" if catalogue.sequences.parts is None else "no target has a history"

@@ -49,7 +49,7 @@ class BudgetConfig(LearningConfig):
 
 def check_input(config: BudgetConfig, systems: Sequence[System]) -> None:
     """Raises: DataError: a model lacks what it needs, or there is nobody to validate on; the errors of reading."""
-    from bbqrec_cli.data.splits import nobody, split_of
+    from bbqrec_cli.data.splits import LONGER, nobody, split_of
     from bbqrec_cli.hdf5 import read_item_data
     from bbqrec_cli.models.registry import check_needs, model_config, model_settings
 
@@ -57,7 +57,7 @@ def check_input(config: BudgetConfig, systems: Sequence[System]) -> None:
     for system in systems:
         check_needs(system.model, model_settings(model_config(system.model, system.base)), data)
     if not len(split_of(catalogue.sequences).validation.users):
-        raise DataError(f"{config.input}: {nobody(catalogue)}: nothing to validate on", "bbqrec prepare")
+        raise DataError(f"{config.input}: {nobody(catalogue)}: nothing to validate on", LONGER)
 
 
 def study_of(config: BudgetConfig, system: System, storage: Any, content: str) -> Study:

@@ -269,6 +269,21 @@ def test_no_time_column(put, listener):
         read(path, listener, order="file", ties="random")
 
 
+def test_the_hint_keeps_the_columns_that_were_given(put, listener):
+    path = put("log.csv", "who,sku,when\nu,a,1\n")
+    with pytest.raises(DataError, match=r"no column for item \('what'\), time") as caught:
+        read(path, listener, user_column="who", item_column="what")
+    command = f"bbqrec prepare table {path} --user-column who --item-column NAME"
+    assert caught.value.hint == f"{command} --time-column NAME; without times: {command} --order file"
+
+
+def test_one_column_is_one_thing(put, listener):
+    path = put("log.csv", "sku,name,timestamp\na,b,1\n")
+    with pytest.raises(UsageError, match="the column 'sku' is read as user and item") as caught:
+        read(path, listener, user_column="sku", item_column="sku")
+    assert caught.value.hint == "--user-column NAME --item-column NAME"
+
+
 def test_a_folder_of_recbole(put, tmp_path, listener):
     put("ml.inter", "user_id:token\titem_id:token\ttimestamp:float\n1\t10\t2\n1\t20\t1\n")
     put("ml.item", "item_id:token\ttitle:token_seq\n10\tA pot\n20\tA cup\n")
@@ -392,7 +407,7 @@ def test_ratings_that_are_none(put, listener):
     path = put("log.csv", "user,item,timestamp,rating\nu,a,1,5\nu,b,2,good\n")
     with pytest.raises(DataError, match="line 3: rating is 'good'; a number is needed"):
         read(path, listener, min_rating=1.0)
-    with pytest.raises(DataError, match="no column for rating; split at commas"):
+    with pytest.raises(DataError, match=r"no column for rating \('stars'\); split at commas"):
         read(path, listener, min_rating=1.0, rating_column="stars")
     assert len(read(path, listener)[0].items) == 2  # nobody asked for ratings
     with pytest.raises(DataError, match="no interactions rated 6 or better in it"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -226,7 +226,12 @@ class Log:
         if columns.nameless and table.kind != "text":
             columns = Columns({}, tuple(named))
         if columns.missing:
-            raise self._lacking(table, columns.missing)
+            raise self._lacking(table, columns.missing, named)
+        for place, header in enumerate(table.header):
+            roles = [role for role, of in columns.found.items() if of == place]
+            if len(roles) > 1:
+                what = f"{table.path}: the column {header[:40]!r} is read as {' and '.join(roles)}"
+                raise UsageError(what, " ".join(f"--{role}-column NAME" for role in roles))
         if not columns.nameless:
             check_header(table.path, table.line, table.header)
         return columns
@@ -254,17 +259,19 @@ class Log:
             what = f"its ratings (column {_names(table, columns)[rated]}) are not used: every rating is an interaction"
             self._progress.log(f"{table.path.name}: {what}; --min-rating leaves out lower ones")
 
-    def _lacking(self, table: Table, missing: tuple[str, ...]) -> DataError:
-        """The error that lists all columns that are missing, with one command to paste."""
+    def _lacking(self, table: Table, missing: tuple[str, ...], named: Mapping[str, str | None]) -> DataError:
+        """The error that lists all columns that are missing, with one command to paste. named: as of `find`."""
         names = ", ".join(repr(name[:40]) for name in table.header[:20])
-        lacking = f"no column for {', '.join(missing)}"
+        lacking = ", ".join(f"{role} ({named[role]!r})" if named[role] else role for role in missing)
+        lacking = f"no column for {lacking}"
         there = {
             "text": f", line 1: {lacking}; split at {called(table.between)}, the first line has",
             "json": f", line {table.line}: {lacking}; the first object has",
             "typed": f": {lacking}; the columns are",
         }[table.kind]
         command = f"bbqrec prepare table {shlex.quote(str(table.path))}"
-        flags = [f"--{role}-column NAME" for role in missing]
+        flags = [f"--{role}-column {shlex.quote(name)}" for role, name in named.items() if name and role not in missing]
+        flags += [f"--{role}-column NAME" for role in missing]
         hint = " ".join([command, *flags])
         if len(table.header) == 1 and table.kind == "text":
             return DataError(f"{table.path}{there} {names}", f"{command} --separator CHARACTERS")
