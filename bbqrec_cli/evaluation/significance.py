@@ -38,10 +38,18 @@ def paired(one: Rows | Metrics, a: np.ndarray, other: Rows | Metrics, b: np.ndar
         DataError: the users or the targets differ.
     """
     full = all(each.targets is not None and each.history_length is not None for each in (one, other))
-    names = [row_names(each) if full else each.user_ids for each in (one, other)]
+    if not (one.user_ids == other.user_ids and (not full or _same_targets(one, other))):
+        names = [row_names(each) if full else each.user_ids for each in (one, other)]
+        a, b = aligned(names[0], a, names[1], b)
+    if len(set(one.user_ids)) == len(one.user_ids):
+        return a, b
     _, who = np.unique(np.asarray(one.user_ids), return_inverse=True)
-    a, b = (np.bincount(who, each) / np.bincount(who) for each in aligned(names[0], a, names[1], b))
+    a, b = (np.bincount(who, each) / np.bincount(who) for each in (a, b))
     return a, b
+
+
+def _same_targets(one: Rows | Metrics, other: Rows | Metrics) -> bool:
+    return one.targets == other.targets and np.array_equal(one.history_length, other.history_length)  # type: ignore[arg-type]
 
 
 def aligned(
