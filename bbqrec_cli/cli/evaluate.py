@@ -7,7 +7,7 @@ import typer
 
 from bbqrec_cli.cli.console import Console, rich_table, table
 from bbqrec_cli.cli.options import command
-from bbqrec_cli.pages.tables import short
+from bbqrec_cli.pages.tables import make, short
 from bbqrec_cli.stages.evaluate import EvaluateConfig, run
 
 
@@ -53,8 +53,6 @@ def lists_line(lists: dict[str, float]) -> str:
 
 def slice_tables(slices: dict[str, list[dict[str, Any]]]) -> list[Any]:
     """By history length and by the training interactions of the target."""
-    from bbqrec_cli.pages.tables import make
-
     heads = {"history_length": "items in the history", "target_interactions": "training interactions of the target"}
     made = []
     for name, rows in slices.items():

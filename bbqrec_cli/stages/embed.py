@@ -17,18 +17,11 @@ from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from bbqrec_cli.encoders.base import Encoder
-    from bbqrec_cli.encoders.resumable import Checkpoint
-    from bbqrec_cli.encoders.reuse import Earlier
     from bbqrec_cli.encoders.sources import Encoding, Ready
-    from bbqrec_cli.encoders.whitening import Whitening
     from bbqrec_cli.records import Dataset, Feature
-
-NAMED = 10
-"""Items that warnings name, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,15 +96,6 @@ class EmbedResult:
         return dataclasses.asdict(self) | {"output": str(self.output)}
 
 
-@dataclass(frozen=True, eq=False)
-class Made:
-    """A finished feature, what the file keeps of how it was made (`hdf5.read_encoding`), and its figures."""
-
-    feature: Feature
-    kept: dict[str, np.ndarray]
-    figures: dict[str, Any]
-
-
 def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     """Encode the texts and pictures of the dataset file and write the features file.
 
@@ -119,6 +103,7 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
         UsageError, DataError, LackingError, InterruptedRunError and the errors of reading and writing files.
     """
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
+    from bbqrec_cli.encoders.making import Maker, Making, about_encoder, about_ready
     from bbqrec_cli.encoders.resumable import Checkpoint
     from bbqrec_cli.encoders.reuse import Earlier
     from bbqrec_cli.encoders.sources import Encoding, Ready
@@ -140,6 +125,7 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     precision = resolve_precision(config.precision, device, large=True)
     sources = choose_sources(config, dataset, progress)
     earlier = Earlier(config.reuse, progress)
+    how = Making(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Making)})
     ready = {
         name: ready_feature(config, source, name, dataset, progress)
         for name, source in sources.items()
@@ -147,16 +133,16 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     }
     encoders = load_encoders(config, sources, device=device, precision=precision)
     made_by = {
-        name: about_encoder(config, source, encoders[name], precision)
+        name: about_encoder(how, source, encoders[name], precision)
         if isinstance(source, Encoding)
-        else about_ready(config, source, ready[name])
+        else about_ready(how, source, ready[name])
         for name, source in sources.items()
     }
     resolved = {"precision": precision, "encoders": made_by}
     identity = {"config": agreed(config) | resolved, "dataset": sha256(config.dataset)}
     identity["files"] = {str(path): sha256(path) for path in parents[1:]}
     checkpoint = Checkpoint(config.output, identity, resume=config.resume, progress=progress)
-    make = Maker(config, dataset, earlier, checkpoint)
+    make = Maker(how, dataset, earlier, checkpoint)
     made = {
         name: make.encoded(name, source, encoders[name], made_by[name])
         if isinstance(source, Encoding)
@@ -255,20 +241,6 @@ def load_encoders(
     return made
 
 
-def about_encoder(config: EmbedConfig, source: Encoding, encoder: Encoder, precision: str) -> dict[str, Any]:
-    """How a feature is encoded, as the file records it and --reuse compares it."""
-    about = {"name": encoder.name, "weights": encoder.weights, "normalize": config.normalize, "whiten": config.whiten}
-    about |= {"precision": precision} if encoder.weights else {}
-    about |= {"max_length": config.max_length, "long_texts": config.long_texts} if source.kind == "text" else {}
-    return about | {"input": source.reads}
-
-
-def about_ready(config: EmbedConfig, source: Ready, feature: Feature) -> dict[str, Any]:
-    """The same of a feature that is not encoded."""
-    about = {"name": feature.encoder, "normalize": config.normalize, "whiten": config.whiten}
-    return about | ({"file": source.file.name} if source.file else {})
-
-
 def ready_feature(config: EmbedConfig, source: Ready, name: str, dataset: Dataset, progress: Progress) -> Feature:
     """The vectors of the user's own, or of the dataset file. Raises: as `vectors.to_feature`."""
     from bbqrec_cli.encoders.vectors import read_ids, to_feature
@@ -277,154 +249,3 @@ def ready_feature(config: EmbedConfig, source: Ready, name: str, dataset: Datase
         return dataset.features[name]
     ids = read_ids(config.ids) if config.ids else None
     return to_feature(source.file, name, source.array, dataset.catalogue.item_ids, ids, progress)
-
-
-@dataclass(frozen=True, eq=False)
-class Maker:
-    """Makes the features of a run, one after the other."""
-
-    config: EmbedConfig
-    dataset: Dataset
-    earlier: Earlier
-    checkpoint: Checkpoint
-
-    def encoded(self, name: str, source: Encoding, encoder: Encoder, about: dict[str, Any]) -> Made:
-        """The feature of one modality: what an earlier file has of it, and the rest encoded."""
-        import numpy as np
-
-        from bbqrec_cli.encoders.resumable import encode_inputs
-        from bbqrec_cli.encoders.reuse import content_of
-        from bbqrec_cli.encoders.sources import inputs_of
-        from bbqrec_cli.encoders.workers import sensible_workers
-        from bbqrec_cli.records import Feature
-
-        config, inputs, progress = self.config, inputs_of(self.dataset, source), self.checkpoint.progress
-        content = content_of(inputs)
-        there, old = self.earlier.rows(name, about, content)
-        figures: dict[str, Any] = {"reused": int(there.sum()), "long_texts": encoder.long(inputs), "kinds": {}}
-        say_long(name, encoder, figures["long_texts"], config.long_texts, progress)
-        if there.any():
-            progress.log(f"{name}: {figures['reused']:,} features are taken from {config.reuse}")
-        left = [type(each)() if have else each for each, have in zip(inputs, there, strict=True)]
-        new = sum(map(bool, left))
-        if new:
-            workers = sensible_workers(new, config.threads) if config.workers is None else config.workers
-            made = encode_inputs(
-                encoder, left, modality=name, batch_size=config.batch_size, checkpoint=self.checkpoint,
-                workers=workers if source.kind == "image" else 0,
-            )  # fmt: skip
-            readable = self._kinds(name, made.kinds, figures["kinds"])
-            values, present = made.values, np.array([bool(each) for each in left]) & readable
-        else:
-            values, present = np.zeros((len(left), 0), dtype=np.float32), np.zeros(len(left), dtype=bool)
-        feature = Feature(values=values, present=present, encoder=encoder.name)
-        return self.finish(name, feature, about, figures, content=content, old=(there, old) if there.any() else None)
-
-    def _kinds(self, name: str, kinds: np.ndarray, counts: dict[str, int]) -> np.ndarray:
-        """Counts what is remarkable about inputs, warns of those that cannot be read; (I,) bool: those that can."""
-        import numpy as np
-
-        from bbqrec_cli.encoders.base import KINDS, UNREADABLE
-
-        for number, kind in enumerate(KINDS):
-            rows = np.flatnonzero(kinds == number)
-            if kind and len(rows):
-                counts[kind] = len(rows)
-            if number >= UNREADABLE:
-                self._warn_items(rows, f"its {name} cannot be read ({kind}) and counts as missing")
-        return kinds < UNREADABLE
-
-    def finish(
-        self,
-        name: str,
-        feature: Feature,
-        about: dict[str, Any],
-        figures: dict[str, Any],
-        *,
-        content: np.ndarray | None = None,
-        old: tuple[np.ndarray, np.ndarray] | None = None,
-    ) -> Made:
-        """A feature checked, whitened and scaled as the options say, and beside it the rows of an earlier file.
-
-        content (I, 2): digests of the inputs; old: which items have a finished feature (I,) bool, and those (n, d).
-
-        Raises:
-            DataError: NaN or infinity, with the item; no item is left; too few directions to whiten.
-        """
-        import numpy as np
-
-        feature = self._checked(name, feature)
-        if not feature.present.any() and old is None:
-            raise DataError(f"no item has any {name} that can be read", "bbqrec embed --modalities with the others")
-        kept, new = {} if content is None else {"content": content}, feature.values[feature.present]
-        earlier = self.earlier.whitening(name, about) if self.config.whiten else None
-        if self.config.whiten:
-            whitening = self._whitening(name, new, earlier)
-            new = whitening(new) if len(new) else new
-            feature = dataclasses.replace(feature, encoder=f"{feature.encoder} {whitening.name}")
-            kept |= {"mean": whitening.mean, "matrix": whitening.matrix}
-        if self.config.normalize:
-            new = new / np.maximum(np.linalg.norm(new, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-            feature = dataclasses.replace(feature, encoder=f"{feature.encoder} normalized")
-        present = feature.present
-        values = np.zeros((len(present), new.shape[1] if old is None else old[1].shape[1]), dtype=np.float32)
-        values[present] = new if len(new) else values[present]
-        if old is not None:
-            values[old[0]], present = old[1], present | old[0]
-        norm = np.linalg.norm(values[present], axis=1)
-        feature = dataclasses.replace(
-            feature, values=values, present=present, normalized=bool(np.allclose(norm, 1, atol=1e-3))
-        )
-        if content is None and earlier:
-            both, other = self.earlier.differing(name, self.dataset.catalogue.item_ids, feature)
-            if 2 * other > both:
-                what = f"{name}: {other:,} of {both:,} items have other vectors there, so that its map is not for these"
-                raise DataError(f"{self.config.reuse}: {what}", "leave out --reuse")
-        return Made(feature, kept, feature_figures(feature) | figures)
-
-    def _checked(self, name: str, feature: Feature) -> Feature:
-        """Without NaN and infinity; present rows are not zero. Raises: DataError: with the item."""
-        import numpy as np
-
-        from bbqrec_cli.hdf5 import check_finite
-
-        check_finite(feature.values, self.dataset.catalogue.item_ids, f"the {name} features of {feature.encoder}")
-        empty = feature.present & ~feature.values.any(axis=1)
-        self._warn_items(np.flatnonzero(empty), f"its {name} feature is all zeros and counts as missing")
-        return dataclasses.replace(feature, present=feature.present & ~empty)
-
-    def _whitening(self, name: str, values: np.ndarray, earlier: Whitening | None) -> Whitening:
-        """The map of the earlier file, so that old and new items agree; without one, that of values (n, d)."""
-        from bbqrec_cli.encoders.whitening import fit_whitening
-
-        if earlier:
-            if len(values) and len(earlier.mean) != values.shape[1]:
-                widths = f"{len(earlier.mean)} numbers, and these have {values.shape[1]}"
-                what = f"{name} was whitened from vectors of {widths}"
-                raise DataError(f"{self.config.reuse}: {what}", "leave out --reuse")
-            self.checkpoint.progress.log(f"{name}: whitened by the map of {self.config.reuse}")
-            return earlier
-        return fit_whitening(values, self.config.whiten, what=name)
-
-    def _warn_items(self, rows: np.ndarray, what: str) -> None:
-        """One warning per item for the first few, then one for the rest."""
-        progress, ids = self.checkpoint.progress, self.dataset.catalogue.item_ids
-        for row in rows[:NAMED]:
-            progress.warn(f"item {ids[row]!r}: {what}")
-        if len(rows) > NAMED:
-            progress.warn(f"{len(rows) - NAMED} more items: {what}")
-
-
-def say_long(name: str, encoder: Encoder, count: int, how: str, progress: Progress) -> None:
-    """How many texts are longer than the model reads, and what becomes of them."""
-    if encoder.limit and count:
-        done = "cut (--long-texts chunk reads all of them)" if how == "cut" else "read in pieces"
-        what = f"{count:,} texts are longer than the {encoder.limit} tokens that {encoder.name} reads"
-        progress.log(f"{name}: {what}" + f": {done}")
-
-
-def feature_figures(feature: Feature) -> dict[str, Any]:
-    """The figures of a modality in the result."""
-    present = int(feature.present.sum())
-    missing = len(feature.present) - present
-    return {"dim": feature.values.shape[1], "present": present, "missing": missing, "encoder": feature.encoder}
