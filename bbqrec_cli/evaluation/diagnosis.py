@@ -30,7 +30,7 @@ BEAMS_AT_ONCE = 6400
 Row = dict[str, Any]
 
 
-class Generator(Protocol):
+class Diagnosable(Protocol):
     """The interface of a model that generates semantic IDs; see `models/semantic_id_generator.py`."""
 
     trie: Trie
@@ -69,7 +69,7 @@ class Diagnosis:
 
 @torch.no_grad()
 def diagnose(
-    model: Generator,
+    model: Diagnosable,
     held: HeldOut,
     *,
     signals: Sequence[str],
@@ -126,7 +126,7 @@ def _rows(means: np.ndarray, signals: Sequence[str]) -> list[Row]:
 class _Case:
     """One batch of users, encoded once. targets (B,) rows of items."""
 
-    def __init__(self, model: Generator, batch: Batch, targets: Tensor) -> None:
+    def __init__(self, model: Diagnosable, batch: Batch, targets: Tensor) -> None:
         self.model, self.batch, self.targets = model, batch, targets
         self.encoded = model.encode(batch)
 

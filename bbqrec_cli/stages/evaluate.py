@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bbqrec_cli.data.splits import HeldOut
-    from bbqrec_cli.evaluation.diagnosis import Generator
+    from bbqrec_cli.evaluation.diagnosis import Diagnosable
     from bbqrec_cli.evaluation.significance import Rows
     from bbqrec_cli.models.base import Recommender
     from bbqrec_cli.records import Catalogue, Codes, Metrics, Splitting, TrainedModel
@@ -276,7 +276,7 @@ def diagnose_generator(
     from bbqrec_cli.evaluation.diagnosis import diagnose
 
     found = diagnose(
-        cast("Generator", model), subsample_users(held, config.diagnose_users),
+        cast("Diagnosable", model), subsample_users(held, config.diagnose_users),
         signals=cast("Codes", trained.codes).modalities, ks=config.k, device=resolve_device(config.device),
         precision=precision, progress=progress,
     )  # fmt: skip
