@@ -14,15 +14,12 @@ from bbqrec_cli.config import Range
 from bbqrec_cli.errors import BrokenFileError, DataError, MissingPackageError
 from bbqrec_cli.seeds import derive
 from bbqrec_cli.training.checkpoint import difference
-from bbqrec_cli.tuning.near import near
 from bbqrec_cli.tuning.systems import System, readable
 
 Outcome = dict[str, Any]
 """What became of a trial; the keys are those of a trial in `hdf5.write_tuning`, less `system`, `model` and `number`."""
 UNPRUNED = 4
 """Whole trials of a system before any is pruned."""
-NEAR = 10
-"""Trials of a system before TPE proposes them."""
 PATIENCE = 4
 """No trial is pruned in this fraction (a fourth) of its epochs."""
 
@@ -100,19 +97,16 @@ class Study:
         return list(self._study.get_trials(deepcopy=False, states=(state.COMPLETE, state.PRUNED)))
 
     def ask(self) -> tuple[Any, dict[str, Any]]:
-        """A trial to be run and its values: first the system's own as they are, then some near the best so far, later
-        what Optuna's TPE proposes; those of the last one, if it was cut.
+        """A trial to be run and its values: first the system's own as they are, then what Optuna's TPE proposes; those
+        of the last one, if it was cut.
 
         Its random numbers depend on the seed and the number of finished trials alone.
         """
         state, number, space = self._optuna.trial.TrialState, len(self.whole()), self.system.space
-        seed = derive(self._seed, "tune", self.system.name, number) % 2**32
         again = self._done()[-1].params if len(self.outcomes()) > number else None
-        if not self._study.get_trials(deepcopy=False, states=(state.WAITING,)):
-            if again or not number:
-                self._study.enqueue_trial(again or self.system.first)
-            elif number < NEAR and space:
-                self._study.enqueue_trial(near(space, self._best(), [each.params for each in self._done()], seed))
+        if (again or not number) and not self._study.get_trials(deepcopy=False, states=(state.WAITING,)):
+            self._study.enqueue_trial(again or self.system.first)
+        seed = derive(self._seed, "tune", self.system.name, number) % 2**32
         self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, constant_liar=False)
         reports = self._reports or max((len(each.intermediate_values) for each in self._done()), default=0)
         self._study.pruner = self._optuna.pruners.MedianPruner(
@@ -120,12 +114,6 @@ class Study:
         )
         trial = self._study.ask({name: self._distribution(search) for name, search in space.items()})
         return trial, readable(space, self.system.model, trial.params) if number else self.system.first
-
-    def _best(self) -> dict[str, Any]:
-        """The values of the trial that was best by what it reached; the first one's if none has a figure."""
-        done = self._done()
-        reached = [each.user_attrs["outcome"]["figures"].get("ndcg@10", -1.0) for each in done]
-        return dict(done[reached.index(max(reached))].params)
 
     def tell(self, trial: Any, outcome: Outcome) -> None:
         """Write a trial's outcome down. A failed one counts as pruned: Optuna then keeps away from its values."""

@@ -179,25 +179,6 @@ def test_what_stays_behind_is_pruned(config, monkeypatch):
     assert hdf5.read_tuning(config.output / "tuning.h5")["trials"] == result.trials
 
 
-def test_trials_step_from_the_best_so_far(config, monkeypatch):
-    """What is best after the first, the second and the third trial."""
-    from_these = []
-    figures = iter([0.5, 0.9, 0.2, 0.3])
-    monkeypatch.setattr(
-        train, "validation", lambda *_, **__: lambda model: {"ndcg@10": next(figures), "recall@10": 0.5}
-    )
-    with monkeypatch.context() as patch:
-        patch.setattr(study, "near", lambda *each, real=study.near: from_these.append(each[1]) or real(*each))
-        result = run(dataclasses.replace(config, model=("sasrec",), trials=4, options=SMALL | {"epochs": 1}))
-    first, second, *_ = result.trials
-    assert from_these[0]["learning_rate"] == first["tuned"]["learning_rate"]
-    assert [each["learning_rate"] == pytest.approx(second["tuned"]["learning_rate"], rel=0.01)
-            for each in from_these[1:]] == [True, True]  # fmt: skip
-    monkeypatch.setattr(study, "NEAR", 0)
-    monkeypatch.setattr(study, "near", None)
-    assert len(run(dataclasses.replace(config, output=config.output / "tpe", model=("item-knn",))).trials) == 3
-
-
 def test_minutes_cut_the_last_trial(config):
     options = SMALL | {"epochs": 5000, "patience": 0}
     result = run(dataclasses.replace(config, trials=None, minutes=0.001, options=options))
