@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.benchmark.checks import table
-from bbqrec_cli.config import from_mapping, option
+from bbqrec_cli.benchmark.checks import chosen, table
+from bbqrec_cli.config import from_mapping, option, search_of
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.models.registry import MODELS
 from bbqrec_cli.stages.train import LearningConfig, TrainConfig
@@ -37,18 +37,26 @@ def read_tune(values: Mapping[str, Any], path: Path) -> Tune | None:
     return made
 
 
-def tuning_of(config: TrainConfig, fixed: Sequence[str], tune: Tune | None) -> OneConfig | None:
+def tuning_of(
+    config: TrainConfig, given: Sequence[str], tuned: Any, tune: Tune | None, where: str
+) -> OneConfig | None:  # fmt: skip
     """What is tried for a system. None without a budget, or where nothing is to be tried.
 
-    fixed: the options that are not tuned: those of its table, but for what its `tune` names. These, the settings of its
-    recipe and the defaults are the first trial's.
+    given: the keys of its table; these options are fixed, but for those that `tuned` names. They, the settings of its
+    recipe and the defaults are the first trial's. tuned: what its table says for `tune`: whether it is tuned, or names.
+
+    Raises: UsageError: `tuned` is something else.
     """
-    if tune is None:
+    cls = MODELS.config(config.model)
+    own = {f.name for f in dataclasses.fields(cls)} & set(given)
+    free: tuple[str, ...] = ()
+    if not isinstance(tuned, bool):
+        free = chosen(tuned, [name for name in given if name in own and search_of(cls, name)], f"{where}: tune")
+    if tune is None or tuned is False:
         return None
     learning = {f.name: getattr(config, f.name) for f in dataclasses.fields(LearningConfig)}
-    own = {f.name for f in dataclasses.fields(MODELS.config(config.model))}
     made = OneConfig(
         **(learning | dataclasses.asdict(tune) | {"trials": tune.trials or None}), model=config.model,
-        options=config.options, fixed=tuple(name for name in fixed if name in own),
+        options=config.options, fixed=tuple(name for name in given if name in own and name not in free),
     ).complete  # fmt: skip
     return made if made.tried else None

@@ -299,15 +299,13 @@ class _Reader:
         data = self._data_of(values, where)
         if tokenizer:
             data = tuple(each for each in data if each in self.tokenizers[tokenizer].data)
-        tuned = values.pop("tune", True)
-        tuned = tuned if isinstance(tuned, bool) else chosen(tuned, values, f"{where}: tune")
-        fixed = tuple(name for name in values if not isinstance(tuned, tuple) or name not in tuned)
+        tuned, given = values.pop("tune", True), tuple(values)
         config, _ = self._stage(TrainConfig, values, where, model=name, **self.limit)
         # Of a recipe, the settings count and not the protocol, which is the same for all systems.
         config = dataclasses.replace(config, exclude_seen=head.protocols == (True,))
         return System(
             name=name, tokenizer=tokenizer, config=config, evaluate=made, data=data, unite=unite,
-            tuning=tuning_of(config, fixed, self.tune) if tuned else None,
+            tuning=tuning_of(config, given, tuned, self.tune, where),
         )  # fmt: skip
 
     def _evaluate(self, values: dict[str, Any], head: _Head, where: str) -> EvaluateConfig:

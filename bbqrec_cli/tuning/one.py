@@ -45,7 +45,7 @@ class OneConfig(BudgetConfig):
 
     @property
     def complete(self) -> OneConfig:
-        """With `tried`; without trials, where there is nothing to try."""
+        """With `tried`: {} where there is nothing to try."""
         return dataclasses.replace(self, tried={name: shown(each) for name, each in self.system.space.items()})
 
 
@@ -85,6 +85,7 @@ def run(config: OneConfig, progress: Progress = SILENT) -> OneResult:
     trials = trials_of([study])
     best = best_of(trials)
     if best is None:
+        journal.unlink()  # the next time may go better
         raise DataError(f"every trial failed, the first with: {trials[0]['error']}")
     tuning = {"systems": {system.name: system.to_json()}, "budget": config.budget, "trials": trials}
     write_tuning(config.output, tuning, config=stored(config), parents=[config.input])

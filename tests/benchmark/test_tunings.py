@@ -110,6 +110,8 @@ def test_what_a_table_gives_is_fixed_but_for_what_it_names(graph):
     tried = steps_of(graph(("width = 8", 'width = 8\ntune = ["width"]'), text=SUITE), "sasrec")["tune"].config
     assert tried.tried["width"] == "8, 32, 64, 128, 256"
     assert tried.system.first["width"] == 8
+    none = steps_of(graph(("width = 8", "width = 8\ntune = []"), text=SUITE), "sasrec")["tune"].config
+    assert none.tried == fixed.tried
     recipe = steps_of(graph(('name = "sasrec"', 'name = "sasrec"\nrecipe = "sasrec-recbole"'), text=SUITE), "sasrec")
     assert recipe["tune"].config.system.first["learning_rate"] == 1e-3
     assert "learning_rate" in recipe["tune"].config.tried, "a recipe is where it starts"
@@ -123,6 +125,7 @@ def test_what_a_table_gives_is_fixed_but_for_what_it_names(graph):
         ("trials = 3", "trails = 3", "did you mean 'trials'"),
         ("width = 8", 'width = 8\ntune = ["widht"]', "did you mean 'width'"),
         ("width = 8", "width = 8\ntune = 3", "tune is 3"),
+        ("width = 8", 'width = 8\ntune = ["epochs"]', "tune is 'epochs'; known: 'width'"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(folder, old, new, says):
@@ -208,6 +211,8 @@ def test_where_every_trial_fails_the_rest_goes_on(config, monkeypatch):
     assert [each["system"] for each in result.of("failed")] == ["sasrec", "sasrec"]
     assert "tune sasrec: every trial failed, the first with: no luck" in result.of("failed")[0]["error"]
     assert len(result.of("done")) == 4
+    monkeypatch.setattr(trial, "learn", train.learn)
+    assert len(run(config()).of("done")) == 6, "what failed is tried again"
 
 
 def test_merged_folders_keep_the_trials(config, folder):
