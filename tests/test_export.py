@@ -439,6 +439,9 @@ def test_what_a_file_or_format_has_not(files, tmp_path, kind, to, options, said)
 def test_features_that_are_not_there(files, tmp_path):
     with pytest.raises(DataError, match="has no features"):
         export(files["dataset"], "npz", tmp_path / "f.npz", what="features")
+    with pytest.raises(DataError, match="has no features") as caught:
+        export(files["model"], "npz", tmp_path / "f.npz", what="features")
+    assert caught.value.hint == "its features file, or --what interactions"
     assert not list(tmp_path.iterdir())
 
 

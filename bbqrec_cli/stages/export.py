@@ -285,8 +285,11 @@ def _arrays(config: ExportConfig, what: str) -> ExportResult:
 
 
 def _features(path: Path, dataset: Dataset) -> Mapping[str, Any]:
+    from bbqrec_cli.hdf5 import describe
+
     if not dataset.features:
-        raise DataError(f"{path}: has no features", f"bbqrec embed {shlex.quote(str(path))}, or --what interactions")
+        made = f"bbqrec embed {shlex.quote(str(path))}" if describe(path)["kind"] == "dataset" else "its features file"
+        raise DataError(f"{path}: has no features", f"{made}, or --what interactions")
     return dataset.features
 
 

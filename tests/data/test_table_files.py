@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from datetime import date, datetime, timezone
 from decimal import Decimal
 
@@ -277,3 +278,10 @@ def test_half_a_character_in_json_lines(put, listener):
     lines = line.replace("ITEM", "i1") + line.replace("ITEM", "i\\ud800")
     with pytest.raises(DataError, match=r"line 2"):
         read([put("log.jsonl", lines)], listener)
+
+
+def test_a_pipe_is_said_to_be_one(tmp_path, listener):
+    """It exists, and its columns are read before its rows."""
+    os.mkfifo(tmp_path / "log.csv")
+    with pytest.raises(DataError, match=r"log\.csv: is a pipe or a device, which cannot be read twice"):
+        read([tmp_path / "log.csv"], listener)

@@ -117,9 +117,11 @@ def reading(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         MissingFileError: no such file.
         LackingError: no permission to read it.
-        DataError: not UTF-8, with the line; not compressed in spite of its name, or in another way; truncated or
-            damaged.
+        DataError: no regular file; not UTF-8, with the line; not compressed in spite of its name, or in another way;
+            truncated or damaged.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path}: is a pipe or a device, which cannot be read twice", "write it to a file first")
     if not path.is_file():
         what = "is a folder; a file is needed" if path.is_dir() else "no such file"
         raise MissingFileError(f"{path}: {what}", "check the name, or give it in full")
