@@ -62,6 +62,7 @@ def summary(result: BenchmarkResult) -> str:
 
 def sections(result: BenchmarkResult, *, plots: bool) -> list[Section]:
     """Every part, empty ones included. The tables that a suite asks for take the place of the usual ones."""
+    tuned = [tuning_sections(each, data) for data, each in result.tunings.items()]
     usual = (tables.tokenizers_table, tables.seeds_table, tables.fitting_table)
     return [
         Section(table=tables.undone_table(result)),
@@ -71,8 +72,9 @@ def sections(result: BenchmarkResult, *, plots: bool) -> list[Section]:
         *(Section(table=sliced_table(each)) for each in result.slices),
         *(Section(table=examples_table(each)) for each in result.examples),
         *(Section(table=make_table(result)) for make_table in usual if not result.asked),
-        *(section for data, each in result.tunings.items() for section in tuning_sections(each, data)),
+        *(best for best, *_ in tuned),
         costs_section(result, plots=plots),
+        *(section for _, *trials in tuned for section in trials),
         Section(table=tables.data_table(result)),
         Section(table=provenance_table(result.provenance)),
     ]

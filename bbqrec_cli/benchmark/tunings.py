@@ -32,7 +32,7 @@ def tunings(cells: Sequence[Cell], data: str) -> TuneResult | None:
 
 
 def tuning_sections(result: TuneResult, data: str) -> list[Section]:
-    """The best settings, every trial, and what was tried, as on the page of `bbqrec tune`."""
+    """The best settings; then every trial and what was tried, as on the page of `bbqrec tune`."""
     on = f", {data}" if data else ""
     best = report.best_table(result)
     tables = [dataclasses.replace(best, title=f"Tuning{on}", note=f"{report.summary(result)} {best.note}")]
