@@ -165,6 +165,11 @@ def of_role(config: Any, *roles: str) -> dict[str, Any]:
     return {f.name: getattr(config, f.name, None) for f in dataclasses.fields(config) if role_of(f) in roles}
 
 
+def shared(config: Any, cls: type) -> dict[str, Any]:
+    """Name -> value of the options of `config` that class `cls` has, too."""
+    return {f.name: getattr(config, f.name) for f in dataclasses.fields(cls)}
+
+
 def stored(config: Any) -> dict[str, Any]:
     """The options of `config` that an output file records, ready for JSON."""
     return _plain(of_role(config, "model", "fit", "input"))

@@ -188,3 +188,20 @@ def interrupted_in(number: int, *, seconds: float = 0) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "_steps", stop)
         yield
+
+
+def stop_trial(number: int, patch: pytest.MonkeyPatch) -> list[Any]:
+    """Interrupt the training `number` (from 1; 0: none) of a tuning as it begins; the list has those that did."""
+    from bbqrec_cli.stages import train
+    from bbqrec_cli.tuning import trial
+
+    begun: list[Any] = []
+
+    def learn(*rest: Any, **more: Any) -> Any:
+        begun.append(rest)
+        if len(begun) == number:
+            raise KeyboardInterrupt
+        return train.learn(*rest, **more)
+
+    patch.setattr(trial, "learn", learn)
+    return begun

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bbqrec_cli.benchmark.checks import chosen, table
-from bbqrec_cli.config import from_mapping, option, search_of
+from bbqrec_cli.config import from_mapping, option, search_of, shared
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.models.registry import MODELS
 from bbqrec_cli.stages.train import LearningConfig, TrainConfig
@@ -54,9 +54,9 @@ def tuning_of(
         free = chosen(tuned, [name for name in given if name in own and search_of(cls, name)], f"{where}: tune")
     if tune is None or tuned is False:
         return None
-    learning = {f.name: getattr(config, f.name) for f in dataclasses.fields(LearningConfig)}
+    budget = dataclasses.asdict(tune) | {"trials": tune.trials or None}
     made = OneConfig(
-        **(learning | dataclasses.asdict(tune) | {"trials": tune.trials or None}), model=config.model,
-        options=config.options, fixed=tuple(name for name in given if name in own and name not in free),
+        **(shared(config, LearningConfig) | budget), model=config.model, options=config.options,
+        fixed=tuple(name for name in given if name in own and name not in free),
     ).complete  # fmt: skip
     return made if made.tried else None

@@ -190,9 +190,9 @@ class Machine:
     gpus: bool = False
 
 
-def labelled(name: str, data: str, seed: int) -> str:
-    """'sasrec, seed 0'; where data sets have names, 'sasrec, toys, seed 0'."""
-    return ", ".join(filter(None, (name, data, f"seed {seed}")))
+def labelled(name: str, data: str, seed: int | None = None) -> str:
+    """'sasrec, seed 0'; where data sets have names, 'sasrec, toys, seed 0'; for all seeds 'sasrec, toys'."""
+    return ", ".join(filter(None, (name, data, "" if seed is None else f"seed {seed}")))
 
 
 def _end(data: Data, steps: Sequence[Step]) -> Path:
@@ -228,11 +228,7 @@ class _Builder:
 
     def system_cell(self, data: Data, system: System, seed: int) -> Cell:
         """What leads to a system's metrics."""
-        if system.tokenizer:
-            steps = self._tokenize(data, self.suite.tokenizers[system.tokenizer], seed)
-            steps += self._train(data, system, seed, steps)
-        else:
-            steps = self._without_tokenizer(data, system, seed)
+        steps = self._train(data, system, seed)
         model, label = steps[-1].output, labelled(system.name, data.name, seed)
         others = tuple(self.system_cell(data, self.systems[name], seed) for name in system.unite)
         unite = tuple(step.output for cell in others if (step := cell.step("train")))
@@ -258,42 +254,38 @@ class _Builder:
         steps, base = list[Step](), data.file or Path()
         if data.prepare is not None:
             if data.name not in self.prepared:
-                label = ", ".join(filter(None, (data.prepare.source, data.name)))
-                self.prepared[data.name] = self._step("prepare", label, data.prepare, data.prepare.source)
+                source = data.prepare.source
+                self.prepared[data.name] = self._step("prepare", labelled(source, data.name), data.prepare, source)
             steps.append(self.prepared[data.name])
             base = steps[-1].output
         if features and data.kind == "dataset" and self.suite.needs_features(data):
             config = dataclasses.replace(data.embed, dataset=base)
-            steps.append(self._step("embed", ", ".join(filter(None, ("features", data.name))), config, "features"))
+            steps.append(self._step("embed", labelled("features", data.name), config, "features"))
         return steps
 
-    def _without_tokenizer(self, data: Data, system: System, seed: int) -> list[Step]:
-        """What leads to the model of a system without semantic IDs."""
-        steps = self._data(data, features="features" in needs(system.config))
-        return [*steps, *self._train(data, system, seed, steps)]
+    def _before(self, data: Data, system: System, seed: int) -> list[Step]:
+        """What leads to the file that a system is trained on."""
+        if system.tokenizer:
+            return self._tokenize(data, self.suite.tokenizers[system.tokenizer], seed)
+        return self._data(data, features="features" in needs(system.config))
 
-    def _train(self, data: Data, system: System, seed: int, steps: Sequence[Step]) -> list[Step]:
-        """Its training, and before it the tuning, which is the same for all seeds. steps: those whose last one makes
-        the file that it is trained on."""
+    def _train(self, data: Data, system: System, seed: int) -> list[Step]:
+        """What leads to a system's model, with the tuning, which is the same for all seeds."""
+        steps = self._before(data, system, seed)
         config = dataclasses.replace(system.config, input=_end(data, steps), seed=seed)
         tune = [self._tune(data, system, system.tuning)] if system.tuning else []
         label, name = labelled(system.name, data.name, seed), f"{config.model}-seed-{seed}"
-        return [*tune, self._step("train", label, config, name, tuned=tune[0] if tune else None)]
+        return [*steps, *tune, self._step("train", label, config, name, tuned=tune[0] if tune else None)]
 
     def _tune(self, data: Data, system: System, tuning: OneConfig) -> Step:
         """The trials of a system, on the IDs of the seed that `[tune]` names."""
-        if system.tokenizer:
-            before = self._tokenize(data, self.suite.tokenizers[system.tokenizer], tuning.seed)
-        else:
-            before = self._data(data, features="features" in needs(system.config))
-        config = dataclasses.replace(tuning, input=_end(data, before))
-        label = ", ".join(filter(None, (system.name, data.name)))
-        return self._step(TUNE, label, config, config.model)
+        config = dataclasses.replace(tuning, input=_end(data, self._before(data, system, tuning.seed)))
+        return self._step(TUNE, labelled(system.name, data.name), config, config.model)
 
     def _tokenize(self, data: Data, tokenizer: Tokenizer, seed: int) -> list[Step]:
         """What leads to a tokenizer's IDs: the data, and the training of the systems whose models it starts from."""
         steps = self._data(data, features=True)
-        before = {option: self._without_tokenizer(data, self.systems[name], seed)[-1]
+        before = {option: self._train(data, self.systems[name], seed)[-1]
                   for option, name in tokenizer.after.items()}  # fmt: skip
         options = tokenizer.config.options | {option: str(step.output) for option, step in before.items()}
         config = dataclasses.replace(tokenizer.config, features=_end(data, steps), seed=seed, options=options)

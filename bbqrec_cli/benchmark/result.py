@@ -101,9 +101,9 @@ class BenchmarkResult:
         """Plain values. A data set without a name stands there without the level of the names."""
         report = str(self.report) if self.report else None
         own = {"output": str(self.output), "report": report, "metrics": list(self.metrics), "seeds": list(self.seeds)}
-        plain = dataclasses.asdict(dataclasses.replace(self, tunings={}))
         tuning = {name: each.to_json()["systems"] for name, each in self.tunings.items()}
-        values = plain | own | {"tuning": tuning} | {"failed": len(self.of("failed")), "left": len(self.of("left"))}
+        values = dataclasses.asdict(self) | own | {"tuning": tuning}
+        values |= {"failed": len(self.of("failed")), "left": len(self.of("left"))}
         if set(self.data) == {""}:
             values |= {key: values[key].get("", {}) for key in ("data", "systems", "tuning")}
         return {name: value for name, value in values.items() if name not in PAGE_ONLY}

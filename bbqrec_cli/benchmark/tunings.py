@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from bbqrec_cli.benchmark.graph import TUNE, Cell
 from bbqrec_cli.hdf5 import read_tuning
@@ -15,16 +14,13 @@ from bbqrec_cli.tuning.result import TuneResult
 
 def tunings(cells: Sequence[Cell], data: str) -> TuneResult | None:
     """The trials of all systems on a data set whose ledger is there, under the names of the suite; None for none."""
-    systems, trials, first = [], list[dict[str, Any]](), None
-    steps = {cell.system: step for cell in cells if cell.data == data and (step := cell.step(TUNE))}
-    for name, step in steps.items():
-        if not step.output.exists():
-            continue
-        first = first or step
-        systems.append(dataclasses.replace(step.config.system, name=name))
-        trials += [each | {"system": name} for each in read_tuning(step.output)["trials"]]
-    if first is None:
+    every = ((cell.system, cell.step(TUNE)) for cell in cells if cell.data == data)
+    steps = {name: step for name, step in every if step and step.done}
+    if not steps:
         return None
+    first = next(iter(steps.values()))
+    systems = [dataclasses.replace(step.config.system, name=name) for name, step in steps.items()]
+    trials = [each | {"system": name} for name, step in steps.items() for each in read_tuning(step.output)["trials"]]
     return TuneResult(
         output=first.output.parent, report=None, source=data, splitting="", exclude_seen=first.config.exclude_seen,
         budget=first.config.budget, systems=systems, trials=trials, recipes={}, command="",

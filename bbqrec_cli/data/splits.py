@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -154,13 +155,12 @@ def tied_targets(items: np.ndarray, moments: np.ndarray | None, split: Split) ->
             for name, held in (("test", split.test), ("validation", split.validation))}  # fmt: skip
 
 
-LONGER = "prepare data in which users have more interactions, or with another split (bbqrec prepare --split time)"
-"""What to do where `nobody` is evaluated."""
-
-
-def nobody(catalogue: Catalogue) -> str:
-    """Why nobody is evaluated, for messages."""
-    return f"no user has {EVALUATED} interactions" if catalogue.sequences.parts is None else "no target has a history"
+def nobody(path: Path, catalogue: Catalogue, what: str) -> DataError:
+    """The error of a file that has nobody to do `what` with, 'evaluate' or 'validate on'."""
+    last = catalogue.sequences.parts is None
+    why = f"no user has {EVALUATED} interactions" if last else "no target has a history"
+    hint = "prepare data in which users have more interactions, or with another split (bbqrec prepare --split time)"
+    return DataError(f"{path}: {why}: nothing to {what}", hint)
 
 
 def subsample_users(held: HeldOut, users: int) -> HeldOut:

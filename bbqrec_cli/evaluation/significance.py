@@ -37,8 +37,8 @@ def paired(one: Rows | Metrics, a: np.ndarray, other: Rows | Metrics, b: np.ndar
     Raises:
         DataError: the users or the targets differ.
     """
-    full = all(each.targets is not None and each.history_length is not None for each in (one, other))
-    if not (one.user_ids == other.user_ids and (not full or _same_targets(one, other))):
+    if not _same(one, other):
+        full = all(each.targets is not None and each.history_length is not None for each in (one, other))
         names = [row_names(each) if full else each.user_ids for each in (one, other)]
         a, b = aligned(names[0], a, names[1], b)
     if len(set(one.user_ids)) == len(one.user_ids):
@@ -48,8 +48,10 @@ def paired(one: Rows | Metrics, a: np.ndarray, other: Rows | Metrics, b: np.ndar
     return a, b
 
 
-def _same_targets(one: Rows | Metrics, other: Rows | Metrics) -> bool:
-    return one.targets == other.targets and np.array_equal(one.history_length, other.history_length)  # type: ignore[arg-type]
+def _same(one: Rows | Metrics, other: Rows | Metrics) -> bool:
+    """Whether the rows are the same in the same order, for which they need no names."""
+    lengths = np.array_equal(one.history_length, other.history_length)  # type: ignore[arg-type]
+    return lengths and one.user_ids == other.user_ids and one.targets == other.targets
 
 
 def aligned(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bbqrec_cli.config import StageConfig, agreed, did_you_mean, input_files, option, stored
+from bbqrec_cli.config import StageConfig, agreed, did_you_mean, input_files, option, shared, stored
 from bbqrec_cli.device import PRECISIONS
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
@@ -125,7 +125,7 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     precision = resolve_precision(config.precision, device, large=True)
     sources = choose_sources(config, dataset, progress)
     earlier = Earlier(config.reuse, progress)
-    how = Making(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Making)})
+    how = Making(**shared(config, Making))
     ready = {
         name: ready_feature(config, source, name, dataset, progress)
         for name, source in sources.items()

@@ -115,7 +115,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     """
     import numpy as np
 
-    from bbqrec_cli.data.splits import HISTORY, LONGER, nobody, split_of
+    from bbqrec_cli.data.splits import HISTORY, nobody, split_of
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
     from bbqrec_cli.evaluation.metrics import list_figures
     from bbqrec_cli.evaluation.protocol import target_ranks
@@ -151,7 +151,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     history = max(each.settings.get("history", HISTORY) for each in every)
     held = getattr(split_of(catalogue.sequences, history=history), config.split)
     if not len(held.users):
-        raise DataError(f"{config.model}: {nobody(catalogue)}: nothing to evaluate", LONGER)
+        raise nobody(config.model, catalogue, "evaluate")
     rows = Rows(
         user_ids=[catalogue.user_ids[user] for user in held.users],
         targets=[catalogue.item_ids[item] for item in held.targets], history_length=held.lengths,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bbqrec_cli.config import StageConfig, agreed, check_files, flag, input_files, of_role, option, stored
 from bbqrec_cli.device import PRECISIONS
-from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.errors import UsageError
 from bbqrec_cli.models.registry import MODELS, current_settings, model_config, model_settings
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.registry import Registry
@@ -219,7 +219,7 @@ def learn(
         UsageError, DataError, LackingError and the errors of reading files.
     """
     from bbqrec_cli.data.leakage import check_held_out
-    from bbqrec_cli.data.splits import HISTORY, LONGER, nobody, split_of, subsample_users
+    from bbqrec_cli.data.splits import HISTORY, nobody, split_of, subsample_users
     from bbqrec_cli.device import resolve_precision
     from bbqrec_cli.hdf5 import read_item_data
     from bbqrec_cli.models.new_items import load_earlier
@@ -238,7 +238,7 @@ def learn(
         data = dataclasses.replace(data, features=known)
     split = split_of(catalogue.sequences, history=settings.get("history", HISTORY))
     if not len(split.validation.users):
-        raise DataError(f"{config.input}: {nobody(catalogue)}: nothing to validate on", LONGER)
+        raise nobody(config.input, catalogue, "validate on")
     precision = resolve_precision(config.precision, device)
     seed_torch(config.seed, "weights")
     model = build_model(config.model, settings, data).to(device)

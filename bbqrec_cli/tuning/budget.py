@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bbqrec_cli.config import agreed, option
-from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.config import agreed, option, shared
+from bbqrec_cli.errors import UsageError
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.stages.train import LearningConfig, TrainConfig
 from bbqrec_cli.tuning.systems import System
@@ -49,7 +48,7 @@ class BudgetConfig(LearningConfig):
 
 def check_input(config: BudgetConfig, systems: Sequence[System]) -> None:
     """Raises: DataError: a model lacks what it needs, or there is nobody to validate on; the errors of reading."""
-    from bbqrec_cli.data.splits import LONGER, nobody, split_of
+    from bbqrec_cli.data.splits import nobody, split_of
     from bbqrec_cli.hdf5 import read_item_data
     from bbqrec_cli.models.registry import check_needs, model_config, model_settings
 
@@ -57,7 +56,7 @@ def check_input(config: BudgetConfig, systems: Sequence[System]) -> None:
     for system in systems:
         check_needs(system.model, model_settings(model_config(system.model, system.base)), data)
     if not len(split_of(catalogue.sequences).validation.users):
-        raise DataError(f"{config.input}: {nobody(catalogue)}: nothing to validate on", LONGER)
+        raise nobody(config.input, catalogue, "validate on")
 
 
 def study_of(config: BudgetConfig, system: System, storage: Any, content: str) -> Study:
@@ -124,8 +123,7 @@ def one_more(config: BudgetConfig, study: Study, origin: Mapping[str, Any], prog
     number = len(study.whole()) + 1
     said = ", ".join(f"{name} {value}" for name, value in values.items())
     progress.log(f"{study.system.name}, trial {number}{f': {said}' if said else ''}")
-    learning = {f.name: getattr(config, f.name) for f in dataclasses.fields(LearningConfig)}
-    learning["validate_every"] = study.system.validate_every
+    learning = shared(config, LearningConfig) | {"validate_every": study.system.validate_every}
     limits = [minutes_left(config, study.whole())] if config.minutes else []
     limits += [config.trial_minutes] if config.trial_minutes else []
     training = TrainConfig(**learning, input=config.input, minutes=min(limits, default=0.0))

@@ -13,7 +13,7 @@ from bbqrec_cli.models.registry import MODELS
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.registry import Registry
 from bbqrec_cli.tuning.budget import BudgetConfig, check_input, left, one_more, origin_of, study_of, trials_of
-from bbqrec_cli.tuning.result import best_of
+from bbqrec_cli.tuning.result import all_failed, best_of
 from bbqrec_cli.tuning.systems import System, shown, space_of
 
 
@@ -73,7 +73,8 @@ def run(config: OneConfig, progress: Progress = SILENT) -> OneResult:
     from bbqrec_cli.hdf5 import sha256, write_tuning
     from bbqrec_cli.tuning.study import import_optuna, open_journal
 
-    system, optuna, journal = config.system, import_optuna(), journal_of(config.output)
+    system, optuna = config.system, import_optuna()
+    journal = config.output.with_name(f"{config.output.name}.journal")  # until the ledger is written
     check_input(config, [system])
     study = study_of(config, system, open_journal(journal), sha256(config.input))
     origin = origin_of(config, optuna.__version__)
@@ -86,17 +87,12 @@ def run(config: OneConfig, progress: Progress = SILENT) -> OneResult:
     best = best_of(trials)
     if best is None:
         journal.unlink()  # the next time may go better
-        raise DataError(f"every trial failed, the first with: {trials[0]['error']}")
+        raise DataError(all_failed(trials))
     tuning = {"systems": {system.name: system.to_json()}, "budget": config.budget, "trials": trials}
     write_tuning(config.output, tuning, config=stored(config), parents=[config.input])
     journal.unlink(missing_ok=True)
     seconds = sum(each["seconds"] for each in trials)
     return OneResult(trials=len(trials), seconds=seconds, validation=best["figures"])
-
-
-def journal_of(output: Path) -> Path:
-    """Where Optuna's journal lies until the ledger is written."""
-    return output.with_name(output.name + ".journal")
 
 
 def best_options(ledger: Path) -> dict[str, Any]:

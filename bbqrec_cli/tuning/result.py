@@ -50,9 +50,9 @@ class TuneResult:
     def check(self) -> None:
         """Raises: DataError: all trials of a system failed."""
         for system in self.systems:
-            failed = self.of(system.name, "failed")
-            if failed and len(failed) == len(self.of(system.name)):
-                raise DataError(f"{system.name}: every trial failed, the first with: {failed[0]['error']}")
+            trials = self.of(system.name)
+            if trials and all(each["status"] == "failed" for each in trials):
+                raise DataError(f"{system.name}: {all_failed(trials)}")
 
     def to_json(self) -> dict[str, Any]:
         """The keys that docs/scripting.md names."""
@@ -68,6 +68,11 @@ class TuneResult:
             }  # fmt: skip
         report = str(self.report) if self.report else None
         return {"output": str(self.output), "report": report, "budget": dict(self.budget), "systems": systems}
+
+
+def all_failed(trials: Sequence[Trial]) -> str:
+    """What to say where every trial failed."""
+    return f"every trial failed, the first with: {trials[0]['error']}"
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:

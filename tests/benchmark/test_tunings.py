@@ -6,6 +6,7 @@ import json
 import sys
 
 import pytest
+from helpers import stop_trial
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.benchmark.graph import Machine, Step, make_graph
@@ -171,21 +172,13 @@ def test_a_tuning_is_estimated_by_its_budget(graph):
 def test_an_interrupted_tuning_goes_on(graph, folder, monkeypatch):
     step = steps_of(graph(text=SUITE, machine=_machine(folder)), "sasrec")["tune"]
     step.output.parent.mkdir()
-    calls = []
-
-    def stops(*rest, **more):
-        calls.append(rest)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return train.learn(*rest, **more)
-
     with monkeypatch.context() as patch:
-        patch.setattr(trial, "learn", stops)
+        begun = stop_trial(2, patch)
         assert run_step(step, SILENT)["error"] == "interrupted after 1 trials"
     assert not step.done
-    monkeypatch.setattr(trial, "learn", lambda *rest, **more: calls.append(rest) or train.learn(*rest, **more))
+    more = stop_trial(0, monkeypatch)
     record = run_step(step, SILENT)
-    assert (record["status"], record["figures"]["trials"], len(calls)) == ("done", 3, 4)
+    assert (record["status"], record["figures"]["trials"], len(begun) + len(more)) == ("done", 3, 4)
 
 
 def test_another_process_gets_all_by_json(graph, folder):

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers import stop_trial
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.config import load_toml
@@ -112,23 +113,10 @@ def test_the_first_trial_has_the_systems_own_values(config, tmp_path):
     assert second["options"]["decay"] == float(f"{second['options']['decay']:.3g}"), "proposed: three digits"
 
 
-def stop_at(call: int, monkeypatch) -> None:
-    """Interrupt the training number `call`, as far as it got."""
-    calls = []
-
-    def stops(*rest, **more):
-        calls.append(rest)
-        if len(calls) == call:
-            raise KeyboardInterrupt
-        return train.learn(*rest, **more)
-
-    monkeypatch.setattr(trial, "learn", stops)
-
-
 @pytest.mark.parametrize("call", [1, 2, 4])
 def test_resumed_is_uninterrupted(config, tmp_path, monkeypatch, call):
     with monkeypatch.context() as patch:
-        stop_at(call, patch)
+        stop_trial(call, patch)
         with pytest.raises(InterruptedRunError, match=f"{call - 1} finished trials are kept"):
             run(config)
     (config.output / "journal.log.lock").symlink_to("nowhere")
@@ -139,7 +127,7 @@ def test_resumed_is_uninterrupted(config, tmp_path, monkeypatch, call):
 def test_nothing_runs_twice_and_a_larger_budget_goes_on(config, monkeypatch):
     first = run(config)
     with monkeypatch.context() as patch:
-        stop_at(1, patch)
+        stop_trial(1, patch)
         assert run(config).trials == first.trials
     more = run(dataclasses.replace(config, trials=4, model=("sasrec", "item-knn", "markov")))
     assert [len(more.of(name)) for name in ("sasrec", "item-knn", "markov")] == [4, 4, 4]
