@@ -168,7 +168,7 @@ def different(first: Metrics, ranks: Mapping[str, np.ndarray], metric: str, most
 def tables_of(result: CompareResult, *, brief: bool) -> list[Table]:
     """All tables. brief: without intervals and the others' names."""
     from bbqrec_cli.benchmark.scores import MARKS, TESTS, metric_name, named, score_cell
-    from bbqrec_cli.evaluation.comparison import OF_USERS
+    from bbqrec_cli.evaluation.comparison import OF_USERS, range_name
     from bbqrec_cli.pages.tables import NOT_KNOWN, Shown, make
 
     names, metrics = list(result.systems), list(next(iter(result.systems.values())))
@@ -203,11 +203,6 @@ def tables_of(result: CompareResult, *, brief: bool) -> list[Table]:
     note = f"The target's rank, {NOT_KNOWN} below {result.depth}. For these users the files differ most in {by}."
     heads = ("user", *(OF_USERS[which] for which in columns), *names)
     return [*made, make("Users where they differ", heads, differing, note=note)]
-
-
-def range_name(low: int, high: int | None) -> str:
-    """'0', '1 to 5', 'over 20'."""
-    return f"over {low - 1}" if high is None else str(high) if low == high else f"{low} to {high}"
 
 
 def headline(result: CompareResult) -> str:

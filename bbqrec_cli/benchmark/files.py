@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.benchmark.checks import only
+from bbqrec_cli.benchmark.checks import only, tables
 from bbqrec_cli.benchmark.published import known_data
-from bbqrec_cli.benchmark.sweeps import join
+from bbqrec_cli.benchmark.sweeps import JOINED, join
 from bbqrec_cli.config import did_you_mean, load_toml
 from bbqrec_cli.errors import MissingFileError, UsageError
 
@@ -33,10 +33,21 @@ def suite_file(name: str) -> tuple[Path, Path]:
     return BUILT_IN / f"{name}.toml", Path()
 
 
-def read_suite(path: Path) -> tuple[dict[str, Any], str]:
-    """A suite file's tables, with those of the suites that it is made of, and its text with theirs."""
+def read_suite(path: Path, within: tuple[Path, ...] = ()) -> tuple[dict[str, Any], str]:
+    """A suite file's tables, with those of the suites that it is made of, and its text with theirs.
+
+    within: the suites that are made of it. Raises: UsageError: it is made of itself, or does not fit.
+    """
+    if path.resolve() in within:
+        raise UsageError(f"{path}: this suite is made of itself")
+    within = (*within, path.resolve())
     values, text = load_toml(path, "suite")
     only(values, KEYS, str(path))
+    for key in JOINED:
+        for each, where in tables(values, key, path):
+            for name in ("name", "tokenizer"):
+                if not isinstance(each.get(name, ""), str):
+                    raise UsageError(f"{where}: {name} is {each[name]!r}; a name is needed")
     names = values.pop("suites", [])
     if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
         raise UsageError(f"{path}: suites is {names!r}; a list of suites is needed")
@@ -44,7 +55,7 @@ def read_suite(path: Path) -> tuple[dict[str, Any], str]:
         inner, folder = suite_file(str(path.parent / name) if name.endswith(".toml") else name)
         if folder not in (Path(), path.parent):
             raise UsageError(f"{path}: the suite {name} lies in another folder", "paths in it would mean others")
-        more, said = read_suite(inner)
+        more, said = read_suite(inner, within)
         join(values, more, f"{path}: suite {name}")
         text += f"\n# ---- {name} ----\n{said}"
     return values, text

@@ -13,6 +13,7 @@ from bbqrec_cli.hdf5 import describe, read_benchmark, read_record
 MOST = 100
 """Folders that are remembered."""
 SUMMARY = "benchmark.h5"
+"""The file of the results in a work folder."""
 
 
 def list_file() -> Path:

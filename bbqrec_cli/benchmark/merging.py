@@ -17,6 +17,7 @@ from bbqrec_cli.locks import locked
 from bbqrec_cli.outputs import replacing
 from bbqrec_cli.pages.tables import Table, counted, make
 from bbqrec_cli.progress import SILENT, Progress
+from bbqrec_cli.tuning.one import best_options
 
 KEPT = ("dataset", "tokens", "metrics", "tuning")
 """Kinds of outputs that are taken over: what tables are made of. Features and models are large."""
@@ -99,10 +100,12 @@ def status(path: Path) -> str:
 
 
 def differ(one: Path, other: Path) -> bool:
-    """Whether two outputs of the same step say something else: ranks or codes. (Times differ always.)"""
+    """Whether two outputs of the same step say something else: ranks, codes or best settings. (Times differ always.)"""
     if one.name.endswith(".metrics.h5"):
         a, b = read_metrics(one), read_metrics(other)
         return a.user_ids != b.user_ids or not np.array_equal(a.ranks, b.ranks)
     if one.name.endswith(".tokens.h5"):
         return not np.array_equal(read_codes(one)[1].codes, read_codes(other)[1].codes)
+    if one.name.endswith(".tuning.h5"):
+        return best_options(one) != best_options(other)
     return False

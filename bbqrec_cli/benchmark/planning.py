@@ -203,7 +203,7 @@ def listing() -> Listing:
     rows = []
     for name in built_in():
         values, _ = read_suite(BUILT_IN / f"{name}.toml")
-        about = {"name": name, "about": values["about"], "needs": values["needs"]}
+        about = {"name": name, "about": values.get("about", ""), "needs": values.get("needs", "")}
         rows.append(about | spent_on(name, folders(Path(f"benchmark-{name}"))))
     return Listing(rows)
 
@@ -216,7 +216,9 @@ def spent_on(suite: str, places: list[Path]) -> dict[str, Any]:
     if found is None or not done:
         return {"seconds": None, "whole": False, "on": "", "folder": ""}
     folder, results, _ = found
-    sets = results["data"] if "users" not in results["data"] else {"": results["data"]}
+    sets = results["data"]
+    if isinstance(sets.get("users"), int):  # one data set of an earlier version
+        sets = {"": sets}
     said = [f"{name or about['source']}: {about['users']:,} users, {about['items']:,} items"
             for name, about in sets.items() if about]  # fmt: skip
     said.append(counted(len(results["seeds"]), "seed"))

@@ -4,7 +4,8 @@ A record says: stage, label and key of the step; inputs, as `Step.inputs`; statu
 'failed', with error and traceback ('' where there is none); seconds of all sessions, and at_least where one was killed
 before it could write its own down; origin: version, commit, machine, device and precision; process: the number of the
 process that ran it; finished: UTC, '' while it runs; figures: the plain numbers of the stage's result, and
-the most memory that it had; curves: what a training reported by epoch (`benchmark.curves`); alike: as of the step.
+the most memory that it had; curves: what a training reported by epoch (`benchmark.curves`); alike: as of the step;
+settings: the best ones of its trials that a training ran with, {} where it was not tuned.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def fresh(step: Step) -> Record:
     return {
         "stage": step.stage, "label": step.label, "key": step.key, "inputs": dict(step.inputs), "status": "",
         "error": "", "traceback": "", "seconds": 0.0, "at_least": False, "origin": {}, "process": 0, "finished": "",
-        "figures": {}, "curves": {}, "alike": step.alike,
+        "figures": {}, "curves": {}, "alike": step.alike, "settings": {},
     }  # fmt: skip
 
 

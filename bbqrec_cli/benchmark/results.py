@@ -28,6 +28,7 @@ from bbqrec_cli.evaluation.significance import paired, paired_t_test, wilcoxon
 from bbqrec_cli.hdf5 import describe, open_file, read_catalogue, read_codes, read_metrics, sha256
 from bbqrec_cli.pages.provenance import gathered
 from bbqrec_cli.records import Catalogue, Metrics
+from bbqrec_cli.tuning.one import best_options
 
 LISTS = ("coverage@", "popularity@")
 """Figures of recommended lists begin so."""
@@ -37,18 +38,28 @@ Loaded = dict[str, dict[str, dict[int, Evaluations]]]
 """data set -> system -> seed -> evaluations."""
 
 
-def whole(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The outcomes, with 'failed' for cells of which an output can no longer be opened."""
+def whole(outcomes: Sequence[Outcome], records: Records) -> list[Outcome]:
+    """The outcomes, with 'failed' for cells of which an output can no longer be opened, and for those that were trained
+    with other settings than the best of the trials that are there now."""
     found, known = [], dict[str, str]()
     for outcome in outcomes:
         for step in outcome.cell.steps if outcome.status == "done" else ():
             if step.key not in known and step.output.exists():
                 known[step.key] = damage(step.output)
-            if error := known.get(step.key):
+            if error := known.get(step.key) or trained_otherwise(outcome.cell, step, records):
                 outcome = Outcome(cell=outcome.cell, status="failed", error=f"{step.name}: {error}")
                 break
         found.append(outcome)
     return found
+
+
+def trained_otherwise(cell: Cell, step: Step, records: Records) -> str:
+    """How a training differs from what its system's trials say, '' if it does not or nothing is known."""
+    ran = records.get(step.key, {}).get("settings")
+    if not ran or not step.tuned or not step.tuned.exists() or damage(step.tuned) or ran == best_options(step.tuned):
+        return ""
+    names = ", ".join(each.output.name for each in (step, *cell.evaluations))
+    return f"trained with other settings than the best of {step.tuned.name}; delete {names} and run again"
 
 
 def damage(path: Path) -> str:
@@ -295,6 +306,8 @@ def about_cell(outcome: Outcome, records: Records) -> dict[str, Any]:
             every.setdefault(step.stage, {})[step.key] = step
     costs = {stage: in_all(spent(step, records) for step in steps.values()) for stage, steps in every.items()}
     train, model = figures.get("train", {}), cell.step("train")
+    # The ledger of a cell that failed may be what is damaged.
+    config = model and (trained_config(model) if outcome.status == "done" else model.config)
     models = [step for each in (cell, *cell.unite) for step in each.own if step.stage == "train"]
 
     def most(figure: str) -> dict[str, float | None]:
@@ -304,7 +317,7 @@ def about_cell(outcome: Outcome, records: Records) -> dict[str, Any]:
 
     return {
         "name": cell.name, "system": cell.system, "model": model.config.model if model else "",
-        "beyond_paper": list(method_of(trained_config(model)).beyond_paper) if model else [],
+        "beyond_paper": list(method_of(config).beyond_paper) if config else [],
         "control": bool(models) and not any(hasattr(method_of(each.config), "epochs") for each in models),
         "tokenizer": cell.tokenizer, "unite": [each.system for each in cell.unite],
         "data": cell.data, "seed": cell.seed, "status": outcome.status,

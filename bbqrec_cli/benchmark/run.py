@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 MERGE = "merge"
 """In the place of a suite: put work folders together."""
-STATE = "benchmark.h5"
-"""The file of the results in the work folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +78,8 @@ def run(config: BenchmarkConfig, progress: Progress = SILENT) -> BenchmarkResult
     from bbqrec_cli.benchmark.merging import merge
     from bbqrec_cli.benchmark.planning import listing, plan
 
+    if config.report and (config.list or config.dry_run or config.suite == MERGE):
+        raise UsageError("--report is for a suite's run", "bbqrec benchmark SUITE -o FOLDER --report PAGE")
     if config.list:
         return listing()
     if config.suite == MERGE:
@@ -148,6 +148,7 @@ def summarise(
     from bbqrec_cli.benchmark import results
     from bbqrec_cli.benchmark.curves import of_cells
     from bbqrec_cli.benchmark.examples import side_by_side
+    from bbqrec_cli.benchmark.known import SUMMARY
     from bbqrec_cli.benchmark.planning import LIMITED
     from bbqrec_cli.benchmark.report import write_report
     from bbqrec_cli.benchmark.result import BenchmarkResult
@@ -155,8 +156,9 @@ def summarise(
     from bbqrec_cli.benchmark.tunings import tunings
     from bbqrec_cli.hdf5 import write_benchmark
 
-    outcomes = results.whole(outcomes)
-    cells, records, loaded = runner.graph.cells, runner.records(), results.load_metrics(suite, outcomes)
+    cells, records = runner.graph.cells, runner.records()
+    outcomes = results.whole(outcomes, records)
+    loaded = results.load_metrics(suite, outcomes)
     about_data = {data.name: results.about_data(cells, data) for data in suite.data}
     published, notes = results.fitting(suite, about_data)
     if config.train_minutes:
@@ -175,7 +177,7 @@ def summarise(
     )  # fmt: skip
     state = {"data": results.ranks(loaded), "steps": records, "results": result.to_json()}
     about = {"name": suite.name, "suite": suite.text, "seed": config.seed}
-    write_benchmark(folder / STATE, state, config=about)
+    write_benchmark(folder / SUMMARY, state, config=about)
     if config.report:
         slices, examples = slices_of(suite, cells, loaded), side_by_side(suite, cells, loaded)
         whole = dataclasses.replace(result, slices=tuple(slices), examples=tuple(examples))

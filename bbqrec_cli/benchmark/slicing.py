@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bbqrec_cli.benchmark.compare import range_name
 from bbqrec_cli.benchmark.findings import Sliced
 from bbqrec_cli.benchmark.graph import Cell
 from bbqrec_cli.benchmark.layouts import UNSEEN
 from bbqrec_cli.benchmark.results import Loaded, damage, per_user
 from bbqrec_cli.benchmark.suite import Suite
 from bbqrec_cli.data.splits import split_of
-from bbqrec_cli.evaluation.comparison import OF_USERS, in_order_of
+from bbqrec_cli.evaluation.comparison import OF_USERS, in_order_of, range_name
 from bbqrec_cli.grouping import group_codes
 from bbqrec_cli.hdf5 import open_file, read_catalogue, read_codes, read_features
 from bbqrec_cli.records import Catalogue, Metrics

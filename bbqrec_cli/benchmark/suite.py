@@ -292,6 +292,9 @@ class _Reader:
         at_the_top(("exclude_seen",), values, where)
         if tokenizer:
             chosen(tokenizer, self.tokenizers, f"{where}: tokenizer", several=False)
+        if name in self.tokenizers and tokenizer != name:
+            what = f"{where}: a tokenizer has that name, and it is not this system's"
+            raise UsageError(what, "tables would mix the two: give one another name")
         unite = chosen(values.pop("unite", []), self.tables["system"], f"{where}: unite")
         own = table(values.pop("evaluate", {}), f"{where}, evaluate")
         one = self._evaluate({**evaluate, **own}, head, f"{where}, evaluate")
@@ -389,9 +392,9 @@ class _Reader:
         for tokenizer in self.tokenizers.values():
             for key, name in tokenizer.after.items():
                 where, system = f"{self.path}: [[tokenizer]] {tokenizer.name!r}: {key}", systems[name]
-                if system.tokenizer or not hasattr(method_of(system.config), "epochs"):
+                if system.tokenizer or needs(system.config) or not hasattr(method_of(system.config), "epochs"):
                     raise UsageError(
-                        f"{where} names the system {name!r}, which is no sequence model without a tokenizer",
+                        f"{where} names the system {name!r}, which is no sequence model of items alone",
                         'a [[system]] with model = "sasrec", or a model file',
                     )
                 if not set(tokenizer.data) <= set(system.data):

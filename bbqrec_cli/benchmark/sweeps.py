@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.benchmark.checks import chosen, only
+from bbqrec_cli.benchmark.checks import chosen, only, table
 from bbqrec_cli.errors import UsageError
 
 Tables = dict[str, dict[str, dict[str, Any]]]
 """'tokenizer' and 'system' -> name -> the table, not yet checked."""
+
+JOINED = ("tokenizer", "system", "sweep", "table", "published")
+"""The `[[tables]]` that suites of other suites have of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,9 @@ def expand(sweeps: Mapping[str, dict[str, Any]], tables: Tables, path: Path) -> 
         if name in (*tables["tokenizer"], *tables["system"]):
             raise UsageError(f"{where}: a tokenizer or system has that name already")
         option = option.replace("-", "_")
+        outer, dot, _ = option.rpartition(".")
+        if dot and (outer != "evaluate" or list(bases) != ["system"]):
+            raise UsageError(f"{where}: option is {option!r}", 'only a system has options of a table: "evaluate.beam"')
         rows = [(_text(value), _add(tables, bases, option, value)) for value in values]
         found[name] = Sweep(option=option, rows=tuple(rows))
     return found
@@ -60,9 +66,9 @@ def _add(tables: Tables, bases: Mapping[str, str], option: str, value: Any) -> s
         if kind == "system" and "tokenizer" in names:
             made["tokenizer"] = names["tokenizer"]
         else:
-            *outer, last = option.split(".")  # evaluate.beam
-            inner = made.setdefault(outer[0], {}) if outer else made
-            inner[last] = value
+            outer, _, last = option.rpartition(".")  # evaluate.beam
+            where = f"[[{kind}]] {base!r}, {outer}"
+            made |= {outer: table(made.get(outer, {}), where) | {last: value}} if outer else {last: value}
         tables[kind][names[kind]] = made
     return list(names.values())[-1]
 
@@ -84,7 +90,7 @@ def join(values: dict[str, Any], more: Mapping[str, Any], where: str) -> None:
     swept = [each.get("name") for each in more.get("sweep", ())]
     of_tokenizers = [each.get("name") for each in more.get("sweep", ()) if "system" not in each]
     every = {"all": names["system"] + alone + swept, "tokenizers": names["tokenizer"] + of_tokenizers}
-    for key in ("tokenizer", "system", "sweep", "table", "published"):
+    for key in JOINED:
         known = {each.get("name"): each for each in values.get(key, ()) if "name" in each}
         for each in more.get(key, ()):
             if key == "table":

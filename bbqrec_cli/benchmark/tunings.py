@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from bbqrec_cli.benchmark.graph import TUNE, Cell
+from bbqrec_cli.benchmark.results import damage
 from bbqrec_cli.hdf5 import read_tuning
 from bbqrec_cli.pages.page import Section
 from bbqrec_cli.tuning import report
@@ -15,7 +16,7 @@ from bbqrec_cli.tuning.result import TuneResult
 def tunings(cells: Sequence[Cell], data: str) -> TuneResult | None:
     """The trials of all systems on a data set whose ledger is there, under the names of the suite; None for none."""
     every = ((cell.system, cell.step(TUNE)) for cell in cells if cell.data == data)
-    steps = {name: step for name, step in every if step and step.done}
+    steps = {name: step for name, step in every if step and step.done and not damage(step.output)}
     if not steps:
         return None
     first = next(iter(steps.values()))

@@ -46,6 +46,7 @@ def run_step(step: Step, progress: Progress, clock: Callable[[], float] = time.m
         record["figures"] = records.numbers(_result(step, progress, resumed=resumed)) | memory.peak()
         record["origin"]["precision"] = records.precision_of(step.output)
         record["curves"] = curves_in(step.stage, step.output)
+        record["settings"] = trained_config(step).options if step.tuned else {}
         record["status"] = "done"
     except (InterruptedRunError, KeyboardInterrupt) as error:
         said = error.message if isinstance(error, InterruptedRunError) else "interrupted"

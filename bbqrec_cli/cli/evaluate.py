@@ -53,16 +53,15 @@ def lists_line(lists: dict[str, float]) -> str:
 
 def slice_tables(slices: dict[str, list[dict[str, Any]]]) -> list[Any]:
     """By history length and by the training interactions of the target."""
-    heads = {"history_length": "items in the history", "target_interactions": "training interactions of the target"}
+    from bbqrec_cli.evaluation.comparison import OF_USERS, range_name
+
     made = []
     for name, rows in slices.items():
         metrics = [key for key in rows[0] if "@" in key]
         shown = [
-            (f"over {row['from'] - 1}" if row["to"] is None else f"{row['from']} to {row['to']}" if row["to"] else "0",
-             row["users"], *(f"{row[key]:.4f}" for key in metrics))
-            for row in rows
-        ]  # fmt: skip
-        made.append(rich_table(make("", (heads[name], "targets", *metrics), shown)))
+            (range_name(row["from"], row["to"]), row["users"], *(f"{row[key]:.4f}" for key in metrics)) for row in rows
+        ]
+        made.append(rich_table(make("", (OF_USERS[name], "targets", *metrics), shown)))
     return made
 
 

@@ -16,6 +16,11 @@ OF_USERS = {"history_length": "items in the history", "target_interactions": "tr
 """Arrays of a metrics file that say something of a user. The second is of what the model was trained on."""
 
 
+def range_name(low: int, high: int | None) -> str:
+    """'0', '1 to 5', 'over 20'."""
+    return f"over {low - 1}" if high is None else str(high) if low == high else f"{low} to {high}"
+
+
 def check_comparable(every: Mapping[str, Metrics]) -> list[int]:
     """The depths k that all have; name -> metrics, at least one.
 

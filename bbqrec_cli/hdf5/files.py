@@ -263,10 +263,13 @@ def write_record(path: Path, record: Mapping[str, Any], **provenance: Any) -> No
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The `record` of `write_record`; 'curves' and 'alike' where it has them. Raises: the errors of `open_file`."""
+    """The `record` of `write_record`; 'curves', 'alike' and 'settings' where it has them.
+
+    Raises: the errors of `open_file`.
+    """
     with open_file(path, "record") as file:
         found = {key: file.attribute(key) for key in KINDS["record"].attributes}
-        found |= {key: file.attribute(key) for key in ("curves", "alike") if file.has_attribute(key)}
+        found |= {key: file.attribute(key) for key in ("curves", "alike", "settings") if file.has_attribute(key)}
     # A text that is a number comes back as one.
     texts = ("stage", "label", "key", "status", "error", "traceback", "finished", "alike")
     return found | {key: str(found[key]) for key in texts if key in found}

@@ -148,6 +148,10 @@ INNER = '[[system]]\nname = "sasrec"\n[[table]]\ntitle = "T"\ncolumns = ["recall
         ),
         (INNER + "[evaluate]\nbeam = 3\n", r"it has \[evaluate\]"),
         ("sedes = [1]\n", "unknown key 'sedes'"),
+        (INNER.replace("[[system]]", "[system]"), "inner.toml: system is one table"),
+        (INNER.replace('"sasrec"', '"sasrec"\ntokenizer = ["a"]'), r"tokenizer is \['a'\]; a name is needed"),
+        ('suites = ["inner.toml"]\n' + INNER, "inner.toml: this suite is made of itself"),
+        ('suites = ["outer.toml"]\n' + INNER, "outer.toml: this suite is made of itself"),
     ],
 )
 def test_suites_that_do_not_go_together(folder, inner, says):

@@ -124,6 +124,18 @@ def test_the_list_of_suites(bbqrec, tmp_path, monkeypatch, folder, fake):
     assert "what it shows" in bbqrec("benchmark", "--list").out
 
 
+def test_the_list_with_a_data_set_named_users_and_a_suite_that_says_little(folder, tmp_path, monkeypatch, fake):
+    monkeypatch.chdir(tmp_path)
+    text = (folder / "suite.toml").read_text().replace("[data]", '[[data]]\nname = "users"')
+    (folder / "suite.toml").write_text(text.replace('name = "tiny"', 'name = "little"', 1))
+    (tmp_path / "little.toml").write_text('name = "little"\n[[system]]\nname = "sasrec"\n')
+    monkeypatch.setattr(planning, "BUILT_IN", tmp_path)
+    monkeypatch.setattr(planning, "built_in", lambda: ("little",))
+    run(BenchmarkConfig(suite=str(folder / "suite.toml"), device="cpu"))
+    (row,) = planning.listing().rows
+    assert (row["about"], row["needs"], row["on"][:15]) == ("", "", "users: 30 users")
+
+
 def test_runs_in_other_places_are_known(bbqrec, tmp_path, monkeypatch, folder, fake):
     """Of two runs the last; an interrupted one says how long at least."""
     text = (folder / "suite.toml").read_text().replace('name = "tiny"', 'name = "table4"')
@@ -165,6 +177,9 @@ def test_a_home_that_can_not_be_written(tmp_path, monkeypatch):
         (["demo", "more"], "'more' after the suite"),
         (["merge"], "merge needs work folders and -o"),
         (["demo", "--time-budget", "2d"], "is '2d'"),
+        (["--list", "--report", "page.md"], "--report is for a suite's run"),
+        (["merge", "a", "-o", "b", "--report", "page.md"], "--report is for a suite's run"),
+        (["demo", "--dry-run", "--report", "page.md"], "--report is for a suite's run"),
     ],
 )
 def test_wrong_command_lines(bbqrec, tmp_path, monkeypatch, arguments, says):

@@ -106,6 +106,7 @@ def test_tokenizers_need_no_system(folder):
         ('name = "ids"', "", "[[tokenizer]] number 1 has no name"),
         ('name = "ids"', 'name = "a/b"', "without '/'"),
         ('name = "ids"', 'name = "a\\nb"', "a line of at most"),
+        ('name = "alone"', 'name = "sasrec"', "a tokenizer has that name, and it is not this system's"),
         ('name = "alone"', 'name = "ids"', "two [[tokenizer]] tables are named 'ids'"),
         ("levels = 2", "levels = 0", "levels is 0"),
         ("levels = 2", "seed = 2", "seed is set by the benchmark"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -213,6 +214,42 @@ def test_merged_folders_keep_the_trials(config, folder):
     merge([folder / "work"], folder / "both")
     again = run(config(output=folder / "both"))
     assert again.tunings[""].trials == first.tunings[""].trials
+
+
+def test_other_trials_than_a_cell_was_trained_with(config, folder):
+    """Of another machine, or made anew: the seeds would stand under settings that they did not have."""
+    run(config())
+    work, other = folder / "work", folder / "other"
+    shutil.copytree(work, other)
+    (ledger,) = work.glob("sasrec-*.tuning.h5")
+    found = hdf5.read_tuning(ledger)
+    for each in found["trials"]:
+        each["options"]["learning_rate"] = 0.25
+    ledger.unlink()
+    hdf5.write_tuning(ledger, found)
+    merged = merge([work, other], folder / "both")
+    assert [each["file"] for each in merged.conflicts] == [ledger.name]
+    result = run(config())
+    assert [each["system"] for each in result.of("failed")] == ["sasrec", "sasrec"]
+    said = result.of("failed")[0]["error"]
+    assert f"trained with other settings than the best of {ledger.name}; delete sasrec-" in said
+    assert len(result.of("done")) == 4
+    for path in [*work.glob("sasrec-*.model.h5"), *work.glob("sasrec-*.metrics.h5")]:
+        assert path.name in "".join(each["error"] for each in result.of("failed"))
+        path.unlink()
+    assert len(run(config()).of("done")) == 6
+    (model, _) = work.glob("sasrec-*.model.h5")
+    assert hdf5.describe(model)["config"]["options"]["learning_rate"] == 0.25
+
+
+def test_a_damaged_ledger_costs_its_cells_only(config, folder):
+    run(config())
+    (ledger,) = (folder / "work").glob("sasrec-*.tuning.h5")
+    ledger.write_bytes(ledger.read_bytes()[:2000])
+    result = run(config(report=folder / "page.md"))
+    assert [each["system"] for each in result.of("failed")] == ["sasrec", "sasrec"]
+    assert f"{ledger.name}: " in result.of("failed")[0]["error"]
+    assert [each.name for each in result.tunings[""].systems] == ["item-knn"]
 
 
 def test_optuna_is_missed_before_anything_runs(config, folder, monkeypatch):
