@@ -82,7 +82,7 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 RESULTS = {
     "beauty": ("Amazon Beauty (id, text)", ""),
     "beauty-strong": ("Amazon Beauty (id, text), full trainings", ""),
-    "toys-strong": ("Amazon Toys (id, text), full trainings", ""),
+    "toys-strong": ("Amazon Toys (id, text), SASRecF at 30 epochs", ""),
     "movielens-strong": ("MovieLens 1M (id, text, image), short trainings", ""),
     "movielens": ("MovieLens 1M (id, text, image)", "Figure 4: signals"),
 }

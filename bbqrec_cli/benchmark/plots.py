@@ -139,8 +139,9 @@ def epoch_panels(
             panel.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
             panel.yaxis.set_major_locator(MaxNLocator(nbins=3))
             panel.grid(color=PALE, linewidth=0.6)
-        for panel in figure.axes if zero else ():  # after all lines: a shared scale must hold those of every panel
-            panel.set_ylim(0, max(1.08 * each.dataLim.y1 for each in (figure.axes if shared else [panel])) or 1)
+        drawn = figure.axes[: len(runs)]
+        for panel in drawn if zero else ():  # after all lines: a shared scale must hold those of every panel
+            panel.set_ylim(0, max(1.08 * each.dataLim.y1 for each in (drawn if shared else [panel])) or 1)
         figure.supylabel(what, fontsize=9)
         figure.supxlabel("epoch", fontsize=9)
 

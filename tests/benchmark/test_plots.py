@@ -96,3 +96,11 @@ def test_bars_of_costs(most, scale, monkeypatch):
         assert (training.get_xscale(), "logarithmic" in training.get_title()) == (scale, scale == "log")
         assert serving.get_xscale() == "linear"
         assert all(panel.get_xlim()[1] > max(widths(panel)) for panel in figure.axes)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_epoch_panels_of_any_number(count, shared):
+    runs = {f"s{n}": [[(1, 0.5), (2, 0.25)]] for n in range(count)}
+    text = plots.epoch_panels(runs, "codes in use", title="T", shared=shared, zero=True)
+    assert all(text.count(f"s{n}") >= 2 for n in range(count)), "wide and narrow"
