@@ -518,8 +518,8 @@ FAILURES = {
     ),
     "NaN in features": (
         {"a/reviews_X_5.json": REVIEW.format("A", 1, 1), "a/image_features_X.b": b"B000000001" + b"\xff" * 16384},
-        "amazon a", 3, "image_features_X.b, record 1: NaN or infinity in the features of item 'B000000001'",
-        "download or",
+        "amazon a", 3, "image_features_X.b, record 1: NaN or infinity in 1 of 1 items, first in item 'B000000001'",
+        "correct the feature",
     ),
     "truncated gzip": (
         {"x.csv.gz": gzip.compress(LOG.encode())[:-9]}, "table x.csv.gz", 3, "x.csv.gz: not a whole gzip file",

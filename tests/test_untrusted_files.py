@@ -26,6 +26,7 @@ from bbqrec_cli.benchmark.suite import load_suite
 from bbqrec_cli.errors import BrokenFileError, UnsafeFileError, WrongKindError
 from bbqrec_cli.hdf5 import safety, store
 from bbqrec_cli.hdf5.schema import KINDS
+from bbqrec_cli.hdf5.vectors import Arrays
 from bbqrec_cli.records import Catalogue, Dataset, Sequences
 
 MARKER = "s3cret-marker"
@@ -551,13 +552,61 @@ def test_many_values_that_are_the_same_bytes(name):
         kind = h5py.vlen_dtype(np.uint8) if name == "items/image" else h5py.string_dtype()
         data = file.create_dataset(name, (4000,), kind)
         data[0] = np.ones(50_000, np.uint8) if name == "items/image" else "x" * 50_000
-        at = data.id.get_offset()
-    whole = bytearray(Path("d.h5").read_bytes())
-    whole[at : at + 16 * 4000] = whole[at : at + 16] * 4000
-    Path("d.h5").write_bytes(whole)
-    assert len(whole) < 250_000
+    repeated(Path("d.h5"), name, 4000)
+    assert Path("d.h5").stat().st_size < 250_000
     with pytest.raises(UnsafeFileError, match=f"the values of /{name} take more memory than a file of"):
         list(hdf5.read_dataset(Path("d.h5")).images)
+
+
+def repeated(path: Path, name: str, times: int) -> None:
+    """Every value of a dataset of variable length (times) refers to the bytes of the first one."""
+    with h5py.File(path) as file:
+        at = file[name].id.get_offset()
+    whole = bytearray(path.read_bytes())
+    whole[at : at + 16 * times] = whole[at : at + 16] * times
+    path.write_bytes(whole)
+
+
+def test_an_attribute_of_numbers_is_none(files):
+    path = Path(shutil.copy(files["tokens"], "f.h5"))
+    with h5py.File(path, "r+") as file:
+        file.create_dataset("attributes/mine", (4000,), h5py.vlen_dtype(np.float64))[0] = np.ones(40_000)
+    repeated(path, "attributes/mine", 4000)
+    with pytest.raises(BrokenFileError, match="the attribute mine cannot be read"):
+        hdf5.describe(path)
+
+
+def test_vectors_of_a_stranger_with_values_of_any_length():
+    with h5py.File("v.h5", "w") as file:
+        file.create_dataset("ids", (4000,), h5py.vlen_dtype(np.uint8))[0] = np.ones(50_000, np.uint8)
+    repeated(Path("v.h5"), "ids", 4000)
+    with pytest.raises(BrokenFileError, match=r"/ids cannot be read \(values of variable length that are no texts"):
+        Arrays(Path("v.h5")).read("ids")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("schema_version", float("inf"), "damaged|cannot"),
+        ("history", "5", "history and earlier are no lists"),
+        ("earlier", "[5]", "history and earlier are no lists"),
+    ],
+)
+def test_attributes_that_nobody_writes(files, name, value, says):
+    path = Path(shutil.copy(files["tokens"], "f.h5"))
+    with h5py.File(path, "r+") as file:
+        file.attrs[name] = value
+    with pytest.raises(BrokenFileError, match=says):
+        hdf5.describe(path)
+
+
+@pytest.mark.parametrize("name", ["created", "bbqrec_version"])
+def test_what_every_file_must_say(files, name):
+    path = Path(shutil.copy(files["features"], "f.h5"))
+    with h5py.File(path, "r+") as file:
+        del file.attrs[name]
+    with pytest.raises(BrokenFileError, match=f"the attribute {name} is missing"):
+        hdf5.read_catalogue(path)
 
 
 def test_a_long_text_where_nothing_was_written():
@@ -700,6 +749,7 @@ def test_files_of_other_writers(files, tokens, tmp_path):
         new["mine/again"] = new["codes"]
         new["mine/compound"].attrs["about"] = "an attribute of variable length"
         new["mine"].attrs["names"] = ["a", "b"]
+        new["items/mine/x"] = np.zeros(3)
     found = hdf5.read_tokens(Path("t.h5"))
     assert found.catalogue.titles == tokens.catalogue.titles
     np.testing.assert_array_equal(found.catalogue.sequences.items, tokens.catalogue.sequences.items)

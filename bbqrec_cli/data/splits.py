@@ -17,8 +17,6 @@ HISTORY = 20
 """Items of the history that a model sees (paper, section 5.1)."""
 EVALUATED = 3
 """Interactions from which on a user is evaluated."""
-QUANTILES = (0.8, 0.9)
-"""Shares of the interactions before validation and before test, if time splits them."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -93,7 +91,7 @@ def last_parts(sequences: Sequences) -> np.ndarray:
     return np.where(evaluated & (left <= 2), 3 - left, 0).astype(np.uint8)
 
 
-def split_by_time(sequences: Sequences, quantiles: tuple[float, ...] = QUANTILES) -> tuple[np.ndarray, Splitting]:
+def split_by_time(sequences: Sequences, quantiles: tuple[float, ...]) -> tuple[np.ndarray, Splitting]:
     """The parts (E,) uint8 of a split by time, the same cuts for all users, and what it is called.
 
     As in MiniOneRec, the interactions that have a history are sorted by time, and a cut is the time of the one that

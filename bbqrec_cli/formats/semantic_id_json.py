@@ -125,7 +125,7 @@ def _number(rows: list[list[int]]) -> str:
 
 def _read_json(path: Path) -> list[tuple[str, Any]]:
     try:
-        pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: pairs)
+        pairs = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=lambda pairs: pairs)
     except FileNotFoundError:
         raise MissingFileError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits

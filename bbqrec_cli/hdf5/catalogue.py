@@ -66,7 +66,11 @@ def catalogue_in(file: File) -> Catalogue:
         item_ids=Vocabulary(file.strings("items/id")),
         titles=file.strings("items/title"),
         sequences=sequences,
-        attributes={n: file.strings(f"items/{n}") for n in file.names("items") if n not in RESERVED_ATTRIBUTES},
+        attributes={
+            name: file.strings(f"items/{name}")
+            for name in file.names("items", arrays=True)
+            if name not in RESERVED_ATTRIBUTES
+        },
         splitting=splitting_in(file),
     )
     pointer, items = sequences.indptr, sequences.items

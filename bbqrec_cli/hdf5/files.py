@@ -329,9 +329,12 @@ def describe(path: Path) -> dict[str, Any]:
     """Kind, version, configuration, parents, the kind's own short attributes, and datasets of any file."""
     with open_file(path) as file:
         long = {"history", "earlier", "meta", "steps", "results"}
-        epochs = {"epochs": len(file.attribute("history"))} if file.has_attribute("history") else {}
-        if file.has_attribute("earlier"):
-            epochs["earlier_epochs"] = sum(len(each["history"]) for each in file.attribute("earlier"))
+        try:
+            epochs = {"epochs": len(file.attribute("history"))} if file.has_attribute("history") else {}
+            if file.has_attribute("earlier"):
+                epochs["earlier_epochs"] = sum(len(each["history"]) for each in file.attribute("earlier"))
+        except (TypeError, KeyError):
+            raise BrokenFileError(f"{path}: the attributes history and earlier are no lists of epochs") from None
         return {
             "path": str(path),
             "kind": file.kind,

@@ -32,7 +32,7 @@ MOST_PARTS = 1000
 """Types in a compound type."""
 LONGEST_NAME = 1024
 """Bytes."""
-DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
 """What h5py raises on damaged files."""
 
 _TEXT_OVERHEAD = 64
@@ -108,7 +108,7 @@ class Allowance:
             block = node[here.start : here.stop : here.step]
             found[done : done + len(here)] = block
             done += len(here)
-            self.left -= sum(map(len, block))
+            self.left -= sum(each.nbytes if isinstance(each, np.ndarray) else len(each) for each in block)
             if self.left < 0:
                 what = f"the values of {_place(name)} take more memory than a file of {self.size:,} bytes may"
                 raise UnsafeFileError(f"{self.path}: {what}", _HINT)

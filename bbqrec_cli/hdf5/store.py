@@ -227,18 +227,14 @@ class File:
     def __contains__(self, name: str) -> bool:
         return name in self._file
 
-    def names(self, group: str) -> list[str]:
-        """Names inside a group, [] if it does not exist.
-
-        Raises:
-            BrokenFileError: it is a dataset.
-        """
+    def names(self, group: str, *, arrays: bool = False) -> list[str]:
+        """Names inside a group, [] without it; arrays: of datasets alone. Raises: BrokenFileError: it is a dataset."""
         if group not in self._file:
             return []
         node = self._file[group]
         if not isinstance(node, h5py.Group):
             raise BrokenFileError(f"{self.path}: /{group} is not a group", _remake(self.kind))
-        return sorted(node)
+        return sorted(name for name in node if not arrays or isinstance(node[name], h5py.Dataset))
 
     def array(self, name: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
         """A dataset, or some rows of it; rows of variable length only by slices.
@@ -278,6 +274,8 @@ class File:
         """A root attribute, decoded if it is JSON."""
         try:
             if key not in self._file.attrs and f"attributes/{key}" in self._file:
+                if not h5py.check_string_dtype(self._file[f"attributes/{key}"].dtype):
+                    raise TypeError("no text")
                 return _decode(self.array(f"attributes/{key}")[()])
             return _decode(self._file.attrs[key])
         except DAMAGE as error:
@@ -379,7 +377,7 @@ def _check(file: h5py.File, path: Path, kind: str) -> None:
     for f in schema.fields:
         if f.required and "{" not in f.path and not isinstance(file.get(f.path), h5py.Dataset):
             raise BrokenFileError(f"{path}: /{f.path} is missing", _remake(kind))
-    for key in ("config", "parents", *schema.attributes):
+    for key in ("config", "parents", "bbqrec_version", "created", *schema.attributes):
         if key not in file.attrs and f"attributes/{key}" not in file:
             raise BrokenFileError(f"{path}: the attribute {key} is missing", _remake(kind))
     sizes: dict[str, tuple[int, str]] = {}

@@ -60,6 +60,8 @@ class Arrays:
                 node = file[name]
                 check_chunks(node, slice(None))
                 if not h5py.check_string_dtype(node.dtype):
+                    if node.dtype.hasobject:  # many may refer to the same bytes
+                        raise TypeError("values of variable length that are no texts")
                     return node[()]
                 values = allowance.read(name, node, slice(None)) if node.dtype.kind == "O" else node[()]
                 return np.array([v.decode() if isinstance(v, bytes) else str(v) for v in values])

@@ -40,7 +40,9 @@ class PrepareConfig(StageConfig):
         "[default: 5 for amazon's unfiltered reviews]",
         minimum=0,
     )
-    min_item_interactions: int | None = option(None, "Leave out items with fewer interactions.", minimum=0)
+    min_item_interactions: int | None = option(
+        None, "Leave out items with fewer interactions. [default: 5 for amazon's unfiltered reviews]", minimum=0
+    )
     since: str | None = option(None, "Leave out interactions before this date, such as 2019-01-01 (UTC).")
     until: str | None = option(None, "Leave out interactions after this date (the day itself is kept).")
     split: str | None = option(

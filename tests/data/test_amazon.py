@@ -115,6 +115,7 @@ def test_pictures_named_by_asin(put, tmp_path, listener):
         ('{"reviewerID": "A1", "asin": "B1"}\n', "reviewerID is 'A1', asin 'B1', unixReviewTime None; all three are"),
         (REVIEW.format("", "B1", 5), "reviewerID is ''"),
         (REVIEW.format("A1", "B1", 5.5), "reviewerID is 'A1', asin 'B1', unixReviewTime 5.5"),
+        (REVIEW.format("A1", "B1", 10**20), "reviewerID is 'A1', asin 'B1', unixReviewTime 1000"),
         (REVIEW.format("A1", "B1", -5), "reviewerID is 'A1', asin 'B1', unixReviewTime -5"),
     ],
 )
@@ -200,7 +201,7 @@ def test_categories_of_any_shape(put, listener):
         (VISUAL[:-1], "record 3: truncated, 16,393 of 16,394 bytes"),
         (b"", "record 1: truncated, 0 of 16,394 bytes"),
         (VISUAL[:16394] + b"\0" * 16394, "record 2: starts with b'\\\\x00.*which is not an ASIN"),
-        (visual(("B000000001", vector(np.nan))), "record 1: NaN or infinity in the features of item 'B000000001'"),
+        (visual(("B000000001", vector(np.nan))), "record 1: NaN or infinity in .* in item 'B000000001'"),
         (visual(("B000000001", vector(np.inf))), "record 1: NaN or infinity"),
         (visual(("B000000007", vector(1))), "has none of the 1 items; their ids look like 'B000000001'"),
     ],

@@ -156,6 +156,15 @@ def test_the_named_id_column_wins(put):
     assert list(read_items(path, id_column="item")) == ["1", "2"]
 
 
+def test_a_typed_file_has_its_ids_in_one_column(tmp_path):
+    """Not in that column of a row that happens to be filled."""
+    pl = pytest.importorskip("polars")
+    path = tmp_path / "items.parquet"
+    pl.DataFrame({"item_id": ["a", None], "title": ["A", "B"], "sku": ["s1", "b"]}).write_parquet(path)
+    with pytest.raises(DataError, match="row 2: no item id"):
+        read_items(path, id_column="item_id")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

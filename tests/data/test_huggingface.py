@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sources import histories, read_source
 
-from bbqrec_cli.errors import BrokenFileError, DataError, MissingFileError
+from bbqrec_cli.errors import BrokenFileError, DataError, MissingFileError, UsageError
 
 read = partial(read_source, "huggingface")
 
@@ -127,7 +127,9 @@ def test_ids_stored_as_bytes_are_texts(tmp_path, listener):
 
 def test_ratings(tmp_path, listener):
     pq.write_table(pa.table(LOG | {"rating": [1.0, 5.0, 4.0]}), tmp_path / "log.parquet")
-    assert histories(read(tmp_path, listener, min_rating=4)[0]) == {"v": ["8"], "u": ["9"]}
+    made = read(tmp_path, listener, min_rating=4)[0]
+    assert histories(made) == {"v": ["8"], "u": ["9"]}
+    assert made.left_out == {"ratings": 1}
     exact = [Decimal("3.9"), Decimal("5.0"), Decimal("4.0")]
     pq.write_table(pa.table(LOG | {"rating": exact}), tmp_path / "log.parquet")
     assert histories(read(tmp_path, listener, min_rating=4)[0]) == {"v": ["8"], "u": ["9"]}
@@ -138,6 +140,8 @@ def test_ratings(tmp_path, listener):
     [
         ({"user": ["u", None], "item": ["a", "b"]}, "row 2: a user, item or time is missing"),
         ({"user": ["u"], "item": ["a"], "timestamp": [-1]}, "the time is -1; 1970 or later"),
+        ({"user": ["u"], "item": [1.5]}, "row 1: the id is 1.5; an id is a text or a whole number"),
+        ({"user": [True], "item": ["a"]}, "row 1: the id is True"),
         ({"user": ["u"], "thing": ["a"]}, "no column for item among user, thing"),
         ({"user": ["u"], "history": [["a", "b"]], "target": ["c"]}, "history and target look like a history and its"),
         ({"user": ["u"], "items": [["a", "b"]], "timestamp": [[1]]}, "2 items, but 1 times"),
@@ -149,6 +153,13 @@ def test_what_is_wrong_is_named(tmp_path, listener, columns, said):
     pq.write_table(pa.table(columns), tmp_path / "log.parquet")
     with pytest.raises(DataError, match=said):
         read(tmp_path, listener)
+
+
+@pytest.mark.parametrize(("asked", "said"), [({"duplicates": "drop"}, "drop"), ({"ties": "random"}, "ties random")])
+def test_what_compares_times_needs_some(tmp_path, listener, asked, said):
+    pq.write_table(pa.table({"user": ["u"], "item": ["a"]}), tmp_path / "log.parquet")
+    with pytest.raises(UsageError, match=f"{said} compares times, and no column has any"):
+        read(tmp_path, listener, **asked)
 
 
 def test_folders_that_are_none(tmp_path, listener):

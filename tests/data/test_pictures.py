@@ -25,6 +25,9 @@ def test_pictures(put, tmp_path, listener):
     (tmp_path / "p" / "c.jpg").symlink_to(tmp_path / "nowhere")
     pictures = list_pictures(tmp_path / "p")
     assert set(pictures) == {"a", "b", "c", "stray"}
+    long = {"a": tmp_path / "p" / "a.jpg", "b": tmp_path / ("x" * 5000)}
+    assert read_pictures(long, ["a", "b"], tmp_path / "p", listener) == [b"A", b""], "a name that no file can have"
+    listener.warned.clear()
     made = read_pictures(pictures, ["c", "b", "q", "a"], tmp_path / "p", listener)
     assert made == [b"", b"B", b"", b"A"]
     assert [line.split("p: ")[1] for line in listener.warned] == [

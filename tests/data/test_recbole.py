@@ -58,7 +58,7 @@ def test_a_title_of_words_stays_whole(put, tmp_path, listener, name):
 
 
 def test_vectors_are_read_as_python_reads_floats(put, tmp_path, listener):
-    cells = {"pot": "0.1 16777217 1e-46 -3.4e38 1_0", "cup": "0.30000001192092896 .5 -0 7e-5 2"}
+    cells = {"pot": "0.1 16777217 1e-46 -3.4e14 1_0", "cup": "0.30000001192092896 .5 -0 7e-5 2"}
     put("toy/toy.inter", LOG)
     put("toy/toy.item", "item_id:token\tvector:float_seq\n" + "".join(f"{i}\t{v}\n" for i, v in cells.items()))
     found = read(tmp_path / "toy", listener)[1].features["vector"].values
@@ -138,8 +138,13 @@ def test_names_of_an_export_are_turned_back(put, tmp_path, listener):
         ("toy.item", ITEMS + "\tagain\t\t\t\n", "line 5: no item id"),
         ("toy.item", ITEMS.replace("1 1", "1 one"), "line 4: vector is '1 one'; numbers"),
         ("toy.item", ITEMS.replace("cup\tCup\t\t\t", "cup\tCup\t\t\t1 2 3"), "for item"),
-        ("toy.item", ITEMS.replace("0.5 -1", "nan -1"), "NaN or infinity for item 'pot'"),
-        ("toy.item", ITEMS.replace("0.5 -1", "1e39 -1"), "NaN or infinity for item 'pot'"),
+        ("toy.item", ITEMS.replace("0.5 -1", "nan -1"), "NaN or infinity in 1 of 2 items, first in item 'pot'"),
+        ("toy.item", ITEMS.replace("0.5 -1", "1e39 -1"), "NaN or infinity in 1 of 2 items, first in item 'pot'"),
+        (
+            "toy.item",
+            ITEMS.replace("0.5 -1", "1e20 -1"),
+            r"a number beyond 1e\+15 in 1 of 2 items",
+        ),
         ("toy.item", "name:token\npot\n", "no column of item ids among name"),
     ],
 )

@@ -127,7 +127,7 @@ def test_equal_times_fall_on_one_side():
 
 def test_time_needs_times():
     with pytest.raises(DataError, match="needs timestamps"):
-        split_by_time(Sequences.from_lists([[1, 2, 3]]))
+        split_by_time(Sequences.from_lists([[1, 2, 3]]), (0.8, 0.9))
 
 
 def test_the_parts_of_leave_last_out():

@@ -89,6 +89,8 @@ def test_several_files_are_one_log(tmp_path, put, listener):
     assert source.files == [first, second]
     with pytest.raises(MissingFileError, match=r"none\*: no file fits"):
         read([tmp_path / "none*"], listener)
+    with pytest.raises(UsageError, match=r"logs/\*\*.csv: "):
+        read([tmp_path / "logs" / "**.csv"], listener)
     with pytest.raises(UsageError, match=r"1.csv is named twice"):
         read([first, tmp_path / "logs" / "*"], listener)
 

@@ -222,7 +222,7 @@ def review(path: Path, number: int, row: dict[str, Any], release: Release) -> tu
         DataError: one of the three is missing or invalid.
     """
     user, item, time = (row.get(name) for name in (release.user, release.item, release.time))
-    if not (user and item) or not isinstance(time, int) or time < 0:
+    if not (user and item) or not isinstance(time, int) or not 0 <= time < 1 << 62:
         what = f"{release.user} is {user!r}, {release.item} {item!r}, {release.time} {time!r}"
         unit = "whole seconds" if release.per_second == 1 else "whole milliseconds"
         what = f"{path}, line {number}: {what}; all three are needed, the time as {unit}"

@@ -8,6 +8,7 @@ import numpy as np
 
 from bbqrec_cli.data.sources.files import first_few
 from bbqrec_cli.errors import DataError, MissingFileError
+from bbqrec_cli.hdf5 import check_finite
 from bbqrec_cli.progress import Progress, counted
 from bbqrec_cli.records import Feature, Vocabulary
 
@@ -40,9 +41,7 @@ def read_image_features(path: Path, item_ids: list[str], progress: Progress) -> 
             if row is not None and present[row]:
                 again += 1
             elif row is not None:
-                if not np.isfinite(vector).all():
-                    what = f"{path}, record {number}: NaN or infinity in the features of item {asin!r}"
-                    raise DataError(what, "download or copy the file again")
+                check_finite(vector[None], [asin], f"{path}, record {number}")
                 values[row], present[row] = vector, True
     _say_features(path, item_ids, present, again, progress)
     return Feature(values=values, present=present, encoder=ENCODER)

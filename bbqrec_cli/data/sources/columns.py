@@ -25,6 +25,8 @@ USUAL = {"user": USER, "item": ITEM, "time": TIME, "rating": RATING}
 """What a column is for -> its usual names, the best first; case, `_`, `-` and spaces do not count."""
 ITEM_ID = ("item", "id", *ITEM[1:])
 """Usual names of the id in a table of items."""
+LISTS = ("item_list", "items", "item_ids", "item_id_list", "sequence", "history", "item_sequence")
+"""Usual names of a column with a user's items, besides those of one item."""
 _NAMELESS = {3: ("user", "item", "time"), 4: ("user", "item", "rating", "time")}
 """Columns of a file without names, as MovieLens has them."""
 

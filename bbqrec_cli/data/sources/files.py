@@ -216,8 +216,8 @@ def read_items(path: Path, *, id_column: str | None) -> dict[str, dict[str, Any]
     found: dict[str, dict[str, Any]] = {}
     rows, unit = (typed_rows(path), "row") if typed else (_table_items(path) if table else json_lines(path), "line")
     for number, row in rows:
-        # In a table one column has all ids; objects may differ in what they name it.
-        key = id_key(tuple(row if table else filter(lambda name: as_field(row[name]), row)), id_column)
+        # In a table, typed or not, one column has all ids; objects may differ in what they name it.
+        key = id_key(tuple(row if table or typed else filter(lambda name: as_field(row[name]), row)), id_column)
         item = "" if key is None else as_field(whole(row[key]))
         if key is None or not item:
             what = f"{path}, {unit} {number}: no item id among {first_few(row)}, …; one of the fields "

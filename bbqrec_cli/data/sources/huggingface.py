@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,22 +15,14 @@ from bbqrec_cli.data.sources import columns
 from bbqrec_cli.data.sources import times as clock
 from bbqrec_cli.data.sources.arrow import ITEMS, batches_of, import_pyarrow, schema_of, splits_of
 from bbqrec_cli.data.sources.base import Interactions, Items, by_user, without_duplicates
-from bbqrec_cli.data.sources.files import (
-    as_field,
-    fields_of,
-    first_few,
-    read_items,
-    whole,
-)
+from bbqrec_cli.data.sources.files import as_field, fields_of, first_few, read_items, whole
 from bbqrec_cli.data.sources.options.huggingface import HuggingFaceOptions
 from bbqrec_cli.data.sources.paths import only_path
 from bbqrec_cli.data.sources.pictures import find_pictures, pictures_of
 from bbqrec_cli.data.sources.vectors import as_vector, features_of
-from bbqrec_cli.errors import DataError, MissingFileError
+from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.progress import Progress
 
-LISTS = ("item_list", "items", "item_ids", "item_id_list", "sequence", "history", "item_sequence")
-"""Usual names of a column with a user's items, besides those of one item."""
 TARGETS = ("target", "target_item", "target_id", "target_item_id", "next_item", "label")
 """Usual names of a column with the item after a history."""
 _ARROW = (".parquet", ".arrow")
@@ -63,6 +56,7 @@ class HuggingFace:
         self.files = [*(file for files in self._splits.values() for file in files), *self._item_files]
         self._item_column = ""
         self._first_times: tuple[str, Path] | None = None
+        self._low = 0
 
     def interactions(self) -> Interactions:
         """Each user's interactions by time, or as they stand where there are no times.
@@ -88,7 +82,8 @@ class HuggingFace:
         if len(self._splits) > 1:
             self._progress.log(f"{self._name}: the splits {', '.join(self._splits)} are joined in this order")
         made = by_user(users, items) if not times else self._by_time(users, items, times)
-        return without_duplicates(made, self._options.duplicates, self._name, self._progress)
+        made = without_duplicates(made, self._options.duplicates, self._name, self._progress)
+        return replace(made, left_out=made.left_out | ({"ratings": self._low} if self._low else {}))
 
     def _by_time(self, users: list[str], items: list[str], times: list[Any]) -> Interactions:
         assert self._first_times is not None  # it has read a file
@@ -119,6 +114,7 @@ class HuggingFace:
                 number += 1
                 where = f"{path}, row {number}"
                 if minimum is not None and not _at_least(table["rating"][row], minimum, where):
+                    self._low += 1
                     continue
                 stamps = table["time"][row] if "time" in table else None
                 user, found = _id(table["user"][row], where), table["item"][row]
@@ -155,7 +151,7 @@ class HuggingFace:
         wanted |= {} if options.min_rating is None else {"rating": options.rating_column}
         found = columns.find(schema.names, wanted).found
         if "item" not in found and options.item_column is None:
-            place = columns.usual(schema.names, LISTS)
+            place = columns.usual(schema.names, columns.LISTS)
             found |= {} if place is None else {"item": place}
             if place is not None and (target := columns.usual(schema.names, TARGETS)) is not None:
                 what = f"{path}: {schema.names[place]} and {schema.names[target]} look like a history and its target"
@@ -166,6 +162,9 @@ class HuggingFace:
             near = did_you_mean(str(wanted[missing[0]] or missing[0]), schema.names)
             raise DataError(what + near, " ".join(f"--{role}-column NAME" for role in missing))
         names = {role: schema.names[place] for role, place in found.items()}
+        if "time" not in names and (options.duplicates == "drop" or options.ties != "file"):
+            asked = "--duplicates drop" if options.duplicates == "drop" else f"--ties {options.ties}"
+            raise UsageError(f"{path}: {asked} compares times, and no column has any", "name it with --time-column")
         if "time" not in names and "time" in wanted:
             self._progress.log(f"{self._name}: no column of times; the order is that of the rows")
         read = ", ".join(f"{name} ({role})" for role, name in names.items())
@@ -284,7 +283,9 @@ def _kind_of_times(kind: Any) -> str:
 
 
 def _id(value: Any, where: str) -> str:
-    """An id as text: 12 for 12.0, bytes as UTF-8. Raises: DataError: bytes that are not UTF-8."""
+    """An id as text: 12 for 12.0, bytes as UTF-8. Raises: DataError: other floats, truths, bytes that are not UTF-8."""
+    if isinstance(value, bool) or (isinstance(value, float) and value == value and isinstance(whole(value), float)):
+        raise DataError(f"{where}: the id is {value!r}; an id is a text or a whole number", "correct or remove the row")
     try:
         return as_field(value.decode() if isinstance(value, bytes) else whole(value))
     except UnicodeDecodeError as error:

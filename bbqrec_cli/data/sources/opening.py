@@ -46,12 +46,15 @@ def expanded(paths: Sequence[Path]) -> list[Path]:
 
     Raises:
         MissingFileError: a pattern that no file fits.
-        UsageError: a file twice.
+        UsageError: a file twice, or no pattern.
     """
     found: list[Path] = []
     for path in paths:
         if not path.exists() and any(mark in str(path) for mark in "*?["):
-            fitting = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+            try:
+                fitting = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+            except (ValueError, NotImplementedError) as error:
+                raise UsageError(f"{path}: {error}", "correct the pattern, such as logs/*.csv") from error
             if not fitting:
                 raise MissingFileError(f"{path}: no file fits", "check the pattern")
             found += fitting

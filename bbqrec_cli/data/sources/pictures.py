@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import overload
@@ -68,7 +69,8 @@ def read_pictures(pictures: dict[str, Path], item_ids: list[str], where: Path, p
         DataError: no picture belongs to an item, or none exists.
     """
     named = {item: pictures[item] for item in item_ids if item in pictures}
-    kept = {item: path for item, path in named.items() if path.is_file() and path.stat().st_size}
+    # `Path.is_file` fails for a name that is too long.
+    kept = {item: path for item, path in named.items() if os.path.isfile(path) and path.stat().st_size}
     if not named:
         raise DataError(
             f"{where}: none of its {len(pictures):,} pictures is of one of the {len(item_ids):,} items: the pictures "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bbqrec_cli.data.sources.base import Interactions, Items, by_user
-from bbqrec_cli.data.sources.columns import ITEM, USER, usual
+from bbqrec_cli.data.sources.columns import ITEM, LISTS, USER, usual
 from bbqrec_cli.data.sources.files import (
     as_id,
     fields_of,
@@ -31,8 +31,6 @@ _EXAMPLE = "one line per user: u1 i1 i2 i3"
 _JSON_EXAMPLE = '{"u1": ["i1", "i2"], …}, oldest first'
 _HEAD = 50
 """Lines that are looked at to tell whether the first one has names."""
-_LISTS = ("items", "item_ids", "item_list", "item_id_list", "sequence", "history", "item_sequence")
-"""Usual names of the items in a line of names, besides those of one item."""
 
 
 class S3Rec:
@@ -167,7 +165,7 @@ def _header(rows: list[list[str]]) -> str:
     """Whether the first of some rows has names: "usual" ones, "odd" ones (all other ids are numbers), or ""."""
     first, rest = rows[0], rows[1:]
     user, items = first[:1], first[1:]
-    if items and usual(user, USER) == 0 and all(usual([name], (*ITEM, *_LISTS)) == 0 for name in items):
+    if items and usual(user, USER) == 0 and all(usual([name], (*ITEM, *LISTS)) == 0 for name in items):
         return "usual"
     numbers = rest and all(name.isdecimal() for row in rest for name in row)
     return "odd" if numbers and not any(name.isdecimal() for name in first) else ""

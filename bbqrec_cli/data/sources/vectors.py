@@ -9,6 +9,7 @@ import numpy as np
 
 from bbqrec_cli.data.sources.files import field_name, stored_names
 from bbqrec_cli.errors import DataError
+from bbqrec_cli.hdf5 import check_finite
 from bbqrec_cli.records import Feature
 
 
@@ -24,7 +25,7 @@ def features_of(
     """The features that any of the items has. vectors: name -> item id -> (d,) float32; where: they stand.
 
     Raises:
-        DataError: vectors of different widths, NaN or infinity; it names an item.
+        DataError: vectors of different widths, numbers that nothing can be computed from; it names an item.
     """
     made = {name: _feature(item_ids, rows, f"{where}: {name}") for name, rows in vectors.items()}
     return {name: each for name, each in made.items() if each.present.any()}
@@ -41,8 +42,7 @@ def _feature(item_ids: Sequence[str], rows: Mapping[str, np.ndarray], where: str
     for row, item in enumerate(item_ids):
         if item in rows:
             values[row] = rows[item]
-            if not np.isfinite(values[row]).all():
-                raise DataError(f"{where}: NaN or infinity for item {item!r}", "correct it, or leave the vector out")
+    check_finite(values, item_ids, where)
     return Feature(values=values, present=present)
 
 

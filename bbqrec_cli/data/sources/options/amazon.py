@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from bbqrec_cli.config import option
@@ -15,6 +16,10 @@ class AmazonOptions(Downloads):
     example: ClassVar[str] = "bbqrec prepare amazon --download 2014 --category Beauty"
     own_files: ClassVar[tuple[str, ...]] = (r"reviews_.+\.json(\.gz)?", r"[A-Z]\w*(_5\.json|\.jsonl)(\.gz)?")
 
+    items: Path | None = option(
+        None, "Metadata of the release, such as meta_Beauty.json.gz. [default: the one beside the reviews]",
+        role="input",
+    )  # fmt: skip
     download: str | None = option(
         None,
         "Download reviews and metadata of this release first, into the folder PATHS (default: here).",
