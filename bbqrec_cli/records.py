@@ -243,6 +243,11 @@ class Codes:
         return self.codes.shape[1]
 
     @property
+    def quantised_levels(self) -> int:
+        """Levels that have a codebook, without one that tells items of equal IDs apart; all where there are none."""
+        return self.levels if self.codebooks is None else self.codebooks.shape[1]
+
+    @property
     def level_sizes(self) -> list[int]:
         """Codes of each level: a level that tells items of equal IDs apart has others than the codebooks before it."""
         books = self.codebooks

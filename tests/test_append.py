@@ -116,6 +116,19 @@ def test_old_codes_are_frozen(bbqrec, old, grown, features, tmp_path, method, po
     assert policy != "nearest" or said["colliding_items"] == 0
 
 
+def test_a_level_that_tells_equal_ids_apart_is_no_codebook(bbqrec, old, grown, tmp_path):
+    tokens = hdf5.read_tokens(old["rqvae"])
+    longer = np.concatenate([tokens.codes.codes, np.zeros_like(tokens.codes.codes[:, :1])], axis=1)
+    tokens = dataclasses.replace(tokens, codes=dataclasses.replace(tokens.codes, codes=longer))
+    about = hdf5.describe(old["rqvae"])
+    hdf5.write_tokens(tmp_path / "suffix.h5", tokens, config=about["config"], parents=[])
+    _, said = append(bbqrec, tmp_path / "suffix.h5", grown, tmp_path / "g.h5", "--on-collision", "suffix")
+    assert (said["levels"], said["colliding_items"]) == (3, 0)
+    assert {name.rpartition("/")[2] for name in said["figures"] if "/" in name} == {"1", "2"}
+    shown = json.loads(bbqrec("collisions", tmp_path / "g.h5", "--json").out)
+    assert {book["level"] for book in shown["codebooks"]} == {1, 2}
+
+
 @pytest.mark.parametrize("method", QUICK)
 def test_only_the_new_items_and_all_of_them_at_once_say_the_same(
     bbqrec, old, grown, features, tmp_path, method, monkeypatch

@@ -92,6 +92,18 @@ def test_titles_come_with_the_features(features, tmp_path, bbqrec):
     assert found["groups"][0]["items"][0]["id"] == "0"
 
 
+def test_an_index_of_some_of_the_items(files, tmp_path, bbqrec):
+    """Matched by id, as a tokens file is."""
+    (tmp_path / "index.json").write_text(json.dumps({"i3": ["<a_0>"], "i0": ["<a_0>"]}))
+    found = said(bbqrec, tmp_path / "index.json", "--features", files["features"])
+    assert [item["title"] for item in found["groups"][0]["items"]] == ["date", "apple"]
+
+
+def test_what_is_assumed_of_an_index_is_said(tmp_path, bbqrec):
+    (tmp_path / "index.json").write_text(json.dumps({"a": ["<a_0>", "<b_1>"], "b": ["<a_0>", "<b_2>"], "c": ["<a_1>"]}))
+    assert "2 items have one more token" in bbqrec("collisions", tmp_path / "index.json").err.replace("\n", " ")
+
+
 def test_features_of_other_items(files, features, tmp_path, bbqrec):
     for ids, status in (([f"i{i + 6}" for i in range(12)], 0), ([f"x{i}" for i in range(12)], 3)):
         catalogue = dataclasses.replace(features.catalogue, item_ids=ids)

@@ -410,12 +410,12 @@ def test_ids_and_vectors_as_tables(files, tmp_path, features):
 
 def test_published_ids_come_back(files, tmp_path, codes):
     """An index with one signal is what `tokenize --method published` reads."""
-    from bbqrec_cli.formats.semantic_id_json import index_tokens, read_index
+    from bbqrec_cli.formats.semantic_id_json import index_tokens, load_index
 
     single = codes.codes[:, :, :1]
     path = tmp_path / "x.index.json"
     path.write_text(json.dumps({str(row): tokens for row, tokens in enumerate(index_tokens(single))}))
-    assert np.array_equal(read_index(path)[1], single)
+    assert np.array_equal(load_index(path).codes, single)
     assert index_tokens(np.arange(28, dtype=np.uint16)[None, :, None])[0][25:] == ["<z_25>", "<aa_26>", "<ab_27>"]
 
 

@@ -87,7 +87,7 @@ def expected_information(a: np.ndarray, b: np.ndarray) -> float:
     factorial = gammaln(np.arange(items + 1) + 1.0)  # its logarithm
     total = 0.0
     for size, number in zip(sizes.tolist(), times.tolist(), strict=True):
-        n = np.arange(1, size + 1)
+        n = np.arange(1, min(size, int(others[-1])) + 1)
         # A table (C', n) of possible overlaps; impossible ones are clipped to a possible one and masked.
         low, high = np.maximum(1, size + others - items)[:, None], np.minimum(size, others)[:, None]
         possible = (n >= low) & (n <= high)

@@ -11,20 +11,23 @@ import numpy as np
 from bbqrec_cli.collisions.agreement import Agreement, agreement
 from bbqrec_cli.collisions.analysis import Ids
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.formats.semantic_id_json import SIGNAL, align, read_index
+from bbqrec_cli.formats.semantic_id_json import SIGNAL, align, load_index
 from bbqrec_cli.hdf5 import read_codes
-from bbqrec_cli.progress import Progress
+from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.records import Codes, Feature, Features, Vocabulary
 
 
-def read_ids(path: Path) -> Ids:
+def read_ids(path: Path, progress: Progress = SILENT) -> Ids:
     """Item ids, titles ('' in a published index) and semantic IDs of a tokens file, a model file or an index."""
     if path.suffix.lower() != ".json":
         catalogue, codes = read_codes(path)
         return Ids(label=str(path), item_ids=list(catalogue.item_ids), titles=catalogue.titles, codes=codes)
-    item_ids, values = read_index(path)
-    codes = Codes(codes=values, modalities=(SIGNAL,), method="published", codebook_size=int(values.max()) + 1)
-    return Ids(label=str(path), item_ids=item_ids, titles=[""] * len(item_ids), codes=codes)
+    index = load_index(path)
+    if index.note:
+        progress.log(f"{path}: {index.note}")
+    size = int(index.codes.max()) + 1
+    codes = Codes(codes=index.codes, modalities=(SIGNAL,), method="published", codebook_size=size)
+    return Ids(label=str(path), item_ids=index.item_ids, titles=[""] * len(index.item_ids), codes=codes)
 
 
 def with_features(ids: Ids, features: Features, path: Path, progress: Progress) -> Ids:
@@ -34,10 +37,9 @@ def with_features(ids: Ids, features: Features, path: Path, progress: Progress) 
         DataError: the features are of other items.
     """
     theirs, note = features.catalogue.item_ids, ""
-    if Path(ids.label).suffix.lower() == ".json":
+    rows = Vocabulary(ids.item_ids).rows(theirs)
+    if Path(ids.label).suffix.lower() == ".json" and np.count_nonzero(rows >= 0) < len(ids.item_ids):
         rows, note = align(ids.item_ids, np.arange(len(ids.item_ids)), theirs, where=ids.label)
-    else:
-        rows = Vocabulary(ids.item_ids).rows(theirs)
     kept = np.flatnonzero(rows >= 0)
     lost = len(ids.item_ids) - len(kept)
     if not len(kept):

@@ -37,6 +37,10 @@ def load_encoder(
     if model in ENCODERS:
         if (of := ENCODERS.config(model).modality) != modality:
             raise UsageError(f"--{modality}-model {model}: it encodes {of}", f"--{of}-model {model}")
+        if chunks:
+            raise UsageError(
+                f"--long-texts chunk: the encoder {model} of a plugin reads texts as it does", "leave it out"
+            )
         made: Encoder = ENCODERS.implementation(model)(device=device, precision=precision, max_length=max_length)
         return made
     if modality == "text":

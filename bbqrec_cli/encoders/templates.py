@@ -12,6 +12,8 @@ from bbqrec_cli.records import LIST_SEPARATOR
 
 _BETWEEN = re.compile(r"([)\]}>»”’\"']*)([\s.,;:!?|/·•–—-]*)(.*)", re.DOTALL)
 """What stands between two fields: it closes the first one, separates the two, introduces the second one."""
+PROSE = ("title", "text")
+"""Fields that are never lists, whatever is in them."""
 
 
 def compose(template: str, fields: Mapping[str, Sequence[str]], *, where: str) -> list[str]:
@@ -39,7 +41,10 @@ def compose(template: str, fields: Mapping[str, Sequence[str]], *, where: str) -
     # Nothing stands before the first field that could be closed or separated.
     parts = [("", "", between[0]), *(found.groups() for found in map(_BETWEEN.fullmatch, between[1:]) if found)]
     closing, separator, label = zip(*parts, strict=True)
-    columns = [[value.replace(LIST_SEPARATOR, ", ").strip() for value in fields[name]] for name in names]
+    columns = [
+        [(value if name in PROSE else value.replace(LIST_SEPARATOR, ", ")).strip() for value in fields[name]]
+        for name in names
+    ]
     made = []
     for values in zip(*columns, strict=True):
         text = ""

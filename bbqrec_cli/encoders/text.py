@@ -180,7 +180,13 @@ def _limit(model: Any) -> int:
 
 
 def _positions(model: torch.nn.Module) -> int:
-    """The longest input of the model in tokens; 0 if its configuration does not say."""
+    """The longest input of the model in tokens; 0 if neither its table of positions nor its configuration says."""
+    from torch.nn import Embedding
+
+    for module in model.modules():
+        table = getattr(module, "position_embeddings", None)
+        if isinstance(table, Embedding):  # those of RoBERTa and MPNet count on from the padding's
+            return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
     for module in model.modules():
         limit = getattr(getattr(module, "config", None), "max_position_embeddings", None)
         if isinstance(limit, int):

@@ -185,7 +185,7 @@ def _choose(path: Path, name: str, array: str, arrays: dict[str, Found]) -> str:
         raise DataError(
             f"{path}: holds no {array!r}{did_you_mean(array, arrays)}, but {', '.join(arrays) or 'nothing'}"
         )
-    called = [array] if array else [key for key in arrays if key.rpartition("/")[2] == name]
+    called = [array] if array else [key for key in tables or arrays if key.rpartition("/")[2] == name]
     if len(called) != 1 and len(tables) > 1:
         hint = f"say which one: --vectors {name}={path}:{tables[0]}"
         raise DataError(f"{path}: holds several tables, {', '.join(tables)}, and not one called {name!r}", hint)

@@ -51,12 +51,6 @@ def signal_names(found: Sequence[Index]) -> tuple[tuple[str, ...], str]:
     return tuple(f"{SIGNAL}_{number}" for number in range(1, len(found) + 1)), ""
 
 
-def read_index(path: Path) -> tuple[list[str], np.ndarray]:
-    """Item ids and their codes (I, L, 1) uint16, in the order of the file. Raises: as `load_index`."""
-    index = load_index(path)
-    return index.item_ids, index.codes
-
-
 def load_index(path: Path) -> Index:
     """Read an index file.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,35 @@ def embedding(rows: int, width: int, std: float = INIT_STD) -> nn.Embedding:
     table = nn.Embedding(rows, width)
     nn.init.normal_(table.weight, std=std)
     return table
+
+
+class NamedModules(nn.Module):
+    """Modules by names of any kind, such as those of features: 'type' and 'a.b', too, which no module may be called."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.names = tuple(modules)
+        for name, module in modules.items():
+            self.add_module(_spelled(name), module)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, name: str) -> nn.Module:
+        module = self._modules[_spelled(name)]
+        assert module is not None
+        return module
+
+
+def _spelled(name: str) -> str:
+    """The name of a module within another: plain names as they are."""
+    return f"_{name.replace('.', '_dot_')}" if "." in name or name in _TAKEN else name
+
+
+_TAKEN = frozenset({*dir(nn.Module()), "names"})
 
 
 class Dropout(nn.Module):

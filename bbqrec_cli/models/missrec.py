@@ -42,7 +42,7 @@ from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Phase, Recommender, Wanted, top_blocks, top_products
 from bbqrec_cli.models.density_peaks import density_peaks
 from bbqrec_cli.models.item_features import ScaledFeature
-from bbqrec_cli.models.layers import Attention, Dropout, embedding
+from bbqrec_cli.models.layers import Attention, Dropout, NamedModules, embedding
 from bbqrec_cli.models.softmax import catalogue_cross_entropy
 from bbqrec_cli.records import Feature, ItemData, Sequences
 
@@ -104,8 +104,8 @@ class MISSRec(Recommender):
         self.modalities = there
         present = torch.stack([torch.from_numpy(feature.present) for feature in read.values()])
         self.register_buffer("present", present, persistent=False)
-        self.inputs = nn.ModuleDict({n: ScaledFeature(f, mean_and_length, scaled) for n, f in read.items()})
-        self.adapters = nn.ModuleDict({n: nn.Linear(f.values.shape[1], width) for n, f in read.items()})
+        self.inputs = NamedModules({n: ScaledFeature(f, mean_and_length, scaled) for n, f in read.items()})
+        self.adapters = NamedModules({n: nn.Linear(f.values.shape[1], width) for n, f in read.items()})
         if len(read) > 1:
             self.fusion = nn.Parameter(torch.zeros(()))
         self.table, self.positions = embedding(len(data), width), embedding(history, width)

@@ -87,7 +87,8 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
         keep=old.catalogue.items, items=catalogue.items,
         latents=config.on_collision in MOVING_POLICIES, progress=progress,
     )  # fmt: skip
-    figures = code_figures(made.codes.codes, made.codes.modalities, made.codes.present)
+    quantised = made.codes.codes[:, : old.codes.quantised_levels]  # without a level that tells equal IDs apart
+    figures = code_figures(quantised, made.codes.modalities, made.codes.present)
     codes = resolve_collisions(made, config.on_collision, frozen=old.catalogue.items)
     left = warn_of_shared(codes, config.on_collision, progress)
     encoder = dataclasses.replace(old.encoder, weights=old.encoder.weights | fit)

@@ -164,7 +164,7 @@ def read_all(config: CollisionsConfig, progress: Progress) -> list[Ids]:
     of_each = of_each or [None] * len(config.input)
     found = []
     for number, (path, features) in enumerate(zip(config.input, of_each, strict=True)):
-        ids = read_ids(path)
+        ids = read_ids(path, progress)
         if features is not None:
             ids = with_features(ids, features, config.features[number % len(config.features)], progress)
         found.append(ids)

@@ -61,7 +61,6 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     Raises:
         UsageError, DataError, CollapseError, LackingError and the errors of reading and writing files.
     """
-    import numpy as np
 
     from bbqrec_cli.device import resolve_precision
     from bbqrec_cli.hdf5 import check_there, write_tokens
@@ -70,7 +69,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     from bbqrec_cli.records import Tokens
     from bbqrec_cli.tokenizers.assignment.blocks import encode_catalogue
     from bbqrec_cli.tokenizers.assignment.collisions import MOVING_POLICIES, resolve_collisions, warn_of_shared
-    from bbqrec_cli.tokenizers.assignment.new_items import with_id_signals_of_cold_items
+    from bbqrec_cli.tokenizers.assignment.new_items import warm_items, with_id_signals_of_cold_items
     from bbqrec_cli.tokenizers.base import check_collapse, code_figures
     from bbqrec_cli.tokenizers.registry import build_tokenizer
     from bbqrec_cli.training.checkpoint import saved_seconds
@@ -102,7 +101,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     before = saved_seconds(checkpoint) if config.resume else 0.0
     with advice_on_memory(config, tokenizer):
         made = tokenizer.fit(inputs, settings)
-    warm = np.unique(inputs.train.items)
+    warm = warm_items(inputs.train)
     made = with_id_signals_of_cold_items(made, warm, neighbours=config.id_neighbours, device=device)
     if inputs.sample is not None:
         encode = tokenizer.restore(made.codes, made.encoder, device)

@@ -20,11 +20,8 @@ def tokenizer_config(method: str, options: Mapping[str, Any]) -> Any:
     return from_mapping(TOKENIZERS.config(method), options, where=f"--method {method}")
 
 
-REMOVED = {
-    "reconstruction": 1.0, "learn_tau": False, "codebook_learning": "gradient", "ema_decay": 0.99,
-    "estimator": "straight-through", "kmeans_sample": 256,
-}  # fmt: skip
-"""Options of older tokenizers, with the value at which today's tokenizers do the same."""
+REMOVED = ("reconstruction", "learn_tau", "codebook_learning", "ema_decay", "estimator", "kmeans_sample")
+"""Options of older tokenizers."""
 
 
 def current_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,11 @@ def test_what_is_missing_leaves_nothing_behind(template, missing, expected):
     assert without(template, *missing) == expected
 
 
+def test_prose_is_no_list():
+    fields = {"title": ["Oil | 50 ml"], "text": ["a|b"], "category": ["Kitchen|Tea"]}
+    assert compose("{title}; {text}; {category}", fields, where="x") == ["Oil | 50 ml; a|b; Kitchen, Tea"]
+
+
 def test_one_text_an_item():
     fields = {"title": ["Teapot", "  ", "Cup"], "size": ["", "", "small"]}
     assert compose("{title}, {size}", fields, where="x") == ["Teapot", "", "Cup, small"]

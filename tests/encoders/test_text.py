@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from bbqrec_cli.encoders import load_encoder
 from bbqrec_cli.encoders.resumable import batches_by_length
-from bbqrec_cli.encoders.text import pieces_of
+from bbqrec_cli.encoders.text import _positions, pieces_of
 from bbqrec_cli.errors import DataError, LackingError, MissingPackageError, UsageError
 
 CPU = torch.device("cpu")
@@ -195,6 +196,15 @@ def test_pieces_end_between_words(encoder):
     endless = "x" * 90
     (offsets,) = encoder._offsets([endless])
     assert "".join(piece for piece, _ in pieces_of(endless, offsets, 4)) == endless
+
+
+@pytest.mark.parametrize(("padding", "longest"), [(1, 12), (None, 14)])
+def test_positions_that_count_on_from_the_padding(padding, longest):
+    """As those of RoBERTa and MPNet."""
+    model = torch.nn.Module()
+    model.position_embeddings = torch.nn.Embedding(14, 4, padding_idx=padding)
+    model.config = SimpleNamespace(max_position_embeddings=14)
+    assert _positions(model) == longest
 
 
 def test_pieces_need_a_tokenizer_that_finds_them(decoder, monkeypatch):

@@ -144,6 +144,11 @@ def test_rows_without_ids_only_if_the_counts_agree(tmp_path):
     assert "--ids" in caught.value.hint
 
 
+def test_the_only_table_beside_texts_of_that_name(tmp_path):
+    np.savez(tmp_path / "v.npz", text=np.array(IDS), look=VALUES, ids=np.array(IDS))
+    np.testing.assert_array_equal(read(tmp_path / "v.npz").values[4], VALUES[0])
+
+
 def test_several_tables(tmp_path):
     np.savez(tmp_path / "v.npz", title=VALUES, look=-VALUES, ids=np.array(IDS))
     np.testing.assert_array_equal(read(tmp_path / "v.npz", name="look").values[4], -VALUES[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -328,6 +329,16 @@ def test_features_are_centred_and_scaled_where_they_are():
     ratio = (feature.values[0] - feature.values[1]) / (found[0] - found[1]).numpy()
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-4)
     assert not found[list(ABSENT["text"])].any()
+
+
+def test_modalities_whose_names_no_module_may_have():
+    usual = items("text", "image")
+    named = dict(zip(("type", "clip.vec"), usual.features.values(), strict=True))
+    settings = model_settings(model_config("missrec", {}))
+    model = build_model("missrec", settings, dataclasses.replace(usual, features=named))
+    assert model.modalities == ("type", "clip.vec")
+    assert torch.isfinite(model.contents()).all()
+    assert "inputs.text.mean" in build_model("missrec", settings, usual).state_dict(), "as in older files"
 
 
 def test_modalities_are_those_that_some_item_has():

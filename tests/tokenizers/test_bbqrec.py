@@ -102,6 +102,14 @@ def test_any_subset_of_the_signals(inputs, signals, small, fit):
     assert ("information" in made.history[0]) == (signals != ("id",))
 
 
+def test_features_whose_names_no_module_may_have(inputs, small, fit):
+    named = {"type": inputs.features["text"], "clip.vec": inputs.features["image"]}
+    made = fit(dataclasses.replace(inputs, features=named), small(signals=("id", *named), epochs=4))
+    usual = fit(inputs, small(epochs=4))
+    assert made.codes.modalities == ("id", "type", "clip.vec")
+    np.testing.assert_array_equal(made.codes.codes, usual.codes.codes)
+
+
 def test_the_order_of_signals_is_fixed(inputs, small):
     assert choose_signals(small(signals=("image", "id")), inputs) == ("id", "image")
     more = dataclasses.replace(inputs, features={"audio": inputs.features["image"], **inputs.features})

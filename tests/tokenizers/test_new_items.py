@@ -57,6 +57,11 @@ def new() -> Encoded:
     )  # fmt: skip
 
 
+def test_a_users_only_interaction_trains_nothing():
+    train = Sequences.from_lists([[0, 1], [2], [], [1, 3, 3]])
+    assert new_items.warm_items(train).tolist() == [0, 1, 3]
+
+
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
     lengths = np.linalg.norm(a) * np.linalg.norm(b)
     return float(a @ b / lengths) if lengths else 0.0

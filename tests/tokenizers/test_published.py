@@ -8,7 +8,7 @@ import pytest
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import BrokenFileError, DataError, MissingFileError
-from bbqrec_cli.formats.semantic_id_json import align, load_index, read_index
+from bbqrec_cli.formats.semantic_id_json import align, load_index
 
 BEAUTY = Path(__file__).parents[3] / "shared" / "data" / "amazon-beauty"
 
@@ -20,14 +20,12 @@ def index(tmp_path: Path, content: object) -> Path:
 
 
 def test_reads_any_length_and_letters(tmp_path):
-    ids, codes = read_index(
-        index(tmp_path, {"B0A": ["<a_183>", "<b_70>", "<c_65535>"], "B0B": ["<a_0>", "<b_1>", "<c_2>"]})
-    )
-    assert ids == ["B0A", "B0B"]
-    assert codes.tolist() == [[[183], [70], [65535]], [[0], [1], [2]]]
-    assert codes.dtype == np.uint16
-    _, codes = read_index(index(tmp_path, {"7": ["<A_3>"]}))
-    assert codes.tolist() == [[[3]]]
+    found = load_index(index(tmp_path, {"B0A": ["<a_183>", "<b_70>", "<c_65535>"], "B0B": ["<a_0>", "<b_1>", "<c_2>"]}))
+    assert found.item_ids == ["B0A", "B0B"]
+    assert found.codes.tolist() == [[[183], [70], [65535]], [[0], [1], [2]]]
+    assert found.codes.dtype == np.uint16
+    marked = "\ufeff" + json.dumps({"7": ["<A_3>"]})
+    assert load_index(index(tmp_path, marked)).codes.tolist() == [[[3]]], "as Windows writes it"
 
 
 @pytest.mark.parametrize(
@@ -48,7 +46,7 @@ def test_reads_any_length_and_letters(tmp_path):
 )
 def test_malformed_entries_are_named(tmp_path, content, said):
     with pytest.raises(DataError, match=said):
-        read_index(index(tmp_path, content))
+        load_index(index(tmp_path, content))
 
 
 MINIONEREC = {
@@ -140,14 +138,14 @@ def test_two_files_need_as_many_levels(tmp_path, files, bbqrec):
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '[["a", 1]]', "7", '"x"', "\x00"])
 def test_what_is_no_index(tmp_path, content):
     with pytest.raises(BrokenFileError):
-        read_index(index(tmp_path, content))
+        load_index(index(tmp_path, content))
 
 
 def test_no_file(tmp_path):
     with pytest.raises(MissingFileError):
-        read_index(tmp_path / "none.json")
+        load_index(tmp_path / "none.json")
     with pytest.raises(BrokenFileError):
-        read_index(tmp_path)
+        load_index(tmp_path)
 
 
 CODES = np.array([[[10]], [[11]], [[12]]], dtype=np.uint16)
@@ -202,7 +200,8 @@ def test_tokenize_with_an_index(files, tmp_path, bbqrec):
 def test_letters_beauty_fits_the_sequences():
     rows = (BEAUTY / "sequences.txt").read_text().splitlines()
     items = sorted({item for row in rows for item in row.split()[1:]}, key=int)
-    ids, codes = read_index(BEAUTY / "letter.index.json")
+    read = load_index(BEAUTY / "letter.index.json")
+    ids, codes = read.item_ids, read.codes
     found, note = align(ids, codes, items, where="letter.index.json")
     assert "start at 0" in note
     assert (codes[ids.index("0")] == found[items.index("1")]).all()

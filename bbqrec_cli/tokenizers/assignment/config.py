@@ -43,7 +43,7 @@ class AssignmentConfig(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AssignmentResult:
-    """What `bbqrec tokenize --json` prints, with the figures of the last epoch.
+    """What `bbqrec tokenize --json` prints, with usage and perplexity of the final codes.
 
     seconds: from the reading of the inputs to the written file; where the run was resumed, also those of the epochs
     before.

@@ -18,7 +18,7 @@ from bbqrec_cli.data.leakage import training_digests
 from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.hdf5 import describe
-from bbqrec_cli.records import Codes, ItemEncoder, Tokens
+from bbqrec_cli.records import Codes, ItemEncoder, Sequences, Tokens
 from bbqrec_cli.tokenizers.assignment.encoding import quantised, residual_quantizer
 from bbqrec_cli.tokenizers.base import Encode, Encoded, Tokenized
 
@@ -29,7 +29,7 @@ CELLS = 1 << 26
 
 
 def fit_of(old: Tokens) -> dict[str, np.ndarray]:
-    """What a tokenizer was trained on: `FIT_ITEMS` (n,) int64, rows of the items with training interactions, and
+    """What a tokenizer was trained on: `FIT_ITEMS` (n,) int64, rows of the `warm_items`, and
     `FIT_INTERACTIONS`, their `training_digests`.
 
     A grown file keeps them in its encoder, since its own interactions are those of the new items' file.
@@ -37,8 +37,13 @@ def fit_of(old: Tokens) -> dict[str, np.ndarray]:
     kept = {} if old.encoder is None else old.encoder.weights
     if FIT_ITEMS in kept:
         return {name: kept[name] for name in (FIT_ITEMS, FIT_INTERACTIONS)}
-    warm = np.unique(split_of(old.catalogue.sequences).train.items).astype(np.int64)
+    warm = warm_items(split_of(old.catalogue.sequences).train)
     return {FIT_ITEMS: warm, FIT_INTERACTIONS: training_digests(old.catalogue)}
+
+
+def warm_items(train: Sequences) -> np.ndarray:
+    """Rows (n,) int64 of the items whose ID signals are learnt: a single interaction of a user trains nothing."""
+    return np.unique(train.items[np.repeat(train.lengths >= 2, train.lengths)]).astype(np.int64)
 
 
 def encode_new(encode: Encode, codes: Codes, warm: np.ndarray, *, neighbours: int, device: torch.device) -> Encode:
@@ -46,7 +51,7 @@ def encode_new(encode: Encode, codes: Codes, warm: np.ndarray, *, neighbours: in
 
     Args:
         encode: the tokenizer's encoding, without ID signals.
-        warm: rows of the items that had training interactions when the tokenizer was fitted.
+        warm: rows of the items whose ID signals were learnt when the tokenizer was fitted.
         neighbours: number of similar ones among them whose mean is a new item's ID signal; 0: it stays absent.
     """
     with_id = id_of_neighbours(codes, warm, neighbours=neighbours, device=device) if neighbours else None
@@ -59,7 +64,7 @@ def id_of_neighbours(
     """A function that adds ID signals to items: the mean over the warm items with the most similar content.
 
     Similarity is the cosine of the new item's z with the old item's v, summed over the content signals that both have.
-    Only items with training interactions (rows `warm`) count, since others have no learnt ID. An item without content
+    Only the rows `warm` count, since others have no learnt ID. An item without content
     gets no ID signal. None if `codes` have no ID signal or no item is warm.
     """
     if "id" not in codes.modalities or not len(warm):

@@ -13,12 +13,12 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
-from bbqrec_cli.models.layers import embedding
+from bbqrec_cli.models.layers import NamedModules, embedding
 from bbqrec_cli.records import Feature
 from bbqrec_cli.tokenizers.methods.bbqrec.alignment import SequenceAlignment, distinct_rows, rarity
 from bbqrec_cli.tokenizers.methods.bbqrec.club import CLUB
@@ -68,14 +68,14 @@ class BBQRecQuantizer(TokenizerNetwork):
         self.config, self.signals, self.targets = config, signals, targets
         self.ids = embedding(items, config.dim) if "id" in signals else None
         unit, specific = not config.plain_equations, config.mim
-        self.modalities = nn.ModuleDict(
+        self.modalities = NamedModules(
             {
                 name: Modality(features[name], dim=config.dim, hidden=config.hidden, specific=specific, unit=unit)
                 for name in signals
                 if name != "id"
             }
         )
-        self.clubs = nn.ModuleDict(
+        self.clubs = NamedModules(
             {
                 name: CLUB(config.dim, hidden=config.hidden, bounded=not config.plain_equations)
                 for name in self.modalities
