@@ -150,9 +150,10 @@ class MethodConfig:
         return ()
 
     @property
-    def idle(self) -> tuple[str, ...]:
-        """Options that have no effect beside the others: `tune` leaves them alone."""
-        return ()
+    def idle(self) -> dict[str, str]:
+        """Options that have no effect -> the option by whose value they have none; `tune` leaves them alone where that
+        is not tuned."""
+        return {}
 
 
 def role_of(f: dataclasses.Field) -> str:

@@ -106,7 +106,7 @@ def test_against_another_file(config, catalogue, tmp_path):
     mine, theirs = hdf5.read_metrics(other.output).ndcg[5], hdf5.read_metrics(config.output).ndcg[5]
     found = significance["ndcg@5"]
     assert found["t_test"] == pytest.approx(ttest_rel(mine, theirs).pvalue)
-    assert found["wilcoxon"] == pytest.approx(wilcoxon(mine, theirs, method="asymptotic").pvalue)
+    assert found["wilcoxon"] == pytest.approx(wilcoxon((mine - theirs)[mine != theirs]).pvalue)
     assert 0 < found["t_test"] < 1
     assert found["against"] == pytest.approx(theirs.mean())
     assert found["difference"] == pytest.approx(mine.mean() - theirs.mean())

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers import interrupted_in
+from helpers import Listener, interrupted_in
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.data.batches import Batch
@@ -220,6 +220,28 @@ def test_it_learns_further_and_keeps_both_histories(files, tmp_path):
     about = hdf5.describe(third.output)
     assert (about["attributes"]["epochs"], about["attributes"]["earlier_epochs"]) == (1, 42)
     assert {each["sha256"] for each in about["parents"]} == {hdf5.sha256(second.output), hdf5.sha256(config.input)}
+
+
+def test_pre_training_was_before(files, tmp_path):
+    config, _ = begin("vq-rec", tmp_path / "model.h5", files, pretrain_epochs=1)
+    run(on(config, options={"epochs": 1, "pretrain_epochs": 5}))
+    made = hdf5.describe(tmp_path / "next.h5")
+    assert (made["config"]["options"]["pretrain_epochs"], made["attributes"]["epochs"]) == (0, 1)
+
+
+def test_interactions_that_the_new_data_lack_are_said(files, catalogue, tmp_path):
+    """They are training interactions all the same, which the file does not know."""
+    listener = Listener()
+    config, _ = begin("sasrec", tmp_path / "model.h5", files)
+    walks = [walk.tolist() for walk in catalogue.sequences]
+    later = dataclasses.replace(catalogue, user_ids=catalogue.user_ids[3:], sequences=Sequences.from_lists(walks[3:]))
+    features = hdf5.read_features(files["features"])
+    hdf5.write_features(tmp_path / "later.h5", dataclasses.replace(features, catalogue=later), config={})
+    run(on(config, input=tmp_path / "later.h5"), listener)
+    assert f"lacks {sum(len(walk) - 2 for walk in walks[:3])} interactions that" in listener.warned[0]
+    listener.warned.clear()
+    run(on(config, output=tmp_path / "again.h5"), listener)
+    assert not listener.warned
 
 
 def test_what_never_improves_is_left_as_it_was(bbqrec, files, tmp_path):

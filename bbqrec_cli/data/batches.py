@@ -36,6 +36,10 @@ class Batch:
         """(B,) int64."""
         return self.mask.sum(1)
 
+    def last(self, values: torch.Tensor) -> torch.Tensor:
+        """What stands at the last position of each history: values (B, T, …) -> (B, …)."""
+        return values[torch.arange(len(self.items), device=self.items.device), self.lengths - 1]
+
     @property
     def weight(self) -> int:
         """Number of targets, over which the batch's loss is a mean."""

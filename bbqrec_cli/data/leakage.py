@@ -50,6 +50,15 @@ def check_held_out(model: TrainedModel, new: Catalogue, *, name: object, where: 
     return was
 
 
+def lost(was: np.ndarray, new: Catalogue) -> int:
+    """How many interactions of `was`, the `training_digests` (n,) of then, `new` does not have."""
+    own, counts = np.unique(training_digests(new), return_counts=True)
+    before, then = np.unique(was, return_counts=True)
+    place = np.searchsorted(own, before).clip(max=max(0, len(own) - 1))
+    now = np.where(own[place] == before, counts[place], 0) if len(own) else np.zeros_like(then)
+    return int(np.maximum(then - now, 0).sum())
+
+
 def trained_on(was: np.ndarray, new: Catalogue) -> int:
     """How many held-out interactions of `new` something was trained on. was (n,): `training_digests` of then.
 

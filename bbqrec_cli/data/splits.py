@@ -162,7 +162,7 @@ def nobody(path: Path, catalogue: Catalogue, what: str) -> DataError:
 
 
 def subsample_users(held: HeldOut, users: int) -> HeldOut:
-    """About `users` of the held-out rows, evenly spaced; all of them for 0."""
+    """Every n-th of the held-out rows: `users` of them, or less than twice as many; all of them for 0."""
     return held.every(max(1, len(held.users) // users)) if users else held
 
 

@@ -73,19 +73,43 @@ def aligned(
     return a, b[rows]
 
 
+EXACT = 100
+"""Users up to whom Wilcoxon's test is computed exactly."""
+
+
 def paired_t_test(a: np.ndarray, b: np.ndarray) -> float:
     """Two-sided p-value of the paired t-test; 1 if all users are equal or there is only one. a, b (n,)."""
     difference = _differences(a, b)
     if len(difference) < 2 or not difference.any():
         return 1.0
-    # If all users differ by the same amount, t is infinite, which scipy warns about.
-    return 0.0 if np.ptp(difference) < 1e-12 else float(stats.ttest_1samp(difference, 0.0).pvalue)
+    if np.ptp(difference) < 1e-12:  # t is infinite, however few they are: the sign test's
+        return 2.0 ** (1 - len(difference))
+    return float(stats.ttest_1samp(difference, 0.0).pvalue)
 
 
 def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test; 1 if all users are equal. a, b (n,)."""
+    """Two-sided p-value of Wilcoxon's signed-rank test, without users who are equal; 1 if all are. a, b (n,).
+
+    It is exact, ties included, for at most `EXACT` users, and where all differ by as much, as hits do: it is the sign
+    test then. Otherwise it is the normal approximation.
+    """
     difference = _differences(a, b)
-    return float(stats.wilcoxon(difference, method="asymptotic").pvalue) if difference.any() else 1.0
+    difference = difference[difference != 0]
+    if not len(difference):
+        return 1.0
+    ranks, above = stats.rankdata(np.abs(difference)), difference > 0
+    if np.ptp(ranks) == 0:
+        return float(stats.binomtest(int(above.sum()), len(ranks)).pvalue)
+    if len(ranks) > EXACT:
+        return float(stats.wilcoxon(difference, method="asymptotic").pvalue)
+    weights = (2 * ranks).astype(np.int64)  # ranks of ties may end in a half
+    ways = np.zeros(weights.sum() + 1)
+    ways[0] = 1
+    for weight in weights:  # the probability of each sum of ranks above, if signs are drawn
+        ways[weight:] += ways[:-weight]
+        ways /= 2
+    found = weights[above].sum()
+    return float(min(1.0, 2 * min(ways[: found + 1].sum(), ways[found:].sum())))
 
 
 def _differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -46,7 +46,11 @@ class EASE(Untrained):
         # In place, to hold two tables at most.
         gram = torch.from_numpy((users.T @ users).toarray()).to(self.table.device)
         gram.diagonal().add_(self.l2)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram, out=gram), out=self.table)
+        try:
+            torch.linalg.cholesky(gram, out=gram)
+        except torch.linalg.LinAlgError:
+            raise DataError(f"ease: --l2 {self.l2:g} is too small for these data", "a larger --l2") from None
+        inverse = torch.cholesky_inverse(gram, out=self.table)
         inverse.div_(-inverse.diagonal().clone()).fill_diagonal_(0)
 
     @torch.no_grad()

@@ -165,7 +165,7 @@ def fitted_shares(model: Generator, batches: Iterable[tuple[Batch, Tensor | None
             part = Batch(batch.items[rows], batch.targets[rows])
             wanted = Wanted(k=CANDIDATES, exclude=None if exclude is None else exclude[rows])
             items, log_p = candidates(model, model.encode(part), part, wanted, tables)
-            hits.append(items == part.targets.gather(1, part.lengths.unsqueeze(1) - 1))
+            hits.append(items == part.last(part.targets).unsqueeze(1))
             scores.append(log_p)
     return best_shares(torch.cat(hits), torch.cat(scores))
 

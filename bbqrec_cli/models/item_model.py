@@ -77,7 +77,6 @@ class ItemModel(Recommender):
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """Scores all items, in float32 (bfloat16 would tie neighbours); see `Recommender.recommend`."""
-        users = torch.arange(len(batch.items), device=batch.items.device)
-        last = self.states(batch)[users, batch.lengths - 1]
+        last = batch.last(self.states(batch))
         with torch.autocast(last.device.type, enabled=False):
             return top_products(last.float(), self.items().float(), wanted)

@@ -218,7 +218,7 @@ class MISSRec(Recommender):
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean cross-entropy of the targets among all items, and the weighted term on interests."""
-        contents, targets = self.contents(), last_targets(batch)
+        contents, targets = self.contents(), batch.last(batch.targets)
         users, apart = self.users(batch.items, contents)
         if len(contents) == 1:
             table = self.fused(contents, self.table.weight)
@@ -230,7 +230,7 @@ class MISSRec(Recommender):
 
     def pretrain_loss(self, batch: Batch) -> Tensor:
         """Contrast of users with the batch's targets and with their own shortened histories, without embeddings."""
-        items, targets = batch.items, last_targets(batch)
+        items, targets = batch.items, batch.last(batch.targets)
         content = self.contents(items.clamp(min=0)).sum(0)
         users, apart = self.encode(items, content)
         shorter, kept = drop_items(items, DROPPED)
@@ -269,11 +269,6 @@ def mean_and_length(feature: Feature) -> tuple[np.ndarray, np.float32]:
 def scaled(feature: Feature, mean: np.ndarray, length: np.ndarray | np.float32) -> np.ndarray:
     """Values (I, d) float32, centred and divided by one number; zeros where absent."""
     return (feature.values - mean) * (feature.present[:, None] / length)
-
-
-def last_targets(batch: Batch) -> Tensor:
-    """(B,): the target of each history, which is at its last position."""
-    return batch.targets[torch.arange(len(batch.items), device=batch.items.device), batch.lengths - 1]
 
 
 def drop_items(items: Tensor, share: float) -> tuple[Tensor, Tensor]:

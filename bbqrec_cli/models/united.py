@@ -67,8 +67,9 @@ def fused(lists: Sequence[Tensor], depths: Sequence[int], k: int) -> tuple[Tenso
     asked for: items that are in no list's first ones follow all others, by the sums of their own ranks times `BEHIND`.
     Equal scores are in the order of the items' rows.
     """
-    items, order = torch.cat(list(lists), dim=1).sort(dim=1, stable=True)
-    ranks = torch.cat([torch.arange(1, 1 + each.shape[1]) for each in lists]).to(items.device)[order]
+    device = lists[0].device
+    items, order = torch.cat([each.cpu() for each in lists], dim=1).sort(dim=1, stable=True)  # not all have float64
+    ranks = torch.cat([torch.arange(1, 1 + each.shape[1]) for each in lists])[order]
     depth = torch.cat([torch.full((each.shape[1],), of) for each, of in zip(lists, depths, strict=True)])
     points = (1 / (CONSTANT + ranks).double()).masked_fill(items == PAD, -torch.inf)
     again = torch.zeros_like(items, dtype=torch.bool)
@@ -78,12 +79,12 @@ def fused(lists: Sequence[Tensor], depths: Sequence[int], k: int) -> tuple[Tenso
     def sums(of: Tensor) -> Tensor:
         return torch.zeros_like(of).scatter_add_(1, run, of).gather(1, run)
 
-    counted = sums(points.masked_fill(ranks > depth.to(items.device)[order], 0))
+    counted = sums(points.masked_fill(ranks > depth[order], 0))
     scores = counted.where(counted != 0, BEHIND * sums(points))
     # Rounded, so that sums of the same points in another order are equal.
     best, places = scores.float().masked_fill(again, -torch.inf).sort(dim=1, descending=True, stable=True)
     found = items.gather(1, places).masked_fill(best == -torch.inf, PAD)
-    return pad_answer(found[:, :k], best[:, :k], k)
+    return pad_answer(found[:, :k].to(device), best[:, :k].to(device), k)
 
 
 def last_items(batch: Batch, history: int) -> Batch:

@@ -123,7 +123,6 @@ class VQRec(Recommender):
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """Scores all items, in float32; see `Recommender.recommend`."""
         vectors = self.pool(self.rows)
-        users = torch.arange(len(batch.items), device=batch.items.device)
-        last = self.states(batch, vectors)[users, batch.lengths - 1]
+        last = batch.last(self.states(batch, vectors))
         with torch.autocast(last.device.type, enabled=False):
             return top_products(last, normalize(vectors, dim=1), wanted)

@@ -52,7 +52,9 @@ class EvaluateConfig(StageConfig):
     unite: tuple[Path, ...] = unite_option()
     slices: bool = option(False, "Also show the metrics by history length and by the target's interactions.")
     diagnose: bool = option(False, "Also diagnose a generator: its codes, its beam, its heads.")
-    diagnose_users: int = option(2000, "Users to diagnose on, about, evenly spaced; 0: all.", minimum=0)
+    diagnose_users: int = option(
+        2000, "Users to diagnose on, evenly spaced: so many or somewhat more; 0: all.", minimum=0
+    )
     against: Path | None = option(
         None, "Metrics file to compare with: paired t-test and Wilcoxon test.", role="input", complete=".h5"
     )
@@ -141,11 +143,12 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     set_threads(config.threads)
     other = read_metrics(config.against) if config.against else None
     device = resolve_device(config.device)
-    every, began = _models(config), time.perf_counter()
+    every = _models(config)
     interactions, catalogue = training_interactions(every[0].catalogue), every[0].catalogue
     if config.tokens is not None:
         every = [_extended(every[0], config)]
         catalogue = every[0].catalogue
+    began = time.perf_counter()
     # Items that came after the training have none.
     interactions = np.pad(interactions, (0, catalogue.items - len(interactions)))
     history = max(each.settings.get("history", HISTORY) for each in every)

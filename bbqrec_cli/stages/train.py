@@ -38,7 +38,9 @@ class LearningConfig(StageConfig):
 
     precision: str = option("auto", "auto, fp32 or bf16 autocast.", choices=PRECISIONS)
     validate_every: int = option(1, "Epochs between validations.", minimum=1)
-    validation_users: int = option(0, "Users to validate on, about, evenly spaced; 0: all.", minimum=0)
+    validation_users: int = option(
+        0, "Users to validate on, evenly spaced: so many or somewhat more; 0: all.", minimum=0
+    )
     validation_beam: int = option(20, "Beam width in validation, never below 10; 0: exact.", minimum=0)
     exclude_seen: bool = option(
         False, "Leave the items of a user's history out of the ranking in validation, the target never."
@@ -185,7 +187,8 @@ def chosen_config(config: TrainConfig, earlier: TrainedModel | None) -> Any:
         if getattr(chosen, name) != of_file[name]:
             said = f"{flag(name)} is {getattr(chosen, name)}, and the model of {config.from_} has {of_file[name]}"
             raise UsageError(said, "leave it out: a model that goes on keeps what it is made of")
-    return model_config(earlier.name, config.options | of_file)
+    before = {"pretrain_epochs": 0} if hasattr(chosen, "pretrain_epochs") else {}  # of the model that goes on
+    return model_config(earlier.name, config.options | of_file | before)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -218,7 +221,7 @@ def learn(
     Raises:
         UsageError, DataError, LackingError and the errors of reading files.
     """
-    from bbqrec_cli.data.leakage import check_held_out
+    from bbqrec_cli.data.leakage import check_held_out, lost
     from bbqrec_cli.data.splits import HISTORY, nobody, split_of, subsample_users
     from bbqrec_cli.device import resolve_precision
     from bbqrec_cli.hdf5 import read_item_data
@@ -249,6 +252,11 @@ def learn(
     if earlier:
         load_earlier(model, earlier, catalogue, data, where=str(config.input))
         before = check_held_out(earlier, catalogue, name=config.from_, where=config.input)
+        if gone := lost(before, catalogue):
+            progress.warn(
+                f"{config.input} lacks {gone:,} interactions that {config.from_} was trained on; items without any "
+                "here count as cold in `evaluate`"
+            )
     model.prepare(split.train)
     of_run = agreed(config) | {"precision": precision, "options": agreed(chosen)}
     training = RunSettings(
@@ -256,7 +264,6 @@ def learn(
         resume=config.resume, identity=identity(of_run, input_files(config, chosen)) if checkpoint else {}, world=world,
     )  # fmt: skip
     phases = model.phases(split.train, chosen, seed=config.seed)
-    phases = phases[-1:] if earlier else phases  # pre-training was before
     held = subsample_users(split.validation, config.validation_users)
     validate = validation(held, config.validation_beam, training, exclude_seen=config.exclude_seen)
     stopping = Stopping(

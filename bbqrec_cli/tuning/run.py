@@ -110,7 +110,8 @@ def run(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
         earlier = earlier_trials(folder / LEDGER, systems, content)
         try:
             while todo := [study for study in studies if left(config, study)]:
-                for study in todo:
+                fewest = min(len(study.whole()) for study in todo)
+                for study in (each for each in todo if len(each.whole()) == fewest):
                     one_more(config, study, origin, progress)
                     write_ledger(config, folder, studies, earlier)
         except (InterruptedRunError, KeyboardInterrupt):

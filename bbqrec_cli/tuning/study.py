@@ -107,7 +107,7 @@ class Study:
         if (again or not number) and not self._study.get_trials(deepcopy=False, states=(state.WAITING,)):
             self._study.enqueue_trial(again or self.system.first)
         seed = derive(self._seed, "tune", self.system.name, number) % 2**32
-        self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, constant_liar=False)
+        self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=False)
         reports = self._reports or max((len(each.intermediate_values) for each in self._done()), default=0)
         self._study.pruner = self._optuna.pruners.MedianPruner(
             n_startup_trials=UNPRUNED, n_warmup_steps=reports // PATIENCE + 1

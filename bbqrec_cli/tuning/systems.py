@@ -115,7 +115,8 @@ def space_of(model: str, config: Any, *, fixed: Sequence[str] = ()) -> dict[str,
     cls, found = type(config), dict[str, "tuple[Any, ...] | Range"]()
     for f in dataclasses.fields(cls):
         search, value = search_of(cls, f.name), getattr(config, f.name)
-        if f.name in fixed or f.name in config.idle or not search:
+        why = config.idle.get(f.name)
+        if f.name in fixed or not search or (why and (why in fixed or not search_of(cls, why))):
             continue
         if isinstance(search, Range):
             if value is None:

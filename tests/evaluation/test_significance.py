@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from scipy import stats
 
 from bbqrec_cli.errors import DataError
+from bbqrec_cli.evaluation import significance
 from bbqrec_cli.evaluation.significance import Rows, aligned, paired, paired_t_test, wilcoxon
 
 
@@ -19,8 +21,35 @@ def test_t_test_from_the_formula():
     assert paired_t_test(a, b) == paired_t_test(b, a)
 
 
-def test_wilcoxon_from_the_formula():
+@pytest.mark.parametrize("users", [1, 2, 5, 9])
+@pytest.mark.parametrize("values", [2, 3, 9])
+def test_wilcoxon_from_all_signs(users, values):
+    """Every choice of signs counted, for every choice of signs."""
+    sizes = np.random.default_rng(users).integers(1, values, users) / 4
+    ranks = stats.rankdata(sizes)
+    signs = np.array(list(itertools.product([1, -1], repeat=users)))
+    sums = (signs > 0) @ ranks
+    for found, total in zip(signs[::7], sums[::7], strict=True):
+        expected = min(1, 2 * min((sums <= total).mean(), (sums >= total).mean()))
+        assert wilcoxon(np.append(found * sizes, [0.0, 0.0]), np.zeros(users + 2)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("better", "worse", "p"), [(5, 0, 0.0625), (8, 1, 0.0390625), (3000, 2900, 0.197)])
+def test_hits_are_compared_by_the_sign_test(better, worse, p):
+    a, b = np.repeat([1.0, 0.0, 1.0], [better, worse, 300]), np.repeat([0.0, 1.0, 1.0], [better, worse, 300])
+    assert wilcoxon(a, b) == pytest.approx(p, abs=1e-3)
+
+
+def test_exact_and_approximate_meet(monkeypatch):
+    difference = np.round(np.random.default_rng(0).normal(0.2, 1, 90), 1)
+    exact = wilcoxon(difference, np.zeros(90))
+    monkeypatch.setattr(significance, "EXACT", 0)
+    assert wilcoxon(difference, np.zeros(90)) == pytest.approx(exact, abs=2e-3)
+
+
+def test_wilcoxon_from_the_formula(monkeypatch):
     """Signed ranks without the zeros, the normal approximation with the correction for ties."""
+    monkeypatch.setattr(significance, "EXACT", 0)
     a, b = np.array([3, 5, 4, 1, 9, 2, 7, 4.0]), np.array([1, 5, 2, 2, 1, 4, 1, 3.0])
     difference = (a - b)[a != b]
     ranks = stats.rankdata(abs(difference))
@@ -45,6 +74,10 @@ def test_extremes(test):
     assert test(hits, np.zeros_like(hits)) < 1e-6
     # Everybody differs by the same amount: no spread at all.
     assert test(np.ones(400, np.float32), np.zeros(400, np.float32)) < 1e-6
+
+
+def test_a_few_users_who_differ_alike_prove_little():
+    assert paired_t_test(np.ones(5), np.zeros(5)) == wilcoxon(np.ones(5), np.zeros(5)) == 0.0625
 
 
 def test_a_single_user_proves_nothing():

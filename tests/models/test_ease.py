@@ -45,6 +45,13 @@ def test_history_is_a_set(train):
         torch.testing.assert_close(scores[user], expected[found[user]], rtol=1e-5, atol=1e-6)
 
 
+def test_a_lambda_without_effect_is_an_error():
+    """Items of the same users, and λ below the last digit of float32."""
+    model = new_model("ease", 4, l2=1e-6)
+    with pytest.raises(DataError, match="--l2 1e-06 is too small"):
+        model.prepare(Sequences.from_lists([[0, 1, 2]] * 50 + [[0, 1, 3]] * 30))
+
+
 def test_float32_is_enough():
     """Beside float64, with the condition of a real catalogue: popular items and a small λ."""
     rng = np.random.default_rng(0)

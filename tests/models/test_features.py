@@ -68,7 +68,7 @@ class LookAlike(Recommender):
 
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
-        last = batch.items[torch.arange(len(batch.items)), batch.lengths - 1]
+        last = batch.last(batch.items)
         return top_items(self.scores(last), wanted)
 
 

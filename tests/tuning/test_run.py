@@ -124,6 +124,17 @@ def test_resumed_is_uninterrupted(config, tmp_path, monkeypatch, call):
     assert said(run(config)) == said(whole)
 
 
+def test_systems_take_turns_after_an_interruption_and_with_one_more(config, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_trial(2, patch)
+        with pytest.raises(InterruptedRunError):
+            run(config)
+    begun = stop_trial(0, monkeypatch)
+    run(dataclasses.replace(config, model=("sasrec", "item-knn", "markov")))
+    order = [rest[0].model for rest in begun]
+    assert order == ["item-knn", "markov", *["sasrec", "item-knn", "markov"] * 2]
+
+
 def test_nothing_runs_twice_and_a_larger_budget_goes_on(config, monkeypatch):
     first = run(config)
     with monkeypatch.context() as patch:

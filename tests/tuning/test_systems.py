@@ -67,6 +67,23 @@ def test_what_is_given_is_not_tuned():
     assert (sasrec.epochs, gru.epochs) == (3, 3)
 
 
+@pytest.mark.parametrize(
+    ("model", "fixed", "left_out"),
+    [
+        ("sasrec", {}, set()),
+        ("sasrec", {"loss": "ce"}, {"negatives", "gbce_t"}),
+        ("sasrec", {"loss": "sampled"}, {"gbce_t"}),
+        ("sasrec", {"loss": "gbce"}, set()),
+        ("bbqrec", {}, set()),
+        ("bbqrec", {"variant": "inherit"}, {"similarity_buckets"}),
+        ("bbqrec", {"variant": "no-similarity"}, {"similarity_buckets"}),
+    ],
+)
+def test_what_has_no_effect_is_not_tried(model, fixed, left_out):
+    (usual,), (system,) = make_systems([model], [], {}), make_systems([model], [], fixed)
+    assert usual.space.keys() - system.space.keys() - fixed.keys() == left_out
+
+
 def test_a_default_outside_the_usual_values_is_tried_too():
     (vq_rec,) = make_systems(["vq-rec"], [], {})
     assert 300 in vq_rec.space["width"]

@@ -19,8 +19,9 @@ class GeneratorConfig(TrainingConfig):
 
     epochs: int = 12
     batch_size: int = option(
-        256, "Users per step, on average (causal), or prefixes per step (bidirectional).", minimum=1
-    )
+        256, "Users per step, on average (causal; one with more items than the history counts several times), or "
+        "prefixes per step (bidirectional).", minimum=1,
+    )  # fmt: skip
     learning_rate: float = 2e-3
     decoder_layers: int = option(2, "Layers of the decoder.", role="model", minimum=1, search=(1, 2, 3, 4))
     variant: str = option(
@@ -53,9 +54,9 @@ class GeneratorConfig(TrainingConfig):
     init_std: float = option(0.02, "Standard deviation of the initial embeddings.", role="model", paper=0.01, minimum=0)
 
     @property
-    def idle(self) -> tuple[str, ...]:
-        """Without similarity there are no buckets of it."""
-        return ("similarity_buckets",) if self.variant == "no-similarity" else ()
+    def idle(self) -> dict[str, str]:
+        """Without similarity in attention there are no buckets of it."""
+        return {} if self.variant == "full" else {"similarity_buckets": "variant"}
 
     @property
     def beyond_paper(self) -> tuple[str, ...]:

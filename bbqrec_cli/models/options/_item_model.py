@@ -30,6 +30,12 @@ class ItemLossConfig(GradientConfig):
     )  # fmt: skip
 
     @property
+    def idle(self) -> dict[str, str]:
+        """Not every loss draws negatives or is calibrated."""
+        without = {"negatives": self.loss == "ce", "gbce_t": self.loss != "gbce"}
+        return {name: "loss" for name, there in without.items() if there}
+
+    @property
     def beyond_paper(self) -> tuple[str, ...]:
         """Features, where there are some."""
         return ("features",) if self.features else ()

@@ -15,7 +15,9 @@ class GradientConfig(MethodConfig):
     """Options of every model that is trained by gradient; models override the defaults."""
 
     epochs: int = option(30, "Epochs, at most; also the length of the learning rate schedule.", minimum=0)
-    batch_size: int = option(256, "Users per step, on average: batches have similar numbers of targets.", minimum=1)
+    batch_size: int = option(
+        256, "Users per step, on average; one with more items than the history counts several times.", minimum=1
+    )
     learning_rate: float = option(1e-3, "Peak learning rate of AdamW.", minimum=0, search=Range(1e-4, 1e-2, log=True))
     weight_decay: float = option(0.05, "Weight decay of AdamW.", minimum=0, search=(0.0, 0.01, 0.05, 0.2))
     beta2: float = option(0.999, "Decay β2 of AdamW's second moment.", minimum=0, maximum=0.9999)
