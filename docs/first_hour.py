@@ -43,8 +43,8 @@ def demo() -> list[str]:
         "Ctrl-C after some epochs loses nothing:",
         "^C bbqrec train",
         "The same command with `--resume` finishes that run, to the same numbers as if it had never stopped. It is not "
-        "a way to train longer: the learning rate follows the number of epochs, so a longer run starts anew with "
-        "`--epochs`.",
+        "a way to train longer: that is `--from` ([generator.md](generator.md#going-on-with-a-model)), or a run anew "
+        "with more `--epochs`, whose learning rate follows their number.",
         "$ bbqrec train --resume",
         "## How good is it?",
         "$ bbqrec train --model popularity -o popularity.h5",

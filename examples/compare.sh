@@ -3,7 +3,6 @@
 # come):  bash examples/compare.sh DATA [FOLDER]
 # What is in FOLDER already is kept: after an interruption, the same command goes on.
 set -euo pipefail
-examples=$(cd "$(dirname "$0")" && pwd)
 data=$(realpath "$1")
 mkdir -p "${2:-compare}" && cd "${2:-compare}"
 
@@ -22,4 +21,4 @@ evaluate popularity dataset.h5 --model popularity
 evaluate sasrec dataset.h5 --model sasrec
 evaluate tiger tiger-tokens.h5 --recipe tiger --epochs 30  # its 200 are work for a GPU
 evaluate bbqrec bbqrec-tokens.h5 --recipe bbqrec
-python "$examples/compare.py" {popularity,sasrec,tiger,bbqrec}-metrics.h5
+bbqrec compare {popularity,sasrec,tiger,bbqrec}-metrics.h5

@@ -2,7 +2,6 @@
 # The whole chain on the demo catalogue, which bbqrec makes itself:  bash examples/demo.sh [FOLDER]
 # `make demo` runs it in an environment of its own.
 set -euo pipefail
-examples=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "${1:-demo}" && cd "${1:-demo}"
 step() { printf '\n== %s\n' "$*"; }
 
@@ -30,4 +29,4 @@ bbqrec recommend --users 3 --top 5
 
 step "8/8 how many items share a semantic ID, and BBQRec beside popularity"
 bbqrec collisions
-python "$examples/compare.py" metrics.h5 popularity-metrics.h5
+bbqrec compare metrics.h5 popularity-metrics.h5

@@ -26,8 +26,7 @@ SCRIPTS = {"demo.sh": [], "chain.sh": ["dataset.h5"], "compare.sh": ["sequences"
 def test_every_example_is_tested():
     found = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*") if path.is_file()}
     assert {name for name in found if "__pycache__" not in name} == {
-        *SCRIPTS, "compare.py", "alignment.py", "collisions_scale.py", "tokenize_scale.py", "prepare_scale.py",
-        "scale.py",
+        *SCRIPTS, "alignment.py", "collisions_scale.py", "tokenize_scale.py", "prepare_scale.py", "scale.py",
         "suite.toml", "pages.sh", "pages.toml", "new-items.sh", "yesterday.py", "notebook.py",
     }  # fmt: skip
 
@@ -43,26 +42,6 @@ def test_suite():
 
 def shell(*command: object, **more: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **more)  # type: ignore
-
-
-def test_compare(files):
-    """recall@5 of the tiny metrics file is one half, recall@10 one."""
-    done = shell(sys.executable, EXAMPLES / "compare.py", files["metrics"], files["metrics"])
-    assert done.returncode == 0, done.stderr
-    head, *lines = (line.split() for line in done.stdout.splitlines())
-    assert head == ["metric", "model", "split", "mean", "95%", "interval"]
-    assert [line[0] for line in lines] == [
-        name for name in ("recall@5", "recall@10", "ndcg@5", "ndcg@10") for _ in "ab"
-    ]
-    assert lines[0] == ["recall@5", "popularity", "test", "0.5000", "0.4000", "–", "0.6000"]
-    assert lines[2][3:] == ["1.0000", "0.9000", "–", "1.1000"]
-
-
-def test_compare_says_what_is_wrong(files):
-    done = shell(sys.executable, EXAMPLES / "compare.py", files["model"])
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert "a metrics file is needed" in done.stderr
 
 
 @pytest.fixture
@@ -112,7 +91,7 @@ def test_scripts_keep_what_is_done(place):
     asked = (place / "asked").read_text().split()
     assert asked[:2] == ["collisions", "recommend"], "chain.sh has nothing to make"
     assert asked[2:5] == ["collisions", "tokenize", "collisions"], "compare.sh makes rqvae's tokens only"
-    assert asked[5:] == ["train", "evaluate"] * 4
+    assert asked[5:] == [*["train", "evaluate"] * 4, "compare"]
 
 
 def test_pages_leaves_its_pages_alone(place):

@@ -7,23 +7,27 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from bbqrec_cli import __version__, plugins
 from bbqrec_cli.benchmark import sources
 from bbqrec_cli.benchmark.compare import CompareConfig
+from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.encoders import load_encoder
 from bbqrec_cli.encoders.registry import ENCODERS, EncoderConfig
 from bbqrec_cli.errors import BBQRecWarning, LackingError, MissingFileError, UsageError
-from bbqrec_cli.hdf5 import describe, read_features
+from bbqrec_cli.hdf5 import describe, read_features, read_model
 from bbqrec_cli.origin import command_line
 from bbqrec_cli.plugins import Origin, take_flag
 from bbqrec_cli.progress import warn_python
+from bbqrec_cli.records import ItemData, Vocabulary
 from bbqrec_cli.registry import Registry
 
 ROOT = Path(__file__).parents[1]
@@ -233,6 +237,39 @@ def test_an_encoder_by_its_name(site, monkeypatch, tmp_path):
             load_encoder("image", "letters", device=None)
     finally:
         ENCODERS.remove("letters")
+
+
+def test_a_trained_model_in_a_file(files, tmp_path):
+    """It learns, and is tuned and compared by a suite."""
+    (tmp_path / "mean.py").write_text(FILES["mean.py"])
+    shutil.copy(files["features"], tmp_path / "features.h5")
+    small = "--width 8 --batch-size 10 --epochs 20 --learning-rate 0.02 --loss gbce --features all --device cpu"
+    done = bbqrec(tmp_path, f"train features.h5 --plugin mean.py --model mean {small} --json")
+    assert done.returncode == 0, done.stderr
+    history = read_model(tmp_path / "model.h5").history
+    assert history[-1]["loss"] < history[0]["loss"]
+    suite = 'name = "mine"\n[data]\nfile = "features.h5"\n[tune]\ntrials = 2\n'
+    suite += "".join(f'[[system]]\nname = "{name}"\nepochs = 1\nwidth = 8\n' for name in ("mean", "sasrec"))
+    (tmp_path / "mine.toml").write_text(suite)
+    done = bbqrec(tmp_path, "benchmark mine.toml --plugin mean.py --device cpu --json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["tuning"].keys() == {"mean", "sasrec"}
+
+
+def test_a_trained_model_sees_nothing_that_comes_later(site):
+    from bbqrec_cli.models.registry import MODELS, build_model, model_config, model_settings
+
+    (site / "mean.py").write_text(FILES["mean.py"])
+    importlib.import_module("mean")
+    try:
+        data = ItemData(ids=Vocabulary([str(item) for item in range(9)]))
+        model = build_model("mean", model_settings(model_config("mean", {"width": 8})), data).eval()
+    finally:
+        MODELS.remove("mean")
+    items = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, -1, -1]])
+    states = model.states(Batch(items, torch.full_like(items, -1)))
+    torch.testing.assert_close(states[0, :3], states[1, :3])
+    torch.testing.assert_close(states[0, :2], states[2, :2])
 
 
 def test_encoders_are_declared_as_encoders():
