@@ -399,6 +399,24 @@ def test_a_reader_that_goes_away(files, options):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(("closed", "status"), [("2>&-", 0), (">&-", 0), (">&- 2>&-", 0)])
+def test_closed_streams(files, closed, status):
+    """What is closed has no number that a file could get."""
+    words = f'"{sys.executable}" -m bbqrec_cli inspect "{files["tokens"]}" --json {closed}'
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (status, "")
+    words = words.replace(str(files["tokens"]), "none.h5")
+    assert subprocess.run(["bash", "-c", words], capture_output=True, check=False).returncode == 3
+
+
+@pytest.mark.parametrize("option", ["--config", "--recipe"])
+def test_help_with_a_file_that_is_not_there(bbqrec, option):
+    done = bbqrec("train", option, "none.toml", "--help")
+    assert done.status == 0
+    assert "--learning-rate" in done.out
+    assert bbqrec("train", option, "none.toml", "x.h5").status == 3
+
+
 def test_nobody_who_reads_the_notes(files, tmp_path):
     """A closed terminal or `2>&1 | head -1` ends no training."""
     read, written = os.pipe()

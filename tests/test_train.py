@@ -16,7 +16,8 @@ from bbqrec_cli import hdf5
 from bbqrec_cli.errors import DataError, InterruptedRunError, OutputExistsError, UsageError
 from bbqrec_cli.evaluation import protocol
 from bbqrec_cli.records import Dataset, Sequences, TrainedModel
-from bbqrec_cli.stages import train
+from bbqrec_cli.stages import evaluate, train
+from bbqrec_cli.stages.evaluate import EvaluateConfig
 from bbqrec_cli.stages.train import TrainConfig, run
 
 SMALL = {"epochs": 4, "width": 8, "batch_size": 10, "patience": 0}
@@ -166,6 +167,27 @@ def test_validation_users(config):
     held = split_of(hdf5.read_catalogue(config.input).sequences).validation
     assert subsample_users(held, 0) is held
     assert subsample_users(held, 10).users.tolist() == list(range(0, 30, 3))
+
+
+@pytest.mark.parametrize("options", [{}, {"exclude_seen": True}, {"validation_users": 9}, {"history": 3}])
+def test_validation_is_what_evaluate_says(config, files, tmp_path, options):
+    """Of the same protocol, the same users and the same length of history; walks at random repeat items."""
+    features, rng = hdf5.read_features(files["features"]), np.random.default_rng(0)
+    walks = [rng.integers(0, 12, rng.integers(3, 12)).tolist() for _ in range(30)]
+    repeating = dataclasses.replace(features.catalogue, sequences=Sequences.from_lists(walks))
+    hdf5.write_features(tmp_path / "walks.h5", dataclasses.replace(features, catalogue=repeating), config={})
+    given = {key: value for key, value in options.items() if key != "history"}
+    model = {key: value for key, value in options.items() if key == "history"}
+    trained = run(dataclasses.replace(config, input=tmp_path / "walks.h5", options=SMALL | model, **given))
+    evaluated = EvaluateConfig(
+        model=config.output, output=tmp_path / "m.h5", split="validation", k=(10,), device="cpu", precision="fp32",
+        exclude_seen=bool(given.get("exclude_seen")),
+    )  # fmt: skip
+    evaluate.run(evaluated)
+    made = hdf5.read_metrics(tmp_path / "m.h5")
+    users = slice(None, None, 3 if "validation_users" in given else 1)
+    assert trained.validation["ndcg@10"] == pytest.approx(float(made.ndcg[10][users].mean()), abs=1e-6)
+    assert hdf5.read_model(config.output).settings["history"] == model.get("history", 20)
 
 
 def test_the_command(bbqrec, files, tmp_path):

@@ -26,7 +26,7 @@ def known() -> list[Path]:
     """The folders of the list that are still there, the latest first."""
     try:
         lines = list_file().read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # there may be no home
         return []
     return [path for line in reversed(lines) if (path := Path(line)).is_dir()]
 
@@ -38,7 +38,7 @@ def remember(folder: Path) -> None:
     try:
         list_file().parent.mkdir(parents=True, exist_ok=True)
         list_file().write_text("".join(f"{each}\n" for each in reversed(latest)), encoding="utf-8")
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):
         return
 
 

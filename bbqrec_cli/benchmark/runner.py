@@ -124,7 +124,8 @@ class Runner:
         todo = self.graph.missing(*(step for cell in self.graph.cells for step in cell.ends))
         todo = [step for step in todo if step.key not in self._failed]
         seconds, unknown = self.estimates.total(todo)
-        left = f"about {duration(seconds / self.jobs)}" if len(todo) > unknown else "not known" if todo else "nothing"
+        at_once = max(self.jobs, len(self._running))
+        left = f"about {duration(seconds / at_once)}" if len(todo) > unknown else "not known" if todo else "nothing"
         left += f" and {counted(unknown, 'step')} not known" if 0 < unknown < len(todo) else ""
         runs = ", ".join(self.graph.steps[key].name for key in self._running) or "–"
         if self._bar is not None:

@@ -16,7 +16,7 @@ import typer
 
 from bbqrec_cli.cli import completion
 from bbqrec_cli.config import flag, read_toml, role_of
-from bbqrec_cli.errors import InterruptedRunError, UsageError
+from bbqrec_cli.errors import BBQRecError, InterruptedRunError, UsageError
 from bbqrec_cli.settings import build
 
 if typing.TYPE_CHECKING:
@@ -155,7 +155,7 @@ def chosen_method(config_class: type, arguments: Sequence[str]) -> str:
             from bbqrec_cli.recipes import recipe
 
             found = recipe(named["--recipe"], command_name).get(choice, "")
-    except UsageError:
+    except BBQRecError:  # `run` says it again
         pass
     return found if found in registry else "" if positional else registry.default
 

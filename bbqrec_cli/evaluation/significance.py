@@ -101,7 +101,7 @@ def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
     if np.ptp(ranks) == 0:
         return float(stats.binomtest(int(above.sum()), len(ranks)).pvalue)
     if len(ranks) > EXACT:
-        return float(stats.wilcoxon(difference, method="asymptotic").pvalue)
+        return float(stats.wilcoxon(difference, method="approx").pvalue)
     weights = (2 * ranks).astype(np.int64)  # ranks of ties may end in a half
     ways = np.zeros(weights.sum() + 1)
     ways[0] = 1

@@ -118,8 +118,13 @@ def test_a_time_budget_ends_what_has_begun(stubbed, monkeypatch):
     assert talk.logged[-1] == f"1 minutes are over: {8 - done} cells are left for the next time"
 
 
-def test_gpus_are_shared_out(stubbed, monkeypatch):
+@pytest.mark.parametrize("given", ["", "5,7"])
+def test_gpus_are_shared_out(stubbed, monkeypatch, given):
+    """Those that the user has given, if some."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    first, second = (given or "0,1").split(",")
     made, runner, talk = stubbed(jobs=4)
     runner.executor.gpus = 2
     step = made.cells[0].steps[0]
@@ -133,8 +138,9 @@ def test_gpus_are_shared_out(stubbed, monkeypatch):
         for _ in several:
             executor.next()
     said = dict(warning.split(": ") for warning in talk.warned)
-    assert {said[f"train {name}"] for name in "ab"} == {"0 3", "1 3"}
-    assert said["train c"] == "all 3"
+    assert {said[f"train {name}"] for name in "ab"} == {f"{first} 3", f"{second} 3"}
+    assert said["train c"] == f"{given or 'all'} 3"
+    assert said["train d"] in (f"{first} 3", f"{second} 3")
 
 
 @pytest.mark.parametrize(

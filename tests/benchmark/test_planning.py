@@ -169,6 +169,13 @@ def test_a_home_that_can_not_be_written(tmp_path, monkeypatch):
     assert known.known() == []
     assert known.folders(tmp_path / "work") == [tmp_path / "work"]
 
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(known, "list_file", nowhere)
+    known.remember(tmp_path)
+    assert known.known() == []
+
 
 @pytest.mark.parametrize(
     ("arguments", "says"),

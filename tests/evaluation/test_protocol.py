@@ -13,7 +13,7 @@ from helpers import new_model
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.data.batches import Batch
-from bbqrec_cli.data.splits import PAD
+from bbqrec_cli.data.splits import HISTORY, PAD
 from bbqrec_cli.models.base import Recommender
 from bbqrec_cli.records import Catalogue, Codes, Sequences, TrainedModel
 from bbqrec_cli.stages.evaluate import EvaluateConfig, run
@@ -22,6 +22,8 @@ ITEMS, USERS, LONGEST = 15, 40, 30
 MODELS = ("sasrec", "bbqrec", "tiger")
 KS = (1, 5, ITEMS)
 SMALL = {"width": 8, "layers": 1, "heads": 2}
+HISTORIES = (5, 25)
+"""A shorter one than the protocol's, and a longer one."""
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +53,16 @@ def walks() -> Catalogue:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=[*MODELS, *(f"sasrec {length}" for length in HISTORIES)])
 def model(request, shared_ids) -> tuple[str, Recommender]:
     """With large random weights, so that every history has an order of its own."""
     torch.manual_seed(0)
-    made = new_model(request.param, ITEMS, shared_ids, **SMALL).eval()
+    name, _, history = request.param.partition(" ")
+    made = new_model(name, ITEMS, shared_ids, **SMALL, history=int(history or HISTORY)).eval()
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.mul_(5).add_(0.3 * torch.randn_like(parameter))
-    return request.param, made
+    return name, made
 
 
 @pytest.fixture
@@ -67,7 +70,11 @@ def path(model, walks, shared_ids, tmp_path) -> Path:
     name, made = model
     weights = {key: value.numpy() for key, value in made.state_dict().items()}
     trained = TrainedModel(
-        catalogue=walks, name=name, settings=SMALL, weights=weights, codes=shared_ids if "codes" in made.needs else None
+        catalogue=walks,
+        name=name,
+        settings=SMALL | {"history": made.history},
+        weights=weights,
+        codes=shared_ids if "codes" in made.needs else None,
     )
     hdf5.write_model(tmp_path / "model.h5", trained, config={})
     return tmp_path / "model.h5"
@@ -95,7 +102,7 @@ def test_every_users_rank(model, path, walks, split, back, tmp_path):
         if len(sequence) < 3:
             continue
         before = sequence.tolist()[:-back]
-        expected.append(1 + ranking(model[1], before[-20:]).index(int(sequence[-back])))
+        expected.append(1 + ranking(model[1], before[-model[1].history :]).index(int(sequence[-back])))
         users.append(user)
     made = hdf5.read_metrics(config.output)
     assert made.user_ids == users
@@ -119,7 +126,7 @@ def test_seen_items_are_left_out_and_the_target_never(model, path, walks, split,
             continue
         before, target = sequence.tolist()[:-back], int(sequence[-back])
         repeated += target in before
-        left = [item for item in ranking(model[1], before[-20:]) if item == target or item not in before]
+        left = [item for item in ranking(model[1], before[-model[1].history :]) if item == target or item not in before]
         expected.append(1 + left.index(target))
         lists.append(left)
     assert repeated > 5

@@ -111,6 +111,38 @@ def test_what_two_began_one_goes_on_with(bbqrec, files, tmp_path):
     assert not checkpoint.exists()
 
 
+TOGETHER = """
+import sys
+import torch
+from bbqrec_cli.training.distributed import start_process
+
+world, device = start_process("cpu", 1)
+torch.manual_seed(world.rank)
+module = torch.nn.BatchNorm1d(3)
+torch.nn.init.normal_(module.weight)
+module.running_mean.fill_(world.rank)
+world.broadcast(module)
+said = [world.first(10.0 + world.rank), *module.weight.tolist(), *module.running_mean.tolist()]
+open(f"{sys.argv[1]}/{world.rank}", "w").write(repr(said))
+world.barrier()
+assert open(f"{sys.argv[1]}/{1 - world.rank}").read()
+"""
+
+
+def test_both_have_what_the_first_has(tmp_path):
+    """Its time, by which all end; its weights and buffers."""
+    (tmp_path / "together.py").write_text(TOGETHER)
+    command = [*TORCHRUN[:-2], str(tmp_path / "together.py"), str(tmp_path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (eval((tmp_path / name).read_text()) for name in "01")
+    assert first == second
+    assert first[0] == 10.0
+    assert first[-3:] == [0.0] * 3
+
+
 def test_parts_are_the_whole():
     items = torch.arange(15).view(5, 3)
     targets = torch.tensor([[1, 2, PAD], [PAD, PAD, 3], [4, 5, 6], [PAD, 7, PAD], [8, PAD, PAD]])

@@ -92,9 +92,9 @@ class Processes:
             start_new_session=True, close_fds=False,
         )  # fmt: skip
         listener = threading.Thread(target=self._listen, args=(step.key, process.stdout), daemon=True)
+        listener.start()  # before it is among those that run: `stop` waits for what they say
         self._running[step.key] = Running(step=step, process=process, listener=listener, gpu=gpu)
         self._running[step.key].give(step.to_json() + "\n")
-        listener.start()
 
     def next(self) -> tuple[Step, Record]:
         """See `Executor.next`."""

@@ -25,6 +25,11 @@ trained: users whom the models that are decoded, and tokenizers, are trained on;
 the same for slow programs; million: items of the large catalogue; users_per_step: the generators' batch; least: seconds
 of a round.
 """
+SASREC = {
+    "width": 64, "inner": 256, "heads": 2, "layers": 2, "norm": "post", "dropout": 0.5, "history": 50,
+    "batch_size": 350,
+}  # fmt: skip
+"""As the recipe sasrec-recbole: 350 users have about as many targets as RecBole's batch of 2,048."""
 ROUNDS = {"small": 3, "full": 5}
 TOKENIZER_EPOCHS = 2
 BEAMS = (10, 20, 50, 100)
@@ -141,9 +146,6 @@ def training(size: Mapping[str, Any]) -> list[Contest]:
     t5 = {"ids": "one.h5", "options": options}
     of_bbqrec = next(each for each in models(size) if each["name"] == "bbqrec")
     causal = {**options, "architecture": "bbqrec", "masking": "causal"}
-    # As the recipe sasrec-recbole: 350 users have about as many targets as RecBole's batch of 2,048.
-    small = {"width": 64, "inner": 256, "heads": 2, "layers": 2, "norm": "post", "dropout": 0.5, "history": 50,
-             "batch_size": 350}  # fmt: skip
     generators = (
         Entrant(name="tiger, t5", measure="training:own", job={**t5, "model": "tiger"}),
         Entrant(name="tiger, causal", measure="training:own", job={**t5, "model": "tiger", "options": causal}),
@@ -163,7 +165,7 @@ def training(size: Mapping[str, Any]) -> list[Contest]:
             name="train-sasrec", unit="target", note="Training steps of SASRec, with the sizes of RecBole's defaults.",
             entrants=(
                 Entrant(name="sasrec", measure="training:own",
-                        job={"ids": "one.h5", "model": "sasrec", "options": small}),
+                        job={"ids": "one.h5", "model": "sasrec", "options": SASREC}),
                 Entrant(name="RecBole's SASRec", measure="recbole_sasrec:training", needs="recbole", elsewhere=True),
             ),
         ),
@@ -201,18 +203,18 @@ def decoding(size: Mapping[str, Any], given: Given | None) -> list[Contest]:
 
 def evaluation(size: Mapping[str, Any]) -> list[Contest]:
     """Full ranking by models that score all items."""
-    options = {"width": 64, "heads": 2}
-    here, many = {"ids": "one.h5", "options": options}, {"drawn": size["million"], "options": options}
+    here, many = {"ids": "one.h5", "options": SASREC}, {"drawn": size["million"], "options": {"width": 64, "heads": 2}}
     return [
         Contest(
-            name="evaluate", unit="user", note="Full ranking of the first ten by SASRec, width 64.",
+            name="evaluate", unit="user",
+            note="Full ranking of the first ten by SASRec, with the sizes of RecBole's defaults.",
             entrants=(
                 Entrant(name="sasrec", measure="evaluation:own", job=here),
                 Entrant(name="RecBole's SASRec", measure="recbole_sasrec:evaluating", needs="recbole", elsewhere=True),
             ),
         ),
         Contest(
-            name="evaluate-million", unit="user", note=f"The same over {size['million']:,} items.",
+            name="evaluate-million", unit="user", note=f"The same over {size['million']:,} items, of width 64.",
             entrants=(
                 Entrant(name="sasrec", measure="evaluation:own", job=many),
                 Entrant(name="one matrix and topk", measure="evaluation:plain", job=many),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -56,7 +57,7 @@ def run(config: SpeedConfig, progress: Progress = SILENT, *, commands: tuple[str
             lacking = {each.name: why for each in contest.entrants if (why := lack(each, versions))}
             measured = hold(
                 contest.entrants, job, folder / contest.name, rounds=ROUNDS[config.size], lacking=lacking,
-                peer_python=os.path.abspath(config.peer_python) if config.peer_python else "",
+                peer_python=found_python(config.peer_python) if config.peer_python else "",
             )  # fmt: skip
             for each in measured:
                 if each.lacks:
@@ -112,6 +113,11 @@ def made(config: SpeedConfig, asked: Sequence[Contest], given: Given | None, job
         raise DataError(f"{where}nothing can be measured: {error}", "bbqrec inspect shows a file") from None
 
 
+def found_python(python: Path) -> str:
+    """Where it is, a bare name in PATH."""
+    return shutil.which(python) or os.path.abspath(python)
+
+
 def peers(python: Path | None) -> dict[str, str]:
     """Package -> version of what is installed here, and of RecBole there. Raises: LackingError: there is no Python."""
     from importlib.metadata import PackageNotFoundError, version
@@ -124,8 +130,9 @@ def peers(python: Path | None) -> dict[str, str]:
             continue
     if python is not None:
         words = [str(python), "-c", "from importlib.metadata import version; print(version('recbole'))"]
+        alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         try:
-            said = subprocess.run(words, check=True, capture_output=True, text=True)
+            said = subprocess.run(words, check=True, capture_output=True, text=True, env=alone)
         except (OSError, subprocess.CalledProcessError):
             hint = "give the Python of an environment in which `pip install recbole` was done"
             raise LackingError(f"--peer-python {python}: there is no Python with RecBole", hint) from None
