@@ -71,7 +71,6 @@ def test_wilcoxon_worked_by_hand(measured):
     """Six users whom only one system serves: of the 2⁶ choices of signs two are as far to one side."""
     found = results.scores({"a": {0: measured([1] * 6)}, "b": {0: measured([0] * 6)}}, ["recall@5"])
     assert found["a"]["recall@5"].p_wilcoxon == 2 / 2**6
-    assert found["a"]["recall@5"].p_wilcoxon == pytest.approx(0.01431, abs=1e-5)
 
 
 def test_against_scipy_over_seeds(measured):
