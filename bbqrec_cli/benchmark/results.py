@@ -28,7 +28,6 @@ from bbqrec_cli.evaluation.significance import paired, paired_t_test, wilcoxon
 from bbqrec_cli.hdf5 import describe, open_file, read_catalogue, read_codes, read_metrics, sha256
 from bbqrec_cli.pages.provenance import gathered
 from bbqrec_cli.records import Catalogue, Metrics
-from bbqrec_cli.tuning.one import best_options
 
 LISTS = ("coverage@", "popularity@")
 """Figures of recommended lists begin so."""
@@ -56,7 +55,7 @@ def whole(outcomes: Sequence[Outcome], records: Records) -> list[Outcome]:
 def trained_otherwise(cell: Cell, step: Step, records: Records) -> str:
     """How a training differs from what its system's trials say, '' if it does not or nothing is known."""
     ran = records.get(step.key, {}).get("settings")
-    if not ran or not step.tuned or not step.tuned.exists() or damage(step.tuned) or ran == best_options(step.tuned):
+    if not ran or not step.tuned or not step.tuned.exists() or ran == trained_config(step).options:
         return ""
     names = ", ".join(each.output.name for each in (step, *cell.evaluations))
     return f"trained with other settings than the best of {step.tuned.name}; delete {names} and run again"

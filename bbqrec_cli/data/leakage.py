@@ -22,9 +22,15 @@ def digests_of_model(model: TrainedModel) -> np.ndarray:
     own, before = training_digests(model.catalogue), model.earlier_interactions
     if before is None:
         return own
-    found, place = np.unique(np.concatenate([own, before]), return_inverse=True)
-    parts = np.split(place, [len(own)])
-    return np.repeat(found, np.maximum(*(np.bincount(part, minlength=len(found)) for part in parts)))
+    found, (here, there) = _counts(own, before)
+    return np.repeat(found, np.maximum(here, there))
+
+
+def _counts(*parts: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The numbers that are in any of the parts, ascending, and how often each one is in each of them."""
+    found, place = np.unique(np.concatenate(parts), return_inverse=True)
+    places = np.split(place, np.cumsum([len(part) for part in parts])[:-1])
+    return found, [np.bincount(each, minlength=len(found)) for each in places]
 
 
 def _digests(catalogue: Catalogue, users: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -52,10 +58,7 @@ def check_held_out(model: TrainedModel, new: Catalogue, *, name: object, where: 
 
 def lost(was: np.ndarray, new: Catalogue) -> int:
     """How many interactions of `was`, the `training_digests` (n,) of then, `new` does not have."""
-    own, counts = np.unique(training_digests(new), return_counts=True)
-    before, then = np.unique(was, return_counts=True)
-    place = np.searchsorted(own, before).clip(max=max(0, len(own) - 1))
-    now = np.where(own[place] == before, counts[place], 0) if len(own) else np.zeros_like(then)
+    _, (then, now) = _counts(was, training_digests(new))
     return int(np.maximum(then - now, 0).sum())
 
 
@@ -69,8 +72,5 @@ def trained_on(was: np.ndarray, new: Catalogue) -> int:
     parts.append((mine.train.users, mine.train.items))
     users, items = (np.concatenate(rows) for rows in zip(*parts, strict=True))
     digests, held = _digests(new, users, items), len(users) - len(mine.train.items)
-    found, place = np.unique(np.concatenate([digests, was]), return_inverse=True)
-    of_held, now, then = (
-        np.bincount(part, minlength=len(found)) for part in np.split(place, [held, len(digests)])
-    )  # fmt: skip
+    _, (of_held, now, then) = _counts(digests[:held], digests[held:], was)
     return int(np.minimum(of_held, np.maximum(then - now, 0)).sum())
