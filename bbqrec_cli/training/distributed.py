@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -91,4 +92,6 @@ def join_world(device: torch.device) -> tuple[World, torch.device]:
         torch.cuda.set_device(device)
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
+        # Left to the interpreter's end, its threads now and then abort a process whose work is done.
+        atexit.register(torch.distributed.destroy_process_group)
     return World(rank=rank_of_environment(), size=size), device

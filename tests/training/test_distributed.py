@@ -112,10 +112,13 @@ def test_what_two_began_one_goes_on_with(bbqrec, files, tmp_path):
 
 
 TOGETHER = """
+import atexit
 import sys
 import torch
 from bbqrec_cli.training.distributed import start_process
 
+# Registered first, it runs last.
+atexit.register(lambda: open(f"{sys.argv[1]}/over{world.rank}", "w").write(repr(torch.distributed.is_initialized())))
 world, device = start_process("cpu", 1)
 torch.manual_seed(world.rank)
 module = torch.nn.BatchNorm1d(3)
@@ -130,7 +133,7 @@ assert open(f"{sys.argv[1]}/{1 - world.rank}").read()
 
 
 def test_both_have_what_the_first_has(tmp_path):
-    """Its time, by which all end; its weights and buffers."""
+    """Its time, by which all end; its weights and buffers. At the end no group is left, whose threads could abort."""
     (tmp_path / "together.py").write_text(TOGETHER)
     command = [*TORCHRUN[:-2], str(tmp_path / "together.py"), str(tmp_path)]
     done = subprocess.run(
@@ -141,6 +144,7 @@ def test_both_have_what_the_first_has(tmp_path):
     assert first == second
     assert first[0] == 10.0
     assert first[-3:] == [0.0] * 3
+    assert [(tmp_path / f"over{rank}").read_text() for rank in "01"] == ["False"] * 2
 
 
 def test_parts_are_the_whole():
