@@ -3,6 +3,7 @@ head, V width of v."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 
 from bbqrec_cli.models.layers import Attention
 
-AT_ONCE = {"cpu": 1}
-"""Query items whose reweighted values are made at once: on a CPU so few that they fit its cache; elsewhere all."""
+AT_ONCE = {"cpu": 240_000}
+"""Reweighted values that are made at once: on a CPU so few that they fit its cache; elsewhere all."""
 
 
 def similarity_buckets(vectors: Tensor, buckets: int) -> Tensor:
@@ -44,23 +45,23 @@ class SimilarityAttention(Attention):
 
         The values are reweighted once for each query *item*, (B, H, T, T·L, E), never for each query token.
         """
-        heads, width = value.shape[1], value.shape[3]
+        (users, heads), width = value.shape[:2], value.shape[3]
         buckets = extra["buckets"]
         # Looked up head by head, so that what follows runs over neighbouring numbers.
         table = self.similarity.unflatten(1, (heads, width)).transpose(0, 1).flatten(0, 1)
         head = torch.arange(heads, device=buckets.device).view(heads, 1, 1) * len(self.similarity)
         items = (buckets.shape[1], self.tokens)
-        made = _Mixed.apply(
-            weights.unflatten(2, items), value.unflatten(2, items), table, buckets.unsqueeze(1) + head, self.causal
-        )
-        return made.flatten(2, 3)
+        parts = (each.flatten(0, 1).unflatten(1, items) for each in (weights, value))
+        made = _Mixed.apply(*parts, table, (buckets.unsqueeze(1) + head).flatten(0, 1), self.causal)
+        return made.flatten(1, 2).unflatten(0, (users, heads))
 
 
 class _Mixed(torch.autograd.Function):
-    """weights (B, H, T, L, T·L), value (B, H, T, L, E), table[rows] of rows (B, H, T, T) -> (B, H, T, L, E).
+    """For each of N = B·H users and heads: weights (N, T, L, T·L), value (N, T, L, E), table[rows] of rows (N, T, T)
+    -> (N, T, L, E).
 
-    The reweighted values, by far the largest tensor of a training step, are made for a few query items at a time and
-    never kept: the backward pass makes them again.
+    The reweighted values, by far the largest tensor of a training step, are made in parts and never kept: the backward
+    pass makes them again.
     """
 
     @staticmethod
@@ -69,8 +70,10 @@ class _Mixed(torch.autograd.Function):
         ctx.causal, made = causal, torch.empty_like(value, memory_format=torch.contiguous_format)
         with torch.autocast(value.device.type, enabled=False):
             weights, value = _wide(weights), _wide(value)
-            for some, seen, keys in _parts(value, causal):
-                made[:, :, some] = weights[:, :, some, :, :keys] @ _reweighted(value, _factors(table, rows, some, seen))
+            for some, queries, seen in _parts(value, causal):
+                factors = nn.functional.embedding(rows[some, queries, :seen], table)
+                reweighted = _reweighted(value[some, None, :seen], factors)
+                made[some, queries] = weights[some, queries, :, : reweighted.shape[2]] @ reweighted
         return made
 
     @staticmethod
@@ -79,15 +82,21 @@ class _Mixed(torch.autograd.Function):
         kinds = weights.dtype, value.dtype
         weights, value, grad = (_wide(each) for each in (weights, value, grads[0]))
         of_weights, of_value = torch.zeros_like(weights), torch.zeros_like(value, dtype=table.dtype)
-        of_factors = table.new_zeros(*rows.shape, value.shape[4])
-        for some, seen, keys in _parts(value, ctx.causal):
-            factors, here = _factors(table, rows, some, seen), grad[:, :, some]
-            of_weights[:, :, some, :, :keys] = here @ _reweighted(value, factors).transpose(3, 4)
-            of_products = (weights[:, :, some, :, :keys].transpose(3, 4) @ here).unflatten(3, (seen, -1))
-            for number in range(of_products.shape[2]):
-                of_value[:, :, :seen].addcmul_(of_products[:, :, number], factors[:, :, number])
-            of_factors[:, :, some, :seen] = (of_products * value[:, :, None, :seen]).sum(4)
-        of_table = torch.ops.aten.embedding_dense_backward(of_factors, rows, len(table), -1, False)
+        of_table = torch.zeros_like(table)
+        for some, queries, seen in _parts(value, ctx.causal):
+            which, here = rows[some, queries, :seen].contiguous(), grad[some, queries]
+            factors, values = nn.functional.embedding(which, table), value[some, None, :seen]
+            reweighted = _reweighted(values, factors)
+            keys = reweighted.shape[2]
+            of_weights[some, queries, :, :keys] = here @ reweighted.transpose(2, 3)
+            of_products = (weights[some, queries, :, :keys].transpose(2, 3) @ here).unflatten(2, (seen, -1))
+            of_values = of_value[some, :seen]
+            for query in range(of_products.shape[1]):
+                of_values.addcmul_(of_products[:, query], factors[:, query].unsqueeze(2))
+            of_factors = torch.zeros_like(factors)
+            for token in range(value.shape[2]):
+                of_factors.addcmul_(of_products[:, :, :, token], values[:, :, :, token])
+            of_table += torch.ops.aten.embedding_dense_backward(of_factors, which, len(table), -1, False)
         return of_weights.to(kinds[0]), of_value.to(kinds[1]), of_table, None, None
 
 
@@ -97,20 +106,21 @@ def _wide(x: Tensor) -> Tensor:
     return x.float() if x.device.type == "cpu" and x.dtype == torch.bfloat16 else x
 
 
-def _parts(value: Tensor, causal: bool) -> Iterator[tuple[slice, int, int]]:
-    """Query items, how many items they see, and these items' tokens."""
-    items, tokens = value.shape[2:4]
-    size = AT_ONCE.get(value.device.type, items)
-    for start in range(0, items, size):
-        seen = min(start + size, items) if causal else items
-        yield slice(start, start + size), seen, seen * tokens
+def _parts(value: Tensor, causal: bool) -> Iterator[tuple[slice, slice, int]]:
+    """Users and heads, query items, and how many items these see; of AT_ONCE reweighted values at most, but never less
+    than one query item of one user and head."""
+    size, items, tokens, width = value.shape
+    limit, start = AT_ONCE.get(value.device.type, sys.maxsize), 0
+    while start < items:
+        end = start + 1
+        while end < items and size * (end + 1 - start) * (end + 1 if causal else items) * tokens * width <= limit:
+            end += 1
+        seen = end if causal else items
+        each = max(1, min(size, limit // ((end - start) * seen * tokens * width)))
+        yield from ((slice(some, some + each), slice(start, end), seen) for some in range(0, size, each))
+        start = end
 
 
-def _factors(table: Tensor, rows: Tensor, some: slice, seen: int) -> Tensor:
-    """Of the query items `some` (t) and the first `seen` items, (B, H, t, seen, 1, E)."""
-    return nn.functional.embedding(rows[:, :, some, :seen], table).unsqueeze(4)
-
-
-def _reweighted(value: Tensor, factors: Tensor) -> Tensor:
-    """(B, H, t, seen · L, E)."""
-    return (value[:, :, None, : factors.shape[3]] * factors.to(value.dtype)).flatten(3, 4)
+def _reweighted(values: Tensor, factors: Tensor) -> Tensor:
+    """values (n, 1, seen, L, E), factors (n, t, seen, E) -> (n, t, seen · L, E)."""
+    return (values * factors.unsqueeze(3).to(values.dtype)).flatten(2, 3)

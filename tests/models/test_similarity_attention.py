@@ -68,7 +68,7 @@ def test_the_product_is_equations_16_and_17(layer):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("only_earlier", [True, False])
-@pytest.mark.parametrize("at_once", [1, 3, ITEMS])
+@pytest.mark.parametrize("at_once", [1, 100, 500, 10**9])
 def test_results_and_gradients_in_parts_are_those_of_the_whole(layer, monkeypatch, at_once, only_earlier, dtype):
     """The reweighted values are not kept for the backward pass, which makes them again."""
     monkeypatch.setitem(similarity_attention.AT_ONCE, "cpu", at_once)
