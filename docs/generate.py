@@ -80,11 +80,10 @@ def paper() -> str:
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 RESULTS = {
-    "beauty": ("Amazon Beauty (id, text)", ""),
+    "beauty-tuned": ("Amazon Beauty (id, text), tuned with equal budgets", ""),
     "beauty-strong": ("Amazon Beauty (id, text), full trainings", ""),
     "toys-strong": ("Amazon Toys (id, text), SASRecF at 30 epochs", ""),
     "movielens-strong": ("MovieLens 1M (id, text, image), short trainings", ""),
-    "movielens": ("MovieLens 1M (id, text, image)", "Figure 4: signals"),
 }
 """Pages in docs/results whose numbers README shows: what they are of, and the heading above the table."""
 METRICS = ("Recall@5", "Recall@10", "NDCG@5", "NDCG@10")
