@@ -82,7 +82,7 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 RESULTS = {
     "beauty-tuned": ("Amazon Beauty (id, text), tuned with equal budgets", ""),
     "beauty-strong": ("Amazon Beauty (id, text), full trainings", ""),
-    "toys-strong": ("Amazon Toys (id, text), SASRecF at 30 epochs", ""),
+    "toys-strong": ("Amazon Toys (id, text), full trainings", ""),
     "movielens-strong": ("MovieLens 1M (id, text, image), short trainings", ""),
 }
 """Pages in docs/results whose numbers README shows: what they are of, and the heading above the table."""
