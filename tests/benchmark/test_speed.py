@@ -239,10 +239,10 @@ def test_a_run_with_a_trained_model(files, tmp_path, bbqrec):
     assert bbqrec("train", files["tokens"], "--epochs", 2, *small, "-o", path).status == 0
     result = run(SpeedConfig(suite="speed", only=("decode",), threads=1, report=page, model=path))
     assert [each["rounds"] for each in result.to_json()["measured"][0]["entrants"]] == [3] * 5
-    assert result.about["decoded"] == {"model": "bbqrec", "epochs": 2}
+    assert result.about["decoded"] == {"model": "bbqrec", "epochs": 2, "normalisation": "catalogue"}
     assert result.about["items"] == 12
     assert "--model model.h5" in page.read_text()
-    assert "the model that is decoded | bbqrec, 2 epochs |" in page.read_text()
+    assert "the model that is decoded | bbqrec, 2 epochs, --normalisation catalogue |" in page.read_text()
 
 
 def test_a_model_that_decodes_nothing(files, bbqrec):

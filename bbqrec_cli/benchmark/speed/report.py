@@ -84,7 +84,8 @@ def about_table(result: SpeedResult) -> Table:
         ("time spent", time_of(result.seconds)),
     ]  # fmt: skip
     if decoded := data.get("decoded"):
-        rows.insert(6, ("the model that is decoded", f"{decoded['model']}, {counted(decoded['epochs'], 'epoch')}"))
+        said = f"{decoded['model']}, {counted(decoded['epochs'], 'epoch')}, --normalisation {decoded['normalisation']}"
+        rows.insert(6, ("the model that is decoded", said))
     return make("Where the numbers come from", ("what", "value"), rows, left=2)
 
 

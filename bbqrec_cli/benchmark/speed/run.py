@@ -51,7 +51,8 @@ def run(config: SpeedConfig, progress: Progress = SILENT, *, commands: tuple[str
         progress.log("making the data, and training what is decoded")
         about, held = made(config, asked, given, job), []
         if given:
-            about["decoded"] = {"model": given.name, "epochs": given.epochs}
+            normalisation = given.settings["normalisation"]
+            about["decoded"] = {"model": given.name, "epochs": given.epochs, "normalisation": normalisation}
         for number, contest in enumerate(asked, start=1):
             progress.log(f"{number}/{len(asked)} {contest.name}: {', '.join(each.name for each in contest.entrants)}")
             lacking = {each.name: why for each in contest.entrants if (why := lack(each, versions))}
