@@ -8,8 +8,10 @@ import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from bbqrec_cli.errors import DataError, DiskFullError, LackingError, OutputExistsError
+from bbqrec_cli.locks import take
 
 
 def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = (), instead: str = "") -> None:
@@ -80,17 +82,47 @@ def replacing(path: Path) -> Iterator[Path]:
     """The temporary file for `path`, which replaces it at the end; on any error it is removed, and `path` unchanged.
 
     Raises:
-        DiskFullError, LackingError.
+        DiskFullError, LackingError: also if another run is writing to it.
     """
     partial = partial_of(path)
-    try:
-        yield partial
-        os.replace(partial, target_of(path))
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+    with _held(path, partial):
+        try:
+            yield partial
+            os.replace(partial, target_of(path))
+        except BaseException as error:
+            with suppress(OSError):
+                partial.unlink()
+            if isinstance(error, OSError):
+                raise write_error(path, error) from error
+            raise
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Keep other runs from writing the folder `path`. Raises: as `replacing`."""
+    lock = partial_of(path).with_suffix(".lock")
+    with _held(path, lock):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                lock.unlink()
+
+
+def _held(path: Path, file: Path) -> IO[bytes]:
+    """The lock of `path`: `file`, opened, and made if it is not there. Raises: as `replacing`."""
+    while True:
+        try:
+            stream = open(file, "ab")  # noqa: SIM115
+        except OSError as error:
+            raise write_error(path, error) from error
+        if not take(stream.fileno()):
+            stream.close()
+            raise LackingError(f"{path}: another run is writing to it", "wait for it, or give -o another name")
+        with suppress(OSError):  # it may be renamed or removed between the two
+            if os.path.samestat(os.fstat(stream.fileno()), file.stat()):
+                return stream
+        stream.close()
 
 
 def write_error(path: Path, error: OSError) -> Exception:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -159,3 +160,13 @@ def test_a_bug_while_writing_leaves_nothing(tmp_path):
     with pytest.raises(BrokenFileError, match="/items/text is missing"):
         store.write(tmp_path / "d.h5", "dataset", {})
     assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_another_program_is_writing_is_not_called_damaged(tmp_path, files):
+    path = Path(shutil.copy(files["tokens"], tmp_path / "t.h5"))
+    with h5py.File(path, "r+"):
+        done = subprocess.run(
+            [sys.executable, "-m", "bbqrec_cli", "inspect", path], capture_output=True, text=True, check=False
+        )
+    assert (done.returncode, "another program is writing to it" in done.stderr) == (3, True), done.stderr
+    assert hdf5.read_tokens(path).catalogue.items

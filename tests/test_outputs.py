@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bbqrec_cli.errors import DataError, LackingError
+from bbqrec_cli.formats.output import whole_file, whole_folder
 from bbqrec_cli.outputs import check_output
 
 
@@ -26,3 +27,58 @@ def test_impossible_outputs(tmp_path, files, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
     with pytest.raises(LackingError, match="no permission to write to"):
         check_output(tmp_path / "f.h5", force=False)
+
+
+def test_two_runs_do_not_write_one_file(tmp_path):
+    path = tmp_path / "r.csv"
+    with whole_file(path, force=True, inputs=[]) as partial:
+        partial.write_text("first")
+        with pytest.raises(LackingError, match="another run is writing to it"), whole_file(path, force=True, inputs=[]):
+            pass
+        assert partial.read_text() == "first"
+    assert path.read_text() == "first"
+    failing = whole_file(path, force=True, inputs=[])
+    failing.__enter__().write_text("second")
+    assert not failing.__exit__(RuntimeError, RuntimeError(), None)
+    assert path.read_text() == "first"
+    assert os.listdir(tmp_path) == ["r.csv"]
+
+
+def test_two_runs_do_not_write_one_folder(tmp_path):
+    path = tmp_path / "xr"
+    with whole_folder(path, {}, force=True) as partial:
+        (partial / "a").write_text("first")
+        with pytest.raises(LackingError, match="another run is writing to it"), whole_folder(path, {}, force=True):
+            pass
+        assert (partial / "a").read_text() == "first"
+    assert (path / "a").read_text() == "first"
+    assert os.listdir(tmp_path) == ["xr"]
+
+
+def test_what_a_killed_run_left_does_not_matter(tmp_path):
+    (tmp_path / ".r.csv.partial").write_text("much more than there will be")
+    with whole_file(tmp_path / "r.csv", force=False, inputs=[]) as partial:
+        partial.write_text("whole")
+    assert (tmp_path / "r.csv").read_text() == "whole"
+    assert os.listdir(tmp_path) == ["r.csv"]
+
+
+def test_the_temporary_file_of_the_next_run_stays(tmp_path):
+    """It may have begun before the first one is over."""
+    path, following = tmp_path / "r.csv", []
+    first = whole_file(path, force=True, inputs=[])
+    first.__enter__().write_text("first")
+    replace = os.replace
+
+    def replaced(source, target):
+        replace(source, target)
+        if not following:
+            following.append(whole_file(path, force=True, inputs=[]))
+            following[0].__enter__().write_text("second")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", replaced)
+        first.__exit__(None, None, None)
+    assert path.read_text() == "first"
+    following[0].__exit__(None, None, None)
+    assert path.read_text() == "second"

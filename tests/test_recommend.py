@@ -163,6 +163,12 @@ def test_ids_that_are_numbers(catalogue, tmp_path):
     assert [item.id for item in typed.history] == ["0", "4"]
 
 
+def test_a_refused_line_keeps_its_user(popular):
+    for line in ('{"user": "me", "history": "i1"}', '{"user": "me", "history": ["i1"], "top": 2}'):
+        found = run(dataclasses.replace(popular, stdin=True), lines=[line])
+        assert next(found).to_json()["user"] == "me"
+
+
 def test_the_named_user_s_own_history_wins_only_where_none_is_given(popular):
     (found,) = ask(popular, '{"user": "u7", "history": ["i1"]}')
     assert [item.id for item in found.history] == ["i1"]
@@ -175,9 +181,11 @@ def test_the_named_user_s_own_history_wins_only_where_none_is_given(popular):
         ('{"user": "u1"} {}', r"line 3: not JSON \(Extra data at column 16\)"),
         (b'{"user": "\xff"}', "line 3: not JSON .*utf-8"),
         ("[" * 100_000, "line 3: not JSON"),
-        ("[1]", "line 3: an object with a list as 'history' is needed"),
-        ('{"history": "i1"}', "line 3: an object with a list as 'history' is needed"),
-        ('{"histroy": ["i1"]}', "line 3: neither 'user' nor 'history'"),
+        ("[1]", "line 3: an object is needed"),
+        ('{"history": "i1"}', "line 3: 'history' must be a list"),
+        ('{"histroy": ["i1"]}', r"line 3: no key 'histroy' \(did you mean 'history'\?\)"),
+        ('{"user": "u1", "exclude": ["i1"]}', "line 3: no key 'exclude'"),
+        ("{}", "line 3: neither 'user' nor 'history'"),
         ('{"user": null}', "line 3: neither 'user' nor 'history'"),
         ('{"user": "nobody"}', "line 3: no user 'nobody'"),
         ('{"user": "u77"}', r"line 3: no user 'u77' \(did you mean 'u\d?7"),

@@ -12,7 +12,7 @@ from typing import Any
 
 from bbqrec_cli.data.sources.exported import RECORD, recorded_files
 from bbqrec_cli.errors import DataError, OutputExistsError
-from bbqrec_cli.outputs import check_output, check_parent, partial_of, replacing, write_error
+from bbqrec_cli.outputs import check_output, check_parent, only_writer, partial_of, replacing, write_error
 
 
 @contextmanager
@@ -40,23 +40,24 @@ def whole_folder(path: Path, about: Mapping[str, Any], *, force: bool) -> Iterat
     """
     _check_folder(path, force=force)
     partial, old = partial_of(path), partial_of(path).with_suffix(".old")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir()
-        yield partial
-        record = {**about, "files": files_in(partial)}
-        (partial / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(path, old)
-        os.replace(partial, path)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        if old.exists() and not path.exists():
-            os.replace(old, path)
-        for each in (partial, old):
-            shutil.rmtree(each, ignore_errors=True)
+    with only_writer(path):
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir()
+            yield partial
+            record = {**about, "files": files_in(partial)}
+            (partial / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            if path.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                os.replace(path, old)
+            os.replace(partial, path)
+        except OSError as error:
+            raise write_error(path, error) from error
+        finally:
+            if old.exists() and not path.exists():
+                os.replace(old, path)
+            for each in (partial, old):
+                shutil.rmtree(each, ignore_errors=True)
 
 
 def files_in(folder: Path) -> tuple[str, ...]:

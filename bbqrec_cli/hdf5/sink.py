@@ -13,10 +13,6 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from bbqrec_cli.errors import LackingError
-from bbqrec_cli.locks import take
-from bbqrec_cli.outputs import write_error
-
 
 class Sink:
     """A file object over `partial`, for h5py's file-object driver; a context manager that syncs and closes it.
@@ -25,26 +21,14 @@ class Sink:
     by `raise_pending` and at the end of the context.
 
     Args:
-        output: the final file, for the errors.
-        partial: the temporary file, created, or emptied if a killed run left it.
-
-    Raises:
-        LackingError, DiskFullError: it cannot be created, or another run is writing to it.
+        partial: the temporary file, of which `replacing` has the lock; emptied if a killed run left it.
     """
 
-    def __init__(self, output: Path, partial: Path) -> None:
+    def __init__(self, partial: Path) -> None:
         self.error: OSError | None = None
         self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
         self._signals: list[int] = []
-        try:
-            # Not truncated yet: it may be another run's.
-            self._stream = open(os.open(partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)  # noqa: SIM115
-        except OSError as error:
-            raise write_error(output, error) from error
-        if not take(self._stream.fileno()):
-            self._stream.close()
-            raise LackingError(f"{output}: another run is writing to it", "wait for it, or give -o another name")
-        self._stream.truncate(0)
+        self._stream = open(partial, "w+b", buffering=0)  # noqa: SIM115
 
     def write(self, data: bytes) -> int:
         """Write all of `data`, or keep the first error."""

@@ -28,7 +28,7 @@ from bbqrec_cli.hdf5.chunks import check_chunks
 from bbqrec_cli.hdf5.safety import DAMAGE, Allowance, check_safe, passes, printable
 from bbqrec_cli.hdf5.schema import FORMAT, KINDS, Field, field_of
 from bbqrec_cli.hdf5.sink import Sink
-from bbqrec_cli.outputs import check_output, partial_of, replacing
+from bbqrec_cli.outputs import check_output, replacing
 
 _LIBVER = ("v110", "v110")
 """HDF5 1.10's file format: it has checksums on the structure, without which a flipped bit can crash the library."""
@@ -99,10 +99,8 @@ def write(
     """
     check_output(path, force=force)
     attributes = {**(attributes or {}), **({"origin": dict(origin)} if origin else {})}
-    root, partial = _root(kind, attributes, config or {}, parents), partial_of(path)
-    # Before `replacing`, which would remove the temporary file of another run.
-    sink = Sink(path, partial)
-    with replacing(path), sink:
+    root = _root(kind, attributes, config or {}, parents)
+    with replacing(path) as partial, Sink(partial) as sink:
         for compress in (True, False):
             sink.truncate(0)
             with h5py.File(sink, "w", libver=_LIBVER) as file:
@@ -341,6 +339,9 @@ def open_file(path: Path, *kinds: str) -> Iterator[File]:
     except OSError as error:
         if isinstance(error, PermissionError):
             raise LackingError(f"{path}: no permission to read it") from error
+        if "already open for write" in str(error):
+            what = f"{path}: another program is writing to it, or was stopped while it did"
+            raise BrokenFileError(what, "close it there; after a crash, h5clear -s FILE") from error
         what = "a truncated or damaged HDF5 file" if _starts_like_hdf5(path) else "not an HDF5 file"
         raise BrokenFileError(f"{path}: {what}", hint) from error
     with file:

@@ -15,6 +15,7 @@ from bbqrec_cli.errors import BBQRecError, DataError, UsageError
 from bbqrec_cli.records import Catalogue, Vocabulary
 
 T = TypeVar("T")
+KEYS = ("user", "history")
 _FORM = '{"user": "…", "history": ["id", …]}'
 
 
@@ -127,6 +128,10 @@ def requests_of_lines(lines: Iterable[str | bytes], catalogue: Catalogue) -> Ite
         try:
             found = _parsed(line, where := f"stdin, line {number}")
             user = "" if found.get("user") is None else str(found["user"])
+            if unknown := sorted(found.keys() - {*KEYS}):
+                raise DataError(f"{where}: no key {unknown[0]!r}{did_you_mean(unknown[0], KEYS)}", _FORM)
+            if not isinstance(found.get("history", []), list):
+                raise DataError(f"{where}: 'history' must be a list, found {str(found)[:80]}", _FORM)
             if "history" in found:
                 ids = [str(item) for item in found["history"]]
                 yield history_request(catalogue, user, ids, where=where, error=DataError)
@@ -144,8 +149,8 @@ def _parsed(line: str | bytes, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # bytes that are not UTF-8 raise ValueError, too
         what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
         raise DataError(f"{where}: not JSON ({what})", _FORM) from error
-    if not isinstance(found, dict) or not isinstance(found.get("history", []), list):
-        raise DataError(f"{where}: an object with a list as 'history' is needed, found {str(found)[:80]}", _FORM)
+    if not isinstance(found, dict):
+        raise DataError(f"{where}: an object is needed, found {str(found)[:80]}", _FORM)
     return found
 
 
