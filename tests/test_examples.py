@@ -113,6 +113,14 @@ def test_pages_leaves_its_pages_alone(place):
 SMALL = f'exec {shlex.quote(sys.executable)} {shlex.quote(str(ROOT / "tests" / "tiny_bbqrec.py"))} "$@"'
 
 
+def compared(shown: str) -> dict[str, str]:
+    """file -> Recall@10 in the table that `bbqrec compare` prints."""
+    table = shown.partition("Metrics\n")[2].partition("User by user")[0]
+    rows = [row for line in table.splitlines() if len(row := line.split()) == 5]
+    assert rows[0][3] == "Recall@10"
+    return {row[0]: row[3] for row in rows[1:] if row[0] not in ("p", "▲")}
+
+
 @pytest.mark.slow
 def test_demo_runs(place):
     """Over the remains of an older run, and ends with what a person wants to see."""
@@ -125,9 +133,9 @@ def test_demo_runs(place):
     assert "items in collisions" in done.stdout
     shown = done.stdout.partition("recommended")[2]
     assert sum(title in shown for title in hdf5.read_model(out / "model.h5").catalogue.titles) >= 3, "titles, not ids"
-    means = {tuple(row[:2]): row[3] for line in done.stdout.splitlines()[-8:] if (row := line.split())}
-    for name, file in {"bbqrec": "metrics.h5", "popularity": "popularity-metrics.h5"}.items():
-        assert means["recall@10", name] == f"{hdf5.read_metrics(out / file).aggregates['recall@10']:.4f}"
+    means = compared(done.stdout)
+    for name in ("metrics", "popularity-metrics"):
+        assert means[name] == f"{hdf5.read_metrics(out / f'{name}.h5').aggregates['recall@10']:.4f}"
 
 
 @pytest.mark.slow
@@ -143,9 +151,10 @@ def test_chain_runs_and_runs_again(place):
 
 @pytest.mark.slow
 def test_compare_runs(place):
-    done = shell("bash", EXAMPLES / "compare.sh", "sequences", "out", cwd=place, env=commands(place, SMALL))
+    environment = commands(place, SMALL) | {"COLUMNS": "120"}
+    done = shell("bash", EXAMPLES / "compare.sh", "sequences", "out", cwd=place, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert [line.split()[1] for line in done.stdout.splitlines()[-4:]] == ["popularity", "sasrec", "tiger", "bbqrec"]
+    assert [*compared(done.stdout)] == [f"{name}-metrics" for name in ("popularity", "sasrec", "tiger", "bbqrec")]
 
 
 def test_yesterday(files, catalogue, tmp_path):

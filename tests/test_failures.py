@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gzip
 import json
 import os
 import resource
@@ -171,6 +172,11 @@ def test_bytes_that_are_no_text(refused):
     found = refused(3, "bad_data", "prepare", "table", "r.csv")
     assert "r.csv, line 3" in found["message"]
     assert "not UTF-8" in found["message"]
+
+
+def test_bytes_that_are_no_text_in_a_file_that_ends_too_early(refused):
+    Path("r.csv.gz").write_bytes(gzip.compress(b"\xff\n\xff")[:-8])
+    assert "r.csv.gz" in refused(3, "bad_data", "prepare", "table", "r.csv.gz")["message"]
 
 
 def test_an_item_that_appears_twice(refused):

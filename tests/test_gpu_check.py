@@ -136,3 +136,13 @@ def test_without_a_gpu_it_says_so(tmp_path):
     assert done.returncode == 1
     assert "finds no GPU here" in done.stderr
     assert not (tmp_path / "gpu.md").exists()
+
+
+def test_its_progresses_are_whole():
+    from bbqrec_cli.progress import Progress
+    from tools.gpu_check.inside import Interrupting
+    from tools.gpu_check.speed import Stopwatch
+
+    wanted = {name for name in vars(Progress) if not name.startswith("_")}
+    assert wanted >= {"log", "detail", "warn", "task"}
+    assert all(wanted <= {*dir(each)} for each in (Interrupting, Stopwatch))

@@ -23,7 +23,8 @@ def test_a_short_training_on_beauty_keeps_its_recall(bbqrec, tmp_path):
         pytest.skip(f"needs {BEAUTY}, the research data beside the checkout")
 
     def run(command: str, *arguments: object, to: str) -> dict:
-        done = bbqrec(command, *arguments, "-o", tmp_path / to, "--json", "--quiet", "--threads", "1")
+        threads = () if command == "prepare" else ("--threads", "1")
+        done = bbqrec(command, *arguments, "-o", tmp_path / to, "--json", "--quiet", *threads)
         assert done.status == 0, done.err
         return json.loads(done.out)
 

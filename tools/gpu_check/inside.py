@@ -41,6 +41,9 @@ class Interrupting:
     def log(self, message: str) -> None:
         pass
 
+    def detail(self, message: str) -> None:
+        pass
+
     def warn(self, message: str) -> None:
         pass
 

@@ -56,6 +56,9 @@ class Stopwatch:
     def log(self, message: str) -> None:
         self.said.append(message)
 
+    def detail(self, message: str) -> None:
+        pass
+
     def warn(self, message: str) -> None:
         self.said.append(message)
 

@@ -132,7 +132,8 @@ def reading(path: Path) -> Iterator[IO[bytes]]:
         with open_bytes(path) as raw:
             yield raw
     except UnicodeDecodeError as error:
-        with open_bytes(path) as again:
+        start = b""
+        with suppress(*DAMAGE), open_bytes(path) as again:  # it may be damaged as well
             start = again.read(6)
         if (packing := _packing(path)) and not packing.suffix:
             raise DataError(f"{path}: is compressed with {packing.name}", packing.hint(path)) from error
