@@ -187,6 +187,17 @@ def test_again_and_again(bbqrec, old, features, tmp_path):
     assert steps.catalogue.item_ids == once.catalogue.item_ids
 
 
+def test_other_items_under_the_same_ids_are_refused(bbqrec, old, features, tmp_path):
+    whole = part(features, (*OLD, *NEW))
+    titles = [f"another {title}" for title in whole.catalogue.titles]
+    other = dataclasses.replace(whole, catalogue=dataclasses.replace(whole.catalogue, titles=titles))
+    hdf5.write_features(tmp_path / "f.h5", other, config={})
+    said = bbqrec("tokenize", "--append", old["rqvae"], tmp_path / "f.h5", "-o", tmp_path / "g.h5")
+    assert said.status == 3
+    assert "9 have another title there: these are other items under the same ids" in " ".join(said.err.split())
+    assert not (tmp_path / "g.h5").exists()
+
+
 def test_appended_items_lend_no_id_signal(bbqrec, old, features, tmp_path):
     """Theirs is a mean itself, even where users have found them by now: only fitted items are neighbours."""
     hdf5.write_features(tmp_path / "f.h5", part(features, (*OLD, 3)), config={})

@@ -114,6 +114,8 @@ def test_a_text_template(files, tmp_path, model, counted, dataset):
         ({"vectors": ("text=v.npy",), "text_model": "x"}, "another option says already what text is made of"),
         ({"vectors": ("v.npy",)}, "'v.npy' is no name of a feature"),
         ({"vectors": ("text=",)}, "NAME=FILE is needed"),
+        ({"vectors": ("my=v.npy",), "modalities": ("text",)}, "'my=v.npy' has no effect: --modalities"),
+        ({"encoder": ("e=x:title",), "modalities": ("image",)}, "'e=x:title' has no effect: --modalities"),
         ({"ids": Path("ids.txt")}, "--ids has no effect without --vectors"),
         ({"long_texts": "chunk", "text_model": "", "modalities": ("sound",)}, "'sound' is none of text, image"),
     ],

@@ -14,6 +14,14 @@ def new_item_rows(old: Catalogue, new: Catalogue) -> np.ndarray:
     return np.flatnonzero(old.item_ids.rows(new.item_ids) < 0)
 
 
+def renamed_items(old: Catalogue, new: Catalogue) -> tuple[int, int]:
+    """How many items of both have another title in the one than in the other, and how many have one in both."""
+    rows = old.item_ids.rows(new.item_ids)
+    pairs = [(old.titles[row], title) for row, title in zip(rows.tolist(), new.titles, strict=True) if row >= 0]
+    titled = [(one, other) for one, other in pairs if one and other]
+    return sum(one != other for one, other in titled), len(titled)
+
+
 def merge_catalogues(old: Catalogue, new: Catalogue) -> Catalogue:
     """The items of both catalogues; titles and attributes of `new` win. Users and sequences are those of `new`, or of
     `old` if `new` has no users."""

@@ -175,6 +175,9 @@ def choose_sources(config: EmbedConfig, dataset: Dataset, progress: Progress) ->
     usual: dict[str, Encoding | Ready] = {"text": Encoding("text", "", "text"), "image": Encoding("image", "", "image")}
     known = usual | dict.fromkeys(dataset.features, Ready()) | asked
     plan: dict[str, Encoding | Ready] = {}
+    for value in (*config.vectors, *config.encoder) if config.modalities else ():
+        if value.partition("=")[0] not in config.modalities:
+            raise UsageError(f"{value!r} has no effect: --modalities does not name it", "name it there, too")
     for name in config.modalities or known:
         if name not in known:
             raise UsageError(f"--modalities: {name!r} is none of {', '.join(known)}{did_you_mean(name, known)}")
