@@ -50,18 +50,21 @@ def alone(path: Path, waits: Callable[[], None], *, pause: float = 0.5) -> Itera
     """Be the only process that holds the file `path`, which goes with the lock.
 
     Args:
-        waits: called once, if another process has it first.
+        waits: called once, if another process has it first; what it raises ends the waiting.
         pause: seconds between two attempts.
 
     Raises:
         LackingError: the file cannot be made.
     """
     said = False
-    while (stream := _taken(path)) is None:
-        if not said:
-            waits()
-        said = True
-        time.sleep(pause)
+    try:
+        while (stream := taken(path)) is None:
+            if not said:
+                waits()
+            said = True
+            time.sleep(pause)
+    except OSError as error:
+        raise LackingError(f"{path}: cannot be written: {error.strerror}", "name another folder") from None
     with stream:
         try:
             yield
@@ -70,17 +73,17 @@ def alone(path: Path, waits: Callable[[], None], *, pause: float = 0.5) -> Itera
                 path.unlink()
 
 
-def _taken(path: Path) -> IO[str] | None:
-    """The file, opened and locked; None if another process has it, or has just removed it."""
-    try:
-        stream = open(path, "a", encoding="utf-8")  # noqa: SIM115
-    except OSError as error:
-        raise LackingError(f"{path}: cannot be written: {error.strerror}", "name another folder") from None
-    with suppress(OSError):
-        if take(stream.fileno()) and path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
-            return stream
-    stream.close()
-    return None
+def taken(path: Path) -> IO[bytes] | None:
+    """The file, opened, made if it is not there, and locked; None if another process has it. Raises: OSError."""
+    while True:
+        stream = open(path, "ab")  # noqa: SIM115
+        if not take(stream.fileno()):
+            stream.close()
+            return None
+        with suppress(OSError):  # it may be renamed or removed between the two
+            if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                return stream
+        stream.close()
 
 
 def take(descriptor: int) -> bool:

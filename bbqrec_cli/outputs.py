@@ -6,12 +6,12 @@ import errno
 import os
 import shlex
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from bbqrec_cli.errors import DataError, DiskFullError, LackingError, OutputExistsError
-from bbqrec_cli.locks import take
+from bbqrec_cli.locks import alone, taken
 
 
 def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = (), instead: str = "") -> None:
@@ -97,32 +97,28 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
 
 
-@contextmanager
-def only_writer(path: Path) -> Iterator[None]:
-    """Keep other runs from writing the folder `path`. Raises: as `replacing`."""
-    lock = partial_of(path).with_suffix(".lock")
-    with _held(path, lock):
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                lock.unlink()
+def only_writer(path: Path) -> AbstractContextManager[None]:
+    """Keep other runs from writing the folder `path`. Raises: LackingError."""
+
+    def refuse() -> None:
+        raise _another_run(path)
+
+    return alone(partial_of(path).with_suffix(".lock"), refuse)
 
 
 def _held(path: Path, file: Path) -> IO[bytes]:
-    """The lock of `path`: `file`, opened, and made if it is not there. Raises: as `replacing`."""
-    while True:
-        try:
-            stream = open(file, "ab")  # noqa: SIM115
-        except OSError as error:
-            raise write_error(path, error) from error
-        if not take(stream.fileno()):
-            stream.close()
-            raise LackingError(f"{path}: another run is writing to it", "wait for it, or give -o another name")
-        with suppress(OSError):  # it may be renamed or removed between the two
-            if os.path.samestat(os.fstat(stream.fileno()), file.stat()):
-                return stream
-        stream.close()
+    """The lock of `path`, which is `file`. Raises: as `replacing`."""
+    try:
+        stream = taken(file)
+    except OSError as error:
+        raise write_error(path, error) from error
+    if stream is None:
+        raise _another_run(path)
+    return stream
+
+
+def _another_run(path: Path) -> LackingError:
+    return LackingError(f"{path}: another run is writing to it", "wait for it, or give -o another name")
 
 
 def write_error(path: Path, error: OSError) -> Exception:

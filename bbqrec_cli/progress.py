@@ -52,7 +52,9 @@ class _SilentTask:
         pass
 
 
-class _Silent:
+class Silent:
+    """Says nothing. A progress of one's own derives from it and has what it wants to say."""
+
     def log(self, message: str) -> None:
         pass
 
@@ -66,7 +68,7 @@ class _Silent:
         return nullcontext(_SilentTask())
 
 
-SILENT: Progress = _Silent()
+SILENT: Progress = Silent()
 
 
 def warn_python(message: str) -> None:
@@ -77,7 +79,7 @@ def warn_python(message: str) -> None:
     warnings.warn(message, BBQRecWarning, stacklevel=level)
 
 
-class ToPython(_Silent):
+class ToPython(Silent):
     """For Python code: warnings as Python's, and notes to a function, if there is one."""
 
     def __init__(self, say: Callable[[str], None] | None = None) -> None:

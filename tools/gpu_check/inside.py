@@ -13,6 +13,7 @@ import torch
 
 from tools.gpu_check.internals import (
     InterruptedRunError,
+    Silent,
     load_encoder,
     read_dataset,
     read_model,
@@ -32,20 +33,11 @@ ENCODED = {"fp32": 1e-4, "bf16": 0.05}
 PICTURES = 16
 
 
-class Interrupting:
+class Interrupting(Silent):
     """A progress that interrupts the training when its last epoch begins; `quiet` makes it one that does not."""
 
     def __init__(self, epochs: int, *, quiet: bool = False) -> None:
         self.epochs, self.quiet = epochs, quiet
-
-    def log(self, message: str) -> None:
-        pass
-
-    def detail(self, message: str) -> None:
-        pass
-
-    def warn(self, message: str) -> None:
-        pass
 
     def advance(self, steps: int = 1, **figures: float | str) -> None:
         pass

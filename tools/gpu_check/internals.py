@@ -20,6 +20,7 @@ from bbqrec_cli.hdf5 import (
 from bbqrec_cli.models.base import Recommender
 from bbqrec_cli.models.registry import load_model
 from bbqrec_cli.origin import commit, processor
+from bbqrec_cli.progress import Silent
 from bbqrec_cli.records import Catalogue, Codes, Feature, Features, Sequences, Tokens, TrainedModel, Vocabulary
 from bbqrec_cli.stages import evaluate, tokenize, train
 from bbqrec_cli.tokenizers.registry import build_tokenizer, tokenizer_config
@@ -33,6 +34,7 @@ __all__ = [
     "MissingPackageError",
     "Recommender",
     "Sequences",
+    "Silent",
     "Tokens",
     "TrainedModel",
     "Vocabulary",

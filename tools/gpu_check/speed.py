@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from tools.gpu_check.catalogue import write_synthetic
-from tools.gpu_check.internals import evaluate, read_features, tokenize, train
+from tools.gpu_check.internals import Silent, evaluate, read_features, tokenize, train
 from tools.gpu_check.report import Report, Table
 from tools.gpu_check.settings import Settings
 
@@ -34,7 +34,7 @@ class EnoughError(Exception):
 
 
 @dataclass
-class Stopwatch:
+class Stopwatch(Silent):
     """A progress that times the steps of the tasks whose description begins with `what`, and then ends the stage.
 
     seconds: of the measured steps in all; steps: how many; units: what they advanced by.
@@ -55,9 +55,6 @@ class Stopwatch:
 
     def log(self, message: str) -> None:
         self.said.append(message)
-
-    def detail(self, message: str) -> None:
-        pass
 
     def warn(self, message: str) -> None:
         self.said.append(message)

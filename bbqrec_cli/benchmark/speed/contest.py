@@ -52,6 +52,11 @@ class Measured:
     lacks: str = ""
 
 
+def peer_environment() -> dict[str, str]:
+    """The environment variables for another Python, which has its own packages."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 class Process:
     """The process of an entrant; a context that ends it.
 
@@ -66,9 +71,8 @@ class Process:
         if entrant.elsewhere:
             words = [python or sys.executable, str(HERE / "worker.py")]
         words += [str(HERE / "measures" / f"{file}.py"), function, json.dumps({**job, **entrant.job})]
-        environment = os.environ | (dict.fromkeys(SINGLE, str(job["threads"])) if job["threads"] else {})
-        if python and entrant.elsewhere:  # another environment has its own packages
-            environment.pop("PYTHONPATH", None)
+        environment = peer_environment() if python and entrant.elsewhere else dict(os.environ)
+        environment |= dict.fromkeys(SINGLE, str(job["threads"])) if job["threads"] else {}
         self._said = (folder / "said").open("w+", encoding="utf-8", errors="replace")
         self._process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True, encoding="utf-8",

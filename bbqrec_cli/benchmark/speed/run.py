@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.benchmark.speed.contest import Entrant, FailedError, Process, hold
+from bbqrec_cli.benchmark.speed.contest import Entrant, FailedError, Process, hold, peer_environment
 from bbqrec_cli.benchmark.speed.contests import OFFLINE, PEERS, ROUNDS, SIZES, Contest, Given, contests, models
 from bbqrec_cli.benchmark.speed.result import SpeedConfig, SpeedResult
 from bbqrec_cli.config import did_you_mean
@@ -131,9 +131,8 @@ def peers(python: Path | None) -> dict[str, str]:
             continue
     if python is not None:
         words = [str(python), "-c", "from importlib.metadata import version; print(version('recbole'))"]
-        alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         try:
-            said = subprocess.run(words, check=True, capture_output=True, text=True, env=alone)
+            said = subprocess.run(words, check=True, capture_output=True, text=True, env=peer_environment())
         except (OSError, subprocess.CalledProcessError):
             hint = "give the Python of an environment in which `pip install recbole` was done"
             raise LackingError(f"--peer-python {python}: there is no Python with RecBole", hint) from None
