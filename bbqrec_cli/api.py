@@ -20,8 +20,6 @@ from bbqrec_cli.progress import Progress, ToPython
 from bbqrec_cli.settings import build
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from bbqrec_cli.benchmark.compare import CompareResult
     from bbqrec_cli.records import Catalogue
     from bbqrec_cli.serving.session import Recommendation
@@ -274,8 +272,9 @@ class Model:
         return f"<Model {self.path}: {self.catalogue.items:,} items, {self.catalogue.users:,} users>"
 
     def recommend(
-        self, history: Any = None, *, user: Any = None, filter: Any = (), allow: Any = None, **options: Any
-    ) -> Recommendations:
+        self, history: Any = None, *, user: Any = None, filter: Any = (), allow: Any = None, deny: Any = None,
+        **options: Any,
+    ) -> Recommendations:  # fmt: skip
         """The best items for one history or several, or for users of the file.
 
         Args:
@@ -283,12 +282,13 @@ class Model:
                 listed as `unknown`.
             user: the id of a user of the file, or several.
             filter: {attribute: value}: only items that have it; or as --filter has it.
-            allow: item ids, the only candidates; or a file of them.
+            allow, deny: item ids, the only candidates, or none of them; or a file of such.
             options: top, beam, include_seen and batch_size of `bbqrec recommend`.
 
         Raises:
             UsageError: an unknown user, item, attribute or option, a history without a known item, or no item is left.
         """
+        from bbqrec_cli.serving.filters import allowed_items
         from bbqrec_cli.serving.requests import history_request, request_batches, user_request
         from bbqrec_cli.stages.recommend import RecommendConfig, answers
 
@@ -309,30 +309,13 @@ class Model:
                     history_request(self.catalogue, "", ids, where=name, error=UsageError)
                     for name, ids in zip(names, given, strict=True)
                 ]
-            allowed = self._allowed(config.filter, allow)
+            allowed = allowed_items(self.catalogue, config.filter, _listed(allow), _listed(deny), ToPython())
             made = (
                 each
                 for batch in request_batches(asked, config.batch_size)
                 for each in answers(self._session, list(batch), config, allowed)
             )
             return Recommendations(cast("Iterable[Recommendation]", made))
-
-    def _allowed(self, filters: Sequence[str], allow: Any) -> np.ndarray | None:
-        """(I,) bool: the candidates; None: all."""
-        import numpy as np
-
-        from bbqrec_cli.serving.filters import allowed_items
-        from bbqrec_cli.serving.requests import item_rows
-
-        if allow is None or isinstance(allow, (str, os.PathLike)):
-            return allowed_items(self.catalogue, filters, None if allow is None else Path(allow))
-        found = np.zeros(self.catalogue.items, dtype=bool)
-        found[item_rows(self.catalogue, map(_id, allow), where="allow", error=UsageError)] = True
-        passing = allowed_items(self.catalogue, filters, None)
-        found = found if passing is None else found & passing
-        if not found.any():
-            raise UsageError("no item passes both filter and allow", "leave one of them out")
-        return found
 
 
 class Recommendations(Framed, Sequence["Recommendation"]):
@@ -391,6 +374,13 @@ def _plain(value: Any) -> Any:
 
 def _several(value: Any) -> list[Any]:
     return [value] if isinstance(value, (str, int)) or not hasattr(value, "__iter__") else list(value)
+
+
+def _listed(items: Any) -> Path | list[str] | None:
+    """Item ids, or the file that lists them."""
+    if items is None or isinstance(items, (str, os.PathLike)):
+        return None if items is None else Path(items)
+    return [_id(item) for item in items]
 
 
 def _histories(history: Any) -> list[list[str]]:

@@ -246,6 +246,8 @@ def test_a_loaded_model(files, monkeypatch):
     assert [item.id for item in found.items] == fruit
     (found,) = model.recommend(["i8"], filter="group=fruit", allow=["i0", "i3", "i9"])
     assert {item.id for item in found.items} == {"i0", "i3"}
+    (found,) = model.recommend(["i8"], filter="group=fruit", allow=["i0", "i3", "i9"], deny=["i0"])
+    assert [item.id for item in found.items] == ["i3"]
     assert [each.user for each in model.recommend(user=["u1", "u5"], top=3)] == ["u1", "u5"]
     assert model.recommend(user="u1", top=3)[0].items == api.recommend(files["model"], user="u1", top=3)[0].items
     assert repr(model).endswith("12 items, 30 users>")
@@ -275,7 +277,7 @@ def test_batches_change_nothing(files):
         ({"history": ["i1"], "allow": ["i99"]}, "allow: no item 'i99'"),
         (
             {"history": ["i1"], "allow": ["i9"], "filter": {"group": "fruit"}},
-            "no item passes both",
+            "no item passes --filter group=fruit and --allow",
         ),
     ],
 )

@@ -300,6 +300,27 @@ def test_users_who_saw_everything_have_no_rows(files, tmp_path, trained_model):
         assert not {row["item"] for row in rows} & {"i0", "i1"}
 
 
+def test_recommendations_of_some_items_to_all_users(files, tmp_path, bbqrec):
+    """As `recommend` makes them; that users have fewer than asked for, or none, is said."""
+    (tmp_path / "gone.txt").write_text("i0\ni1\n")
+    wanted = ("--filter", "group=fruit", "--deny", tmp_path / "gone.txt", "--top", 2)
+    said = bbqrec("export", files["model"], "--to", "csv", "-o", tmp_path / "r.csv", *wanted)
+    assert said.status == 0, said.err
+    rows, told = table(tmp_path / "r.csv"), bbqrec("recommend", files["model"], "--users", 30, *wanted, "--json").out
+    each = [json.loads(line) for line in told.splitlines()]
+    items = [(one["user"], item["id"]) for one in each for item in one["items"]]
+    assert [(row["user"], row["item"]) for row in rows] == items
+    lacking, none = sum(len(one["items"]) < 2 for one in each), sum(not one["items"] for one in each)
+    assert lacking >= none > 0
+    assert f"{lacking} of 30 users have fewer than 2 items left (--top), {none} of them none, who have" in said.err
+
+
+def test_recommendations_with_an_extended_tokens_file_and_with_a_second_model(files, tmp_path):
+    """Both reach the session, which refuses the two together."""
+    with pytest.raises(UsageError, match="--tokens and --unite exclude each other"):
+        export(files["model"], "csv", tmp_path / "r.csv", tokens=files["tokens"], unite=(files["model"],))
+
+
 def test_results_of_users(files, tmp_path, metrics):
     export(files["metrics"], "csv", tmp_path / "m.csv")
     rows = table(tmp_path / "m.csv")

@@ -303,6 +303,24 @@ def test_an_allow_list(config, tmp_path):
     assert sorted(ids(found)) == ["i11", "i3", "i4"]
     (both,) = answers(config, user=("u3",), allow=allow, filter=("group=fruit",))
     assert ids(both) == ["i3"]
+    gone = tmp_path / "gone.txt"
+    gone.write_text("i3\ni0\n")
+    (left,) = answers(config, user=("u3",), allow=allow, deny=gone)
+    assert sorted(ids(left)) == ["i11", "i4"]
+    with pytest.raises(UsageError, match="no item passes --filter group=fruit and --allow and --deny"):
+        answers(config, user=("u3",), allow=allow, deny=gone, filter=("group=fruit",))
+
+
+@pytest.mark.parametrize("option", ["--allow", "--deny"])
+def test_ids_of_a_list_that_the_model_does_not_know_are_said(popular, bbqrec, tmp_path, option):
+    (tmp_path / "shelf.txt").write_text("i3\ni98\ni4\ni99\n")
+    said = bbqrec(
+        "recommend", popular.model, "--user", "u3", option, tmp_path / "shelf.txt", "--include-seen", "--json"
+    )
+    assert said.status == 0
+    assert "shelf.txt: 2 of 4 ids are of no item, first 'i98'" in said.err
+    listed = {item["id"] for item in json.loads(said.out)["items"]}
+    assert listed == {"i3", "i4"} if option == "--allow" else not listed & {"i3", "i4"}
 
 
 def test_fewer_than_asked_for_is_said_once(popular, bbqrec):
@@ -342,7 +360,7 @@ def test_scores_of_the_popular_are_their_counts(popular, catalogue):
             "group=fruit and --filter group=tools",
         ),
         ({"allow": Path("none.txt")}, MissingFileError, "none.txt: no such file"),
-        ({"allow": Path("bad.txt")}, DataError, r"bad\.txt, line 2: no item 'i99' \(did you mean 'i9'"),
+        ({"allow": Path("bad.txt")}, DataError, r"bad\.txt: no item 'i99' \(did you mean 'i9'"),
         ({"allow": Path("latin.txt")}, DataError, "not a text file of item ids"),
         ({"allow": Path()}, DataError, "not a text file of item ids"),
         ({"allow": Path("empty.txt")}, UsageError, "no item passes"),
@@ -350,7 +368,7 @@ def test_scores_of_the_popular_are_their_counts(popular, catalogue):
 )
 def test_a_wrong_question(popular, tmp_path, monkeypatch, changes, error, says):
     monkeypatch.chdir(tmp_path)
-    Path("bad.txt").write_text("i1\ni99\n")
+    Path("bad.txt").write_text("i99\ni98\n")
     Path("latin.txt").write_bytes(b"\xe9t\xe9\n")
     Path("empty.txt").write_text("\n")
     if error is None:

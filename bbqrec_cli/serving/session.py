@@ -21,6 +21,7 @@ from bbqrec_cli.models.base import Recommender, Wanted
 from bbqrec_cli.models.new_items import with_tokens
 from bbqrec_cli.models.united import load_united, read_models
 from bbqrec_cli.records import Catalogue
+from bbqrec_cli.serving.options import ServingConfig
 from bbqrec_cli.serving.requests import Request
 
 
@@ -104,14 +105,14 @@ class Session:
         return Item(self.catalogue.item_ids[row], self.catalogue.titles[row], score)
 
     def answer(
-        self, requests: Sequence[Request], *, top: int, beam: int | None, exclude_seen: bool, allowed: np.ndarray | None
+        self, requests: Sequence[Request], config: ServingConfig, allowed: np.ndarray | None
     ) -> Iterator[Recommendation]:
         """Yield the recommendations of B requests. allowed (I,) bool: the only candidates; None: all items."""
         rows = [request.rows for request in requests]
         items = torch.from_numpy(pad(rows, history=self.model.history))
         seen = torch.from_numpy(pad(rows, history=max(map(len, rows))))
         wanted = Wanted(
-            k=top, beam=beam, exclude=seen.to(self.device) if exclude_seen else None,
+            k=config.top, beam=config.beam, exclude=seen.to(self.device) if config.without_seen else None,
             allowed=None if allowed is None else torch.from_numpy(allowed).to(self.device),
         )  # fmt: skip
         best, scores = self.model.recommend(Batch(items, torch.full_like(items, PAD)).to(self.device), wanted)

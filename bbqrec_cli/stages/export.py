@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bbqrec_cli.config import StageConfig, option
+from bbqrec_cli.config import StageConfig, input_files, option
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
-from bbqrec_cli.serving.options import beam_option
+from bbqrec_cli.serving.options import ServingConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,7 @@ FOLDERS = ("recbole", "letter", "minionerec")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig(StageConfig):
+class ExportConfig(ServingConfig):
     """Options of `bbqrec export`."""
 
     without: ClassVar[frozenset[str]] = frozenset({"seed"})
@@ -61,10 +61,6 @@ class ExportConfig(StageConfig):
         "file FILE-WHAT.FORMAT]", role="output", short="-o",
     )  # fmt: skip
     history: int = option(20, "Items before each target in the splits of recbole and minionerec.", minimum=1)
-    top: int = option(10, "Recommendations per user.", minimum=1)
-    beam: int | None = beam_option()
-    include_seen: bool = option(False, "Recommend also what the user has interacted with already.")
-    batch_size: int = option(64, "Users per batch of recommendations.", minimum=1, role="runtime")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +125,8 @@ def chosen(kind: str, config: ExportConfig) -> str:
     if what not in carried:
         fitting = " or ".join(name for name, those in CARRIED.items() if what in those)
         raise UsageError(f"--to {config.to} carries {', '.join(carried)}, not {what}", f"--to {fitting}")
-    for name in ("history", "top", "beam", "include_seen"):
+    serving = [f.name for f in dataclasses.fields(ServingConfig) if f.name not in StageConfig.__dataclass_fields__]
+    for name in ("history", *serving):
         used = ("recbole", "minionerec") if name == "history" else ("recommendations",)
         changed = getattr(config, name) != type(config).__dataclass_fields__[name].default
         if changed and not {config.to, what} & set(used):
@@ -333,33 +330,40 @@ def _tables(config: ExportConfig, what: str, about: Mapping[str, Any], progress:
         files = whole.files_in(output)
     else:
         output = _output(config, what, config.to)
-        with whole.whole_file(output, force=config.force, inputs=[config.file]) as path:
+        with whole.whole_file(output, force=config.force, inputs=[path for _, path in input_files(config)]) as path:
             rows[made[0].name] = write(path, made[0])
         files = (output.name,)
     return ExportResult(output=output, format=config.to, what=what, files=files, rows=rows, read_back=again)
 
 
 def _recommendations(config: ExportConfig, progress: Progress) -> Table:
-    """user, rank, item, title, score: the best items for every user with interactions, batch by batch."""
+    """user, rank, item, title, score: the best items for every user with interactions, batch by batch; a warning where
+    fewer than --top are left."""
     from bbqrec_cli.device import resolve_device, set_threads
     from bbqrec_cli.formats.tables import Table
+    from bbqrec_cli.serving.filters import allowed_items
     from bbqrec_cli.serving.requests import Request, request_batches
     from bbqrec_cli.serving.session import Session, recommendation_columns
 
     set_threads(config.threads)
-    session = Session.open(config.file, None, resolve_device(config.device))
+    session = Session.open(config.file, config.tokens, resolve_device(config.device), config.unite)
     catalogue = session.catalogue
+    allowed = allowed_items(catalogue, config.filter, config.allow, config.deny, progress)
     users = [user for user, length in enumerate(catalogue.sequences.lengths.tolist()) if length]
     requests = (Request(catalogue.user_ids[user], catalogue.sequences[user].astype("int64")) for user in users)
 
     def batches() -> Iterator[dict[str, list[Any]]]:
+        lacking = without = 0
         with progress.task("recommendations", len(users)) as task:
             for asked in request_batches(requests, config.batch_size):
-                found = session.answer(
-                    asked, top=config.top, beam=config.beam, exclude_seen=not config.include_seen, allowed=None
-                )  # fmt: skip
+                found = list(session.answer(asked, config, allowed))
+                lacking += sum(len(each.items) < config.top for each in found)
+                without += sum(not each.items for each in found)
                 yield recommendation_columns(found)
                 task.advance(len(asked))
+        if lacking:
+            none = f", {without:,} of them none, who have no row" if without else ""
+            progress.warn(f"{lacking:,} of {len(users):,} users have fewer than {config.top} items left (--top){none}")
 
     kinds: dict[str, str | int] = {"user": "str", "rank": "int", "item": "str", "title": "str", "score": "float"}
     return Table(name="recommendations", columns=kinds, batches=batches())

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from bbqrec_cli.config import StageConfig, option
+from bbqrec_cli.config import option
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
-from bbqrec_cli.serving.options import beam_option, unite_option
+from bbqrec_cli.serving.options import ServingConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,17 +22,12 @@ FIRST_USERS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecommendConfig(StageConfig):
+class RecommendConfig(ServingConfig):
     """Options of `bbqrec recommend`."""
 
     without: ClassVar[frozenset[str]] = frozenset({"force", "seed"})
 
     model: Path = option(Path("model.h5"), "Model file.", role="input", positional=True, complete=".h5")
-    tokens: Path | None = option(
-        None, "Extended tokens file (tokenize --append): recommend to its users, its new items too, without training.",
-        role="input", complete=".h5",
-    )  # fmt: skip
-    unite: tuple[Path, ...] = unite_option()
     user: tuple[str, ...] | None = option(
         None, "Id of a user of the file; repeat it or separate by commas.", repeatable=True
     )
@@ -44,24 +39,6 @@ class RecommendConfig(StageConfig):
         False, 'Read JSON lines {"user": …, "history": [ids]} from stdin and answer each with one line; a user of the '
         "file needs no history."
     )  # fmt: skip
-    top: int = option(10, "Items to recommend per user.", minimum=1)
-    beam: int | None = beam_option()
-    include_seen: bool = option(False, "Recommend also what the user has interacted with already.")
-    exclude_seen: bool | None = option(None, "The default: leave out what the user has interacted with.", hidden=True)
-    filter: tuple[str, ...] = option(
-        (), "attribute=value: only items that have it; case is ignored; repeated: all must hold.", repeatable=True
-    )
-    allow: Path | None = option(None, "File of item ids, one per line: recommend only these.", role="input")
-    batch_size: int = option(64, "Users per batch; --stdin reads this many lines before it answers.", minimum=1)
-
-    def __post_init__(self) -> None:
-        if self.include_seen and self.exclude_seen:
-            raise UsageError("--include-seen and --exclude-seen exclude each other", "give one of them")
-
-    @property
-    def without_seen(self) -> bool:
-        """Whether items of the user's history are left out."""
-        return not self.include_seen and self.exclude_seen is not False
 
 
 def run(
@@ -89,7 +66,7 @@ def run(
     set_threads(config.threads)
     session = Session.open(config.model, config.tokens, resolve_device(config.device), config.unite)
     catalogue = session.catalogue
-    allowed = allowed_items(catalogue, config.filter, config.allow)
+    allowed = allowed_items(catalogue, config.filter, config.allow, config.deny, progress)
     requests: Iterable[Request | Refused]
     if config.stdin:
         requests = requests_of_lines(lines, catalogue)
@@ -114,7 +91,7 @@ def run(
 
 
 def answers(
-    session: Session, batch: list[Request | Refused], config: RecommendConfig, allowed: np.ndarray | None
+    session: Session, batch: list[Request | Refused], config: ServingConfig, allowed: np.ndarray | None
 ) -> Iterator[Recommendation | Refused]:
     """The answers of a batch in its order; what was refused stays."""
     from bbqrec_cli.serving.requests import Request
@@ -122,8 +99,6 @@ def answers(
     asked = [each for each in batch if isinstance(each, Request)]
     made: Iterator[Recommendation] = iter(())  # a batch without any request has no shape
     if asked:
-        made = session.answer(
-            asked, top=config.top, beam=config.beam, exclude_seen=config.without_seen, allowed=allowed
-        )  # fmt: skip
+        made = session.answer(asked, config, allowed)
     for each in batch:
         yield next(made) if isinstance(each, Request) else each
