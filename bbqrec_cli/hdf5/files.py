@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from bbqrec_cli.errors import BrokenFileError, DataError
-from bbqrec_cli.grouping import group_codes
 from bbqrec_cli.hdf5.catalogue import catalogue_in, catalogue_out, splitting_in, splitting_out
+from bbqrec_cli.hdf5.codes import codes_in, codes_out
 from bbqrec_cli.hdf5.columns import Column, Columns
 from bbqrec_cli.hdf5.schema import KINDS
 from bbqrec_cli.hdf5.store import File, Value, open_file, write
@@ -27,8 +27,6 @@ from bbqrec_cli.records import (
     TrainedModel,
 )
 
-_MOST_CODES = 1 << 16
-"""Codes are uint16."""
 CATALOGUE_KINDS = ("dataset", "features", "tokens", "model")
 
 
@@ -114,7 +112,7 @@ def read_item_data(path: Path) -> tuple[Catalogue, ItemData]:
     with open_file(path, "tokens", "features", "dataset", "model") as file:
         catalogue = catalogue_in(file)
         features = _features_in(file, catalogue.item_ids)
-        return catalogue, ItemData(ids=catalogue.item_ids, codes=_codes_in(file), features=features)
+        return catalogue, ItemData(ids=catalogue.item_ids, codes=codes_in(file), features=features)
 
 
 def read_feature_rows(path: Path, names: Sequence[str], start: int, stop: int) -> dict[str, Feature]:
@@ -142,7 +140,7 @@ def read_present(path: Path) -> dict[str, np.ndarray]:
 def write_tokens(path: Path, tokens: Tokens, **provenance: Any) -> None:
     """`provenance`: config, parents, force, as in `store.write`."""
     attributes, datasets = catalogue_out(tokens.catalogue)
-    code_attributes, codes = _codes_out(tokens.codes)
+    code_attributes, codes = codes_out(tokens.codes)
     attributes |= code_attributes | {"history": tokens.history}
     datasets |= codes
     if tokens.encoder is not None:
@@ -154,7 +152,7 @@ def write_tokens(path: Path, tokens: Tokens, **provenance: Any) -> None:
 def read_tokens(path: Path) -> Tokens:
     """Raises: the errors of `open_file`."""
     with open_file(path, "tokens") as file:
-        codes = _codes_in(file)
+        codes = codes_in(file)
         assert codes is not None  # the schema requires them
         encoder = None
         if file.has_attribute("encoder_inputs"):
@@ -175,7 +173,7 @@ def write_model(path: Path, model: TrainedModel, **provenance: Any) -> None:
     datasets |= {} if model.earlier_interactions is None else {EARLIER: model.earlier_interactions}
     datasets |= {f"weights/{name}": value for name, value in model.weights.items()}
     if model.codes is not None:
-        code_attributes, code_datasets = _codes_out(model.codes)
+        code_attributes, code_datasets = codes_out(model.codes)
         attributes, datasets = attributes | code_attributes, datasets | code_datasets
     if model.features:
         feature_attributes, feature_datasets = _features_out(model.features)
@@ -193,7 +191,7 @@ def read_model(path: Path) -> TrainedModel:
             name=str(file.attribute("model")),
             settings=file.attribute("settings"),
             weights={name: file.array(f"weights/{name}") for name in file.names("weights")},
-            codes=_codes_in(file),
+            codes=codes_in(file),
             features=_features_in(file, catalogue.item_ids),
             history=file.attribute("history"),
             plugin=str(origin.get("plugin", "")) if isinstance(origin, dict) else "",
@@ -319,7 +317,7 @@ def read_codes(path: Path) -> tuple[Catalogue, Codes]:
         DataError: a model without semantic IDs; the errors of `open_file`.
     """
     with open_file(path, "tokens", "model") as file:
-        codes = _codes_in(file)
+        codes = codes_in(file)
         if codes is None:
             raise DataError(f"{path}: the model {file.attribute('model')} has no semantic IDs", "give a tokens file")
         return catalogue_in(file), codes
@@ -407,42 +405,3 @@ def check_finite(values: np.ndarray, item_ids: Sequence[str], where: str, *, fir
             f"first in item {item_ids[bad[0]]!r} (row {first + bad[0]})",
             "correct the feature, or mark the item as missing",
         )
-
-
-def _codes_out(codes: Codes) -> tuple[dict[str, Any], dict[str, Value]]:
-    token_of_item, sharing = group_codes(codes.codes)
-    datasets: dict[str, Value] = {
-        "codes": codes.codes.astype(np.uint16, copy=False),
-        "token_of_item": token_of_item,
-        "collision": sharing[token_of_item] - 1,
-    }
-    if codes.codebooks is not None:
-        datasets["codebooks"] = codes.codebooks.astype(np.float32, copy=False)
-    if codes.item_vectors is not None:
-        datasets["item_vectors"] = codes.item_vectors.astype(np.float32, copy=False)
-    if codes.present is not None:
-        datasets["present"] = codes.present.astype(bool, copy=False)
-    attributes = {"method": codes.method, "levels": codes.levels, "codebook_size": codes.codebook_size}
-    return attributes | {"modalities": list(codes.modalities)}, datasets
-
-
-def _codes_in(file: File) -> Codes | None:
-    if "codes" not in file:
-        return None
-    made = Codes(
-        codes=file.array("codes"),
-        modalities=tuple(file.attribute("modalities")),
-        method=str(file.attribute("method")),
-        codebook_size=int(file.attribute("codebook_size")),
-        codebooks=file.array("codebooks") if "codebooks" in file else None,
-        item_vectors=file.array("item_vectors") if "item_vectors" in file else None,
-        present=file.array("present") if "present" in file else None,
-    )
-    highest, signals = int(made.codes.max(initial=0)), made.codes.shape[2]
-    if made.codebook_size > _MOST_CODES:  # tables get this many rows, whatever the codes are
-        raise BrokenFileError(f"{file.path}: codebook_size is {made.codebook_size:,}; codes end at {_MOST_CODES:,}")
-    if highest >= made.codebook_size:
-        raise BrokenFileError(f"{file.path}: /codes holds {highest}, but codebook_size is {made.codebook_size}")
-    if len(made.modalities) != signals:
-        raise BrokenFileError(f"{file.path}: /codes has {signals} signals, but modalities names {len(made.modalities)}")
-    return made

@@ -44,7 +44,9 @@ class ServingConfig(StageConfig):
     )
     allow: Path | None = option(None, "File of item ids, one per line: recommend only these.", role="input")
     deny: Path | None = option(None, "File of item ids, one per line: recommend none of these.", role="input")
-    batch_size: int = option(64, "Users per batch; `recommend --stdin` reads this many lines before it answers.", minimum=1)
+    batch_size: int = option(
+        64, "Users per batch; `recommend --stdin` reads this many lines before it answers.", minimum=1
+    )
 
     def __post_init__(self) -> None:
         if self.include_seen and self.exclude_seen:
