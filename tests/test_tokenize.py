@@ -177,6 +177,9 @@ def test_collisions_before_and_after(bbqrec, twins, tmp_path, policy, levels, af
         assert codes.codes[[0, 4, 1, 5, 9], 2, 0].tolist() == [0, 1, 0, 1, 2]
     counted = json.loads(bbqrec("collisions", output, "--json").out)
     assert counted["colliding_items"] == after
+    books = {f"usage/{book['signal']}/{book['level']}": book["in_use"] for book in counted["codebooks"]}
+    assert {key: value for key, value in found["figures"].items() if key.startswith("usage/")} == books, "as written"
+    assert (found["codebook_size"], found["figures"]["colliding_items"]) == (16, 5)
     assert counted["depths"][1]["colliding_items"] == (5 if policy in ("share", "suffix") else 0)
 
 

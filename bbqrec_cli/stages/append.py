@@ -56,7 +56,7 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
         encode_new,
         fit_of,
     )
-    from bbqrec_cli.tokenizers.base import SampleTokenizer, code_figures
+    from bbqrec_cli.tokenizers.base import SampleTokenizer, figures_of_codebooks
 
     began = time.perf_counter()
     check_there(config.features, "features")
@@ -96,23 +96,23 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
         keep=old.catalogue.items, items=catalogue.items,
         latents=config.on_collision in MOVING_POLICIES, progress=progress,
     )  # fmt: skip
-    quantised = made.codes.codes[:, : old.codes.quantised_levels]  # without a level that tells equal IDs apart
-    figures = code_figures(quantised, made.codes.modalities, made.codes.present)
+    quantised = figures_of_codebooks(made.codes)
     codes = resolve_collisions(made, config.on_collision, frozen=old.catalogue.items)
     left = warn_of_shared(codes, config.on_collision, progress)
     encoder = dataclasses.replace(old.encoder, weights=old.encoder.weights | fit)
     tokens = Tokens(catalogue=catalogue, codes=codes, history=old.history, encoder=encoder)
     resolved = stored(config) | {"method": about["method"], "options": about["options"], "new_items": len(rows)}
     resolved["fitted_items"] = fitted
-    resolved["colliding_items"] = {"before": figures["colliding_items"], "after": left}
+    resolved["colliding_items"] = {"before": quantised["colliding_items"], "after": left}
     write_tokens(
         config.output, tokens, config=resolved, parents=[config.append, config.features], force=config.force,
         origin=ran_on(device, config.threads, "fp32") | plugin_of(type(tokenizer.config)),
     )  # fmt: skip
     return AssignmentResult(
-        output=config.output, method=codes.method, levels=codes.levels, codebook_size=codes.codebook_size,
+        output=config.output, method=codes.method, levels=codes.levels, codebook_size=codes.level_sizes[0],
         signals=codes.modalities, items=catalogue.items, colliding_items=left, epochs=0,
-        seconds=time.perf_counter() - began, figures=figures, new_items=len(rows),
+        seconds=time.perf_counter() - began, new_items=len(rows),
+        figures=figures_of_codebooks(codes) | {"colliding_items": quantised["colliding_items"]},
     )  # fmt: skip
 
 

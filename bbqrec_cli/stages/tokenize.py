@@ -70,7 +70,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     from bbqrec_cli.tokenizers.assignment.blocks import encode_catalogue
     from bbqrec_cli.tokenizers.assignment.collisions import MOVING_POLICIES, resolve_collisions, warn_of_shared
     from bbqrec_cli.tokenizers.assignment.new_items import warm_items, with_id_signals_of_cold_items
-    from bbqrec_cli.tokenizers.base import check_collapse, code_figures
+    from bbqrec_cli.tokenizers.base import check_collapse, figures_of_codebooks
     from bbqrec_cli.tokenizers.registry import build_tokenizer
     from bbqrec_cli.training.checkpoint import saved_seconds
     from bbqrec_cli.training.distributed import start_process
@@ -109,11 +109,11 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
         made = encode_catalogue(
             made, encode, config.features, catalogue.items, latents=latents, progress=progress
         )  # fmt: skip
-    figures = code_figures(made.codes.codes, made.codes.modalities, made.codes.present)
-    check_collapse(made, figures, fail=config.fail_on_collapse, progress=progress)
+    quantised = figures_of_codebooks(made.codes)
+    check_collapse(made, quantised, fail=config.fail_on_collapse, progress=progress)
     codes = resolve_collisions(made, config.on_collision)
     left = warn_of_shared(codes, config.on_collision, progress)
-    resolved["colliding_items"] = {"before": figures["colliding_items"], "after": left}
+    resolved["colliding_items"] = {"before": quantised["colliding_items"], "after": left}
     tokens = Tokens(catalogue=catalogue, codes=codes, history=made.history, encoder=made.encoder)
     if world.writes:
         write_tokens(
@@ -125,9 +125,10 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     world.barrier()
     seconds = time.perf_counter() - began + (before if made.history else 0.0)
     return AssignmentResult(
-        output=config.output, method=config.method, levels=codes.levels, codebook_size=codes.codebook_size,
+        output=config.output, method=config.method, levels=codes.levels, codebook_size=codes.level_sizes[0],
         signals=codes.modalities, items=catalogue.items, colliding_items=left,
-        epochs=len(made.history), seconds=seconds, figures=figures,
+        epochs=len(made.history), seconds=seconds,
+        figures=figures_of_codebooks(codes) | {"colliding_items": quantised["colliding_items"]},
     )  # fmt: skip
 
 

@@ -133,6 +133,11 @@ def code_figures(codes: np.ndarray, modalities: tuple[str, ...], present: np.nda
     return figures | {"colliding_items": count_colliding_items(codes)}
 
 
+def figures_of_codebooks(codes: Codes) -> dict[str, float]:
+    """`code_figures` of the levels that have codebooks: none that only tells items of equal IDs apart."""
+    return code_figures(codes.codes[:, : codes.quantised_levels], codes.modalities, codes.present)
+
+
 COLLAPSE_SHARE = 0.1
 COLLAPSE_HINT = "more --warmup-epochs, a smaller --codebook-size or other --signals"
 

@@ -53,6 +53,21 @@ def test_not_utf8_is_named_with_its_line(put, name):
     assert f"iconv -f LATIN1 -t UTF-8 {path}" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+        (b"\x89PNG\r\n\x1a\n", "a picture"),
+        (b"SQLite format 3\0\xff", "an SQLite"),
+    ],
+)
+def test_files_that_are_no_text_are_named(put, start, what):
+    path = put("x.csv", start + b"\xff\xfe" * 100)
+    with pytest.raises(DataError, match=f"x.csv: is {what}.*, no text") as caught:
+        list(lines(path))
+    assert "iconv" not in caught.value.hint
+
+
 def test_what_spreadsheets_call_unicode(put):
     path = put("sheet.csv", "user,item\na,b\n".encode("utf-16"))
     with pytest.raises(DataError, match=r"sheet.csv, line 1: byte 0xff after '': not UTF-8") as caught:

@@ -370,6 +370,12 @@ def test_a_plugin_says_which_files_are_its_own(put, tmp_path):
         SOURCES.remove("halves")
 
 
+def test_lines_of_users_belong_to_another_source(put, listener):
+    with pytest.raises(DataError, match="no column for user, item, time; split at spaces") as caught:
+        read(put("x.txt", "u1 i1 i2 i3\nu2 i3 i4\n"), listener)
+    assert "bbqrec prepare s3rec" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -91,7 +91,7 @@ def test_users_are_matched_by_id():
 
 @pytest.mark.parametrize(
     ("others", "said"),
-    [(["x", "y"], "3 and 2 users; user 'z' is in one only"), (["x", "y", "w"], "user 'z' is in one only")],
+    [(["x", "y"], "3 and 2 users; 'z' is in one only"), (["x", "y", "w"], "; 'z' is in one only")],
 )
 def test_other_users_are_refused(others, said):
     with pytest.raises(DataError, match=said):

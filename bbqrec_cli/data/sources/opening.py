@@ -38,6 +38,11 @@ _PACKINGS = (
     _Packing(b"\xfd7zXZ", "xz", "xz -d"),
     _Packing(b"BZh", "bzip2", "bunzip2"),
 )
+_OTHERS = {
+    b"\x89HDF": "an HDF5 file", b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture", b"PAR1": "a Parquet file",
+    b"\x93NUMPY": "an array of NumPy's", b"%PDF": "a PDF file", b"SQLite": "an SQLite database",
+}  # fmt: skip
+"""First bytes of files that are no text -> what they are."""
 COMPRESSED = tuple(each.suffix for each in _PACKINGS if each.suffix)
 
 
@@ -134,9 +139,12 @@ def reading(path: Path) -> Iterator[IO[bytes]]:
     except UnicodeDecodeError as error:
         start = b""
         with suppress(*DAMAGE), open_bytes(path) as again:  # it may be damaged as well
-            start = again.read(6)
+            start = again.read(8)
         if (packing := _packing(path)) and not packing.suffix:
             raise DataError(f"{path}: is compressed with {packing.name}", packing.hint(path)) from error
+        if what := next((what for magic, what in _OTHERS.items() if start.startswith(magic)), ""):
+            hint = "bbqrec inspect says which command reads it" if "HDF5" in what else "give the data as text"
+            raise DataError(f"{path}: is {what}, no text", hint) from error
         encoding = "UTF-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "LATIN1"
         hint = f"convert it, as with: iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))}"
         raise DataError(f"{path}{_bad_line(path)}: not UTF-8", hint) from error

@@ -278,6 +278,8 @@ class Log:
         if "time" in missing:
             others = [flag for flag in flags if not flag.startswith("--time")]
             hint += f"; without times: {' '.join([command, *others, '--order file'])}"
+        if len(missing) == 3 and called(table.between) == "spaces":
+            hint += f"; lines of a user and its items: bbqrec prepare s3rec {shlex.quote(str(table.path))}"
         return DataError(f"{table.path}{there} {names}", hint)
 
 
