@@ -39,7 +39,7 @@ def build(
     )
     chosen: Any = next(fitting, classes[-1])
     if hasattr(chosen, "alone"):
-        known = {f.name for f in dataclasses.fields(chosen)}
+        known = {f.name for f in dataclasses.fields(chosen)} - (chosen.without & flags.keys())
         for key in (key for key in given if key not in known):
             source = f"{origins[key]}: " if key in origins else ""
             raise UsageError(f"{source}{chosen.alone}: {flag(key)} has no effect", "leave it out")

@@ -251,6 +251,11 @@ def test_a_loaded_model(files, monkeypatch):
     assert [each.user for each in model.recommend(user=["u1", "u5"], top=3)] == ["u1", "u5"]
     assert model.recommend(user="u1", top=3)[0].items == api.recommend(files["model"], user="u1", top=3)[0].items
     assert repr(model).endswith("12 items, 30 users>")
+    assert [item.id for item in model.recommend([" i8 "], top=2)[0].items] == best[:2], "spaces do not count in ids"
+    with pytest.raises(errors.UsageError, match="no user '7'"):
+        api.recommend(files["model"], user=[7])
+    with pytest.raises(errors.UsageError, match="no item '7'"):
+        api.recommend(files["model"], history=7)
 
 
 def test_batches_change_nothing(files):

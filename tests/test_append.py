@@ -408,3 +408,20 @@ def test_what_the_tokenizer_was_trained_on_is_not_held_out(bbqrec, old, features
     said = bbqrec("tokenize", "--append", old[method], tmp_path / "new.h5", "-o", tmp_path / "g.h5", "--device", "cpu")
     assert said.status == (3 if method == "bbqrec" else 0)
     assert ("its tokenizer was trained on" in said.err) == (method == "bbqrec")
+
+
+def test_what_old_items_share_is_not_said_of_the_new_ones(bbqrec, old, grown, tmp_path):
+    tokens, about = hdf5.read_tokens(old["rqvae"]), hdf5.describe(old["rqvae"])
+    codes = tokens.codes.codes.copy()
+    codes[1:4] = codes[0]
+    sharing = dataclasses.replace(tokens, codes=dataclasses.replace(tokens.codes, codes=codes))
+    config = about["config"] | {"seed": 7, "precision": "bf16"}
+    hdf5.write_tokens(tmp_path / "share.h5", sharing, config=config, parents=[])
+    words = ("tokenize", "--append", tmp_path / "share.h5", grown, "-o", tmp_path / "g.h5", "--device", "cpu")
+    said = bbqrec(*words, "--json")
+    assert (said.status, json.loads(said.out)["colliding_items"]) == (0, 4)
+    assert "still share" not in said.err
+    made = hdf5.describe(tmp_path / "g.h5")["config"]
+    assert (made["seed"], made["precision"]) == (7, "bf16"), "those of the fit"
+    again = bbqrec(*words, "--force", "--seed", 3)
+    assert (again.status, "--seed" in again.err) == (2, True), "nothing is drawn"

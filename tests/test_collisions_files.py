@@ -89,7 +89,7 @@ def test_titles_come_with_the_features(features, tmp_path, bbqrec):
     (tmp_path / "index.json").write_text(json.dumps(index))
     found = said(bbqrec, tmp_path / "index.json", "--features", tmp_path / "f.h5")
     assert [item["title"] for item in found["groups"][0]["items"]] == ["apple", "date"], "ids less one, as LETTER's"
-    assert found["groups"][0]["items"][0]["id"] == "0"
+    assert found["groups"][0]["items"][0]["id"] == "1", "the catalogue's"
 
 
 def test_an_index_of_some_of_the_items(files, tmp_path, bbqrec):
@@ -106,7 +106,7 @@ def test_what_is_assumed_of_an_index_is_said(tmp_path, bbqrec):
 
 def test_features_of_other_items(files, features, tmp_path, bbqrec):
     for ids, status in (([f"i{i + 6}" for i in range(12)], 0), ([f"x{i}" for i in range(12)], 3)):
-        catalogue = dataclasses.replace(features.catalogue, item_ids=ids)
+        catalogue = dataclasses.replace(features.catalogue, item_ids=ids, titles=[""] * 12)
         path = tmp_path / f"{ids[0]}.h5"
         hdf5.write_features(path, Features(catalogue=catalogue, features=features.features), config={})
         done = bbqrec("collisions", files["tokens"], "--features", path)
@@ -153,3 +153,39 @@ def test_pages(files, other, tmp_path, bbqrec):
     again = bbqrec("collisions", files["tokens"], "--report", html)
     assert (again.status, "--report" in again.err) == (3, True)
     assert bbqrec("collisions", files["tokens"], "--report", tmp_path / "page.txt").status == 2
+
+
+def test_features_of_another_catalogue_under_the_same_ids(files, features, tmp_path, bbqrec):
+    titles = [f"another {title}" for title in features.catalogue.titles]
+    catalogue = dataclasses.replace(features.catalogue, titles=titles)
+    hdf5.write_features(tmp_path / "of.h5", dataclasses.replace(features, catalogue=catalogue), config={})
+    done = bbqrec("collisions", files["tokens"], "--features", tmp_path / "of.h5")
+    assert done.status == 3
+    assert "these are other items under the same ids" in " ".join(done.err.split())
+
+
+def test_a_level_that_tells_equal_ids_apart_is_no_signals(tokens, tmp_path, bbqrec):
+    """Its numbers stand in the first signal's place, and say nothing of that signal."""
+    plain = tokens.codes.codes.copy()
+    plain[[4, 8]] = plain[0]
+    number = np.zeros_like(plain[:, :1])
+    number[[4, 8], 0, 0] = [1, 2]
+    found = {}
+    for name, codes in (("plain", plain), ("suffix", np.concatenate([plain, number], axis=1))):
+        made = dataclasses.replace(tokens, codes=dataclasses.replace(tokens.codes, codes=codes))
+        hdf5.write_tokens(tmp_path / f"{name}.h5", made, config={})
+        found[name] = said(bbqrec, tmp_path / f"{name}.h5")
+    assert [found[name]["colliding_items"] for name in found] == [3, 0]
+    assert found["suffix"]["causes"] == found["plain"]["causes"]
+
+
+def test_an_index_that_counts_from_0_agrees_with_the_catalogue(tokens, features, tmp_path, bbqrec):
+    names = [str(row + 1) for row in range(12)]
+    catalogue = dataclasses.replace(tokens.catalogue, item_ids=names)
+    hdf5.write_tokens(tmp_path / "t.h5", dataclasses.replace(tokens, catalogue=catalogue), config={})
+    hdf5.write_features(tmp_path / "f.h5", dataclasses.replace(features, catalogue=catalogue), config={})
+    index = {str(row): [f"<a_{row // 4}>", f"<b_{row % 4}>"] for row in range(12)}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    found = said(bbqrec, tmp_path / "t.h5", tmp_path / "index.json", "--features", tmp_path / "f.h5")
+    (pair,) = found["agreement"]
+    assert (pair["items"], pair["prefixes"][0]) == (12, pytest.approx(1))

@@ -141,7 +141,7 @@ def test_against_other_users(config, catalogue, tmp_path):
     run(config)
     renamed = dataclasses.replace(catalogue, user_ids=[f"v{user}" for user in range(30)])
     popularity(tmp_path / "other.h5", renamed, range(12))
-    with pytest.raises(DataError, match="the two metrics files have different users"):
+    with pytest.raises(DataError, match="different users"):
         run(dataclasses.replace(config, model=tmp_path / "other.h5", output=tmp_path / "o.h5", against=config.output))
 
 
@@ -206,3 +206,14 @@ def test_the_command(bbqrec, files, tmp_path):
     row = next(line for line in table.out.splitlines() if line.startswith("recall@9")).split()
     assert len(row) == 2, "what the other file has not is shown too"
     assert max(map(len, table.out.splitlines())) <= 80
+
+
+def test_against_other_targets(config, catalogue, tmp_path):
+    """The same users, of data that were prepared otherwise."""
+    run(config)
+    walks = [walk.tolist() for walk in catalogue.sequences]
+    walks[0][-2:] = walks[0][:-3:-1]
+    other = dataclasses.replace(catalogue, sequences=Sequences.from_lists(walks))
+    popularity(tmp_path / "other.h5", other, range(12))
+    with pytest.raises(DataError, match=r"of other data than .*other\.h5: the target of user 'u0': "):
+        run(dataclasses.replace(config, model=tmp_path / "other.h5", output=tmp_path / "o.h5", against=config.output))

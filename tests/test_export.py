@@ -153,7 +153,7 @@ def test_recboles_split_is_ours(files, tmp_path):
     for part, held in (("valid", split.validation), ("test", split.test)):
         wanted = [
             [catalogue.user_ids[u], " ".join(catalogue.item_ids[i] for i in h if i != PAD), catalogue.item_ids[t]]
-            for u, h, t in zip(held.users, held.histories, held.targets, strict=True)
+            for u, h, t in zip(held.users, held.read(), held.targets, strict=True)
         ]
         assert pairs(tmp_path / "toy" / f"toy.{part}.inter") == wanted
     # u0 walks 0 1 2 3 0 1; 0 and 1 at the end are held out.
@@ -571,7 +571,7 @@ def test_a_split_goes_along(tmp_path):
     split = split_of(found.catalogue.sequences)
     for part, held in (("valid", split.validation), ("test", split.test)):
         ids = found.catalogue.item_ids
-        targets = zip(held.histories, held.targets, strict=True)
+        targets = zip(held.read(), held.targets, strict=True)
         wanted = [[" ".join(ids[i] for i in history if i != PAD), ids[target]] for history, target in targets]
         assert [row[1:] for row in pairs(tmp_path / "r" / f"r.{part}.inter")] == wanted
         assert wanted

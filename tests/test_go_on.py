@@ -224,7 +224,8 @@ def test_it_learns_further_and_keeps_both_histories(files, tmp_path):
 
 def test_pre_training_was_before(files, tmp_path):
     config, _ = begin("vq-rec", tmp_path / "model.h5", files, pretrain_epochs=1)
-    run(on(config, options={"epochs": 1, "pretrain_epochs": 5}))
+    run(on(config, options={"epochs": 1, "pretrain_epochs": 5}), listener := Listener())
+    assert "--pretrain-epochs has no effect: --from trains the last phase alone" in listener.logged
     made = hdf5.describe(tmp_path / "next.h5")
     assert (made["config"]["options"]["pretrain_epochs"], made["attributes"]["epochs"]) == (0, 1)
 
@@ -366,3 +367,19 @@ def test_what_earlier_models_were_trained_on_is_remembered(files, catalogue, tmp
             run(on(config, input=tmp_path / "cut.h5", from_=model))
         run(on(config, input=tmp_path / "others.h5", from_=model, output=further, options={"epochs": 0}))
         assert len(hdf5.read_model(further).earlier_interactions) == known, "each once, whoever repeats it"
+
+
+def test_what_follows_from_all_features_follows_from_the_new_ones(files, features, tmp_path):
+    """MISSRec's clusters: the same items, of which others have a picture."""
+    config, _ = begin("missrec", tmp_path / "model.h5", files, features=["all"])
+    image = features.features["image"]
+    present = image.present[::-1].copy()
+    values = np.where(present[:, None], image.values + 1, 0).astype(np.float32)
+    moved = features.features | {"image": dataclasses.replace(image, values=values, present=present)}
+    hdf5.write_features(tmp_path / "other.h5", dataclasses.replace(features, features=moved), config={})
+    run(on(config, input=tmp_path / "other.h5", options={"epochs": 0}))
+    made = load_model(hdf5.read_model(tmp_path / "next.h5"), torch.device("cpu"))
+    found = {name: getattr(made, name).clone() for name in made.of_catalogue}
+    made.refresh()
+    for name, value in found.items():
+        torch.testing.assert_close(value, getattr(made, name))

@@ -432,3 +432,15 @@ def test_an_empty_history_on_the_command_line(bbqrec, models):
     said = bbqrec("recommend", models["popularity"], "--history", "")
     assert (said.status, said.out) == (2, "")
     assert "--history is empty" in said.err
+
+
+def test_spaces_in_ids_do_not_count(config, catalogue, tmp_path):
+    """As in the data files from which the ids come."""
+    spaced = dataclasses.replace(catalogue, item_ids=["a b", *catalogue.item_ids[1:]])
+    config = RecommendConfig(model=save(tmp_path / "m.h5", spaced, "popularity"), device="cpu", top=ITEMS)
+    (tmp_path / "gone.txt").write_text(" a   b \n")
+    (found,) = answers(config, history=("a  b",), include_seen=True)
+    assert [item.id for item in found.history] == ["a b"]
+    assert "a b" in ids(found)
+    (left,) = answers(config, history=("i3",), deny=tmp_path / "gone.txt")
+    assert "a b" not in ids(left)

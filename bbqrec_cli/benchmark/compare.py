@@ -159,7 +159,11 @@ def different(first: Metrics, ranks: Mapping[str, np.ndarray], metric: str, most
 
     known = {which: values for which in OF_USERS if (values := getattr(first, which)) is not None}
     return [
-        {"user": first.user_ids[user], **{which: int(values[user]) for which, values in known.items()}}
+        {
+            "user": first.user_ids[user],
+            **({"target": first.targets[user]} if first.targets else {}),
+            **{which: int(values[user]) for which, values in known.items()},
+        }
         | {"ranks": {name: int(each[user]) for name, each in ranks.items()}}
         for user in most_different(np.stack(list(ranks.values())), metric, most)
     ]
@@ -194,14 +198,15 @@ def tables_of(result: CompareResult, *, brief: bool) -> list[Table]:
             cells = [Shown((f"{values[name]:.4f}",), values[name] == top > 0) for name in names]
             shown_rows.append((range_name(each["from"], each["to"]), each["users"], *cells))
         made.append(make(f"{by} by {OF_USERS[which]}", (OF_USERS[which], "targets", *names), shown_rows))
-    columns = [which for which in OF_USERS if result.users and which in result.users[0]]
+    said = OF_USERS | {"target": "target"}
+    columns = [which for which in ("target", *OF_USERS) if result.users and which in result.users[0]]
     differing = [
         (each["user"], *(each[which] for which in columns),
          *(Shown((str(each["ranks"][name] or NOT_KNOWN),)) for name in names))
         for each in result.users
     ]  # fmt: skip
     note = f"The target's rank, {NOT_KNOWN} below {result.depth}. For these users the files differ most in {by}."
-    heads = ("user", *(OF_USERS[which] for which in columns), *names)
+    heads = ("user", *(said[which] for which in columns), *names)
     return [*made, make("Users where they differ", heads, differing, note=note)]
 
 

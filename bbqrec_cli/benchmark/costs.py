@@ -72,8 +72,9 @@ def notes(result: BenchmarkResult) -> list[str]:
     several = len({(run["processor"], run["threads"], run["device"]) for run in result.provenance["runs"]}) > 1
     over = "Means over seeds. " if len(result.seeds) > 1 else ""
     return [
-        f"{over}A tokenizer that several systems share was fitted once per seed. ms per user: ranking alone. Peak MB: "
-        "of the process, with what steps before left there; with --jobs each step has a process of its own.",
+        f"{over}A tokenizer that several systems share was fitted once per seed. ms per user, or "
+        "per target of users who have several: ranking alone; of both protocols, with seen items kept, as is evaluate. "
+        "Peak MB: of the process, with what steps before left there; with --jobs each step has a process of its own.",
         f"For all systems together: {', '.join(shared)}." if shared else "",
         "≥: a run that was killed spent more, and could not write down how much."
         if any(cell["at_least"] for cell in result.cells) else "",

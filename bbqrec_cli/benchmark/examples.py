@@ -135,10 +135,11 @@ def recommended(session: Session, held: HeldOut, places: np.ndarray, evaluate: E
     from bbqrec_cli.models.base import Wanted
 
     exclude = torch.from_numpy(held.seen(places)).to(session.device) if evaluate.exclude_seen else None
-    items = torch.from_numpy(held.histories[places])
+    items = torch.from_numpy(held.read(places))
     batch = Batch(items, torch.full_like(items, PAD)).to(session.device)
-    best, _ = session.model.recommend(batch, Wanted(k=ITEMS, beam=evaluate.beam, exclude=exclude))
-    return [[row for row in rows if row != PAD] for rows in best.tolist()]
+    # As many as the evaluation ranked, since a beam of fewer may find others.
+    best, _ = session.model.recommend(batch, Wanted(k=max(ITEMS, *evaluate.k), beam=evaluate.beam, exclude=exclude))
+    return [[row for row in rows if row != PAD][:ITEMS] for rows in best.tolist()]
 
 
 def short(title: str, most: int = 60) -> str:

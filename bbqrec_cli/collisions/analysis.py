@@ -144,7 +144,7 @@ def analyse(ids: Ids, settings: Settings, progress: Progress = SILENT) -> Analys
         input=ids.label, method=codes.method, signals=signals, codebook_size=codes.level_sizes[0],
         items=len(codes.codes), depths=depths(codes.codes, counts),
         codebooks=codebook_figures({key: counts[key] for key in counts if key[1] <= codes.quantised_levels}),
-        causes=causes(codes.codes, signals, present), duplicates=judged,
+        causes=causes(codes.codes[:, : codes.quantised_levels], signals, present), duplicates=judged,
         groups=[_group(ids, each, verdict, present) for each in largest_groups(codes.codes, settings.groups)],
         near=near, near_items=[[ids.about(p.first), ids.about(p.second)] for p in near.closest] if near else [],
         neighbours=kept, counts=counts,

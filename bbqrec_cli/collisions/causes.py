@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,7 @@ def causes(codes: np.ndarray, signals: tuple[str, ...], present: np.ndarray | No
     """The causes of collisions.
 
     Args:
-        codes: (I, L, M).
+        codes: (I, L, M), without a level that only tells items of equal IDs apart, which is no signal's.
         signals: M names.
         present: (I, M) bool; None: every item has every signal.
     """
@@ -72,7 +73,7 @@ def _partings(codes: np.ndarray, *, signal: str, number: int) -> list[Parting]:
     for level, whole in enumerate(prefix_sizes(codes)):
         own, others = whole, above  # of a single signal
         if codes.shape[2] > 1:
-            prefix = codes[:, :level].reshape(len(codes), -1)
+            prefix = codes[:, :level].reshape(len(codes), level * codes.shape[2])
             own = _sizes(np.concatenate([prefix, codes[:, level, [number]]], axis=1))
             others = _sizes(np.concatenate([prefix, np.delete(codes[:, level], number, axis=1)], axis=1))
         found.append(
@@ -93,7 +94,7 @@ def _sizes(rows: np.ndarray) -> np.ndarray:
 
 
 def _colliding(codes: np.ndarray) -> int:
-    return in_groups(_sizes(codes.reshape(len(codes), -1)))
+    return in_groups(_sizes(codes.reshape(len(codes), math.prod(codes.shape[1:]))))
 
 
 def _pairs(sizes: np.ndarray) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 from bbqrec_cli.collisions.agreement import Agreement, agreement
 from bbqrec_cli.collisions.analysis import Ids
+from bbqrec_cli.data.merging import check_titles
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.formats.semantic_id_json import SIGNAL, align, load_index
 from bbqrec_cli.hdf5 import read_codes
@@ -44,15 +45,21 @@ def with_features(ids: Ids, features: Features, path: Path, progress: Progress) 
     lost = len(ids.item_ids) - len(kept)
     if not len(kept):
         raise DataError(f"{path}: has none of the items of {ids.label}", "give the features file of the same items")
+    check_titles(
+        ids.item_ids, ids.titles, features.catalogue, old=ids.label, path=path,
+        hint="give the features file of the same items",
+    )  # fmt: skip
     if lost:
         progress.warn(f"{path}: lacks {lost:,} of the {len(ids.item_ids):,} items of {ids.label}")
     if note:
         progress.log(f"{ids.label}: {note}")
-    titles = list(ids.titles)
+    item_ids, titles = list(ids.item_ids), list(ids.titles)
+    for row in kept.tolist() if note else ():  # the index numbers them otherwise
+        item_ids[rows[row]] = theirs[row]
     for row in kept if not any(titles) else ():
         titles[rows[row]] = features.catalogue.titles[row]
     placed = {name: placed_at(each, rows[kept], kept, len(ids.item_ids)) for name, each in features.features.items()}
-    return dataclasses.replace(ids, titles=titles, features=placed)
+    return dataclasses.replace(ids, item_ids=item_ids, titles=titles, features=placed)
 
 
 def placed_at(feature: Feature, rows: np.ndarray, theirs: np.ndarray, items: int) -> Feature:

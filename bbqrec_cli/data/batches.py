@@ -203,14 +203,14 @@ class ClozeBatches(WindowBatches):
 
 def held_out_batches(held: HeldOut, batch_size: int) -> Iterator[tuple[np.ndarray, Batch]]:
     """(rows of `held`, batch), histories of similar length together; the target is at the last item's position."""
-    lengths = (held.histories != PAD).sum(1)
+    lengths = np.minimum(held.lengths, held.history)
     order = np.argsort(lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        items = held.histories[rows, : lengths[rows].max()]
+        items = held.read(rows)
         targets = np.full_like(items, PAD)
         targets[np.arange(len(rows)), lengths[rows] - 1] = held.targets[rows]
-        yield rows, Batch(torch.from_numpy(items.copy()), torch.from_numpy(targets))
+        yield rows, Batch(torch.from_numpy(items), torch.from_numpy(targets))
 
 
 def _groups(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:

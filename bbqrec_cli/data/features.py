@@ -22,9 +22,9 @@ def mean_and_scale(feature: Feature, *, block: int = 4096) -> tuple[np.ndarray, 
     mean = np.sum([values[part].sum(0, dtype=np.float64) for part in parts], axis=0) / len(rows)
     deviation = np.sqrt(np.sum([np.square(values[part] - mean).sum(0) for part in parts], axis=0) / len(rows))
     # A column that varies by rounding alone carries no information; dividing by its deviation would amplify noise. What
-    # the columns have in common is the lower median: a single large one, such as a date, says nothing of the others.
-    usual = np.quantile(deviation, 0.5, method="lower")
-    return mean, np.where(deviation > np.maximum(1e-7 * np.abs(mean), 1e-6 * max(usual, 1e-12)), deviation, np.inf)
+    # the columns have in common is the lower median, and at most 1: large ones, such as dates, say nothing of others.
+    usual = min(1.0, max(np.quantile(deviation, 0.5, method="lower"), 1e-12))
+    return mean, np.where(deviation > np.maximum(1e-7 * np.abs(mean), 1e-6 * usual), deviation, np.inf)
 
 
 def standardize(feature: Feature, mean: np.ndarray, scale: np.ndarray, *, block: int = 4096) -> np.ndarray:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from bbqrec_cli.errors import DataError
 from bbqrec_cli.records import Catalogue, Vocabulary
+
+RENAMED = 5
+"""Titles that may differ between two files of the same items, however few there are."""
 
 
 def new_item_rows(old: Catalogue, new: Catalogue) -> np.ndarray:
@@ -14,12 +20,26 @@ def new_item_rows(old: Catalogue, new: Catalogue) -> np.ndarray:
     return np.flatnonzero(old.item_ids.rows(new.item_ids) < 0)
 
 
-def renamed_items(old: Catalogue, new: Catalogue) -> tuple[int, int]:
-    """How many items of both have another title in the one than in the other, and how many have one in both."""
-    rows = old.item_ids.rows(new.item_ids)
-    pairs = [(old.titles[row], title) for row, title in zip(rows.tolist(), new.titles, strict=True) if row >= 0]
+def check_titles(
+    item_ids: Sequence[str], titles: Sequence[str], new: Catalogue, *, old: str | Path, path: Path, hint: str
+) -> None:
+    """Whether items of one id are one item in two files, as far as both have their titles.
+
+    Args:
+        item_ids, titles: of the file `old`; new: the catalogue of the file `path`; hint: what to give instead of it.
+
+    Raises:
+        DataError: most have another title in the one than in the other.
+    """
+    rows = Vocabulary(item_ids).rows(new.item_ids)
+    pairs = [(titles[row], title) for row, title in zip(rows.tolist(), new.titles, strict=True) if row >= 0]
     titled = [(one, other) for one, other in pairs if one and other]
-    return sum(one != other for one, other in titled), len(titled)
+    renamed = sum(one != other for one, other in titled)
+    if renamed > len(titled) / 2 and renamed >= RENAMED:
+        raise DataError(
+            f"{path}: of {len(titled):,} items that {old} has, too, {renamed:,} have another title there: these are "
+            "other items under the same ids", hint,
+        )  # fmt: skip
 
 
 def merge_catalogues(old: Catalogue, new: Catalogue) -> Catalogue:

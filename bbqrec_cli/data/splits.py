@@ -23,16 +23,16 @@ EVALUATED = 3
 class HeldOut:
     """Held-out targets: one per evaluated user, or several where `Sequences.parts` says so.
 
-    users (n,) rows of users, ascending; histories (n, T) rows of items, oldest first, filled with PAD on the right;
-    targets (n,) rows of items; seen_items[seen_start[i] : seen_stop[i]]: the whole history of row i, however long.
+    users (n,) rows of users, ascending; targets (n,) rows of items; seen_items[seen_start[i] : seen_stop[i]]: the whole
+    history of row i, oldest first; history: the last items of it that `read` gives, T at most.
     """
 
     users: np.ndarray
-    histories: np.ndarray
     targets: np.ndarray
     seen_items: np.ndarray
     seen_start: np.ndarray
     seen_stop: np.ndarray
+    history: int = HISTORY
 
     def first(self, users: int) -> HeldOut:
         """The first `users` rows only."""
@@ -43,13 +43,21 @@ class HeldOut:
         return self._part(slice(None, None, step))
 
     def _part(self, rows: slice) -> HeldOut:
-        names = ("users", "histories", "targets", "seen_start", "seen_stop")
+        names = ("users", "targets", "seen_start", "seen_stop")
         return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     @property
     def lengths(self) -> np.ndarray:
         """Items of each whole history, (n,) int64."""
         return self.seen_stop - self.seen_start
+
+    def read(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """The last items of histories, (B, T) rows of items, oldest first, filled with PAD on the right.
+
+        rows: (B,) places in `users`.
+        """
+        stop = self.seen_stop[rows]
+        return rows_of(self.seen_items, np.maximum(self.seen_start[rows], stop - self.history), stop)
 
     def seen(self, rows: np.ndarray) -> np.ndarray:
         """The items of whole histories, less the target where it is among them: (B, S) int64, filled with PAD.
@@ -119,20 +127,18 @@ def split_by_time(sequences: Sequences, quantiles: tuple[float, ...]) -> tuple[n
 
 
 def held_out(sequences: Sequences, targets: np.ndarray, *, history: int) -> HeldOut:
-    """Where targets (E,) is True and a history goes before it: the item, and the `history` items before it."""
+    """Where targets (E,) is True and a history goes before it: the item, and what is before it."""
     target = np.flatnonzero(targets & (sequences.positions > 0))
     users = np.searchsorted(sequences.indptr, target, side="right") - 1
-    start = sequences.indptr[users]
-    histories = rows_of(sequences.items, np.maximum(start, target - history), target, width=history)
     return HeldOut(
-        users=users, histories=histories, targets=sequences.items[target].astype(np.int64),
-        seen_items=sequences.items, seen_start=start, seen_stop=target,
+        users=users, targets=sequences.items[target].astype(np.int64), seen_items=sequences.items,
+        seen_start=sequences.indptr[users], seen_stop=target, history=history,
     )  # fmt: skip
 
 
-def rows_of(items: np.ndarray, start: np.ndarray, stop: np.ndarray, width: int | None = None) -> np.ndarray:
-    """(n, T) int64 of items[start[i] : stop[i]], filled with PAD on the right; T is `width`, or that of the longest."""
-    at = start[:, None] + np.arange(int((stop - start).max(initial=0)) if width is None else width)
+def rows_of(items: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """(n, T) int64 of items[start[i] : stop[i]], filled with PAD on the right; T is the length of the longest."""
+    at = start[:, None] + np.arange(int((stop - start).max(initial=0)))
     return np.where(at < stop[:, None], items[np.minimum(at, len(items) - 1)], PAD).astype(np.int64)
 
 

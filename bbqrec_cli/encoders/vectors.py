@@ -19,6 +19,7 @@ import numpy as np
 
 from bbqrec_cli.config import did_you_mean
 from bbqrec_cli.data.sources import columns
+from bbqrec_cli.data.sources.files import as_id
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.hdf5 import Arrays, read_features
 from bbqrec_cli.hdf5.schema import FORMAT
@@ -144,7 +145,7 @@ def read_ids(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 ({error})") from None
-    ids = [" ".join(line.split()) for line in lines]
+    ids = list(map(as_id, lines))
     if "" in ids:
         raise DataError(f"{path}, line {ids.index('') + 1}: empty; an id is needed")
     return ids
@@ -228,7 +229,7 @@ def _as_ids(path: Path, ids: np.ndarray) -> list[str]:
         what = _OBJECTS if ids.dtype.kind == "O" else f"are of type {ids.dtype}"
         raise DataError(f"{path}: its ids: {what}; text or integers are needed", "save them as text: ids.astype(str)")
     try:
-        return [each.decode() if isinstance(each, bytes) else str(each) for each in ids.tolist()]
+        return [as_id(each.decode() if isinstance(each, bytes) else str(each)) for each in ids.tolist()]
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: its ids are not UTF-8 ({error})") from None
 

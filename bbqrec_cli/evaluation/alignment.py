@@ -168,5 +168,5 @@ def co_interaction_share(found: np.ndarray, sequences: Sequences) -> float:
 
 def next_item_recall(found: np.ndarray, held: HeldOut) -> float:
     """Share of users whose held-out item is among the neighbours (n, k) of the last item of their history."""
-    last = held.histories[np.arange(len(held.users)), (held.histories >= 0).sum(1) - 1]
+    last = held.seen_items[held.seen_stop - 1]
     return float((found[last] == held.targets[:, None]).any(axis=1).mean()) if len(held.users) else 0.0

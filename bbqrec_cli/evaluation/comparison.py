@@ -8,7 +8,7 @@ import numpy as np
 
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.evaluation.metrics import per_user
-from bbqrec_cli.evaluation.significance import aligned, row_names
+from bbqrec_cli.evaluation.significance import Rows, aligned, row_names
 from bbqrec_cli.records import Metrics
 
 PROTOCOLS = {True: "seen items left out of the ranking", False: "seen items in the ranking"}
@@ -37,24 +37,32 @@ def check_comparable(every: Mapping[str, Metrics]) -> list[int]:
         if other.splitting != first.splitting:
             said = f"{other_name}: the interactions are split otherwise ({other.splitting}) than those of {name}"
             raise DataError(f"{said} ({first.splitting})", "evaluate models of the same dataset file")
-        in_order_of(first, other, other.ranks)
-        named = first.targets is not None and other.targets is not None
-        # Old files do not name the targets; their interactions tell most of them apart.
-        same = {"history_length": OF_USERS["history_length"], "targets": "the target"}
-        for which, what in (same if named else OF_USERS).items():
-            own, theirs = getattr(first, which), getattr(other, which)
-            if own is None or theirs is None:
-                continue
-            a, b = np.asarray(own), in_order_of(first, other, np.asarray(theirs))
-            if len(wrong := np.flatnonzero(a != b)):
-                user = first.user_ids[wrong[0]]
-                said = f"{other_name}: of other data than {name}: {what} of user {user!r}: {b[wrong[0]]}, not"
-                raise DataError(f"{said} {a[wrong[0]]}", "evaluate models of the same dataset file")
+        check_same_data(name, first, other_name, other)
     shared = sorted(set.intersection(*(set(each.recall) for each in every.values())))
     if not shared:
         depths = "; ".join(f"{each}: {','.join(map(str, sorted(of.recall)))}" for each, of in every.items())
         raise DataError(f"no k in common ({depths})", "bbqrec evaluate --k")
     return shared
+
+
+def check_same_data(name: str, first: Rows | Metrics, other_name: str, other: Metrics) -> None:
+    """Raises: DataError: the users, their targets or their histories differ."""
+    try:
+        in_order_of(first, other, other.ranks)
+    except DataError as error:
+        raise DataError(f"{other_name}: of other data than {name}: {error.message}", error.hint) from None
+    named = first.targets is not None and other.targets is not None
+    # Old files do not name the targets; their interactions tell most of them apart.
+    same = {"history_length": OF_USERS["history_length"], "targets": "the target"}
+    for which, what in (same if named else OF_USERS).items():
+        own, theirs = getattr(first, which, None), getattr(other, which)
+        if own is None or theirs is None:
+            continue
+        a, b = np.asarray(own), in_order_of(first, other, np.asarray(theirs))
+        if len(wrong := np.flatnonzero(a != b)):
+            user = first.user_ids[wrong[0]]
+            said = f"{other_name}: of other data than {name}: {what} of user {user!r}: {b[wrong[0]]}, not"
+            raise DataError(f"{said} {a[wrong[0]]}", "evaluate models of the same dataset file")
 
 
 def trained_otherwise(every: Mapping[str, Metrics]) -> list[str]:
@@ -68,17 +76,17 @@ def trained_otherwise(every: Mapping[str, Metrics]) -> list[str]:
     ]  # fmt: skip
 
 
-def rows_of(first: Metrics, other: Metrics) -> tuple[list[str], list[str]]:
+def rows_of(first: Rows | Metrics, other: Metrics) -> tuple[list[str], list[str]]:
     """The names by which the rows of two files are matched: users, or where a user has several targets, these, too."""
     if len(set(first.user_ids)) == len(first.user_ids) or first.targets is None or other.targets is None:
         return first.user_ids, other.user_ids
     return row_names(first), row_names(other)
 
 
-def in_order_of(first: Metrics, other: Metrics, values: np.ndarray) -> np.ndarray:
+def in_order_of(first: Rows | Metrics, other: Metrics, values: np.ndarray) -> np.ndarray:
     """`values` (U,) of `other`'s rows in the order of `first`'s."""
     mine, others_rows = rows_of(first, other)
-    return aligned(mine, first.ranks, others_rows, values)[1]
+    return aligned(mine, np.empty(len(mine)), others_rows, values)[1]
 
 
 def cut(ranks: np.ndarray, depth: int) -> np.ndarray:

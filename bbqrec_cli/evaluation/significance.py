@@ -67,9 +67,9 @@ def aligned(
     rows = Vocabulary(users_b).rows(users_a)
     missing = np.flatnonzero(rows < 0)
     if len(missing) or len(users_a) != len(users_b):
-        what = f"{len(users_a)} and {len(users_b)} users"
+        what = f"{len(users_a)} and {len(users_b)}"
         what += f"; {users_a[missing[0]]!r} is in one only" if len(missing) else ""
-        raise DataError(f"the two metrics files have different users: {what}", "evaluate both on the same split")
+        raise DataError(f"different users or targets ({what})", "evaluate both on the same split")
     return a, b[rows]
 
 

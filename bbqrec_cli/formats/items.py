@@ -37,5 +37,5 @@ def _windows(train: Sequences, history: int) -> Iterator[Row]:
 
 
 def _targets(held: HeldOut) -> Iterator[Row]:
-    for user, before, target in zip(held.users.tolist(), held.histories, held.targets.tolist(), strict=True):
+    for user, before, target in zip(held.users.tolist(), held.read(), held.targets.tolist(), strict=True):
         yield user, before[before != PAD].tolist(), target

@@ -113,7 +113,9 @@ class Recommender(nn.Module, ABC):
 
 
 class Untrained(Recommender):
-    """A model that `prepare` alone fits: nothing is trained by gradient."""
+    """A model that `prepare` alone fits: nothing is trained by gradient, and the whole history counts."""
+
+    history = 1000
 
     def phases(self, train: Sequences, fit: Any, *, seed: int) -> tuple[Phase, ...]:
         """()."""

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from bbqrec_cli.data.batches import Batch
+from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.models.base import Untrained, Wanted, top_items
 from bbqrec_cli.models.neighbours import users_by_items
@@ -56,9 +57,8 @@ class EASE(Untrained):
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """See `Recommender.recommend`."""
-        items = batch.items
-        earlier = torch.ones(items.shape[1], items.shape[1], dtype=torch.bool, device=items.device).tril(-1)
-        repeated = ((items.unsqueeze(2) == items.unsqueeze(1)) & earlier).any(2)
-        first = (batch.mask & ~repeated).to(self.table.dtype)
+        items, _ = batch.items.sort(dim=1)
+        repeated = torch.diff(items, dim=1, prepend=items[:, :1] - 1) == 0
+        first = ((items != PAD) & ~repeated).to(self.table.dtype)
         scores = embedding_bag(items.clamp(min=0), self.table, mode="sum", per_sample_weights=first)
         return top_items(scores, wanted)

@@ -4,6 +4,7 @@ T items of history.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from bbqrec_cli.data.batches import Batch
-from bbqrec_cli.data.splits import PAD
+from bbqrec_cli.data.splits import HISTORY, PAD
 from bbqrec_cli.models.base import Wanted, top_items
 from bbqrec_cli.records import Sequences
 
@@ -22,6 +23,8 @@ PAIRS = 1 << 24
 SPARSE = 16
 """How many times as many items as neighbours of a history there must be, for a sort of these to take less time than a
 row of all scores."""
+LEAST = 1e-7
+"""Share of the last item's weight below which an item of the history no longer counts, behind HISTORY items."""
 SPARE = 4
 """Items with the highest shares that are looked at, times K."""
 
@@ -75,7 +78,7 @@ class Neighbours(nn.Module):
             return top_items(scores, replace(wanted, exclude=exclude))
 
         every = torch.arange(len(batch.items), device=batch.items.device)
-        if not len(every) or batch.items.shape[1] * self.rows.shape[1] * SPARSE > len(self.rows):
+        if not len(every) or counting(batch, decay) * self.rows.shape[1] * SPARSE > len(self.rows):
             return plain(every)
         leaders, others = every[:0], self.weights.new_zeros(len(every))
         if more is not None:
@@ -129,12 +132,18 @@ class Neighbours(nn.Module):
 
 
 def from_the_last(batch: Batch, decay: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """For k = 0 … T - 1: the items (B,) k places before the last of each history, and decay^k (B,), 0 before the first
-    item."""
-    for back in range(batch.items.shape[1]):
+    """For k = 0 … `counting` - 1: the items (B,) k places before the last of each history, and decay^k (B,), 0 before
+    the first item."""
+    for back in range(counting(batch, decay)):
         place = batch.lengths - 1 - back
         items = batch.items.gather(1, place.clamp(min=0).unsqueeze(1)).squeeze(1).clamp(min=0)
         yield items, (place >= 0) * torch.tensor(decay**back, device=items.device)
+
+
+def counting(batch: Batch, decay: float) -> int:
+    """Items of the longest history that count."""
+    longest = batch.items.shape[1]
+    return longest if decay == 1 else min(longest, max(HISTORY, int(math.log(LEAST) / math.log(max(decay, LEAST)))))
 
 
 def whole_weight(batch: Batch, decay: float) -> Tensor:

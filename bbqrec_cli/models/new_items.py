@@ -79,6 +79,11 @@ def load_earlier(
     if earlier.codes is not None and data.codes is not None:
         places |= tuple_places(earlier.codes, data.codes)
     same = catalogue.items == old.items and np.array_equal(rows, np.arange(old.items))
+    if same and model.of_catalogue:  # what follows from all items follows from their features, too
+        same = all(
+            np.array_equal(was.present, now.present) and np.array_equal(was.values, now.values)
+            for was, now in ((was, data.features[name]) for name, was in earlier.features.items())
+        )
     weights = earlier.weights
     if fresh.keys() - weights.keys():  # an older version's: what they lack follows from the items that they were for
         made = load_model(earlier, torch.device("cpu")).state_dict()

@@ -173,7 +173,8 @@ class SemanticIDGenerator(Recommender):
 
     @torch.no_grad()
     def _inherit(self, codes: Codes) -> None:
-        """BBQRec_E: start from the codebooks, scaled like the other embeddings; levels without one stay random."""
+        """BBQRec_E: start from the codebooks, scaled like the other embeddings; levels without one stay random, as do
+        columns beyond their width."""
         books = torch.from_numpy(codes.codebooks)
         width = min(books.shape[3], self.tokens.weight.shape[1])
         table = self.tokens.weight.view(self.levels, self.signals, self.size, -1)

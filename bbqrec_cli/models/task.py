@@ -80,7 +80,7 @@ class RecommenderTask(Task):
 
     def losses(self, batch: Any, run: RunSettings) -> Iterator[tuple[str, Losses]]:
         """The mean over the batch's targets; each process counts its own share, or an equal one of what couples users
-        (they draw the same random numbers, since all are seeded alike)."""
+        (for which they draw the same random numbers, see `alike`)."""
         part = batch if self.now.couples else batch.part(run.world.rank, run.world.size)
         with autocast(run.device, run.precision):
             if part is batch:
@@ -90,6 +90,11 @@ class RecommenderTask(Task):
             else:  # more processes than users
                 loss = torch.stack([p.sum() for p in self.module.parameters() if p.requires_grad]).sum() * 0
         yield "main", {"loss": loss}
+
+    @property
+    def alike(self) -> bool:
+        """See `Task.alike`."""
+        return self.now.couples
 
     def has_report(self, epoch: int) -> bool:
         """Only the last phase is validated."""

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from bbqrec_cli.config import did_you_mean
+from bbqrec_cli.data.sources.files import as_id
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import LIST_SEPARATOR, Catalogue
@@ -68,7 +69,7 @@ def listed_items(listed: Path | Sequence[str], catalogue: Catalogue, *, name: st
         MissingFileError, DataError: no text file.
     """
     file = isinstance(listed, Path)
-    ids, where = (_lines(listed), str(listed)) if isinstance(listed, Path) else (list(listed), name)
+    ids, where = (_lines(listed), str(listed)) if isinstance(listed, Path) else (list(map(as_id, listed)), name)
     rows = catalogue.item_ids.rows(ids)
     unknown = np.flatnonzero(rows < 0)
     if len(unknown) and len(unknown) == len(ids) and name == "allow":
@@ -87,4 +88,4 @@ def _lines(path: Path) -> list[str]:
         raise MissingFileError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a text file of item ids ({error})") from error
-    return [line.strip() for line in lines if line.strip()]
+    return [as_id(line) for line in lines if line.strip()]

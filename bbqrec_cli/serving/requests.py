@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bbqrec_cli.config import did_you_mean
+from bbqrec_cli.data.sources.files import as_id
 from bbqrec_cli.errors import BBQRecError, DataError, UsageError
 from bbqrec_cli.records import Catalogue, Vocabulary
 
@@ -61,6 +62,7 @@ def history_request(
     """The request of a given history without its unknown items. Raises: `error`: no item is left, with the nearest."""
     if not ids:
         raise error(f"{where}: the history is empty; at least one item is needed", "give at least one item id")
+    ids = list(map(as_id, ids))
     known = catalogue.item_ids.rows(ids) >= 0
     if not known.any():
         item_rows(catalogue, ids, where=where, error=error)
@@ -90,6 +92,7 @@ def _instead(catalogue: Catalogue, name: str) -> str:
 
 def user_request(catalogue: Catalogue, user: str, *, where: str, error: type[BBQRecError]) -> Request:
     """The request of a user of the file. Raises: `error`: an unknown user, or one without interactions."""
+    user = as_id(user)
     if user not in catalogue.user_ids:
         what = f"no user {user!r}{did_you_mean(user, catalogue.user_ids)}"
         raise error(f"{where}: {what}", "give ids of users of the model file")

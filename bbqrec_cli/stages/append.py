@@ -16,14 +16,12 @@ from bbqrec_cli.tokenizers.assignment.config import AssignmentConfig, Assignment
 if TYPE_CHECKING:
     from bbqrec_cli.records import Tokens
 
-RENAMED = 5
-"""Titles that may differ between the old file and the new one, however few there are."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class AppendConfig(AssignmentConfig):
     """Options of `bbqrec tokenize --append`."""
 
+    without: ClassVar[frozenset[str]] = frozenset({"seed"})
     alone: ClassVar[str] = "--append keeps the tokenizer of its file"
     """Why other options of `tokenize` are refused."""
 
@@ -41,7 +39,7 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
         DataError, LackingError and the errors of reading and writing files.
     """
     from bbqrec_cli.data.leakage import trained_on
-    from bbqrec_cli.data.merging import merge_catalogues, new_item_rows, renamed_items
+    from bbqrec_cli.data.merging import check_titles, merge_catalogues, new_item_rows
     from bbqrec_cli.device import resolve_device, set_threads
     from bbqrec_cli.hdf5 import check_there, describe, open_file, read_catalogue, read_tokens, write_tokens
     from bbqrec_cli.origin import plugin_of, ran_on
@@ -72,12 +70,10 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     rows = new_item_rows(old.catalogue, new)
     if not len(rows):
         raise DataError(f"{config.features}: {config.append} has all its {new.items:,} items: nothing to append")
-    renamed, titled = renamed_items(old.catalogue, new)
-    if renamed > titled / 2 and renamed >= RENAMED:
-        raise DataError(
-            f"{config.features}: of {titled:,} items that {config.append} has, too, {renamed:,} have another title "
-            "there: these are other items under the same ids", "give the features of the same catalogue, grown",
-        )  # fmt: skip
+    check_titles(
+        old.catalogue.item_ids, old.catalogue.titles, new, old=config.append, path=config.features,
+        hint="give the features of the same catalogue, grown",
+    )  # fmt: skip
     # Before the codes are made, since merging needs memory of its own.
     catalogue = merge_catalogues(old.catalogue, new)
     alone = isinstance(tokenizer, SampleTokenizer) and not about["options"].get("collaborative")  # no interactions
@@ -98,11 +94,12 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     )  # fmt: skip
     quantised = figures_of_codebooks(made.codes)
     codes = resolve_collisions(made, config.on_collision, frozen=old.catalogue.items)
-    left = warn_of_shared(codes, config.on_collision, progress)
+    left = warn_of_shared(codes, config.on_collision, progress, frozen=old.catalogue.items)
     encoder = dataclasses.replace(old.encoder, weights=old.encoder.weights | fit)
     tokens = Tokens(catalogue=catalogue, codes=codes, history=old.history, encoder=encoder)
     resolved = stored(config) | {"method": about["method"], "options": about["options"], "new_items": len(rows)}
     resolved["fitted_items"] = fitted
+    resolved |= {key: about[key] for key in ("seed", "precision") if key in about}  # of the fit
     resolved["colliding_items"] = {"before": quantised["colliding_items"], "after": left}
     write_tokens(
         config.output, tokens, config=resolved, parents=[config.append, config.features], force=config.force,

@@ -178,6 +178,10 @@ def choose_sources(config: EmbedConfig, dataset: Dataset, progress: Progress) ->
     for value in (*config.vectors, *config.encoder) if config.modalities else ():
         if value.partition("=")[0] not in config.modalities:
             raise UsageError(f"{value!r} has no effect: --modalities does not name it", "name it there, too")
+    for flag, name in (("text_model", "text"), ("text_template", "text"), ("image_model", "image")):
+        if config.modalities and name not in config.modalities and getattr(config, flag):
+            said = f"--{flag.replace('_', '-')} has no effect: --modalities does not name {name}"
+            raise UsageError(said, "name it there, too, or leave the option out")
     for name in config.modalities or known:
         if name not in known:
             raise UsageError(f"--modalities: {name!r} is none of {', '.join(known)}{did_you_mean(name, known)}")

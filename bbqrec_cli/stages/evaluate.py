@@ -117,12 +117,13 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     """
     import numpy as np
 
-    from bbqrec_cli.data.splits import HISTORY, nobody, split_of
+    from bbqrec_cli.data.splits import nobody, split_of
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
     from bbqrec_cli.evaluation.metrics import list_figures
     from bbqrec_cli.evaluation.protocol import target_ranks
     from bbqrec_cli.evaluation.significance import Rows
     from bbqrec_cli.hdf5 import check_there, read_metrics, write_metrics
+    from bbqrec_cli.models.registry import history_of
     from bbqrec_cli.models.united import load_united
     from bbqrec_cli.origin import ran_on
     from bbqrec_cli.outputs import check_output
@@ -151,7 +152,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     began = time.perf_counter()
     # Items that came after the training have none.
     interactions = np.pad(interactions, (0, catalogue.items - len(interactions)))
-    history = max(each.settings.get("history", HISTORY) for each in every)
+    history = max(history_of(each.name, each.settings) for each in every)
     held = getattr(split_of(catalogue.sequences, history=history), config.split)
     if not len(held.users):
         raise nobody(config.model, catalogue, "evaluate")
@@ -288,10 +289,7 @@ def diagnose_generator(
 
 def check_comparable(config: EvaluateConfig, other: Metrics, rows: Rows, splitting: Splitting) -> None:
     """Check before the long work. Raises: DataError: another split or protocol, other targets or no k in common."""
-    import numpy as np
-
-    from bbqrec_cli.evaluation.comparison import PROTOCOLS
-    from bbqrec_cli.evaluation.significance import paired
+    from bbqrec_cli.evaluation.comparison import PROTOCOLS, check_same_data
 
     if other.splitting != splitting:
         raise DataError(
@@ -311,7 +309,7 @@ def check_comparable(config: EvaluateConfig, other: Metrics, rows: Rows, splitti
             f"{config.against}: has no metrics at k = {','.join(map(str, config.k))}",
             f"--k {','.join(map(str, sorted(other.recall)))}",
         )
-    paired(rows, np.zeros(len(rows.user_ids)), other, other.ranks)
+    check_same_data(str(config.model), rows, str(config.against), other)
 
 
 def compare(metrics: Metrics, other: Metrics, *, seed: int) -> dict[str, dict[str, Any]]:

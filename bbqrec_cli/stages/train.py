@@ -222,11 +222,11 @@ def learn(
         UsageError, DataError, LackingError and the errors of reading files.
     """
     from bbqrec_cli.data.leakage import check_held_out, lost
-    from bbqrec_cli.data.splits import HISTORY, nobody, split_of, subsample_users
+    from bbqrec_cli.data.splits import nobody, split_of, subsample_users
     from bbqrec_cli.device import resolve_precision
     from bbqrec_cli.hdf5 import read_item_data
     from bbqrec_cli.models.new_items import load_earlier
-    from bbqrec_cli.models.registry import build_model
+    from bbqrec_cli.models.registry import build_model, history_of
     from bbqrec_cli.models.task import CHOSEN_BY
     from bbqrec_cli.seeds import seed_torch
     from bbqrec_cli.training.distributed import start_process
@@ -234,12 +234,16 @@ def learn(
 
     chosen = chosen_config(config, earlier)
     settings = model_settings(chosen)
+    if earlier and config.options.get("pretrain_epochs"):
+        progress.log("--pretrain-epochs has no effect: --from trains the last phase alone")
+    for name in sorted(config.options.keys() & chosen.idle.keys()):
+        progress.log(f"{flag(name)} has no effect with this {flag(chosen.idle[name])}")
     world, device = start_process(config.device, config.threads)
     catalogue, data = read_item_data(config.input)
     if earlier:  # it reads the features that it read, whatever more there is
         known = {name: data.features[name] for name in data.features if name in earlier.features}
         data = dataclasses.replace(data, features=known)
-    split = split_of(catalogue.sequences, history=settings.get("history", HISTORY))
+    split = split_of(catalogue.sequences, history=history_of(config.model, settings))
     if not len(split.validation.users):
         raise nobody(config.input, catalogue, "validate on")
     precision = resolve_precision(config.precision, device)

@@ -143,7 +143,8 @@ COLLAPSE_HINT = "more --warmup-epochs, a smaller --codebook-size or other --sign
 
 
 def collapsed(figures: Mapping[str, Any], codebook_size: int, items: Mapping[str, int]) -> dict[str, str]:
-    """The codebooks whose perplexity is below a tenth of its maximum: 'text/1' -> a sentence.
+    """The codebooks whose perplexity is below a tenth of its maximum, or that give all items one code: 'text/1' -> a
+    sentence.
 
     Args:
         figures: of `code_figures`; others are ignored.
@@ -154,8 +155,11 @@ def collapsed(figures: Mapping[str, Any], codebook_size: int, items: Mapping[str
     for key, value in figures.items():
         kind, _, book = key.partition("/")
         name, _, level = book.rpartition("/")
-        if kind == "perplexity" and value < COLLAPSE_SHARE * min(codebook_size, items[name]):
-            used = f"{figures[f'usage/{book}']} of {codebook_size} codes in use, perplexity {value:.1f}"
+        if kind != "perplexity":
+            continue
+        most, codes = min(codebook_size, items[name]), figures[f"usage/{book}"]
+        if value < COLLAPSE_SHARE * most or (codes == 1 and most > 1):
+            used = f"{codes} of {codebook_size} codes in use, perplexity {value:.1f}"
             found[book] = f"signal {name}, level {level}: {used}"
     return found
 

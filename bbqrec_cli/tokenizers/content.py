@@ -55,7 +55,7 @@ def content_names(config: Any, present: Mapping[str, np.ndarray]) -> tuple[str, 
         DataError: a named feature is not in the file or no item has it; there are no features.
     """
     there = usable(present)
-    names = config.signals or (("text",) if "text" in there else there)
+    names = tuple(dict.fromkeys(config.signals)) or (("text",) if "text" in there else there)
     for name in names:
         if name not in there:
             has = f"the file has {', '.join(there) or 'none'}{did_you_mean(name, there)}"
@@ -64,7 +64,7 @@ def content_names(config: Any, present: Mapping[str, np.ndarray]) -> tuple[str, 
             raise DataError(f"--signals names {name!r}; {what}", hint)
     if not names:
         raise DataError(f"the features file holds no features, which {config.name} quantises", "bbqrec embed")
-    return tuple(names)
+    return names
 
 
 def choose_content(config: Any, inputs: TokenizerInput) -> Content:

@@ -118,6 +118,11 @@ class Task(ABC):
     def before_epoch(self, epoch: int) -> None:  # noqa: B027
         """Called before an epoch (from 0)."""
 
+    @property
+    def alike(self) -> bool:
+        """Whether all processes draw the same random numbers in this epoch, as for a loss that each computes whole."""
+        return True
+
     def has_report(self, epoch: int) -> bool:
         """Whether the epoch (from 0) may have a report."""
         return True
@@ -204,6 +209,8 @@ def _run_epoch(task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted,
     seed_torch(run.seed, *task.stream, epoch)
     task.before_epoch(epoch)
     run.world.broadcast(task.module)
+    if run.world.rank and not task.alike:
+        seed_torch(run.seed, *task.stream, epoch, run.world.rank)
     row: Row = {"epoch": epoch + 1} | _steps(task, run, epoch)
     best: dict[str, Any] = {}
     _check_finite(task, run, f"epoch {epoch + 1}")

@@ -69,3 +69,9 @@ def test_one_signal_and_one_level_have_no_others():
     assert (found.without_signal, found.only_signal, found.without_level) == ({}, {}, {})
     (only,) = found.partings
     assert (only.sharing, only.pairs, only.parted, only.resolved, only.needed) == (3, 3, 2, 1, 1)
+
+
+def test_a_signal_that_no_item_has():
+    present = np.array([[True, False], [True, False]])
+    found = causes(np.array([[[0, 0], [1, 0]], [[0, 0], [1, 0]]]), ("id", "text"), present)
+    assert (found.without_signal, found.only_items) == ({"id": 2, "text": 2}, {"id": 2, "text": 0})

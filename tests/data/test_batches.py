@@ -135,7 +135,7 @@ def test_held_out_users_come_once_with_their_own_history():
         rows += these.tolist()
         for row, (seen, target) in zip(these, asked(batch), strict=True):
             assert target == split.test.targets[row]
-            assert seen == [item for item in split.test.histories[row].tolist() if item != PAD]
+            assert seen == [item for item in split.test.read()[row].tolist() if item != PAD]
     assert sorted(rows) == [0, 1, 2, 3]
 
 

@@ -37,3 +37,12 @@ def test_standardized_does_not_blow_up_rounding():
     values[:, 1] = [1, 2, 3, 4, 5, 6]
     values[0, 0] = np.nextafter(np.float32(0.1), np.float32(1))
     assert np.abs(standardized(Feature(values=values, present=np.ones(6, dtype=bool)))[:, 0]).max() == 0
+
+
+def test_many_large_columns_do_not_hide_the_others():
+    """Two dates in seconds beside a rating, three in milliseconds beside two numbers."""
+    numbers = np.random.default_rng(0).standard_normal((50, 5)).astype(np.float32)
+    for large, size in ((2, 1e8), (3, 1e11)):
+        values = np.concatenate([size * (14 + numbers[:, :large]), 3 + numbers[:, 3:]], axis=1)
+        made = standardized(Feature(values=values, present=np.ones(50, dtype=bool)))
+        np.testing.assert_allclose(made.std(0), 1, rtol=1e-3)

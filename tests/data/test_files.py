@@ -168,6 +168,8 @@ def test_items_files_of_every_kind(put, name, text):
 def test_the_named_id_column_wins(put):
     path = put("items.csv", "id,sku,title\n1,x,Pot\n2,y,Cup\n")
     assert list(read_items(path, id_column="sku")) == ["x", "y"]
+    for name in ("items.CSV", "items.txt"):
+        assert list(read_items(put(name, path.read_text()), id_column="sku")) == ["x", "y"]
     assert list(read_items(path, id_column="item")) == ["1", "2"]
 
 

@@ -64,9 +64,10 @@ def test_splits_and_items(tmp_path, listener):
 def test_a_row_per_user(tmp_path, listener):
     rows = {"user": ["u", "v"], "item_list": [["a", "b"], ["b"]], "timestamps": [[2, 1], [5]]}
     pq.write_table(pa.table(rows), tmp_path / "train-00000-of-00001.parquet")
-    assert histories(read(tmp_path, listener)[0]) == {"u": ["a", "b"], "v": ["b"]}
-    made, _ = read(tmp_path, listener, time_column="timestamps")
-    assert histories(made) == {"u": ["b", "a"], "v": ["b"]}
+    assert histories(read(tmp_path, listener, order="file")[0]) == {"u": ["a", "b"], "v": ["b"]}
+    for options in ({}, {"time_column": "timestamps"}):
+        made, _ = read(tmp_path, listener, **options)
+        assert histories(made) == {"u": ["b", "a"], "v": ["b"]}
 
 
 def test_times_of_a_type_for_times(tmp_path, listener):

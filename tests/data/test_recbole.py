@@ -173,3 +173,24 @@ def test_a_split_has_its_order(put, tmp_path, listener):
     split(put)
     with pytest.raises(UsageError, match="--ties, --min-rating"):
         read(tmp_path / "toy", listener, ties="item", min_rating=2)
+
+
+def timed(rows: str) -> str:
+    return "user_id:token\titem_id:token\ttimestamp:float\n" + rows
+
+
+def test_a_split_without_lists_is_ordered_by_time_within_its_files(put, tmp_path, listener):
+    train = timed("u\tc\t30\nw\ta\t7\nu\ta\t10\nu\tb\t20\n")
+    split(put, train, timed("u\td\t40\n"), timed("u\te\t50\n"))
+    made, _ = read(tmp_path / "toy", listener)
+    assert (sequences(made), made.user_ids) == ({"u": "abcde", "w": "a"}, ["u", "w"])
+    assert made.timestamps.tolist() == [10, 20, 30, 40, 50, 7]
+    assert (made.parts, listener.warned) == (None, [])
+    assert sequences(read(tmp_path / "toy", listener, order="file")[0])["u"] == "cabde"
+    split(put, train, timed("u\td\t15\n"), timed("u\te\t50\n"))
+    made, _ = read(tmp_path / "toy", listener)
+    assert sequences(made)["u"] == "abcde", "the files go before the times"
+    assert "1 users have a validation row that is older than a training row" in listener.warned[0]
+    split(put, train, timed("u\td\tsoon\n"), timed("u\te\t50\n"))
+    with pytest.raises(DataError, match="line 2: the time is 'soon'; 1970 or later is needed"):
+        read(tmp_path / "toy", listener)

@@ -35,17 +35,17 @@ def test_by_hand():
     assert [row.tolist() for row in split.train] == [[10, 11, 12], [20], [30, 31], [], [40]]
     assert split.train.timestamps.tolist() == [0, 1, 2, 100, 200, 201, 400]
     assert split.validation.users.tolist() == split.test.users.tolist() == [0, 1]
-    assert lists(split.validation.histories) == [[10, 11, 12], [20]]
+    assert lists(split.validation.read()) == [[10, 11, 12], [20]]
     assert split.validation.targets.tolist() == [13, 21]
-    assert lists(split.test.histories) == [[10, 11, 12, 13], [20, 21]]  # the validation item belongs to it
+    assert lists(split.test.read()) == [[10, 11, 12, 13], [20, 21]]  # the validation item belongs to it
     assert split.test.targets.tolist() == [14, 22]
 
 
 def test_histories_are_the_last_ones():
     split = split_of(Sequences.from_lists([list(range(50)), [50, 51, 52]]))
-    assert lists(split.validation.histories) == [list(range(28, 48)), [50]]  # 20 of them (paper, section 5.1)
-    assert lists(split.test.histories) == [list(range(29, 49)), [50, 51]]
-    assert split.test.histories.shape == (2, 20)
+    assert lists(split.validation.read()) == [list(range(28, 48)), [50]]  # 20 of them (paper, section 5.1)
+    assert lists(split.test.read()) == [list(range(29, 49)), [50, 51]]
+    assert split.test.read().shape == (2, 20)
 
 
 @settings(max_examples=80, deadline=None)
@@ -54,8 +54,8 @@ def test_agrees_with_slices(rows, history):
     split = split_of(Sequences.from_lists(rows), history=history)
     long = [row for row in rows if len(row) >= 3]
     assert [row.tolist() for row in split.train] == [row[:-2] if len(row) >= 3 else row for row in rows]
-    assert lists(split.validation.histories) == [row[:-2][-history:] for row in long]
-    assert lists(split.test.histories) == [row[:-1][-history:] for row in long]
+    assert lists(split.validation.read()) == [row[:-2][-history:] for row in long]
+    assert lists(split.test.read()) == [row[:-1][-history:] for row in long]
     assert split.validation.targets.tolist() == [row[-2] for row in long]
     assert split.test.targets.tolist() == [row[-1] for row in long]
     assert split.test.users.tolist() == [user for user, row in enumerate(rows) if len(row) >= 3]
@@ -65,7 +65,7 @@ def test_every_other_user():
     split = split_of(Sequences.from_lists([[1, 2, 3], [4, 5, 6], [7, 8, 9]]))
     half = split.test.every(2)
     assert (half.users.tolist(), half.targets.tolist()) == ([0, 2], [3, 9])
-    assert lists(half.histories) == [[1, 2], [7, 8]]
+    assert lists(half.read()) == [[1, 2], [7, 8]]
 
 
 def test_pad():
@@ -106,9 +106,7 @@ def test_time_agrees_with_loops(rows, history, quantiles):
     assert [row.tolist() for row in split.train] == train
     assert split.train.timestamps.max(initial=-1) < cuts[0]
     for held, expected in ((split.validation, validation), (split.test, test)):
-        found = zip(
-            held.users.tolist(), lists(held.histories), held.targets.tolist(), held.lengths.tolist(), strict=True
-        )
+        found = zip(held.users.tolist(), lists(held.read()), held.targets.tolist(), held.lengths.tolist(), strict=True)
         assert list(found) == expected
         for row, (user, _, target, place) in enumerate(expected):
             seen = [item for item in items[user][:place] if item != target]
@@ -140,7 +138,7 @@ def test_what_has_no_history_is_no_target():
     sequences = Sequences.from_lists([[1, 2, 3], [4], [5, 6, 7]])
     split = split_of(dataclasses.replace(sequences, parts=np.array([2, 2, 2, 1, 0, 0, 1], dtype=np.uint8)))
     assert [row.tolist() for row in split.train] == [[], [], [5, 6]]
-    assert (split.test.users.tolist(), split.test.targets.tolist(), lists(split.test.histories)) == (
+    assert (split.test.users.tolist(), split.test.targets.tolist(), lists(split.test.read())) == (
         [0, 0],
         [2, 3],
         [[1], [1, 2]],

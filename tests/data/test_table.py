@@ -450,3 +450,26 @@ def test_ratings_that_are_not_used_are_said(put, listener, lines, options, colum
     note = f"log.csv: its ratings (column {column}) are not used: every rating is an interaction; "
     said = [line for line in listener.logged if "not used" in line]
     assert said == ([f"{note}--min-rating leaves out lower ones"] if column else [])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"order": "file", "time_column": "when"}, "--time-column has no effect: --order file reads no times"),
+        ({"order": "file", "time_unit": "ms"}, "--time-unit has no effect: --order file reads no times"),
+    ],
+)
+def test_options_without_effect(options, said):
+    with pytest.raises(UsageError, match=said):
+        TableOptions(**options)
+
+
+def test_a_unit_of_numbers_for_dates(put, listener):
+    with pytest.raises(UsageError, match="--time-unit ns: the times are dates, not numbers"):
+        read(put("x.csv", "user,item,time\nu,a,2014-07-01\n"), listener, time_unit="ns")
+
+
+@pytest.mark.parametrize("text", ['[{"user": "u", "item": "i", "time": 1}]', '[\n {"user": "u"}\n]'])
+def test_a_json_array_is_named(put, listener, text):
+    with pytest.raises(DataError, match="a JSON array; one object per line is needed"):
+        read(put("log.json", text), listener)

@@ -48,7 +48,7 @@ def held(*targets: int) -> HeldOut:
     count = len(targets)
     histories = np.zeros((count, 2), dtype=np.int64)
     return HeldOut(
-        users=np.arange(count), histories=histories, targets=np.array(targets), seen_items=histories.ravel(),
+        users=np.arange(count), targets=np.array(targets), seen_items=histories.ravel(),
         seen_start=2 * np.arange(count), seen_stop=2 * np.arange(count) + 2,
     )  # fmt: skip
 
@@ -158,9 +158,9 @@ def test_the_unlimited_search_ranks_as_scoring_every_item(normalisation, monkeyp
     monkeypatch.setattr(diagnosis, "WIDER", 2)
     model = generator(normalisation=normalisation)
     everyone = held(*range(ITEMS))
-    everyone.histories[:] = np.random.default_rng(1).integers(0, ITEMS, everyone.histories.shape)
+    everyone.seen_items[:] = np.random.default_rng(1).integers(0, ITEMS, len(everyone.seen_items))
     found = run(model, everyone, signals=("id", "text"), ks=(1, 3))
-    batch = SimpleNamespace(items=torch.from_numpy(everyone.histories), mask=torch.ones(ITEMS, 2, dtype=torch.bool))
+    batch = SimpleNamespace(items=torch.from_numpy(everyone.read()), mask=torch.ones(ITEMS, 2, dtype=torch.bool))
     scores = model.score_all(batch)
     own = scores.gather(1, torch.arange(ITEMS).unsqueeze(1))
     ahead = (scores > own + 1e-4).sum(1)
@@ -174,8 +174,8 @@ def test_heads_alone_and_together(monkeypatch):
     monkeypatch.setattr(diagnosis, "BEAMS", (ITEMS,))
     model = generator(dense_head=True)
     everyone = held(*range(ITEMS))
-    everyone.histories[:] = np.random.default_rng(2).integers(0, ITEMS, everyone.histories.shape)
-    batch = SimpleNamespace(items=torch.from_numpy(everyone.histories), mask=torch.ones(ITEMS, 2, dtype=torch.bool))
+    everyone.seen_items[:] = np.random.default_rng(2).integers(0, ITEMS, len(everyone.seen_items))
+    batch = SimpleNamespace(items=torch.from_numpy(everyone.read()), mask=torch.ones(ITEMS, 2, dtype=torch.bool))
     found = run(model, everyone, signals=("id", "text"), ks=(3,))
     united = model.score_all(batch)
     model.dense.weight.fill_(1.0)

@@ -134,3 +134,7 @@ def test_users_are_drawn_with_all_of_their_targets():
     once = np.float32([0, 1, 0.5, 0.25, 1])
     twice = bootstrap_interval(np.repeat(once, 2), seed=1, users=np.repeat(list("abcde"), 2).tolist())
     assert twice == pytest.approx(bootstrap_interval(once, seed=1))
+
+
+def test_means_are_of_doubles():
+    assert aggregate(np.array([1, 1, 1, 1, 1, 0]), (10,), ("recall",)) == {"recall@10": 5 / 6}

@@ -6,6 +6,8 @@ import pytest
 import torch
 from helpers import new_model
 
+from bbqrec_cli.data.batches import Batch
+from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.models import neighbours
 from bbqrec_cli.models.base import Wanted
 from bbqrec_cli.records import Sequences
@@ -42,3 +44,15 @@ def test_scores_are_the_sums(train, batch, kept, at_once, monkeypatch):
         expected = torch.tensor(scores(train, batch.items[user, :length].tolist(), kept))
         torch.testing.assert_close(given[user], expected[found[user]], rtol=1e-5, atol=1e-6)
         assert sorted(found[user].tolist()) == list(range(ITEMS))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 1.0])
+def test_long_histories(train, decay, monkeypatch):
+    """Of items far behind, those alone are left out that weigh nothing."""
+    monkeypatch.setitem(globals(), "DECAY", decay)
+    model = new_model("item-knn", ITEMS, neighbours=ITEMS, shrinkage=SHRINKAGE, decay=decay)
+    model.prepare(train)
+    items = torch.randint(ITEMS, (1, 200), generator=torch.Generator().manual_seed(0))
+    found, given = model.recommend(Batch(items, torch.full_like(items, PAD)), Wanted(k=ITEMS))
+    expected = torch.tensor(scores(train, items[0].tolist(), ITEMS))
+    torch.testing.assert_close(given[0], expected[found[0]], rtol=1e-5, atol=1e-6)

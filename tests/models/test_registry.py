@@ -7,7 +7,7 @@ from helpers import new_generator, new_model
 
 from bbqrec_cli.benchmark.scores import made_of
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.models.registry import MODELS, load_model
+from bbqrec_cli.models.registry import MODELS, history_of, load_model
 from bbqrec_cli.records import TrainedModel
 
 
@@ -61,3 +61,10 @@ def test_what_is_beyond_a_paper_is_said():
     assert MODELS.config("gru4rec")(features=("text",)).beyond_paper == ("features",)
     cell = {"model": "bbqrec", "tokenizer": "ids", "beyond_paper": list(bbqrec().beyond_paper)}
     assert made_of(cell) == "bbqrec on ids, with tuple vectors"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "items"), [("sasrec", {"history": 50}, 50), ("ease", {}, 1000), ("item-knn", {}, 1000)]
+)
+def test_what_counts_counts_all_of_a_history(name, settings, items):
+    assert history_of(name, settings) == items

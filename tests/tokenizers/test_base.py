@@ -44,6 +44,9 @@ def test_collapsed():
     assert list(found) == ["id/1", "text/1"], "below a tenth of 256, of 100; not of 10"
     assert found["text/1"] == "signal text, level 1: 2 of 256 codes in use, perplexity 1.9"
     assert collapsed({"loss": 1.0}, 256, {}) == {}
+    one = {"usage/text/1": 1, "perplexity/text/1": 1.0}
+    assert list(collapsed(one, 8, {"text": 100})) == ["text/1"], "a tenth of 8 is less than one code"
+    assert collapsed(one, 8, {"text": 1}) == {}
 
 
 def test_usable():

@@ -201,7 +201,7 @@ def test_validation_ranks_by_counting(inputs, network):
     vectors = torch.randn(12, 48, generator=torch.Generator().manual_seed(0))
     vectors[4:8] = vectors[4]  # four items of one vector
     ranks = bbqrec.validation_ranks(model.alignment, vectors, inputs.validation, RunSettings())
-    for user, (history, target) in enumerate(zip(inputs.validation.histories, inputs.validation.targets, strict=True)):
+    for user, (history, target) in enumerate(zip(inputs.validation.read(), inputs.validation.targets, strict=True)):
         items = [int(item) for item in history if item != PAD]
         state = model.alignment.encoder(vectors[items].unsqueeze(0))[0, -1]
         scores = [float(torch.nn.functional.cosine_similarity(state, v, dim=0)) for v in vectors]

@@ -15,6 +15,7 @@ from bbqrec_cli.models.base import Phase
 from bbqrec_cli.models.sasrec import SASRec
 from bbqrec_cli.models.task import RecommenderTask
 from bbqrec_cli.seeds import seed_torch
+from bbqrec_cli.training.distributed import World
 from bbqrec_cli.training.schedule import schedule
 from bbqrec_cli.training.trainer import Fitted, RunSettings, Stopping, train
 
@@ -373,3 +374,40 @@ def test_phases_follow_each_other_and_resume(training, stop):
     for name, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
     assert without_seconds(resumed.history) == without_seconds(fitted.history)
+
+
+class Second(World):
+    """The second of two processes, alone: what others would add is left out."""
+
+    def __init__(self) -> None:
+        super().__init__(rank=1, size=2)
+
+    def sum(self, tensor):
+        return tensor
+
+    def sum_gradients(self, parameters) -> None:
+        pass
+
+    def first(self, value):
+        return value
+
+    def broadcast(self, module) -> None:
+        pass
+
+
+@pytest.mark.parametrize("couples", [False, True])
+def test_processes_draw_numbers_of_their_own_but_for_what_each_computes_whole(batches, training, couples):
+    drawn = []
+
+    def loss(batch):
+        drawn.append(torch.rand(3).tolist())
+        return model.loss(batch)
+
+    for world in (World(), Second()):
+        model = sasrec()
+        phase = Phase(name="train", epochs=1, batches=batches, loss=loss, couples=couples)
+        of_one = dataclasses.replace(training, epochs=1, world=world, checkpoint=None)
+        train(RecommenderTask(model, [phase], of_one, scores(0.1)), of_one, of_one)
+    alone, second = drawn[: len(drawn) // 2], drawn[len(drawn) // 2 :]
+    assert len(alone) == len(second) > 1
+    assert (alone[0] == second[0]) == couples

@@ -27,6 +27,8 @@ ITEM_ID = ("item", "id", *ITEM[1:])
 """Usual names of the id in a table of items."""
 LISTS = ("item_list", "items", "item_ids", "item_id_list", "sequence", "history", "item_sequence")
 """Usual names of a column with a user's items, besides those of one item."""
+TIME_LISTS = ("timestamps", "times", "timestamp_list", "time_list", "timestamp_sequence", "dates")
+"""Usual names of a column with the times of these."""
 _NAMELESS = {3: ("user", "item", "time"), 4: ("user", "item", "rating", "time")}
 """Columns of a file without names, as MovieLens has them."""
 

@@ -208,11 +208,13 @@ def read_items(path: Path, *, id_column: str | None) -> dict[str, dict[str, Any]
     Raises:
         DataError: a malformed line, a line without an id, a repeated id; with file and line.
     """
-    name = plain_suffix(path.name)
+    name, typed = plain_suffix(path.name), is_typed(path)
     table = name.endswith((".csv", *TABBED, ".dat"))
-    typed = is_typed(path)
     if not table and not typed and not name.endswith(JSON_LINES):
-        return _json_object(path)
+        # A file that is called .json, or begins so.
+        if name.endswith(".json") or next((line for _, line in lines(path)), "{").startswith(("{", "[")):
+            return _json_object(path)
+        table = True
     found: dict[str, dict[str, Any]] = {}
     rows, unit = (typed_rows(path), "row") if typed else (_table_items(path) if table else json_lines(path), "line")
     for number, row in rows:

@@ -90,10 +90,7 @@ class HuggingFace:
         kind, _ = self._first_times
         dates, values = kind != NUMBERS, times
         if kind == TEXTS:
-            texts = list(map(str, times))
-            values = [clock.number(text) for text in texts]
-            if dates := None in values:
-                values = [clock.date(text) for text in texts]
+            values, dates = clock.of_texts(list(map(str, times)))
         for row, value in enumerate(values):
             if value is None or not 0 <= value <= clock.LATEST:
                 what = f"{self._name}: user {users[row]!r}, item {items[row]!r}: the time is {times[row]!r}"
@@ -156,6 +153,10 @@ class HuggingFace:
             if place is not None and (target := columns.usual(schema.names, TARGETS)) is not None:
                 what = f"{path}: {schema.names[place]} and {schema.names[target]} look like a history and its target"
                 raise DataError(what, "a row per interaction, or per user with the whole list, is needed")
+        if "time" in wanted and "time" not in found and options.time_column is None and "item" in found:
+            place = columns.usual(schema.names, columns.TIME_LISTS)
+            if place is not None and all(_is_list(schema.field(at).type) for at in (place, found["item"])):
+                found |= {"time": place}
         missing = [role for role in wanted if role not in found and (role != "time" or options.time_column)]
         if missing:
             what = f"{path}: no column for {', '.join(missing)} among {', '.join(schema.names)}"

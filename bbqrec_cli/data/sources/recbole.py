@@ -1,7 +1,8 @@
 """RecBole's atomic files: tables with typed columns (`item_id:token`, `genre:token_seq`, `vector:float_seq`).
 
 X.inter holds all interactions; X.train.inter, X.valid.inter and X.test.inter (RecBole's `benchmark_filename`) hold a
-split of them, each target with the items before it as `item_id_list:token_seq`, or without. I items, d width.
+split of them, each target with the items before it as `item_id_list:token_seq`, or without: then a user's rows of a
+file are ordered by their times, if there are any. I items, d width.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import dataclasses
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bbqrec_cli.config import flag
 from bbqrec_cli.data.fields import TITLES
 from bbqrec_cli.data.sources import columns
+from bbqrec_cli.data.sources import times as clock
 from bbqrec_cli.data.sources.base import Interactions, Items, by_user
+from bbqrec_cli.data.sources.divided import say_order
 from bbqrec_cli.data.sources.exported import MAP, recorded_files
 from bbqrec_cli.data.sources.files import (
     as_id,
@@ -48,12 +51,23 @@ _EXAMPLE = "it should start like this: user_id:token<TAB>item_id:token<TAB>times
 _SPLIT = "bbqrec makes its own split of whole sequences, the last item of each user for test: give X.inter instead"
 
 
+class _Row(NamedTuple):
+    """A row of a part of a split. before: the items before the target, None: it does not say; time: '' without."""
+
+    user: str
+    part: int
+    line: int
+    before: list[str] | None
+    item: str
+    time: str
+
+
 class RecBole:
     """PATH: a folder with X.inter and, optionally, X.item; or with X.train.inter, X.valid.inter and X.test.inter; or
     one of these files.
 
     Raises:
-        UsageError: not one path; options for times with a split, which has none.
+        UsageError: not one path; options for ratings, or for equal times, with a split.
         MissingFileError, DataError: no such files, or those of several data sets.
     """
 
@@ -73,7 +87,7 @@ class RecBole:
         self._map = _names(mapped) if mapped.is_file() else {}
         self.files = [*self._parts, *filter(None, [self._items]), *([mapped] if self._map else [])]
         if len(self._parts) > 1 and (given := _beside_defaults(options)):
-            raise UsageError(f"{', '.join(map(flag, given))}: a split in three files has its order", "leave it out")
+            raise UsageError(f"{', '.join(map(flag, given))}: no effect on a split in three files", "leave it out")
         self._table = None if len(self._parts) > 1 else self._log(seed)
         ignored = [f"{name}{end}" for end in _IGNORED if (folder / f"{name}{end}").is_file()]
         if ignored:
@@ -86,7 +100,7 @@ class RecBole:
         columns_of_time = columns.find(names, {"time": self._options.time_column}).found
         if given["order"] == "time" and self._options.time_column is None and not columns_of_time:
             self._progress.log(f"{self._parts[0].name}: no column of times; the order is that of the lines")
-            given["order"] = "file"
+            given |= {"order": "file", "time_unit": "auto"}
         return InteractionTable(self._parts, TableOptions(**given), seed=seed, progress=self._progress)
 
     def interactions(self) -> Interactions:
@@ -105,15 +119,66 @@ class RecBole:
 
     def _joined(self) -> Interactions:
         """The interactions whose leave-last-out split the three files are."""
-        parts = [_rows_of_part(path, self._options) for path in self._parts]
-        sequences: dict[str, list[str]] = {}
-        for user, rows in _by_user(parts).items():
-            sequences[user] = _sequence(user, rows, self._parts)
+        every = [row for part in range(len(self._parts)) for row in self._rows_of_part(part)]
+        rows = {row.user: list[_Row]() for row in every}  # users in the order of their first appearance
+        times = self._times(every)
+        order = (
+            range(len(every)) if times is None else np.lexsort((times.values, np.array([row.part for row in every])))
+        )
+        for place in order:
+            rows[every[place].user].append(every[place])
+        sequences = {user: _sequence(user, of_user, self._parts) for user, of_user in rows.items()}
         count = sum(map(len, sequences.values()))
         names = ", ".join(path.name for path in self._parts)
         self._progress.log(f"{names}: {count:,} interactions; the last item of each user is the test target")
-        users = [user for user, items in sequences.items() for _ in items]
-        return by_user(users, [item for items in sequences.values() for item in items])
+        if times is None:
+            users = [user for user, items in sequences.items() for _ in items]
+            return by_user(users, [item for items in sequences.values() for item in items])
+        parts = np.array([row.part for row in every], np.uint8)
+        users, items = [row.user for row in every], [row.item for row in every]
+        made = by_user(users, items, times.values, per_second=times.per_second, parts=parts)
+        say_order(made, names, self._progress)
+        return dataclasses.replace(made, parts=None, moments=None)
+
+    def _times(self, rows: list[_Row]) -> clock.Times | None:
+        """The times of the rows of a split; None where they have none, or where lists say what was before.
+
+        Raises:
+            DataError: a time that is none, or before 1970.
+        """
+        if not rows or not all(row.time and row.before is None for row in rows):
+            return None
+        values, dates = clock.of_texts([row.time for row in rows])
+        for row, value in zip(rows, values, strict=True):
+            if value is None or not 0 <= value <= clock.LATEST:
+                what = f"{self._parts[row.part]}, line {row.line}: the time is {row.time!r}"
+                raise DataError(f"{what}; 1970 or later is needed", "correct it, or --order file, which reads no times")
+        found = clock.resolved(values, dates=dates, unit=self._options.time_unit)
+        self._progress.log(f"{self._parts[0].name} …: times are read as {found.what}")
+        return found
+
+    def _rows_of_part(self, part: int) -> Iterator[_Row]:
+        """The rows of one part of a split."""
+        path, options = self._parts[part], self._options
+        names = [name for name, _ in _header(path)]
+        wanted = {"user": options.user_column, "item": options.item_column}
+        wanted |= {} if options.order == "file" else {"time": options.time_column}
+        found = columns.find(names, wanted)
+        missing = [role for role in found.missing if role != "time" or options.time_column]
+        if missing:
+            flags = " ".join(f"--{role}-column NAME" for role in missing)
+            raise DataError(f"{path}, line 1: no column for {', '.join(missing)} among {', '.join(names)}", flags)
+        user_at, item_at, time_at = (found.found.get(role) for role in ("user", "item", "time"))
+        assert user_at is not None
+        assert item_at is not None
+        before = names[item_at] + LIST_SUFFIX
+        list_at = names.index(before) if before in names else None
+        for number, row in _rows(path):
+            user, item = as_id(row[user_at]), as_id(row[item_at])
+            if not user or not item:
+                raise DataError(f"{path}, line {number}: no user or no item in {row}", "correct or remove the line")
+            listed = None if list_at is None else row[list_at].split()
+            yield _Row(user, part, number, listed, item, "" if time_at is None else row[time_at].strip())
 
     def items(self, item_ids: list[str]) -> Items:
         """Fields of X.item: those of type float_seq are precomputed features.
@@ -161,8 +226,8 @@ class RecBole:
 
 
 def _beside_defaults(options: RecBoleOptions) -> list[str]:
-    """The options about times and ratings that were given."""
-    names = ("duplicates", "ties", "time_column", "time_unit", "order", "rating_column", "min_rating")
+    """The options about ratings and equal rows that were given."""
+    names = ("duplicates", "ties", "rating_column", "min_rating")
     return [name for name in names if getattr(options, name) != getattr(RecBoleOptions(), name)]
 
 
@@ -245,56 +310,24 @@ def _floats(cell: str, where: str) -> np.ndarray:
         raise DataError(f"{where} is {cell[:60]!r}; numbers with spaces between are needed") from error
 
 
-Row = tuple[int, int, list[str] | None, str]
-"""(part of the split, line, the items before the target or None, target)."""
-
-
-def _rows_of_part(path: Path, options: RecBoleOptions) -> list[tuple[str, int, list[str] | None, str]]:
-    """(user, line, the items before the target or None, target) of each row of one part of a split."""
-    names = [name for name, _ in _header(path)]
-    found = columns.find(names, {"user": options.user_column, "item": options.item_column})
-    if found.missing:
-        flags = " ".join(f"--{role}-column NAME" for role in found.missing)
-        raise DataError(f"{path}, line 1: no column for {', '.join(found.missing)} among {', '.join(names)}", flags)
-    user_at, item_at = found.found["user"], found.found["item"]
-    before = names[item_at] + LIST_SUFFIX
-    list_at = names.index(before) if before in names else None
-    made = []
-    for number, row in _rows(path):
-        user, item = as_id(row[user_at]), as_id(row[item_at])
-        if not user or not item:
-            raise DataError(f"{path}, line {number}: no user or no item in {row}", "correct or remove the line")
-        made.append((user, number, None if list_at is None else row[list_at].split(), item))
-    return made
-
-
-def _by_user(parts: list[list[tuple[str, int, list[str] | None, str]]]) -> dict[str, list[Row]]:
-    """user -> its rows in the three parts, in order; users in the order of their first appearance."""
-    found: dict[str, list[Row]] = {}
-    for part, rows in enumerate(parts):
-        for user, number, before, item in rows:
-            found.setdefault(user, []).append((part, number, before, item))
-    return found
-
-
-def _sequence(user: str, rows: list[Row], paths: list[Path]) -> list[str]:
+def _sequence(user: str, rows: list[_Row], paths: list[Path]) -> list[str]:
     """A user's whole sequence.
 
     Raises:
         DataError: other than one validation and one test target after everything else, or items before a target that
             are not those of the sequence.
     """
-    held = [sum(part == number for part, *_ in rows) for number in (1, 2)]
-    made = [*(rows[0][2] or []), *(item for *_, item in rows)]
+    held = [sum(row.part == number for row in rows) for number in (1, 2)]
+    made = [*(rows[0].before or []), *(row.item for row in rows)]
     # Of a user with fewer than three interactions, nothing is held out in either program.
     if held != [1, 1] and not (held == [0, 0] and len(made) < 3):
         what = f"user {user!r} has {held[0]} validation and {held[1]} test targets"
         raise DataError(f"{paths[2].parent}: {what}; one each is needed (leave-last-out)", _SPLIT)
     if held == [1, 1] and len(made) < 3:
         raise DataError(f"{paths[2].parent}: user {user!r} has a test target but no training item", _SPLIT)
-    start = len(rows[0][2] or [])
-    for place, (part, number, before, _) in enumerate(rows, start=start):
-        if before is not None and before != made[max(0, place - len(before)) : place]:
+    start = len(rows[0].before or [])
+    for place, row in enumerate(rows, start=start):
+        if row.before is not None and row.before != made[max(0, place - len(row.before)) : place]:
             what = f"the items before the target of user {user!r} are not those of the user's earlier rows"
-            raise DataError(f"{paths[part]}, line {number}: {what}; no sequence can be made of them", _SPLIT)
+            raise DataError(f"{paths[row.part]}, line {row.line}: {what}; no sequence can be made of them", _SPLIT)
     return made

@@ -91,6 +91,7 @@ class Log:
         for place, unit in enumerate(units):
             if unit < finest:
                 values[place] = values[place] * (finest // unit)
+        clock.check_no_unit(self._options.time_unit)
         return users, items, clock.Times(np.concatenate(values), finest, "dates"), parts
 
     def _say_floats(self, users: list[str], items: list[str]) -> None:

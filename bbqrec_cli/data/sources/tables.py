@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -24,6 +25,7 @@ from bbqrec_cli.data.sources.files import (
 from bbqrec_cli.data.sources.opening import plain_suffix
 from bbqrec_cli.data.sources.text_blocks import text_blocks
 from bbqrec_cli.data.sources.typed import damage_of, scan
+from bbqrec_cli.errors import DataError
 
 ROWS = 1 << 20
 """Rows of a block of typed columns."""
@@ -76,7 +78,11 @@ def open_table(path: Path, between: str | None = None) -> Table:
     if is_typed(path):
         with damage_of(path):
             return Table(path, "typed", scan(path).collect_schema().names())
-    if plain_suffix(path.name).endswith(JSON_LINES) or next((line for _, line in lines(path)), "").startswith("{"):
+    start = next((line for _, line in lines(path)), "").strip()
+    if start == "[" or start.startswith("[{"):
+        hint = f"such as: jq -c '.[]' {shlex.quote(str(path))} > interactions.jsonl"
+        raise DataError(f"{path}: a JSON array; one object per line is needed", hint)
+    if plain_suffix(path.name).endswith(JSON_LINES) or start.startswith("{"):
         line, first = next(json_lines(path), (0, {}))
         return Table(path, "json", list(first), line)
     between = separator(path) if between is None else between

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import numpy as np
+
+from bbqrec_cli.errors import UsageError
 
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 """Unit of a number -> units per second."""
@@ -84,6 +87,13 @@ def date(text: str) -> int | None:
     return None
 
 
+def of_texts(texts: Sequence[str]) -> tuple[list[Any], bool]:
+    """What the texts (n > 0) of a column say, as numbers or, where the first is none, as dates, None where one is not
+    of that kind; whether as dates."""
+    dates = number(texts[0]) is None
+    return [(date if dates else number)(text) for text in texts], dates
+
+
 def _for_310(text: str) -> str:
     """An ISO 8601 time in the form that Python reads before 3.11, too; another text as it is."""
     if (parts := _ISO.fullmatch(text)) is None:
@@ -100,15 +110,25 @@ def _since(found: datetime) -> int:
     return (zoned - _EPOCH) // _MICROSECOND
 
 
+def check_no_unit(unit: str) -> None:
+    """Raises: UsageError: a unit of numbers for dates."""
+    if unit != "auto":
+        raise UsageError(f"--time-unit {unit}: the times are dates, not numbers", "leave --time-unit out")
+
+
 def resolved(values: Sequence[int | float] | np.ndarray, *, dates: bool, unit: str = "auto") -> Times:
     """The times of a log.
 
     Args:
         values: what `number` or, with `dates`, `date` made of each row (n > 0).
         unit: a key of UNITS, or auto: dates without separators (20140701), or the unit that the median suggests.
+
+    Raises:
+        UsageError: a unit of numbers for dates.
     """
     made = np.asarray(values)
     if dates:
+        check_no_unit(unit)
         return Times(made, UNITS["us"], "dates")
     if unit == "auto":
         if (compact := _compact_dates(made)) is not None:

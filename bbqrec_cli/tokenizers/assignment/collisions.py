@@ -241,10 +241,12 @@ def last_level_distances(latent: np.ndarray, codes: np.ndarray, books: np.ndarra
     return found
 
 
-def warn_of_shared(codes: Codes, policy: str, progress: Progress) -> int:
-    """The number of items that share an ID, with a warning if a policy that resolves collisions left some."""
+def warn_of_shared(codes: Codes, policy: str, progress: Progress, *, frozen: int = 0) -> int:
+    """The number of items that share an ID, with a warning if a policy that resolves collisions left some of those that
+    it may move, the rows from `frozen` on."""
     token, sharing = group_codes(codes.codes)
     shared = sharing[token] > 1
+    every, shared[:frozen] = int(shared.sum()), False
     left = int(shared.sum())
     if left and policy != "share":
         why = "does not tell all apart" if policy == "regroup" else "found no free ID for them"
@@ -255,5 +257,5 @@ def warn_of_shared(codes: Codes, policy: str, progress: Progress) -> int:
             whose = "they have" if empty == left else f"{empty:,} of them have"
             why = f"moves no item without content, and {whose} none of {', '.join(codes.modalities)}"
             why += "; --on-collision suffix tells them apart" if policy != "suffix" else ""
-        progress.warn(f"{left:,} items still share an ID: --on-collision {policy} {why}")
-    return left
+        progress.warn(f"{left:,} {'new ' if frozen else ''}items still share an ID: --on-collision {policy} {why}")
+    return every

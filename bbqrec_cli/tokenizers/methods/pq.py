@@ -38,7 +38,7 @@ class ProductQuantizer(AdditiveQuantizer):
         if width < config.levels:
             raise UsageError(
                 f"--levels is {config.levels}, but the vectors have only {width} columns to divide among the levels",
-                "a larger --dim, or fewer --levels",
+                "a larger --dim, or fewer --levels" if config.dim else "fewer --levels",
             )
         turn = np.eye(width, dtype=np.float32)
         if self.rotated:

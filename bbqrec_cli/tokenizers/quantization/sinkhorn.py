@@ -46,8 +46,9 @@ def even_codes(distances: Tensor, *, epsilon: float, iterations: int = ITERATION
     """The code of which each item has the largest share, (n,) int64, if all codes are used equally often.
 
     LC-Rec and LETTER choose the last level's codes this way in training; shares are those after `iterations` rounds.
-    With n ≥ N every item has N / n of a code. With n < N every item has one code, no code is used twice, and the rest
-    stays unused (the published programs distribute it among the items, which then have equal shares of several codes).
+    With n ≥ N every item has N / n of a code. With n < N every item has one code, no code is used twice but by items
+    that are nearly equal, and the rest stays unused (the published programs distribute it among the items, which then
+    have equal shares of several codes).
     Of codes with equal shares the nearest is chosen.
 
     Args:

@@ -53,6 +53,9 @@ class LogColumns(LogFiles):
     min_rating: float | None = option(None, "Leave out interactions with a lower rating.")
 
     def __post_init__(self) -> None:
+        if self.order == "file" and (self.time_column is not None or self.time_unit != "auto"):
+            given = "--time-unit" if self.time_column is None else "--time-column"
+            raise UsageError(f"{given} has no effect: --order file reads no times", "leave one of them out")
         if self.order == "file" and self.duplicates == "drop":
             raise UsageError("--duplicates drop compares times, and --order file reads none", "--duplicates first")
         if self.order == "file" and self.ties != "file":

@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
-from bbqrec_cli.models.layers import NamedModules, embedding
+from bbqrec_cli.models.layers import INIT_STD, NamedModules, embedding
 from bbqrec_cli.records import Feature
 from bbqrec_cli.tokenizers.methods.bbqrec.alignment import SequenceAlignment, distinct_rows, rarity
 from bbqrec_cli.tokenizers.methods.bbqrec.club import CLUB
@@ -27,6 +27,9 @@ from bbqrec_cli.tokenizers.options.bbqrec import BBQRecConfig
 from bbqrec_cli.tokenizers.quantization.residual import ResidualQuantizer
 from bbqrec_cli.tokenizers.training import TokenizerNetwork
 from bbqrec_cli.training.distributed import ALONE, World
+
+PAPER_STD = 0.01
+"""Of the ID vectors at the start (section 5.1), which in the plain equations are quantised as long as they are."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -66,7 +69,8 @@ class BBQRecQuantizer(TokenizerNetwork):
         shares = np.full(items, 1 / items) if shares is None else shares
         self.register_buffer("shares", torch.from_numpy(shares.astype(np.float32)), persistent=False)
         self.config, self.signals, self.targets = config, signals, targets
-        self.ids = embedding(items, config.dim) if "id" in signals else None
+        std = PAPER_STD if config.plain_equations else INIT_STD
+        self.ids = embedding(items, config.dim, std) if "id" in signals else None
         unit, specific = not config.plain_equations, config.mim
         self.modalities = NamedModules(
             {
