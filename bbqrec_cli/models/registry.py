@@ -62,12 +62,6 @@ def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def history_of(name: str, settings: Mapping[str, Any]) -> int:
-    """Last items of a history that the model sees."""
-    found: int = settings.get("history", MODELS.implementation(name).history)
-    return found
-
-
 def build_model(name: str, settings: Mapping[str, Any], data: ItemData) -> Recommender:
     """A model with newly initialised weights.
 

@@ -123,7 +123,6 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     from bbqrec_cli.evaluation.protocol import target_ranks
     from bbqrec_cli.evaluation.significance import Rows
     from bbqrec_cli.hdf5 import check_there, read_metrics, write_metrics
-    from bbqrec_cli.models.registry import history_of
     from bbqrec_cli.models.united import load_united
     from bbqrec_cli.origin import ran_on
     from bbqrec_cli.outputs import check_output
@@ -152,8 +151,8 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     began = time.perf_counter()
     # Items that came after the training have none.
     interactions = np.pad(interactions, (0, catalogue.items - len(interactions)))
-    history = max(history_of(each.name, each.settings) for each in every)
-    held = getattr(split_of(catalogue.sequences, history=history), config.split)
+    model = load_united(every, device)
+    held = getattr(split_of(catalogue.sequences, history=model.history), config.split)
     if not len(held.users):
         raise nobody(config.model, catalogue, "evaluate")
     rows = Rows(
@@ -162,7 +161,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     )  # fmt: skip
     if other:
         check_comparable(config, other, rows, catalogue.splitting)
-    model, precision = load_united(every, device), resolve_precision(config.precision, device)
+    precision = resolve_precision(config.precision, device)
     name = " + ".join(each.name for each in every)
     if config.diagnose and not hasattr(model, "stepper"):
         raise UsageError(f"--diagnose: the model {name} does not generate semantic IDs", "leave --diagnose out")

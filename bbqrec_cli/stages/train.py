@@ -226,7 +226,7 @@ def learn(
     from bbqrec_cli.device import resolve_precision
     from bbqrec_cli.hdf5 import read_item_data
     from bbqrec_cli.models.new_items import load_earlier
-    from bbqrec_cli.models.registry import build_model, history_of
+    from bbqrec_cli.models.registry import build_model
     from bbqrec_cli.models.task import CHOSEN_BY
     from bbqrec_cli.seeds import seed_torch
     from bbqrec_cli.training.distributed import start_process
@@ -243,12 +243,12 @@ def learn(
     if earlier:  # it reads the features that it read, whatever more there is
         known = {name: data.features[name] for name in data.features if name in earlier.features}
         data = dataclasses.replace(data, features=known)
-    split = split_of(catalogue.sequences, history=history_of(config.model, settings))
+    seed_torch(config.seed, "weights")
+    model = build_model(config.model, settings, data).to(device)
+    split = split_of(catalogue.sequences, history=model.history)
     if not len(split.validation.users):
         raise nobody(config.input, catalogue, "validate on")
     precision = resolve_precision(config.precision, device)
-    seed_torch(config.seed, "weights")
-    model = build_model(config.model, settings, data).to(device)
     reads = [name for name in data.features if model.reads is None or name in model.reads]
     if "features" in model.needed(settings):
         progress.log(f"{config.model} reads the features {', '.join(reads)}")

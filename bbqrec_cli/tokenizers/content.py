@@ -14,6 +14,7 @@ import numpy as np
 from bbqrec_cli.config import did_you_mean
 from bbqrec_cli.data.features import standardized, usable
 from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.records import Feature
 from bbqrec_cli.tokenizers.base import TokenizerInput
 
@@ -67,13 +68,20 @@ def content_names(config: Any, present: Mapping[str, np.ndarray]) -> tuple[str, 
     return names
 
 
-def choose_content(config: Any, inputs: TokenizerInput) -> Content:
-    """The features of `content_names`, concatenated.
+def choose_content(config: Any, inputs: TokenizerInput, progress: Progress = SILENT) -> Content:
+    """The features of `content_names`, concatenated; where they were not asked for, what is left out is said.
 
     Raises: as `content_names`.
     """
     names = content_names(config, inputs.present)
     chosen = {name: inputs.features[name] for name in names}
+    if left := [name for name in usable(inputs.present) if name not in names and not config.signals]:
+        having = ", ".join(
+            f"{name} ({int(each.present.sum()):,} of {inputs.items:,} items)" for name, each in chosen.items()
+        )
+        progress.log(
+            f"codes are of {having}; the file has {', '.join(left)}, too: --signals {','.join([*names, *left])}"
+        )
     return Content(values=side_by_side([standardized(feature) for feature in chosen.values()]), features=chosen)
 
 

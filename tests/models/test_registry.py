@@ -7,7 +7,7 @@ from helpers import new_generator, new_model
 
 from bbqrec_cli.benchmark.scores import made_of
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.models.registry import MODELS, history_of, load_model
+from bbqrec_cli.models.registry import MODELS, load_model
 from bbqrec_cli.records import TrainedModel
 
 
@@ -63,8 +63,6 @@ def test_what_is_beyond_a_paper_is_said():
     assert made_of(cell) == "bbqrec on ids, with tuple vectors"
 
 
-@pytest.mark.parametrize(
-    ("name", "settings", "items"), [("sasrec", {"history": 50}, 50), ("ease", {}, 1000), ("item-knn", {}, 1000)]
-)
+@pytest.mark.parametrize(("name", "settings", "items"), [("sasrec", {"history": 50}, 50), ("ease", {}, 1000)])
 def test_what_counts_counts_all_of_a_history(name, settings, items):
-    assert history_of(name, settings) == items
+    assert new_model(name, **settings).history == items

@@ -52,7 +52,7 @@ class AdditiveQuantizer:
             MissingPackageError: faiss is not installed.
         """
         import_faiss()
-        config, content = self.config, choose_content(self.config, inputs)
+        config, content = self.config, choose_content(self.config, inputs, run.progress)
         axes = principal_directions(content, config.dim)
         values, having = project(content.values, axes), content.has_content
         # No copy of the vectors if all items have content.

@@ -142,7 +142,7 @@ class RQVAE:
         """
         import_faiss()  # checked first, since k-means comes only after the warm-up
         config = self.config
-        content = choose_content(config, inputs)
+        content = choose_content(config, inputs, run.progress)
         having = np.flatnonzero(content.has_content)
         make = self.network(content, inputs, run)
 
