@@ -146,7 +146,7 @@ class RecBole:
         Raises:
             DataError: a time that is none, or before 1970.
         """
-        if not rows or not all(row.time and row.before is None for row in rows):
+        if not any(row.time for row in rows) or any(row.before is not None for row in rows):
             return None
         values, dates = clock.of_texts([row.time for row in rows])
         for row, value in zip(rows, values, strict=True):
