@@ -18,7 +18,7 @@ from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from bbqrec_cli.errors import MissingFileError, UsageError
+from bbqrec_cli.errors import LackingError, MissingFileError, UsageError
 
 T = TypeVar("T")
 
@@ -380,18 +380,22 @@ def load_toml(path: Path, what: str) -> tuple[dict[str, Any], str]:
 
     Raises:
         MissingFileError: no such file.
-        UsageError: not TOML.
+        UsageError: not TOML. LackingError: no permission.
     """
     try:
         import tomllib
     except ImportError:  # Python 3.10
         import tomli as tomllib
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         return tomllib.loads(text), text
     except FileNotFoundError:
         raise MissingFileError(f"{path}: no such {what} file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except PermissionError:
+        raise LackingError(f"{path}: no permission to read it") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}", "give a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a TOML file: {error}") from None
 
 

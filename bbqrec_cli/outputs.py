@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
+from bbqrec_cli.device import rank_of_environment
 from bbqrec_cli.errors import DataError, DiskFullError, LackingError, OutputExistsError
 from bbqrec_cli.locks import alone, taken
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = (), instead: str = "") -> None:
@@ -98,12 +103,29 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def only_writer(path: Path) -> AbstractContextManager[None]:
-    """Keep other runs from writing the folder `path`. Raises: LackingError."""
+    """Keep other runs from writing the folder or the file `path`. Raises: LackingError."""
 
     def refuse() -> None:
         raise _another_run(path)
 
     return alone(partial_of(path).with_suffix(".lock"), refuse)
+
+
+def one_at_a_time(run: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """A stage's `run(config, …)` that keeps other runs from `config.output`, and so from its checkpoint, to its end.
+
+    Raises: LackingError: another run is at work on it.
+    """
+
+    @functools.wraps(run)
+    def alone_at_work(config: Any, *args: P.args, **named: P.kwargs) -> T:
+        folder = target_of(config.output).parent
+        if rank_of_environment() or not (folder.is_dir() and os.access(folder, os.W_OK)):  # of which the stage says why
+            return run(config, *args, **named)
+        with only_writer(config.output):
+            return run(config, *args, **named)
+
+    return alone_at_work
 
 
 def _held(path: Path, file: Path) -> IO[bytes]:

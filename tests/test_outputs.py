@@ -9,7 +9,7 @@ import pytest
 
 from bbqrec_cli.errors import DataError, LackingError
 from bbqrec_cli.formats.output import whole_file, whole_folder
-from bbqrec_cli.outputs import check_output
+from bbqrec_cli.outputs import check_output, only_writer
 
 
 def test_impossible_outputs(tmp_path, files, monkeypatch):
@@ -82,3 +82,23 @@ def test_the_temporary_file_of_the_next_run_stays(tmp_path):
     assert path.read_text() == "first"
     following[0].__exit__(None, None, None)
     assert path.read_text() == "second"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "features", "--model", "popularity"),
+        ("tokenize", "features", "--method", "random", "--codebook-size", 4),
+        ("embed", "dataset", "--modalities", "image"),
+    ],
+)
+def test_a_run_keeps_others_from_its_output_to_its_end(bbqrec, files, tmp_path, words):
+    """Also while nothing is written, as in the first epoch, with --force, too."""
+    name, kind, *more = words
+    command = (name, files[kind], *more, "-o", tmp_path / "out.h5", "--force", "--device", "cpu")
+    with only_writer(tmp_path / "out.h5"):
+        said = bbqrec(*command)
+    assert (said.status, "out.h5: another run is writing to it" in said.err) == (4, True)
+    assert os.listdir(tmp_path) == []
+    assert bbqrec(*command).status == 0
+    assert os.listdir(tmp_path) == ["out.h5"]

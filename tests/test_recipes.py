@@ -87,6 +87,14 @@ def test_a_file_of_ones_own(run, bbqrec, files, tmp_path):
     mine.write_text('# Mine.\n[train]\nmodel = "item-knn"\nneighbours = 3\n')
     config = hdf5.describe(run("train", str(mine), {}))["config"]
     assert (config["model"], config["options"]["neighbours"], config["recipe"]) == ("item-knn", 3, str(mine))
+    run_of = tmp_path / "run.toml"
+    run_of.write_text(f'[train]\nrecipe = "{mine}"\n[train.options]\nneighbours = 5\n')
+    done = bbqrec("train", files["features"], "--config", run_of, "-o", tmp_path / "five.h5")
+    assert done.status == 0, done.err
+    assert hdf5.describe(tmp_path / "five.h5")["config"]["options"]["neighbours"] == 5, "the file wins over the recipe"
+    mine.write_text(f'\ufeff[train]\nfrom = "{files["model"]}"\n')
+    said = bbqrec("train", files["features"], "--recipe", mine)
+    assert "is not trained in epochs" in said.err, "a key that is a word of Python, in a file with a mark at its start"
     said = bbqrec("tokenize", files["features"], "--recipe", mine)
     assert (said.status, "has no settings for bbqrec tokenize" in said.err) == (2, True)
     mine.write_text('[train]\nmodel = "item-knn"\nneighbors = 3\n')

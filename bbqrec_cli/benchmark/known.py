@@ -43,9 +43,12 @@ def remember(folder: Path) -> None:
 
 
 def folders(own: Path) -> list[Path]:
-    """A work folder, those beside it and those that are known, each once."""
+    """Those that are known, the last one first, a work folder and those beside it, each once."""
     beside = sorted(path.parent for path in own.parent.glob(f"benchmark-*/{SUMMARY}"))
-    return list({each.resolve(): each for each in reversed([own, *beside, *known()])}.values())[::-1]
+    found: dict[Path, Path] = {}
+    for each in (*known(), own, *beside):
+        found.setdefault(each.resolve(), each)
+    return list(found.values())
 
 
 def records_in(folder: Path) -> list[dict[str, Any]]:

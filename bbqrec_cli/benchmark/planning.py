@@ -13,6 +13,7 @@ from typing import Any
 from bbqrec_cli.benchmark.files import BUILT_IN, built_in, read_suite
 from bbqrec_cli.benchmark.graph import TUNE, Graph, Step
 from bbqrec_cli.benchmark.known import folders, last_run, own_records, records_in
+from bbqrec_cli.benchmark.records import seconds_of
 from bbqrec_cli.benchmark.suite import Suite
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.origin import processor
@@ -80,7 +81,7 @@ class Estimates:
                 and origin.get("processor") == here and not record["at_least"] and one not in seen
             ):  # fmt: skip
                 seen.add(one)  # a record may lie in several folders
-                took.setdefault(record["alike"], []).append(record["seconds"])
+                took.setdefault(record["alike"], []).append(seconds_of(record))
                 where.add(f"{counted(origin['threads'], 'thread')}, {origin['device']}")
         return cls(took, frozenset(where))
 
@@ -226,5 +227,5 @@ def spent_on(suite: str, places: list[Path]) -> dict[str, Any]:
     said += dict.fromkeys(f"{origin['processor']}, {counted(origin['threads'], 'thread')}, {origin['device']}"
                           for each in done if (origin := each["origin"]))  # fmt: skip
     whole = not results["failed"] and not results["left"] and not any(each["at_least"] for each in done)
-    seconds = sum(each["seconds"] for each in done)
+    seconds = sum(map(seconds_of, done))
     return {"seconds": seconds, "whole": whole, "on": "; ".join(said), "folder": str(folder)}

@@ -56,6 +56,11 @@ def failed(step: Step, error: str, progress: Progress) -> Record:
     return record
 
 
+def seconds_of(record: Mapping[str, Any]) -> float:
+    """What a step that is done took, in all sessions: a stage may count what its record does not."""
+    return max(record["seconds"], record["figures"].get("seconds", 0.0))
+
+
 def numbers(result: Mapping[str, Any], before: str = "") -> dict[str, float]:
     """The plain numbers in a result, those within by 'figures/colliding_items'."""
     found: dict[str, float] = {}

@@ -79,9 +79,10 @@ def join(values: dict[str, Any], more: Mapping[str, Any], where: str) -> None:
     A table of the other suite that shows "all" or "tokenizers" shows those of its own suite.
 
     Raises:
-        UsageError: two of a name that are not the same, or data or options of evaluate in the other suite.
+        UsageError: two of a name that are not the same, or data, options of evaluate or a budget of tuning in the other
+            suite.
     """
-    for key in ("data", "evaluate"):
+    for key in ("data", "evaluate", "tune"):
         if key in more:
             raise UsageError(f"{where}: it has [{key}], which belongs to the suite that is run")
     names = {key: [each.get("name") for each in more.get(key, ())] for key in ("system", "tokenizer")}

@@ -95,11 +95,13 @@ def command(
             if file:
                 values = read_toml(file, name, tuple(COMMANDS))
             # Caught here, since Typer would end the program without a message.
+            config = None
             try:
                 where = f"{CommandOutput.program} {name}"
-                function(build(classes, name, flags, values, file=str(file), where=where), CommandOutput.console)
+                config = build(classes, name, flags, values, file=str(file), where=where)
+                function(config, CommandOutput.console)
             except KeyboardInterrupt:
-                raise interrupted(resumable=hasattr(classes[-1], "resume")) from None
+                raise interrupted(resumable=hasattr(config, "resume")) from None
             except BrokenPipeError:  # the reader of stdout has closed the pipe (`| head`): nothing to report
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

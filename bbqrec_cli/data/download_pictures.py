@@ -63,6 +63,7 @@ def download_pictures(
                 if why:
                     failed[waiting[done]] = why
                 if not answered and len(failed) >= _HOPELESS:
+                    failed |= dict.fromkeys(missing.keys() - failed.keys(), "not tried")
                     break
                 task.advance(1, failed=len(failed))
     except KeyboardInterrupt:
@@ -84,7 +85,7 @@ def _say_pictures(
     progress: Progress,
 ) -> int:
     first = next(iter(failed.items()), None)
-    if first and not answered:
+    if first and not answered and len(missing) == len(addresses):
         what = f"none of {len(missing):,} pictures could be downloaded; the first: {missing[first[0]]}: {first[1]}"
         raise DownloadError(what, "is there a network? Without --download-pictures, pictures are those of --images")
     came = len(missing) - len(failed)

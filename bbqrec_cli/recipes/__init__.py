@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.config import did_you_mean, load_toml
+from bbqrec_cli.config import did_you_mean, field_name, load_toml
 from bbqrec_cli.errors import UsageError
 
 FOLDER = Path(__file__).parent
@@ -52,7 +52,7 @@ def recipe(name: str | Path, command: str) -> dict[str, Any]:
     if command not in values:
         tables = " and ".join(f"bbqrec {table}" for table in TABLES if table in values)
         raise UsageError(f"--recipe {name} has no settings for bbqrec {command}", f"it is for {tables}")
-    return {key.replace("-", "_"): value for key, value in values[command].items()}
+    return {field_name(key): value for key, value in values[command].items()}
 
 
 def as_toml(head: str, tables: Mapping[str, Mapping[str, Any]]) -> str:

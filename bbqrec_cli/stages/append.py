@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bbqrec_cli.config import option, stored
 from bbqrec_cli.errors import DataError
+from bbqrec_cli.outputs import one_at_a_time
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.tokenizers.assignment.config import AssignmentConfig, AssignmentResult
 
@@ -32,6 +33,7 @@ class AppendConfig(AssignmentConfig):
     output: Path = option(Path("grown.h5"), "Tokens file to write.", role="output", short="-o", complete=".h5")
 
 
+@one_at_a_time
 def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     """Encode the items of the features file that the tokens file lacks, with the tokenizer that made it.
 

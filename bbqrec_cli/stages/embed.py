@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bbqrec_cli.config import StageConfig, agreed, did_you_mean, input_files, option, shared, stored
 from bbqrec_cli.device import PRECISIONS
 from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.outputs import one_at_a_time
 from bbqrec_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class EmbedResult:
         return dataclasses.asdict(self) | {"output": str(self.output)}
 
 
+@one_at_a_time
 def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     """Encode the texts and pictures of the dataset file and write the features file.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bbqrec_cli.config import agreed, check_files, input_files, option, stored
 from bbqrec_cli.device import PRECISIONS
 from bbqrec_cli.errors import BBQRecError, LackingError, out_of_memory
+from bbqrec_cli.outputs import one_at_a_time
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.registry import Registry
 from bbqrec_cli.tokenizers.assignment.config import AssignmentConfig, AssignmentResult
@@ -55,6 +56,7 @@ class TokenizeConfig(AssignmentConfig):
     options: dict = option({})
 
 
+@one_at_a_time
 def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult:
     """Fit the tokenizer on the training part of the sequences and write the tokens file.
 

@@ -15,6 +15,7 @@ from bbqrec_cli.config import StageConfig, agreed, check_files, flag, input_file
 from bbqrec_cli.device import PRECISIONS
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.models.registry import MODELS, current_settings, model_config, model_settings
+from bbqrec_cli.outputs import one_at_a_time
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.registry import Registry
 
@@ -104,6 +105,7 @@ class TrainResult:
         return dataclasses.asdict(self) | {"output": str(self.output)}
 
 
+@one_at_a_time
 def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     """Train on the training part, choose the epoch on validation NDCG@10, write the model file.
 

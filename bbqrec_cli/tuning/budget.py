@@ -31,8 +31,8 @@ class BudgetConfig(LearningConfig):
         None, "Trials of each system. [default: 20, with --minutes no limit]", agreed=False, minimum=1
     )
     minutes: float = option(
-        0.0, "Time of each system's trials, in minutes; the last one is cut there. 0: no limit.", agreed=False,
-        minimum=0,
+        0.0, "Time of each system's trials, in minutes; the last one ends with its epoch then. 0: no limit.",
+        agreed=False, minimum=0,
     )  # fmt: skip
     trial_minutes: float = option(
         0.0, "Time of a single trial, in minutes, after which it counts with what it has reached. 0: no limit.",
@@ -106,12 +106,19 @@ def minutes_left(config: BudgetConfig, outcomes: Sequence[Mapping[str, Any]]) ->
 
 
 def check_budget(config: BudgetConfig, study: Study) -> None:
-    """Raises: UsageError: a system has had more than the budget, in which the others would stay behind it."""
-    had, trials = study.outcomes(), most_trials(config, study)
+    """Raises: as `check_had`."""
+    check_had(config, study.system.name, study.outcomes(), most_trials(config, study))
+
+
+def check_had(config: BudgetConfig, name: str, had: Sequence[Mapping[str, Any]], trials: int) -> None:
+    """Raises: UsageError: a system has had more than the budget, in which the others would stay behind it.
+
+    had: its trials; trials: how many it may have, 0: as many as the minutes allow.
+    """
     before = minutes_left(config, had[:-1]) if config.minutes and had else 1.0
     if (trials and len(had) > trials) or before <= 0:
         took = f"{len(had)} trials of {sum(each['seconds'] for each in had) / 60:.3g} minutes"
-        what = f"{study.system.name} has had more than this budget in this folder: {took}"
+        what = f"{name} has had more than this budget in this folder: {took}"
         raise UsageError(what, "give all systems the larger budget, or -o elsewhere")
 
 

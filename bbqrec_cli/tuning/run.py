@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bbqrec_cli.config import option, stored
+from bbqrec_cli.config import agreed, flag, option, stored
 from bbqrec_cli.errors import DataError, InterruptedRunError, UsageError
 from bbqrec_cli.models.registry import MODELS
 from bbqrec_cli.origin import command_line
@@ -16,6 +16,7 @@ from bbqrec_cli.registry import Registry
 from bbqrec_cli.tuning.budget import (
     BudgetConfig,
     check_budget,
+    check_had,
     check_input,
     left,
     one_more,
@@ -104,10 +105,10 @@ def run(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
     origin = origin_of(config, optuna.__version__)
     with locked(folder, LOCK):
         storage, content = open_journal(folder / JOURNAL), sha256(config.input)
+        earlier = earlier_trials(config, folder / LEDGER, systems, content)  # what is refused leaves no study behind
         studies = [study_of(config, system, storage, content) for system in systems]
         for study in studies:
             check_budget(config, study)
-        earlier = earlier_trials(folder / LEDGER, systems, content)
         try:
             while todo := [study for study in studies if left(config, study)]:
                 fewest = min(len(study.whole()) for study in todo)
@@ -122,10 +123,11 @@ def run(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
         return summarise(config, folder, studies)
 
 
-def earlier_trials(ledger: Path, systems: Sequence[System], content: str) -> dict[str, Any]:
+def earlier_trials(config: TuneConfig, ledger: Path, systems: Sequence[System], content: str) -> dict[str, Any]:
     """What a ledger has of other systems than these: systems and trials. content: checksum of the input.
 
-    Raises: DataError: they are of another input; the errors of reading.
+    Raises:
+        DataError: they are of another input, or had other options or a larger budget; the errors of reading.
     """
     from bbqrec_cli.hdf5 import describe, read_tuning
 
@@ -134,10 +136,16 @@ def earlier_trials(ledger: Path, systems: Sequence[System], content: str) -> dic
     if describe(ledger)["parents"][0]["sha256"] != content:
         raise DataError(f"{ledger}: its trials are of another input", "give -o elsewhere")
     had, now = read_tuning(ledger), {system.name for system in systems}
-    return {
-        "systems": {name: each for name, each in had["systems"].items() if name not in now},
-        "trials": [each for each in had["trials"] if each["system"] not in now],
-    }
+    others = {name: each for name, each in had["systems"].items() if name not in now}
+    trials = [each for each in had["trials"] if each["system"] not in now]
+    before = describe(ledger)["config"]
+    for key, value in agreed(config).items() if others else ():
+        if before.get(key, value) != value:
+            what = f"{ledger}: {', '.join(others)} had {flag(key)} {before[key]}, not {value}"
+            raise DataError(what, "give the same, so that all are tuned alike, or -o elsewhere")
+    for name in others:
+        check_had(config, name, [each for each in trials if each["system"] == name], config.budget["trials"])
+    return {"systems": others, "trials": trials}
 
 
 def write_ledger(config: TuneConfig, folder: Path, studies: Sequence[Study], earlier: Mapping[str, Any]) -> None:

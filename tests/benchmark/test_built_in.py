@@ -147,6 +147,7 @@ INNER = '[[system]]\nname = "sasrec"\n[[table]]\ntitle = "T"\ncolumns = ["recall
             r"its \[\[system\]\] 'sasrec' is another one",
         ),
         (INNER + "[evaluate]\nbeam = 3\n", r"it has \[evaluate\]"),
+        (INNER + "[tune]\ntrials = 3\n", r"it has \[tune\]"),
         ("sedes = [1]\n", "unknown key 'sedes'"),
         (INNER.replace("[[system]]", "[system]"), "inner.toml: system is one table"),
         (INNER.replace('"sasrec"', '"sasrec"\ntokenizer = ["a"]'), r"tokenizer is \['a'\]; a name is needed"),

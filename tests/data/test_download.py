@@ -499,3 +499,6 @@ def test_pictures_without_a_network_end_at_once(tmp_path, listener):
     addresses = {f"B{number}": "http://127.0.0.1:1/x" for number in range(500)}
     with pytest.raises(DownloadError, match="none of 500 pictures could be downloaded"):
         pictures(None, tmp_path, listener, addresses)
+    (tmp_path / "images" / "B7.jpg").write_bytes(JPEG)
+    assert pictures(None, tmp_path, listener, addresses) == 0, "some came before"
+    assert "499 of 499 pictures could not be downloaded and count as missing" in listener.warned[-1]

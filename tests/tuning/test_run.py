@@ -151,7 +151,7 @@ def test_other_options_or_another_input_are_refused(config, files):
         run(dataclasses.replace(config, seed=1))
     with pytest.raises(DataError, match="of another run: epochs was 3 and is 2"):
         run(dataclasses.replace(config, options=SMALL | {"epochs": 2}))
-    with pytest.raises(DataError, match="of another run: input was"):
+    with pytest.raises(DataError, match="its trials are of another input"):
         run(dataclasses.replace(config, input=files["dataset"]))
 
 
@@ -234,11 +234,18 @@ def test_less_than_a_system_has_had_is_refused(config, less):
 
 def test_the_ledger_keeps_the_trials_of_systems_that_are_not_asked_for(config, files):
     first = run(dataclasses.replace(config, model=("item-knn",)))
-    second = run(dataclasses.replace(config, model=("markov",), options={}, trials=2))
+    second = run(dataclasses.replace(config, model=("markov",), options={}, trials=3))
     kept = hdf5.read_tuning(config.output / "tuning.h5")
     assert kept["trials"] == [*first.trials, *second.trials]
     assert kept["systems"].keys() == {"item-knn", "markov"}
-    assert len(second.trials) == 2
+    assert len(second.trials) == 3
+    third = dataclasses.replace(config, model=("popularity",), options={})
+    with pytest.raises(DataError, match=r"tuning\.h5: item-knn, markov had --seed 0, not 7"):
+        run(dataclasses.replace(third, seed=7))
+    with pytest.raises(DataError, match=r"had --exclude-seen False, not True"):
+        run(dataclasses.replace(third, exclude_seen=True))
+    with pytest.raises(UsageError, match=r"item-knn has had more than this budget in this folder: 3 trials"):
+        run(dataclasses.replace(third, trials=2))
     with pytest.raises(DataError, match=r"tuning\.h5: its trials are of another input"):
         run(dataclasses.replace(config, model=("popularity",), options={}, input=files["dataset"]))
 
