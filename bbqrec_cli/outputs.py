@@ -119,8 +119,9 @@ def one_at_a_time(run: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate
 
     @functools.wraps(run)
     def alone_at_work(config: Any, *args: P.args, **named: P.kwargs) -> T:
-        folder = target_of(config.output).parent
-        if rank_of_environment() or not (folder.is_dir() and os.access(folder, os.W_OK)):  # of which the stage says why
+        output, folder = config.output, target_of(config.output).parent
+        impossible = output.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK)
+        if rank_of_environment() or impossible:  # the stage says why
             return run(config, *args, **named)
         with only_writer(config.output):
             return run(config, *args, **named)

@@ -133,7 +133,7 @@ def test_bad_toml(tmp_path, content):
 def test_no_toml(tmp_path):
     with pytest.raises(MissingFileError, match="no such configuration file"):
         read_toml(tmp_path / "none.toml", "train", COMMANDS)
-    with pytest.raises(UsageError, match="not a TOML file"):
+    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
         read_toml(tmp_path, "train", COMMANDS)
 
 

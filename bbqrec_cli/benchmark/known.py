@@ -45,10 +45,9 @@ def remember(folder: Path) -> None:
 def folders(own: Path) -> list[Path]:
     """Those that are known, the last one first, a work folder and those beside it, each once."""
     beside = sorted(path.parent for path in own.parent.glob(f"benchmark-*/{SUMMARY}"))
-    found: dict[Path, Path] = {}
-    for each in (*known(), own, *beside):
-        found.setdefault(each.resolve(), each)
-    return list(found.values())
+    near = {each.resolve(): each for each in (own, *beside)}
+    found = {each.resolve(): each for each in known()}
+    return list((found | near).values())
 
 
 def records_in(folder: Path) -> list[dict[str, Any]]:
