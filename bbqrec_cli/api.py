@@ -178,8 +178,7 @@ def recommend(model: File = None, *, progress: Listener = False, **options: Any)
         raise UsageError("bbqrec.recommend reads no stdin", "bbqrec.load(model).recommend([history, …])")
     with _errors():
         asked = {name: options[name] for name in ("user", "history") if options.get(name) is not None}
-        # Texts as on the command line, where commas part them.
-        ids = {name: [i if isinstance(i, str) else _id(i) for i in _several(each)] for name, each in asked.items()}
+        ids = {name: list(map(_id, _several(each))) for name, each in asked.items()}
         config = _config("recommend", (RecommendConfig,), options | ids | {"model": model})
         return Recommendations(cast("Iterable[Recommendation]", run(config, _listener(progress))))
 

@@ -44,9 +44,9 @@ def build(
             source = f"{origins[key]}: " if key in origins else ""
             raise UsageError(f"{source}{chosen.alone}: {flag(key)} has no effect", "leave it out")
     elif given.get("recipe") and not chosen.many_methods:
-        settings = recipe(given["recipe"], command_name)
         # What the file's table `options` says wins, as do its other options.
-        settings = {key: value for key, value in settings.items() if key not in set(map(field_name, from_table))}
+        said = set(map(field_name, from_table))
+        settings = {key: value for key, value in recipe(given["recipe"], command_name).items() if key not in said}
         origins |= dict.fromkeys(settings.keys() - given.keys(), f"the recipe {given['recipe']}")
         given = settings | given
     return configure(chosen, chosen.completed(given), where=where, origins=origins)

@@ -198,8 +198,8 @@ def tables_of(result: CompareResult, *, brief: bool) -> list[Table]:
             cells = [Shown((f"{values[name]:.4f}",), values[name] == top > 0) for name in names]
             shown_rows.append((range_name(each["from"], each["to"]), each["users"], *cells))
         made.append(make(f"{by} by {OF_USERS[which]}", (OF_USERS[which], "targets", *names), shown_rows))
-    said = OF_USERS | {"target": "target"}
-    columns = [which for which in ("target", *OF_USERS) if result.users and which in result.users[0]]
+    said = {"target": "target"} | OF_USERS
+    columns = [which for which in said if result.users and which in result.users[0]]
     differing = [
         (each["user"], *(each[which] for which in columns),
          *(Shown((str(each["ranks"][name] or NOT_KNOWN),)) for name in names))

@@ -57,8 +57,8 @@ def failed(step: Step, error: str, progress: Progress) -> Record:
 
 
 def seconds_of(record: Mapping[str, Any]) -> float:
-    """What a step that is done took, in all sessions: a stage may count what its record does not."""
-    return max(record["seconds"], record["figures"].get("seconds", 0.0))
+    """What a step that has ended took, in all sessions: a stage may count what its record does not."""
+    return max(record["seconds"], record.get("figures", {}).get("seconds", 0.0))
 
 
 def numbers(result: Mapping[str, Any], before: str = "") -> dict[str, float]:

@@ -15,7 +15,7 @@ import numpy as np
 from bbqrec_cli.benchmark.graph import Cell, Graph, Step
 from bbqrec_cli.benchmark.layouts import COLUMNS, UNSEEN, Layout, Published
 from bbqrec_cli.benchmark.published import known_data
-from bbqrec_cli.benchmark.records import Records
+from bbqrec_cli.benchmark.records import Records, seconds_of
 from bbqrec_cli.benchmark.result import Score, Systems
 from bbqrec_cli.benchmark.runner import Outcome
 from bbqrec_cli.benchmark.suite import Data, Suite, method_of
@@ -344,11 +344,9 @@ def made_by(step: Step, record: Mapping[str, Any]) -> str:
 def spent(step: Step, records: Records) -> dict[str, Any]:
     """seconds of a step, None where they are not known; at_least: a run that was killed spent more."""
     record = records.get(step.key, {})
-    # A process that was killed after it had written its output left a record of a step that runs.
-    known = [record["seconds"]] if record.get("status", "running") != "running" else []
-    # What the stage itself counted goes over all sessions, too.
-    known += [record["figures"]["seconds"]] if "seconds" in record.get("figures", {}) else []
-    return {"seconds": max(known, default=None), "at_least": bool(record.get("at_least"))}
+    # A process that was killed after it had written its output left a record of a step that runs, without figures.
+    known = record.get("status", "running") != "running"
+    return {"seconds": seconds_of(record) if known else None, "at_least": bool(record.get("at_least"))}
 
 
 def in_all(costs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from bbqrec_cli.collisions.usage import having
-from bbqrec_cli.grouping import in_groups, prefix_sizes
+from bbqrec_cli.grouping import count_colliding_items, in_groups, prefix_sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +54,10 @@ def causes(codes: np.ndarray, signals: tuple[str, ...], present: np.ndarray | No
     levels = range(codes.shape[1]) if codes.shape[1] > 1 else []
     of_signal = {name: having(codes, present, number) for number, name in enumerate(signals)}
     return Causes(
-        without_signal={name: _colliding(np.delete(codes, number, axis=2)) for number, name in several},
-        only_signal={name: _colliding(of_signal[name][:, :, [number]]) for number, name in several},
+        without_signal={name: count_colliding_items(np.delete(codes, number, axis=2)) for number, name in several},
+        only_signal={name: count_colliding_items(of_signal[name][:, :, [number]]) for number, name in several},
         only_items={name: len(of_signal[name]) for _, name in several},
-        without_level={str(level + 1): _colliding(np.delete(codes, level, axis=1)) for level in levels},
+        without_level={str(level + 1): count_colliding_items(np.delete(codes, level, axis=1)) for level in levels},
         partings=[
             each for number, name in enumerate(signals)
             for each in _partings(of_signal[name], signal=name, number=number)
@@ -91,10 +90,6 @@ def _sizes(rows: np.ndarray) -> np.ndarray:
     """Sizes of the groups of equal rows; rows (I, C)."""
     (sizes,) = prefix_sizes(rows[:, None, :])
     return sizes
-
-
-def _colliding(codes: np.ndarray) -> int:
-    return in_groups(_sizes(codes.reshape(len(codes), math.prod(codes.shape[1:]))))
 
 
 def _pairs(sizes: np.ndarray) -> int:

@@ -177,13 +177,6 @@ def choose_sources(config: EmbedConfig, dataset: Dataset, progress: Progress) ->
     usual: dict[str, Encoding | Ready] = {"text": Encoding("text", "", "text"), "image": Encoding("image", "", "image")}
     known = usual | dict.fromkeys(dataset.features, Ready()) | asked
     plan: dict[str, Encoding | Ready] = {}
-    for value in (*config.vectors, *config.encoder) if config.modalities else ():
-        if value.partition("=")[0] not in config.modalities:
-            raise UsageError(f"{value!r} has no effect: --modalities does not name it", "name it there, too")
-    for flag, name in (("text_model", "text"), ("text_template", "text"), ("image_model", "image")):
-        if config.modalities and name not in config.modalities and getattr(config, flag):
-            said = f"--{flag.replace('_', '-')} has no effect: --modalities does not name {name}"
-            raise UsageError(said, "name it there, too, or leave the option out")
     for name in config.modalities or known:
         if name not in known:
             raise UsageError(f"--modalities: {name!r} is none of {', '.join(known)}{did_you_mean(name, known)}")
@@ -207,7 +200,8 @@ def named_sources(config: EmbedConfig, dataset: Dataset) -> dict[str, Encoding |
     """The modalities for which options name a model, a template or a file.
 
     Raises:
-        UsageError: two options name one modality; or as `encoder_source` and `vectors_source`.
+        UsageError: two options name one modality, or one names what --modalities leaves out; or as `encoder_source` and
+            `vectors_source`.
     """
     from bbqrec_cli.encoders.sources import Encoding, encoder_source, vectors_source
 
@@ -219,10 +213,13 @@ def named_sources(config: EmbedConfig, dataset: Dataset) -> dict[str, Encoding |
         named.append((flag, "text", Encoding("text", config.text_model, config.text_template or "text", flag)))
     if config.image_model:
         named.append(("--image-model", "image", Encoding("image", config.image_model, "image")))
-    named += [(f"--encoder {each}", *encoder_source(each, dataset)) for each in config.encoder]
-    named += [(f"--vectors {each}", *vectors_source(each)) for each in config.vectors]
+    named += [(f"--encoder {each!r}", *encoder_source(each, dataset)) for each in config.encoder]
+    named += [(f"--vectors {each!r}", *vectors_source(each)) for each in config.vectors]
     found: dict[str, Encoding | Ready] = {}
     for flag, name, source in named:
+        if config.modalities and name not in config.modalities:
+            said = f"{flag} has no effect: --modalities does not name {name}"
+            raise UsageError(said, "name it there, too, or leave the option out")
         if name in found:
             raise UsageError(f"{flag}: another option says already what {name} is made of", "give one of them")
         found[name] = source

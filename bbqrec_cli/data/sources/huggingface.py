@@ -91,10 +91,9 @@ class HuggingFace:
         dates, values = kind != NUMBERS, times
         if kind == TEXTS:
             values, dates = clock.of_texts(list(map(str, times)))
-        for row, value in enumerate(values):
-            if value is None or not 0 <= value <= clock.LATEST:
-                what = f"{self._name}: user {users[row]!r}, item {items[row]!r}: the time is {times[row]!r}"
-                raise DataError(f"{what}; 1970 or later is needed", "correct or remove the row")
+        if (row := clock.first_wrong(values)) is not None:
+            what = f"{self._name}: user {users[row]!r}, item {items[row]!r}: the time is {times[row]!r}"
+            raise DataError(f"{what}; 1970 or later is needed", "correct or remove the row")
         found = clock.resolved(values, dates=dates, unit=self._options.time_unit)
         self._progress.log(f"{self._name}: times are read as {found.what}")
         return by_user(

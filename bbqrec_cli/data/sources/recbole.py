@@ -120,17 +120,14 @@ class RecBole:
     def _joined(self) -> Interactions:
         """The interactions whose leave-last-out split the three files are."""
         every = [row for part in range(len(self._parts)) for row in self._rows_of_part(part)]
-        rows = {row.user: list[_Row]() for row in every}  # users in the order of their first appearance
-        times = self._times(every)
-        order = (
-            range(len(every)) if times is None else np.lexsort((times.values, np.array([row.part for row in every])))
-        )
-        for place in order:
-            rows[every[place].user].append(every[place])
+        rows: dict[str, list[_Row]] = {}
+        for row in every:
+            rows.setdefault(row.user, []).append(row)
         sequences = {user: _sequence(user, of_user, self._parts) for user, of_user in rows.items()}
         count = sum(map(len, sequences.values()))
         names = ", ".join(path.name for path in self._parts)
         self._progress.log(f"{names}: {count:,} interactions; the last item of each user is the test target")
+        times = self._times(every)
         if times is None:
             users = [user for user, items in sequences.items() for _ in items]
             return by_user(users, [item for items in sequences.values() for item in items])
@@ -149,10 +146,10 @@ class RecBole:
         if not any(row.time for row in rows) or any(row.before is not None for row in rows):
             return None
         values, dates = clock.of_texts([row.time for row in rows])
-        for row, value in zip(rows, values, strict=True):
-            if value is None or not 0 <= value <= clock.LATEST:
-                what = f"{self._parts[row.part]}, line {row.line}: the time is {row.time!r}"
-                raise DataError(f"{what}; 1970 or later is needed", "correct it, or --order file, which reads no times")
+        if (wrong := clock.first_wrong(values)) is not None:
+            row = rows[wrong]
+            what = f"{self._parts[row.part]}, line {row.line}: the time is {row.time!r}"
+            raise DataError(f"{what}; 1970 or later is needed", "correct it, or --order file, which reads no times")
         found = clock.resolved(values, dates=dates, unit=self._options.time_unit)
         self._progress.log(f"{self._parts[0].name} …: times are read as {found.what}")
         return found

@@ -78,7 +78,7 @@ def open_table(path: Path, between: str | None = None) -> Table:
     if is_typed(path):
         with damage_of(path):
             return Table(path, "typed", scan(path).collect_schema().names())
-    start = next((line for _, line in lines(path)), "").strip()
+    start = next((line for _, line in lines(path)), "")
     if start == "[" or start.startswith("[{"):
         hint = f"such as: jq -c '.[]' {shlex.quote(str(path))} > interactions.jsonl"
         raise DataError(f"{path}: a JSON array; one object per line is needed", hint)

@@ -94,6 +94,11 @@ def of_texts(texts: Sequence[str]) -> tuple[list[Any], bool]:
     return [(date if dates else number)(text) for text in texts], dates
 
 
+def first_wrong(values: Sequence[Any]) -> int | None:
+    """The place of the first value that is no time, or none since 1970; None if all are."""
+    return next((n for n, value in enumerate(values) if value is None or not 0 <= value <= LATEST), None)
+
+
 def _for_310(text: str) -> str:
     """An ISO 8601 time in the form that Python reads before 3.11, too; another text as it is."""
     if (parts := _ISO.fullmatch(text)) is None:
