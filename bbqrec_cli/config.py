@@ -13,7 +13,7 @@ import keyword
 import math
 import types
 import typing
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -154,6 +154,12 @@ class MethodConfig:
         """Options that have no effect -> the option by whose value they have none; `tune` leaves them alone where that
         is not tuned."""
         return {}
+
+    def without_effect(self, given: Iterable[str]) -> list[str]:
+        """A line for each of the options that were given to no effect."""
+        why = {name: self.idle[name] for name in sorted(self.idle.keys() & set(given))}
+        off = {each: "--no-" if getattr(self, each) is False else "this --" for each in why.values()}
+        return [f"{flag(name)} has no effect with {off[each]}{flag(each)[2:]}" for name, each in why.items()]
 
 
 def role_of(f: dataclasses.Field) -> str:

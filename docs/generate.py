@@ -39,19 +39,23 @@ RECIPES = """
 ## Recipes
 
 `tokenize` and `train` take `--recipe NAME`: settings of the method or model and any options. Other options win. A path
-that ends in `.toml` names a recipe of your own, such as one that [`tune`](tuning.md) wrote.
-
-| recipe | what it is |
-|---|---|
+that ends in `.toml` names a recipe of your own, such as one that [`tune`](tuning.md) wrote. What each built-in one is,
+and what in it is not as published:
 """
 PAPER = """\
-# The BBQRec paper as printed: equations 2 to 17 and the settings of section 5.1, without what we added: no tuple
-# vectors, one softmax per signal, no warm-up, no safeguards of the tokenizer's losses, no codes moved after they were
-# learnt. Where the codebooks collapse, the run says so and goes on.
+# The BBQRec paper as printed: equations 2 to 17 and the settings of section 5.1, without what we added where it can be
+# left out: no tuple vectors, one softmax per signal, no warm-up, no safeguards of the tokenizer's losses, no codes
+# moved after they were learnt. Where the codebooks collapse, the run says so and goes on.
 #
-# Made by `python docs/generate.py` from the options' declarations. What the paper does not print keeps our defaults:
-# learning rates, dropout, layers, epochs, k-means at the start of the codebooks, one table that reads and writes codes,
-# and the decoder's start from the last item's states.
+# What the paper does not print keeps our defaults: learning rates, dropout, layers, epochs, gradients clipped (to norm
+# 10, the generator's to 1), weight decay, k-means at the start of the codebooks, one table that reads and writes codes,
+# code embeddings that enter times √D, and the decoder's start from the last item's states.
+#
+# Not as printed: features are standardised; the vectors e^sim of the similarity buckets start at one (as printed within
+# 0.01 of zero, where attention passes nothing on); an item without interactions has no ID vector (as printed the one
+# that it began with).
+#
+# Made by `python docs/generate.py` from the options' declarations.
 """
 
 
@@ -144,7 +148,7 @@ def first_table(name: str, heading: str = "") -> str:
 def cli() -> str:
     """docs/cli.md."""
     text = HEAD + "".join(section(name) for name in COMMANDS) + RECIPES
-    text += "".join(row(code(name), describe_recipe(name)) for name in names()) + COMMON
+    text += "".join(f"\n**{code(name)}**\n\n{describe_recipe(name)}\n" for name in names()) + COMMON
     text += "".join(common_row(f, hint) for f, hint in declared(StageConfig))
     text += "".join(
         row(code(flag(name) + ("" if kind is bool else " PATH")), "", said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from typing import Any
 
@@ -16,6 +17,7 @@ from bbqrec_cli.records import Catalogue, Feature, Features, Sequences, Tokens, 
 from bbqrec_cli.stages import append
 from bbqrec_cli.stages.append import AppendConfig
 from bbqrec_cli.stages.tokenize import TokenizeConfig, run
+from bbqrec_cli.tokenizers import training
 from bbqrec_cli.tokenizers.assignment import blocks
 from bbqrec_cli.tokenizers.assignment.blocks import draw_sample
 from bbqrec_cli.tokenizers.assignment.config import ON_COLLISION
@@ -280,3 +282,26 @@ def test_out_of_memory_advises_a_sample(files, tokenize, tmp_path, monkeypatch, 
         with pytest.raises(LackingError) as caught:
             tokenize(name, fit_items=8)
         assert "--fit-items 4" in caught.value.hint
+
+
+def test_an_input_that_changes_during_the_run(files, tokenize, tmp_path, monkeypatch):
+    """Its items would get codes of what the codebooks never saw: refused, and the run goes on once it is back."""
+    features, before = files["features"], files["features"].read_bytes()
+    whole, train = tokenize("rqvae", "whole.h5", fit_items=6), training.train
+
+    def replaced(*args, **more):
+        made = train(*args, **more)
+        features.write_bytes(before + b"\0")
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train", replaced)
+        with pytest.raises(DataError, match="has changed since the codebooks were learnt"):
+            tokenize("rqvae", fit_items=6)
+    features.write_bytes(before)
+    assert_same(tokenize("rqvae", fit_items=6, resume=True), whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train", replaced)
+        tokenize("rqvae", "all.h5")
+    recorded = hdf5.describe(tmp_path / "all.h5")["parents"][0]["sha256"]
+    assert recorded == hashlib.sha256(before).hexdigest() != hdf5.sha256(features)

@@ -223,9 +223,10 @@ def test_three_files_need_the_word(bbqrec, tmp_path):
     about = hdf5.describe(tmp_path / "dataset.h5")
     assert [each["path"] for each in about["parents"]] == ["train.csv", "valid.csv", "test.csv"]
     assert about["attributes"]["splitting"] == {"kind": "given"}
-    split = split_of(hdf5.read_catalogue(tmp_path / "dataset.h5").sequences)
-    assert [row.tolist() for row in split.train] == [[0], [2]]
-    assert split.test.targets.tolist() == [2, 0]
+    made = hdf5.read_catalogue(tmp_path / "dataset.h5")
+    split = split_of(made.sequences)
+    assert [[made.item_ids[item] for item in row] for row in split.train] == [["i0"], ["i2"]]
+    assert [made.item_ids[item] for item in split.test.targets] == ["i2", "i0"]
 
 
 def test_a_file_that_contradicts_itself(catalogue, tmp_path):

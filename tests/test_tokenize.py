@@ -351,3 +351,21 @@ def test_letters_published_ids(bbqrec, tmp_path, name):
         said = json.loads(bbqrec("collisions", source, "--json").out)
         assert [(d["distinct"], d["colliding_items"]) for d in said["depths"]] == expected
         assert said["items"] == len(index) == len(catalogue.item_ids)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("--method", "bbqrec", "--no-rec", "--beta", "5"), "--beta has no effect with --no-rec"),
+        (("--method", "bbqrec", "--no-mim", "--gamma", "5"), "--gamma has no effect with --no-mim"),
+        (
+            ("--method", "letter", "--collaborative-weight", "0", "--diversity-weight", "0", "--clusters", "2"),
+            "--clusters has no effect with this --diversity-weight",
+        ),
+    ],
+)
+def test_options_without_effect_are_said(bbqrec, files, tmp_path, given, says):
+    small = ("--levels", "1", "--codebook-size", "4", "--epochs", "2", "--hidden", "8", "--dim", "4")
+    said = bbqrec("tokenize", files["features"], "-o", tmp_path / "t.h5", *given, *small)
+    assert said.status == 0
+    assert says in said.err

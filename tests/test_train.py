@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers import interrupted_in
 
-from bbqrec_cli import hdf5
+from bbqrec_cli import device, hdf5
 from bbqrec_cli.errors import DataError, InterruptedRunError, OutputExistsError, UsageError
 from bbqrec_cli.evaluation import protocol
 from bbqrec_cli.records import Dataset, Sequences, TrainedModel
@@ -110,6 +110,18 @@ def test_resumed_is_uninterrupted(stopped, tmp_path):
     for name, value in theirs.weights.items():
         np.testing.assert_array_equal(mine.weights[name], value, err_msg=name)
     assert not stopped.output.with_name("model.h5.checkpoint").exists()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_resumed_run_keeps_its_precision(config, first, monkeypatch):
+    """What `auto` measures depends on what else the machine does."""
+    config = dataclasses.replace(config, precision="auto")
+    monkeypatch.setattr(device, "multiplies_bf16", lambda: first)
+    with interrupted_in(2), pytest.raises(InterruptedRunError):
+        run(config)
+    monkeypatch.setattr(device, "multiplies_bf16", lambda: not first)
+    assert run(dataclasses.replace(config, resume=True)).epochs == 4
+    assert hdf5.describe(config.output)["config"]["precision"] == ("bf16" if first else "fp32")
 
 
 def test_seconds_are_of_the_whole_run(config, monkeypatch):

@@ -401,6 +401,7 @@ def read_by(config: PrepareConfig, method: Any) -> tuple[list[tuple[str, Path]],
 
     Raises: BBQRecError: it cannot be opened.
     """
+    from bbqrec_cli.data.sources.exported import files_of_order
     from bbqrec_cli.data.sources.registry import open_source
 
     paths = [Path(path) for path in config.paths]
@@ -411,7 +412,8 @@ def read_by(config: PrepareConfig, method: Any) -> tuple[list[tuple[str, Path]],
         pictures.append(folder)
     names = [next((path.relative_to(each).as_posix() for each in paths if each in path.parents), path.name)
              for path in source.files]  # fmt: skip
-    return list(zip(names, source.files, strict=True)), [path for path in pictures if path.exists()]
+    order = [(path.name, path) for path in files_of_order(paths) if path not in source.files]
+    return [*zip(names, source.files, strict=True), *order], [path for path in pictures if path.exists()]
 
 
 def content(path: Path, *, named: bool) -> str:

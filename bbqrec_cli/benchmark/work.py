@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import time
 import traceback
@@ -14,9 +15,10 @@ from typing import Any
 
 from bbqrec_cli.benchmark import memory, records
 from bbqrec_cli.benchmark.curves import curves_in
-from bbqrec_cli.benchmark.graph import Step, module_of
+from bbqrec_cli.benchmark.graph import Step, method_of, module_of
 from bbqrec_cli.benchmark.records import Record
 from bbqrec_cli.errors import BBQRecError, DataError, InterruptedRunError
+from bbqrec_cli.hdf5 import describe
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.tuning.one import best_options
 
@@ -44,6 +46,7 @@ def run_step(step: Step, progress: Progress, clock: Callable[[], float] = time.m
         memory.begin()
         began = clock()  # importing torch is no part of the step
         record["figures"] = records.numbers(_result(step, progress, resumed=resumed)) | memory.peak()
+        check_inputs(step)
         record["origin"]["precision"] = records.precision_of(step.output)
         record["curves"] = curves_in(step.stage, step.output)
         record["settings"] = trained_config(step).options if step.tuned else {}
@@ -72,6 +75,21 @@ def _result(step: Step, progress: Progress, *, resumed: bool) -> dict[str, Any]:
         progress.warn(f"{error.message}; starting anew")
         step.checkpoint.unlink()
         return _result(step, progress, resumed=False)
+
+
+def check_inputs(step: Step) -> None:
+    """Remove an output that was made of other files than those that the suite began with.
+
+    Raises: DataError: it was.
+    """
+    if getattr(method_of(step.config), "download", ""):  # the key says what, no file was there
+        return
+    known = json.dumps(step.inputs)
+    for each in describe(step.output)["parents"]:
+        ours = (step.output.parent / each["path"]).exists()
+        if each["kind"] != "folder" and not ours and each["sha256"] not in known:
+            step.output.unlink()
+            raise DataError(f"{each['path']}: has changed since the suite began", "give the same command again")
 
 
 def trained_config(step: Step) -> Any:

@@ -43,9 +43,9 @@ def _digests(catalogue: Catalogue, users: np.ndarray, items: np.ndarray) -> np.n
 
 
 def check_held_out(model: TrainedModel, new: Catalogue, *, name: object, where: object) -> np.ndarray:
-    """Refuse data that hold out what a model was trained on. name, where: the files of the model and of the data.
+    """Refuse data that hold out what a model was trained on, or test what its epoch was chosen by.
 
-    Returns: `digests_of_model`. Raises: DataError: they do.
+    name, where: the files of the model and of the data. Returns: `digests_of_model`. Raises: DataError: they do.
     """
     was = digests_of_model(model)
     if leaked := trained_on(was, new):
@@ -53,7 +53,22 @@ def check_held_out(model: TrainedModel, new: Catalogue, *, name: object, where: 
             f"{where}: {name} was trained on {leaked:,} interactions that are held out here",
             "prepare the data with the split of before, or a later one",
         )
+    if chosen_by := _chosen_by(model, new):
+        raise DataError(
+            f"{where}: {chosen_by:,} of its test targets are of the validation by which {name} was chosen",
+            "prepare the data with the split of before, or a later one",
+        )
     return was
+
+
+def _chosen_by(model: TrainedModel, new: Catalogue) -> int:
+    """How many test targets of `new` were validation targets of the model, and are so in no other part of `new`."""
+    old, mine = split_of(model.catalogue.sequences).validation, split_of(new.sequences)
+    _, (then, tested, *others) = _counts(
+        _digests(model.catalogue, old.users, old.targets), _digests(new, mine.test.users, mine.test.targets),
+        _digests(new, mine.validation.users, mine.validation.targets), training_digests(new),
+    )  # fmt: skip
+    return int(np.minimum(tested, np.maximum(then - sum(others), 0)).sum())
 
 
 def lost(was: np.ndarray, new: Catalogue) -> int:

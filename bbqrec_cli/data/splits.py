@@ -112,6 +112,9 @@ def split_by_time(sequences: Sequences, quantiles: tuple[float, ...]) -> tuple[n
     times, second = sequences.timestamps, sequences.positions > 0
     if times is None:
         raise DataError("--split time needs timestamps, and the data have none", "--split last")
+    if (np.diff(times)[second[1:]] < 0).any():
+        what = "--split time: the interactions of a user are in another order than their times"
+        raise DataError(what, "--split last, or prepare the undivided log")
     ordered = np.sort(times[second], kind="stable")
     if not len(ordered):
         raise DataError("--split time: no user has 2 interactions", "--split last")

@@ -52,7 +52,7 @@ class Checkpoint:
         if resume and self.path.exists():
             from bbqrec_cli.training.checkpoint import load_checkpoint
 
-            for name, state in load_checkpoint(self.path, identity).items():
+            for name, state in load_checkpoint(self.path, identity, progress).items():
                 self.partials[name] = Partial(state["values"].numpy(), state["kinds"].numpy(), state["batches"])
             progress.log(f"continuing from {self.path}")
         elif resume:

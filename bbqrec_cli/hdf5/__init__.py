@@ -27,7 +27,8 @@ from bbqrec_cli.hdf5.files import (
     write_tokens,
 )
 from bbqrec_cli.hdf5.ledger import read_tuning, write_tuning
-from bbqrec_cli.hdf5.store import check_there, folder_of, open_file, sha256
+from bbqrec_cli.hdf5.parents import describe_parent, folder_of, sha256
+from bbqrec_cli.hdf5.store import check_there, open_file
 from bbqrec_cli.hdf5.vectors import Arrays
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "check_finite",
     "check_there",
     "describe",
+    "describe_parent",
     "folder_of",
     "open_file",
     "read_benchmark",

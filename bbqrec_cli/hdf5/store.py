@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from bbqrec_cli.errors import (
     WrongKindError,
 )
 from bbqrec_cli.hdf5.chunks import check_chunks
+from bbqrec_cli.hdf5.parents import Folder, Parent, describe_parent
 from bbqrec_cli.hdf5.safety import DAMAGE, Allowance, check_safe, passes, printable
 from bbqrec_cli.hdf5.schema import FORMAT, KINDS, Field, field_of
 from bbqrec_cli.hdf5.sink import Sink
@@ -39,36 +37,6 @@ _BLOBS = 4096
 Value = np.ndarray | Sequence[str] | Sequence[bytes]
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
-
-
-def _digest(stream) -> str:  # Python 3.10
-    digest = hashlib.sha256()
-    while block := stream.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class Folder:
-    """Files of a folder that were read, as one input."""
-
-    path: Path
-    files: tuple[Path, ...]
-
-
-def folder_of(files: Iterable[Path]) -> list[Folder]:
-    """The folder that holds all `files`, however deep; [] without files."""
-    there = tuple(sorted({Path(os.path.abspath(each)) for each in files}))
-    if not there:
-        return []
-    common = Path(os.path.commonpath([each.parent for each in there]))
-    return [Folder(common, there)]
-
-
 def write(
     path: Path,
     kind: str,
@@ -76,7 +44,7 @@ def write(
     *,
     attributes: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
-    parents: Sequence[Path | Folder] = (),
+    parents: Sequence[Path | Folder | Parent] = (),
     origin: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> None:
@@ -90,7 +58,7 @@ def write(
         datasets: HDF5 path -> array, list of str, or list of bytes.
         attributes: the kind's own root attributes; anything that JSON can hold.
         config: the resolved configuration, seed included.
-        parents: the input files, recorded with their kind and SHA-256.
+        parents: the input files, recorded with their kind and SHA-256, or what `describe_parent` said of them before.
         origin: version, commit, device and precision of what was computed (`origin.ran_on`).
         force: overwrite an existing file.
 
@@ -116,12 +84,13 @@ def write(
 
 
 def _root(
-    kind: str, attributes: Mapping[str, Any], config: Mapping[str, Any], parents: Sequence[Path | Folder]
+    kind: str, attributes: Mapping[str, Any], config: Mapping[str, Any], parents: Sequence[Path | Folder | Parent]
 ) -> dict[str, Any]:
     """The root attributes: those of every file, then the kind's own."""
     root = {"format": FORMAT, "kind": kind, "schema_version": KINDS[kind].version}
     root |= {"bbqrec_version": bbqrec_cli.__version__, "created": datetime.now(timezone.utc).isoformat()}
-    root |= {"config": json.dumps(config), "parents": json.dumps([describe_parent(p) for p in parents])}
+    inputs = [dict(each) if isinstance(each, Mapping) else describe_parent(each) for each in parents]
+    root |= {"config": json.dumps(config), "parents": json.dumps(inputs)}
     return root | {k: v if isinstance(v, (str, int, float)) else json.dumps(v) for k, v in attributes.items()}
 
 
@@ -191,26 +160,6 @@ def _storage(value: np.ndarray, compress: bool = True) -> dict[str, Any]:
     return {"chunks": True if large else value.shape, "fletcher32": True} | (
         {"shuffle": True, "compression": "lzf"} if large and compress else {}
     )
-
-
-def describe_parent(path: Path | Folder) -> dict[str, Any]:
-    """{'path': name, 'kind', 'sha256'} of an input; kind 'raw' if it is not a bbqrec file. Of a folder, kind 'folder',
-    also the number of 'files', and the digest of their names and contents.
-
-    Raises:
-        UnsafeFileError: as `open_file`.
-    """
-    if isinstance(path, Folder):
-        inside = [[each.relative_to(path.path).as_posix(), sha256(each)] for each in path.files]
-        digest = hashlib.sha256(json.dumps(inside).encode()).hexdigest()
-        return {"path": path.path.name, "kind": "folder", "files": len(inside), "sha256": digest}
-    kind = "raw"
-    if h5py.is_hdf5(path):
-        with suppress(*DAMAGE), h5py.File(path, "r", locking=False) as file:
-            check_safe(file, path)
-            found = _text(file.attrs.get("kind", kind))
-            kind = found if found in KINDS else kind
-    return {"path": path.name, "kind": kind, "sha256": sha256(path)}
 
 
 class File:

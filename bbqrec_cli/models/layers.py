@@ -197,10 +197,11 @@ class CausalEncoder(nn.Module):
         inner: int | None = None,
         post_norm: bool = False,
         query_norm: bool = False,
+        init_std: float = INIT_STD,
     ) -> None:
         super().__init__()
         self.post_norm = post_norm
-        self.positions = embedding(history, width)
+        self.positions = embedding(history, width, init_std)
         self.dropout = Dropout(dropout)
         layer = QueryNormLayer if query_norm else partial(Layer, post_norm=post_norm)
         self.layers = nn.ModuleList(

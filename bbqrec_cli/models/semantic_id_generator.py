@@ -37,8 +37,8 @@ class SemanticIDGenerator(Recommender):
     """P(i | history) = Π_l P(c_l | c_<l, history), eq. 1, with M parallel codes per level.
 
     Args:
-        variant: full (similarity-enhanced attention), no-similarity (the paper's BBQRec_S; TIGER), inherit (BBQRec_E:
-            the code embeddings start as the codebooks).
+        variant: full (similarity-enhanced attention), no-similarity (plain attention: the paper's BBQRec_S; TIGER),
+            inherit (BBQRec_E: plain attention, and the code embeddings start as the codebooks).
         masking: causal (an item sees itself and earlier items: one pass trains every position of a user) or
             bidirectional (one sample per prefix).
         normalisation: of a level's probability: catalogue (over the code tuples that exist below the prefix) or codes
@@ -173,15 +173,16 @@ class SemanticIDGenerator(Recommender):
 
     @torch.no_grad()
     def _inherit(self, codes: Codes) -> None:
-        """BBQRec_E: start from the codebooks, scaled like the other embeddings; levels without one stay random, as do
-        columns beyond their width."""
+        """BBQRec_E: start from the codebooks, all scaled by one factor to the deviation of the other embeddings; levels
+        without one stay random, as do columns beyond their width."""
         books = torch.from_numpy(codes.codebooks)
         width = min(books.shape[3], self.tokens.weight.shape[1])
         table = self.tokens.weight.view(self.levels, self.signals, self.size, -1)
+        scale = self.init_std / books.std()
         for level in range(min(self.levels, books.shape[1])):
             book = books[:, level, :, :width].expand(self.signals, -1, -1)
-            if (spread := book.std()) > 0:  # pq's books are zero but for their own part, which may lie beyond the width
-                table[level, :, : book.shape[1], :width] = book * (self.init_std / spread)
+            if book.any():  # pq's books are zero but for their own part, which may lie beyond the width
+                table[level, :, : book.shape[1], :width] = book * scale
 
     def embed(self, codes: Tensor, levels: Tensor) -> Tensor:
         """√D · sum of the M code embeddings of each token. codes (..., M), levels broadcastable to (...) -> (..., D).

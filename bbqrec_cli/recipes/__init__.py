@@ -6,6 +6,7 @@ by name, others by the path of their file.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,9 @@ def names() -> tuple[str, ...]:
 
 
 def describe_recipe(name: str) -> str:
-    """A recipe's description: the first paragraph of its file's comment, as one line."""
+    """A recipe's head: what it is, what in it is as published, and what is not; lines as in its file."""
     lines = (FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()
-    head = lines[: next((number for number, line in enumerate(lines) if not line.startswith("# ")), len(lines))]
-    return " ".join(line.removeprefix("#").strip() for line in head)
+    return "\n".join(line[1:].strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
 
 
 def recipe(name: str | Path, command: str) -> dict[str, Any]:

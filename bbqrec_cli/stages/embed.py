@@ -109,10 +109,11 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     from bbqrec_cli.encoders.resumable import Checkpoint
     from bbqrec_cli.encoders.reuse import Earlier
     from bbqrec_cli.encoders.sources import Encoding, Ready
-    from bbqrec_cli.hdf5 import check_there, read_dataset, sha256, write_features
+    from bbqrec_cli.hdf5 import check_there, describe_parent, read_dataset, write_features
     from bbqrec_cli.origin import ran_on
-    from bbqrec_cli.outputs import check_checkpoint, check_output
+    from bbqrec_cli.outputs import check_checkpoint, check_output, checkpoint_of
     from bbqrec_cli.records import Features
+    from bbqrec_cli.training.checkpoint import saved_precision
 
     parents = [config.dataset, *(path for name, path in input_files(config) if name in ("vectors", "ids", "reuse"))]
     check_there(config.dataset, "dataset")
@@ -122,9 +123,11 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     # The earlier features file may be overwritten: it is read first.
     check_output(config.output, force=config.force, inputs=[path for path in parents if path != config.reuse])
     set_threads(config.threads)
-    began, dataset = time.perf_counter(), read_dataset(config.dataset)
+    began, inputs_read = time.perf_counter(), [describe_parent(path) for path in parents]
+    dataset = read_dataset(config.dataset)
     device = resolve_device(config.device)
-    precision = resolve_precision(config.precision, device, large=True)
+    continued = saved_precision(checkpoint_of(config.output)) if config.resume and config.precision == "auto" else ""
+    precision = resolve_precision(continued or config.precision, device, large=True)
     sources = choose_sources(config, dataset, progress)
     earlier = Earlier(config.reuse, progress)
     how = Making(**shared(config, Making))
@@ -141,8 +144,9 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
         for name, source in sources.items()
     }
     resolved = {"precision": precision, "encoders": made_by}
-    identity = {"config": agreed(config) | resolved, "dataset": sha256(config.dataset)}
-    identity["files"] = {str(path): sha256(path) for path in parents[1:]}
+    first, *others = (each["sha256"] for each in inputs_read)
+    identity = {"config": agreed(config) | resolved, "dataset": first}
+    identity["files"] = {str(path): digest for path, digest in zip(parents[1:], others, strict=True)}
     checkpoint = Checkpoint(config.output, identity, resume=config.resume, progress=progress)
     make = Maker(how, dataset, earlier, checkpoint)
     made = {
@@ -154,8 +158,8 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     write_features(
         config.output,
         Features(catalogue=dataset.catalogue, features={name: each.feature for name, each in made.items()}),
-        encodings={name: each.kept for name, each in made.items()}, config=stored(config) | resolved, parents=parents,
-        force=config.force, origin=ran_on(device, config.threads, precision),
+        encodings={name: each.kept for name, each in made.items()}, config=stored(config) | resolved,
+        parents=inputs_read, force=config.force, origin=ran_on(device, config.threads, precision),
     )  # fmt: skip
     checkpoint.path.unlink(missing_ok=True)
     return EmbedResult(

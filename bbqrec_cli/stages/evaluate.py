@@ -13,6 +13,7 @@ from bbqrec_cli.config import StageConfig, option, stored
 from bbqrec_cli.device import PRECISIONS
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.frames import Framed
+from bbqrec_cli.outputs import one_at_a_time
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.serving.options import beam_option, unite_option
 
@@ -109,6 +110,7 @@ class EvaluateResult(Framed):
         return self.metrics.columns()
 
 
+@one_at_a_time
 def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     """Rank all items for every evaluated user of the split (docs/protocol.md).
 
@@ -122,7 +124,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     from bbqrec_cli.evaluation.metrics import list_figures
     from bbqrec_cli.evaluation.protocol import target_ranks
     from bbqrec_cli.evaluation.significance import Rows
-    from bbqrec_cli.hdf5 import check_there, read_metrics, write_metrics
+    from bbqrec_cli.hdf5 import check_there, describe_parent, read_metrics, write_metrics
     from bbqrec_cli.models.united import load_united
     from bbqrec_cli.origin import ran_on
     from bbqrec_cli.outputs import check_output
@@ -140,6 +142,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
             check_there(path, kind)
     parents = [*models, *filter(None, [config.tokens])]
     check_output(config.output, force=config.force, inputs=[*parents, *filter(None, [config.against])])
+    inputs_read = [describe_parent(path) for path in parents]
     set_threads(config.threads)
     other = read_metrics(config.against) if config.against else None
     device = resolve_device(config.device)
@@ -184,7 +187,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
     )  # fmt: skip
     provenance = stored(config) | {"precision": precision, "seconds": seconds, "ms_per_user": ms_per_user}
     write_metrics(
-        config.output, metrics, config=provenance, parents=parents, force=config.force,
+        config.output, metrics, config=provenance, parents=inputs_read, force=config.force,
         origin=ran_on(device, config.threads, precision),
     )  # fmt: skip
     users = len(np.unique(held.users))

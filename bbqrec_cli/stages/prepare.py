@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bbqrec_cli.config import StageConfig, option, stored
 from bbqrec_cli.data.sources.registry import SOURCES, fetched, open_source, source_options
 from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.outputs import one_at_a_time
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.registry import Registry
 
@@ -98,6 +99,7 @@ class PrepareResult:
         return dataclasses.asdict(self) | {"output": str(self.output), "text_fields": list(self.text_fields)}
 
 
+@one_at_a_time
 def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | None = None) -> PrepareResult:
     """Read the source, filter, compose texts, check pictures, write.
 
@@ -107,7 +109,8 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
         UsageError, DataError, MissingFileError, LackingError and the errors of writing files.
     """
     from bbqrec_cli.data.fields import choose_text_fields, with_known_names
-    from bbqrec_cli.data.sources.exported import in_exported_order
+    from bbqrec_cli.data.sources.base import in_drawn_order
+    from bbqrec_cli.data.sources.exported import files_of_order, in_exported_order
     from bbqrec_cli.data.sources.period import between, days
     from bbqrec_cli.data.sources.pictures import PictureFiles
     from bbqrec_cli.data.splits import split_of
@@ -128,7 +131,10 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     min_user, min_item = (source.minimum if each is None else each for each in given)
     interactions = between(source.interactions(), first, last, progress)
     interactions = filtered(interactions, min_user=min_user, min_item=min_item, progress=progress)
-    interactions = in_exported_order(interactions, paths)
+    if order := files_of_order(paths):
+        interactions = in_exported_order(interactions, paths)
+    elif not getattr(source, "own_order", False):
+        interactions = in_drawn_order(interactions)
     sequences, splitting = divided(interactions, kind, config.quantiles)
     split = split_of(sequences, history=1)
     if kind == "given":
@@ -144,7 +150,8 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     record |= {"min_user_interactions": min_user, "min_item_interactions": min_item, "split": kind}
     record |= SOURCES.recorded(config.source) | getattr(source, "about", {})
     record["counts"] = {key: value for key, value in said.items() if key not in ("output", "text_fields", "split")}
-    parents = [*source.files, *folder_of(items.images.files if isinstance(items.images, PictureFiles) else [])]
+    order = [each for each in order if each not in source.files]
+    parents = [*source.files, *order, *folder_of(items.images.files if isinstance(items.images, PictureFiles) else [])]
     write_dataset(config.output, dataset, config=record, parents=parents, force=config.force)
     return result
 

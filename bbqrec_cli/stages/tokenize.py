@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bbqrec_cli.config import agreed, check_files, input_files, option, stored
 from bbqrec_cli.device import PRECISIONS
-from bbqrec_cli.errors import BBQRecError, LackingError, out_of_memory
+from bbqrec_cli.errors import BBQRecError, DataError, LackingError, out_of_memory
 from bbqrec_cli.outputs import one_at_a_time
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.registry import Registry
@@ -64,8 +64,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
         UsageError, DataError, CollapseError, LackingError and the errors of reading and writing files.
     """
 
-    from bbqrec_cli.device import resolve_precision
-    from bbqrec_cli.hdf5 import check_there, write_tokens
+    from bbqrec_cli.hdf5 import check_there, describe_parent, write_tokens
     from bbqrec_cli.origin import plugin_of, ran_on
     from bbqrec_cli.outputs import check_checkpoint, check_output, checkpoint_of
     from bbqrec_cli.records import Tokens
@@ -76,26 +75,30 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     from bbqrec_cli.tokenizers.registry import build_tokenizer
     from bbqrec_cli.training.checkpoint import saved_seconds
     from bbqrec_cli.training.distributed import start_process
-    from bbqrec_cli.training.trainer import RunSettings, identity
+    from bbqrec_cli.training.trainer import RunSettings, identity, precision_of_run
 
     began = time.perf_counter()
     method = tokenizer_config(config.method, config.options)
     check_files(method)
+    for line in method.without_effect(config.options):
+        progress.log(line)
     named = input_files(config, method)
     parents = [path for _, path in named]
     check_there(config.features, "features")
     check_checkpoint(config.output, force=config.force, resume=config.resume)
     check_output(config.output, force=config.force, inputs=parents)
+    inputs_read = [describe_parent(path) for path in parents]  # as they are before the long run
     method = with_fitting_dim(with_fitting_size(method, config.features, progress), config.features, progress)
     world, device = start_process(config.device, config.threads)
     tokenizer = build_tokenizer(config.method, method)
     with advice_on_memory(config, tokenizer):
         catalogue, inputs = tokenizer_input(config, tokenizer)
-    precision = resolve_precision(config.precision, device)
+    checkpoint = checkpoint_of(config.output)
+    continued = checkpoint if config.resume else None
+    precision = precision_of_run(config.precision, device, continued=continued, world=world)
     resolved = stored(config) | {"precision": precision, "options": stored(method)}
     resolved |= TOKENIZERS.recorded(config.method)
     of_run = agreed(config) | {"precision": precision, "options": agreed(method)}
-    checkpoint = checkpoint_of(config.output)
     settings = RunSettings(
         seed=config.seed, device=device, precision=precision, progress=progress, checkpoint=checkpoint,
         resume=config.resume, identity=identity(of_run, named), world=world,
@@ -106,6 +109,9 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     warm = warm_items(inputs.train)
     made = with_id_signals_of_cold_items(made, warm, neighbours=config.id_neighbours, device=device)
     if inputs.sample is not None:
+        if describe_parent(config.features) != inputs_read[0]:
+            what = f"{config.features}: has changed since the codebooks were learnt on a sample of it"
+            raise DataError(what, "put it back and give --resume, or start anew with --force")
         encode = tokenizer.restore(made.codes, made.encoder, device)
         latents = config.on_collision in MOVING_POLICIES
         made = encode_catalogue(
@@ -119,7 +125,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     tokens = Tokens(catalogue=catalogue, codes=codes, history=made.history, encoder=made.encoder)
     if world.writes:
         write_tokens(
-            config.output, tokens, config=resolved, parents=parents, force=config.force,
+            config.output, tokens, config=resolved, parents=inputs_read, force=config.force,
             origin=ran_on(device, config.threads, precision) | plugin_of(type(method)),
         )  # fmt: skip
         if made.history:  # else nothing was trained, and the checkpoint is another run's

@@ -112,7 +112,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     Raises:
         UsageError, DataError, LackingError and the errors of reading and writing files.
     """
-    from bbqrec_cli.hdf5 import check_there, read_model, write_model
+    from bbqrec_cli.hdf5 import check_there, describe_parent, read_model, write_model
     from bbqrec_cli.origin import plugin_of, ran_on
     from bbqrec_cli.outputs import check_checkpoint, check_output, checkpoint_of
     from bbqrec_cli.records import TrainedModel
@@ -128,6 +128,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     check_output(config.output, force=config.force, inputs=parents, instead=instead)
     from bbqrec_cli.training.checkpoint import saved_seconds  # imports torch, which is no part of the time
 
+    inputs_read = [describe_parent(path) for path in parents]  # as they are before the long run
     began, checkpoint = time.perf_counter(), checkpoint_of(config.output)
     before = saved_seconds(checkpoint) if config.resume else 0.0
     made = learn(config, progress, checkpoint=checkpoint, earlier=earlier)
@@ -151,7 +152,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         resolved = stored(config) | {"precision": training.precision, "options": stored(chosen)}
         resolved |= MODELS.recorded(config.model)
         write_model(
-            config.output, trained, config=resolved, parents=parents, force=config.force,
+            config.output, trained, config=resolved, parents=inputs_read, force=config.force,
             origin=ran_on(training.device, config.threads, training.precision) | plugin_of(type(chosen)),
         )  # fmt: skip
         if fitted.history:  # else no checkpoint is this run's
@@ -225,21 +226,20 @@ def learn(
     """
     from bbqrec_cli.data.leakage import check_held_out, lost
     from bbqrec_cli.data.splits import nobody, split_of, subsample_users
-    from bbqrec_cli.device import resolve_precision
     from bbqrec_cli.hdf5 import read_item_data
     from bbqrec_cli.models.new_items import load_earlier
     from bbqrec_cli.models.registry import build_model
     from bbqrec_cli.models.task import CHOSEN_BY
     from bbqrec_cli.seeds import seed_torch
     from bbqrec_cli.training.distributed import start_process
-    from bbqrec_cli.training.trainer import Fitted, RunSettings, Stopping, identity
+    from bbqrec_cli.training.trainer import Fitted, RunSettings, Stopping, identity, precision_of_run
 
     chosen = chosen_config(config, earlier)
     settings = model_settings(chosen)
     if earlier and config.options.get("pretrain_epochs"):
         progress.log("--pretrain-epochs has no effect: --from trains the last phase alone")
-    for name in sorted(config.options.keys() & chosen.idle.keys()):
-        progress.log(f"{flag(name)} has no effect with this {flag(chosen.idle[name])}")
+    for line in chosen.without_effect(config.options):
+        progress.log(line)
     world, device = start_process(config.device, config.threads)
     catalogue, data = read_item_data(config.input)
     if earlier:  # it reads the features that it read, whatever more there is
@@ -250,7 +250,8 @@ def learn(
     split = split_of(catalogue.sequences, history=model.history)
     if not len(split.validation.users):
         raise nobody(config.input, catalogue, "validate on")
-    precision = resolve_precision(config.precision, device)
+    continued = checkpoint if config.resume else None
+    precision = precision_of_run(config.precision, device, continued=continued, world=world)
     reads = [name for name in data.features if model.reads is None or name in model.reads]
     if "features" in model.needed(settings):
         progress.log(f"{config.model} reads the features {', '.join(reads)}")

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+import bbqrec_cli
 from bbqrec_cli.errors import BBQRecError, DataError
-from bbqrec_cli.hdf5 import open_file, read_checkpoint, write_checkpoint
+from bbqrec_cli.hdf5 import describe, open_file, read_checkpoint, write_checkpoint
+from bbqrec_cli.progress import SILENT, Progress
 
 _TENSOR = "__tensor__"
 
@@ -22,8 +24,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], identity: Mapping[str,
     write_checkpoint(path, arrays, {"state": meta}, config=identity)
 
 
-def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Any:
-    """The state that `save_checkpoint` wrote.
+def load_checkpoint(path: Path, identity: Mapping[str, Any], progress: Progress = SILENT) -> Any:
+    """The state that `save_checkpoint` wrote; a warning if another version of the program did.
 
     Raises:
         DataError: the checkpoint belongs to a run with other options or inputs; names the first difference.
@@ -36,6 +38,9 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Any:
                 f"{path}: the checkpoint is of another run: {what}",
                 "give the options of that run, or start from the beginning with --force, without --resume",
             )
+    version = describe(path)["bbqrec_version"]
+    if version != bbqrec_cli.__version__:
+        progress.warn(f"{path} is of bbqrec {version}, this is {bbqrec_cli.__version__}: the run is partly of either")
     return _join(meta["state"], arrays)
 
 
@@ -47,6 +52,15 @@ def saved_seconds(path: Path) -> float:
         return sum(dict(row["pairs"])["seconds"] for row in history)
     except (BBQRecError, LookupError, TypeError, ValueError):  # `load_checkpoint` says what is wrong with it
         return 0.0
+
+
+def saved_precision(path: Path) -> str:
+    """The precision of the run whose checkpoint it is; '' without one."""
+    try:
+        with open_file(path, "checkpoint") as file:
+            return str(file.mapping("config")["config"]["precision"])
+    except (BBQRecError, LookupError, TypeError):  # `load_checkpoint` says what is wrong with it
+        return ""
 
 
 def difference(name: str, found: Any, wanted: Any) -> str:

@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bbqrec_cli.device import PRECISIONS, resolve_precision
 from bbqrec_cli.errors import DataError, InterruptedRunError
 from bbqrec_cli.hdf5 import sha256
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.seeds import seed_torch
-from bbqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from bbqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint, saved_precision
 from bbqrec_cli.training.distributed import ALONE, World
 from bbqrec_cli.training.schedule import schedule
 
@@ -56,6 +57,16 @@ def identity(options: Mapping[str, Any], files: Sequence[tuple[str, Path]]) -> d
     """
     sums = {f"{name} (file {number}): sha256": sha256(path) for number, (name, path) in enumerate(files, 1)}
     return {"config": dict(options), "parents": sums}
+
+
+def precision_of_run(name: str, device: torch.device, *, continued: Path | None, world: World) -> str:
+    """fp32 or bf16, the same in all processes.
+
+    continued: the checkpoint from which the run goes on, whose precision `auto` keeps: what it measures may change.
+    """
+    if name == "auto" and continued is not None:
+        name = saved_precision(continued) or name
+    return PRECISIONS[int(world.first(PRECISIONS.index(resolve_precision(name, device))))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,7 +319,7 @@ def _resume(task: Task, run: RunSettings) -> Fitted:
     if not run.resume:
         run.progress.log(f"{path}: an older run's checkpoint will be overwritten (--resume would continue it)")
         return Fitted()
-    state = load_checkpoint(path, run.identity)
+    state = load_checkpoint(path, run.identity, run.progress)
     task.resumed(len(state["history"]) - 1)
     task.module.load_state_dict(state.pop("model"))
     for name, each in state.pop("optimisers").items():

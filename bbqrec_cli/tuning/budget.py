@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bbqrec_cli.config import agreed, option, shared
-from bbqrec_cli.errors import UsageError
+from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.stages.train import LearningConfig, TrainConfig
 from bbqrec_cli.tuning.systems import System
@@ -123,7 +123,8 @@ def check_had(config: BudgetConfig, name: str, had: Sequence[Mapping[str, Any]],
 
 
 def one_more(config: BudgetConfig, study: Study, origin: Mapping[str, Any], progress: Progress) -> None:
-    """Run a system's next trial."""
+    """Run a system's next trial. Raises: DataError: the input is another one than the trials' before."""
+    from bbqrec_cli.hdf5 import sha256
     from bbqrec_cli.tuning.trial import run_trial
 
     trial, values = study.ask()
@@ -135,6 +136,9 @@ def one_more(config: BudgetConfig, study: Study, origin: Mapping[str, Any], prog
     limits += [config.trial_minutes] if config.trial_minutes else []
     training = TrainConfig(**learning, input=config.input, minutes=min(limits, default=0.0))
     outcome = run_trial(study.system, trial, values, training, origin, progress)
+    if sha256(config.input) != study.content:
+        what = f"{config.input}: has changed since the tuning began; the last trial, of {study.system.name}, is void"
+        raise DataError(what, "put it back and give the same command, or tune the new one with -o elsewhere")
     if outcome["status"] == "cut" and training.minutes == config.trial_minutes:
         outcome["status"] = "complete"  # it has had all that a trial may have
     study.tell(trial, outcome)

@@ -70,13 +70,14 @@ def run(config: OneConfig, progress: Progress = SILENT) -> OneResult:
         LackingError: the device or Optuna is not there.
         InterruptedRunError: interrupted; the same step goes on.
     """
-    from bbqrec_cli.hdf5 import sha256, write_tuning
+    from bbqrec_cli.hdf5 import describe_parent, write_tuning
     from bbqrec_cli.tuning.study import import_optuna, open_journal
 
     system, optuna = config.system, import_optuna()
     journal = config.output.with_name(f"{config.output.name}.journal")  # until the ledger is written
     check_input(config, [system])
-    study = study_of(config, system, open_journal(journal), sha256(config.input))
+    tuned_on = describe_parent(config.input)
+    study = study_of(config, system, open_journal(journal), tuned_on["sha256"])
     origin = origin_of(config, optuna.__version__)
     try:
         while left(config, study):
@@ -89,7 +90,7 @@ def run(config: OneConfig, progress: Progress = SILENT) -> OneResult:
         journal.unlink()  # the next time may go better
         raise DataError(all_failed(trials))
     tuning = {"systems": {system.name: system.to_json()}, "budget": config.budget, "trials": trials}
-    write_tuning(config.output, tuning, config=stored(config), parents=[config.input])
+    write_tuning(config.output, tuning, config=stored(config), parents=[tuned_on])
     journal.unlink(missing_ok=True)
     seconds = sum(each["seconds"] for each in trials)
     return OneResult(trials=len(trials), seconds=seconds, validation=best["figures"])

@@ -81,7 +81,7 @@ def run(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
         LackingError: the device or Optuna is not there.
         InterruptedRunError: interrupted; the same command goes on.
     """
-    from bbqrec_cli.hdf5 import check_there, sha256
+    from bbqrec_cli.hdf5 import check_there, describe_parent
     from bbqrec_cli.locks import locked
     from bbqrec_cli.outputs import make_folder
     from bbqrec_cli.pages.page import check_page
@@ -104,7 +104,8 @@ def run(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
     make_folder(folder)
     origin = origin_of(config, optuna.__version__)
     with locked(folder, LOCK):
-        storage, content = open_journal(folder / JOURNAL), sha256(config.input)
+        storage, tuned_on = open_journal(folder / JOURNAL), describe_parent(config.input)
+        content = tuned_on["sha256"]
         earlier = earlier_trials(config, folder / LEDGER, systems, content)  # what is refused leaves no study behind
         studies = [study_of(config, system, storage, content) for system in systems]
         for study in studies:
@@ -114,12 +115,12 @@ def run(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
                 fewest = min(len(study.whole()) for study in todo)
                 for study in (each for each in todo if len(each.whole()) == fewest):
                     one_more(config, study, origin, progress)
-                    write_ledger(config, folder, studies, earlier)
+                    write_ledger(config, folder, studies, earlier, tuned_on)
         except (InterruptedRunError, KeyboardInterrupt):
             done = sum(len(study.outcomes()) for study in studies)
             what = f"interrupted; {done} finished trials are kept in {folder}"
             raise InterruptedRunError(what, "the same command goes on") from None
-        write_ledger(config, folder, studies, earlier)
+        write_ledger(config, folder, studies, earlier, tuned_on)
         return summarise(config, folder, studies)
 
 
@@ -148,14 +149,16 @@ def earlier_trials(config: TuneConfig, ledger: Path, systems: Sequence[System], 
     return {"systems": others, "trials": trials}
 
 
-def write_ledger(config: TuneConfig, folder: Path, studies: Sequence[Study], earlier: Mapping[str, Any]) -> None:
-    """Write every finished trial to the ledger. earlier: see `earlier_trials`."""
+def write_ledger(
+    config: TuneConfig, folder: Path, studies: Sequence[Study], earlier: Mapping[str, Any], tuned_on: Mapping[str, Any]
+) -> None:
+    """Write every finished trial to the ledger. earlier: see `earlier_trials`; tuned_on: the input as it was read."""
     from bbqrec_cli.hdf5 import write_tuning
 
     systems = {study.system.name: study.system.to_json() for study in studies}
     trials = [*earlier["trials"], *trials_of(studies)]
     tuning = {"systems": earlier["systems"] | systems, "budget": config.budget, "trials": trials}
-    write_tuning(folder / LEDGER, tuning, config=stored(config), parents=[config.input])
+    write_tuning(folder / LEDGER, tuning, config=stored(config), parents=[tuned_on])
 
 
 def summarise(config: TuneConfig, folder: Path, studies: Sequence[Study]) -> TuneResult:
@@ -179,6 +182,7 @@ def summarise(config: TuneConfig, folder: Path, studies: Sequence[Study]) -> Tun
 
 def write_recipe(config: TuneConfig, folder: Path, system: System, trials: Sequence[Mapping[str, Any]]) -> Path | None:
     """Write a system's best settings where `train --recipe` can read them; None if every trial failed."""
+    from bbqrec_cli.outputs import replacing
     from bbqrec_cli.recipes import as_toml
     from bbqrec_cli.tuning.result import best_of
 
@@ -195,5 +199,6 @@ def write_recipe(config: TuneConfig, folder: Path, system: System, trials: Seque
     values |= {"validate_every": system.validate_every} if system.validate_every > 1 else {}
     values |= {"exclude_seen": True} if config.exclude_seen else {}
     path = folder / f"{system.name}.toml"
-    path.write_text(as_toml(head, {"train": values}), encoding="utf-8")
+    with replacing(path) as partial:
+        partial.write_text(as_toml(head, {"train": values}), encoding="utf-8")
     return path

@@ -6,6 +6,7 @@ that was cut, where the budget has grown; what it reached counts until then.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,17 @@ def open_journal(path: Path) -> Any:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # A lock that is there is of a process that was killed: the folder is ours.
     path.with_name(path.name + ".lock").unlink(missing_ok=True)
+    _cut_torn_line(path)
     try:
         return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
     except (ValueError, KeyError, TypeError) as error:
         raise BrokenFileError(f"{path}: the journal is damaged: {error}", "give -o elsewhere") from None
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Remove a last line that a full disk or a power cut left unfinished: Optuna would write on in the same line."""
+    if path.is_file() and (text := path.read_bytes()).startswith(b"{") and not text.endswith(b"\n"):
+        os.truncate(path, text.rfind(b"\n") + 1)
 
 
 class Study:
@@ -60,7 +68,7 @@ class Study:
 
     Args:
         storage: of `open_journal`.
-        identity: what must be the same when it goes on.
+        identity: what must be the same when it goes on; 'input' is the checksum of the input.
         reports: validations of a whole training, at most; 0 where trials have a time limit: then those of the longest
             trial so far.
 
@@ -70,6 +78,7 @@ class Study:
 
     def __init__(self, storage: Any, system: System, *, seed: int, identity: Mapping[str, Any], reports: int) -> None:
         self._optuna, self.system, self._seed, self._reports = import_optuna(), system, seed, reports
+        self.content: str = identity["input"]
         self._study = self._optuna.create_study(
             storage=storage, study_name=system.name, direction="maximize", load_if_exists=True
         )

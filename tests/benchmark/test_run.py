@@ -14,6 +14,8 @@ from bbqrec_cli import hdf5
 from bbqrec_cli.benchmark.run import BenchmarkConfig, run
 from bbqrec_cli.errors import DataError, LackingError, OutputExistsError, UsageError
 from bbqrec_cli.locks import locked
+from bbqrec_cli.records import Sequences
+from bbqrec_cli.stages import train
 
 
 @pytest.fixture
@@ -303,3 +305,33 @@ def test_killed_and_started_again(files, tmp_path, how):
     for name, value in hdf5.read_model(second).weights.items():
         np.testing.assert_array_equal(hdf5.read_model(first).weights[name], value, err_msg=name)
     assert not list((tmp_path / "broken").glob("*.checkpoint"))
+
+
+def test_an_input_that_changes_while_the_suite_runs(config, folder, monkeypatch):
+    """What is made of the new file is not kept under the key of the old one."""
+    (folder / "suite.toml").write_text(
+        'name = "s"\nseeds = [0]\n[data]\nfile = "features.h5"\n[[system]]\nname = "popularity"\n'
+        '[[system]]\nname = "markov"\n'
+    )
+    features, original = folder / "features.h5", (folder / "features.h5").read_bytes()
+    before = hdf5.read_features(features)
+    learn = train.learn
+
+    def late(chosen, *args, **more):
+        made = learn(chosen, *args, **more)
+        if chosen.model == "popularity":
+            shorter = Sequences.from_lists([walk[:-1].tolist() for walk in before.catalogue.sequences])
+            less = dataclasses.replace(before.catalogue, sequences=shorter)
+            hdf5.write_features(features, dataclasses.replace(before, catalogue=less), config={}, force=True)
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "learn", late)
+        result = run(config())
+    assert [cell["name"] for cell in result.of("failed")] == ["markov, seed 0"]
+    assert result.of("failed")[0]["error"] == "train markov, seed 0: features.h5: has changed since the suite began"
+    assert not list((folder / "work").glob("markov*.h5"))
+    features.write_bytes(original)
+    assert not run(config()).of("failed")
+    (model,) = (folder / "work").glob("markov*.model.h5")
+    assert hdf5.describe(model)["parents"][0]["sha256"] == hdf5.sha256(features)

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from sources import read_source
 
+from bbqrec_cli import hdf5
 from bbqrec_cli.data.sources import movielens
 from bbqrec_cli.data.sources.movielens import GENRES, MovieLens, title_and_year
 from bbqrec_cli.data.sources.options.movielens import MovieLensOptions
 from bbqrec_cli.data.sources.options.table import TableOptions
 from bbqrec_cli.data.sources.table import InteractionTable
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
+from bbqrec_cli.stages.prepare import PrepareConfig, run
 
 read = partial(read_source, "movielens")
 
@@ -110,7 +112,7 @@ def test_1m_and_10m(given, listener, encoding):
 
 def test_tags_of_10m(given, listener):
     tags = "1::661::a :: b::1\n2::661::peach::2\n3::661::peach::3\n"
-    assert read(given(DAT | {"tags.dat": tags}), listener)[1].fields["tags"] == ["", "peach|a :: b"]
+    assert read(given(DAT | {"tags.dat": tags}), listener)[1].fields["user_tags"] == ["", "peach|a :: b"]
 
 
 def test_20m_and_later(given, listener):
@@ -123,7 +125,7 @@ def test_20m_and_later(given, listener):
         "genres": ["", "Adventure|Animation"],
         "imdb_id": ["tt0112346", "tt0114709"],
         "tmdb_id": ["", "862"],
-        "tags": ["a, b", "pixar|fun|fun park"],
+        "user_tags": ["a, b", "pixar|fun|fun park"],
     }
 
 
@@ -284,3 +286,10 @@ def test_the_published_zip_is_checked_by_its_checksum(tmp_path, listener, monkey
 
 def test_checksums_are_checksums():
     assert all(len(bytes.fromhex(value)) == hashlib.md5().digest_size for value in movielens.MD5.values())
+
+
+def test_no_text_knows_what_users_said_after_the_split(given, tmp_path, listener):
+    """They may say it of what is held out."""
+    made = run(PrepareConfig(source="movielens", paths=(str(given(CSV)),), output=tmp_path / "d.h5"), listener)
+    assert made.text_fields == ("title", "genres")
+    assert "pixar" not in " ".join(hdf5.read_dataset(made.output).texts).casefold()

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bbqrec_cli.data.leakage import trained_on, training_digests
+from bbqrec_cli.data.leakage import check_held_out, trained_on, training_digests
 from bbqrec_cli.data.splits import PAD, last_parts, pad, split_by_time, split_of
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.records import Catalogue, Sequences
+from bbqrec_cli.records import Catalogue, Sequences, TrainedModel
 
 TIMED = st.lists(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 30)), max_size=9), min_size=1, max_size=7)
 """Of each user (time, item); few times, so that many are equal."""
@@ -160,3 +160,25 @@ def test_interactions_that_an_older_model_was_trained_on():
     new = made(["v", "u", "new"], ["e", "d", "c", "b", "a"], ["abcda", "aaa", "eed"])  # a v: abc|d|a, u: a|a|a
     assert trained_on(training_digests(old), new) == 1
     assert trained_on(training_digests(old), old) == trained_on(training_digests(new), new) == 0
+
+
+def test_test_targets_that_an_older_model_was_chosen_by():
+    """u's b: the old validation and the new test target. v took b before, so its test target b is no such one."""
+
+    def made(walks: list[str], parts: list[list[int]]) -> Catalogue:
+        sequences = Sequences.from_lists([["abc".index(each) for each in walk] for walk in walks])
+        divided = dataclasses.replace(sequences, parts=np.concatenate(parts).astype(np.uint8))
+        return Catalogue(user_ids=["u", "v"], item_ids=list("abc"), titles=[""] * 3, sequences=divided)
+
+    old = made(["acb", "bab"], [[0, 0, 1], [0, 0, 1]])
+    new = made(["acb", "babb"], [[0, 0, 2], [0, 0, 1, 2]])
+    model = TrainedModel(catalogue=old, name="sasrec", settings={}, weights={}, history=[])
+    with pytest.raises(DataError, match="new: 1 of its test targets are of the validation by which old was chosen"):
+        check_held_out(model, new, name="old", where="new")
+    later = made(["acbc", "babc"], [[0, 0, 1, 2], [0, 0, 1, 2]])
+    check_held_out(model, later, name="old", where="new")
+
+
+def test_times_must_be_in_order():
+    with pytest.raises(DataError, match="in another order than their times"):
+        split_by_time(Sequences.from_lists([[0, 1, 2], [0, 1]], [[5, 9, 7], [1, 2]]), (0.3, 0.8))

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import Listener
 
+import bbqrec_cli
 from bbqrec_cli.errors import BrokenFileError, DataError, WrongKindError
-from bbqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from bbqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint, saved_precision
 
 IDENTITY = {"config": {"seed": 0, "options": {"width": 64}}, "parents": {"tokens": "abc"}}
 
@@ -84,3 +86,17 @@ def test_a_damaged_one_says_what_to_do(path):
     with pytest.raises(BrokenFileError, match="truncated") as caught:
         load_checkpoint(path, IDENTITY)
     assert caught.value.hint == "start from the beginning with --force, without --resume"
+
+
+def test_another_versions_checkpoint_is_said(path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(bbqrec_cli, "__version__", "0.0.9")
+        save_checkpoint(path, {}, IDENTITY)
+    load_checkpoint(path, IDENTITY, listener := Listener())
+    assert "checkpoint is of bbqrec 0.0.9, this is" in listener.warned[0]
+
+
+def test_the_precision_of_a_run(path):
+    assert saved_precision(path) == ""
+    save_checkpoint(path, {}, {"config": {"precision": "bf16"}})
+    assert saved_precision(path) == "bf16"

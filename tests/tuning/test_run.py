@@ -349,3 +349,36 @@ def test_the_command_line(bbqrec, files, tmp_path):
     shown = bbqrec("tune", "--show-space", "--model", "sasrec", "--recipe", "hstu", "--json")
     assert json.loads(shown.out)["systems"]["sasrec"]["tried"]["width"] == "32, 64, 128, 256"
     assert "--temperature" in bbqrec("tune", "--recipe", "hstu", "--help").out
+
+
+@pytest.mark.parametrize("left", [-1, -20, 30])
+def test_a_line_that_was_not_finished(config, left):
+    """As a full disk or a power cut leaves the journal: Optuna would write on in that line."""
+    first = run(dataclasses.replace(config, trials=2))
+    journal = config.output / "journal.log"
+    text = journal.read_bytes()
+    journal.write_bytes(text[:left] if left < 0 else text[: text.rfind(b"\n", 0, -1) + left])
+    assert said(run(config))[: len(first.trials)] == said(first)
+
+
+def test_an_input_that_changes(config, files, tmp_path, monkeypatch):
+    """A trial on other data is no trial of this tuning; nor is it one afterwards."""
+    source, before = tmp_path / "source.h5", files["features"].read_bytes()
+    source.write_bytes(before)
+    config, learn = dataclasses.replace(config, input=source, model=("sasrec",)), trial.learn
+
+    def changed(*args, **more):
+        made = learn(*args, **more)
+        source.write_bytes(before + b"\0")
+        return made
+
+    run(dataclasses.replace(config, trials=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "learn", changed)
+        with pytest.raises(DataError, match=r"source\.h5: has changed since the tuning began; the last trial"):
+            run(config)
+    with pytest.raises(DataError, match="of another input"):
+        run(config)
+    source.write_bytes(before)
+    assert [len(run(config).of("sasrec")), len(hdf5.read_tuning(config.output / "tuning.h5")["trials"])] == [3, 3]
+    assert hdf5.describe(config.output / "tuning.h5")["parents"][0]["sha256"] == hdf5.sha256(source)

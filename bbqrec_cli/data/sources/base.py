@@ -5,9 +5,11 @@ n interactions, U users, I items.
 
 from __future__ import annotations
 
+import dataclasses
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
@@ -78,6 +80,8 @@ class Source(Protocol):
 
     A source whose interactions have `parts` has `divided = True`. One whose files may be the parts of a split has
     `divide()`, which --split given calls before `interactions`, and which raises UsageError where they are none.
+
+    A source whose rows of items say nothing of who takes what has `own_order = True`; those of others are reordered.
 
     A source whose files name further ones that `items` reads has `named_files() -> list[Path]`, for the same reason.
     """
@@ -151,6 +155,18 @@ def by_rows(
         moments=None if stamps is None else _moments(user_rows, stamps, apart=parts is not None),
         parts=None if parts is None else parts[order],
     )  # fmt: skip
+
+
+def in_drawn_order(made: Interactions) -> Interactions:
+    """The interactions with their items in the order of a digest of each id, which says nothing of who takes what.
+
+    Equal scores, and items that share an ID, are ranked by rows, and the order of first appearance would know what is
+    popular and what is held out.
+    """
+    digests = (int.from_bytes(blake2b(item.encode(), digest_size=8).digest(), "little") for item in made.item_ids)
+    order = np.argsort(np.fromiter(digests, np.uint64, len(made.item_ids)), kind="stable")
+    item_ids, items = _renumbered(made.item_ids, made.items, order)
+    return dataclasses.replace(made, item_ids=item_ids, items=items)
 
 
 def _seconds(stamps: np.ndarray, per_second: int) -> np.ndarray:

@@ -131,6 +131,7 @@ class Demo:
     """
 
     minimum = 0
+    own_order = True
 
     def __init__(self, paths: list[Path], options: DemoOptions, *, seed: int, progress: Progress) -> None:
         check_no_path(paths, "demo")

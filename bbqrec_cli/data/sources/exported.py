@@ -27,7 +27,7 @@ def recorded_files(folder: Path) -> list[str]:
 
 def in_exported_order(made: Interactions, paths: list[Path]) -> Interactions:
     """The interactions with their items in the rows of the exported file, if they come from such a folder."""
-    places = {item: row for row, item in enumerate(_item_order(paths[0]) if len(paths) == 1 else ())}
+    places = {item: row for row, item in enumerate(_item_order(paths))}
     if not places:
         return made
     order = sorted(range(len(made.item_ids)), key=lambda row: places.get(made.item_ids[row], len(places)))
@@ -36,17 +36,29 @@ def in_exported_order(made: Interactions, paths: list[Path]) -> Interactions:
     return dataclasses.replace(made, item_ids=[made.item_ids[row] for row in order], items=rows[made.items])
 
 
-def _item_order(given: Path) -> list[str]:
-    """The item ids of the items table of an exported folder, or of a file's folder; [] for any other path."""
+def files_of_order(paths: list[Path]) -> list[Path]:
+    """What says the order of an exported folder's items, or of those of a file's folder: its items table, the names in
+    RecBole's, and the record; [] for any other paths."""
+    if len(paths) != 1:
+        return []
+    given = paths[0]
     folder = given if given.is_dir() else given.parent
     files = recorded_files(folder)
     named = (each for each in files if each in ("items.csv", "items.parquet") or each.endswith(".item"))
-    path = folder / Path(next(named, "")).name
-    if not path.is_file() or (given != folder and given.name not in files):
+    table = folder / Path(next(named, "")).name
+    if not table.is_file() or (given != folder and given.name not in files):
         return []
-    if path.suffix == ".parquet":
-        return [as_id(str(next(iter(row.values())))) for _, row in typed_rows(path)]
-    written = [as_id(row[0]) for _, row in table_rows(path)][1:]
-    mapped = path.with_suffix(MAP)
-    own = read_json(mapped, "{}").get("items", {}) if path.suffix == ".item" and mapped.is_file() else {}
+    mapped = table.with_suffix(MAP)
+    return [table, *([mapped] if table.suffix == ".item" and mapped.is_file() else []), folder / RECORD]
+
+
+def _item_order(paths: list[Path]) -> list[str]:
+    """The item ids of the table of `files_of_order`."""
+    if not (files := files_of_order(paths)):
+        return []
+    table, *others = files
+    if table.suffix == ".parquet":
+        return [as_id(str(next(iter(row.values())))) for _, row in typed_rows(table)]
+    written = [as_id(row[0]) for _, row in table_rows(table)][1:]
+    own = read_json(others[0], "{}").get("items", {}) if len(others) == 2 else {}
     return [own.get(item, item) for item in written]

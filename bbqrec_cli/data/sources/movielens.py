@@ -123,7 +123,8 @@ class MovieLens:
             yield user, movie, time, rating
 
     def items(self, item_ids: list[str]) -> Items:
-        """Title, year, genres, tags and other sites' ids; pictures from a folder."""
+        """Title, year, genres, other sites' ids, and what users call it, which is in no text unless it is asked for: it
+        may be said at any time, by those whose interactions are held out, too. Pictures from a folder."""
         fields: dict[str, list[str]] = {}
         if self._options.items:
             known = read_items(self._options.items, id_column=None)
@@ -153,7 +154,7 @@ class MovieLens:
                     found.get(movie, {}).update(imdb_id=f"tt{imdb}" if imdb else "", tmdb_id=tmdb)
             else:
                 for movie, tags in self._tags(other).items():
-                    found.get(movie, {}).update(tags=tags)
+                    found.get(movie, {}).update(user_tags=tags)
         return found
 
     def _movie(self, name: str, number: int, row: list[str]) -> tuple[str, str, list[str]]:

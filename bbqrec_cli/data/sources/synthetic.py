@@ -42,6 +42,7 @@ class Synthetic:
     """
 
     minimum = 0
+    own_order = True
 
     def __init__(self, paths: list[Path], options: SyntheticOptions, *, seed: int, progress: Progress) -> None:
         check_no_path(paths, "synthetic")

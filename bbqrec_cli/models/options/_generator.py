@@ -25,7 +25,11 @@ class GeneratorConfig(TrainingConfig):
     learning_rate: float = 2e-3
     decoder_layers: int = option(2, "Layers of the decoder.", role="model", minimum=1, search=(1, 2, 3, 4))
     variant: str = option(
-        "full", "Variant: full, no-similarity (BBQRec_S) or inherit (BBQRec_E).", role="model", choices=VARIANTS
+        "full",
+        "Variant: full, no-similarity (BBQRec_S), or inherit (BBQRec_E: without similarity, too; code embeddings "
+        "start as the codebooks).",
+        role="model",
+        choices=VARIANTS,
     )
     similarity_buckets: int = option(
         100, "K, buckets of the similarity (eq. 15).", role="model", minimum=1, search=(10, 50, 100, 200)
@@ -55,8 +59,9 @@ class GeneratorConfig(TrainingConfig):
 
     @property
     def idle(self) -> dict[str, str]:
-        """Without similarity in attention there are no buckets of it."""
-        return {} if self.variant == "full" else {"similarity_buckets": "variant"}
+        """Without similarity in attention there are no buckets of it, and tuples only with a softmax over them."""
+        without = {"similarity_buckets": "variant"} if self.variant != "full" else {}
+        return without | ({"tuple_vectors": "normalisation"} if self.normalisation == "codes" else {})
 
     @property
     def beyond_paper(self) -> tuple[str, ...]:

@@ -64,3 +64,11 @@ class BBQRecConfig(WarmupConfig):
         False, "Equations 2–9 as printed: signals not normalised, CLUB without a lower bound, which diverges.",
         role="model", paper=True,
     )  # fmt: skip
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """What belongs to a part that is left out."""
+        graph = {} if self.sequence_encoder == "sasrec" else {"sequence_heads": "sequence_encoder"}
+        encoder = ("sequence_encoder", "sequence_layers", "sequence_heads", "dropout")
+        without_task = {} if self.rec else dict.fromkeys(("beta", "tau", "popularity", *encoder), "rec")
+        return graph | without_task | ({} if self.mim else {"gamma": "mim"})

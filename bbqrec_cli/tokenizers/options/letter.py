@@ -20,3 +20,9 @@ class LETTERConfig(RQVAEConfig):
     diversity_weight: float = option(0.0001, "LETTER's β, weight of the diversity loss.", minimum=0)
     clusters: int = option(10, "Clusters of codes per codebook, for the diversity loss.", minimum=1)
     sinkhorn: float = 0.003
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """What belongs to a loss that has no weight."""
+        without = {"collaborative": "collaborative_weight", "clusters": "diversity_weight"}
+        return {name: weight for name, weight in without.items() if not getattr(self, weight)}

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
-from bbqrec_cli.models.layers import CausalEncoder
+from bbqrec_cli.models.layers import INIT_STD, CausalEncoder
 from bbqrec_cli.models.session_graph import SessionGraphEncoder
 
 
@@ -24,11 +24,12 @@ class SequenceAlignment(nn.Module):
         width: V = M·D, the width of v_i.
         temperature: τ.
         graph: SR-GNN, of `layers` steps, instead of SASRec.
+        init_std: standard deviation of the positions' vectors at the start.
     """
 
     def __init__(
         self, width: int, *, layers: int, heads: int, dropout: float, history: int, temperature: float,
-        graph: bool = False,
+        graph: bool = False, init_std: float = INIT_STD,
     ) -> None:  # fmt: skip
         super().__init__()
         # By way of the logarithm in float32, which is a bit off: codes stay those of the first release.
@@ -36,7 +37,9 @@ class SequenceAlignment(nn.Module):
         self.encoder: SessionGraphEncoder | CausalEncoder = (
             SessionGraphEncoder(width, steps=layers, dropout=dropout)
             if graph
-            else CausalEncoder(width, layers=layers, heads=heads, dropout=dropout, history=history, inner=width)
+            else CausalEncoder(
+                width, layers=layers, heads=heads, dropout=dropout, history=history, inner=width, init_std=init_std
+            )
         )
 
     def states(self, vectors: Tensor, batch: Batch) -> Tensor:

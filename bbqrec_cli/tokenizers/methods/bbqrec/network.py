@@ -29,7 +29,7 @@ from bbqrec_cli.tokenizers.training import TokenizerNetwork
 from bbqrec_cli.training.distributed import ALONE, World
 
 PAPER_STD = 0.01
-"""Of the ID vectors at the start (section 5.1), which in the plain equations are quantised as long as they are."""
+"""Of embeddings at the start (section 5.1): those of IDs are quantised as long as they are in the plain equations."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -94,7 +94,7 @@ class BBQRecQuantizer(TokenizerNetwork):
             SequenceAlignment(
                 len(signals) * config.dim, layers=config.sequence_layers, heads=config.sequence_heads,
                 dropout=config.dropout, history=history, temperature=config.tau,
-                graph=config.sequence_encoder == "srgnn",
+                graph=config.sequence_encoder == "srgnn", init_std=std,
             )
             if config.rec
             else None
