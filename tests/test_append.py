@@ -282,11 +282,24 @@ def test_what_can_not_grow(bbqrec, old, grown, features, files, tmp_path):
     with h5py.File(torn, "a") as file:
         del file["encoder/text.aligned.0.weight"]
     assert "does not fit its configuration" in refused(bbqrec, torn, grown, tmp_path)["message"]
-    hdf5.write_features(tmp_path / "same.h5", part(features, OLD), config={})
-    assert "nothing to append" in refused(bbqrec, old["bbqrec"], tmp_path / "same.h5", tmp_path)["message"]
     assert refused(bbqrec, old["bbqrec"], files["dataset"], tmp_path)["error"] == "wrong_kind"
     for options in (["--levels", 3], ["--method", "rqvae"], ["--fit-items", 3]):
         assert f"{options[0]} has no effect" in refused(bbqrec, old["bbqrec"], grown, tmp_path, *options)["message"]
+
+
+@pytest.mark.parametrize("method", ["bbqrec", "rqvae"])
+def test_without_new_items_users_and_sequences_are_the_new_ones(bbqrec, old, features, tmp_path, method):
+    """As on a day on which a shop has no new item."""
+    same = part(features, OLD)
+    walks = [[*walk.tolist(), 0] for walk in same.catalogue.sequences]
+    later = dataclasses.replace(same.catalogue, sequences=Sequences.from_lists(walks))
+    hdf5.write_features(tmp_path / "later.h5", dataclasses.replace(same, catalogue=later), config={})
+    said = bbqrec("tokenize", "--append", old[method], tmp_path / "later.h5", "-o", tmp_path / "grown.h5")
+    assert said.status == 0, said.err
+    assert "the codes stay" in " ".join(said.err.split())
+    before, after = hdf5.read_tokens(old[method]), hdf5.read_tokens(tmp_path / "grown.h5")
+    np.testing.assert_array_equal(after.codes.codes, before.codes.codes)
+    assert [walk.tolist() for walk in after.catalogue.sequences] == walks
 
 
 def test_the_usual_name(bbqrec, old, grown, tmp_path, monkeypatch):

@@ -97,3 +97,19 @@ def test_fewer_kept_kernels_take_less_memory():
         for bounded in (False, True)
     ]
     assert peak[0] - peak[1] > 16 * 1024
+
+
+def test_it_is_measured_on_one_thread(monkeypatch):
+    """With more threads than free cores the times say nothing."""
+    used = []
+    monkeypatch.setattr(device, "_seconds_of_product", lambda matrix: used.append(torch.get_num_threads()) or 1.0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    multiplies_bf16.cache_clear()
+    try:
+        multiplies_bf16()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+        multiplies_bf16.cache_clear()
+    assert set(used) == {1}

@@ -234,11 +234,13 @@ def test_letter_says_which_of_its_files_are_meant(tmp_path, dataset):
         "--text-fields", "description", "--image-embeddings", f"{tmp_path}/Toy/Toy.emb-bbqrec-image.npy"
     ]  # fmt: skip
     made = again(result.read_back, tmp_path / "again.h5")
-    assert list(made.texts) == list(dataset.texts)
-    assert made.catalogue.titles == dataset.catalogue.titles
-    assert made.catalogue.attributes == {"categories": ["a,b", "a, b", *[""] * 10], "genres": ["g"] * 12}
-    assert np.array_equal(made.features["image"].values, vectors["image"])
-    assert np.array_equal(made.features["text"].values, vectors["text"])
+    rows = np.argsort([int(item) for item in made.catalogue.item_ids])  # LETTER's ids are the exported rows
+    assert [made.texts[row] for row in rows] == list(dataset.texts)
+    assert [made.catalogue.titles[row] for row in rows] == list(dataset.catalogue.titles)
+    own = {name: [values[row] for row in rows] for name, values in made.catalogue.attributes.items()}
+    assert own == {"categories": ["a,b", "a, b", *[""] * 10], "genres": ["g"] * 12}
+    assert np.array_equal(made.features["image"].values[rows], vectors["image"])
+    assert np.array_equal(made.features["text"].values[rows], vectors["text"])
 
 
 def test_letter_leaves_out_users_without_two_held_out_items(tmp_path, dataset):

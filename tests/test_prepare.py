@@ -688,3 +688,21 @@ def test_what_says_the_order_of_items_is_an_input(bbqrec, tmp_path):
     )
     parents = [each["path"] for each in hdf5.describe(tmp_path / "again.h5")["parents"]]
     assert parents == ["interactions.csv", "items.csv", "export.json"]
+
+
+@pytest.mark.parametrize(("how", "period"), [("last", {"until": "2019-12-31"}), ("first", {"since": "2019-01-01"})])
+def test_a_period_is_a_log_that_ends_there(tmp_path, how, period):
+    """What comes before or after it does not decide which of several interactions with an item stays."""
+    lines = [f"ann,{item},{year}-05-0{day}" for year, items in {2018: "abcd", 2020: "ad"}.items()
+             for day, item in enumerate(items, 1)]  # fmt: skip
+    inside = [line for line in lines if ("2018" in line) == ("until" in period)]
+    made = []
+    for name, rows, more in (("all", lines, period), ("part", inside, {})):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["user,item,date", *rows]) + "\n")
+        config = PrepareConfig(
+            source="table", paths=(str(tmp_path / f"{name}.csv"),), output=tmp_path / f"{name}.h5",
+            options={"duplicates": how}, **more,
+        )  # fmt: skip
+        run(config)
+        made.append(histories(hdf5.read_dataset(config.output)))
+    assert made[0] == made[1] == {"ann": [line.split(",")[1] for line in inside]}

@@ -157,7 +157,7 @@ def test_ids_that_are_numbers(catalogue, tmp_path):
         catalogue, item_ids=[str(i) for i in range(ITEMS)], user_ids=[str(u) for u in range(30)]
     )
     config = RecommendConfig(model=save(tmp_path / "m.h5", numbered, "popularity"), device="cpu")
-    known, typed = ask(config, '{"user": 0}', '{"user": 3, "history": [0, 4]}')
+    known, typed = ask(config, '{"user": 0.0}', '{"user": 3, "history": [0, 4.0]}')
     assert (known.user, typed.user) == ("0", "3")
     assert [item.id for item in known.history] == [str(row) for row in catalogue.sequences[0]]
     assert [item.id for item in typed.history] == ["0", "4"]

@@ -238,12 +238,19 @@ def fitting(suite: Suite, about: Mapping[str, Mapping[str, Any]]) -> tuple[tuple
 
 
 def content_of(catalogue: Catalogue) -> str:
-    """SHA-256 of ids, sequences and their split: the same data give the same one, whichever file they lie in."""
-    sequences = catalogue.sequences
-    digest = hashlib.sha256(json.dumps([list(catalogue.user_ids), list(catalogue.item_ids)]).encode())
-    digest.update(sequences.indptr.astype("<i8").tobytes() + sequences.items.astype("<i4").tobytes())
-    if sequences.parts is not None:
-        digest.update(sequences.parts.astype("u1").tobytes())
+    """SHA-256 of ids, sequences and their split: the same data give the same one, whatever the order of users and items
+    in the file."""
+    sequences, users = catalogue.sequences, np.argsort(np.array(list(catalogue.user_ids), dtype=object))
+    items = np.argsort(np.array(list(catalogue.item_ids), dtype=object))
+    ids = [[catalogue.user_ids[row] for row in users], [catalogue.item_ids[row] for row in items]]
+    digest, place = hashlib.sha256(json.dumps(ids).encode()), np.empty(len(items), "<i4")
+    place[items] = np.arange(len(items))
+    digest.update(sequences.lengths[users].astype("<i8").tobytes())
+    for user in users:
+        own = slice(*sequences.indptr[user : user + 2])
+        digest.update(place[sequences.items[own]].tobytes())
+        if sequences.parts is not None:
+            digest.update(sequences.parts[own].astype("u1").tobytes())
     return digest.hexdigest()
 
 

@@ -188,7 +188,8 @@ def pooled(log_p: Tensor, shares: Tensor) -> Tensor:
 
 
 def ndcg(scores: Tensor, hit: Tensor) -> Tensor:
-    """NDCG@10 of each target among candidates, (B, C) both -> (B,); one that is not there has 0."""
+    """NDCG@10 of each target among candidates, (B, C) both -> (B,); one that is not there has 0, and one whose score
+    others have, too, is the first of them."""
     target = scores.masked_fill(~hit, -torch.inf).amax(1, keepdim=True)
     rank = 1 + (scores > target).sum(1)
     return (1 / (1 + rank).log2()).masked_fill((rank > DEPTH) | ~hit.any(1), 0)

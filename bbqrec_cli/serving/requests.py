@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bbqrec_cli.config import did_you_mean
-from bbqrec_cli.data.sources.files import as_id
+from bbqrec_cli.data.sources.files import as_id, whole
 from bbqrec_cli.errors import BBQRecError, DataError, UsageError
 from bbqrec_cli.records import Catalogue, Vocabulary
 
@@ -130,13 +130,13 @@ def requests_of_lines(lines: Iterable[str | bytes], catalogue: Catalogue) -> Ite
         user = ""
         try:
             found = _parsed(line, where := f"stdin, line {number}")
-            user = "" if found.get("user") is None else str(found["user"])
+            user = "" if found.get("user") is None else str(whole(found["user"]))
             if unknown := sorted(found.keys() - {*KEYS}):
                 raise DataError(f"{where}: no key {unknown[0]!r}{did_you_mean(unknown[0], KEYS)}", _FORM)
             if not isinstance(found.get("history", []), list):
                 raise DataError(f"{where}: 'history' must be a list, found {str(found)[:80]}", _FORM)
             if "history" in found:
-                ids = [str(item) for item in found["history"]]
+                ids = [str(whole(item)) for item in found["history"]]
                 yield history_request(catalogue, user, ids, where=where, error=DataError)
             elif user:
                 yield user_request(catalogue, user, where=where, error=DataError)

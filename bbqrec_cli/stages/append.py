@@ -71,7 +71,8 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     check_inputs(config.features, old.encoder, config.append)
     rows = new_item_rows(old.catalogue, new)
     if not len(rows):
-        raise DataError(f"{config.features}: {config.append} has all its {new.items:,} items: nothing to append")
+        what = f"{config.append} has all items of {config.features}"
+        progress.log(f"{what}: the codes stay, users and sequences are those of the latter")
     check_titles(
         old.catalogue.item_ids, old.catalogue.titles, new, old=config.append, path=config.features,
         hint="give the features of the same catalogue, grown",
@@ -89,13 +90,15 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     encode = tokenizer.restore(old.codes, old.encoder, device)
     if fit:
         encode = encode_new(encode, old.codes, fit[FIT_ITEMS], neighbours=config.id_neighbours, device=device)
-    made = encode_blocks(
-        old.codes, encode, feature_blocks(config.features, tuple(old.encoder.inputs), rows),
-        keep=old.catalogue.items, items=catalogue.items,
-        latents=config.on_collision in MOVING_POLICIES, progress=progress,
-    )  # fmt: skip
-    quantised = figures_of_codebooks(made.codes)
-    codes = resolve_collisions(made, config.on_collision, frozen=old.catalogue.items)
+    quantised, codes = figures_of_codebooks(old.codes), old.codes
+    if len(rows):
+        made = encode_blocks(
+            old.codes, encode, feature_blocks(config.features, tuple(old.encoder.inputs), rows),
+            keep=old.catalogue.items, items=catalogue.items,
+            latents=config.on_collision in MOVING_POLICIES, progress=progress,
+        )  # fmt: skip
+        quantised = figures_of_codebooks(made.codes)
+        codes = resolve_collisions(made, config.on_collision, frozen=old.catalogue.items)
     left = warn_of_shared(codes, config.on_collision, progress, frozen=old.catalogue.items)
     encoder = dataclasses.replace(old.encoder, weights=old.encoder.weights | fit)
     tokens = Tokens(catalogue=catalogue, codes=codes, history=old.history, encoder=encoder)

@@ -123,8 +123,7 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     # The earlier features file may be overwritten: it is read first.
     check_output(config.output, force=config.force, inputs=[path for path in parents if path != config.reuse])
     set_threads(config.threads)
-    began, inputs_read = time.perf_counter(), [describe_parent(path) for path in parents]
-    dataset = read_dataset(config.dataset)
+    began, dataset = time.perf_counter(), read_dataset(config.dataset)
     device = resolve_device(config.device)
     continued = saved_precision(checkpoint_of(config.output)) if config.resume and config.precision == "auto" else ""
     precision = resolve_precision(continued or config.precision, device, large=True)
@@ -144,6 +143,7 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
         for name, source in sources.items()
     }
     resolved = {"precision": precision, "encoders": made_by}
+    inputs_read = [describe_parent(path) for path in parents]
     first, *others = (each["sha256"] for each in inputs_read)
     identity = {"config": agreed(config) | resolved, "dataset": first}
     identity["files"] = {str(path): digest for path, digest in zip(parents[1:], others, strict=True)}

@@ -170,8 +170,12 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
         raise UsageError(f"--diagnose: the model {name} does not generate semantic IDs", "leave --diagnose out")
     if config.diagnose and config.exclude_seen:
         raise UsageError("--diagnose keeps seen items in the ranking", "--diagnose without --exclude-seen")
+    deepest, beam = max(config.k), config.beam
+    if beam and beam < deepest and hasattr(model, "stepper"):
+        progress.warn(f"--beam {beam} is less than the largest k: the search has {deepest} beams, for every k")
+        beam = deepest
     rank = partial(
-        target_ranks, model, depth=max(config.k), beam=config.beam, device=device, precision=precision,
+        target_ranks, model, depth=deepest, beam=beam, device=device, precision=precision,
         batch_size=config.batch_size, exclude_seen=config.exclude_seen,
     )  # fmt: skip
     rank(held.first(config.batch_size))
@@ -185,7 +189,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
         cold=interactions[held.targets] == 0, history_length=held.lengths,
         target_interactions=interactions[held.targets], targets=rows.targets, splitting=catalogue.splitting,
     )  # fmt: skip
-    provenance = stored(config) | {"precision": precision, "seconds": seconds, "ms_per_user": ms_per_user}
+    provenance = stored(config) | {"beam": beam, "precision": precision, "seconds": seconds, "ms_per_user": ms_per_user}
     write_metrics(
         config.output, metrics, config=provenance, parents=inputs_read, force=config.force,
         origin=ran_on(device, config.threads, precision),

@@ -109,7 +109,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
         UsageError, DataError, MissingFileError, LackingError and the errors of writing files.
     """
     from bbqrec_cli.data.fields import choose_text_fields, with_known_names
-    from bbqrec_cli.data.sources.base import in_drawn_order
+    from bbqrec_cli.data.sources.base import in_drawn_order, without_duplicates
     from bbqrec_cli.data.sources.exported import files_of_order, in_exported_order
     from bbqrec_cli.data.sources.period import between, days
     from bbqrec_cli.data.sources.pictures import PictureFiles
@@ -130,6 +130,8 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     given = config.min_user_interactions, config.min_item_interactions
     min_user, min_item = (source.minimum if each is None else each for each in given)
     interactions = between(source.interactions(), first, last, progress)
+    # Of those that are left: what came before or after does not decide which of them stays.
+    interactions = without_duplicates(interactions, getattr(options, "duplicates", "keep"), progress)
     interactions = filtered(interactions, min_user=min_user, min_item=min_item, progress=progress)
     if order := files_of_order(paths):
         interactions = in_exported_order(interactions, paths)

@@ -180,6 +180,11 @@ def test_the_content_is_that_of_the_data(catalogue):
     walks[3][1] = (walks[3][1] + 1) % 12
     assert results.content_of(dataclasses.replace(catalogue, sequences=Sequences.from_lists(walks))) != digest
     assert results.content_of(dataclasses.replace(catalogue, user_ids=catalogue.user_ids[::-1])) != digest
+    backwards = dataclasses.replace(
+        catalogue, user_ids=catalogue.user_ids[::-1], item_ids=catalogue.item_ids[::-1],
+        sequences=Sequences.from_lists([[11 - item for item in walk] for walk in [*catalogue.sequences][::-1]]),
+    )  # fmt: skip
+    assert results.content_of(backwards) == digest, "in another order, the same data"
 
 
 def step(key: str, output: Path) -> Step:

@@ -110,7 +110,7 @@ def test_2018(put, tmp_path, listener):
         "meta_Software.json.gz: 1 lines repeat an item and are left out; the first line of each counts",
     ]
     assert listener.warned == [
-        "Software_5.json.gz: 1 of 4 interactions repeat user, item and time of another one and count as they stand, "
+        "1 of 4 interactions repeat user, item and time of another one and count as they stand, "
         "for --min-user-interactions too; --duplicates drop leaves them out",
         "meta_Software.json.gz: 1 items have a script instead of a title or brand, which is left out",
     ]

@@ -190,10 +190,10 @@ def test_exact_duplicates(put, listener):
         "last": {"u": [*"ba"], "v": ["a"]},
     }
     assert len(listener.warned) == 1
-    assert listener.warned[0].startswith("log.csv: 2 of 6 interactions repeat user, item and time of another one")
+    assert listener.warned[0].startswith("2 of 6 interactions repeat user, item and time of another one")
     said = [line for line in listener.logged if "repeat" in line]
-    assert said[0] == "log.csv: 2 of 6 interactions repeat user, item and time of another one and are left out"
-    assert said[1:] == ["log.csv: 3 of 6 interactions repeat user and item of another one and are left out"] * 2
+    assert said[0] == "2 of 6 interactions repeat user, item and time of another one and are left out"
+    assert said[1:] == ["3 of 6 interactions repeat user and item of another one and are left out"] * 2
     parts = put("log.csv", "user,item,timestamp\nu,a,100.1\nu,a,100.2\n")
     assert len(read(parts, listener, duplicates="drop")[0].items) == 2  # another time
 

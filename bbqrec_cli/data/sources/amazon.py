@@ -14,7 +14,7 @@ from bbqrec_cli.data.download import download
 from bbqrec_cli.data.download_pictures import download_pictures
 from bbqrec_cli.data.sources.amazon_features import read_image_features
 from bbqrec_cli.data.sources.amazon_texts import read_metadata, record
-from bbqrec_cli.data.sources.base import Interactions, Items, without_duplicates
+from bbqrec_cli.data.sources.base import Interactions, Items
 from bbqrec_cli.data.sources.files import fields_of, lines, table_rows
 from bbqrec_cli.data.sources.log import Log
 from bbqrec_cli.data.sources.options.amazon import AmazonOptions
@@ -140,8 +140,7 @@ class Amazon:
         if not log:
             raise DataError(f"{self._reviews[0]}: no reviews in it", "download or copy it again")
         per_second = RELEASES[self._release].per_second
-        made = log.by_user(per_second=per_second, ties=self._options.ties, seed=self._seed)
-        return without_duplicates(made, self._options.duplicates, self._reviews[0].name, self._progress)
+        return log.by_user(per_second=per_second, ties=self._options.ties, seed=self._seed)
 
     def items(self, item_ids: list[str]) -> Items:
         """Cleaned metadata and ready image features (or pictures of a folder named by ASIN) of the kept items."""

@@ -90,7 +90,7 @@ class Source(Protocol):
     files: list[Path]
 
     def interactions(self) -> Interactions:
-        """The interactions of all users.
+        """The interactions of all users, with what --duplicates may leave out.
 
         Raises:
             DataError, MissingFileError: with file and line.
@@ -270,12 +270,11 @@ def _ranks(names: list[str]) -> np.ndarray:
     return made
 
 
-def without_duplicates(made: Interactions, how: str, name: str, progress: Progress) -> Interactions:
+def without_duplicates(made: Interactions, how: str, progress: Progress) -> Interactions:
     """The interactions after `--duplicates`; what repeats user, item and time of another one is counted and said.
 
     Args:
         how: keep; drop: one of those of equal user, item and time; first, last: one per user and item.
-        name: the file, for the message.
     """
     keep = np.ones(len(made.users), bool)
     if how in ("first", "last"):
@@ -287,11 +286,11 @@ def without_duplicates(made: Interactions, how: str, name: str, progress: Progre
     what = "repeat user and item" if how in ("first", "last") else "repeat user, item and time"
     if how == "keep":
         progress.warn(
-            f"{name}: {count:,} of {len(keep):,} interactions {what} of another one and count as they stand, for "
+            f"{count:,} of {len(keep):,} interactions {what} of another one and count as they stand, for "
             "--min-user-interactions too; --duplicates drop leaves them out"
         )
         return made
-    progress.log(f"{name}: {count:,} of {len(keep):,} interactions {what} of another one and are left out")
+    progress.log(f"{count:,} of {len(keep):,} interactions {what} of another one and are left out")
     return made.kept(keep, "duplicates")
 
 

@@ -14,7 +14,7 @@ from bbqrec_cli.config import did_you_mean
 from bbqrec_cli.data.sources import columns
 from bbqrec_cli.data.sources import times as clock
 from bbqrec_cli.data.sources.arrow import ITEMS, batches_of, import_pyarrow, schema_of, splits_of
-from bbqrec_cli.data.sources.base import Interactions, Items, by_user, without_duplicates
+from bbqrec_cli.data.sources.base import Interactions, Items, by_user
 from bbqrec_cli.data.sources.files import as_field, fields_of, first_few, read_items, whole
 from bbqrec_cli.data.sources.options.huggingface import HuggingFaceOptions
 from bbqrec_cli.data.sources.paths import only_path
@@ -82,7 +82,6 @@ class HuggingFace:
         if len(self._splits) > 1:
             self._progress.log(f"{self._name}: the splits {', '.join(self._splits)} are joined in this order")
         made = by_user(users, items) if not times else self._by_time(users, items, times)
-        made = without_duplicates(made, self._options.duplicates, self._name, self._progress)
         return replace(made, left_out=made.left_out | ({"ratings": self._low} if self._low else {}))
 
     def _by_time(self, users: list[str], items: list[str], times: list[Any]) -> Interactions:

@@ -12,7 +12,7 @@ from typing import Any
 
 from bbqrec_cli.data.download import download, published_md5
 from bbqrec_cli.data.sources.archives import Archive
-from bbqrec_cli.data.sources.base import Interactions, Items, without_duplicates
+from bbqrec_cli.data.sources.base import Interactions, Items
 from bbqrec_cli.data.sources.files import fields_of, read_items
 from bbqrec_cli.data.sources.log import Log
 from bbqrec_cli.data.sources.options.movielens import MovieLensOptions
@@ -100,8 +100,7 @@ class MovieLens:
         if not log:
             what = f"no ratings of {self._options.min_rating:g} or better in it" if log.low else "no ratings in it"
             raise DataError(f"{self._archive.path / self._ratings}: {what}", "lower --min-rating, or give another file")
-        made = log.by_user(per_second=1, ties=self._options.ties, seed=self._seed)
-        return without_duplicates(made, self._options.duplicates, self._ratings, self._progress)
+        return log.by_user(per_second=1, ties=self._options.ties, seed=self._seed)
 
     def _rows(self) -> Iterator[tuple[str, str, int, float]]:
         """(user, movie, seconds, rating) of each line."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.data.sources.base import Interactions, Items, by_rows, without_duplicates
+from bbqrec_cli.data.sources.base import Interactions, Items, by_rows
 from bbqrec_cli.data.sources.divided import check_order, parts_of_files, say_order
 from bbqrec_cli.data.sources.files import (
     TABLES,
@@ -91,9 +91,7 @@ class InteractionTable:
                 parts=parts,
             )  # fmt: skip
         say_order(made, log.name, self._progress)
-        if log.low:
-            made = dataclasses.replace(made, left_out={"ratings": log.low})
-        return without_duplicates(made, options.duplicates, log.name, self._progress)
+        return dataclasses.replace(made, left_out={"ratings": log.low}) if log.low else made
 
     def items(self, item_ids: list[str]) -> Items:
         """Fields of the items file; pictures from the folder, or from the paths in the items file."""

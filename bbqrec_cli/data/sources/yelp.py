@@ -9,7 +9,7 @@ from typing import Any
 
 from bbqrec_cli.data.sources import times as clock
 from bbqrec_cli.data.sources.archives import Archive
-from bbqrec_cli.data.sources.base import Interactions, Items, without_duplicates
+from bbqrec_cli.data.sources.base import Interactions, Items
 from bbqrec_cli.data.sources.files import as_id, fields_of, json_object, read_items
 from bbqrec_cli.data.sources.log import Log
 from bbqrec_cli.data.sources.options.yelp import YelpOptions
@@ -55,8 +55,7 @@ class Yelp:
         if not log:
             what = f"no reviews of {self._options.min_rating:g} stars in it" if log.low else "no reviews in it"
             raise DataError(f"{self._archive.path / REVIEWS}: {what}", "lower --min-rating, or give another file")
-        made = log.by_user(per_second=clock.UNITS["us"], ties=self._options.ties, seed=self._seed)
-        return without_duplicates(made, self._options.duplicates, REVIEWS, self._progress)
+        return log.by_user(per_second=clock.UNITS["us"], ties=self._options.ties, seed=self._seed)
 
     def _review(self, number: int, row: dict[str, Any]) -> tuple[str, str, int, float]:
         """(user, business, microseconds since 1970, stars)."""
