@@ -286,8 +286,9 @@ def test_out_of_memory_advises_a_sample(files, tokenize, tmp_path, monkeypatch, 
 
 def test_an_input_that_changes_during_the_run(files, tokenize, tmp_path, monkeypatch):
     """Its items would get codes of what the codebooks never saw: refused, and the run goes on once it is back."""
-    features, before = files["features"], files["features"].read_bytes()
-    whole, train = tokenize("rqvae", "whole.h5", fit_items=6), training.train
+    features, before = tmp_path / "features.h5", files["features"].read_bytes()
+    features.write_bytes(before)
+    whole, train = tokenize("rqvae", "whole.h5", features=features, fit_items=6), training.train
 
     def replaced(*args, **more):
         made = train(*args, **more)
@@ -297,11 +298,11 @@ def test_an_input_that_changes_during_the_run(files, tokenize, tmp_path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(training, "train", replaced)
         with pytest.raises(DataError, match="has changed since the codebooks were learnt"):
-            tokenize("rqvae", fit_items=6)
+            tokenize("rqvae", features=features, fit_items=6)
     features.write_bytes(before)
-    assert_same(tokenize("rqvae", fit_items=6, resume=True), whole)
+    assert_same(tokenize("rqvae", features=features, fit_items=6, resume=True), whole)
     with monkeypatch.context() as patch:
         patch.setattr(training, "train", replaced)
-        tokenize("rqvae", "all.h5")
+        tokenize("rqvae", "all.h5", features=features)
     recorded = hdf5.describe(tmp_path / "all.h5")["parents"][0]["sha256"]
     assert recorded == hashlib.sha256(before).hexdigest() != hdf5.sha256(features)

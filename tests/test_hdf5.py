@@ -19,7 +19,7 @@ from bbqrec_cli.errors import (
     OutputExistsError,
     WrongKindError,
 )
-from bbqrec_cli.hdf5 import schema, store
+from bbqrec_cli.hdf5 import parents, schema, store
 from bbqrec_cli.outputs import check_output
 from bbqrec_cli.records import Catalogue, Dataset, Feature, Sequences
 
@@ -118,7 +118,7 @@ def test_sha256_is_the_file_s(tmp_path):
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert hdf5.sha256(tmp_path / "abc") == expected
     with open(tmp_path / "abc", "rb") as stream:
-        assert store._digest(stream) == expected
+        assert parents._digest(stream) == expected
 
 
 def test_wrong_kind(files):

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from bbqrec_cli.data.sources.base import without_duplicates
 from bbqrec_cli.data.sources.divided import NO_PART, parts_of_names
 from bbqrec_cli.data.sources.options.table import TableOptions
 from bbqrec_cli.data.sources.table import InteractionTable
@@ -174,5 +175,6 @@ def test_duplicates_across_the_parts(put, listener):
     """A test target that is a training interaction to the second is a repeat of it."""
     rows = [("u1", "a", 1, "train"), ("u1", "b", 2, "train"), ("u1", "c", 3, "valid"), ("u1", "a", 1, "test"),
             ("u1", "d", 3, "test"), ("u1", "d", 3, "test")]  # fmt: skip
-    made = read([put("log.csv", table(rows))], listener, split_column="set", duplicates="drop")
+    made = read([put("log.csv", table(rows))], listener, split_column="set")
+    made = without_duplicates(made, "drop", listener)
     assert by_user(made) == ({"u1": "abcd"}, {"u1": [0, 0, 1, 2]})
