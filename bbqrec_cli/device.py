@@ -40,7 +40,7 @@ def resolve_device(name: str) -> torch.device:
 
     if name == "auto":
         mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+        return _chosen(torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"))
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -50,6 +50,17 @@ def resolve_device(name: str) -> torch.device:
         device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
     ):
         raise LackingError(f"--device {name}: this machine, or this build of torch, has none", "use --device cpu")
+    return _chosen(device)
+
+
+def _chosen(device: torch.device) -> torch.device:
+    """The device, as torch's current one, on which float32 is float32: cuDNN would round it to TF32."""
+    import torch
+
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        if device.index is not None:
+            torch.cuda.set_device(device)
     return device
 
 

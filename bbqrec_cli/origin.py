@@ -42,9 +42,9 @@ def origin(device: str, threads: int) -> dict[str, Any]:
 def ran_on(device: torch.device, threads: int, precision: str) -> dict[str, Any]:
     """Provenance for an output file. precision: the resolved one, 'fp32' or 'bf16'."""
     found = origin(str(device), threads)
-    return {key: found[key] for key in ("bbqrec", "commit", "device", "threads", "processor", "packages")} | {
-        "precision": precision
-    }
+    made = {key: found[key] for key in ("bbqrec", "commit", "device", "threads", "processor", "packages")}
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    return made | {"precision": precision} | ({"processes": processes} if processes > 1 else {})
 
 
 def plugin_of(config: type) -> dict[str, str]:

@@ -4,6 +4,8 @@ import json
 import subprocess
 from pathlib import Path
 
+import torch
+
 from bbqrec_cli import origin
 
 
@@ -18,3 +20,10 @@ def test_the_origin_of_what_runs_now():
         assert found["commit"].split()[0] == head.stdout.strip()
     else:
         assert found["commit"] == ""
+
+
+def test_several_processes_are_recorded(monkeypatch):
+    """With dropout, each draws its own numbers."""
+    assert "processes" not in origin.ran_on(torch.device("cpu"), 1, "fp32")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert origin.ran_on(torch.device("cpu"), 1, "fp32")["processes"] == 4

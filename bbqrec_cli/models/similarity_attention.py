@@ -3,7 +3,6 @@ head, V width of v."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +12,8 @@ from torch import Tensor, nn
 from bbqrec_cli.models.layers import Attention
 
 AT_ONCE = {"cpu": 240_000}
-"""Reweighted values that are made at once: on a CPU so few that they fit its cache; elsewhere all."""
+"""Reweighted values that are made at once: on a CPU so few that they fit its cache."""
+ELSEWHERE = 1 << 26
 
 
 def similarity_buckets(vectors: Tensor, buckets: int) -> Tensor:
@@ -110,7 +110,7 @@ def _parts(value: Tensor, causal: bool) -> Iterator[tuple[slice, slice, int]]:
     """Users and heads, query items, and how many items these see; of AT_ONCE reweighted values at most, but never less
     than one query item of one user and head."""
     size, items, tokens, width = value.shape
-    limit, start = AT_ONCE.get(value.device.type, sys.maxsize), 0
+    limit, start = AT_ONCE.get(value.device.type, ELSEWHERE), 0
     while start < items:
         end = start + 1
         while end < items and size * (end + 1 - start) * (end + 1 if causal else items) * tokens * width <= limit:

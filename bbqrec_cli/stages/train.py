@@ -272,7 +272,10 @@ def learn(
     )  # fmt: skip
     phases = model.phases(split.train, chosen, seed=config.seed)
     held = subsample_users(split.validation, config.validation_users)
-    validate = validation(held, config.validation_beam, training, exclude_seen=config.exclude_seen)
+    at_once = min(256, max(32, getattr(chosen, "batch_size", 256)))  # where memory is short, batches are small
+    validate = validation(
+        held, config.validation_beam, training, batch_size=at_once, exclude_seen=config.exclude_seen
+    )  # fmt: skip
     stopping = Stopping(
         validate_every=config.validate_every, patience=getattr(chosen, "patience", 0), minutes=config.minutes,
         watch=watch, first=earlier is not None,
@@ -299,7 +302,7 @@ def fit(
 
 
 def validation(
-    held: HeldOut, beam: int, training: RunSettings, *, exclude_seen: bool
+    held: HeldOut, beam: int, training: RunSettings, *, batch_size: int, exclude_seen: bool
 ) -> Callable[[Recommender], dict[str, float]]:
     """A function that measures Recall@10 and NDCG@10 of a model on held-out users, shared among processes.
 
@@ -315,7 +318,7 @@ def validation(
     some = held.every(max(1, math.ceil(len(held.users) / CALIBRATED)))
 
     def shown() -> Iterator[tuple[Batch, torch.Tensor | None]]:
-        for rows, batch in held_out_batches(some, 256):
+        for rows, batch in held_out_batches(some, batch_size):
             seen = torch.from_numpy(some.seen(rows)).to(training.device) if exclude_seen else None
             yield batch.to(training.device), seen
 
@@ -325,7 +328,7 @@ def validation(
         training.world.broadcast(model)  # what is chosen is the same in all processes
         ranks = target_ranks(
             model, held, depth=10, beam=beam, device=training.device, precision=training.precision,
-            exclude_seen=exclude_seen, progress=training.progress, world=training.world,
+            batch_size=batch_size, exclude_seen=exclude_seen, progress=training.progress, world=training.world,
         )  # fmt: skip
         return aggregate(ranks, (10,))
 

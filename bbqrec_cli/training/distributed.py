@@ -86,6 +86,8 @@ def join_world(device: torch.device) -> tuple[World, torch.device]:
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
         return ALONE, device
+    if device.type == "mps":  # no backend sums there
+        device = torch.device("cpu")
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
     if device.type == "cuda":

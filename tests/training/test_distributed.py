@@ -22,6 +22,7 @@ import torch
 from bbqrec_cli import hdf5
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
+from bbqrec_cli.training import distributed
 from bbqrec_cli.training.distributed import ALONE, World
 
 ADAM = 0.005
@@ -167,3 +168,14 @@ def test_alone_nothing_is_asked_of_others():
     parameter = torch.nn.Parameter(torch.ones(2))
     ALONE.sum_gradients([parameter])
     assert parameter.grad is None
+
+
+def test_on_a_mac_processes_compute_on_the_cpu(monkeypatch):
+    """No backend sums on its GPU."""
+    asked = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(torch.distributed, "init_process_group", asked.append)
+    monkeypatch.setattr(distributed.atexit, "register", lambda call: None)
+    world, device = distributed.join_world(torch.device("mps"))
+    assert (world, device, asked) == (World(rank=1, size=2), torch.device("cpu"), ["gloo"])
