@@ -10,14 +10,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from bbqrec_cli import __version__, plugins
-from bbqrec_cli.benchmark import sources
+from bbqrec_cli import __version__, plugins, program
 from bbqrec_cli.benchmark.compare import CompareConfig
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.encoders import load_encoder
@@ -29,6 +29,8 @@ from bbqrec_cli.plugins import Origin, take_flag
 from bbqrec_cli.progress import warn_python
 from bbqrec_cli.records import ItemData, Vocabulary
 from bbqrec_cli.registry import Registry
+from bbqrec_cli.tuning import budget
+from bbqrec_cli.tuning.run import TuneConfig
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "adding-a-model.md").read_text(encoding="utf-8")
@@ -70,7 +72,7 @@ def site(tmp_path, monkeypatch) -> Path:
             del sys.modules[name]
     plugins._loaded.clear()
     plugins._loaded.update(loaded)
-    sources.file_of.cache_clear()
+    program.file_of.cache_clear()
 
 
 @pytest.fixture
@@ -160,10 +162,10 @@ def test_a_file_adds_what_it_registers(site, under_test, monkeypatch, tmp_path):
     config = under_test.config("mine")
     under_test.add(config)  # as when a notebook's cell is run again
     assert importlib.import_module("mine").Mine is config
-    before = sources.digest("mine")
+    before = program.digest("mine")
     (place / "mine.py").write_text(FILE.replace("option(3", "option(4"))
     os.utime(place / "mine.py", ns=(1, 1))
-    assert sources.digest("mine") != before, "a benchmark sees that the file has changed"
+    assert program.digest("mine") != before, "a benchmark sees that the file has changed"
 
 
 @pytest.mark.parametrize(
@@ -471,3 +473,23 @@ def test_the_page_as_it_stands(tmp_path):
     np.testing.assert_array_equal(one.values, other.values)
     found = json.loads((tmp_path / "bench.json").read_text())
     assert (found["failed"], found["left"], list(found["systems"])) == (0, 0, ["what follows"])
+
+
+def test_a_tuning_does_not_mix_programs(site, registry, monkeypatch):
+    """Whoever writes a plugin changes it often."""
+    (site / "mine.py").write_text(FILE.replace("\nregistry.under_test.add(Mine)", ""))
+    cls = importlib.import_module("mine").Mine
+    monkeypatch.setattr(budget, "MODELS", types.SimpleNamespace(config=lambda name: cls))
+    system = types.SimpleNamespace(
+        model="mine",
+        base={},
+        validate_every=1,
+        options=lambda values: {},
+        to_json=lambda: {"model": "mine", "tried": {}},
+    )
+    config = TuneConfig(input=Path("t.h5"), model=("sasrec",))
+    before = budget.identity(config, system, "content")
+    (site / "mine.py").write_text(FILE.replace("option(3", "option(4"))
+    os.utime(site / "mine.py", ns=(1, 1))
+    changed = budget.identity(config, system, "content")
+    assert {key for key in before if before[key] != changed[key]} == {"program"}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import bbqrec_cli
-from bbqrec_cli.benchmark import sources
+from bbqrec_cli import program
 from bbqrec_cli.benchmark.suite import Data, Suite, System, Tokenizer, method_of, needs
 from bbqrec_cli.config import from_mapping, input_files, named_file, stored
 from bbqrec_cli.encoders.registry import ENCODERS
@@ -369,7 +369,7 @@ def key_of(stage: str, config: Any, method: Any, inputs: Mapping[str, Sequence[s
     for cls in (type(method),) if method is not None else encoders_of(config):
         modules += [cls.__module__, cls.implementation.partition(":")[0]]
     given |= {"stage": stage, "version": bbqrec_cli.__version__, "layout": KINDS[MAKES[stage]].version}
-    return digest_of([given, sources.digest(*modules)])
+    return digest_of([given, program.digest(*modules)])
 
 
 def facts(config: Any, method: Any, inputs: Mapping[str, Sequence[str]]) -> dict[str, Any]:

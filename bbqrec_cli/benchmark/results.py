@@ -265,13 +265,14 @@ def about_tokenizers(cells: Sequence[Cell], records: Records, suite: Suite) -> l
             continue
         _, codes = read_codes(step.output)
         found = depths(codes.codes, codebooks(codes.codes, codes.modalities, codes.level_sizes, codes.present))
+        books = [used for depth in found[: codes.quantised_levels] for used in depth.usage.values()]
         rows.append({
             "tokenizer": name, "data": data, "seed": seed, "method": codes.method, "signals": list(codes.modalities),
-            "levels": codes.levels, "codebook_size": codes.codebook_size, "items": len(codes.codes),
+            "levels": codes.levels, "codebook_size": codes.level_sizes[0], "items": len(codes.codes),
             "distinct": found[-1].distinct, "colliding_items": found[-1].colliding_items,
             "colliding_prefixes": [depth.colliding_items for depth in found],
             "reported": suite.tokenizers[name].reported,
-            "usage": float(np.mean([used for depth in found for used in depth.usage.values()])),
+            "usage": float(np.mean(books)),
         } | fitted(step.output) | spent(step, records))  # fmt: skip
     return rows
 

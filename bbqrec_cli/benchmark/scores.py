@@ -240,8 +240,9 @@ def made_of(cell: Mapping[str, Any]) -> str:
 def score_lines(score: Score, brief: bool, *, tested: bool = True, best: bool = False) -> tuple[str, ...]:
     """Mean ± sd; the interval; the lead, where it is the best; the tests, where there is another system."""
     lines = [mean_sd(score)] + ([] if brief else [f"[{score.low:.4f}, {score.high:.4f}]"])
-    if best and score.against and score.gain is not None:
-        lines.append(f"{LEAD if score.significant else ''}{score.gain:+.1%}{'' if brief else f' on {score.against}'}")
+    if best and score.against:
+        ahead = f"{score.gain:+.1%}" if score.gain is not None else f"{score.lead:+.4f}"  # of 0 there is no share
+        lines.append(f"{LEAD if score.significant else ''}{ahead}{'' if brief else f' on {score.against}'}")
     if tested and score.against and score.p_t is not None and score.p_wilcoxon is not None:
         tests = f"{p_text(score.p_t)} / {p_text(score.p_wilcoxon)}"
         lines.append(f"p {tests}" if brief else f"p {tests} vs {score.against}")
@@ -279,4 +280,7 @@ def headline_of(systems: Mapping[str, Mapping[str, Score]], name: str, split: st
     if not score.against:
         return f"{said}."
     said += f"; next {score.against}, {mean_sd(systems[score.against][name])}"
-    return said + (f" (paired t-test: p {p_text(score.p_t)})." if score.p_t is not None else ".")
+    if score.p_t is None:
+        return f"{said}."
+    tested, corrected = p_text(score.p_t), p_text(score.p_t if score.holm_t is None else score.holm_t)
+    return f"{said} (paired t-test: p {tested}{f', corrected {corrected}' if corrected != tested else ''})."

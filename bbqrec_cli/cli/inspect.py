@@ -12,7 +12,7 @@ from bbqrec_cli.cli.defaults import MADE_BY, flattened, options_of, value_text
 from bbqrec_cli.cli.options import command
 from bbqrec_cli.stages.inspect import InspectConfig, run
 
-COUNTED = {"users": "users/id", "items": "items/id", "interactions": "sequences/items"}
+COUNTED = {"items": "items/id", "interactions": "sequences/items"}
 SUMMED = ("weights", "encoder", "state", "cells")
 """Groups with many datasets, shown as one row each."""
 
@@ -25,7 +25,8 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         head += f"by bbqrec {found['bbqrec_version']}, {found['created'][:19].replace('T', ' ')} UTC"
         shapes = found["datasets"]
         lines = [f"made from {parent_text(each)}" for each in found["parents"]]
-        lines.append(", ".join(f"{shapes[p]['shape'][0]:,} {what}" for what, p in COUNTED.items() if p in shapes))
+        counted = COUNTED | ({"targets": "users/id"} if found["kind"] == "metrics" else {"users": "users/id"})
+        lines.append(", ".join(f"{shapes[p]['shape'][0]:,} {what}" for what, p in counted.items() if p in shapes))
         # A model's settings are part of its configuration, too.
         about = {key: value for key, value in found["attributes"].items() if key not in ("settings", "origin")}
         lines += [settings_text(about), origin_line(found["attributes"].get("origin", {}))]

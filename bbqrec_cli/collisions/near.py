@@ -68,6 +68,8 @@ def near_items(
     faiss = import_faiss()
     centred = np.ascontiguousarray(vectors - vectors.mean(axis=0), dtype=np.float32)
     scale = float(np.sqrt(2 * centred.var(axis=0, dtype=np.float64).sum()))
+    # faiss computes |x|² + |y|² - 2xy in float32, of which little is left where x and y are alike.
+    slack = 1e-5 * float((centred**2).sum(axis=1).max(initial=0))
     index = faiss.IndexFlatL2(centred.shape[1])
     index.add(centred)
     found = _Found(group_codes(codes)[0], codes, pairs)
@@ -75,14 +77,29 @@ def near_items(
     with progress.task("near items", len(rows)) as task:
         for start in range(0, len(rows), block):
             asked = rows[start : start + block]
-            ends, distances, items = index.range_search(centred[asked], float((near * scale) ** 2))
-            found.add(np.repeat(asked, np.diff(ends.astype(np.int64))), items, distances)
+            ends, _, items = index.range_search(centred[asked], float((near * scale) ** 2 + slack))
+            found.add(*within(centred, np.repeat(asked, np.diff(ends.astype(np.int64))), items, (near * scale) ** 2))
             task.advance(len(asked))
     return Near(
         near=near, scale=scale, searched=len(rows), same_id=found.same_id, other_id=found.other_id,
         neighbours=found.hits / max(1, len(rows)), closest=found.closest(scale),
         differ={name: found.differ[:, number].tolist() for number, name in enumerate(signals)},
     )  # fmt: skip
+
+
+def within(
+    vectors: np.ndarray, one: np.ndarray, other: np.ndarray, bound: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pairs of rows one, other (n,) of which the squared distance is below `bound`, and these distances."""
+    parts = [slice(start, start + _PAIRS) for start in range(0, len(one), _PAIRS)]
+    squares = [((vectors[one[part]].astype(np.float64) - vectors[other[part]]) ** 2).sum(axis=1) for part in parts]
+    distances = np.concatenate(squares) if squares else np.zeros(0)
+    inside = distances < bound
+    return one[inside], other[inside], distances[inside]
+
+
+_PAIRS = 1 << 14
+"""Pairs of vectors whose distances are computed at once."""
 
 
 class _Found:

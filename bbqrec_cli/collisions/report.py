@@ -51,9 +51,10 @@ def collisions_headline(found: Analysis) -> str:
 def ids_summary(found: Analysis) -> str:
     """Method, size and signals of the IDs, in a sentence."""
     signals = f"signal{'s' if len(found.signals) > 1 else ''} {', '.join(found.signals)}"
-    return (
-        f"{found.input}: IDs by {found.method}, {len(found.depths)} levels of {found.codebook_size:,} codes, {signals}."
-    )
+    levels = max((book.level for book in found.codebooks), default=len(found.depths))
+    counted = " and one that counts items of equal codes" if levels < len(found.depths) else ""
+    made = f"IDs by {found.method}, {levels} levels of {found.codebook_size:,} codes{counted}"
+    return f"{found.input}: {made}, {signals}."
 
 
 def titled(table: Table, label: str = "") -> Table:

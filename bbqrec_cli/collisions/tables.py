@@ -34,13 +34,18 @@ def comparison_table(every: Sequence[Analysis]) -> Table:
     for found in every:
         recall = {kept.feature: kept.recall for kept in found.neighbours if kept.vectors == "all"}
         used = [100 * book.perplexity / max(1, book.size) for book in found.codebooks]
+        levels = max((book.level for book in found.codebooks), default=len(found.depths))
+        counted = "+1" if levels < len(found.depths) else ""
         rows.append((
-            Shown((found.input, found.method)), f"{len(found.depths)}×{len(found.signals)}×{found.codebook_size:,}",
+            Shown((found.input, found.method)), f"{levels}{counted}×{len(found.signals)}×{found.codebook_size:,}",
             found.items, found.distinct,
             Shown((plain(found.colliding_items), share(found.colliding_items, found.items))),
             f"{min(used):.0f}–{max(used):.0f}%", *(digits(recall.get(name), 3) for name in features),
         ))  # fmt: skip
-    note = "Shape: levels × signals × codes. Colliding: items that share their whole ID. "
+    note = (
+        "Shape: levels × signals × codes (+1: a level that counts items of equal codes). Colliding: items that share "
+    )
+    note += "their whole ID. "
     note += "Perplexity: lowest and highest of the codebooks, in per cent of the codes."
     note += " Kept: recall of the feature's nearest neighbours among the quantised vectors." if features else ""
     return make("side by side", (*columns, *(f"{name} kept" for name in features)), rows, left=2, note=note)

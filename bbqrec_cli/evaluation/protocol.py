@@ -11,6 +11,7 @@ import torch
 from bbqrec_cli.data.batches import held_out_batches
 from bbqrec_cli.data.splits import PAD, HeldOut
 from bbqrec_cli.device import autocast
+from bbqrec_cli.errors import DataError
 from bbqrec_cli.evaluation.metrics import rank_of_target
 from bbqrec_cli.models.base import Recommender, Wanted
 from bbqrec_cli.progress import SILENT, Progress
@@ -38,15 +39,31 @@ def target_ranks(
     shown: k -> (I,) int64, to which each item's times among a user's first k are added.
     world: each of several processes ranks every `size`-th batch; all get all ranks.
     """
-    ranks = np.zeros(len(held.users), dtype=np.int64)
+    ranks, checked = np.zeros(len(held.users), dtype=np.int64), False
     with progress.task("ranking", len(held.users)) as task, autocast(device, precision):
         for rows, batch in islice(held_out_batches(held, batch_size), world.rank, None, world.size):
             seen = torch.from_numpy(held.seen(rows)).to(device) if exclude_seen else None
             found, _ = model.recommend(batch.to(device), Wanted(k=depth, beam=beam, exclude=seen))
             items = found.cpu().numpy()
+            if not checked:
+                check_answer(items, (len(rows), depth), model)
+                checked = True
             ranks[rows] = rank_of_target(items, held.targets[rows])
             for k, times in (shown or {}).items():
                 first = items[:, :k]
                 times += np.bincount(first[first != PAD], minlength=len(times))
             task.advance(len(rows))
     return world.sum_array(ranks)
+
+
+def check_answer(items: np.ndarray, shape: tuple[int, int], model: Recommender) -> None:
+    """Raises: DataError: rows of items that are none of `Recommender.recommend`, and would give wrong metrics."""
+    ordered, wrong = np.sort(items, axis=1), ""
+    if items.shape != shape:
+        wrong = f"an array {items.shape} of items; {shape} is needed: users, items"
+    elif (ordered < PAD).any():
+        wrong = f"rows that no item has, {ordered.min()} first"
+    elif ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != PAD)).any():
+        wrong = "an item twice to one user"
+    if wrong:
+        raise DataError(f"the model {type(model).__name__} recommends {wrong}", "correct its method recommend")

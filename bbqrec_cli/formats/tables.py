@@ -118,8 +118,10 @@ def write_csv(path: Path, table: Table) -> int:
     """
     if table.plain:
         for name in table.columns:
-            if not name or plain_name(name) != name or name in PICTURE_FIELDS:
-                why = "names pictures there" if name in PICTURE_FIELDS else "would be read under another name"
+            if not name or plain_name(name) != name or name.casefold() in PICTURE_FIELDS:
+                why = (
+                    "names pictures there" if name.casefold() in PICTURE_FIELDS else "would be read under another name"
+                )
                 raise DataError(f"CSV cannot carry the field {name!r}: it {why}", "--to parquet, or --to recbole")
     heads: list[str] = []
     for name, kind in table.columns.items():

@@ -242,7 +242,7 @@ def read_back(to: str, output: Path, dataset: Dataset) -> str:
     from bbqrec_cli.records import LAST
 
     source = {"recbole": "recbole", "letter": "letter", "csv": "table", "parquet": "table"}.get(to)
-    if to == "parquet" and dataset.catalogue.attributes.keys() & set(PICTURE_FIELDS):
+    if to == "parquet" and set(map(str.casefold, dataset.catalogue.attributes)) & set(PICTURE_FIELDS):
         source = "huggingface"  # `table` would take these fields for paths of pictures
     if source is None:
         return ""

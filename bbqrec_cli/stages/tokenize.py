@@ -71,7 +71,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     from bbqrec_cli.tokenizers.assignment.blocks import encode_catalogue
     from bbqrec_cli.tokenizers.assignment.collisions import MOVING_POLICIES, resolve_collisions, warn_of_shared
     from bbqrec_cli.tokenizers.assignment.new_items import warm_items, with_id_signals_of_cold_items
-    from bbqrec_cli.tokenizers.base import check_collapse, figures_of_codebooks
+    from bbqrec_cli.tokenizers.base import check_codes, check_collapse, figures_of_codebooks
     from bbqrec_cli.tokenizers.registry import build_tokenizer
     from bbqrec_cli.training.checkpoint import saved_seconds
     from bbqrec_cli.training.distributed import start_process
@@ -117,6 +117,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
         made = encode_catalogue(
             made, encode, config.features, catalogue.items, latents=latents, progress=progress
         )  # fmt: skip
+    check_codes(made.codes, catalogue.items)
     quantised = figures_of_codebooks(made.codes)
     check_collapse(made, quantised, fail=config.fail_on_collapse, progress=progress)
     codes = resolve_collisions(made, config.on_collision)

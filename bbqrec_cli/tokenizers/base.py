@@ -14,7 +14,7 @@ import torch
 
 from bbqrec_cli.collisions.usage import having, perplexity
 from bbqrec_cli.data.splits import HeldOut
-from bbqrec_cli.errors import CollapseError
+from bbqrec_cli.errors import CollapseError, DataError
 from bbqrec_cli.grouping import count_colliding_items
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import Codes, Feature, ItemEncoder, Sequences
@@ -162,6 +162,17 @@ def collapsed(figures: Mapping[str, Any], codebook_size: int, items: Mapping[str
             used = f"{codes} of {codebook_size} codes in use, perplexity {value:.1f}"
             found[book] = f"signal {name}, level {level}: {used}"
     return found
+
+
+def check_codes(codes: Codes, items: int) -> None:
+    """Raises: DataError: what a tokenizer gave are no codes of all items."""
+    made, signals = codes.codes, len(codes.modalities)
+    what = f"the tokenizer {codes.method} gave"
+    if made.ndim != 3 or made.shape[0] != items or made.shape[2] != signals or not made.shape[1]:
+        raise DataError(f"{what} codes {made.shape}; ({items}, levels, {signals}) are needed: items, levels, signals")
+    if made.dtype.kind not in "iu" or (items and not 0 <= made.min() <= made.max() < codes.codebook_size):
+        held = f"{made.min()} to {made.max()} of {made.dtype}" if items else str(made.dtype)
+        raise DataError(f"{what} codes from {held}; whole numbers from 0 to {codes.codebook_size - 1} are needed")
 
 
 def check_collapse(made: Tokenized, figures: Mapping[str, Any], *, fail: bool, progress: Progress) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from bbqrec_cli.config import agreed, option, shared
 from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.models.registry import MODELS
+from bbqrec_cli.program import digest
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.stages.train import LearningConfig, TrainConfig
 from bbqrec_cli.tuning.systems import System
@@ -78,8 +80,10 @@ def origin_of(config: BudgetConfig, optuna: str) -> dict[str, Any]:
 def identity(config: BudgetConfig, system: System, content: str) -> dict[str, Any]:
     """What must be the same when a system's trials go on. content: checksum of the input."""
     base = {key: value for key, value in system.options({}).items() if key in system.base}
-    about = system.to_json()
-    return {
+    about, cls = system.to_json(), MODELS.config(system.model)
+    modules = cls.__module__, cls.implementation.partition(":")[0]
+    of_plugin = not cls.__module__.startswith("bbqrec_cli.")  # who writes one changes it often
+    return ({"program": digest(*filter(None, modules))[:12]} if of_plugin else {}) | {
         "config": agreed(config) | {"validate_every": system.validate_every},
         "model": about["model"],
         "options": base,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import re
 from html.parser import HTMLParser
@@ -299,6 +300,19 @@ def test_the_headline(result):
         "Highest test NDCG@10: ours, 0.5000 ± 0.0000; next popularity, 0.4307 ± 0.0000 (paired t-test: p "
         + f"{scores.p_text(made.systems['']['ours']['ndcg@10'].p_t)})."
     )
+
+
+def test_a_headline_says_what_the_correction_makes_of_it(result):
+    made = result()
+    (systems,) = made.systems.values()
+    ours = dataclasses.replace(systems["ours"]["ndcg@10"], p_t=0.048, holm_t=0.096)
+    changed = {**systems, "ours": {**systems["ours"], "ndcg@10": ours}}
+    assert scores.headline_of(changed, "ndcg@10", "test").endswith("(paired t-test: p .048, corrected .096).")
+
+
+def test_a_lead_over_nothing_is_shown(result):
+    best = dataclasses.replace(result().systems[""]["ours"]["ndcg@10"], against="b", gain=None, lead=0.15, holm_t=1e-4)
+    assert any(line.endswith("+0.1500 on b") for line in scores.score_lines(best, brief=False, best=True))
 
 
 def test_plots_of_any_number_of_systems():

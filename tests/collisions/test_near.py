@@ -67,3 +67,14 @@ def test_without_faiss(monkeypatch):
     with pytest.raises(MissingPackageError) as caught:
         near_items(np.ones((2, 2)), np.zeros((2, 1, 1)), ("id",), near=0.1, rows=np.arange(2), pairs=1)
     assert "bbqrec[cpu]" in caught.value.hint
+
+
+def test_alike_vectors_that_are_wide(monkeypatch):
+    """Pairs of the same vector, far from the mean: |x|² + |y|² - 2xy in float32 leaves more than nothing of them."""
+    monkeypatch.setattr(module, "_PAIRS", 50)
+    generator = np.random.default_rng(0)
+    vectors = np.repeat(generator.standard_normal((150, 288)) * np.linspace(1, 40, 150)[:, None], 2, axis=0)
+    codes = np.arange(300).reshape(300, 1, 1).astype(np.uint16)
+    found = near_items(vectors.astype(np.float32), codes, ("id",), near=1e-6, rows=np.arange(300), pairs=200)
+    assert (found.other_id, len(found.closest)) == (300, 150)
+    assert {pair.distance for pair in found.closest} == {0.0}

@@ -14,6 +14,8 @@ from helpers import new_model
 from bbqrec_cli import hdf5
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import HISTORY, PAD
+from bbqrec_cli.errors import DataError
+from bbqrec_cli.evaluation.protocol import check_answer
 from bbqrec_cli.models.base import Recommender
 from bbqrec_cli.records import Catalogue, Codes, Sequences, TrainedModel
 from bbqrec_cli.stages.evaluate import EvaluateConfig, run
@@ -169,3 +171,17 @@ def test_what_is_below_the_depth_has_no_rank(model, path, tmp_path):
     run(dataclasses.replace(whole, output=tmp_path / "b.h5", k=(3,)))
     ranks, cut = (hdf5.read_metrics(tmp_path / name).ranks for name in ("a.h5", "b.h5"))
     np.testing.assert_array_equal(cut, np.where(ranks <= 3, ranks, 0))
+
+
+@pytest.mark.parametrize(
+    ("items", "says"),
+    [
+        ([[1, 2], [3, 4]], r"an array \(2, 2\) of items; \(2, 3\) is needed"),
+        ([[1, 2, 1], [3, 4, 5]], "an item twice to one user"),
+        ([[1, 2, -2], [3, 4, 5]], "rows that no item has, -2 first"),
+    ],
+)
+def test_wrong_answers_of_ones_own_model_are_no_metrics(items, says):
+    with pytest.raises(DataError, match=says):
+        check_answer(np.array(items), (2, 3), object())
+    check_answer(np.array([[1, PAD, PAD], [2, 1, 0]]), (2, 3), object())

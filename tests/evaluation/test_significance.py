@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.evaluation import significance
+from bbqrec_cli.evaluation import metrics, significance
 from bbqrec_cli.evaluation.significance import Rows, aligned, paired, paired_t_test, wilcoxon
 
 
@@ -17,7 +17,7 @@ def test_t_test_from_the_formula():
     a, b = (generator.random(50) for _ in range(2))
     difference = a - b
     t = difference.mean() / (difference.std(ddof=1) / math.sqrt(50))
-    assert paired_t_test(a, b) == pytest.approx(2 * stats.t.sf(abs(t), 49))
+    assert paired_t_test(a, b) == pytest.approx(2 * stats.t.sf(abs(t), 49), rel=1e-4)
     assert paired_t_test(a, b) == paired_t_test(b, a)
 
 
@@ -117,3 +117,12 @@ def test_old_files_are_matched_by_user():
     one, old = Rows(["x", "y"], ["i", "j"], np.array([3, 4])), Rows(["y", "x"], None, None)
     a, b = paired(one, np.array([1.0, 0]), old, np.array([2.0, 3]))
     assert (a.tolist(), b.tolist()) == ([1, 0], [3, 2])
+
+
+@pytest.mark.parametrize("test", [paired_t_test, wilcoxon])
+def test_what_float32_rounds_ties(test):
+    """Over three seeds A is first once, B seventh three times: both have an NDCG of 1/3."""
+    a = np.stack([metrics.ndcg_at_k(np.array([rank] * 12), 10) for rank in (1, 0, 0)]).mean(axis=0, dtype=float)
+    b = np.stack([metrics.ndcg_at_k(np.array([7] * 12), 10)] * 3).mean(axis=0, dtype=float)
+    assert (a != b).any(), "in the last bit"
+    assert test(a, b) == 1

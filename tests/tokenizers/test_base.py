@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bbqrec_cli.data.features import usable
-from bbqrec_cli.errors import UsageError
-from bbqrec_cli.records import Feature, Sequences
-from bbqrec_cli.tokenizers.base import TokenizerInput, code_figures, collapsed
+from bbqrec_cli.errors import DataError, UsageError
+from bbqrec_cli.records import Codes, Feature, Sequences
+from bbqrec_cli.tokenizers.base import TokenizerInput, check_codes, code_figures, collapsed
 from bbqrec_cli.tokenizers.options.bbqrec import BBQRecConfig
 from bbqrec_cli.tokenizers.options.rqvae import RQVAEConfig
 from bbqrec_cli.tokenizers.registry import TOKENIZERS, tokenizer_config
@@ -86,3 +86,19 @@ def test_options_are_checked_by_name():
 def test_the_registry_and_the_configurations_agree():
     for method in TOKENIZERS:
         assert TOKENIZERS.config(method).name == method
+
+
+@pytest.mark.parametrize(
+    ("codes", "says"),
+    [
+        (np.zeros((11, 2, 1), int), r"codes \(11, 2, 1\); \(12, levels, 1\) are needed"),
+        (np.zeros((12, 2, 2), int), r"codes \(12, 2, 2\); \(12, levels, 1\) are needed"),
+        (np.full((12, 2, 1), 8), "codes from 8 to 8 of int64; whole numbers from 0 to 7"),
+        (np.full((12, 2, 1), -1), "codes from -1 to -1"),
+        (np.zeros((12, 2, 1)), "of float64; whole numbers"),
+    ],
+)
+def test_wrong_codes_of_ones_own_tokenizer_are_not_written(codes, says):
+    made = Codes(codes=codes, modalities=("text",), method="mine", codebook_size=8)
+    with pytest.raises(DataError, match=f"the tokenizer mine gave .*{says}"):
+        check_codes(made, 12)

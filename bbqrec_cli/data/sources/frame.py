@@ -37,7 +37,7 @@ def write_frame(frame: Any, path: Path, *, items: bool) -> None:
     """
     columns = columns_of(frame)
     for name in PICTURE_FIELDS if items else ():
-        for column in (values for key, values in columns.items() if plain_name(key) == name):
+        for column in (values for key, values in columns.items() if plain_name(key).casefold() == name):
             column[:] = [_absolute(value) for value in column]
     texts = [_texts(values, items, path.name, name) for name, values in columns.items()]
     with path.open("w", encoding="utf-8", newline="") as stream:

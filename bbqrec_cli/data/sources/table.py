@@ -140,7 +140,9 @@ def _interactions_of(folder: Path) -> Path:
 
 def named_pictures(known: dict[str, dict[str, Any]], file: Path, progress: Progress) -> dict[str, Path]:
     """Item id -> picture, by the paths in the items file `file`, relative to it; the field is removed from `known`."""
-    column = next((c for c in PICTURE_FIELDS if any(as_field(row.get(c)) for row in known.values())), None)
+    names = sorted({name for row in known.values() for name in row if name.casefold() in PICTURE_FIELDS})
+    names.sort(key=lambda name: PICTURE_FIELDS.index(name.casefold()))
+    column = next((c for c in names if any(as_field(row.get(c)) for row in known.values())), None)
     if column is None:
         return {}
     paths = {item: path for item, row in known.items() if (path := as_field(row.get(column)))}

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from bbqrec_cli.benchmark import sources
+from bbqrec_cli import program as sources
 from bbqrec_cli.config import MethodConfig
 from bbqrec_cli.models.registry import MODELS
 
