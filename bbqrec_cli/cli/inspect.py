@@ -25,7 +25,7 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         head += f"by bbqrec {found['bbqrec_version']}, {found['created'][:19].replace('T', ' ')} UTC"
         shapes = found["datasets"]
         lines = [f"made from {parent_text(each)}" for each in found["parents"]]
-        counted = COUNTED | ({"targets": "users/id"} if found["kind"] == "metrics" else {"users": "users/id"})
+        counted = {"targets" if found["kind"] == "metrics" else "users": "users/id"} | COUNTED
         lines.append(", ".join(f"{shapes[p]['shape'][0]:,} {what}" for what, p in counted.items() if p in shapes))
         # A model's settings are part of its configuration, too.
         about = {key: value for key, value in found["attributes"].items() if key not in ("settings", "origin")}
