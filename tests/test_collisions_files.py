@@ -177,6 +177,8 @@ def test_a_level_that_tells_equal_ids_apart_is_no_signals(tokens, tmp_path, bbqr
         found[name] = said(bbqrec, tmp_path / f"{name}.h5")
     assert [found[name]["colliding_items"] for name in found] == [3, 0]
     assert found["suffix"]["causes"] == found["plain"]["causes"]
+    shown = bbqrec("collisions", tmp_path / "suffix.h5", "--details").out.replace("│", " ")
+    assert "without the level that counts 12 3 25.0%" in " ".join(shown.split())
 
 
 def test_an_index_that_counts_from_0_agrees_with_the_catalogue(tokens, features, tmp_path, bbqrec):

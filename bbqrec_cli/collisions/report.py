@@ -51,7 +51,7 @@ def collisions_headline(found: Analysis) -> str:
 def ids_summary(found: Analysis) -> str:
     """Method, size and signals of the IDs, in a sentence."""
     signals = f"signal{'s' if len(found.signals) > 1 else ''} {', '.join(found.signals)}"
-    levels = max((book.level for book in found.codebooks), default=len(found.depths))
+    levels = tables.quantised_levels(found)
     counted = " and one that counts items of equal codes" if levels < len(found.depths) else ""
     made = f"IDs by {found.method}, {levels} levels of {found.codebook_size:,} codes{counted}"
     return f"{found.input}: {made}, {signals}."

@@ -26,6 +26,11 @@ def of_file(found: Analysis) -> list[Table]:
     ]  # fmt: skip
 
 
+def quantised_levels(found: Analysis) -> int:
+    """Levels of codes, without one that counts items of equal codes."""
+    return max((book.level for book in found.codebooks), default=len(found.depths))
+
+
 def comparison_table(every: Sequence[Analysis]) -> Table:
     """One row per file."""
     features = list(dict.fromkeys(kept.feature for found in every for kept in found.neighbours))
@@ -34,7 +39,7 @@ def comparison_table(every: Sequence[Analysis]) -> Table:
     for found in every:
         recall = {kept.feature: kept.recall for kept in found.neighbours if kept.vectors == "all"}
         used = [100 * book.perplexity / max(1, book.size) for book in found.codebooks]
-        levels = max((book.level for book in found.codebooks), default=len(found.depths))
+        levels = quantised_levels(found)
         counted = "+1" if levels < len(found.depths) else ""
         rows.append((
             Shown((found.input, found.method)), f"{levels}{counted}×{len(found.signals)}×{found.codebook_size:,}",
@@ -82,13 +87,17 @@ def otherwise_table(found: Analysis) -> Table:
     """Collisions with a signal or a level left out, and with one signal alone."""
     causes, items = found.causes, found.items
     rows = [("all", items, found.colliding_items, share(found.colliding_items, items))]
+    levels, note = quantised_levels(found), "Items that would share their whole ID."
+    if levels < len(found.depths):
+        note += " The rows below *all* lack the level that counts items of equal codes."
+        before = found.depths[levels - 1].colliding_items
+        rows.append(("without the level that counts", items, before, share(before, items)))
     for what, counts in (("without", causes.without_signal), ("without level", causes.without_level)):
         rows += [(f"{what} {name}", items, count, share(count, items)) for name, count in counts.items()]
     # Of two signals that all items have, one left out is the other alone.
     told = len(found.signals) > 2 or set(causes.only_items.values()) != {items}
     for name, count in causes.only_signal.items() if told else ():
         rows.append((f"{name} alone", causes.only_items[name], count, share(count, causes.only_items[name])))
-    note = "Items that would share their whole ID."
     note += " A signal alone: among the items that have it." if told and causes.only_signal else ""
     return make("IDs of other parts", ("IDs", "items", "colliding", "of all"), rows if len(rows) > 1 else [], note=note)
 
