@@ -47,10 +47,8 @@ def comparison_table(every: Sequence[Analysis]) -> Table:
             Shown((plain(found.colliding_items), share(found.colliding_items, found.items))),
             f"{min(used):.0f}–{max(used):.0f}%", *(digits(recall.get(name), 3) for name in features),
         ))  # fmt: skip
-    note = (
-        "Shape: levels × signals × codes (+1: a level that counts items of equal codes). Colliding: items that share "
-    )
-    note += "their whole ID. "
+    note = "Shape: levels × signals × codes (+1: a level that counts items of equal codes). "
+    note += "Colliding: items that share their whole ID. "
     note += "Perplexity: lowest and highest of the codebooks, in per cent of the codes."
     note += " Kept: recall of the feature's nearest neighbours among the quantised vectors." if features else ""
     return make("side by side", (*columns, *(f"{name} kept" for name in features)), rows, left=2, note=note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from hashlib import blake2b
 
 import numpy as np
@@ -33,12 +34,15 @@ def _counts(*parts: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     return found, [np.bincount(each, minlength=len(found)) for each in places]
 
 
+def digests_of_names(names: Collection[str]) -> np.ndarray:
+    """(n,) uint64: a number for each of n names, the same wherever the name stands."""
+    digests = (int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") for name in names)
+    return np.fromiter(digests, np.uint64, len(names))
+
+
 def _digests(catalogue: Catalogue, users: np.ndarray, items: np.ndarray) -> np.ndarray:
     """(n,) uint64, of pairs of rows."""
-    of_users, of_items = (
-        np.array([int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") for name in ids], np.uint64)
-        for ids in (catalogue.user_ids, catalogue.item_ids)
-    )
+    of_users, of_items = digests_of_names(catalogue.user_ids), digests_of_names(catalogue.item_ids)
     return of_users[users] * np.uint64(0x9E3779B97F4A7C15) + of_items[items]
 
 

@@ -104,7 +104,7 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     Raises:
         UsageError, DataError, LackingError, InterruptedRunError and the errors of reading and writing files.
     """
-    from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
+    from bbqrec_cli.device import resolve_device, set_threads
     from bbqrec_cli.encoders.making import Maker, Making, about_encoder, about_ready
     from bbqrec_cli.encoders.resumable import Checkpoint
     from bbqrec_cli.encoders.reuse import Earlier
@@ -113,7 +113,7 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     from bbqrec_cli.origin import ran_on
     from bbqrec_cli.outputs import check_checkpoint, check_output, checkpoint_of
     from bbqrec_cli.records import Features
-    from bbqrec_cli.training.checkpoint import saved_precision
+    from bbqrec_cli.training.trainer import precision_of_run
 
     parents = [config.dataset, *(path for name, path in input_files(config) if name in ("vectors", "ids", "reuse"))]
     check_there(config.dataset, "dataset")
@@ -125,8 +125,8 @@ def run(config: EmbedConfig, progress: Progress = SILENT) -> EmbedResult:
     set_threads(config.threads)
     began, dataset = time.perf_counter(), read_dataset(config.dataset)
     device = resolve_device(config.device)
-    continued = saved_precision(checkpoint_of(config.output)) if config.resume and config.precision == "auto" else ""
-    precision = resolve_precision(continued or config.precision, device, large=True)
+    continued = checkpoint_of(config.output) if config.resume else None
+    precision = precision_of_run(config.precision, device, continued=continued, large=True)
     sources = choose_sources(config, dataset, progress)
     earlier = Earlier(config.reuse, progress)
     how = Making(**shared(config, Making))

@@ -134,7 +134,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     interactions = without_duplicates(interactions, getattr(options, "duplicates", "keep"), progress)
     interactions = filtered(interactions, min_user=min_user, min_item=min_item, progress=progress)
     if order := files_of_order(paths):
-        interactions = in_exported_order(interactions, paths)
+        interactions = in_exported_order(interactions, order)
     elif not getattr(source, "own_order", False):
         interactions = in_drawn_order(interactions)
     sequences, splitting = divided(interactions, kind, config.quantiles)

@@ -87,7 +87,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     check_there(config.features, "features")
     check_checkpoint(config.output, force=config.force, resume=config.resume)
     check_output(config.output, force=config.force, inputs=parents)
-    inputs_read = [describe_parent(path) for path in parents]  # as they are before the long run
+    read = [(name, describe_parent(path)) for name, path in named]  # as they are before the long run
     method = with_fitting_dim(with_fitting_size(method, config.features, progress), config.features, progress)
     world, device = start_process(config.device, config.threads)
     tokenizer = build_tokenizer(config.method, method)
@@ -101,7 +101,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     of_run = agreed(config) | {"precision": precision, "options": agreed(method)}
     settings = RunSettings(
         seed=config.seed, device=device, precision=precision, progress=progress, checkpoint=checkpoint,
-        resume=config.resume, identity=identity(of_run, named), world=world,
+        resume=config.resume, identity=identity(of_run, read), world=world,
     )  # fmt: skip
     before = saved_seconds(checkpoint) if config.resume else 0.0
     with advice_on_memory(config, tokenizer):
@@ -109,7 +109,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     warm = warm_items(inputs.train)
     made = with_id_signals_of_cold_items(made, warm, neighbours=config.id_neighbours, device=device)
     if inputs.sample is not None:
-        if describe_parent(config.features) != inputs_read[0]:
+        if describe_parent(config.features) != dict(read)["features"]:
             what = f"{config.features}: has changed since the codebooks were learnt on a sample of it"
             raise DataError(what, "put it back and give --resume, or start anew with --force")
         encode = tokenizer.restore(made.codes, made.encoder, device)
@@ -126,7 +126,7 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
     tokens = Tokens(catalogue=catalogue, codes=codes, history=made.history, encoder=made.encoder)
     if world.writes:
         write_tokens(
-            config.output, tokens, config=resolved, parents=inputs_read, force=config.force,
+            config.output, tokens, config=resolved, parents=[each for _, each in read], force=config.force,
             origin=ran_on(device, config.threads, precision) | plugin_of(type(method)),
         )  # fmt: skip
         if made.history:  # else nothing was trained, and the checkpoint is another run's

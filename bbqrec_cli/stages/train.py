@@ -6,7 +6,7 @@ import dataclasses
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -120,18 +120,18 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     earlier = read_model(config.from_) if config.from_ else None
     chosen = chosen_config(config, earlier)
     check_files(chosen)
-    parents = [path for _, path in input_files(config, chosen)]
+    named = input_files(config, chosen)
     again = f"to go on with it: --from {shlex.quote(str(config.output))} -o ANOTHER.h5"
     instead = again if hasattr(chosen, "epochs") else ""
     check_there(config.input, "tokens")
     check_checkpoint(config.output, force=config.force, resume=config.resume)
-    check_output(config.output, force=config.force, inputs=parents, instead=instead)
+    check_output(config.output, force=config.force, inputs=[path for _, path in named], instead=instead)
     from bbqrec_cli.training.checkpoint import saved_seconds  # imports torch, which is no part of the time
 
-    inputs_read = [describe_parent(path) for path in parents]  # as they are before the long run
+    read = [(name, describe_parent(path)) for name, path in named]  # as they are before the long run
     began, checkpoint = time.perf_counter(), checkpoint_of(config.output)
     before = saved_seconds(checkpoint) if config.resume else 0.0
-    made = learn(config, progress, checkpoint=checkpoint, earlier=earlier)
+    made = learn(config, progress, checkpoint=checkpoint, read=read, earlier=earlier)
     model, data, fitted, training = made.model, made.data, made.fitted, made.training
     needed = model.needed(made.settings)
     trained = TrainedModel(
@@ -152,7 +152,7 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         resolved = stored(config) | {"precision": training.precision, "options": stored(chosen)}
         resolved |= MODELS.recorded(config.model)
         write_model(
-            config.output, trained, config=resolved, parents=inputs_read, force=config.force,
+            config.output, trained, config=resolved, parents=[each for _, each in read], force=config.force,
             origin=ran_on(training.device, config.threads, training.precision) | plugin_of(type(chosen)),
         )  # fmt: skip
         if fitted.history:  # else no checkpoint is this run's
@@ -215,11 +215,13 @@ class Learnt:
 
 def learn(
     config: TrainConfig, progress: Progress = SILENT, *, checkpoint: Path | None = None,
+    read: Sequence[tuple[str, Mapping[str, Any]]] = (),
     watch: Callable[[Mapping[str, Any]], bool] = lambda row: False, earlier: TrainedModel | None = None,
 ) -> Learnt:  # fmt: skip
     """Train on the training part and choose the epoch on validation NDCG@10; no file is written but the checkpoint.
 
-    watch: see `Stopping`. earlier: the model of `config.from_`.
+    read: of the inputs, for the checkpoint, as for `trainer.identity`; watch: see `Stopping`; earlier: the model of
+    `config.from_`.
 
     Raises:
         UsageError, DataError, LackingError and the errors of reading files.
@@ -268,7 +270,7 @@ def learn(
     of_run = agreed(config) | {"precision": precision, "options": agreed(chosen)}
     training = RunSettings(
         seed=config.seed, device=device, precision=precision, progress=progress, checkpoint=checkpoint,
-        resume=config.resume, identity=identity(of_run, input_files(config, chosen)) if checkpoint else {}, world=world,
+        resume=config.resume, identity=identity(of_run, read), world=world,
     )  # fmt: skip
     phases = model.phases(split.train, chosen, seed=config.seed)
     held = subsample_users(split.validation, config.validation_users)

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from bbqrec_cli.device import PRECISIONS, resolve_precision
 from bbqrec_cli.errors import DataError, InterruptedRunError
-from bbqrec_cli.hdf5 import sha256
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.seeds import seed_torch
 from bbqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint, saved_precision
@@ -50,23 +49,26 @@ class RunSettings:
     world: World = ALONE
 
 
-def identity(options: Mapping[str, Any], files: Sequence[tuple[str, Path]]) -> dict[str, Any]:
+def identity(options: Mapping[str, Any], files: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
     """What a resumed run must agree with: options, and the contents (not the paths) of input files.
 
-    files: (option, path), as from `config.input_files`.
+    files: option, and what `hdf5.describe_parent` said of the file.
     """
-    sums = {f"{name} (file {number}): sha256": sha256(path) for number, (name, path) in enumerate(files, 1)}
+    sums = {f"{name} (file {number}): sha256": said["sha256"] for number, (name, said) in enumerate(files, 1)}
     return {"config": dict(options), "parents": sums}
 
 
-def precision_of_run(name: str, device: torch.device, *, continued: Path | None, world: World) -> str:
+def precision_of_run(
+    name: str, device: torch.device, *, continued: Path | None, world: World = ALONE, large: bool = False
+) -> str:
     """fp32 or bf16, the same in all processes.
 
     continued: the checkpoint from which the run goes on, whose precision `auto` keeps: what it measures may change.
+    large: as for `resolve_precision`.
     """
     if name == "auto" and continued is not None:
         name = saved_precision(continued) or name
-    return PRECISIONS[int(world.first(PRECISIONS.index(resolve_precision(name, device))))]
+    return PRECISIONS[int(world.first(PRECISIONS.index(resolve_precision(name, device, large=large))))]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,12 @@ import dataclasses
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from bbqrec_cli.data.leakage import digests_of_names
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import Feature
 
@@ -163,8 +163,7 @@ def in_drawn_order(made: Interactions) -> Interactions:
     Equal scores, and items that share an ID, are ranked by rows, and the order of first appearance would know what is
     popular and what is held out.
     """
-    digests = (int.from_bytes(blake2b(item.encode(), digest_size=8).digest(), "little") for item in made.item_ids)
-    order = np.argsort(np.fromiter(digests, np.uint64, len(made.item_ids)), kind="stable")
+    order = np.argsort(digests_of_names(made.item_ids), kind="stable")
     item_ids, items = _renumbered(made.item_ids, made.items, order)
     return dataclasses.replace(made, item_ids=item_ids, items=items)
 

@@ -25,11 +25,9 @@ def recorded_files(folder: Path) -> list[str]:
         return []
 
 
-def in_exported_order(made: Interactions, paths: list[Path]) -> Interactions:
-    """The interactions with their items in the rows of the exported file, if they come from such a folder."""
-    places = {item: row for row, item in enumerate(_item_order(paths))}
-    if not places:
-        return made
+def in_exported_order(made: Interactions, files: list[Path]) -> Interactions:
+    """The interactions with their items in the rows of the exported file. files: `files_of_order`, some."""
+    places = {item: row for row, item in enumerate(_item_order(*files))}
     order = sorted(range(len(made.item_ids)), key=lambda row: places.get(made.item_ids[row], len(places)))
     rows = np.empty(len(order), np.int64)
     rows[order] = np.arange(len(order))
@@ -52,11 +50,8 @@ def files_of_order(paths: list[Path]) -> list[Path]:
     return [table, *([mapped] if table.suffix == ".item" and mapped.is_file() else []), folder / RECORD]
 
 
-def _item_order(paths: list[Path]) -> list[str]:
+def _item_order(table: Path, *others: Path) -> list[str]:
     """The item ids of the table of `files_of_order`."""
-    if not (files := files_of_order(paths)):
-        return []
-    table, *others = files
     if table.suffix == ".parquet":
         return [as_id(str(next(iter(row.values())))) for _, row in typed_rows(table)]
     written = [as_id(row[0]) for _, row in table_rows(table)][1:]
