@@ -22,10 +22,10 @@ of the C tuples of the first level, which then count, or None.
 Beam w extends beam parent[w] of the previous step by codes[w]; at level 0 there is one beam, and both are zero."""
 
 Expand = Callable[[int, Tensor, Tensor, Tensor], "tuple[Tensor, Tensor | None]"]
-"""(level, users (n,), parent (n,), codes (n, M)) -> logits (n, M, N) and tuples (n, C) as of `Step`, for n prefixes.
+"""(level, users (n,), parent (n,), nodes (n,)) -> logits (n, M, N) and tuples (n, C) as of `Step`, for n prefixes.
 
-users: rows of the users, ascending, all of them at level 0; parent: numbers of the prefixes that are extended by
-`codes`, counted from 0 over all calls at the level before. At level 0 both are zero.
+users: rows of the users, ascending, all of them at level 0; nodes: those of the prefixes in the trie, at depth `level`;
+parent: numbers of the prefixes that they extend, counted from 0 over all calls at the level before, 0 at level 0.
 """
 
 
@@ -261,8 +261,7 @@ def decode_below(
         nothing = nodes.unsqueeze(2)[:, :, :0]
         return nothing, nothing.to(scores.dtype), torch.zeros_like(nodes)
     node = nodes.flatten()[at]
-    codes = trie.codes(level - 1)[node] if level else node.new_zeros(len(node), trie.signals)
-    logits, tuples = expand(level, users[at // shape[1]], rows.flatten()[at], codes)
+    logits, tuples = expand(level, users[at // shape[1]], rows.flatten()[at], node)
     children, found = child_log_probabilities(
         trie, level, node.unsqueeze(1), logits.unsqueeze(1), over_children, tuples
     )

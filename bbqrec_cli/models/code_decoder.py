@@ -108,17 +108,38 @@ class Decoding:
         hidden = torch.zeros_like(visible, dtype=torch.float32).masked_fill(~visible, -1e9)
         self.hidden = None if everything else hidden.view(len(visible), 1, 1, -1)
 
-    def step(self, level: int, users: Tensor, parent: Tensor, x: Tensor) -> Tensor:
+    def step(self, level: int, users: Tensor, parent: Tensor, x: Tensor, query: Tensor | None = None) -> Tensor:
         """Decode one more token of each of n prefixes.
 
         Args:
             users: (n,) rows of the users, ascending.
             parent: (n,) numbers of the prefixes that are extended, counted over all calls at the level before.
-            x: (n, D) the newest token.
+            x: (n, D) the newest token; with `query` (n, H · E), both as of `before_history`, at all levels.
 
         Returns:
             states (n, D).
         """
+        ancestors, bias = self._extend(level, parent)
+        places = _Places(users, len(self.memory[0][0]))
+        for number, layer in enumerate(self.decoder.stack()):
+            if layer.own_first:
+                if number or query is None:
+                    x, query = self._own(number, layer, x, ancestors, bias), None
+                x = self._history(number, layer, x, places, query)
+            else:
+                x = self._own(number, layer, self._history(number, layer, x, places), ancestors, bias)
+            x = layer.own.feed(x)
+        return self.decoder.norm(x)
+
+    def before_history(self, level: int, parent: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What a first layer that looks at its own tokens first makes of them, of one more token of each of n prefixes:
+        states (n, D), and queries (n, H · E) into the history. parent, x: as of `step`."""
+        layer = self.decoder.stack()[0]
+        x = self._own(0, layer, x, *self._extend(level, parent))
+        return x, layer.cross.query(layer.norm(x))
+
+    def _extend(self, level: int, parent: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """The numbers of n new prefixes' ancestors per level before, (n,) each, and the biases of their levels."""
         if level == len(self.levels):
             self.levels.append(_Level(len(self.memory)))
         ancestors, at = list[Tensor](), parent
@@ -126,22 +147,17 @@ class Decoding:
             ancestors.insert(0, at)
             at = before.parents.all()[at]
         self.levels[level].parents.add(parent)
-        bias = None
-        if self.decoder.relative is not None:
-            bias = self.decoder.relative(torch.arange(-level, 1, device=x.device).unsqueeze(0))
-        places = _Places(users, len(self.memory[0][0]))
-        for number, layer in enumerate(self.decoder.stack()):
-            if layer.own_first:
-                x = self._history(number, layer, self._own(number, layer, x, ancestors, bias), places)
-            else:
-                x = self._own(number, layer, self._history(number, layer, x, places), ancestors, bias)
-            x = layer.own.feed(x)
-        return self.decoder.norm(x)
+        if self.decoder.relative is None:
+            return ancestors, None
+        return ancestors, self.decoder.relative(torch.arange(-level, 1, device=parent.device).unsqueeze(0))
 
-    def _history(self, number: int, layer: DecoderLayer, x: Tensor, places: _Places) -> Tensor:
-        """The cross-attention of x (n, D)."""
+    def _history(
+        self, number: int, layer: DecoderLayer, x: Tensor, places: _Places, query: Tensor | None = None
+    ) -> Tensor:
+        """The cross-attention of x (n, D). query: as of `before_history`, None: made here."""
         attention, (key, value) = layer.cross, places.of_users(self.memory[number])
-        query = places.spread(attention.query(layer.norm(x))).unflatten(2, (attention.heads, -1)).transpose(1, 2)
+        query = attention.query(layer.norm(x)) if query is None else query
+        query = places.spread(query).unflatten(2, (attention.heads, -1)).transpose(1, 2)
         users, heads, _, width = query.shape
         flat = query.reshape(users * heads, -1, width)
         key, value = key.flatten(0, 1), value.flatten(0, 1)

@@ -5,12 +5,12 @@ B users, n prefixes, T items of history, L levels, M signals, N codes, C tuples 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from bbqrec_cli.data.batches import Batch
@@ -22,6 +22,7 @@ from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.models.base import Wanted, top_items
 from bbqrec_cli.models.code_decoder import CodeDecoder, Decoding
 from bbqrec_cli.models.heads import Head, best_shares, pooled
+from bbqrec_cli.models.prefix_states import Kept, PrefixStates
 
 CELLS = 1 << 24
 """Elements of the largest tensor that `recommend` may build; larger batches are split."""
@@ -40,18 +41,21 @@ BEAM = 50
 class Tables(NamedTuple):
     """What a search needs that does not depend on the users.
 
-    first: `first_level`, None: not made; dense: `dense_table`, None: no dense head.
+    first: `first_level`, None: not made; dense: `dense_table`, None: no dense head; prefixes: see `PrefixStates`.
     """
 
-    first: tuple[Tensor, Tensor] | None
-    dense: Tensor | None
+    first: tuple[Tensor, Tensor] | None = None
+    dense: Tensor | None = None
+    prefixes: Kept | None = None
 
     @classmethod
-    def of(cls, model: Generator, *, many: bool) -> Tables:
-        """many: for so many users that the first level's table pays."""
+    def of(cls, model: Generator, *, users: int, width: int) -> Tables:
+        """For a search of this width (0: exact) for so many users."""
+        prefixes = model.prefix_states.of(model, users * (width or BEAM) * (model.levels - 1))
         # Not in half precision, which would tie different items.
         with torch.autocast(model.log_sharing.device.type, enabled=False):
-            return cls(model.first_level() if many and model.over_children else None, model.dense_table())
+            first = model.first_level() if users >= MANY and model.over_children else None
+            return cls(first, model.dense_table(), prefixes)
 
 
 class Generator(Protocol):
@@ -64,10 +68,12 @@ class Generator(Protocol):
     over_children: bool
     log_sharing: Tensor
     decoder: CodeDecoder
+    prefix_states: PrefixStates
 
     @property
     def heads(self) -> dict[str, Head]: ...
 
+    def parameters(self) -> Iterator[nn.Parameter]: ...
     def encode(self, batch: Batch) -> Tensor: ...
     def last_states(self, memory: Tensor, visible: Tensor) -> Tensor: ...
     def embed(self, codes: Tensor, levels: Tensor) -> Tensor: ...
@@ -90,7 +96,7 @@ def recommend(model: Generator, batch: Batch, wanted: Wanted) -> tuple[Tensor, T
         exact = bool(model.heads) and model.over_children
         wanted = replace(wanted, beam=0 if exact else BEAM)
     at_once, lengths = users_at_once(model, max(wanted.beam or ROOM, wanted.k)), batch.lengths
-    tables = Tables.of(model, many=len(batch.items) >= MANY)
+    tables = Tables.of(model, users=len(batch.items), width=wanted.beam or 0)
     # Histories of similar length together, without what pads all of them.
     order, found = lengths.argsort(stable=True), []
     for rows in order.split(at_once):
@@ -128,7 +134,7 @@ def _permitted(model: Generator, wanted: Wanted, users: int) -> Permitted:
 def _beam(model: Generator, encoded: Tensor, batch: Batch, wanted: Wanted, tables: Tables) -> tuple[Tensor, Tensor]:
     """The generator's K best items by a beam, without the heads."""
     return bounded_beam_search(
-        model.trie, expander(model, encoded, batch.mask, tables.first), width=max(wanted.beam or 0, wanted.k),
+        model.trie, expander(model, encoded, batch.mask, tables), width=max(wanted.beam or 0, wanted.k),
         k=wanted.k, permitted=_permitted(model, wanted, len(encoded)), over_children=model.over_children,
     )  # fmt: skip
 
@@ -158,7 +164,7 @@ def candidates(
 
 def fitted_shares(model: Generator, batches: Iterable[tuple[Batch, Tensor | None]]) -> Tensor:
     """`best_shares` for held-out targets, see `Recommender.calibrate`."""
-    tables = Tables.of(model, many=True)
+    tables = Tables.of(model, users=MANY, width=BEAM)
     at_once, hits, scores = users_at_once(model, BEAM), list[Tensor](), list[Tensor]()
     for batch, exclude in batches:
         for rows in torch.arange(len(batch.items), device=batch.items.device).split(at_once):
@@ -179,7 +185,7 @@ def _exact(model: Generator, encoded: Tensor, batch: Batch, wanted: Wanted, tabl
     if head is not None or not model.over_children:  # the latter has too many prefixes to follow at once
         return _best_first(model, encoded, mask, wanted.k, permitted, tables, head)
     items, scores, proven = bounded_search(
-        model.trie, expander(model, encoded, mask, tables.first), k=wanted.k, permitted=permitted,
+        model.trie, expander(model, encoded, mask, tables), k=wanted.k, permitted=permitted,
         over_children=model.over_children,
     )  # fmt: skip
     left = (~proven).nonzero()[:, 0]
@@ -194,14 +200,14 @@ def _best_first(
     head: OtherScores | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     return best_first(
-        model.trie, lambda users: expander(model, encoded[users], mask[users], tables.first), k=k,
+        model.trie, lambda users: expander(model, encoded[users], mask[users], tables), k=k,
         permitted=permitted, over_children=model.over_children, head=head,
     )  # fmt: skip
 
 
 def stepper(model: Generator, encoded: Tensor, mask: Tensor) -> Step:
     """The step function of a beam search after the histories `encoded` (B, T·L, D)."""
-    expand, before = expander(model, encoded, mask), 1
+    (token, decode), before = _decoder(model, encoded, mask, Tables()), 1
 
     def step(level: int, parent: Tensor, codes: Tensor) -> tuple[Tensor, Tensor | None]:
         nonlocal before
@@ -209,7 +215,8 @@ def stepper(model: Generator, encoded: Tensor, mask: Tensor) -> Step:
         user = torch.arange(users, device=parent.device)
         number = parent + before * user.unsqueeze(1)
         before = beams
-        logits, tuples = expand(level, user.repeat_interleave(beams), number.flatten(), codes.flatten(0, 1))
+        user = user.repeat_interleave(beams)
+        logits, tuples = decode(level, user, number.flatten(), token(level, user, codes.flatten(0, 1)))
         return logits.unflatten(0, (users, beams)), tuples
 
     return step
@@ -224,20 +231,38 @@ def first_logits(model: Generator, states: Tensor, logits: Tensor, first: tuple[
     return found if extra is None else found + extra
 
 
-def expander(model: Generator, encoded: Tensor, mask: Tensor, first: tuple[Tensor, Tensor] | None = None) -> Expand:
-    """The `Expand` of a search after the histories `encoded` (B, T·L, D). first: see `first_logits`."""
+def expander(model: Generator, encoded: Tensor, mask: Tensor, tables: Tables) -> Expand:
+    """The `Expand` of a search after the histories `encoded` (B, T·L, D)."""
+    (token, decode), prefixes, trie = _decoder(model, encoded, mask, tables), tables.prefixes, model.trie
+
+    def expand(level: int, users: Tensor, parent: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor | None]:
+        if prefixes is not None:
+            return decode(level, users, parent, *(each.index_select(0, nodes) for each in prefixes[level]))
+        codes = trie.codes(level - 1)[nodes] if level else nodes.new_zeros(len(nodes), model.signals)
+        return decode(level, users, parent, token(level, users, codes))
+
+    return expand
+
+
+def _decoder(model: Generator, encoded: Tensor, mask: Tensor, tables: Tables) -> tuple[Callable[..., Any], ...]:
+    """The decoder after the histories: what makes the newest tokens (n, D) of prefixes of their codes (n, M), and what
+    decodes these."""
     last = model.last_states(encoded, mask.unsqueeze(1))[:, 0]
     decoding = Decoding(model.decoder, encoded, mask.repeat_interleave(model.levels, 1))
 
-    def expand(level: int, users: Tensor, parent: Tensor, codes: Tensor) -> tuple[Tensor, Tensor | None]:
+    def token(level: int, users: Tensor, codes: Tensor) -> Tensor:
         now = torch.full_like(users, level)
-        x = model.token(now, model.embed(codes, (now - 1).clamp(min=0)), last[users])
-        states = decoding.step(level, users, parent, x)
+        return model.token(now, model.embed(codes, (now - 1).clamp(min=0)), last[users])
+
+    def decode(
+        level: int, users: Tensor, parent: Tensor, x: Tensor, query: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        states = decoding.step(level, users, parent, x, query)
         # Not in half precision, which would tie different items.
         with torch.autocast(states.device.type, enabled=False):
             states = states.float()
             logits = model.logits(states, level)
             wanted = model.over_children and not level
-            return logits, first_logits(model, states, logits, first) if wanted else None
+            return logits, first_logits(model, states, logits, tables.first) if wanted else None
 
-    return expand
+    return token, decode

@@ -26,6 +26,7 @@ from bbqrec_cli.models.generator_search import fitted_shares, recommend, stepper
 from bbqrec_cli.models.heads import DenseHead, Head, MarkovHead, SimilarityHead, pooled
 from bbqrec_cli.models.layers import Attention, Dropout, Layer, embedding
 from bbqrec_cli.models.packing import Grid
+from bbqrec_cli.models.prefix_states import PrefixStates
 from bbqrec_cli.models.similarity_attention import SimilarityAttention, similarity_buckets
 from bbqrec_cli.models.softmax import catalogue_cross_entropy
 from bbqrec_cli.models.t5 import FinalNorm, RelativePositions, T5Layer, t5_decoder
@@ -101,6 +102,7 @@ class SemanticIDGenerator(Recommender):
             head.weight.fill_(1 / (1 + len(self.heads)))
         if not self.t5:
             self.positions, self.depths = embedding(history, width, init_std), embedding(self.levels, width, init_std)
+        self.prefix_states = PrefixStates()
         self.start = nn.Parameter(torch.randn(width) * init_std)
         self.steps = None if self.t5 else embedding(self.levels, width, init_std)
         self.dropout = Dropout(dropout)

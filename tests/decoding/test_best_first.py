@@ -18,15 +18,15 @@ from bbqrec_cli.decoding.trie import Trie
 SHARE = 0.4
 
 
-def start(table: Table, users: Tensor):
+def start(trie: Trie, table: Table, users: Tensor):
     """An `Expand` for rows `users` of the table's, that keeps the prefixes expanded per level."""
     kept = [torch.zeros(0, dtype=torch.int64, device=DEVICE) for _ in range(table.levels)]
 
-    def expand(level: int, part: Tensor, parent: Tensor, codes: Tensor):
+    def expand(level: int, part: Tensor, parent: Tensor, nodes: Tensor):
         assert part.diff().ge(0).all()
         prefix = torch.zeros_like(parent)
         if level:
-            prefix = kept[level - 1][parent]
+            prefix, codes = kept[level - 1][parent], trie.codes(level - 1)[nodes]
             for signal in range(table.signals):
                 prefix = prefix * SIZE + codes[:, signal]
         kept[level] = torch.cat([kept[level], prefix])
@@ -41,7 +41,7 @@ def exact(codes: np.ndarray, table: Table, *, k: int, allowed=None, exclude=None
     permitted = Permitted.of(trie, allowed, exclude, USERS)
     head = None if dense is None else OtherScores.of(trie, dense.to(DEVICE), permitted, torch.tensor(SHARE))
     return best_first(
-        trie, lambda users: start(table, users), k=k, permitted=permitted, over_children=over_children, head=head
+        trie, lambda users: start(trie, table, users), k=k, permitted=permitted, over_children=over_children, head=head
     )
 
 
@@ -140,7 +140,7 @@ def test_what_is_certain_is_not_decoded():
     table, levels = Table(2, 1, seed=0), []
 
     def counting(users: Tensor):
-        expand = start(table, users)
+        expand = start(trie, table, users)
         return lambda level, *rest: levels.append(level) or expand(level, *rest)
 
     trie = Trie(codes).to(DEVICE)

@@ -22,7 +22,7 @@ def bounded(codes, table, *, width=None, k, allowed=None, exclude=None, over_chi
     """The answer of a beam, None: of the exact search, and the number of prefixes decoded per level."""
     trie, decoded = Trie(codes).to(DEVICE), [0] * table.levels
     allowed, exclude = (None if given is None else given.to(DEVICE) for given in (allowed, exclude))
-    expand = start(table, torch.arange(USERS, device=DEVICE))
+    expand = start(trie, table, torch.arange(USERS, device=DEVICE))
 
     def counting(level, users, *rest):
         decoded[level] += len(users)

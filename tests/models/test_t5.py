@@ -15,7 +15,9 @@ from transformers.models.t5.modeling_t5 import T5Attention as TheirAttention
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.errors import UsageError
+from bbqrec_cli.models import prefix_states
 from bbqrec_cli.models.base import Wanted
+from bbqrec_cli.models.code_decoder import Decoding
 from bbqrec_cli.models.registry import model_config
 from bbqrec_cli.models.semantic_id_generator import SemanticIDGenerator
 from bbqrec_cli.models.t5 import RelativePositions
@@ -24,12 +26,13 @@ from bbqrec_cli.records import Codes
 ITEMS, LEVELS, SIZE, WIDTH, HEADS, HEAD_WIDTH, INNER, LAYERS = 40, 4, 5, 12, 3, 6, 20, 2
 
 
-def made(**options) -> SemanticIDGenerator:
+def made(signals: int = 1, **options) -> SemanticIDGenerator:
     """A generator with weights large enough that no term is lost in rounding."""
-    codes = np.random.default_rng(0).integers(0, SIZE, (ITEMS, LEVELS, 1)).astype(np.uint16)
+    codes = np.random.default_rng(0).integers(0, SIZE, (ITEMS, LEVELS, signals)).astype(np.uint16)
+    names = ("content", "picture")[:signals]
     torch.manual_seed(0)
     model = new_model(
-        "tiger", ITEMS, Codes(codes=codes, modalities=("content",), method="test", codebook_size=SIZE), dropout=0.0,
+        "tiger", ITEMS, Codes(codes=codes, modalities=names, method="test", codebook_size=SIZE), dropout=0.0,
         width=WIDTH, heads=HEADS, head_width=HEAD_WIDTH, inner=INNER, layers=LAYERS, decoder_layers=LAYERS,
         init_std=1.0, **options,
     )  # fmt: skip
@@ -206,3 +209,50 @@ def test_a_head_has_a_width_of_its_own():
     assert model.encoder[0].attention.query.weight.shape == (HEADS * HEAD_WIDTH, WIDTH)
     assert model.decoder.layers[0].cross.out.weight.shape == (WIDTH, HEADS * HEAD_WIDTH)
     assert model.encoder[0].feed_forward[0].weight.shape == (INNER, WIDTH)
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.parametrize("normalisation", ["codes", "catalogue"])
+@pytest.mark.parametrize("beam", [0, 16, ITEMS])
+def test_what_a_prefix_is_before_it_sees_a_history_is_made_once(beam, normalisation, signals, long_batch, monkeypatch):
+    model, wanted = made(architecture="t5", normalisation=normalisation, signals=signals), Wanted(k=5, beam=beam)
+    own, of_first = Decoding._own, []
+
+    def counted(self, number, *rest):
+        of_first.append(number == 0)
+        return own(self, number, *rest)
+
+    def plainly():
+        with monkeypatch.context() as patch:
+            patch.setattr(prefix_states, "LARGEST", 0)
+            return model.recommend(long_batch, wanted)
+
+    monkeypatch.setattr(Decoding, "_own", counted)
+
+    def check(made_again: bool):
+        of_first.clear()
+        items, scores = model.recommend(long_batch, wanted)
+        assert of_first.count(True) == LEVELS * made_again
+        assert of_first.count(False), "the second layer's depends on the user"
+        found = model.score_all(long_batch)
+        torch.testing.assert_close(scores, found.gather(1, items), atol=1e-4, rtol=1e-4)
+        expected, best = plainly()
+        assert torch.equal(items, expected)
+        torch.testing.assert_close(scores, best, atol=1e-4, rtol=1e-4)
+        return scores
+
+    first = check(made_again=True)
+    assert torch.equal(check(made_again=False), first)
+    with torch.no_grad():
+        model.tokens.weight.mul_(1.5)
+    assert not torch.equal(check(made_again=True), first)
+    model.load_state_dict({name: value.clone() for name, value in model.state_dict().items()})
+    check(made_again=True)
+
+
+@pytest.mark.parametrize(("architecture", "kept_after"), [("t5", 3), ("bbqrec", None)])
+def test_prefixes_are_kept_once_as_many_were_decoded_as_there_are(architecture, kept_after):
+    model, states = made(architecture=architecture), prefix_states.PrefixStates()
+    prefixes = sum(len(np.unique(model.codes[:, :level, 0], axis=0)) for level in range(LEVELS))
+    there = [states.of(model, prefixes // 3 + 1) is not None for _ in range(4)]
+    assert there == [kept_after is not None and n >= kept_after for n in range(1, 5)]
