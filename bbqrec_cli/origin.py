@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import bbqrec_cli
 from bbqrec_cli.config import StageConfig, flag, role_of
 from bbqrec_cli.errors import MissingPackageError
-from bbqrec_cli.plugins import plugin_flags
+from bbqrec_cli.plugins import is_file, plugin_flags
 
 if TYPE_CHECKING:
     import torch
@@ -49,10 +49,12 @@ def ran_on(device: torch.device, threads: int, precision: str) -> dict[str, Any]
 
 def plugin_of(config: type) -> dict[str, str]:
     """{'plugin': distribution} of a method that another package registered, by its configuration class; {} for
-    bbqrec's own. A package that no distribution installed goes by its own name."""
+    bbqrec's own. A package that no distribution installed goes by its own name, a single file by its file's."""
     modules = (config.__module__, getattr(config, "implementation", ""))
     tops = (each.partition(":")[0].partition(".")[0] for each in modules)
     other = next((top for top in tops if top not in ("", "bbqrec_cli")), "")
+    if is_file(other):
+        return {"plugin": f"{other}.py"}
     return {"plugin": packages_distributions().get(other, [other])[0]} if other else {}
 
 
@@ -62,6 +64,9 @@ def not_installed(where: str, what: str, plugin: str) -> MissingPackageError:
     Args:
         where: the file; what: the method, such as "the model 'x'"; plugin: of `plugin_of`, '' if the file names none.
     """
+    if plugin.endswith(".py"):
+        hint = f"give the file with --plugin {plugin}, if you trust whom you have it from"
+        return MissingPackageError(f"{where}: needs {what} of a plugin, the file {plugin}", hint)
     if plugin:
         said = f"{where}: needs {what} of the plugin {plugin}, which is not installed"
         return MissingPackageError(

@@ -71,6 +71,21 @@ def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {said[0]}"
 
 
+def at_fault(error: BaseException) -> str:
+    """The file and line of a plugin whose code an error passed through last, ''  if it is none's."""
+    import traceback
+
+    tops, found = {*_loaded.values(), *_modules}, ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] in tops:
+            found = f"{Path(frame.f_code.co_filename).name}, line {line}"
+    return found
+
+
+_modules = set[str]()
+"""Top modules of the entry points."""
+
+
 def entry_points(group: str) -> list[tuple[EntryPoint, Origin]]:
     """The entry points of a group in the installed distributions, in the order of their names."""
     from importlib.metadata import entry_points
@@ -78,6 +93,7 @@ def entry_points(group: str) -> list[tuple[EntryPoint, Origin]]:
     found = []
     for point in entry_points(group=group):
         about = point.dist
+        _modules.add(point.module.partition(".")[0])
         found.append((point, Origin(about.name, about.version) if about else Origin(point.value)))
     return sorted(found, key=lambda each: (each[0].name, each[1].distribution))
 
@@ -93,6 +109,11 @@ def load_files() -> None:
             _loaded[path] = Path(path).stem
             with left_out(Path(path).name):
                 _run(Path(path).resolve())
+
+
+def is_file(module: str) -> bool:
+    """Whether a module is that of a file that BBQREC_PLUGINS names."""
+    return module in _loaded.values()
 
 
 def _run(path: Path) -> None:

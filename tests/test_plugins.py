@@ -431,6 +431,41 @@ def test_a_file_with_a_source_and_a_tokenizer(tmp_path):
         assert describe(tmp_path / f"{name}.h5")["config"]["plugin"] == {"file": "ring.py"}
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "code", "said"),
+    [
+        ('f"i{', 'f" i{', 3, "error: the source 'ring' gives the item id ' i0', with spaces around it"),
+        ("for name in item_ids]", "for name in item_ids[1:]]", 3,
+         "error: the source 'ring' gives the field 'title' for 4 items; 5 are asked"),
+        ('[f"item {name}"', '[f"item {int(name)}"', 1, "error: an error in the plugin ring.py, line 36: ValueError: "),
+        ("[item for _, item in steps])", "[item for _, item in steps], 7)", 1,
+         "error: an error in the plugin ring.py, line 33: "),
+    ],
+)  # fmt: skip
+def test_a_source_that_is_wrong_is_said_to_be(old, new, code, said, tmp_path):
+    """And not bbqrec, and nothing is written."""
+    assert SOURCE_AND_TOKENIZER.count(old) == 1
+    (tmp_path / "ring.py").write_text(SOURCE_AND_TOKENIZER.replace(old, new))
+    done = bbqrec(tmp_path, "prepare ring --plugin ring.py")
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith(said), done.stderr
+    assert "bug" not in done.stderr
+    assert not (tmp_path / "dataset.h5").exists()
+
+
+def test_a_model_of_a_file_that_is_not_given(files, tmp_path):
+    (tmp_path / "mean.py").write_text(FILES["mean.py"])
+    shutil.copy(files["features"], tmp_path / "features.h5")
+    small = "--width 8 --batch-size 10 --epochs 1 --features all --device cpu"
+    done = bbqrec(tmp_path, f"train features.h5 --plugin mean.py --model mean {small} -o model.h5")
+    assert done.returncode == 0, done.stderr
+    done = bbqrec(tmp_path, "evaluate model.h5 --device cpu")
+    assert done.returncode == 4
+    assert "needs the model 'mean' of a plugin, the file mean.py" in done.stderr
+    assert "--plugin mean.py" in done.stderr
+    assert bbqrec(tmp_path, "evaluate model.h5 --device cpu --plugin mean.py").returncode == 0
+
+
 SUITE = """
 name = "toy"
 seeds = [0]

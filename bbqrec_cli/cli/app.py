@@ -116,8 +116,15 @@ def _run(arguments: list[str]) -> int:
             import traceback
 
             traceback.print_exception(error)
-        bug = f"a bug in bbqrec: {type(error).__name__}: {error}"
-        return _report_error(environment_error(error) or BBQRecError(bug, "run it again with --verbose and report it"))
+        return _report_error(environment_error(error) or unexpected(error))
+
+
+def unexpected(error: Exception) -> BBQRecError:
+    """The error for one that nobody expected: a plugin's, or else a bug."""
+    what = f"{type(error).__name__}: {error}"
+    if plugin := plugins.at_fault(error):
+        return BBQRecError(f"an error in the plugin {plugin}: {what}", "run it again with --verbose to see all of it")
+    return BBQRecError(f"a bug in bbqrec: {what}", "run it again with --verbose and report it")
 
 
 def _report_error(error: BBQRecError) -> int:

@@ -110,6 +110,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     """
     from bbqrec_cli.data.fields import choose_text_fields, with_known_names
     from bbqrec_cli.data.sources.base import in_drawn_order, without_duplicates
+    from bbqrec_cli.data.sources.checks import check_interactions, check_items
     from bbqrec_cli.data.sources.exported import files_of_order, in_exported_order
     from bbqrec_cli.data.sources.period import between, days
     from bbqrec_cli.data.sources.pictures import PictureFiles
@@ -129,7 +130,11 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     check_output(config.output, force=config.force, inputs=source.files)
     given = config.min_user_interactions, config.min_item_interactions
     min_user, min_item = (source.minimum if each is None else each for each in given)
-    interactions = between(source.interactions(), first, last, progress)
+    of_plugin = SOURCES.recorded(config.source)
+    interactions = source.interactions()
+    if of_plugin:
+        check_interactions(interactions, f"the source {config.source!r}")
+    interactions = between(interactions, first, last, progress)
     # Of those that are left: what came before or after does not decide which of them stays.
     interactions = without_duplicates(interactions, getattr(options, "duplicates", "keep"), progress)
     interactions = filtered(interactions, min_user=min_user, min_item=min_item, progress=progress)
@@ -142,6 +147,8 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     if kind == "given":
         check_parts(split)
     items = source.items(interactions.item_ids)
+    if of_plugin:
+        check_items(items, len(interactions.item_ids), f"the source {config.source!r}")
     items = dataclasses.replace(items, fields=with_known_names(items.fields))
     text_fields = choose_text_fields(items.fields, config.text_fields, progress)
     dataset = to_dataset(interactions, items, text_fields, progress, sequences=sequences, splitting=splitting)
@@ -150,7 +157,7 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     said = result.to_json()
     record = stored(config) | {"options": stored(options), "text_fields": said["text_fields"]}
     record |= {"min_user_interactions": min_user, "min_item_interactions": min_item, "split": kind}
-    record |= SOURCES.recorded(config.source) | getattr(source, "about", {})
+    record |= of_plugin | getattr(source, "about", {})
     record["counts"] = {key: value for key, value in said.items() if key not in ("output", "text_fields", "split")}
     order = [each for each in order if each not in source.files]
     parents = [*source.files, *order, *folder_of(items.images.files if isinstance(items.images, PictureFiles) else [])]
