@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
 from bbqrec_cli.errors import BBQRecError, UsageError, environment_error
 from bbqrec_cli.frames import Framed
-from bbqrec_cli.progress import Progress, ToPython
+from bbqrec_cli.progress import Progress, ToPython, Without
 from bbqrec_cli.settings import build
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _prepare_frames(given: dict[str, Any], progress: Progress) -> PrepareResult:
     from bbqrec_cli.stages.prepare import PrepareConfig, run
 
     with TemporaryDirectory(prefix="bbqrec-") as folder, _errors(without=f"{folder}{os.sep}"):
-        files: list[Path] = []
+        files, progress = list[Path](), Without(progress, f"{folder}{os.sep}")
         for place, each in enumerate(given["paths"]):
             name = f"interactions-{place + 1}.csv" if place else "interactions.csv"
             files.append(Path(folder, name) if is_frame(each) else _plain(each))

@@ -93,3 +93,26 @@ class ToPython(Silent):
     def warn(self, message: str) -> None:
         """See `Progress.warn`."""
         warn_python(message)
+
+
+class Without(Silent):
+    """Says what another one does, without a text that stands in it."""
+
+    def __init__(self, inner: Progress, text: str) -> None:
+        self._inner, self._text = inner, text
+
+    def log(self, message: str) -> None:
+        """See `Progress.log`."""
+        self._inner.log(message.replace(self._text, ""))
+
+    def detail(self, message: str) -> None:
+        """See `Progress.detail`."""
+        self._inner.detail(message.replace(self._text, ""))
+
+    def warn(self, message: str) -> None:
+        """See `Progress.warn`."""
+        self._inner.warn(message.replace(self._text, ""))
+
+    def task(self, description: str, total: int | None) -> AbstractContextManager[ProgressBar]:
+        """See `Progress.task`."""
+        return self._inner.task(description.replace(self._text, ""), total)

@@ -451,6 +451,20 @@ def test_a_frame_of_items_beside_a_file(dataset, tmp_path):
     assert list(one.images) == list(other.images)
 
 
+def test_what_is_said_of_a_frame_has_no_folder_in_it(dataset, tmp_path):
+    """As the CSV file through which it goes lies in a folder that is gone afterwards."""
+    frame, said = {"user": list("uuuvvv"), "item": list("abc") * 2, "time": [1, 2, 2, 1, 2, 3]}, list[str]()
+    items = {"item": ["a", "b"], "title": ["A", "B"], "image": ["red.png", "none.png"]}
+    (tmp_path / "red.png").write_bytes(dataset.images[0])
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", errors.BBQRecWarning)
+        result = api.prepare(frame, items=items, output="frame.h5", progress=said.append)
+    said += [str(each.message) for each in warned]
+    assert any(each.startswith("items.csv: ") for each in said)
+    assert not any("bbqrec-" in each for each in said), said
+    assert type(result.sparsity) is float
+
+
 def changed(**columns: list | None) -> dict:
     made = {"user": ["u"] * 3, "item": ["a", "b", "c"], "time": [1, 2, 3]} | columns
     return {name: values for name, values in made.items() if values is not None}

@@ -372,7 +372,7 @@ def counts(
         pictured |= dataset.features["image"].present
     pairs = interactions.users.astype(np.int64) * catalogue.items + interactions.items
     pairs.sort()  # many times as fast as np.unique
-    different = np.count_nonzero(np.diff(pairs)) + bool(len(pairs))
+    different = int(np.count_nonzero(np.diff(pairs))) + bool(len(pairs))
     return PrepareResult(
         output=output,
         users=catalogue.users,
