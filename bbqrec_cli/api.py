@@ -74,16 +74,17 @@ def _prepare_frames(given: dict[str, Any], progress: Progress) -> PrepareResult:
     from bbqrec_cli.stages.prepare import PrepareConfig, run
 
     with TemporaryDirectory(prefix="bbqrec-") as folder, _errors(without=f"{folder}{os.sep}"):
+        ids = {role: given.get(f"{role}_column") for role in ("user", "item")}
         files, progress = list[Path](), Without(progress, f"{folder}{os.sep}")
         for place, each in enumerate(given["paths"]):
             name = f"interactions-{place + 1}.csv" if place else "interactions.csv"
             files.append(Path(folder, name) if is_frame(each) else _plain(each))
             if is_frame(each):
-                write_frame(each, files[-1], items=False)
+                write_frame(each, files[-1], items=False, **ids)
                 given["paths"][place] = files[-1].name
         of_items = Path(folder, "items.csv")
         if framed := is_frame(given["items"]):
-            write_frame(given["items"], of_items, items=True)
+            write_frame(given["items"], of_items, items=True, **ids)
             given["items"] = of_items.name
         config = _config("prepare", (PrepareConfig,), given)
         options = source_options(config.source, config.options)

@@ -14,7 +14,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.data.sources.columns import plain_name
+from bbqrec_cli.data.sources.columns import ITEM, ITEM_ID, USER, plain_name, usual
+from bbqrec_cli.data.sources.files import whole
 from bbqrec_cli.data.sources.table import PICTURE_FIELDS
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.records import LIST_SEPARATOR
@@ -26,19 +27,26 @@ def is_frame(value: Any) -> bool:
     return isinstance(value, Mapping) or (bool(libraries & {"pandas", "polars"}) and hasattr(type(value), "columns"))
 
 
-def write_frame(frame: Any, path: Path, *, items: bool) -> None:
+def write_frame(frame: Any, path: Path, *, items: bool, user: str | None = None, item: str | None = None) -> None:
     """Write a frame as CSV: whole numbers without a point, times as ISO 8601, None and NaN as empty cells.
 
-    items: of items, where cells may be lists, which are joined, and pictures are paths relative to the working folder.
+    items: of items, where cells may be lists, which are joined, and pictures are paths relative to the working folder;
+    user, item: the columns of ids, None: by their usual names.
 
     Raises:
         UsageError: columns without names, of equal names or of unequal length.
-        DataError: a cell that is no text, number or time, with its column and line (the names are line 1).
+        DataError: a cell that is no text, number or time, or an id that is no text or whole number, with its column and
+            line (the names are line 1).
     """
     columns = columns_of(frame)
+    names = [(item, ITEM_ID)] if items else [(user, USER), (item, ITEM)]
+    ids = {usual(list(columns), (given, *others) if given else others) for given, others in names}
     for name in PICTURE_FIELDS if items else ():
         for column in (values for key, values in columns.items() if plain_name(key).casefold() == name):
             column[:] = [_absolute(value) for value in column]
+    for place, (name, values) in enumerate(columns.items()):
+        for line, value in enumerate(values if place in ids else (), start=2):
+            _check_id(value, f"{path.name}, line {line}: {name}")
     texts = [_texts(values, items, path.name, name) for name, values in columns.items()]
     with path.open("w", encoding="utf-8", newline="") as stream:
         made = csv.writer(stream, lineterminator="\n")
@@ -73,6 +81,13 @@ def _list(column: Any) -> list[Any]:
 def _absolute(value: Any) -> Any:
     """A picture's path, whole, since the file that names it is elsewhere; URLs and what is no path stay."""
     return os.path.abspath(value) if isinstance(value, str) and value.strip() and "://" not in value else value
+
+
+def _check_id(value: Any, where: str) -> None:
+    value = value.tolist() if hasattr(value, "tolist") else value  # NumPy
+    if isinstance(value, float) and value == value and isinstance(whole(value), float):
+        hint = "give the ids as texts or integers, before missing ones make them floats"
+        raise DataError(f"{where} is {value!r}; an id is a text or a whole number", hint)
 
 
 def _texts(values: list[Any], items: bool, file: str, name: str) -> list[str]:
