@@ -57,7 +57,7 @@ def check_held_out(model: TrainedModel, new: Catalogue, *, name: object, where: 
             f"{where}: {name} was trained on {leaked:,} interactions that are held out here",
             "prepare the data with the split of before, or a later one",
         )
-    if chosen_by := _chosen_by(model, new):
+    if chosen_by := _chosen_by(model, new, was):
         raise DataError(
             f"{where}: {chosen_by:,} of its test targets are of the validation by which {name} was chosen",
             "prepare the data with the split of before, or a later one",
@@ -65,14 +65,18 @@ def check_held_out(model: TrainedModel, new: Catalogue, *, name: object, where: 
     return was
 
 
-def _chosen_by(model: TrainedModel, new: Catalogue) -> int:
-    """How many test targets of `new` were validation targets of the model, and are so in no other part of `new`."""
+def _chosen_by(model: TrainedModel, new: Catalogue, was: np.ndarray) -> int:
+    """How many test targets of `new` were validation targets of the model, and are so in no other part of `new`.
+
+    was: `digests_of_model`; what a user took before, too, is in both training parts.
+    """
     old, mine = split_of(model.catalogue.sequences).validation, split_of(new.sequences)
-    _, (then, tested, *others) = _counts(
-        _digests(model.catalogue, old.users, old.targets), _digests(new, mine.test.users, mine.test.targets),
+    _, (then, tested, trained, *others) = _counts(
+        _digests(model.catalogue, old.users, old.targets), _digests(new, mine.test.users, mine.test.targets), was,
         _digests(new, mine.validation.users, mine.validation.targets), training_digests(new),
     )  # fmt: skip
-    return int(np.minimum(tested, np.maximum(then - sum(others), 0)).sum())
+    elsewhere = np.maximum(sum(others) - trained, 0)
+    return int(np.minimum(tested, np.maximum(then - elsewhere, 0)).sum())
 
 
 def lost(was: np.ndarray, new: Catalogue) -> int:

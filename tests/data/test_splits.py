@@ -175,6 +175,13 @@ def test_test_targets_that_an_older_model_was_chosen_by():
     model = TrainedModel(catalogue=old, name="sasrec", settings={}, weights={}, history=[])
     with pytest.raises(DataError, match="new: 1 of its test targets are of the validation by which old was chosen"):
         check_held_out(model, new, name="old", where="new")
+    # u took the b of its old validation before, too, and it is in both training parts.
+    model = dataclasses.replace(model, catalogue=made(["abb", "bab"], [[0, 0, 1], [0, 0, 1]]))
+    again = made(["abcb", "babb"], [[0, 0, 1, 2], [0, 0, 1, 2]])
+    with pytest.raises(DataError, match="new: 1 of its test targets are of the validation by which old was chosen"):
+        check_held_out(model, again, name="old", where="new")
+    check_held_out(model, made(["abbc", "babc"], [[0, 0, 1, 2], [0, 0, 1, 2]]), name="old", where="new")
+    model = dataclasses.replace(model, catalogue=old)
     later = made(["acbc", "babc"], [[0, 0, 1, 2], [0, 0, 1, 2]])
     check_held_out(model, later, name="old", where="new")
 

@@ -213,6 +213,21 @@ def test_ties(put, listener, ties):
     assert first["u0"] == {"file": [*"cadbe"], "item": [*"abcde"]}.get(ties, first["u0"])
     assert (order(rows, seed=1) == first) == (ties != "random")
     assert sorted(first["u3"]) == [*"abcde"]
+    grown = order([*rows, "a,d,100", "a,x,100"])
+    assert {user: grown[user] for user in first} == first, "what is added later changes no order"
+    later = order([row.replace(",100", ",200") for row in rows])
+    assert (later == first) == (ties != "random"), "a basket that is bought again has another order"
+
+
+def test_random_ties_are_even(put, listener):
+    """Each of the items is first for about as many users, whatever the seed; equal rows stay together."""
+    lines = [f"u{user},{item},100" for user in range(3000) for item in "abca"]
+    path = put("log.csv", "\n".join(["user,item,timestamp", *lines]))
+    for seed in (0, 1, 1 << 40):
+        made = InteractionTable([path], TableOptions(ties="random"), seed=seed, progress=listener).interactions()
+        orders = ["".join(names) for names in histories(made).values()]
+        assert set(orders) == {"aabc", "aacb", "baac", "bcaa", "caab", "cbaa"}
+        assert all(400 < orders.count(order) < 600 for order in set(orders))
 
 
 @pytest.mark.parametrize(

@@ -254,12 +254,22 @@ def tie_keys(
     """The keys (n,) that order interactions of equal time; none with `file`."""
     if ties == "file":
         return ()
-    by_item = _ranks(item_ids)[items]
-    if ties == "item":
-        return (by_item,)
-    drawn = np.empty(len(users))
-    drawn[_sorted(_ranks(user_ids)[users], by_item, stamps)] = np.random.default_rng(seed).random(len(users))
-    return (drawn,)
+    return (_ranks(item_ids)[items] if ties == "item" else _drawn(user_ids, users, item_ids, items, stamps, seed),)
+
+
+def _drawn(
+    user_ids: list[str], users: np.ndarray, item_ids: list[str], items: np.ndarray, stamps: np.ndarray, seed: int
+) -> np.ndarray:
+    """A number (n,) that hangs on the user, the item, the time and the seed alone, so that a log may grow."""
+    drawn, odd = digests_of_names(user_ids)[users], np.uint64(0x9E3779B97F4A7C15)
+    for part in (digests_of_names(item_ids)[items], stamps.astype(np.float64).view(np.uint64), np.uint64(seed)):
+        drawn *= odd
+        drawn += part
+    # The end of SplitMix64 (Steele et al., OOPSLA 2014): every bit hangs on all of them.
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        drawn ^= drawn >> np.uint64(shift)
+        drawn *= np.uint64(factor)
+    return drawn
 
 
 def _ranks(names: list[str]) -> np.ndarray:
