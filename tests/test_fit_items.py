@@ -134,14 +134,14 @@ def test_what_is_drawn(features):
 
 
 def test_no_more_is_read_than_a_block(tokenize, method, monkeypatch, catalogue):
-    asked, read = [], hdf5.read_feature_rows
+    asked, read = [], hdf5.read_feature_blocks
 
-    def spy(path, names, start, stop):
-        asked.append((start, stop - start))
-        return read(path, names, start, stop)
+    def spy(path, names, starts, size):
+        asked.extend((start, size) for start in starts)
+        return read(path, names, starts, size)
 
     monkeypatch.setattr(hdf5, "read_item_data", lambda _: pytest.fail("all features were read"))
-    monkeypatch.setattr(blocks, "read_feature_rows", spy)
+    monkeypatch.setattr(blocks, "read_feature_blocks", spy)
     tokens = tokenize(method, fit_items=6)
     assert asked == [(0, 5), (5, 5), (10, 5)] * 2
     assert len(tokens.codes.codes) == 12

@@ -19,9 +19,9 @@ from bbqrec_cli.errors import (
     OutputExistsError,
     WrongKindError,
 )
-from bbqrec_cli.hdf5 import parents, schema, store
+from bbqrec_cli.hdf5 import chunks, parents, schema, store
 from bbqrec_cli.outputs import check_output
-from bbqrec_cli.records import Catalogue, Dataset, Feature, Sequences
+from bbqrec_cli.records import Catalogue, Dataset, Feature, Features, Sequences
 
 KINDS = ("dataset", "features", "tokens", "model", "metrics")
 READERS = {kind: getattr(hdf5, f"read_{kind}") for kind in (*KINDS, "checkpoint")}
@@ -267,7 +267,7 @@ def test_attributes_that_hold_something_else(copy, kind, name, value, message):
         hdf5.describe(path) if kind == "metrics" else READERS[kind](path).features["text"]
     if kind == "features":
         with pytest.raises(BrokenFileError, match=message):
-            hdf5.read_feature_rows(path, ["text"], 0, 3)
+            next(hdf5.read_feature_blocks(path, ["text"], [0], 3))
 
 
 def test_what_the_schema_does_not_know_is_left_alone(copy, tokens):
@@ -310,3 +310,22 @@ def test_catalogue_and_codes_of_every_file_that_has_them(files, catalogue, codes
     hdf5.write_model(tmp_path / "m.h5", dataclasses.replace(trained_model, codes=None))
     with pytest.raises(DataError, match="popularity has no semantic IDs"):
         hdf5.read_codes(tmp_path / "m.h5")
+
+
+def test_a_file_read_in_blocks_is_opened_once_and_its_chunks_checked_once(tmp_path, monkeypatch):
+    """Otherwise the cost grows with the square of the items."""
+    items, path = 5000, tmp_path / "f.h5"
+    values = np.random.default_rng(0).normal(size=(items, 8)).astype(np.float32)
+    catalogue = Catalogue(
+        user_ids=["u"], item_ids=[f"i{n}" for n in range(items)], titles=[""] * items,
+        sequences=Sequences.from_lists([[0, 1, 2]]),
+    )  # fmt: skip
+    feature = Feature(values=values, present=np.ones(items, dtype=bool), encoder="x")
+    hdf5.write_features(path, Features(catalogue=catalogue, features={"text": feature}), config={})
+    listed, checked, init, fits = [], [], chunks.Chunks.__init__, chunks._fits
+    monkeypatch.setattr(chunks.Chunks, "__init__", lambda self, node: listed.append(node.name) or init(self, node))
+    monkeypatch.setattr(chunks, "_fits", lambda data, chunk, *rest: checked.append(chunk) or fits(data, chunk, *rest))
+    blocks = list(hdf5.read_feature_blocks(path, ["text"], range(0, items, 100), 100))
+    np.testing.assert_array_equal(np.concatenate([block["text"].values for block in blocks]), values)
+    assert sorted(listed) == ["/features/text/present", "/features/text/values"], "no ids without an error to report"
+    assert 1 < len(checked) == len({(chunk.byte_offset, chunk.chunk_offset) for chunk in checked}) < len(blocks)

@@ -80,8 +80,14 @@ def test_items_without_content_are_named(codes):
     made, progress = dataclasses.replace(codes, codes=values, present=present), SimpleNamespace(warn=warned.append)
     assert warn_of_shared(made, "nearest", progress) == 4
     assert warned == [
-        "4 items still share an ID: --on-collision nearest moves no item without content, and 2 of them have none of "
-        "id, text; --on-collision suffix tells them apart"
+        "4 items still share an ID: --on-collision nearest found no free ID for them; 2 of them have none of id, text, "
+        "and no item without content is moved; --on-collision suffix tells them apart"
     ]
+    values[9] = codes.codes[9]
+    assert warn_of_shared(made, "nearest", progress) == 2
+    assert warned.pop() == (
+        "2 items still share an ID: --on-collision nearest moves no item without content, and they have none of id, "
+        "text; --on-collision suffix tells them apart"
+    )
     warn_of_shared(made, "share", progress)
     assert len(warned) == 1

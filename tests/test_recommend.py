@@ -191,7 +191,14 @@ def test_the_named_user_s_own_history_wins_only_where_none_is_given(popular):
         ('{"user": "u77"}', r"line 3: no user 'u77' \(did you mean 'u\d?7"),
         ('{"history": []}', "line 3: the history is empty"),
         ('{"history": ["i99", "i98"]}', r"line 3: no item 'i99' \(did you mean 'i9'\?\)"),
-        ('{"history": [null]}', "line 3: no item 'None'"),
+        ('{"history": [null]}', "line 3: null is no id; a text or a whole number is needed"),
+        ('{"history": [NaN]}', "line 3: NaN is no id"),
+        ('{"history": [true]}', "line 3: true is no id"),
+        ('{"history": [1.5]}', "line 3: 1.5 is no id"),
+        ('{"history": ["i1", ["i2", "i3"]]}', r'line 3: \["i2", "i3"\] is no id'),
+        ('{"history": ["i1", {"id": "i2"}]}', r'line 3: \{"id": "i2"\} is no id'),
+        ('{"user": true}', "line 3: true is no id"),
+        ('{"user": 1e400}', "line 3: Infinity is no id"),
     ],
 )
 def test_a_bad_line_has_an_error_and_the_others_are_answered(popular, line, says):
@@ -327,7 +334,10 @@ def test_fewer_than_asked_for_is_said_once(popular, bbqrec):
     words = ("recommend", popular.model, "--users", 3, "--include-seen")
     said = bbqrec(*words, "--filter", "group=fruit", "--quiet")
     assert said.status == 0
-    assert said.err == "warning: only 4 items are left for user u0; --top asks for 10\n"
+    assert said.err == (
+        "warning: only 4 items are left for user u0; --top asks for 10\n"
+        "warning: 3 of 3 lists have fewer than 10 items (--top)\n"
+    )
     assert "left" not in bbqrec(*words).err
 
 

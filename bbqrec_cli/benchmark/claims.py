@@ -56,6 +56,8 @@ def judged(layout: Layout, systems: Systems, data: str) -> Claim:
     own, what = scores[claimed], metric_name(metric)
     ahead = [name for name, score in scores.items() if score.mean > own.mean]
     rival, next_best = label_of[own.against], mean_sd(scores[own.against])
+    if not ahead and scores[own.against].mean == own.mean:
+        return Claim(title, best, None, f"{layout.claim} and {rival} have the same {what}, {mean_sd(own)}.")
     if not ahead:
         said = f"{layout.claim} has the highest {what}, {mean_sd(own)}, {sure(own)} ahead of {rival}"
         return Claim(title, best, True, f"{said}, {next_best}.", own.clear)

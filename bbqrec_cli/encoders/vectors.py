@@ -34,6 +34,8 @@ NAME = "own vectors"
 SUFFIXES = (".npy", ".npz", ".safetensors", ".parquet", ".h5", ".hdf5")
 ID_NAMES = ("ids", "id", "item_ids", "item_id", "items", "asins", "keys", *columns.ITEM_ID)
 """Usual names of an array of ids, the best first; case, `_`, `-` and spaces do not count."""
+SURE_NAMES = ("ids", "item_ids", "item_id")
+"""Names that go before the other ones. Another number of such ids is an error."""
 INDEX = "__index_level_"
 """Begins what pandas calls an index without a name: ids, or numbers of the rows of an earlier table."""
 NUMBERS, IDS = "fiu", "iuUS"
@@ -163,8 +165,9 @@ def read_vectors(path: Path, name: str, array: str = "") -> Vectors:
     if path.suffix.lower() in (".h5", ".hdf5") and Arrays(path).format == FORMAT:
         return _of_features_file(path, array or name)
     arrays = readers[path.suffix.lower()](path)
-    values = arrays[_choose(path, name, array, arrays)].read()
-    ids = _choose_ids(arrays, len(values))
+    chosen = _choose(path, name, array, arrays)
+    values = arrays[chosen].read()
+    ids = _choose_ids(path, arrays, chosen, len(values))
     present = np.ones(len(values), dtype=bool)
     return Vectors(values, _as_ids(path, arrays[ids].read()) if ids else None, present, ids_array=ids)
 
@@ -208,23 +211,49 @@ def _choose(path: Path, name: str, array: str, arrays: dict[str, Found]) -> str:
 _KINDS = {"b": "true and false", "c": "complex numbers", "U": "text", "S": "text", "V": "records"}
 
 
-def _choose_ids(arrays: dict[str, Found], count: int) -> str:
-    """The array that holds the ids: one of a usual name, else the only one of texts, else the index; '' for none."""
-    there = [key for key, each in arrays.items() if len(each.shape) == 1 and each.shape[0] == count]
-    names = [key.rpartition("/")[2] for key in there]
-    if (place := columns.usual(names, ID_NAMES)) is not None:
-        return there[place]
+def _choose_ids(path: Path, arrays: dict[str, Found], vectors: str, count: int) -> str:
+    """The array that holds the ids of the rows of `vectors`: one of a usual name, else the only one of texts, else the
+    index; '' for none. It is looked for beside the vectors, then in the groups around them, then everywhere.
+
+    Raises: DataError: several of usual names say other ids, or one has another number of rows.
+    """
+    group, ids = vectors, ""
+    while group and not ids:
+        group = group.rpartition("/")[0]
+        beside = {key: each for key, each in arrays.items() if key != vectors and key.rpartition("/")[0] == group}
+        ids = _ids_among(path, beside, vectors, count)
+    return ids or _ids_among(path, {key: each for key, each in arrays.items() if key != vectors}, vectors, count)
+
+
+def _ids_among(path: Path, arrays: dict[str, Found], vectors: str, count: int) -> str:
+    there = [key for key, each in arrays.items() if each.shape in ((count,), (count, 1))]
+    sure = {key: each for key, each in arrays.items() if key.rpartition("/")[2] in SURE_NAMES}
+    named = [key for key in there if key in sure] or [key for key in there if _is_named_ids(key)]
+    if len(named) > 1 and len({tuple(_as_ids(path, arrays[key].read())) for key in named}) > 1:
+        what = f"{path}: {' and '.join(named)} may be the ids of {vectors}, and differ"
+        raise DataError(what, "keep one of them, or call the right one item_id")
+    if named:
+        return named[0]
+    for key, each in sure.items():
+        if each.shape and each.kind in IDS:
+            what = f"{path}: {key} has {each.shape[0]:,} ids, and {vectors} {count:,} rows"
+            raise DataError(what, "one id a row is needed")
     texts = [key for key in there if arrays[key].kind in "US"]
     index = [key for key in there if key.startswith(INDEX)]
     return texts[0] if len(texts) == 1 else index[0] if len(index) == 1 else ""
 
 
+def _is_named_ids(key: str) -> bool:
+    return columns.usual([key.rpartition("/")[2]], ID_NAMES) is not None
+
+
 def _is_number(name: str) -> bool:
     """Whether a column of numbers is one of the vectors', not of ids: no name of ids and no index."""
-    return columns.usual([name], ID_NAMES) is None and not name.startswith(INDEX)
+    return not _is_named_ids(name) and not name.startswith(INDEX)
 
 
 def _as_ids(path: Path, ids: np.ndarray) -> list[str]:
+    ids = ids.ravel()
     if ids.dtype.kind not in IDS:
         what = _OBJECTS if ids.dtype.kind == "O" else f"are of type {ids.dtype}"
         raise DataError(f"{path}: its ids: {what}; text or integers are needed", "save them as text: ids.astype(str)")

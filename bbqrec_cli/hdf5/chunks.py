@@ -23,26 +23,44 @@ _MARK = 32
 """Bytes of the marker; LZF's largest run."""
 
 
-def check_chunks(node: h5py.Dataset, rows: slice | np.ndarray) -> None:
-    """Check the chunks that hold `rows` of a dataset; for an array of rows, all chunks.
+class Chunks:
+    """The chunks of a dataset that is read in parts: listed once, and each checked once.
 
     Raises:
-        ValueError: a chunk of the wrong length.
-        OSError, RuntimeError: a damaged chunk.
+        ValueError: chunks that are stored in a way that cannot be checked.
     """
-    if not node.chunks:
-        return
-    made, length = node.id.get_create_plist(), math.prod(node.chunks) * _size(node)
-    filters = [made.get_filter(number)[0] for number in range(made.get_nfilters())]
-    start, stop, _ = rows.indices(len(node)) if isinstance(rows, slice) else (0, len(node), 1)
-    found: list[h5d.StoreInfo] = []
-    node.id.chunk_iter(found.append)
-    lzf = _Lzf(length) if h5z.FILTER_LZF in filters else None
-    if set(filters) & set(COMPRESSORS) and _edges_are_plain(node, made):
-        raise ValueError("chunks at its edge are stored without its filters")
-    for chunk in found:
-        if start - node.chunks[0] < chunk.chunk_offset[0] < stop and not _fits(node.id, chunk, filters, length, lzf):
-            raise ValueError(f"the chunk at {chunk.chunk_offset} is not of {length:,} bytes")
+
+    def __init__(self, node: h5py.Dataset) -> None:
+        self._node, self._rows = node, node.chunks[0] if node.chunks else 0
+        if not node.chunks:
+            return
+        made, self._length = node.id.get_create_plist(), math.prod(node.chunks) * _size(node)
+        self._filters = [made.get_filter(number)[0] for number in range(made.get_nfilters())]
+        self._lzf = _Lzf(self._length) if h5z.FILTER_LZF in self._filters else None
+        if set(self._filters) & set(COMPRESSORS) and _edges_are_plain(node, made):
+            raise ValueError("chunks at its edge are stored without its filters")
+        found: list[h5d.StoreInfo] = []
+        node.id.chunk_iter(found.append)
+        self._chunks = sorted(found, key=lambda chunk: chunk.chunk_offset)
+        self._starts = np.array([chunk.chunk_offset[0] for chunk in self._chunks], np.int64)
+        self._left = np.ones(len(found), bool)
+
+    def check(self, rows: slice | np.ndarray) -> None:
+        """Check the chunks that hold `rows`; for an array of rows, all chunks.
+
+        Raises:
+            ValueError: a chunk of the wrong length.
+            OSError, RuntimeError: a damaged chunk.
+        """
+        if not self._rows:
+            return
+        start, stop, _ = rows.indices(len(self._node)) if isinstance(rows, slice) else (0, len(self._node), 1)
+        first, last = np.searchsorted(self._starts, (start - self._rows + 1, stop))
+        for at in (first + np.flatnonzero(self._left[first:last])).tolist():
+            chunk = self._chunks[at]
+            if not _fits(self._node.id, chunk, self._filters, self._length, self._lzf):
+                raise ValueError(f"the chunk at {chunk.chunk_offset} is not of {self._length:,} bytes")
+            self._left[at] = False
 
 
 def _size(node: h5py.Dataset) -> int:

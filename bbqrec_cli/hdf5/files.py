@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,20 +116,25 @@ def read_item_data(path: Path) -> tuple[Catalogue, ItemData]:
         return catalogue, ItemData(ids=catalogue.item_ids, codes=codes_in(file), features=features)
 
 
-def read_feature_rows(path: Path, names: Sequence[str], start: int, stop: int) -> dict[str, Feature]:
-    """Some features of the items start…stop-1 of a features file, so that a large one need not be read whole.
+def read_feature_blocks(
+    path: Path, names: Sequence[str], starts: Iterable[int], size: int
+) -> Iterator[dict[str, Feature]]:
+    """Some features of a features file, of the `size` items from each of the rows `starts` on, so that a large one need
+    not be read whole.
 
     Raises: the errors of `open_file`; DataError for NaN.
     """
     with open_file(path, "features") as file:
-        rows, found = slice(start, stop), {}
-        ids = file.strings("items/id", rows)
-        for name in names:
-            values = file.array(f"features/{name}/values", rows)
-            check_finite(values, ids, f"{path}: /features/{name}/values", first=start)
-            present = file.array(f"features/{name}/present", rows)
-            found[name] = Feature(values=values, present=present, **_about(file, name))
-        return found
+        about = {name: _about(file, name) for name in names}
+        for start in starts:
+            rows, found = slice(start, start + size), {}
+            ids = Column(size, partial(file.strings, "items/id", rows))
+            for name in names:
+                values = file.array(f"features/{name}/values", rows)
+                check_finite(values, ids, f"{path}: /features/{name}/values", first=start)
+                present = file.array(f"features/{name}/present", rows)
+                found[name] = Feature(values=values, present=present, **about[name])
+            yield found
 
 
 def read_present(path: Path) -> dict[str, np.ndarray]:

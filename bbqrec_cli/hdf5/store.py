@@ -21,7 +21,7 @@ from bbqrec_cli.errors import (
     NewerVersionError,
     WrongKindError,
 )
-from bbqrec_cli.hdf5.chunks import check_chunks
+from bbqrec_cli.hdf5.chunks import Chunks
 from bbqrec_cli.hdf5.parents import Folder, Parent, describe_parent
 from bbqrec_cli.hdf5.safety import DAMAGE, Allowance, check_safe, passes, printable
 from bbqrec_cli.hdf5.schema import FORMAT, KINDS, Field, field_of
@@ -169,6 +169,7 @@ class File:
         self.path = path
         self._file = file
         self._allowance = allowance
+        self._chunks: dict[str, Chunks] = {}
         self.kind = _text(file.attrs["kind"])
 
     def __contains__(self, name: str) -> bool:
@@ -194,7 +195,9 @@ class File:
             node = self._file[name]
             if not isinstance(node, h5py.Dataset):
                 raise KeyError("no dataset")
-            check_chunks(node, rows)
+            if name not in self._chunks:
+                self._chunks[name] = Chunks(node)
+            self._chunks[name].check(rows)
             if node.dtype.kind == "O" and isinstance(rows, slice):
                 return self._allowance.read(name, node, rows)
             return node[rows] if node.shape else np.asarray(node[()])

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from bbqrec_cli.errors import BrokenFileError, LackingError
-from bbqrec_cli.hdf5.chunks import check_chunks
+from bbqrec_cli.hdf5.chunks import Chunks
 from bbqrec_cli.hdf5.safety import DAMAGE, Allowance, check_safe
 
 
@@ -58,7 +58,7 @@ class Arrays:
         with self._open() as (file, allowance):
             try:
                 node = file[name]
-                check_chunks(node, slice(None))
+                Chunks(node).check(slice(None))
                 if not h5py.check_string_dtype(node.dtype):
                     if node.dtype.hasobject:  # many may refer to the same bytes
                         raise TypeError("values of variable length that are no texts")

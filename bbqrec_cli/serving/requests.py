@@ -130,13 +130,13 @@ def requests_of_lines(lines: Iterable[str | bytes], catalogue: Catalogue) -> Ite
         user = ""
         try:
             found = _parsed(line, where := f"stdin, line {number}")
-            user = "" if found.get("user") is None else str(whole(found["user"]))
+            user = "" if found.get("user") is None else _id(found["user"], where)
             if unknown := sorted(found.keys() - {*KEYS}):
                 raise DataError(f"{where}: no key {unknown[0]!r}{did_you_mean(unknown[0], KEYS)}", _FORM)
             if not isinstance(found.get("history", []), list):
                 raise DataError(f"{where}: 'history' must be a list, found {str(found)[:80]}", _FORM)
             if "history" in found:
-                ids = [str(whole(item)) for item in found["history"]]
+                ids = [_id(item, where) for item in found["history"]]
                 yield history_request(catalogue, user, ids, where=where, error=DataError)
             elif user:
                 yield user_request(catalogue, user, where=where, error=DataError)
@@ -144,6 +144,13 @@ def requests_of_lines(lines: Iterable[str | bytes], catalogue: Catalogue) -> Ite
                 raise DataError(f"{where}: neither 'user' nor 'history' in {str(found)[:80]}", _FORM)
         except BBQRecError as error:
             yield Refused(number, user, error)
+
+
+def _id(value: Any, where: str) -> str:
+    value = whole(value)
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise DataError(f"{where}: {json.dumps(value)[:80]} is no id; a text or a whole number is needed", _FORM)
+    return str(value)
 
 
 def _parsed(line: str | bytes, where: str) -> dict[str, Any]:

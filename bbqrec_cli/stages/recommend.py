@@ -73,19 +73,22 @@ def run(
     else:
         first = config.users or FIRST_USERS
         requests = requests_of_options(catalogue, history=config.history, users=config.user, first=first)
-    enough, read, refused = True, 0, 0
+    fewer, read, refused = 0, 0, 0
     for batch in request_batches(requests, config.batch_size):
         for found in answers(session, batch, config, allowed):
             read += 1
             if isinstance(found, Refused):
                 refused += 1
-            elif enough and len(found.items) < config.top:
-                enough = False
-                whom = f" for user {found.user}" if found.user else ""
-                progress.warn(f"only {len(found.items)} items are left{whom}; --top asks for {config.top}")
+            elif len(found.items) < config.top:
+                fewer += 1
+                if fewer == 1:
+                    whom = f" for user {found.user}" if found.user else ""
+                    progress.warn(f"only {len(found.items)} items are left{whom}; --top asks for {config.top}")
             if config.history and not isinstance(found, Refused) and found.unknown:
                 progress.warn(f"--history: no item {', '.join(map(repr, found.unknown))}; left out")
             yield found
+    if fewer > 1:
+        progress.warn(f"{fewer:,} of {read:,} lists have fewer than {config.top} items (--top)")
     if refused:
         raise DataError(f"stdin: {refused:,} of {read:,} lines have an error instead of an answer", "see stdout")
 

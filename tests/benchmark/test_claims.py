@@ -56,6 +56,18 @@ def test_a_claim_that_does_not_hold(result, folder):
     assert page.index('<section id="claims">') < page.index('<section id="mine">')
 
 
+def test_a_claim_of_a_tie(result):
+    """Both find every target among the first ten."""
+    table = TABLE.replace('["ours", "sasrec", "popularity"]', '["ours", "popularity"]')
+    made = result(table.replace('["recall@10", "ndcg@10"]', '["ndcg@10"]') + 'claim = "ours"\n')
+    systems = made.layouts[0][1][""]
+    systems["ours"]["ndcg@10"] = dataclasses.replace(systems["popularity"]["ndcg@10"], against="popularity")
+    (claim,) = claims(made)
+    assert (claim.holds, claim.word) == (None, "not known")
+    assert claim.said == "ours and popularity have the same NDCG@10, 0.4307 ± 0.0000."
+    assert summed_up(made) == ""
+
+
 def test_a_claim_beside_itself(result):
     """A sweep's value that the system has already is the same evaluation, with which nothing is compared."""
     sweep = '\n[[sweep]]\nname = "W"\nsystem = "sasrec"\noption = "width"\nvalues = [8]\n'
@@ -74,8 +86,8 @@ def test_a_sweep_names_the_value(result, folder):
     table = '[[table]]\ntitle = "Widths"\nrows = "W"\ncolumns = ["ndcg@10"]\nclaim = "8"\n'
     made = result(sweep + table, report=folder / "page.html")
     (claim,) = claims(made)
-    assert (claim.holds, claim.best) == (True, "width 8"), "both are the same here"
-    assert claim.word == "holds, not significantly"
+    assert (claim.holds, claim.best) == (None, "width 8")
+    assert claim.said.startswith("8 and 4 have the same NDCG@10, "), "in the fake's numbers"
     page = (folder / "page.html").read_text(encoding="utf-8")
     assert 'aria-label="Widths, plot"' in page
 

@@ -125,6 +125,56 @@ def test_ids_beside_other_columns(tmp_path):
     np.testing.assert_array_equal(read(path).values[:2], [[2, 4], [1, 3]])
 
 
+def test_several_columns_of_ids(tmp_path):
+    """A running number `id` is not taken in silence for the ids, nor what a shop counts; equal ones are no matter."""
+    polars, path, vectors = pytest.importorskip("polars"), tmp_path / "v.parquet", VALUES.tolist()
+    made = {"id": [0, 1, 2, 3], "movieId": [3, 1, 0, 2], "v": vectors}
+    polars.DataFrame(made).write_parquet(path)
+    with pytest.raises(DataError, match=r"id and movieId may be the ids of v, and differ") as caught:
+        read(path, items=Vocabulary("0123"))
+    assert "item_id" in caught.value.hint
+    polars.DataFrame({"item_id": made["movieId"], **made}).write_parquet(path)
+    expected = VALUES[[2, 1, 3, 0]]
+    np.testing.assert_array_equal(read(path, items=Vocabulary("0123")).values, expected)
+    polars.DataFrame(made | {"id": made["movieId"]}).write_parquet(path)
+    np.testing.assert_array_equal(read(path, items=Vocabulary("0123")).values, expected)
+
+
+@pytest.mark.parametrize("suffix", ["h5", "npz"])
+def test_the_ids_beside_the_vectors_are_theirs(tmp_path, suffix):
+    """Not those of another group; those around them count, and those of the only other group."""
+    path = tmp_path / f"v.{suffix}"
+
+    def save(arrays: dict):
+        if suffix == "npz":
+            np.savez(path, **arrays)
+            return
+        with h5py.File(path, "w") as file:
+            for name, values in arrays.items():
+                file[name] = values.astype("S") if values.dtype.kind == "U" else values
+
+    items, ids = Vocabulary("abcd"), np.array(list("abcd"))
+    save({"a/text": VALUES, "a/ids": ids, "b/look": VALUES[::-1], "b/ids": ids[::-1]})
+    for array in ("a/text", "b/look"):
+        np.testing.assert_array_equal(read(path, array=array, items=items).values, VALUES)
+    save({"ids": ids[::-1], "a/ids": ids, "b/c/text": VALUES})
+    np.testing.assert_array_equal(read(path, array="b/c/text", items=items).values, VALUES[::-1])
+    save({"items/id": ids[::-1], "features/text": VALUES})
+    np.testing.assert_array_equal(read(path, items=items).values, VALUES[::-1])
+    save({"one/ids": ids[::-1], "two/ids": ids, "features/text": VALUES})
+    with pytest.raises(DataError, match="one/ids and two/ids may be the ids of features/text, and differ"):
+        read(path, items=items)
+
+
+def test_ids_of_another_shape(tmp_path):
+    path, items, ids = tmp_path / "v.npz", Vocabulary("abcd"), np.array(list("dcba"))
+    np.savez(path, text=VALUES, ids=ids[:, None])
+    np.testing.assert_array_equal(read(path, items=items).values, VALUES[::-1])
+    np.savez(path, text=VALUES, ids=ids[:3])
+    with pytest.raises(DataError, match="ids has 3 ids, and text 4 rows"):
+        read(path, items=items)
+
+
 def test_ids_that_contradict_those_of_the_file(tmp_path):
     npz(tmp_path / "v.npz", VALUES, IDS)
     with pytest.raises(UsageError, match=r"--ids: .*v\.npz holds other ids of its own \(ids\)") as caught:

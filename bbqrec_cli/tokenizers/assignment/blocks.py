@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bbqrec_cli.errors import DataError, UsageError
-from bbqrec_cli.hdf5 import read_feature_rows
+from bbqrec_cli.hdf5 import read_feature_blocks
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.records import Codes, Feature
 from bbqrec_cli.seeds import numpy_generator
@@ -57,12 +57,12 @@ def read_sample(path: Path, names: Sequence[str], rows: np.ndarray, items: int) 
     """The features of the sorted rows (n,) of a features file with `items` items. The others are checked as well, so
     that errors in them are reported before a tokenizer is fitted.
 
-    Raises: as `read_feature_rows`.
+    Raises: as `read_feature_blocks`.
     """
-    made: dict[str, Feature] = {}
-    for start in range(0, items, BLOCK):
+    made, starts = dict[str, Feature](), range(0, items, BLOCK)
+    for start, block in zip(starts, read_feature_blocks(path, names, starts, BLOCK), strict=True):
         place = _inside(rows, start)
-        for name, found in read_feature_rows(path, names, start, start + BLOCK).items():
+        for name, found in block.items():
             if name not in made:
                 values = np.empty((len(rows), found.values.shape[1]), dtype=found.values.dtype)
                 made[name] = dataclasses.replace(found, values=values, present=np.empty(len(rows), dtype=bool))
@@ -74,15 +74,15 @@ def read_sample(path: Path, names: Sequence[str], rows: np.ndarray, items: int) 
 def feature_blocks(path: Path, names: Sequence[str], rows: np.ndarray) -> Iterator[dict[str, Feature]]:
     """The features of the sorted rows (n,) of a features file, in blocks; blocks without any of them are not read.
 
-    Raises: as `read_feature_rows`.
+    Raises: as `read_feature_blocks`.
     """
-    for start in range(0, int(rows[-1]) + 1, BLOCK):
+    starts = (np.unique(rows // BLOCK) * BLOCK).tolist()
+    for start, block in zip(starts, read_feature_blocks(path, names, starts, BLOCK), strict=True):
         here = rows[_inside(rows, start)] - start
-        if len(here):
-            yield {
-                name: dataclasses.replace(found, values=found.values[here], present=found.present[here])
-                for name, found in read_feature_rows(path, names, start, start + BLOCK).items()
-            }
+        yield {
+            name: dataclasses.replace(found, values=found.values[here], present=found.present[here])
+            for name, found in block.items()
+        }
 
 
 def encode_catalogue(

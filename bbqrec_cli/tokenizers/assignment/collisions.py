@@ -254,8 +254,9 @@ def warn_of_shared(codes: Codes, policy: str, progress: Progress, *, frozen: int
             why = f"needs codebooks, which IDs by {codes.method} lack; --on-collision suffix tells them apart"
         empty = 0 if codes.present is None else int((shared & ~codes.present.any(1)).sum())
         if empty:
-            whose = "they have" if empty == left else f"{empty:,} of them have"
-            why = f"moves no item without content, and {whose} none of {', '.join(codes.modalities)}"
-            why += "; --on-collision suffix tells them apart" if policy != "suffix" else ""
+            none = f"none of {', '.join(codes.modalities)}"
+            some = f"{why}; {empty:,} of them have {none}, and no item without content is moved"
+            why = f"moves no item without content, and they have {none}" if empty == left else some
+            why += "" if "suffix" in (policy, *why.split()) else "; --on-collision suffix tells them apart"
         progress.warn(f"{left:,} {'new ' if frozen else ''}items still share an ID: --on-collision {policy} {why}")
     return every
