@@ -36,9 +36,29 @@ def last_json(text: str) -> dict:
     return json.loads(text.strip().splitlines()[-1])
 
 
+def processor_seconds(code: str) -> tuple[float, subprocess.CompletedProcess]:
+    """Of a new Python that runs it: of two, the one that other work disturbed less."""
+    runs = []
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        runs.append((after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done))
+    return min(runs, key=lambda run: run[0])
+
+
+@pytest.fixture(scope="module")
+def start() -> float:
+    """Processor seconds that a program of these packages takes to start on this machine."""
+    seconds, done = processor_seconds("import typer, rich.console, rich.table, json, dataclasses")
+    assert done.returncode == 0, done.stderr
+    return seconds
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_imports_nothing_heavy(command):
-    """0.3 s are kept where torch (1.1 s), numpy and h5py stay out; processor time, with room for a slow machine."""
+def test_help_imports_nothing_heavy(command, start):
+    """0.3 s are kept where torch, numpy and h5py stay out; here as a multiple, since machines differ: 2 to 4.5 times
+    what Typer and rich take, and torch would be 14 more."""
     code = f"""
 import sys
 from bbqrec_cli.cli import app
@@ -48,12 +68,10 @@ except SystemExit as stop:
     assert not stop.code, stop.code
 print("IMPORTED", *(set(sys.modules) & {HEAVY}))
 """
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds, done = processor_seconds(code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split() == ["IMPORTED"]
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.8
+    assert seconds < 7 * start
     assert "--json" in done.stdout or not command
 
 

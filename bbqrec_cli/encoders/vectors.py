@@ -222,7 +222,9 @@ def _choose_ids(path: Path, arrays: dict[str, Found], vectors: str, count: int) 
         group = group.rpartition("/")[0]
         beside = {key: each for key, each in arrays.items() if key != vectors and key.rpartition("/")[0] == group}
         ids = _ids_among(path, beside, vectors, count)
-    return ids or _ids_among(path, {key: each for key, each in arrays.items() if key != vectors}, vectors, count)
+    # Elsewhere, those of another number are another table's.
+    there = {key: each for key, each in arrays.items() if key != vectors and each.shape and each.shape[0] == count}
+    return ids or _ids_among(path, there, vectors, count)
 
 
 def _ids_among(path: Path, arrays: dict[str, Found], vectors: str, count: int) -> str:

@@ -161,6 +161,8 @@ def test_the_ids_beside_the_vectors_are_theirs(tmp_path, suffix):
     np.testing.assert_array_equal(read(path, array="b/c/text", items=items).values, VALUES[::-1])
     save({"items/id": ids[::-1], "features/text": VALUES})
     np.testing.assert_array_equal(read(path, items=items).values, VALUES[::-1])
+    save({"one/ids": ids[:3], "one/text": VALUES[:3], "two/look": VALUES})
+    np.testing.assert_array_equal(read(path, array="two/look", items=items).values, VALUES)
     save({"one/ids": ids[::-1], "two/ids": ids, "features/text": VALUES})
     with pytest.raises(DataError, match="one/ids and two/ids may be the ids of features/text, and differ"):
         read(path, items=items)
