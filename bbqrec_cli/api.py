@@ -395,10 +395,12 @@ def _histories(history: Any) -> list[list[str]]:
 
 def _id(value: Any) -> str:
     """An id as files keep it. Raises: UsageError: neither a text nor a whole number."""
+    from bbqrec_cli.data.sources.files import id_text
+
     value = value.tolist() if hasattr(value, "tolist") else value
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
+    if (found := id_text(value)) is None:
         raise UsageError(f"{value!r} is no id; a text or a whole number is needed", "give ids of the catalogue")
-    return str(value)
+    return found
 
 
 def _listener(progress: Listener) -> Progress:

@@ -5,12 +5,12 @@ B users, n prefixes, T items of history, L levels, M signals, N codes, C tuples 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import linear
 
 from bbqrec_cli.data.batches import Batch
@@ -18,11 +18,10 @@ from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.decoding.beam import Expand, Permitted, Step, best_items, item_log_probabilities, sums_of_codes
 from bbqrec_cli.decoding.best_first import OtherScores, best_first
 from bbqrec_cli.decoding.bounded import ROOM, bounded_beam_search, bounded_search
-from bbqrec_cli.decoding.trie import Trie
 from bbqrec_cli.models.base import Wanted, top_items
-from bbqrec_cli.models.code_decoder import CodeDecoder, Decoding
+from bbqrec_cli.models.code_decoder import Decoding
 from bbqrec_cli.models.heads import Head, best_shares, pooled
-from bbqrec_cli.models.prefix_states import Kept, PrefixStates
+from bbqrec_cli.models.prefix_states import Kept, Prefixed, PrefixStates, newest_tokens
 
 CELLS = 1 << 24
 """Elements of the largest tensor that `recommend` may build; larger batches are split."""
@@ -58,26 +57,20 @@ class Tables(NamedTuple):
             return cls(first, model.dense_table(), prefixes)
 
 
-class Generator(Protocol):
+class Generator(Prefixed, Protocol):
     """What a search needs of `SemanticIDGenerator`."""
 
-    trie: Trie
     levels: int
-    signals: int
     size: int
     over_children: bool
     log_sharing: Tensor
-    decoder: CodeDecoder
     prefix_states: PrefixStates
 
     @property
     def heads(self) -> dict[str, Head]: ...
 
-    def parameters(self) -> Iterator[nn.Parameter]: ...
     def encode(self, batch: Batch) -> Tensor: ...
     def last_states(self, memory: Tensor, visible: Tensor) -> Tensor: ...
-    def embed(self, codes: Tensor, levels: Tensor) -> Tensor: ...
-    def token(self, level: Tensor, embedded: Tensor, last: Tensor) -> Tensor: ...
     def logits(self, states: Tensor, level: int) -> Tensor: ...
     def first_level(self) -> tuple[Tensor, Tensor]: ...
     def tuple_logits(self, states: Tensor) -> Tensor | None: ...
@@ -251,8 +244,7 @@ def _decoder(model: Generator, encoded: Tensor, mask: Tensor, tables: Tables) ->
     decoding = Decoding(model.decoder, encoded, mask.repeat_interleave(model.levels, 1))
 
     def token(level: int, users: Tensor, codes: Tensor) -> Tensor:
-        now = torch.full_like(users, level)
-        return model.token(now, model.embed(codes, (now - 1).clamp(min=0)), last[users])
+        return newest_tokens(model, level, codes, last[users])
 
     def decode(
         level: int, users: Tensor, parent: Tensor, x: Tensor, query: Tensor | None = None

@@ -73,7 +73,13 @@ def prefix_states(model: Prefixed) -> Kept:
         codes = trie.codes(level - 1) if level else start.new_zeros(1, model.signals)
         children = trie.child_bounds(level - 1).diff() if level else start + 1
         parent = torch.arange(len(children), device=start.device).repeat_interleave(children)
-        now = torch.full_like(parent, level)
-        x = model.token(now, model.embed(codes, (now - 1).clamp(min=0)), nobody.new_zeros(1))
+        x = newest_tokens(model, level, codes, nobody.new_zeros(1))
         found.append(decoding.before_history(level, parent, x))
     return found
+
+
+def newest_tokens(model: Prefixed, level: int, codes: Tensor, last: Tensor) -> Tensor:
+    """The decoder's inputs (n, D) at a level. codes (n, M): of the level before, any at level 0; last: as `last_states`
+    gives it for each prefix's user, (n, D) or what broadcasts to it."""
+    now = torch.full_like(codes[:, 0], level)
+    return model.token(now, model.embed(codes, (now - 1).clamp(min=0)), last)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bbqrec_cli.config import did_you_mean
-from bbqrec_cli.data.sources.files import as_id, whole
+from bbqrec_cli.data.sources.files import as_id, id_text, whole
 from bbqrec_cli.errors import BBQRecError, DataError, UsageError
 from bbqrec_cli.records import Catalogue, Vocabulary
 
@@ -147,10 +147,9 @@ def requests_of_lines(lines: Iterable[str | bytes], catalogue: Catalogue) -> Ite
 
 
 def _id(value: Any, where: str) -> str:
-    value = whole(value)
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
+    if (found := id_text(whole(value))) is None:
         raise DataError(f"{where}: {json.dumps(value)[:80]} is no id; a text or a whole number is needed", _FORM)
-    return str(value)
+    return found
 
 
 def _parsed(line: str | bytes, where: str) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import pytest
 
-from bbqrec_cli import program as sources
 from bbqrec_cli.config import MethodConfig
 from bbqrec_cli.models.registry import MODELS
+from bbqrec_cli.program import closure, digest, file_of
 
 STAGE = '''"""What it does."""
 from __future__ import annotations
@@ -47,7 +47,7 @@ def program(tmp_path, monkeypatch):
     for name, text in files.items():
         (package / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    sources.file_of.cache_clear()
+    file_of.cache_clear()
 
     def changed(name: str = "", old: str = "", new: str = "") -> str:
         if name:
@@ -55,7 +55,7 @@ def program(tmp_path, monkeypatch):
             assert old in path.read_text()
             time.sleep(0.01)  # another time of change
             path.write_text(path.read_text().replace(old, new))
-        return sources.digest("toyprogram.stage")
+        return digest("toyprogram.stage")
 
     return changed
 
@@ -98,7 +98,7 @@ def test_what_is_imported_counts(program, name, old, new):
 
 
 def test_the_closure_of_a_stage():
-    found = sources.closure("bbqrec_cli.stages.train")
+    found = closure("bbqrec_cli.stages.train")
     assert {"bbqrec_cli", "bbqrec_cli.stages.train", "bbqrec_cli.training.trainer", "bbqrec_cli.hdf5.store"} <= set(
         found
     )
@@ -129,7 +129,7 @@ def test_keys_change_with_the_model_that_is_named(graph, tmp_path, monkeypatch):
     path = tmp_path / "toymodel.py"
     path.write_text(MODEL)
     monkeypatch.syspath_prepend(tmp_path)
-    sources.file_of.cache_clear()
+    file_of.cache_clear()
     MODELS.add(ToyConfig)
     try:
 

@@ -137,6 +137,11 @@ def as_id(text: str) -> str:
     return " ".join(text.split())
 
 
+def id_text(value: Any) -> str | None:
+    """An id that is given as a value, as text; None for what is neither a text nor a whole number."""
+    return None if isinstance(value, bool) or not isinstance(value, (str, int)) else str(value)
+
+
 def as_field(value: Any) -> str:
     """A field's value as text, spaces folded; lists are joined by LIST_SEPARATOR; None and NaN are missing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):

@@ -44,10 +44,7 @@ def write_frame(frame: Any, path: Path, *, items: bool, user: str | None = None,
     for name in PICTURE_FIELDS if items else ():
         for column in (values for key, values in columns.items() if plain_name(key).casefold() == name):
             column[:] = [_absolute(value) for value in column]
-    for place, (name, values) in enumerate(columns.items()):
-        for line, value in enumerate(values if place in ids else (), start=2):
-            _check_id(value, f"{path.name}, line {line}: {name}")
-    texts = [_texts(values, items, path.name, name) for name, values in columns.items()]
+    texts = [_texts(each, items, place in ids, path.name, name) for place, (name, each) in enumerate(columns.items())]
     with path.open("w", encoding="utf-8", newline="") as stream:
         made = csv.writer(stream, lineterminator="\n")
         made.writerow(columns)
@@ -90,9 +87,11 @@ def _check_id(value: Any, where: str) -> None:
         raise DataError(f"{where} is {value!r}; an id is a text or a whole number", hint)
 
 
-def _texts(values: list[Any], items: bool, file: str, name: str) -> list[str]:
+def _texts(values: list[Any], items: bool, ids: bool, file: str, name: str) -> list[str]:
     if set(map(type, values)) == {int}:  # the usual case, and a long one
         return list(map(str, values))
+    for line, value in enumerate(values if ids else (), start=2):
+        _check_id(value, f"{file}, line {line}: {name}")
     return [_text(value, items, f"{file}, line {line}: {name}") for line, value in enumerate(values, start=2)]
 
 
