@@ -227,7 +227,8 @@ class Codes:
 
     codes (I, L, M) uint16; modalities: M names; codebook_size N, of the largest level;
     codebooks (1 or M, L, N, D) float32 or None; item_vectors (I, M·D) float32, the quantised v_i of eq. 10, or None;
-    present (I, M) bool: which items have which signal; None: all have all, or an old file does not say.
+    present (I, M) bool: which items have which signal; None: all have all, or an old file does not say;
+    suffix: the last level tells items of equal IDs apart. Codebooks, which that level has not, say so as well.
     """
 
     codes: np.ndarray
@@ -237,6 +238,7 @@ class Codes:
     codebooks: np.ndarray | None = None
     item_vectors: np.ndarray | None = None
     present: np.ndarray | None = None
+    suffix: bool = False
 
     @property
     def levels(self) -> int:
@@ -244,15 +246,21 @@ class Codes:
 
     @property
     def quantised_levels(self) -> int:
-        """Levels that have a codebook, without one that tells items of equal IDs apart; all where there are none."""
-        return self.levels if self.codebooks is None else self.codebooks.shape[1]
+        """Levels without one that tells items of equal IDs apart."""
+        return self.levels - self.suffix if self.codebooks is None else self.codebooks.shape[1]
 
     @property
     def level_sizes(self) -> list[int]:
-        """Codes of each level: a level that tells items of equal IDs apart has others than the codebooks before it."""
-        books = self.codebooks
-        known = [] if books is None else [books.shape[2]] * books.shape[1]
-        return known + [self.codebook_size] * (self.levels - len(known))
+        """Codes of each level. All codes of one that tells items of equal IDs apart occur: it counts from 0."""
+        quantised = self.quantised_levels
+        counted = [int(level.max(initial=0)) + 1 for level in self.codes[:, quantised:].swapaxes(0, 1)]
+        if self.codebooks is not None:
+            size = self.codebooks.shape[2]
+        elif self.codebook_size in counted:  # it is the size of the largest level
+            size = int(self.codes[:, :quantised].max(initial=0)) + 1
+        else:
+            size = self.codebook_size
+        return [size] * quantised + counted
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

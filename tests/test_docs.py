@@ -127,7 +127,9 @@ PARTS = {
     "Codes": ("tokens", "model"),
 }
 """Sections of docs/file-formats.md that belong to several kinds."""
-MAY_ATTRIBUTES = {"features", "encoder_inputs", "exclude_seen", "lists", "splitting", "earlier", "curves", "alike"}
+MAY_ATTRIBUTES = {
+    "features", "encoder_inputs", "exclude_seen", "lists", "splitting", "earlier", "curves", "alike", "suffix"
+}  # fmt: skip
 """Attributes that the schema does not demand."""
 
 

@@ -81,6 +81,9 @@ def test_signals_that_items_lack(tmp_path, tokens, trained_model):
     hdf5.write_model(tmp_path / "m.h5", dataclasses.replace(trained_model, codes=codes))
     for path in (tmp_path / "t.h5", tmp_path / "m.h5"):
         np.testing.assert_array_equal(hdf5.read_codes(path)[1].present, present)
+        assert not hdf5.read_codes(path)[1].suffix
+    hdf5.write_tokens(tmp_path / "s.h5", dataclasses.replace(tokens, codes=dataclasses.replace(codes, suffix=True)))
+    assert hdf5.read_codes(tmp_path / "s.h5")[1].suffix
     wrong = dataclasses.replace(codes, present=present[:, :1])
     with pytest.raises(BrokenFileError, match=r"/present says M = 1, but /codes says 2"):
         hdf5.write_tokens(tmp_path / "w.h5", dataclasses.replace(tokens, codes=wrong))

@@ -30,7 +30,8 @@ def codes_out(codes: Codes) -> tuple[dict[str, Any], dict[str, Value]]:
     if codes.present is not None:
         datasets["present"] = codes.present.astype(bool, copy=False)
     attributes = {"method": codes.method, "levels": codes.levels, "codebook_size": codes.codebook_size}
-    return attributes | {"modalities": list(codes.modalities)}, datasets
+    attributes |= {"modalities": list(codes.modalities)} | ({"suffix": True} if codes.suffix else {})
+    return attributes, datasets
 
 
 def codes_in(file: File) -> Codes | None:
@@ -45,6 +46,7 @@ def codes_in(file: File) -> Codes | None:
         codebooks=file.array("codebooks") if "codebooks" in file else None,
         item_vectors=file.array("item_vectors") if "item_vectors" in file else None,
         present=file.array("present") if "present" in file else None,
+        suffix=file.has_attribute("suffix") and bool(file.attribute("suffix")),
     )
     highest, signals = int(made.codes.max(initial=0)), made.codes.shape[2]
     if made.codebook_size > _MOST_CODES:  # tables get this many rows, whatever the codes are

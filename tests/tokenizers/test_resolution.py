@@ -30,12 +30,14 @@ def test_suffix():
     assert not made.codes[:, 2, 1].any()
     assert len(np.unique(made.codes.reshape(6, -1), axis=0)) == 6
     assert made.codebook_size == 8
+    assert (made.quantised_levels, made.level_sizes) == (2, [8, 8, 3]), "without codebooks, too"
     assert made.codes.dtype == np.uint16
 
 
 def test_a_large_group_needs_more_codes():
     made = resolve_collisions(made_codes(np.repeat(CODES[:1], 9, axis=0)), "suffix")
     assert (made.codebook_size, made.codes[:, 2, 0].max()) == (9, 8)
+    assert made.level_sizes == [6, 6, 9], "of the levels before it only what occurs is known"
 
 
 def test_nothing_to_resolve():

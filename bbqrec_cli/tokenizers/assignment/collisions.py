@@ -57,8 +57,8 @@ def with_suffix(codes: Codes, frozen: int) -> Codes:
     exist already (without a codebook); they keep their numbers, also shared ones, and the other items continue from the
     highest of their group.
     """
-    there = codes.codebooks is not None and codes.levels > codes.codebooks.shape[1]
-    plain = codes.codes[:, : codes.levels - there]
+    there = codes.quantised_levels < codes.levels
+    plain = codes.codes[:, : codes.quantised_levels]
     token, sharing = group_codes(plain)
     if frozen and not there and (sharing[token] > 1)[frozen:].any():
         raise UsageError(
@@ -86,7 +86,8 @@ def with_suffix(codes: Codes, frozen: int) -> Codes:
     suffix = np.zeros((len(token), 1, plain.shape[2]), dtype=np.uint16)
     suffix[:frozen], suffix[frozen:, 0, 0] = codes.codes[:frozen, -1:], number
     size = max(codes.codebook_size, count)
-    return dataclasses.replace(codes, codes=np.concatenate([plain, suffix], axis=1), codebook_size=size)
+    numbered = np.concatenate([plain, suffix], axis=1)
+    return dataclasses.replace(codes, codes=numbered, codebook_size=size, suffix=True)
 
 
 def _place_in_group(token: np.ndarray, groups: int) -> np.ndarray:
