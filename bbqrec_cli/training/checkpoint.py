@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import math
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,33 @@ from bbqrec_cli.hdf5 import describe, open_file, read_checkpoint, write_checkpoi
 from bbqrec_cli.progress import SILENT, Progress
 
 _TENSOR = "__tensor__"
+_APART = 5.0
+"""Seconds between two checkpoints of a training: what a kill may cost, beside the epoch that it cuts."""
+
+
+@dataclass(eq=False)
+class Saver:
+    """Saves the state of a training after each epoch. What comes soon after another is saved by `flush`.
+
+    identity: what a resumed run must agree with.
+    """
+
+    path: Path
+    identity: Mapping[str, Any]
+    _saved: float = -math.inf
+    _kept: Mapping[str, Any] | None = None
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        if time.monotonic() - self._saved < _APART:
+            self._kept = copy.deepcopy(state)
+        else:
+            self._kept = state
+            self.flush()
+
+    def flush(self) -> None:
+        if self._kept is not None:
+            save_checkpoint(self.path, self._kept, self.identity)
+            self._saved, self._kept = time.monotonic(), None
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from bbqrec_cli.device import PRECISIONS, resolve_precision
 from bbqrec_cli.errors import DataError, InterruptedRunError
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.seeds import seed_torch
-from bbqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint, saved_precision
+from bbqrec_cli.training.checkpoint import Saver, load_checkpoint, saved_precision
 from bbqrec_cli.training.distributed import ALONE, World
 from bbqrec_cli.training.schedule import schedule
 
@@ -195,6 +195,7 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
         InterruptedRunError: Ctrl-C or SIGTERM; its message says what is saved.
     """
     fitted = _resume(task, run)
+    saver = Saver(run.checkpoint, run.identity) if run.checkpoint is not None and run.world.writes else None
     if stopping.first and not fitted.before:
         fitted.before = fitted.best_figures = task.report(-1)
         fitted.best_weights = _weights(task)
@@ -202,11 +203,14 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
         for epoch in range(len(fitted.history), task.epochs):
             if fitted.stale(task.chosen_by, stopping.patience) or stopping.over(fitted.seconds):
                 break
-            _run_epoch(task, run, stopping, fitted, epoch)
+            _run_epoch(task, run, stopping, fitted, epoch, saver)
             if stopping.watch(fitted.history[-1]):
                 break
     except KeyboardInterrupt:
         raise _interrupted(fitted, task, run) from None
+    finally:
+        if saver is not None:
+            saver.flush()
     if fitted.best_weights:
         task.module.load_state_dict(fitted.best_weights)
     elif task.chosen_by and fitted.history:  # stopped before any report, for want of time
@@ -216,8 +220,10 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
     return fitted
 
 
-def _run_epoch(task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted, epoch: int) -> None:
-    """Run one epoch (from 0), add its row to the history and write a checkpoint."""
+def _run_epoch(
+    task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted, epoch: int, saver: Saver | None
+) -> None:
+    """Run one epoch (from 0), add its row to the history and save the state."""
     began = time.perf_counter()
     seed_torch(run.seed, *task.stream, epoch)
     task.before_epoch(epoch)
@@ -237,10 +243,10 @@ def _run_epoch(task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted,
         seconds = run.world.first(time.perf_counter() - began)
     row["seconds"] = seconds
     after: dict[str, Any] = {"history": [*fitted.history, row], **best}
-    if run.checkpoint is not None and run.world.writes:
+    if saver is not None:
         optimisers = {name: each.state_dict() for name, each in task.optimisers.items()}
         state = {"model": task.module.state_dict(), "optimisers": optimisers} | vars(fitted) | after
-        save_checkpoint(run.checkpoint, state, run.identity)
+        saver.save(state)
     before = list(fitted.history)
     vars(fitted).update(after)
     if run.world.writes:
