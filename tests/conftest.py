@@ -9,6 +9,7 @@ Everything is deterministic, frozen and shared by the whole session: copy a file
 
 from __future__ import annotations
 
+import html
 import io
 import os
 import signal
@@ -54,6 +55,16 @@ def pytest_configure() -> None:
 def state_home(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What `benchmark` remembers of its runs is not the user's."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots take seconds: pages have empty ones, but in tests marked `drawn`."""
+    if not request.node.get_closest_marker("drawn"):
+        monkeypatch.setattr(
+            "bbqrec_cli.pages.svg.svg",
+            lambda draw, *, width, height, title: f'<svg aria-label="{html.escape(title)}"/>',
+        )
 
 
 @pytest.fixture(scope="session")

@@ -131,6 +131,7 @@ def test_items_that_lack_a_signal(tokens, tmp_path, bbqrec):
     assert "(2 without text)" in re.sub(r"\s+", " ", bbqrec("collisions", tmp_path / "tokens.h5", "--details").out)
 
 
+@pytest.mark.drawn
 def test_pages(files, other, tmp_path, bbqrec):
     html, markdown = tmp_path / "page.html", tmp_path / "page.md"
     for path in (html, markdown):

@@ -11,6 +11,8 @@ from bbqrec_cli.benchmark import plots
 from bbqrec_cli.benchmark.result import Score
 from bbqrec_cli.pages.svg import COLOURS, MUTED
 
+pytestmark = pytest.mark.drawn
+
 
 def score(mean: float, low: float, high: float) -> Score:
     return Score(values=[mean], mean=mean, sd=None, low=low, high=high)

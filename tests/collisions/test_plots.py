@@ -5,9 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from helpers import figures
 
 from bbqrec_cli.collisions import plots
+
+pytestmark = pytest.mark.drawn
 
 
 def lines(panel) -> list[tuple[list[float], list[float]]]:
