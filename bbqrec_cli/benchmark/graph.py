@@ -6,8 +6,9 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -213,13 +214,14 @@ def make_graph(suite: Suite, machine: Machine, *, seed: int = 0) -> Graph:
 @dataclass(kw_only=True)
 class _Builder:
     """Makes steps, each but once. prepared: a data set's name -> its `prepare`, whose source is opened but once;
-    contents: digests of files, which are read but once, too."""
+    contents: digests of files, which are read but once, too, as are sources of the program."""
 
     suite: Suite
     machine: Machine
     steps: dict[str, Step] = field(default_factory=dict)
     prepared: dict[str, Step] = field(default_factory=dict)
     contents: dict[tuple[Path, bool], str] = field(default_factory=dict)
+    sources: Callable[..., str] = field(default_factory=lambda: cache(program.digest))
 
     @property
     def systems(self) -> dict[str, System]:
@@ -300,7 +302,7 @@ class _Builder:
         else:
             inputs = self._inputs(config) | (self._inputs(method) if method is not None else {})
         inputs |= {"tuned": [tuned.key]} if tuned else {}
-        key = key_of(stage, config, method, inputs)
+        key = key_of(stage, config, method, inputs, self.sources)
         if key not in self.steps:
             name = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
             output, threads = self.machine.folder / f"{name}-{key[:16]}.{kind}.h5", self.machine.threads
@@ -357,19 +359,22 @@ class _Builder:
         return f"{name}={self.contents.get((Path(file), named), file)}:{more}"
 
 
-def key_of(stage: str, config: Any, method: Any, inputs: Mapping[str, Sequence[str]]) -> str:
+def key_of(
+    stage: str, config: Any, method: Any, inputs: Mapping[str, Sequence[str]], sources: Callable[..., str]
+) -> str:
     """SHA-256 of all that a step's outcome depends on.
 
     Args:
         config, method: the stage's options and those of its method (None without one); where they lead the files to
             and how they are run does not count.
         inputs: what is in the files that the options name.
+        sources: `program.digest`, or what remembers it.
     """
     modules, given = [module_of(stage)[0]], facts(config, method, inputs)
     for cls in (type(method),) if method is not None else encoders_of(config):
         modules += [cls.__module__, cls.implementation.partition(":")[0]]
     given |= {"stage": stage, "version": bbqrec_cli.__version__, "layout": KINDS[MAKES[stage]].version}
-    return digest_of([given, program.digest(*modules)])
+    return digest_of([given, sources(*modules)])
 
 
 def facts(config: Any, method: Any, inputs: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from bbqrec_cli.training import distributed
 from bbqrec_cli.training.distributed import ALONE, World
 
 ADAM = 0.005
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bbqrec_cli"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 COMMON = ["--device", "cpu", "--precision", "fp32", "--dropout", "0", "--json"]
 MODELS = {
     "sasrec": ["--model", "sasrec", "--epochs", "3", "--width", "8", "--batch-size", "9", "--learning-rate", "0.01"],
@@ -42,8 +42,8 @@ TOKENIZER = [
 
 
 def two(*arguments: object) -> subprocess.Popen:
-    """A run of two processes, in a process group of its own."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    """Two processes of a script, or of a module after -m, in a process group of their own."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(
         [*TORCHRUN, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         start_new_session=True,
@@ -65,25 +65,44 @@ def validations(history: list[dict]) -> list[float]:
     return [row["ndcg@10"] for row in history if "ndcg@10" in row]
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_training_on_two_processes_is_training_on_one(bbqrec, files, tmp_path, model):
-    source = files["features" if model == "missrec" else "tokens"]
-    said = finished(two("train", source, "-o", tmp_path / "two.h5", *MODELS[model], *COMMON))
-    assert said.count("\n") == 1, "one of them talks"
-    assert bbqrec("train", source, "-o", tmp_path / "one.h5", *MODELS[model], *COMMON).status == 0
-    one, other = (hdf5.read_model(tmp_path / name) for name in ("one.h5", "two.h5"))
-    assert losses(other.history) == pytest.approx(losses(one.history), rel=1e-4)
-    assert validations(other.history) == pytest.approx(validations(one.history), abs=1e-6)
-    for name, value in one.weights.items():
-        np.testing.assert_allclose(other.weights[name], value, atol=ADAM, err_msg=name)
-    assert json.loads(said)["validation"]["ndcg@10"] == pytest.approx(max(validations(one.history)))
+EVERY = """
+import contextlib, json, os, sys
+from bbqrec_cli.cli import app
+
+for name, arguments in json.load(open(sys.argv[1])).items():
+    with open(f"{sys.argv[1]}.{name}", "a") as said, contextlib.redirect_stdout(said):
+        try:
+            app.main(arguments)
+        except SystemExit as done:
+            assert not done.code, name
+"""
 
 
-def test_tokenizing_on_two_processes_is_tokenizing_on_one(bbqrec, files, tmp_path):
-    running = two("tokenize", files["features"], "-o", tmp_path / "two.h5", *TOKENIZER, *COMMON)
-    assert bbqrec("tokenize", files["features"], "-o", tmp_path / "one.h5", *TOKENIZER, *COMMON).status == 0
-    assert finished(running).count("\n") == 1
-    one, other = (hdf5.read_tokens(tmp_path / name) for name in ("one.h5", "two.h5"))
+def test_two_processes_do_what_one_does(bbqrec, files, tmp_path):
+    """All in one start of torchrun, which takes longer than they."""
+    runs = {name: ["train", files["features" if name == "missrec" else "tokens"], *options]
+            for name, options in MODELS.items()}  # fmt: skip
+    runs["tokenize"] = ["tokenize", files["features"], *TOKENIZER]
+    runs = {name: list(map(str, arguments)) for name, arguments in runs.items()}
+    asked, script = tmp_path / "asked", tmp_path / "every.py"
+    asked.write_text(
+        json.dumps({name: [*each, "-o", f"{tmp_path}/{name}-two.h5", *COMMON] for name, each in runs.items()})
+    )
+    script.write_text(EVERY)
+    finished(two(script, asked))
+    said = {name: (tmp_path / f"asked.{name}").read_text() for name in runs}
+    for name, arguments in runs.items():
+        assert said[name].count("\n") == 1, "one of them talks"
+        assert bbqrec(*arguments, "-o", tmp_path / f"{name}-one.h5", *COMMON).status == 0
+    for name in MODELS:
+        one, other = (hdf5.read_model(tmp_path / f"{name}-{processes}.h5") for processes in ("one", "two"))
+        assert losses(other.history) == pytest.approx(losses(one.history), rel=1e-4), name
+        assert validations(other.history) == pytest.approx(validations(one.history), abs=1e-6), name
+        for parameter, value in one.weights.items():
+            np.testing.assert_allclose(other.weights[parameter], value, atol=ADAM, err_msg=f"{name}: {parameter}")
+        best = json.loads(said[name])["validation"]["ndcg@10"]
+        assert best == pytest.approx(max(validations(one.history))), name
+    one, other = (hdf5.read_tokens(tmp_path / f"tokenize-{processes}.h5") for processes in ("one", "two"))
     np.testing.assert_array_equal(other.codes.codes, one.codes.codes)
     np.testing.assert_allclose(other.codes.item_vectors, one.codes.item_vectors, atol=ADAM)
     assert losses(other.history) == pytest.approx(losses(one.history), rel=1e-4)
@@ -91,9 +110,9 @@ def test_tokenizing_on_two_processes_is_tokenizing_on_one(bbqrec, files, tmp_pat
 
 
 def test_what_two_began_one_goes_on_with(bbqrec, files, tmp_path):
-    many = ["--model", "sasrec", "--epochs", "40", "--width", "8", "--batch-size", "2", "--patience", "0", *COMMON]
+    many = ["--model", "sasrec", "--epochs", "15", "--width", "8", "--batch-size", "2", "--patience", "0", *COMMON]
     output, checkpoint = tmp_path / "m.h5", tmp_path / "m.h5.checkpoint"
-    running = two("train", files["tokens"], "-o", output, *many)
+    running = two("-m", "bbqrec_cli", "train", files["tokens"], "-o", output, *many)
     until = time.monotonic() + 120
     while not checkpoint.exists() and time.monotonic() < until:
         time.sleep(0.005)
@@ -136,11 +155,7 @@ assert open(f"{sys.argv[1]}/{1 - world.rank}").read()
 def test_both_have_what_the_first_has(tmp_path):
     """Its time, by which all end; its weights and buffers. At the end no group is left, whose threads could abort."""
     (tmp_path / "together.py").write_text(TOGETHER)
-    command = [*TORCHRUN[:-2], str(tmp_path / "together.py"), str(tmp_path)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    )
-    assert done.returncode == 0, done.stderr
+    finished(two(tmp_path / "together.py", tmp_path))
     first, second = (eval((tmp_path / name).read_text()) for name in "01")
     assert first == second
     assert first[0] == 10.0

@@ -210,12 +210,12 @@ def test_pruning_waits_for_a_fourth_of_the_longest_trial_where_time_ends_them(co
 
 def test_a_trial_that_was_cut_is_run_again_with_a_larger_budget(config, tmp_path):
     """Else the best could stay behind the defaults."""
-    long = dataclasses.replace(config, model=("sasrec",), options=SMALL | {"epochs": 200, "patience": 0})
+    long = dataclasses.replace(config, model=("sasrec",), options=SMALL | {"epochs": 30, "patience": 0})
     (cut,) = run(dataclasses.replace(long, trials=None, minutes=0.0001)).trials
     assert (cut["status"], cut["number"]) == ("cut", 1)
     assert said(run(dataclasses.replace(long, trials=None, minutes=0.0001))) == said_of([cut]), "its budget is spent"
     first, second = run(dataclasses.replace(long, trials=2)).trials
-    assert (first["status"], first["epochs"], first["number"]) == ("complete", 200, 1)
+    assert (first["status"], first["epochs"], first["number"]) == ("complete", 30, 1)
     assert first["options"] == cut["options"]
     whole = run(dataclasses.replace(long, trials=1, output=tmp_path / "whole"))
     assert said_of([first]) == said(whole)
