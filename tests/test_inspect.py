@@ -104,6 +104,22 @@ def test_options_that_differ_come_first(trained, bbqrec):
     assert all(len(row) == 2 for row in rows)
 
 
+def test_what_the_command_chose_is_no_difference(tmp_path, bbqrec, monkeypatch):
+    """`split` and the fields of the texts, which the file records; what was given is, also where it means none. A file
+    that is called like its source hides nothing."""
+    monkeypatch.chdir(tmp_path)
+    rows = [f"u{user},i{item},{item}" for user in range(4) for item in range(4)]
+    (tmp_path / "table").write_text("\n".join(["user,item,timestamp", *rows]) + "\n")
+    assert bbqrec("prepare", "table", "table", "--separator", ",", "--min-user-interactions", 0).status == 0
+    text = bbqrec("inspect", "dataset.h5").out
+    changed, usual = (part.splitlines() for part in text.split("options that differ from the default:\n")[1].split(
+        "options at their default:\n"
+    ))  # fmt: skip
+    assert sorted(line.split()[0] for line in changed) == ["min_user_interactions", "separator", "source"]
+    assert ["split", "last"] in [line.split() for line in usual]
+    assert "chosen" not in text
+
+
 def test_a_benchmark(tmp_path, screen):
     path = tmp_path / "b.h5"
     data = {"toys": {"users": [*"abcde"], "cells": {"x": np.arange(5), "y": np.arange(5)}}}

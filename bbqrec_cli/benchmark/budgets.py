@@ -57,6 +57,6 @@ def tuning_of(
     budget = dataclasses.asdict(tune) | {"trials": tune.trials or None}
     made = OneConfig(
         **(shared(config, LearningConfig) | budget), model=config.model, options=config.options,
-        fixed=tuple(name for name in given if name in own and name not in free),
+        fixed=tuple(sorted(name for name in given if name in own and name not in free)),
     ).complete  # fmt: skip
     return made if made.tried else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,45 @@ def merge(folders: Sequence[Path], output: Path | None, progress: Progress = SIL
                 if not own.exists() or made_there or (status(own) != "done" and status(path) == "done"):
                     copy(path, output)
                     taken[str(folder)] += 1
+        conflicts += follow(output, origin, progress)
     return Merged(output, taken, conflicts)
+
+
+def follow(output: Path, origin: Mapping[str, str], progress: Progress) -> list[dict[str, str]]:
+    """Give the metrics in `output` the records of the trainings that they are of, from the folder that they came from:
+    `origin`, by name, `output` itself where that has none. Returns the trainings of which there are two."""
+    conflicts, first = list[dict[str, str]](), dict[str, str]()
+    for metrics in sorted(output.glob("*.metrics.h5"), key=lambda path: path.name in origin):
+        folder = origin.get(metrics.name, str(output))
+        for path in trainings(Path(folder), metrics.name):
+            kept = first.setdefault(path.name, folder)
+            if kept != folder and settings(Path(kept) / path.name) != settings(path):
+                conflicts.append({"file": path.name.removesuffix(".record"), "kept": kept, "left_out": folder})
+                progress.warn(
+                    f"{metrics.name}, of {folder}, is of a model with other settings than that of {kept}, whose record "
+                    "is kept; delete it"
+                )
+            elif kept == folder and settings(output / path.name) != settings(path):
+                copy(path, output)
+    return conflicts
+
+
+def trainings(folder: Path, metrics: str) -> list[Path]:
+    """The records in `folder` of the models that metrics there are of."""
+    try:
+        inputs = read_record(folder / f"{metrics}.record")["inputs"]
+    except BBQRecError:
+        return []
+    keys = [key for option in ("model", "unite") for key in inputs.get(option, ())]
+    return [path for key in keys for path in folder.glob(f"*-{key[:16]}.model.h5.record")]
+
+
+def settings(record: Path) -> Any:
+    """The best settings of trials that a training ran with, None where its record can not be read."""
+    try:
+        return read_record(record).get("settings")
+    except BBQRecError:
+        return None
 
 
 def copy(path: Path, folder: Path) -> None:

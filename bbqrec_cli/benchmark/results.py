@@ -42,22 +42,29 @@ def whole(outcomes: Sequence[Outcome], records: Records) -> list[Outcome]:
     with other settings than the best of the trials that are there now."""
     found, known = [], dict[str, str]()
     for outcome in outcomes:
-        for step in outcome.cell.steps if outcome.status == "done" else ():
+        cell = outcome.cell
+        steps = [*(step for other in cell.unite for step in other.steps), *cell.steps]
+        for step in steps if outcome.status == "done" else ():
             if step.key not in known and step.output.exists():
                 known[step.key] = damage(step.output)
-            if error := known.get(step.key) or trained_otherwise(outcome.cell, step, records):
-                outcome = Outcome(cell=outcome.cell, status="failed", error=f"{step.name}: {error}")
+            if error := known.get(step.key) or trained_otherwise(step, steps, records):
+                outcome = Outcome(cell=cell, status="failed", error=f"{step.name}: {error}")
                 break
         found.append(outcome)
     return found
 
 
-def trained_otherwise(cell: Cell, step: Step, records: Records) -> str:
-    """How a training differs from what its system's trials say, '' if it does not or nothing is known."""
+def trained_otherwise(step: Step, steps: Sequence[Step], records: Records) -> str:
+    """How a training differs from what its system's trials say, '' if it does not or nothing is known. steps: those of
+    a cell, in order, of which what follows from the training has to be made again."""
     ran = records.get(step.key, {}).get("settings")
     if not ran or not step.tuned or not step.tuned.exists() or ran == trained_config(step).options:
         return ""
-    names = ", ".join(each.output.name for each in (step, *cell.evaluations))
+    stale = {step.key}
+    for each in steps:
+        if any(key in stale for keys in each.inputs.values() for key in keys):
+            stale.add(each.key)
+    names = ", ".join(dict.fromkeys(each.output.name for each in steps if each.key in stale))
     return f"trained with other settings than the best of {step.tuned.name}; delete {names} and run again"
 
 

@@ -50,13 +50,17 @@ def expand(sweeps: Mapping[str, dict[str, Any]], tables: Tables, path: Path) -> 
         outer, dot, _ = option.rpartition(".")
         if dot and (outer != "evaluate" or list(bases) != ["system"]):
             raise UsageError(f"{where}: option is {option!r}", 'only a system has options of a table: "evaluate.beam"')
-        rows = [(_text(value), _add(tables, bases, option, value)) for value in values]
+        rows = [(_text(value), _add(tables, bases, option, value, where)) for value in values]
         found[name] = Sweep(option=option, rows=tuple(rows))
     return found
 
 
-def _add(tables: Tables, bases: Mapping[str, str], option: str, value: Any) -> str:
-    """Add a version of every base with the option, which belongs to the first of them; the name of the last."""
+def _add(tables: Tables, bases: Mapping[str, str], option: str, value: Any, where: str) -> str:
+    """Add a version of every base with the option, which belongs to the first of them; the name of the last.
+
+    Raises:
+        UsageError: another one, of another sweep or of the suite, has that name.
+    """
     names = {kind: f"{base}, {option}={_text(value)}" for kind, base in bases.items()}
     for kind, base in bases.items():
         made = copy.deepcopy(tables[kind][base])
@@ -67,9 +71,13 @@ def _add(tables: Tables, bases: Mapping[str, str], option: str, value: Any) -> s
             made["tokenizer"] = names["tokenizer"]
         else:
             outer, _, last = option.rpartition(".")  # evaluate.beam
-            where = f"[[{kind}]] {base!r}, {outer}"
-            made |= {outer: table(made.get(outer, {}), where) | {last: value}} if outer else {last: value}
-        tables[kind][names[kind]] = made
+            inner = f"[[{kind}]] {base!r}, {outer}"
+            made |= {outer: table(made.get(outer, {}), inner) | {last: value}} if outer else {last: value}
+        if tables[kind].setdefault(names[kind], made) != made:
+            raise UsageError(
+                f"{where}: there is another {kind} of the name {names[kind]!r}, which it would give to its own",
+                f"a {kind} of another name with the same settings, for this sweep",
+            )
     return list(names.values())[-1]
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -32,8 +31,7 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         lines += [settings_text(about), origin_line(found["attributes"].get("origin", {}))]
         # The parents are listed above already.
         made_from = {each["path"] for each in found["parents"]}
-        own = {k: v for k, v in found["config"].items() if not (isinstance(v, str) and Path(v).name in made_from)}
-        noted, changed, usual = options_of(found["kind"], own)
+        noted, changed, usual = options_of(found["kind"], found["config"], made_from)
         lines.append(f"recorded: {settings_text(noted)}" if noted else "")
         shown = [*filter(None, lines), "datasets:", grid(dataset_rows(shapes))]
         known = found["kind"] in MADE_BY

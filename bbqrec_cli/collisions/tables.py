@@ -206,9 +206,9 @@ def agreement_table(pairs: Sequence[tuple[str, str, Agreement]]) -> Table:
     rows = []
     for one, other, each in pairs:
         lines: Mapping[str, Sequence[float | None]] = {**each.codes, "prefixes": each.prefixes}
-        for number, (name, values) in enumerate(lines.items()):
+        for name, values in lines.items():
             shown = [digits(value, 3) for value in values[:levels]] + [""] * (levels - len(values))
-            rows.append((f"{one}, {other}" if not number else "", name, *shown))
+            rows.append((f"{one}, {other}", name, *shown))
     columns = ("files", "what", *(f"level {level}" for level in range(1, levels + 1)))
     note = (
         "Adjusted mutual information: 1 if the same items are put together, 0 as by chance. Prefixes: so many levels."

@@ -60,7 +60,7 @@ def read_picture(picture: bytes, *, size: int = 0) -> tuple[Image.Image | None, 
             if size:
                 image.draft("RGB", (size, size))
             image = _upright(image)
-            if kind == "16-bit":
+            if image.mode.startswith(("I", "F")):
                 image = _eight_bits(image)
             if _has_transparency(image):
                 layer = image.convert("RGBA")

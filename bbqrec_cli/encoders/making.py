@@ -133,7 +133,8 @@ class Maker:
             feature = dataclasses.replace(feature, encoder=f"{feature.encoder} {whitening.name}")
             kept |= {"mean": whitening.mean, "matrix": whitening.matrix}
         if self.how.normalize:
-            new = new / np.maximum(np.linalg.norm(new, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+            new = new / np.abs(new).max(axis=1, keepdims=True, initial=np.finfo(np.float32).tiny)  # squares may vanish
+            new = new / np.linalg.norm(new, axis=1, keepdims=True)
             feature = dataclasses.replace(feature, encoder=f"{feature.encoder} normalized")
         present = feature.present
         values = np.zeros((len(present), new.shape[1] if old is None else old[1].shape[1]), dtype=np.float32)

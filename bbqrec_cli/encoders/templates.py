@@ -12,6 +12,7 @@ from bbqrec_cli.records import LIST_SEPARATOR
 
 _BETWEEN = re.compile(r"([)\]}>»”’\"']*)([\s.,;:!?|/·•–—-]*)(.*)", re.DOTALL)
 """What stands between two fields: it closes the first one, separates the two, introduces the second one."""
+_BRACKETS = {"(": ")", "[": "]", "{": "}", "<": ">", "«": "»", "“": "”", "‘": "’"}
 PROSE = ("title", "text")
 """Fields that are never lists, whatever is in them."""
 
@@ -19,8 +20,8 @@ PROSE = ("title", "text")
 def compose(template: str, fields: Mapping[str, Sequence[str]], *, where: str) -> list[str]:
     """The text of each item, (I,): the template with the item's fields; '' for an item that has none of them.
 
-    A missing field takes along what introduces it, the brackets around it and the punctuation before it. The values of
-    lists are separated by commas.
+    A missing field takes along what introduces it, the brackets around it and the punctuation before it; brackets
+    around several fields stand as long as one of them is there. The values of lists are separated by commas.
 
     Args:
         template: a field's name, or text with names in braces; {{ and }} are braces.
@@ -30,7 +31,7 @@ def compose(template: str, fields: Mapping[str, Sequence[str]], *, where: str) -
     Raises:
         UsageError: not a template, no field in it, or an unknown field.
     """
-    names, between = _parse(template if "{" in template else f"{{{template}}}", where)
+    names, texts = _parse(template if "{" in template else f"{{{template}}}", where)
     for name in names:
         if name not in fields:
             known = f"they have {', '.join(fields)}{did_you_mean(name, fields)}"
@@ -39,8 +40,9 @@ def compose(template: str, fields: Mapping[str, Sequence[str]], *, where: str) -
                 "prepare keeps title, text and short fields; prepare --text-fields says what `text` is made of",
             )
     # Nothing stands before the first field that could be closed or separated.
-    parts = [("", "", between[0]), *(found.groups() for found in map(_BETWEEN.fullmatch, between[1:]) if found)]
+    parts = [("", "", texts[0]), *(found.groups() for found in map(_BETWEEN.fullmatch, texts[1:]) if found)]
     closing, separator, label = zip(*parts, strict=True)
+    shared = _shared_brackets(label, closing)
     columns = [
         [(value if name in PROSE else value.replace(LIST_SEPARATOR, ", ")).strip() for value in fields[name]]
         for name in names
@@ -49,10 +51,35 @@ def compose(template: str, fields: Mapping[str, Sequence[str]], *, where: str) -
     for values in zip(*columns, strict=True):
         text = ""
         for at, value in enumerate(values):
-            if value:
-                text += (separator[at] if text else "") + label[at] + value + closing[at + 1]
+            if not value:
+                continue
+            between, lead, end = separator[at], label[at], closing[at + 1]
+            for first, last, opening, closed in shared:
+                if first < at <= last and not any(values[first:at]):
+                    between, lead = separator[first], opening + lead
+                if first <= at < last and not any(values[at + 1 : last + 1]):
+                    end += closed
+            text += (between if text else "") + lead + value + end
         made.append((text + separator[-1] + label[-1]).strip() if text else "")
     return made
+
+
+def _shared_brackets(label: Sequence[str], closing: Sequence[str]) -> list[tuple[int, int, str, str]]:
+    """(first field, last field, what introduces the first up to the bracket, the bracket at the end) of each pair of
+    brackets around several fields, inner ones first."""
+    opened: list[tuple[int, str, str]] = []
+    found = []
+    for at, text in enumerate(label[:-1]):
+        start = 0
+        for place, char in enumerate(text):
+            if char in _BRACKETS:
+                opened.append((at, text[start : place + 1], _BRACKETS[char]))
+                start = place + 1
+        for char in closing[at + 1]:
+            if opened and opened[-1][2] == char:
+                first, opening, _ = opened.pop()
+                found += [(first, at, opening, char)] if first < at else []
+    return found
 
 
 def _parse(template: str, where: str) -> tuple[list[str], list[str]]:

@@ -9,6 +9,7 @@ for (const wide of document.querySelectorAll(".wide")) {
   const first = [...body.rows];
   const text = (row, column) => (row.cells[column].firstChild?.textContent ?? "").trim();
   const number = (shown) => parseFloat(shown.replace(/,/g, "").replace(/^[^\d.-]*/, ""));
+  const whole = /^-?[\d,]*\.?\d+(e[-+]?\d+)?$/;
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
     const button = document.createElement("button");
@@ -23,8 +24,8 @@ for (const wide of document.querySelectorAll(".wide")) {
       const sign = next === "descending" ? -1 : 1;
       const by = (one, other) => {
         const [a, b] = [text(one, column), text(other, column)];
-        if (words) return sign * a.localeCompare(b, undefined, { numeric: true });
         const [x, y] = [number(a), number(b)];
+        if (words) return sign * (whole.test(a) && whole.test(b) ? x - y : a.localeCompare(b, undefined, { numeric: true }));
         return isNaN(x) - isNaN(y) || sign * (x - y) || 0;  // what is no number comes last
       };
       body.append(...(next ? [...first].sort(by) : first));

@@ -155,8 +155,10 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     result = counts(config.output, interactions, items, dataset, split, text_fields)
     say_lacks(result, progress)
     said = result.to_json()
-    record = stored(config) | {"options": stored(options), "text_fields": said["text_fields"]}
-    record |= {"min_user_interactions": min_user, "min_item_interactions": min_item, "split": kind}
+    came_to = {"text_fields": said["text_fields"], "split": kind}
+    came_to |= {"min_user_interactions": min_user, "min_item_interactions": min_item}
+    record = stored(config) | {"options": stored(options)} | came_to
+    record["chosen"] = [name for name in came_to if getattr(config, name) in (None, ())]
     record |= of_plugin | getattr(source, "about", {})
     record["counts"] = {key: value for key, value in said.items() if key not in ("output", "text_fields", "split")}
     order = [each for each in order if each not in source.files]

@@ -80,7 +80,8 @@ def trials_table(result: TuneResult, system: System) -> Table:
     best = result.best(system.name)
     rows = [
         (
-            each["number"], *(cell(each, metric, best=each is best) for metric in METRICS), each["status"],
+            each["number"], cell(each, METRICS[0], best=each is best), *(cell(each, metric) for metric in METRICS[1:]),
+            each["status"],
             f"{each['best_epoch']} of {each['epochs']}" if each["epochs"] else "", seconds(each["seconds"]),
             *(str(each["tuned"].get(name, NOT_KNOWN)) for name in system.space), each["error"],
         )

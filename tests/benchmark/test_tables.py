@@ -171,6 +171,15 @@ def test_sweeps_that_do_not_fit(suite, old, new, says):
     assert says in caught.value.message
 
 
+def test_two_sweeps_that_would_give_one_name_to_two_systems(suite):
+    """The table of one would show the numbers of the other."""
+    epochs = SWEEP.replace("levels", "epochs")
+    both = epochs + epochs.replace('name = "epochs"\ntokenizer = "ids"\n', 'name = "more"\n')
+    with pytest.raises(UsageError, match=r"'more': there is another system of the name 'ours, epochs=1'"):
+        load_suite(suite(more=both))
+    load_suite(suite(more=epochs + epochs.replace('name = "epochs"', 'name = "again"')))
+
+
 # Options of evaluate, recipes
 
 

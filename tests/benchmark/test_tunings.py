@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 
@@ -97,6 +98,11 @@ def test_other_budgets_are_other_trainings_and_none_is_the_one_before(graph):
     assert len(set(keys)) == 3
     assert keys[0] == keys[3]
     assert "tune" in steps_of(left, "item-knn")
+
+
+def test_the_order_of_a_table_changes_no_key(graph):
+    turned = graph(("width = 8\nepochs = 3", "epochs = 3\nwidth = 8"), text=SUITE)
+    assert turned.steps.keys() == graph(text=SUITE).steps.keys()
 
 
 def test_what_is_tried_is_part_of_the_key(graph, monkeypatch):
@@ -217,7 +223,9 @@ def test_merged_folders_keep_the_trials(config, folder):
 
 
 def test_other_trials_than_a_cell_was_trained_with(config, folder):
-    """Of another machine, or made anew: the seeds would stand under settings that they did not have."""
+    """Of another machine, or made anew: the seeds would stand under settings that they did not have. So would those of
+    a model that is united with it."""
+    (folder / "suite.toml").write_text(SUITE + '[[system]]\nname = "both"\nmodel = "popularity"\nunite = ["sasrec"]\n')
     run(config())
     work, other = folder / "work", folder / "other"
     shutil.copytree(work, other)
@@ -229,17 +237,47 @@ def test_other_trials_than_a_cell_was_trained_with(config, folder):
     hdf5.write_tuning(ledger, found)
     merged = merge([work, other], folder / "both")
     assert [each["file"] for each in merged.conflicts] == [ledger.name]
+    before = [each["system"] for each in run(config()).of("failed")]
     result = run(config())
-    assert [each["system"] for each in result.of("failed")] == ["sasrec", "sasrec"]
+    assert before == [each["system"] for each in result.of("failed")] == ["sasrec", "both", "sasrec", "both"]
     said = result.of("failed")[0]["error"]
     assert f"trained with other settings than the best of {ledger.name}; delete sasrec-" in said
     assert len(result.of("done")) == 4
-    for path in [*work.glob("sasrec-*.model.h5"), *work.glob("sasrec-*.metrics.h5")]:
-        assert path.name in "".join(each["error"] for each in result.of("failed"))
-        path.unlink()
-    assert len(run(config()).of("done")) == 6
+    stale = {name for each in result.of("failed") for name in re.findall(r"[\w-]+\.\w+\.h5", each["error"])} - {
+        ledger.name
+    }
+    assert sorted(name.split(".")[1] for name in stale) == ["metrics"] * 4 + ["model"] * 2
+    for name in stale:
+        (work / name).unlink()
+    assert len(run(config()).of("done")) == 8
     (model, _) = work.glob("sasrec-*.model.h5")
     assert hdf5.describe(model)["config"]["options"]["learning_rate"] == 0.25
+
+
+def test_metrics_of_another_folders_model(config, folder):
+    """A folder that was stopped before it evaluated has a record of its own training, which its ledger is of."""
+    run(config())
+    work, stopped = folder / "work", folder / "stopped"
+    shutil.copytree(work, stopped)
+    (ledger,) = stopped.glob("sasrec-*.tuning.h5")
+    found = hdf5.read_tuning(ledger)
+    for each in found["trials"]:
+        each["options"]["learning_rate"] = 0.25
+    ledger.unlink()
+    hdf5.write_tuning(ledger, found)
+    for path in stopped.glob("sasrec-*"):
+        if path != ledger and not path.name.endswith("tuning.h5.record"):
+            path.unlink()
+    config_there = config(output=stopped)
+    run(config_there)
+    for path in stopped.glob("sasrec-*.metrics.h5*"):
+        path.unlink()
+    merged = merge([stopped, work], folder / "both")
+    assert [each["file"] for each in merged.conflicts] == [ledger.name]
+    failed = run(config(output=folder / "both")).of("failed")
+    assert [each["system"] for each in failed] == ["sasrec", "sasrec"]
+    both = merge([work, stopped], folder / "other")
+    assert len(run(config(output=both.output)).of("done")) == 6, "all of the first one"
 
 
 def test_a_damaged_ledger_costs_its_cells_only(config, folder):

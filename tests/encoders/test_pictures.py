@@ -97,10 +97,13 @@ def test_what_is_in_them():
     np.testing.assert_allclose(read_picture(red)[0].getpixel((3, 3)), (255, 0, 0), atol=3)
 
 
-def test_floating_point_keeps_its_brightness():
+@pytest.mark.parametrize("frames", [1, 2])
+def test_floating_point_keeps_its_brightness(frames):
     values = np.tile(np.linspace(0, 1, 24, dtype=np.float32), (16, 1))
-    image, kind = read_picture(encoded(Image.fromarray(values), "TIFF"))
-    assert kind == "16-bit"
+    page = Image.fromarray(values)
+    more = {"save_all": True, "append_images": [page]} if frames > 1 else {}
+    image, kind = read_picture(encoded(page, "TIFF", **more))
+    assert kind == ("16-bit" if frames == 1 else "of several frames (the first counts)")
     assert np.asarray(image)[0, :, 0].tolist() == (values[0] * 255).round().astype(int).tolist()
 
 

@@ -38,6 +38,14 @@ def without(template: str, *missing: str) -> str:
         ("- {title}: {brand}", ("brand",), "- Teapot"),
         ("{{{title}}}", (), "{Teapot}"),
         ("brand", (), "Acme"),
+        ("{title} ({brand}, {category})", (), "Teapot (Acme, Kitchen, Tea)"),
+        ("{title} ({brand}, {category})", ("brand",), "Teapot (Kitchen, Tea)"),
+        ("{title} ({brand}, {category})", ("category",), "Teapot (Acme)"),
+        ("{title} ({brand}, {category})", ("title",), "(Acme, Kitchen, Tea)"),
+        ("{title} ({brand}, {category})", ("brand", "category"), "Teapot"),
+        ("{title} [{category}, {brand}]!", ("category",), "Teapot [Acme]!"),
+        ("{title} made (by {brand} [{category}, {title}])", ("brand",), "Teapot made ([Kitchen, Tea, Teapot])"),
+        ("{title} ([{brand}, {category}]; {title})", ("brand",), "Teapot ([Kitchen, Tea]; Teapot)"),
     ],
 )
 def test_what_is_missing_leaves_nothing_behind(template, missing, expected):

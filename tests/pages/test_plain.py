@@ -32,6 +32,7 @@ def page() -> Page:
         (r"a\b{c}", r"a\textbackslash{}b\{c\}"),
         ("two\nlines", "two lines"),
         ("[pop] ✓", r"{[}pop] $\checkmark$"),
+        ("*star", "{*}star"),
     ],
 )
 def test_what_latex_reads_otherwise(text, shown):
@@ -83,3 +84,31 @@ def test_a_page_as_csv(page, tmp_path):
         "number": "0.0543", "best": "1", "more": "▲ +8.7% on d; p <.001", "sources": "",
     }  # fmt: skip
     assert rows[1]["sources"] == "seed 0: a.h5; seed 1: b.h5"
+
+
+def test_every_row_of_a_csv_has_a_name(tmp_path):
+    """Of as many first cells as it takes; a table of one column has rows, too."""
+    words = make("agreement", ("files", "what", "level 1"), [("a, b", "id", "0.3"), ("a, b", "text", "0.9")], left=2)
+    plain = make("settings", ("what", "value"), [("seed", 3), ("k", 9)], left=2)
+    single = make("left out", ("why",), [("no pictures",)])
+    page = Page(title="T", command="x", summary="S.", sections=[Section(table=each) for each in (words, plain, single)])
+    write_page(tmp_path / "page.csv", page)
+    rows = [*csv.DictReader(io.StringIO((tmp_path / "page.csv").read_text(encoding="utf-8")))]
+    assert [(row["table"], row["row"], row["column"], row["value"]) for row in rows] == [
+        ("agreement", "a, b, id", "level 1", "0.3"), ("agreement", "a, b, text", "level 1", "0.9"),
+        ("settings", "seed", "value", "3"), ("settings", "k", "value", "9"), ("left out", "", "why", "no pictures"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0.0543 ± 0.0012", "0.0543"), ("1,234.5", "1234.5"), ("-3", "-3"), ("12.5%", "12.5"), ("1e-09", "1e-09"),
+        (".5", ".5"), ("1.5x", ""), ("1,234ms", ""), ("64,32", ""), ("1.2.3", ""), ("a 1", ""), ("2 of 5", "2"),
+    ],
+)  # fmt: skip
+def test_numbers_in_a_csv(text, number, tmp_path):
+    table = make("t", ("what", "value"), [("x", text)])
+    write_page(tmp_path / "p.csv", Page(title="T", command="x", summary="S.", sections=[Section(table=table)]))
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "p.csv").read_text(encoding="utf-8")))
+    assert row["number"] == number
