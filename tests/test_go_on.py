@@ -130,6 +130,9 @@ def test_items_are_matched_by_id(name, files, catalogue, codes, features, tmp_pa
         if not new:
             histories = [["i0", "i1"], ["i5", "i6", "i7"], ["i11", "i8"], ["i3"]]
             assert top(again.output, histories) == top(config.output, histories)
+            for key, axis in MODELS.implementation(name).of_catalogue.items():
+                expected = old.weights[key] if axis is None else old.weights[key].take(ORDER, axis)
+                np.testing.assert_array_equal(made.weights[key], expected, err_msg=key)
         result = run(dataclasses.replace(again, options={"epochs": 1}, output=tmp_path / f"trained{new}.h5"))
         assert result.epochs == 1
 

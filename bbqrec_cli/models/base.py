@@ -67,8 +67,9 @@ class Recommender(nn.Module, ABC):
     """Weights with one row per item: `train --from` moves them to the rows of its input, and new items get new ones."""
     new_rows: ClassVar[Mapping[str, float]] = {}
     """Of `per_item`: what the row of an item that came after the training is filled with, where that is not 0."""
-    of_catalogue: ClassVar[tuple[str, ...]] = ()
-    """Buffers that `refresh` computes from the other weights and all items together."""
+    of_catalogue: ClassVar[Mapping[str, int | None]] = {}
+    """Buffers that `refresh` computes from the other weights and all items together -> their dimension of the items,
+    None where they have none."""
 
     @classmethod
     def needed(cls, settings: Mapping[str, Any]) -> frozenset[str]:

@@ -67,9 +67,13 @@ class Block(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, *contexts: tuple[Tensor, Tensor]) -> Tensor:
-        """x (B, Q, D), contexts: (B, K, D) and where they may be looked at, (B, K) bool -> (B, Q, D)."""
+        """x (B, Q, D), contexts: (B, K, D) and where they may be looked at, (B, K) bool -> (B, Q, D).
+
+        A context that may be looked at nowhere adds nothing.
+        """
         for attention, norm, (context, mask) in zip(self.attentions, self.norms[:-1], contexts, strict=True):
-            x = norm(x + self.dropout(attention(x, context, mask.unsqueeze(1))))
+            found = attention(x, context, mask.unsqueeze(1)) * mask.any(1)[:, None, None]
+            x = norm(x + self.dropout(found))
         return self.norms[-1](x + self.dropout(self.feed_forward(x)))
 
 
@@ -86,7 +90,7 @@ class MISSRec(Recommender):
 
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
     per_item = ("table.weight",)
-    of_catalogue = ("centroids", "memberships")
+    of_catalogue: ClassVar[dict[str, int | None]] = {"centroids": None, "memberships": 1}
     centroids: Tensor
     memberships: Tensor
     present: Tensor

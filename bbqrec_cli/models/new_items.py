@@ -56,10 +56,11 @@ def with_tokens(trained: TrainedModel, tokens: Tokens, *, where: str) -> Trained
 
 def load_earlier(
     model: Recommender, earlier: TrainedModel, catalogue: Catalogue, data: ItemData, *, where: str
-) -> None:
+) -> bool:
     """Load the weights of an earlier model into `model`, which is built for the items of `catalogue`.
 
-    Items are matched by their ids. The rows of new items and code tuples stay as they are initialised.
+    Items are matched by their ids. The rows of new items and code tuples stay as they are initialised. True if what
+    follows from all items was computed anew.
 
     Args:
         data: what `model` was built from.
@@ -78,10 +79,10 @@ def load_earlier(
     places = dict.fromkeys(model.per_item, (rows, catalogue.items))
     if earlier.codes is not None and data.codes is not None:
         places |= tuple_places(earlier.codes, data.codes)
-    same = catalogue.items == old.items and np.array_equal(rows, np.arange(old.items))
+    same = catalogue.items == old.items  # all of `old` are there
     if same and model.of_catalogue:  # what follows from all items follows from their features, too
         same = all(
-            np.array_equal(was.present, now.present) and np.array_equal(was.values, now.values)
+            np.array_equal(was.present, now.present[rows]) and np.array_equal(was.values, now.values[rows])
             for was, now in ((was, data.features[name]) for name, was in earlier.features.items())
         )
     weights = earlier.weights
@@ -90,7 +91,10 @@ def load_earlier(
         weights = {name: value.numpy() for name, value in made.items()}
     try:
         weights = moved_rows(weights, places, fresh)
-        if not same:
+        if same:
+            for name in (name for name, axis in model.of_catalogue.items() if axis is not None and name in weights):
+                weights[name] = np.take(weights[name], np.argsort(rows), axis=model.of_catalogue[name])
+        else:
             weights |= {name: fresh[name] for name in model.of_catalogue}
         model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     except (RuntimeError, ValueError, IndexError, KeyError) as error:
@@ -99,6 +103,7 @@ def load_earlier(
         ) from error
     if not same:
         model.refresh()
+    return not same and bool(model.of_catalogue)
 
 
 def check_same_content(earlier: TrainedModel, data: ItemData, rows: np.ndarray, *, where: str) -> None:

@@ -6,15 +6,18 @@ D width.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag, normalize
 
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD
-from bbqrec_cli.models.base import Phase, Recommender, Wanted, top_products
+from bbqrec_cli.grouping import group_codes
+from bbqrec_cli.models.base import ELSEWHERE, Phase, Recommender, Wanted, top_blocks
 from bbqrec_cli.models.layers import CausalEncoder, embedding
 from bbqrec_cli.models.softmax import catalogue_cross_entropy
 from bbqrec_cli.records import ItemData, Sequences
@@ -38,6 +41,8 @@ class VQRec(Recommender):
     needs = frozenset({"codes"})
     rows: Tensor
     starts: Tensor
+    code: Tensor
+    bearer: Tensor
 
     def __init__(
         self,
@@ -57,6 +62,12 @@ class VQRec(Recommender):
         # Row (group · N + code) of the table.
         self.register_buffer("starts", torch.arange(codes.shape[1]) * self.size, persistent=False)
         self.register_buffer("rows", codes + self.starts, persistent=False)
+        # What number the item's codes have, and an item of each number.
+        code, counts = group_codes(data.codes.codes)
+        bearer = np.zeros(len(counts), dtype=np.int64)
+        bearer[code] = np.arange(len(code))
+        self.register_buffer("code", torch.from_numpy(code), persistent=False)
+        self.register_buffer("bearer", torch.from_numpy(bearer), persistent=False)
         self.table = embedding(codes.shape[1] * self.size, width)
         self.encoder = CausalEncoder(
             width, layers=layers, heads=heads, dropout=dropout, history=history, inner=INNER, post_norm=True
@@ -121,8 +132,18 @@ class VQRec(Recommender):
 
     @torch.no_grad()
     def recommend(self, batch: Batch, wanted: Wanted) -> tuple[Tensor, Tensor]:
-        """Scores all items, in float32; see `Recommender.recommend`."""
+        """Scores all items, in float32; see `Recommender.recommend`.
+
+        Those of equal codes have the score of one product: two of equal vectors may differ in the last bit.
+        """
         vectors = self.pool(self.rows)
         last = batch.last(self.states(batch, vectors))
+        found = []
         with torch.autocast(last.device.type, enabled=False):
-            return top_products(last, normalize(vectors, dim=1), wanted)
+            items = normalize(vectors[self.bearer], dim=1)
+            for users in torch.arange(len(last), device=last.device).split(max(1, ELSEWHERE // len(items))):
+                scores = last[users] @ items.T
+                own = wanted if wanted.exclude is None else replace(wanted, exclude=wanted.exclude[users])
+                found.append(top_blocks(lambda a, b: scores[:, self.code[a:b]], scores, len(self.code), own))  # noqa: B023
+        best, values = zip(*found, strict=True)
+        return torch.cat(best), torch.cat(values)

@@ -146,7 +146,9 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         progress.log("the last epoch was the best one on validation: more --epochs may help")
     if earlier and not fitted.best_epoch:
         what = f"no epoch was better on validation than {config.from_}" if fitted.history else "no epoch was trained"
-        counted = " but for what its heads count and weigh" if getattr(model, "heads", None) else ""
+        but = ["what its heads count and weigh"] if getattr(model, "heads", None) else []
+        but += ["what follows from all items"] if made.refreshed else []
+        counted = f" but for {' and '.join(but)}" if but else ""
         progress.warn(f"{what}: {config.output} has its weights unchanged{counted}")
     if training.world.writes:
         resolved = stored(config) | {"precision": training.precision, "options": stored(chosen)}
@@ -198,8 +200,8 @@ def chosen_config(config: TrainConfig, earlier: TrainedModel | None) -> Any:
 class Learnt:
     """A model at its best epoch.
 
-    reads: the features that it reads; whole: no time limit and no `watch` ended it; earlier_interactions: as in
-    `TrainedModel`.
+    reads: the features that it reads; refreshed: what follows from all items was computed anew before; whole: no time
+    limit and no `watch` ended it; earlier_interactions: as in `TrainedModel`.
     """
 
     model: Recommender
@@ -209,6 +211,7 @@ class Learnt:
     reads: list[str]
     fitted: Fitted
     training: RunSettings
+    refreshed: bool
     whole: bool
     earlier_interactions: np.ndarray | None
 
@@ -257,9 +260,9 @@ def learn(
     reads = [name for name in data.features if model.reads is None or name in model.reads]
     if "features" in model.needed(settings):
         progress.log(f"{config.model} reads the features {', '.join(reads)}")
-    before = None
+    before, refreshed = None, False
     if earlier:
-        load_earlier(model, earlier, catalogue, data, where=str(config.input))
+        refreshed = load_earlier(model, earlier, catalogue, data, where=str(config.input))
         before = check_held_out(earlier, catalogue, name=config.from_, where=config.input)
         if gone := lost(before, catalogue):
             progress.warn(
@@ -288,7 +291,7 @@ def learn(
     whole = len(fitted.history) == sum(phase.epochs for phase in phases) or fitted.stale(CHOSEN_BY, stopping.patience)
     return Learnt(
         model=model, settings=settings, catalogue=catalogue, data=data, reads=reads, fitted=fitted, training=training,
-        whole=whole, earlier_interactions=before,
+        refreshed=refreshed, whole=whole, earlier_interactions=before,
     )  # fmt: skip
 
 

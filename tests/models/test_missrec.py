@@ -104,18 +104,20 @@ def user(model: MISSRec, history: list[int], ids: bool = True) -> tuple[Tensor, 
             memory = torchs_layer(block)(memory)
         memory = model.encoder_norm(memory)
         apart = memory.sum(1).square().mean()
-    else:  # nothing to look at: the even mean of one vector, its own
-        memory = model.centroids[-1:].unsqueeze(0)
-        for block in model.encoder:
-            memory = block(memory, (memory, torch.zeros(1, 1, dtype=torch.bool)))
-        memory, apart = model.encoder_norm(memory), torch.zeros(())
+    else:
+        apart = torch.zeros(())
     x = []
     for position, item in enumerate(history):
         parts = [*content(model, item), model.positions.weight[position], *([model.table.weight[item]] if ids else [])]
         x.append(torch.stack(parts).sum(0))
     state = model.norm(torch.stack(x)).unsqueeze(0)
     for block in model.decoder:
-        state = torchs_layer(block)(state, memory)
+        layer = torchs_layer(block)
+        if touched:
+            state = layer(state, memory)
+        else:  # there is nothing to look at
+            state = layer.norm2(layer.norm1(state + layer.self_attn(state, state, state)[0]))
+            state = layer.norm3(state + layer.linear2(torch.nn.functional.gelu(layer.linear1(state))))
     last = model.decoder_norm(state)[0, -1]
     return last / last.norm(), apart
 

@@ -151,6 +151,33 @@ def test_recommend_ranks_by_cosines_and_equal_codes_by_rows(model, codes, batch)
         assert items.index(11) == items.index(4) + 1
 
 
+@pytest.mark.parametrize("users", [1, 2, 3, 64])
+def test_equal_codes_have_equal_scores_for_any_number_of_users(users):
+    """Products of few rows differ in the last bit, by the column."""
+    torch.manual_seed(0)
+    drawn = np.random.default_rng(0).integers(0, SIZE, (20, LEVELS, SIGNALS)).astype(np.uint16)
+    kinds = np.arange(203) % 20
+    codes = Codes(codes=drawn[kinds], modalities=("text", "image"), method="opq", codebook_size=SIZE)
+    model = new_model("vq-rec", 203, codes, **(OPTIONS | {"width": 300, "heads": 1})).eval()
+    spread(model, 0.5)
+    items = torch.randint(0, 203, (users, 5))
+    batch = Batch(items, torch.full_like(items, -1))
+    order, scores = model.recommend(batch, Wanted(k=203, exclude=items))
+    for row, values, seen in zip(order.tolist(), scores.tolist(), items.tolist(), strict=True):
+        row, values = row[: 203 - len(set(seen))], values[: 203 - len(set(seen))]
+        assert sorted([*row, *set(seen)]) == list(range(203))
+        assert len({(kinds[item], value) for item, value in zip(row, values, strict=True)}) == 20
+        ranked = sorted(range(len(row)), key=lambda place: (-values[place], row[place]))
+        assert ranked == list(range(len(row)))
+
+
+def test_users_in_parts(model, batch, monkeypatch):
+    whole = model.recommend(batch, Wanted(k=ITEMS))
+    monkeypatch.setattr("bbqrec_cli.models.vq_rec.ELSEWHERE", 2 * ITEMS)
+    for made, expected in zip(model.recommend(batch, Wanted(k=ITEMS)), whole, strict=True):
+        torch.testing.assert_close(made, expected)
+
+
 def test_a_new_item_is_known_by_its_codes(model, codes, batch):
     """A copy of item 4 scores like item 4, and no other score changes."""
 
