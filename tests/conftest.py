@@ -13,6 +13,8 @@ import html
 import io
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +57,20 @@ def pytest_configure() -> None:
 def state_home(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What `benchmark` remembers of its runs is not the user's."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="session")
+def quick_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Python that starts in no time, for tests that run many commands (`quick.py`)."""
+    folder = tmp_path_factory.mktemp("quick")
+    command = [sys.executable, str(Path(__file__).with_name("quick.py")), "serve", str(folder)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        yield str(folder / "python")
+        server.stdin.close()
 
 
 @pytest.fixture(autouse=True)

@@ -110,7 +110,10 @@ def test_pages_leaves_its_pages_alone(place):
     assert not list((place / "no").iterdir())
 
 
-SMALL = f'exec {shlex.quote(sys.executable)} {shlex.quote(str(ROOT / "tests" / "tiny_bbqrec.py"))} "$@"'
+@pytest.fixture
+def small(quick_python) -> str:
+    """The body of a `bbqrec` with everything small."""
+    return f'exec {shlex.quote(quick_python)} {shlex.quote(str(ROOT / "tests" / "tiny_bbqrec.py"))} "$@"'
 
 
 def compared(shown: str) -> dict[str, str]:
@@ -122,13 +125,13 @@ def compared(shown: str) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_demo_runs(place):
+def test_demo_runs(place, small):
     """Over the remains of an older run, and ends with what a person wants to see."""
     out = place / "out"
     out.mkdir()
     for name in ("dataset", "features", "tokens", "model", "metrics", "popularity", "popularity-metrics"):
         (out / f"{name}.h5").write_text("an older run's")
-    done = shell("bash", EXAMPLES / "demo.sh", out, cwd=place, env=commands(place, SMALL) | {"COLUMNS": "120"})
+    done = shell("bash", EXAMPLES / "demo.sh", out, cwd=place, env=commands(place, small) | {"COLUMNS": "120"})
     assert done.returncode == 0, done.stderr[-3000:]
     assert "items in collisions" in done.stdout
     shown = done.stdout.partition("recommended")[2]
@@ -139,8 +142,8 @@ def test_demo_runs(place):
 
 
 @pytest.mark.slow
-def test_chain_runs_and_runs_again(place):
-    environment = commands(place, SMALL)
+def test_chain_runs_and_runs_again(place, small):
+    environment = commands(place, small)
     first = shell("bash", EXAMPLES / "chain.sh", "dataset.h5", "out", cwd=place, env=environment)
     assert first.returncode == 0, first.stderr[-3000:]
     before = hdf5.sha256(place / "out" / "model.h5")
@@ -150,8 +153,8 @@ def test_chain_runs_and_runs_again(place):
 
 
 @pytest.mark.slow
-def test_compare_runs(place):
-    environment = commands(place, SMALL) | {"COLUMNS": "120"}
+def test_compare_runs(place, small):
+    environment = commands(place, small) | {"COLUMNS": "120"}
     done = shell("bash", EXAMPLES / "compare.sh", "sequences", "out", cwd=place, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert [*compared(done.stdout)] == [f"{name}-metrics" for name in ("popularity", "sasrec", "tiger", "bbqrec")]
@@ -175,8 +178,8 @@ def test_yesterday(files, catalogue, tmp_path):
 
 
 @pytest.mark.slow
-def test_new_items_runs(place):
-    done = shell("bash", EXAMPLES / "new-items.sh", "out", cwd=place, env=commands(place, SMALL))
+def test_new_items_runs(place, small):
+    done = shell("bash", EXAMPLES / "new-items.sh", "out", cwd=place, env=commands(place, small))
     assert done.returncode == 0, done.stderr[-3000:]
     before, after = (hdf5.read_tokens(place / "out" / f"{name}.h5") for name in ("tokens", "grown"))
     assert (before.catalogue.items, after.catalogue.items) == (190, 200)
@@ -186,10 +189,20 @@ def test_new_items_runs(place):
 
 @pytest.mark.slow
 def test_suite_runs(bbqrec, tmp_path):
-    done = bbqrec("benchmark", EXAMPLES / "suite.toml", "-o", tmp_path / "out", "--json", "--device", "cpu")
+    """With one seed and few epochs."""
+    text = (EXAMPLES / "suite.toml").read_text()
+    for long, short in (
+        ("seeds = [0, 1]", "seeds = [0]"),
+        ("\nepochs = 6\nwarmup_epochs = 3", "\nepochs = 2"),
+        ("\nepochs = 4", "\nepochs = 1"),
+    ):
+        assert long in text
+        text = text.replace(long, short)
+    (tmp_path / "suite.toml").write_text(text)
+    done = bbqrec("benchmark", tmp_path / "suite.toml", "-o", tmp_path / "out", "--json", "--device", "cpu")
     assert done.status == 0, done.err
     result = json.loads(done.out)
-    assert len(result["cells"]) == 12
+    assert len(result["cells"]) == 6
     assert (result["failed"], result["left"]) == (0, 0)
 
 

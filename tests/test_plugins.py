@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -196,7 +197,7 @@ def test_code_that_cannot_be_imported_is_said_when_it_is_needed(site, registry):
         registry.implementation("shop")
 
 
-def test_an_option_that_the_command_has(tmp_path):
+def test_an_option_that_the_command_has(tmp_path, bbqrec):
     """It would never reach the model."""
     code = FILE.replace("size: int", "seed: int").replace(
         "from bbqrec_cli import registry\nregistry.under_test", "MODELS"
@@ -241,7 +242,7 @@ def test_an_encoder_by_its_name(site, monkeypatch, tmp_path):
         ENCODERS.remove("letters")
 
 
-def test_a_trained_model_in_a_file(files, tmp_path):
+def test_a_trained_model_in_a_file(files, tmp_path, bbqrec):
     """It learns, and is tuned and compared by a suite."""
     (tmp_path / "mean.py").write_text(FILES["mean.py"])
     shutil.copy(files["features"], tmp_path / "features.h5")
@@ -309,9 +310,15 @@ def environment(*paths: Path, **more: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": path, "COLUMNS": "200", "OMP_NUM_THREADS": "1"} | more
 
 
-def bbqrec(place: Path, line: str, **more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bbqrec_cli", *shlex.split(line)]
-    return subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, env=environment(**more))
+@pytest.fixture
+def bbqrec(quick_python) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`bbqrec(folder, "inspect x.h5")` is that command there, in a process of its own."""
+
+    def run(place: Path, line: str, **more: str) -> subprocess.CompletedProcess[str]:
+        command = [quick_python, "-m", "bbqrec_cli", *shlex.split(line)]
+        return subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, env=environment(**more))
+
+    return run
 
 
 def test_a_command_to_give_again_names_the_files(monkeypatch, tmp_path):
@@ -337,7 +344,7 @@ def test_help_looks_for_no_plugin(tmp_path):
     assert re.search(r"--size .* A size\. \[default: 3\]", done.stdout)
 
 
-def test_completion_knows_a_file_and_says_nothing_else(tmp_path):
+def test_completion_knows_a_file_and_says_nothing_else(tmp_path, bbqrec):
     (tmp_path / "letters.py").write_text(FILES["letters.py"])
     (tmp_path / "broken.py").write_text("import nothing_of_the_kind")
     words = "bbqrec embed --plugin broken.py --plugin letters.py --text-model le"
@@ -345,7 +352,7 @@ def test_completion_knows_a_file_and_says_nothing_else(tmp_path):
     assert (done.stdout.split(), done.stderr) == (["letters"], "")
 
 
-def test_the_command_line_warns_and_goes_on(tmp_path, files):
+def test_the_command_line_warns_and_goes_on(tmp_path, files, bbqrec):
     (tmp_path / "broken.py").write_text("import nothing_of_the_kind")
     line = f"train {files['dataset']} --model popularity -o model.h5 --plugin broken.py --json"
     done = bbqrec(tmp_path, line)
@@ -420,7 +427,7 @@ TOKENIZERS.add(DigitsConfig)
 '''
 
 
-def test_a_file_with_a_source_and_a_tokenizer(tmp_path):
+def test_a_file_with_a_source_and_a_tokenizer(tmp_path, bbqrec):
     (tmp_path / "ring.py").write_text(SOURCE_AND_TOKENIZER)
     lines = ["prepare ring --size 7 --json", "tokenize dataset.h5 --method digits --levels 2 --codebook-size 3 --json"]
     made, ids = (bbqrec(tmp_path, f"{line} --plugin ring.py") for line in lines)
@@ -442,7 +449,7 @@ def test_a_file_with_a_source_and_a_tokenizer(tmp_path):
          "error: an error in the plugin ring.py, line 33: "),
     ],
 )  # fmt: skip
-def test_a_source_that_is_wrong_is_said_to_be(old, new, code, said, tmp_path):
+def test_a_source_that_is_wrong_is_said_to_be(old, new, code, said, tmp_path, bbqrec):
     """And not bbqrec, and nothing is written."""
     assert SOURCE_AND_TOKENIZER.count(old) == 1
     (tmp_path / "ring.py").write_text(SOURCE_AND_TOKENIZER.replace(old, new))
@@ -453,7 +460,7 @@ def test_a_source_that_is_wrong_is_said_to_be(old, new, code, said, tmp_path):
     assert not (tmp_path / "dataset.h5").exists()
 
 
-def test_a_model_of_a_file_that_is_not_given(files, tmp_path):
+def test_a_model_of_a_file_that_is_not_given(files, tmp_path, bbqrec):
     (tmp_path / "mean.py").write_text(FILES["mean.py"])
     shutil.copy(files["features"], tmp_path / "features.h5")
     small = "--width 8 --batch-size 10 --epochs 1 --features all --device cpu"
@@ -478,7 +485,7 @@ model = "transitions"
 
 
 @pytest.mark.slow
-def test_the_page_as_it_stands(tmp_path):
+def test_the_page_as_it_stands(tmp_path, quick_python):
     """Its package is installed, and its commands run; then a benchmark in processes of its own."""
     for path, code in FILES.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -486,8 +493,8 @@ def test_the_page_as_it_stands(tmp_path):
     site, stubs = tmp_path / "site", tmp_path / "bin"
     stubs.mkdir()
     pip = f"-m pip install -q --disable-pip-version-check --no-index --no-deps --no-build-isolation --target {site} $2"
-    for name, arguments in {"pip": pip, "bbqrec": '-m bbqrec_cli "$@"'}.items():
-        (stubs / name).write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments}\n")
+    for name, python, arguments in (("pip", sys.executable, pip), ("bbqrec", quick_python, '-m bbqrec_cli "$@"')):
+        (stubs / name).write_text(f"#!/bin/sh\nexec {shlex.quote(python)} {arguments}\n")
         (stubs / name).chmod(0o755)
     (tmp_path / "suite.toml").write_text(SUITE)
     more = "bbqrec inspect transitions.h5 --json > inspected.json\n"

@@ -142,11 +142,11 @@ def test_make_targets_exist():
 
 
 @pytest.fixture
-def folder(tmp_path, dataset) -> Path:
+def folder(tmp_path, dataset, quick_python) -> Path:
     """Commands for the snippets (a small bbqrec, pip and make that do nothing) and the data that README speaks of."""
     stubs = tmp_path / "bin"
     stubs.mkdir()
-    small = f'exec {shlex.quote(sys.executable)} {shlex.quote(str(ROOT / "tests" / "tiny_bbqrec.py"))} "$@"\n'
+    small = f'exec {shlex.quote(quick_python)} {shlex.quote(str(ROOT / "tests" / "tiny_bbqrec.py"))} "$@"\n'
     python = f'exec {shlex.quote(sys.executable)} "$@"\n'
     for name, text in {"bbqrec": small, "python": python, "pip": "exit 0\n", "make": "exit 0\n"}.items():
         (stubs / name).write_text(f"#!/bin/sh\n{text}")
