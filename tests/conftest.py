@@ -61,7 +61,11 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def quick_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Python that starts in no time, for tests that run many commands (`quick.py`)."""
+    """A Python that starts in no time, for tests that run many commands (`quick.py`); elsewhere than on Linux, where
+    torch may not be forked, the usual one."""
+    if sys.platform != "linux":
+        yield sys.executable
+        return
     folder = tmp_path_factory.mktemp("quick")
     command = [sys.executable, str(Path(__file__).with_name("quick.py")), "serve", str(folder)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -1,7 +1,8 @@
 """Python without its start: a process that has imported torch forks for each command.
 
 `serve FOLDER` makes FOLDER/python, which takes a script, or -m and a module, and arguments as Python does, with its own
-folder, environment, streams and exit status; SIGINT and SIGTERM are passed on.
+folder, environment, streams and exit status; SIGINT and SIGTERM are passed on. All of bbqrec is imported already, so
+what a command forgets to import is not seen here.
 """
 
 from __future__ import annotations

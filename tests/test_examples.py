@@ -206,6 +206,7 @@ def test_suite_runs(bbqrec, tmp_path):
     assert (result["failed"], result["left"]) == (0, 0)
 
 
+@pytest.mark.slow
 def test_alignment(files, bbqrec, tmp_path):
     """The page and its plots, from tokens files with and without pressure on what z and z̄ share."""
     small = ["--dim", 8, "--hidden", 16, "--epochs", 2, "--codebook-size", 4, "--levels", 2, "--device", "cpu"]
@@ -235,6 +236,7 @@ def test_alignment_needs_both_parts(files, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_tokenize_scale():
     command = [sys.executable, str(EXAMPLES / "tokenize_scale.py"), "3000"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
@@ -244,6 +246,7 @@ def test_tokenize_scale():
     assert 0 <= int(cells[10]) < 1000, "256 codes at 4 levels tell most of 3,000 items apart"
 
 
+@pytest.mark.slow
 def test_prepare_scale(tmp_path):
     """bbqrec keeps as many interactions as polars does."""
     command = [sys.executable, str(EXAMPLES / "prepare_scale.py"), "5000:polars"]

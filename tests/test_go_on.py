@@ -107,7 +107,7 @@ def top(path, histories: list[list[str]]) -> list[str]:
 
 
 def test_items_are_matched_by_id(name, files, catalogue, codes, features, tmp_path):
-    config, _ = begin(name, tmp_path / "model.h5", files, epochs=6, learning_rate=0.01)
+    config, _ = begin(name, tmp_path / "model.h5", files, epochs=3, learning_rate=0.02)
     for new in (0, 2):
         more, ids, vectors = changed(catalogue, codes, features, new=new)
         source = tmp_path / f"source{new}.h5"
