@@ -15,7 +15,7 @@ from bbqrec_cli.benchmark.result import Score
 from bbqrec_cli.pages.page import Page, Section, write_page
 from bbqrec_cli.pages.tables import Shown, make
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.drawn]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -42,6 +42,9 @@ async function look(width) {
     heads[place].querySelector("button").click();
     orders.push([heads[place].getAttribute("aria-sort"), ...firsts()]);
   }
+  const swept = all(".wide").at(-1);
+  swept.querySelector("th button").click();
+  const values = [...swept.querySelectorAll("tbody tr")].map((row) => row.cells[0].textContent);
   const style = win.getComputedStyle(page.body);
   found[width] = {
     overflow: page.documentElement.scrollWidth - win.innerWidth,
@@ -55,6 +58,7 @@ async function look(width) {
     links: all("th a").map((each) => page.querySelector(each.hash) !== null),
     colours: [style.color, style.backgroundColor],
     orders,
+    values,
   };
 }
 (async () => { for (const width of widths) await look(width);
@@ -106,6 +110,9 @@ def folder(tmp_path_factory) -> Path:
         Section(
             table=make("Costs", (), []), plot=cost_bars({"s": {"a": 1, "b": 100}, "MB": {"b": 5}}), caption="Bars."
         ),
+        Section(
+            table=make("Values", ("width", "loss"), [("0.5", 1), ("1,200", 2), ("0.05", 3), ("999", 4), ("auto", 5)])
+        ),
     ]
     page = Page(
         title="A page", command="bbqrec benchmark " + "x" * 200, summary="Summary.", sections=sections,
@@ -147,8 +154,9 @@ def test_a_page_on_every_screen(folder, dark):
         assert page["titles"] == ["seed 0: a.h5"] * 6
         assert max(page["plotWidths"]) <= int(width)
         assert all(page["contents"])
-        assert len(page["contents"]) == 9, "seven sections, the words, the suite"
+        assert len(page["contents"]) == 10, "eight sections, the words, the suite"
         assert page["links"] == [True] * 7
+        assert page["values"] == ["0.05", "0.5", "999", "1,200", "auto"]
         ink, paper = map(lightness, page["colours"])
         assert (ink > 0.8 and paper < 0.2) if dark else (ink < 0.3 and paper > 0.9)
         names = ["alpha", "beta10", "beta9", "a system with a long name and anunbreakablywordthatgoesonandonandon"]
@@ -159,6 +167,6 @@ def test_a_page_on_every_screen(folder, dark):
         assert first == names
         assert rest == [["descending", *down], ["ascending", *up], [None, *names]]
         assert [each for each in last if each in words] == words, "numbers in words count as numbers"
-    assert found["390"]["hints"] == [True, False, True]
+    assert found["390"]["hints"] == [True, False, True, False]
     assert found["390"]["stays"], "the first column stays when the table is moved"
-    assert found["1280"]["hints"] == [False, False, False]
+    assert found["1280"]["hints"] == [False] * 4
