@@ -233,6 +233,18 @@ def test_normalize(path, tmp_path, dataset, size):
     assert image.normalized
 
 
+def test_the_mean_item_has_no_direction(path, tmp_path, dataset):
+    """Whitened, its vector is zero, which no division makes longer."""
+    values = np.array([[1, 0], [-1, 0], [0, 2], [0, -2], [0, 0]] + [[0, 0]] * 7, dtype=np.float32) + 3
+    source = write(
+        tmp_path, dataset, features={"image": Feature(values=values, present=np.arange(12) >= 0, encoder="x")}
+    )
+    run(images_only(source, path, whiten=2, normalize=True))
+    made = hdf5.read_features(path).features["image"].values
+    np.testing.assert_allclose(np.linalg.norm(made[:4], axis=1), 1, rtol=1e-5)
+    assert np.isfinite(made).all()
+
+
 def test_what_nobody_has_is_left_out(path, tmp_path, dataset):
     source = write(tmp_path, dataset, texts=["  "] * 12)
     listener = Listener()

@@ -81,15 +81,20 @@ def merge(folders: Sequence[Path], output: Path | None, progress: Progress = SIL
                 if not own.exists() or made_there or (status(own) != "done" and status(path) == "done"):
                     copy(path, output)
                     taken[str(folder)] += 1
-        conflicts += follow(output, origin, progress)
+        conflicts += follow(output, folders, origin, progress)
     return Merged(output, taken, conflicts)
 
 
-def follow(output: Path, origin: Mapping[str, str], progress: Progress) -> list[dict[str, str]]:
+def follow(
+    output: Path, folders: Sequence[Path], origin: Mapping[str, str], progress: Progress
+) -> list[dict[str, str]]:
     """Give the metrics in `output` the records of the trainings that they are of, from the folder that they came from:
-    `origin`, by name, `output` itself where that has none. Returns the trainings of which there are two."""
+    `origin`, by name, `output` itself where that has none. Returns the trainings of which there are two; that of the
+    first folder counts."""
     conflicts, first = list[dict[str, str]](), dict[str, str]()
-    for metrics in sorted(output.glob("*.metrics.h5"), key=lambda path: path.name in origin):
+    places = [str(output), *map(str, folders)]
+    every = sorted(output.glob("*.metrics.h5"))
+    for metrics in sorted(every, key=lambda path: places.index(origin.get(path.name, str(output)))):
         folder = origin.get(metrics.name, str(output))
         for path in trainings(Path(folder), metrics.name):
             kept = first.setdefault(path.name, folder)

@@ -134,7 +134,7 @@ class Maker:
             kept |= {"mean": whitening.mean, "matrix": whitening.matrix}
         if self.how.normalize:
             new = new / np.abs(new).max(axis=1, keepdims=True, initial=np.finfo(np.float32).tiny)  # squares may vanish
-            new = new / np.linalg.norm(new, axis=1, keepdims=True)
+            new = new / np.maximum(np.linalg.norm(new, axis=1, keepdims=True), np.finfo(np.float32).tiny)
             feature = dataclasses.replace(feature, encoder=f"{feature.encoder} normalized")
         present = feature.present
         values = np.zeros((len(present), new.shape[1] if old is None else old[1].shape[1]), dtype=np.float32)

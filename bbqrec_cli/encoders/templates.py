@@ -67,18 +67,22 @@ def compose(template: str, fields: Mapping[str, Sequence[str]], *, where: str) -
 def _shared_brackets(label: Sequence[str], closing: Sequence[str]) -> list[tuple[int, int, str, str]]:
     """(first field, last field, what introduces the first up to the bracket, the bracket at the end) of each pair of
     brackets around several fields, inner ones first."""
-    opened: list[tuple[int, str, str]] = []
+    opened: list[
+        tuple[int, int, int]
+    ] = []  # field; in its label: where what introduces the bracket begins, the bracket
     found = []
     for at, text in enumerate(label[:-1]):
         start = 0
         for place, char in enumerate(text):
             if char in _BRACKETS:
-                opened.append((at, text[start : place + 1], _BRACKETS[char]))
+                opened.append((at, start, place))
                 start = place + 1
+            elif opened and opened[-1][0] == at and _BRACKETS[text[opened[-1][2]]] == char:  # around words alone
+                start = opened.pop()[1]
         for char in closing[at + 1]:
-            if opened and opened[-1][2] == char:
-                first, opening, _ = opened.pop()
-                found += [(first, at, opening, char)] if first < at else []
+            if opened and _BRACKETS[label[opened[-1][0]][opened[-1][2]]] == char:
+                first, start, place = opened.pop()
+                found += [(first, at, label[first][start : place + 1], char)] if first < at else []
     return found
 
 

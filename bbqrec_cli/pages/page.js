@@ -9,15 +9,16 @@ for (const wide of document.querySelectorAll(".wide")) {
   const first = [...body.rows];
   const text = (row, column) => (row.cells[column].firstChild?.textContent ?? "").trim();
   const number = (shown) => parseFloat(shown.replace(/,/g, "").replace(/^[^\d.-]*/, ""));
-  const whole = /^-?[\d,]*\.?\d+(e[-+]?\d+)?$/;
+  const whole = /^-?((\d{1,3}(,\d{3})+|\d+)(\.\d+)?|\.\d+)(e[-+]?\d+)?$/;
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
     const button = document.createElement("button");
     button.setAttribute("aria-label", `Sort by ${head.textContent}`);
     head.append(button);
     button.addEventListener("click", () => {
-      const words = head.classList.contains("words");
-      const order = { "": words ? "ascending" : "descending", ascending: words ? "descending" : "", descending: words ? "" : "ascending" };
+      const named = head.classList.contains("words");
+      const words = named && !first.every((row) => whole.test(text(row, column)));
+      const order = { "": named ? "ascending" : "descending", ascending: named ? "descending" : "", descending: named ? "" : "ascending" };
       const next = order[head.getAttribute("aria-sort") ?? ""];
       heads.forEach((each) => each.removeAttribute("aria-sort"));
       if (next) head.setAttribute("aria-sort", next);
@@ -25,7 +26,7 @@ for (const wide of document.querySelectorAll(".wide")) {
       const by = (one, other) => {
         const [a, b] = [text(one, column), text(other, column)];
         const [x, y] = [number(a), number(b)];
-        if (words) return sign * (whole.test(a) && whole.test(b) ? x - y : a.localeCompare(b, undefined, { numeric: true }));
+        if (words) return sign * a.localeCompare(b, undefined, { numeric: true });
         return isNaN(x) - isNaN(y) || sign * (x - y) || 0;  // what is no number comes last
       };
       body.append(...(next ? [...first].sort(by) : first));

@@ -27,11 +27,12 @@ _APART = 5.0
 class Saver:
     """Saves the state of a training after each epoch. What comes soon after another is saved by `flush`.
 
-    identity: what a resumed run must agree with.
+    identity: what a resumed run must agree with; epochs: how many are saved.
     """
 
     path: Path
     identity: Mapping[str, Any]
+    epochs: int
     _saved: float = -math.inf
     _kept: Mapping[str, Any] | None = None
 
@@ -45,7 +46,7 @@ class Saver:
     def flush(self) -> None:
         if self._kept is not None:
             save_checkpoint(self.path, self._kept, self.identity)
-            self._saved, self._kept = time.monotonic(), None
+            self._saved, self.epochs, self._kept = time.monotonic(), len(self._kept["history"]), None
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

@@ -195,7 +195,9 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
         InterruptedRunError: Ctrl-C or SIGTERM; its message says what is saved.
     """
     fitted = _resume(task, run)
-    saver = Saver(run.checkpoint, run.identity) if run.checkpoint is not None and run.world.writes else None
+    saver = None
+    if run.checkpoint is not None and run.world.writes:
+        saver = Saver(run.checkpoint, run.identity, len(fitted.history))
     if stopping.first and not fitted.before:
         fitted.before = fitted.best_figures = task.report(-1)
         fitted.best_weights = _weights(task)
@@ -207,7 +209,9 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
             if stopping.watch(fitted.history[-1]):
                 break
     except KeyboardInterrupt:
-        raise _interrupted(fitted, task, run) from None
+        if saver is not None:
+            saver.flush()
+        raise _interrupted(saver.epochs if saver else len(fitted.history), task, run) from None
     finally:
         if saver is not None:
             saver.flush()
@@ -309,8 +313,8 @@ def _diverged(what: str, run: RunSettings) -> DataError:
     )
 
 
-def _interrupted(fitted: Fitted, task: Task, run: RunSettings) -> InterruptedRunError:
-    done = len(fitted.history)
+def _interrupted(done: int, task: Task, run: RunSettings) -> InterruptedRunError:
+    """done: epochs that are saved."""
     if run.checkpoint is None or not done:
         return InterruptedRunError("interrupted in the first epoch; nothing is saved yet")
     what = f"interrupted; {done} of {task.epochs} epochs are saved in {run.checkpoint}"

@@ -12,6 +12,7 @@ from bbqrec_cli import hdf5
 from bbqrec_cli.benchmark.merging import merge
 from bbqrec_cli.benchmark.run import BenchmarkConfig, run
 from bbqrec_cli.errors import DataError
+from bbqrec_cli.hdf5.schema import KINDS
 
 
 @pytest.fixture
@@ -90,3 +91,21 @@ def test_what_is_no_work_folder(two, folder):
     with pytest.raises(DataError, match="no work folder"):
         merge([two[0], folder / "empty"], folder / "c")
     assert not (folder / "c").exists()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_first_folder_counts_whatever_its_files_are_called(folder, metrics, turned):
+    """Two trainings of one step, each with the metrics of another evaluation."""
+    key, names = "ab" * 32, ["0" * 16, "f" * 16]
+    for place, name in enumerate(names[::-1] if turned else names):
+        here = folder / "ab"[place]
+        here.mkdir()
+        record = dict.fromkeys(KINDS["record"].attributes, "") | {"status": "done", "inputs": {}, "seconds": 1.0}
+        model = here / f"sasrec-{key[:16]}.model.h5.record"
+        hdf5.write_record(model, record | {"settings": {"width": place}})
+        hdf5.write_metrics(here / f"sasrec-{name}.metrics.h5", metrics, config={})
+        hdf5.write_record(here / f"sasrec-{name}.metrics.h5.record", record | {"inputs": {"model": [key]}})
+    merged = merge([folder / "a", folder / "b"], folder / "c")
+    name = f"sasrec-{key[:16]}.model.h5"
+    assert merged.conflicts == [{"file": name, "kept": str(folder / "a"), "left_out": str(folder / "b")}]
+    assert hdf5.read_record(folder / "c" / f"{name}.record")["settings"] == {"width": 0}

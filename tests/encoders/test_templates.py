@@ -45,6 +45,9 @@ def without(template: str, *missing: str) -> str:
         ("{title} ({brand}, {category})", ("brand", "category"), "Teapot"),
         ("{title} [{category}, {brand}]!", ("category",), "Teapot [Acme]!"),
         ("{title} made (by {brand} [{category}, {title}])", ("brand",), "Teapot made ([Kitchen, Tea, Teapot])"),
+        ("{title} (item(s) {brand}, {category})", ("brand",), "Teapot (Kitchen, Tea)"),
+        ("{title} [by (c) {brand}, {category}]", ("category",), "Teapot [by (c) Acme]"),
+        ("{title} [by (c) {brand}, {category}]", ("brand",), "Teapot [Kitchen, Tea]"),
         ("{title} ([{brand}, {category}]; {title})", ("brand",), "Teapot ([Kitchen, Tea]; Teapot)"),
     ],
 )

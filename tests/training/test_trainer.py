@@ -15,6 +15,7 @@ from bbqrec_cli.models.base import Phase
 from bbqrec_cli.models.sasrec import SASRec
 from bbqrec_cli.models.task import RecommenderTask
 from bbqrec_cli.seeds import seed_torch
+from bbqrec_cli.training import checkpoint
 from bbqrec_cli.training.distributed import World
 from bbqrec_cli.training.schedule import schedule
 from bbqrec_cli.training.trainer import Fitted, RunSettings, Stopping, train
@@ -140,6 +141,26 @@ def test_an_interruption_after_an_epoch_counts_it(training, batches, monkeypatch
         training = dataclasses.replace(training, watch=interrupt)
     with pytest.raises(InterruptedRunError, match=r"2 of 5 epochs are saved in .*c\.h5"):
         fit(sasrec(), batches, scores(0.1, 0.2), training)
+
+
+@pytest.mark.parametrize(("writes", "said"), [(1, "1 of 5 epochs are saved"), (3, "3 of 5 epochs are saved")])
+def test_an_interruption_while_a_checkpoint_is_written(training, batches, monkeypatch, writes, said):
+    """It is written after all, and counted."""
+    save, made = checkpoint.save_checkpoint, []
+
+    def interrupted(*given) -> None:
+        made.append(given)
+        if len(made) == writes:
+            raise KeyboardInterrupt
+        save(*given)
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", interrupted)
+    monkeypatch.setattr(checkpoint, "_APART", 0.0)
+    with pytest.raises(InterruptedRunError, match=said):
+        fit(sasrec(), batches, rising, training)
+    saved = checkpoint.load_checkpoint(training.checkpoint, training.identity)["history"]
+    assert f"{len(saved)} of 5" in said
+    assert len(made) == writes + 1
 
 
 def test_the_best_epochs_weights_are_kept(training, batches):
