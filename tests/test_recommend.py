@@ -17,6 +17,7 @@ from bbqrec_cli import hdf5
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError, WrongKindError
 from bbqrec_cli.records import Catalogue, Sequences, TrainedModel
 from bbqrec_cli.seeds import seed_torch
+from bbqrec_cli.serving.filters import folded
 from bbqrec_cli.stages.recommend import RecommendConfig, run
 
 MODELS = ("popularity", "sasrec", "bbqrec")
@@ -287,6 +288,10 @@ def test_a_filter_keeps_the_order_of_what_is_left_and_always_k(config, catalogue
     for group, rows in (("tools", range(4, 8)), ("BOOKS", range(8, 12))):
         (found,) = answers(config, user=("u3",), filter=(f"group={group}",), top=4, beam=1)
         assert ids(found) == [each for each in ids(everything) if int(each[1:]) in rows]
+
+
+def test_values_are_compared_without_case_and_whatever_accents_are_made_of():
+    assert folded(" De\u0301cor") == folded("D\u00c9COR ") == "d\u00e9cor"
 
 
 @pytest.mark.parametrize(

@@ -118,5 +118,5 @@ class BenchmarkResult:
             what = f"{len(failed)} of {len(self.cells)} cells failed"
             raise DataError(
                 f"{what}, the first is {failed[0]['name']}: {failed[0]['error']}",
-                "mend it and give the same command again: what is done stays done",
+                "mend it and give the same command again, a page with --force: what is done stays done",
             )

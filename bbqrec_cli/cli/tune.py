@@ -23,6 +23,10 @@ def add_to(app: typer.Typer, arguments: Sequence[str] = ()) -> None:
         result = run(config, console)
         where = f"{result.output}: {len(result.trials)} trials" + (f"; page: {result.report}" if result.report else "")
         words = ["bbqrec", "train", *plugin_flags(), str(config.input), "--recipe"]
-        recipes = [shlex.join([*words, str(path)]) for path in result.recipes.values()]
+        several = len(result.recipes) > 1  # which would all be model.h5
+        recipes = [
+            shlex.join([*words, str(path), *(["-o", f"{path.stem}.h5"] if several else [])])
+            for path in result.recipes.values()
+        ]
         console.result(result.to_json(), rich_table(report.best_table(result, brief=True)), *recipes, where)
         result.check()

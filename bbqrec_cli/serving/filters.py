@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -52,13 +53,18 @@ def with_attribute(wanted: str, catalogue: Catalogue) -> np.ndarray:
     if name not in known:
         has = f"the items have: {', '.join(known)}" if known else "the items of this file have none"
         raise UsageError(f"--filter: no attribute {name!r}{did_you_mean(name, known)}; {has}")
-    parts = [[part.strip().casefold() for part in text.split(LIST_SEPARATOR)] for text in known[name]]
-    value = value.strip().casefold()
+    parts = [[folded(part) for part in text.split(LIST_SEPARATOR)] for text in known[name]]
+    value = folded(value)
     found = np.array([value in each for each in parts], dtype=bool)
     if not found.any():
         near = did_you_mean(value, {part for each in parts for part in each if part})
         raise UsageError(f"--filter {wanted}: no item has this {name}{near}")
     return found
+
+
+def folded(text: str) -> str:
+    """A value as it is compared: without case and spaces around it, accents as one character or two alike."""
+    return unicodedata.normalize("NFC", text).strip().casefold()
 
 
 def listed_items(listed: Path | Sequence[str], catalogue: Catalogue, *, name: str, progress: Progress) -> np.ndarray:

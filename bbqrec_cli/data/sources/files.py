@@ -229,7 +229,12 @@ def read_items(path: Path, *, id_column: str | None) -> dict[str, dict[str, Any]
         if key is None or not item:
             what = f"{path}, {unit} {number}: no item id among {first_few(row)}, …; one of the fields "
             what += f"{', '.join(dict.fromkeys((*filter(None, [id_column]), 'id', 'item_id', 'asin')))}, … is needed"
-            raise DataError(what, "name its column with --item-column")
+            hint = "name its column with --item-column"
+            if key is not None:
+                hint = f"give every {unit} one"
+            elif id_column:
+                hint = f"call its field {id_column!r}, as in the interactions, or 'id'"
+            raise DataError(what, hint)
         del row[key]
         if item in found:
             raise DataError(f"{path}, {unit} {number}: item {item!r} appears twice", f"keep one {unit} per item")

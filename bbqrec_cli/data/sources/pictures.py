@@ -82,7 +82,7 @@ def read_pictures(pictures: dict[str, Path], item_ids: list[str], where: Path, p
         what = f"{where}: none of the {len(named):,} pictures exists, the first: {first}"
         raise DataError(what, "give paths relative to the items file, or --images FOLDER")
     if gone := [path for item, path in named.items() if item not in kept]:
-        progress.warn(f"{where}: {len(gone):,} pictures do not exist and count as missing, the first: {gone[0]}")
+        progress.warn(f"{where}: {len(gone):,} pictures do not exist and count as missing, the first: {min(gone)}")
     if left := len(pictures) - len(named):
         progress.log(f"{where}: {left:,} pictures are left out: their items are not among those kept")
     return PictureFiles([kept.get(item) for item in item_ids])
