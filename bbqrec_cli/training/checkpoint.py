@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Mapping
@@ -34,19 +33,23 @@ class Saver:
     identity: Mapping[str, Any]
     epochs: int
     _saved: float = -math.inf
-    _kept: Mapping[str, Any] | None = None
+    _kept: tuple[int, Any, dict[str, np.ndarray]] | None = None
 
     def save(self, state: Mapping[str, Any]) -> None:
-        if time.monotonic() - self._saved < _APART:
-            self._kept = copy.deepcopy(state)
-        else:
-            self._kept = state
+        arrays: dict[str, np.ndarray] = {}
+        meta = _split(state, arrays)
+        soon = time.monotonic() - self._saved < _APART
+        if soon:  # the next steps change what the arrays share memory with
+            arrays = {name: value.copy() for name, value in arrays.items()}
+        self._kept = len(state["history"]), meta, arrays
+        if not soon:
             self.flush()
 
     def flush(self) -> None:
         if self._kept is not None:
-            save_checkpoint(self.path, self._kept, self.identity)
-            self._saved, self.epochs, self._kept = time.monotonic(), len(self._kept["history"]), None
+            epochs, meta, arrays = self._kept
+            write_checkpoint(self.path, arrays, {"state": meta}, config=self.identity)
+            self._saved, self.epochs, self._kept = time.monotonic(), epochs, None
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

@@ -146,15 +146,15 @@ def test_an_interruption_after_an_epoch_counts_it(training, batches, monkeypatch
 @pytest.mark.parametrize(("writes", "said"), [(1, "1 of 5 epochs are saved"), (3, "3 of 5 epochs are saved")])
 def test_an_interruption_while_a_checkpoint_is_written(training, batches, monkeypatch, writes, said):
     """It is written after all, and counted."""
-    save, made = checkpoint.save_checkpoint, []
+    save, made = checkpoint.write_checkpoint, []
 
-    def interrupted(*given) -> None:
+    def interrupted(*given, **more) -> None:
         made.append(given)
         if len(made) == writes:
             raise KeyboardInterrupt
-        save(*given)
+        save(*given, **more)
 
-    monkeypatch.setattr(checkpoint, "save_checkpoint", interrupted)
+    monkeypatch.setattr(checkpoint, "write_checkpoint", interrupted)
     monkeypatch.setattr(checkpoint, "_APART", 0.0)
     with pytest.raises(InterruptedRunError, match=said):
         fit(sasrec(), batches, rising, training)
