@@ -111,20 +111,14 @@ def follow(
 
 def trainings(folder: Path, metrics: str) -> list[Path]:
     """The records in `folder` of the models that metrics there are of."""
-    try:
-        inputs = read_record(folder / f"{metrics}.record")["inputs"]
-    except BBQRecError:
-        return []
+    inputs = record_of(folder / f"{metrics}.record").get("inputs", {})
     keys = [key for option in ("model", "unite") for key in inputs.get(option, ())]
     return [path for key in keys for path in folder.glob(f"*-{key[:16]}.model.h5.record")]
 
 
 def settings(record: Path) -> Any:
     """The best settings of trials that a training ran with, None where its record can not be read."""
-    try:
-        return read_record(record).get("settings")
-    except BBQRecError:
-        return None
+    return record_of(record).get("settings")
 
 
 def copy(path: Path, folder: Path) -> None:
@@ -136,10 +130,15 @@ def copy(path: Path, folder: Path) -> None:
 
 def status(path: Path) -> str:
     """What became of the step of a record, '' where it can not be read."""
+    return str(record_of(path).get("status", ""))
+
+
+def record_of(path: Path) -> Mapping[str, Any]:
+    """A step's record, {} where it can not be read."""
     try:
-        return str(read_record(path)["status"])
+        return read_record(path)
     except BBQRecError:
-        return ""
+        return {}
 
 
 def differ(one: Path, other: Path) -> bool:

@@ -67,9 +67,8 @@ def compose(template: str, fields: Mapping[str, Sequence[str]], *, where: str) -
 def _shared_brackets(label: Sequence[str], closing: Sequence[str]) -> list[tuple[int, int, str, str]]:
     """(first field, last field, what introduces the first up to the bracket, the bracket at the end) of each pair of
     brackets around several fields, inner ones first."""
-    opened: list[
-        tuple[int, int, int]
-    ] = []  # field; in its label: where what introduces the bracket begins, the bracket
+    # The field; in its label, where what introduces the bracket begins, and the bracket.
+    opened: list[tuple[int, int, int]] = []
     found = []
     for at, text in enumerate(label[:-1]):
         start = 0

@@ -92,8 +92,9 @@ def load_earlier(
     try:
         weights = moved_rows(weights, places, fresh)
         if same:
-            for name in (name for name, axis in model.of_catalogue.items() if axis is not None and name in weights):
-                weights[name] = np.take(weights[name], np.argsort(rows), axis=model.of_catalogue[name])
+            for name, axis in model.of_catalogue.items():
+                if axis is not None:
+                    weights[name] = np.take(weights[name], np.argsort(rows), axis=axis)
         else:
             weights |= {name: fresh[name] for name in model.of_catalogue}
         model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})

@@ -25,8 +25,8 @@ for (const wide of document.querySelectorAll(".wide")) {
       const sign = next === "descending" ? -1 : 1;
       const by = (one, other) => {
         const [a, b] = [text(one, column), text(other, column)];
-        const [x, y] = [number(a), number(b)];
         if (words) return sign * a.localeCompare(b, undefined, { numeric: true });
+        const [x, y] = [number(a), number(b)];
         return isNaN(x) - isNaN(y) || sign * (x - y) || 0;  // what is no number comes last
       };
       body.append(...(next ? [...first].sort(by) : first));

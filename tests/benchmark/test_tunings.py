@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from helpers import stop_trial
@@ -222,6 +223,17 @@ def test_merged_folders_keep_the_trials(config, folder):
     assert again.tunings[""].trials == first.tunings[""].trials
 
 
+def with_other_trials(work: Path) -> Path:
+    """The ledger of sasrec in a work folder, whose trials all have another rate from now on."""
+    (ledger,) = work.glob("sasrec-*.tuning.h5")
+    found = hdf5.read_tuning(ledger)
+    for each in found["trials"]:
+        each["options"]["learning_rate"] = 0.25
+    ledger.unlink()
+    hdf5.write_tuning(ledger, found)
+    return ledger
+
+
 def test_other_trials_than_a_cell_was_trained_with(config, folder):
     """Of another machine, or made anew: the seeds would stand under settings that they did not have. So would those of
     a model that is united with it."""
@@ -229,12 +241,7 @@ def test_other_trials_than_a_cell_was_trained_with(config, folder):
     run(config())
     work, other = folder / "work", folder / "other"
     shutil.copytree(work, other)
-    (ledger,) = work.glob("sasrec-*.tuning.h5")
-    found = hdf5.read_tuning(ledger)
-    for each in found["trials"]:
-        each["options"]["learning_rate"] = 0.25
-    ledger.unlink()
-    hdf5.write_tuning(ledger, found)
+    ledger = with_other_trials(work)
     merged = merge([work, other], folder / "both")
     assert [each["file"] for each in merged.conflicts] == [ledger.name]
     before = [each["system"] for each in run(config()).of("failed")]
@@ -259,17 +266,11 @@ def test_metrics_of_another_folders_model(config, folder):
     run(config())
     work, stopped = folder / "work", folder / "stopped"
     shutil.copytree(work, stopped)
-    (ledger,) = stopped.glob("sasrec-*.tuning.h5")
-    found = hdf5.read_tuning(ledger)
-    for each in found["trials"]:
-        each["options"]["learning_rate"] = 0.25
-    ledger.unlink()
-    hdf5.write_tuning(ledger, found)
+    ledger = with_other_trials(stopped)
     for path in stopped.glob("sasrec-*"):
         if path != ledger and not path.name.endswith("tuning.h5.record"):
             path.unlink()
-    config_there = config(output=stopped)
-    run(config_there)
+    run(config(output=stopped))
     for path in stopped.glob("sasrec-*.metrics.h5*"):
         path.unlink()
     merged = merge([stopped, work], folder / "both")

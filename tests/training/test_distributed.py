@@ -66,7 +66,7 @@ def validations(history: list[dict]) -> list[float]:
 
 
 EVERY = """
-import contextlib, json, os, sys
+import contextlib, json, sys
 from bbqrec_cli.cli import app
 
 for name, arguments in json.load(open(sys.argv[1])).items():
