@@ -6,6 +6,7 @@ import errno
 import functools
 import os
 import shlex
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,9 @@ from bbqrec_cli.locks import alone, taken
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_LARGEST_SHARE = 0.05
+"""Of the time of a run, what its checkpoints may take."""
 
 
 def check_output(path: Path, *, force: bool, inputs: Iterable[Path] = (), instead: str = "") -> None:
@@ -69,6 +73,28 @@ def check_checkpoint(output: Path, *, force: bool, resume: bool) -> None:
     if path.exists() and not (force or resume):
         hint = "give --resume to go on with it, --force to start from the beginning, or -o for another name"
         raise OutputExistsError(f"{path}: the checkpoint of an interrupted run would be lost", hint)
+
+
+class Clock:
+    """Says when the next checkpoint is due.
+
+    apart: seconds between two: what a kill may cost, beside the work that it cuts; more if writing one takes long.
+    """
+
+    def __init__(self, apart: float) -> None:
+        self._apart, self._next = apart, time.monotonic() + apart
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() >= self._next
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Around the writing of a checkpoint."""
+        began = time.monotonic()
+        yield
+        now = time.monotonic()
+        self._next = now + max(self._apart, (now - began) / _LARGEST_SHARE)
 
 
 def target_of(path: Path) -> Path:

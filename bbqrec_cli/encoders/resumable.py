@@ -5,7 +5,6 @@ Shapes: I items, d width of a feature.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from bbqrec_cli.encoders.base import Encoder
 from bbqrec_cli.encoders.workers import prepared_ahead
 from bbqrec_cli.errors import InterruptedRunError
-from bbqrec_cli.outputs import checkpoint_of
+from bbqrec_cli.outputs import Clock, checkpoint_of
 from bbqrec_cli.progress import Progress
 
 SAVE_EVERY = 30.0
@@ -57,7 +56,7 @@ class Checkpoint:
             progress.log(f"continuing from {self.path}")
         elif resume:
             progress.log(f"{self.path}: no checkpoint; starting from the beginning")
-        self._due = time.monotonic() + SAVE_EVERY
+        self._clock = Clock(SAVE_EVERY)
 
     def save(self) -> None:
         """Replace the last checkpoint, atomically."""
@@ -65,7 +64,6 @@ class Checkpoint:
 
         from bbqrec_cli.training.checkpoint import save_checkpoint
 
-        began = time.monotonic()
         state = {
             name: {
                 "values": torch.from_numpy(part.values),
@@ -74,13 +72,12 @@ class Checkpoint:
             }
             for name, part in self.partials.items()
         }
-        save_checkpoint(self.path, state, self._identity)
-        now = time.monotonic()
-        self._due = now + max(SAVE_EVERY, 20 * (now - began))
+        with self._clock.saving():
+            save_checkpoint(self.path, state, self._identity)
 
     def save_when_due(self) -> None:
         """`save`, if the last checkpoint is old enough."""
-        if time.monotonic() >= self._due:
+        if self._clock.due:
             self.save()
 
     @contextmanager

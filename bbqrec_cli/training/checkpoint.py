@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,17 @@ import torch
 import bbqrec_cli
 from bbqrec_cli.errors import BBQRecError, DataError
 from bbqrec_cli.hdf5 import describe, open_file, read_checkpoint, write_checkpoint
+from bbqrec_cli.outputs import Clock
 from bbqrec_cli.progress import SILENT, Progress
 
 _TENSOR = "__tensor__"
-_APART = 5.0
-"""Seconds between two checkpoints of a training: what a kill may cost, beside the epoch that it cuts."""
+SAVE_EVERY = 5.0
+"""Seconds between two checkpoints of a training; more if writing one takes long."""
 
 
 @dataclass(eq=False)
-class Saver:
-    """Saves the state of a training after each epoch. What comes soon after another is saved by `flush`.
+class Saver(AbstractContextManager["Saver"]):
+    """Saves the state of a training after each epoch; of states that come soon after another the last, at the end.
 
     identity: what a resumed run must agree with; epochs: how many are saved.
     """
@@ -32,24 +32,27 @@ class Saver:
     path: Path
     identity: Mapping[str, Any]
     epochs: int
-    _saved: float = -math.inf
+    _clock: Clock = field(default_factory=lambda: Clock(SAVE_EVERY))
     _kept: tuple[int, Any, dict[str, np.ndarray]] | None = None
 
     def save(self, state: Mapping[str, Any]) -> None:
         arrays: dict[str, np.ndarray] = {}
-        meta = _split(state, arrays)
-        soon = time.monotonic() - self._saved < _APART
-        if soon:  # the next steps change what the arrays share memory with
+        meta, due = _split(state, arrays), self._clock.due
+        if not due:  # the next steps change what the arrays share memory with
             arrays = {name: value.copy() for name, value in arrays.items()}
         self._kept = len(state["history"]), meta, arrays
-        if not soon:
-            self.flush()
+        if due:
+            self._write()
 
-    def flush(self) -> None:
+    def __exit__(self, *_: object) -> None:
+        self._write()
+
+    def _write(self) -> None:
         if self._kept is not None:
             epochs, meta, arrays = self._kept
-            write_checkpoint(self.path, arrays, {"state": meta}, config=self.identity)
-            self._saved, self.epochs, self._kept = time.monotonic(), epochs, None
+            with self._clock.saving():
+                write_checkpoint(self.path, arrays, {"state": meta}, config=self.identity)
+            self.epochs, self._kept = epochs, None
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

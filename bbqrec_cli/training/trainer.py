@@ -9,6 +9,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -202,19 +203,15 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
         fitted.before = fitted.best_figures = task.report(-1)
         fitted.best_weights = _weights(task)
     try:
-        for epoch in range(len(fitted.history), task.epochs):
-            if fitted.stale(task.chosen_by, stopping.patience) or stopping.over(fitted.seconds):
-                break
-            _run_epoch(task, run, stopping, fitted, epoch, saver)
-            if stopping.watch(fitted.history[-1]):
-                break
+        with saver or nullcontext():
+            for epoch in range(len(fitted.history), task.epochs):
+                if fitted.stale(task.chosen_by, stopping.patience) or stopping.over(fitted.seconds):
+                    break
+                _run_epoch(task, run, stopping, fitted, epoch, saver)
+                if stopping.watch(fitted.history[-1]):
+                    break
     except KeyboardInterrupt:
-        if saver is not None:
-            saver.flush()
         raise _interrupted(saver.epochs if saver else len(fitted.history), task, run) from None
-    finally:
-        if saver is not None:
-            saver.flush()
     if fitted.best_weights:
         task.module.load_state_dict(fitted.best_weights)
     elif task.chosen_by and fitted.history:  # stopped before any report, for want of time

@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import Listener, new_model
 
+from bbqrec_cli import outputs
 from bbqrec_cli.data.batches import Epoch, WindowBatches
 from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.errors import DataError, InterruptedRunError
@@ -155,7 +156,8 @@ def test_an_interruption_while_a_checkpoint_is_written(training, batches, monkey
         save(*given, **more)
 
     monkeypatch.setattr(checkpoint, "write_checkpoint", interrupted)
-    monkeypatch.setattr(checkpoint, "_APART", 0.0)
+    monkeypatch.setattr(checkpoint, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(outputs, "_LARGEST_SHARE", math.inf)
     with pytest.raises(InterruptedRunError, match=said):
         fit(sasrec(), batches, rising, training)
     saved = checkpoint.load_checkpoint(training.checkpoint, training.identity)["history"]
