@@ -85,6 +85,8 @@ def option(
         hidden: accepted, but not shown by --help or the generated docs.
     """
     assert role in ROLES
+    if search and not isinstance(search, Range) and any(isinstance(each, (list, tuple)) for each in search):
+        raise TypeError(f"search is {search!r}; numbers, texts, true or false are tried, and None")
     metadata = {
         "help": help, "role": role, "agreed": role in ("model", "fit") if agreed is None else agreed, "paper": paper,
         "choices": tuple(choices), "minimum": minimum, "maximum": maximum, "short": short, "positional": positional,

@@ -26,12 +26,16 @@ class Tune:
     seed: int = option(0, minimum=0)
 
 
-def read_tune(values: Mapping[str, Any], path: Path) -> Tune | None:
-    """The suite's `[tune]` table, if there is one. Raises: UsageError: something in it that does not fit."""
+def read_tune(values: Mapping[str, Any], path: Path, train_minutes: float) -> Tune | None:
+    """The suite's `[tune]` table, if there is one. Raises: UsageError: something in it that does not fit.
+
+    train_minutes: the limit of a trial where the table has none; 0: none.
+    """
     if "tune" not in values:
         return None
     where = f"{path}: [tune]"
-    made = from_mapping(Tune, table(values["tune"], where), where=where)
+    given = {"trial_minutes": train_minutes} | table(values["tune"], where)
+    made = from_mapping(Tune, given, where=where)
     if not made.trials and not made.minutes:
         raise UsageError(f"{where} needs trials or minutes, the budget of every system", "minutes = 10")
     return made

@@ -204,7 +204,7 @@ class _Reader:
         self.data = self._every_data()
         evaluate = table(self.values.get("evaluate", {}), f"{self.path}: [evaluate]")
         self._evaluate(evaluate, head, f"{self.path}: [evaluate]")
-        self.tune = read_tune(self.values, self.path)
+        self.tune = read_tune(self.values, self.path, self.limit.get("minutes", 0.0))
         self.tokenizers = {name: self._tokenizer(name, each) for name, each in self.tables["tokenizer"].items()}
         systems = tuple(self._system(name, each, evaluate, head) for name, each in self.tables["system"].items())
         if not systems and not self.tokenizers:

@@ -73,6 +73,8 @@ def _add(tables: Tables, bases: Mapping[str, str], option: str, value: Any, wher
             outer, _, last = option.rpartition(".")  # evaluate.beam
             inner = f"[[{kind}]] {base!r}, {outer}"
             made |= {outer: table(made.get(outer, {}), inner) | {last: value}} if outer else {last: value}
+            if not isinstance(free := made.get("tune", True), bool):  # what varies is not tuned
+                made["tune"] = [each for each in (free if isinstance(free, list) else [free]) if each != option]
         if tables[kind].setdefault(names[kind], made) != made:
             raise UsageError(
                 f"{where}: there is another {kind} of the name {names[kind]!r}, which it would give to its own",

@@ -27,7 +27,9 @@ def read_ids(path: Path, progress: Progress = SILENT) -> Ids:
     if index.note:
         progress.log(f"{path}: {index.note}")
     size = int(index.codes.max()) + 1
-    codes = Codes(codes=index.codes, modalities=(SIGNAL,), method="published", codebook_size=size)
+    codes = Codes(
+        codes=index.codes, modalities=(SIGNAL,), method="published", codebook_size=size, suffix=bool(index.note)
+    )
     return Ids(label=str(path), item_ids=index.item_ids, titles=[""] * len(index.item_ids), codes=codes)
 
 

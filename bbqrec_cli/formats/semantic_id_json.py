@@ -31,8 +31,8 @@ _NEEDED = 'a list such as ["<a_183>", "<b_70>"] is needed'
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Index:
-    """An index file. item_ids and codes (I, L, 1) uint16, in the file's order; letters: one per level; note: an
-    assumption made in reading, or ''."""
+    """An index file. item_ids and codes (I, L, 1) uint16, in the file's order; letters: one per level; note: that the
+    last level is read as numbers of the items that share an ID (`_number`), or ''."""
 
     item_ids: list[str]
     codes: np.ndarray

@@ -18,7 +18,7 @@ from bbqrec_cli.data.splits import PAD
 from bbqrec_cli.decoding.beam import Expand, Permitted, Step, best_items, item_log_probabilities, sums_of_codes
 from bbqrec_cli.decoding.best_first import OtherScores, best_first
 from bbqrec_cli.decoding.bounded import ROOM, bounded_beam_search, bounded_search
-from bbqrec_cli.models.base import Wanted, top_items
+from bbqrec_cli.models.base import Wanted, diverged, top_items
 from bbqrec_cli.models.code_decoder import Decoding
 from bbqrec_cli.models.heads import Head, best_shares, pooled
 from bbqrec_cli.models.prefix_states import Kept, Prefixed, PrefixStates, newest_tokens
@@ -254,6 +254,8 @@ def _decoder(model: Generator, encoded: Tensor, mask: Tensor, tables: Tables) ->
         with torch.autocast(states.device.type, enabled=False):
             states = states.float()
             logits = model.logits(states, level)
+            if not logits.sum().isfinite():  # else the search would find nothing, without a word
+                raise diverged()
             wanted = model.over_children and not level
             return logits, first_logits(model, states, logits, tables.first) if wanted else None
 

@@ -20,6 +20,8 @@ from bbqrec_cli.tokenizers.base import TokenizerInput
 
 SIGNAL = "content"
 """The name of their only signal."""
+_BLOCK = 1 << 16
+"""Rows of the content that are computed with at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +101,8 @@ def principal_directions(content: Content, dim: int) -> np.ndarray | None:
     if dim > values.shape[1]:
         raise UsageError(f"--dim is {dim}, but the features have {values.shape[1]} columns", "a smaller --dim, or 0")
     product = np.zeros((values.shape[1],) * 2)
-    for start in range(0, len(values), 1 << 16):
-        part = values[start : start + (1 << 16)]
+    for start in range(0, len(values), _BLOCK):
+        part = values[start : start + _BLOCK]
         product += part.T @ part
     _, found = np.linalg.eigh(product)
     chosen = found[:, ::-1][:, :dim]
@@ -108,5 +110,14 @@ def principal_directions(content: Content, dim: int) -> np.ndarray | None:
 
 
 def project(values: np.ndarray, axes: np.ndarray | None) -> np.ndarray:
-    """Values (I, d) projected on axes (d, D): (I, D); without axes, the values. Zero rows stay zero."""
-    return values if axes is None else np.ascontiguousarray(values @ axes)
+    """Values (I, d) projected on axes (d, D): (I, D); without axes, the values. Zero rows stay zero.
+
+    In float64, rounded once: in float32 the last bits of a row would depend on the rows beside it, and equal items, or
+    an item and itself among others, could get different codes.
+    """
+    if axes is None:
+        return values
+    found, axes = np.empty((len(values), axes.shape[1]), dtype=np.float32), axes.astype(np.float64)
+    for start in range(0, len(values), _BLOCK):
+        found[start : start + _BLOCK] = values[start : start + _BLOCK].astype(np.float64) @ axes
+    return found

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bbqrec_cli.config import agreed, flag, option, stored
-from bbqrec_cli.errors import DataError, InterruptedRunError, UsageError
+from bbqrec_cli.errors import DataError, InterruptedRunError, OutputExistsError, UsageError
 from bbqrec_cli.models.registry import MODELS
 from bbqrec_cli.origin import command_line
 from bbqrec_cli.progress import SILENT, Progress
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LEDGER, JOURNAL, LOCK = "tuning.h5", "journal.log", "tune.lock"
 """Files in the work folder."""
+TUNED = "tuned on"
+"""So begins the comment of a recipe, after the system's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,10 @@ class TuneConfig(BudgetConfig):
     )
     report: Path | None = option(None, "Write a page: .html (self-contained), .md, .tex or .csv.", role="output")
     show_space: bool = option(False, "Print what is tried for each system, and do nothing else.", role="runtime")
-    force: bool = option(False, "Overwrite an existing page. Trials that are done are never run again.", role="output")
+    force: bool = option(
+        False, "Overwrite an existing page and recipes of yours. Trials that are done are never run again.",
+        role="output",
+    )  # fmt: skip
     options: dict = option({}, agreed=False)
 
     @classmethod
@@ -101,12 +106,13 @@ def run(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
         if Path(recipe).exists() and Path(recipe).resolve().parent == folder.resolve():
             what = f"--recipe {recipe}: it lies where the best settings are written"
             raise UsageError(what, "-o elsewhere, so that they do not take its place")
+    _check_recipes(config, folder, systems)
     make_folder(folder)
     origin = origin_of(config, optuna.__version__)
     with locked(folder, LOCK):
         storage, tuned_on = open_journal(folder / JOURNAL), describe_parent(config.input)
         content = tuned_on["sha256"]
-        earlier = earlier_trials(config, folder / LEDGER, systems, content)  # what is refused leaves no study behind
+        earlier = earlier_trials(config, folder, systems, content, progress)  # what is refused leaves no study behind
         studies = [study_of(config, system, storage, content) for system in systems]
         for study in studies:
             check_budget(config, study)
@@ -124,14 +130,25 @@ def run(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
         return summarise(config, folder, studies)
 
 
-def earlier_trials(config: TuneConfig, ledger: Path, systems: Sequence[System], content: str) -> dict[str, Any]:
-    """What a ledger has of other systems than these: systems and trials. content: checksum of the input.
+def _check_recipes(config: TuneConfig, folder: Path, systems: Sequence[System]) -> None:
+    """Raises: OutputExistsError: a file that `tune` did not write has the name of one that it will write."""
+    for path in (folder / f"{system.name}.toml" for system in systems):
+        if not config.force and path.exists() and not path.read_bytes().startswith(f"# {path.stem} {TUNED}".encode()):
+            what = f"{path}: is not of bbqrec tune, which writes the best settings there"
+            raise OutputExistsError(what, "-o elsewhere, or --force to overwrite it")
+
+
+def earlier_trials(
+    config: TuneConfig, folder: Path, systems: Sequence[System], content: str, progress: Progress
+) -> dict[str, Any]:
+    """What a folder's ledger has of other systems than these: systems and trials. content: checksum of the input.
 
     Raises:
         DataError: they are of another input, or had other options or a larger budget; the errors of reading.
     """
     from bbqrec_cli.hdf5 import describe, read_tuning
 
+    ledger = folder / LEDGER
     if not ledger.exists():
         return {"systems": {}, "trials": []}
     if describe(ledger)["parents"][0]["sha256"] != content:
@@ -146,6 +163,8 @@ def earlier_trials(config: TuneConfig, ledger: Path, systems: Sequence[System], 
             raise DataError(what, "give the same, so that all are tuned alike, or -o elsewhere")
     for name in others:
         check_had(config, name, [each for each in trials if each["system"] == name], config.budget["trials"])
+    if others and had["budget"] != config.budget:
+        progress.warn(f"{', '.join(others)} had another budget in {folder}; name it, too, for an equal one")
     return {"systems": others, "trials": trials}
 
 
@@ -191,7 +210,7 @@ def write_recipe(config: TuneConfig, folder: Path, system: System, trials: Seque
     if best is None:
         return None
     figures = ", ".join(f"{name} {value:.4f}" for name, value in best["figures"].items())
-    head = f"{system.name} tuned on {config.input.name}: trial {best['number']} of {len(own)}, the best by NDCG@10 on\n"
+    head = f"{system.name} {TUNED} {config.input.name}: trial {best['number']} of {len(own)}, the best by NDCG@10 on\n"
     head += (
         f"validation ({figures}; seed {config.seed}, seen items {'left out' if config.exclude_seen else 'included'})."
     )

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.config import Range, from_mapping, search_of, stored
+from bbqrec_cli.config import Range, configure, from_mapping, search_of, stored
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.models.registry import MODELS
 from bbqrec_cli.recipes import recipe
-from bbqrec_cli.stages.train import LearningConfig
+from bbqrec_cli.stages.train import TrainConfig
 
 Space = Mapping[str, "tuple[Any, ...] | Range"]
 """Option -> what is tried for it."""
@@ -84,12 +84,10 @@ def make_systems(
     made = [_system(name, name, "", {}, fixed, validate_every) for name in models]
     for each in recipes:
         model, values = model_of(each), recipe(each, "train")
-        known = _names(model)
-        settings = {key: value for key, value in values.items() if key in known}
+        training = configure(TrainConfig, values, where=f"--recipe {each}")
         name = Path(each).stem if each.endswith(".toml") else each
-        epochs = {"validate_every": values.get("validate_every", 1) if validate_every == 1 else validate_every}
-        checked = from_mapping(LearningConfig, epochs, where=f"--recipe {each}")
-        made.append(_system(name, model, each, settings, fixed, checked.validate_every))
+        every = training.validate_every if validate_every == 1 else validate_every
+        made.append(_system(name, model, each, training.options, fixed, every))
     names = [system.name for system in made]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -110,8 +108,11 @@ def _system(
 
 
 def space_of(model: str, config: Any, *, fixed: Sequence[str] = ()) -> dict[str, tuple[Any, ...] | Range]:
-    """What is tried for the options of a model. Their values in `config` are always among it; what does not go together
-    with the others or has no effect beside them is left out, and so is a Range where the value is None."""
+    """What is tried for the options of a model. Their values in `config` are always among it.
+
+    Left out is what does not go together with the others or has no effect beside them, a Range whose scale does not
+    have the value, and None where it is no default: a recipe cannot say it.
+    """
     cls, found = type(config), dict[str, "tuple[Any, ...] | Range"]()
     for f in dataclasses.fields(cls):
         search, value = search_of(cls, f.name), getattr(config, f.name)
@@ -119,11 +120,12 @@ def space_of(model: str, config: Any, *, fixed: Sequence[str] = ()) -> dict[str,
         if f.name in fixed or not search or (why and (why in fixed or not search_of(cls, why))):
             continue
         if isinstance(search, Range):
-            if value is None:
+            if value is None or (search.log and value <= 0):
                 continue
             found[f.name] = Range(min(search.low, value), max(search.high, value), search.log)
             continue
         choices = tuple(search) if value in search else _sorted((*search, value))
+        choices = tuple(each for each in choices if each is not None or f.default is None)
         choices = tuple(each for each in choices if _fits(model, config, {f.name: each}))
         if len(choices) > 1:
             found[f.name] = choices

@@ -126,6 +126,30 @@ def test_what_a_table_gives_is_fixed_but_for_what_it_names(graph):
     assert "learning_rate" in recipe["tune"].config.tried, "a recipe is where it starts"
 
 
+def test_what_a_sweep_varies_is_not_tuned(graph):
+    """Whatever its system is tuned in."""
+    sweep = '\n[[sweep]]\nname = "widths"\nsystem = "sasrec"\noption = "width"\nvalues = [8, 16]\n'
+    for words, layers in (('"width"', False), ('["width", "layers"]', True)):
+        made = graph(("width = 8", f"width = 8\nlayers = 1\ntune = {words}"), text=SUITE + sweep)
+        for value in (8, 16):
+            of_value = steps_of(made, f"sasrec, width={value}")["tune"].config
+            assert ("width" in of_value.tried, "layers" in of_value.tried) == (False, layers)
+            assert of_value.options["width"] == value
+        assert "width" in steps_of(made, "sasrec")["tune"].config.tried
+
+
+def test_the_limit_of_trainings_is_that_of_trials(config):
+    suite = Path(config().suite)
+
+    def trial_minutes(limit: float) -> set[float]:
+        made = (each.tuning for each in load_suite(str(suite), train_minutes=limit).systems)
+        return {each.trial_minutes for each in made if each}
+
+    assert (trial_minutes(0.0), trial_minutes(2.0)) == ({0.0}, {2.0})
+    suite.write_text(SUITE.replace("trials = 3", "trials = 3\ntrial-minutes = 0.5"))
+    assert trial_minutes(2.0) == {0.5}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [

@@ -310,6 +310,18 @@ def test_somebody_without_a_history_is_answered(batch, masking, dense_head):
     assert scores.isfinite().all()
 
 
+@pytest.mark.parametrize("normalisation", ["codes", "catalogue"])
+@pytest.mark.parametrize("beam", [0, 20])
+def test_a_generator_that_has_diverged(batch, normalisation, beam):
+    """Its weights are numbers, its scores are none."""
+    model = generator(normalisation=normalisation)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(1e30)
+    with pytest.raises(DataError, match="the model's scores are not numbers"):
+        model.recommend(batch, Wanted(k=3, beam=beam))
+
+
 def test_weights_round_trip(batch):
     model, other = generator(3, 2), generator(3, 2, sharp=1.0)
     state = model.state_dict()

@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
+from bbqrec_cli.collisions.inputs import read_ids
 from bbqrec_cli.errors import BrokenFileError, DataError, MissingFileError
 from bbqrec_cli.formats.semantic_id_json import align, load_index
+from bbqrec_cli.records import Sequences
+from bbqrec_cli.tokenizers.base import TokenizerInput
+from bbqrec_cli.tokenizers.methods.published import Published
+from bbqrec_cli.tokenizers.options.published import PublishedConfig
+from bbqrec_cli.training.trainer import RunSettings
 
 BEAUTY = Path(__file__).parents[3] / "shared" / "data" / "amazon-beauty"
 
@@ -64,6 +70,15 @@ def test_minionerec_numbers_items_that_share_an_id(tmp_path):
     assert found.letters == ("a", "b", "c", "d")
     plain = {item: tokens[:3] for item, tokens in MINIONEREC.items()}
     assert load_index(index(tmp_path, plain)).note == ""
+
+
+def test_a_level_that_numbers_is_no_codebook(tmp_path):
+    """Neither here nor in `bbqrec collisions` of the file itself."""
+    path = index(tmp_path, MINIONEREC)
+    inputs = TokenizerInput(item_ids=list("0123"), features={}, train=Sequences.from_lists([]))
+    made = Published(PublishedConfig(index=(str(path),))).fit(inputs, RunSettings()).codes
+    for codes in (made, read_ids(path).codes):
+        assert (codes.suffix, codes.quantised_levels, codes.level_sizes) == (True, 3, [230, 230, 230, 3])
 
 
 @pytest.mark.parametrize(

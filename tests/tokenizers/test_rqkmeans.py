@@ -6,6 +6,7 @@ import torch
 
 from bbqrec_cli.data.features import standardized
 from bbqrec_cli.errors import UsageError
+from bbqrec_cli.records import Feature
 from bbqrec_cli.tokenizers.base import TokenizerInput
 from bbqrec_cli.tokenizers.methods.rqkmeans import RQKMeans
 from bbqrec_cli.tokenizers.options.rqkmeans import RQKMeansConfig
@@ -52,6 +53,19 @@ def test_principal_directions(inputs):
     again = RQKMeans(RQKMeansConfig(dim=3)).restore(made.codes, made.encoder, torch.device("cpu"))(inputs.features)
     np.testing.assert_array_equal(again.codes, made.codes.codes)
     np.testing.assert_array_equal(again.vectors, made.codes.item_vectors)
+
+
+def test_equal_items_have_equal_codes_in_whatever_company(correlated_text):
+    """Where codebooks go as deep as the last bits of a projection."""
+    inputs = correlated_text(60, 64, rank=64, noise=1.0, lacking=-1)
+    text = inputs.features["text"]
+    text.values[45:] = text.values[:15]
+    made = fit(inputs, dim=32, levels=4, codebook_size=32)
+    np.testing.assert_array_equal(made.codes.codes[45:], made.codes.codes[:15])
+    encode = RQKMeans(RQKMeansConfig(dim=32)).restore(made.codes, made.encoder, torch.device("cpu"))
+    for some in (1, 5, 30):
+        again = encode({"text": Feature(values=text.values[:some], present=text.present[:some])})
+        np.testing.assert_array_equal(again.codes, made.codes.codes[:some])
 
 
 def test_more_directions_than_there_are(inputs):

@@ -8,11 +8,18 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import stop_trial
+from helpers import Listener, stop_trial
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.config import load_toml
-from bbqrec_cli.errors import BrokenFileError, DataError, InterruptedRunError, MissingPackageError, UsageError
+from bbqrec_cli.errors import (
+    BrokenFileError,
+    DataError,
+    InterruptedRunError,
+    MissingPackageError,
+    OutputExistsError,
+    UsageError,
+)
 from bbqrec_cli.records import Sequences
 from bbqrec_cli.stages import train
 from bbqrec_cli.tuning import study, trial
@@ -257,6 +264,36 @@ def test_a_recipe_of_ones_own_is_not_replaced(config):
     with pytest.raises(UsageError, match="it lies where the best settings are written"):
         run(dataclasses.replace(config, model=(), recipe=(str(mine),), options={}))
     assert mine.read_text() == '[train]\nmodel = "item-knn"\n'
+
+
+def test_a_file_that_tune_did_not_write_is_not_replaced(config):
+    config.output.mkdir()
+    mine = config.output / "item-knn.toml"
+    mine.write_text('# mine\n[train]\nmodel = "item-knn"\n')
+    with pytest.raises(OutputExistsError, match=r"item-knn\.toml: is not of bbqrec tune"):
+        run(config)
+    assert mine.read_text().startswith("# mine")
+    assert not (config.output / "journal.log").exists()
+    run(dataclasses.replace(config, trials=1, force=True))
+    assert mine.read_text().startswith("# item-knn tuned on ")
+    run(config)
+
+
+def test_a_refused_command_leaves_nothing_that_another_would_have_to_agree_with(config):
+    run(dataclasses.replace(config, model=("item-knn",)))
+    more = dataclasses.replace(config, model=("sasrec", "item-knn"))
+    with pytest.raises(UsageError, match="item-knn has had more than this budget"):
+        run(dataclasses.replace(more, trials=2, options=SMALL | {"epochs": 2}))
+    assert len(run(more).of("sasrec")) == 3
+
+
+def test_others_of_a_smaller_budget_are_named(config):
+    run(dataclasses.replace(config, model=("item-knn",), trials=1))
+    said, later = Listener(), dataclasses.replace(config, model=("popularity",), options={})
+    run(dataclasses.replace(later, trials=1), said)
+    assert not said.warned
+    run(later, said)
+    assert said.warned == [f"item-knn had another budget in {config.output}; name it, too, for an equal one"]
 
 
 def test_where_nothing_is_tuned_one_trial_is_all(config):

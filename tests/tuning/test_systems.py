@@ -107,6 +107,28 @@ def test_a_recipes_validations_are_checked(tmp_path):
         make_systems([], [str(tmp_path / "mine.toml")], {})
 
 
+def test_a_recipes_words_are_those_of_train(tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text('[train]\nmodel = "markov"\ndecya = 0.9\n')
+    with pytest.raises(UsageError, match=r"mine\.toml: unknown option 'decya' \(did you mean 'decay'"):
+        make_systems([], [str(mine)], {})
+    mine.write_text('[train]\nmodel = "markov"\nvalidation-users = 9\n[train.options]\ndecay = 0.9\n')
+    (system,) = make_systems([], [str(mine)], {})
+    assert system.first["decay"] == 0.9
+
+
+def test_a_value_that_a_scale_does_not_have(tmp_path):
+    (tmp_path / "mine.toml").write_text('[train]\nmodel = "sasrec"\nlearning_rate = 0.0\n')
+    (system,) = make_systems([], [str(tmp_path / "mine.toml")], {})
+    assert "learning_rate" not in system.space
+    assert system.options({})["learning_rate"] == 0.0
+
+
+def test_choices_are_no_lists():
+    with pytest.raises(TypeError, match="numbers, texts, true or false are tried"):
+        option((64,), "Layers' widths.", search=((64,), (64, 32)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class CappedConfig(MethodConfig):
     """A model whose options may be None."""
@@ -115,6 +137,7 @@ class CappedConfig(MethodConfig):
     implementation: ClassVar[str] = "bbqrec_cli.models.popularity:Popularity"
     cap: int | None = option(None, "Cap.", role="model", search=(10, 20))
     share: float | None = option(None, "Share.", role="model", search=Range(0.0, 1.0))
+    floor: float | None = option(0.5, "Floor.", role="model", search=(None, 0.5, 0.9))
 
 
 def test_options_that_may_be_none(tmp_path):
@@ -125,8 +148,9 @@ def test_options_that_may_be_none(tmp_path):
         values = readable(mine.space, "capped", {"share": 0.123456})
     finally:
         MODELS.remove("capped")
-    assert capped.space == {"cap": (None, 10, 20)}, "no number between others is None"
-    assert mine.space == {"cap": (10, 15, 20), "share": Range(0.0, 1.0)}
+    floor = {"floor": (0.5, 0.9)}  # a recipe file without it would mean 0.5
+    assert capped.space == {"cap": (None, 10, 20)} | floor, "no number between others is None"
+    assert mine.space == {"cap": (10, 15, 20), "share": Range(0.0, 1.0)} | floor
     assert values == {"share": 0.123}
 
 

@@ -47,5 +47,6 @@ class Published:
             run.progress.log(note)
         values = np.concatenate(parts, axis=2)
         size = int(values.max(initial=0)) + 1
-        made = Codes(codes=values, modalities=signals, method=self.config.name, codebook_size=size)
+        suffix = len(found) == 1 and bool(found[0].note)
+        made = Codes(codes=values, modalities=signals, method=self.config.name, codebook_size=size, suffix=suffix)
         return Tokenized(codes=made, history=[])
