@@ -158,8 +158,8 @@ class MethodConfig:
         return {}
 
     def without_effect(self, given: Iterable[str]) -> list[str]:
-        """A line for each of the options that were given to no effect."""
-        why = {name: self.idle[name] for name in sorted(self.idle.keys() & set(given))}
+        """A line for each of the options that were given to no effect; not of "none", which has that effect."""
+        why = {name: self.idle[name] for name in sorted(self.idle.keys() & set(given)) if getattr(self, name) != "none"}
         off = {each: "--no-" if getattr(self, each) is False else "this --" for each in why.values()}
         return [f"{flag(name)} has no effect with {off[each]}{flag(each)[2:]}" for name, each in why.items()]
 

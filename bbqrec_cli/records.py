@@ -337,8 +337,8 @@ class Metrics(Framed):
     whether the items of a user's history were left out of the ranking; lists: 'coverage@10', 'popularity@10', figures
     of what is recommended; cold (U,) bool: users whose target has no training interaction; history_length (U,) int64,
     of the whole history; target_interactions (U,) int64, the training interactions of the target; targets (U,): their
-    item ids; splitting: that of the interactions. A user with several targets has a row for each. What old files do not
-    have is empty or None.
+    item ids; splitting: that of the interactions; items: how many were ranked. A user with several targets has a row
+    for each. What old files do not have is empty, None or 0.
     """
 
     user_ids: list[str]
@@ -356,6 +356,7 @@ class Metrics(Framed):
     target_interactions: np.ndarray | None = None
     targets: list[str] | None = None
     splitting: Splitting = LAST
+    items: int = 0
 
     def columns(self) -> dict[str, list[Any]]:
         """user, target (old files have none), rank (None below the ranked depth), recall@k and ndcg@k, and of a user

@@ -49,11 +49,13 @@ PAPER = """\
 #
 # What the paper does not print keeps our defaults: learning rates, dropout, layers, epochs, gradients clipped (to norm
 # 10, the generator's to 1), weight decay, k-means at the start of the codebooks, one table that reads and writes codes,
-# code embeddings that enter times √D, and the decoder's start from the last item's states.
+# code embeddings that enter times √D, attention with several heads (eq. 16's √D is the width of one) and a map of their
+# output, and the decoder's start from the last item's states.
 #
-# Not as printed: features are standardised; the vectors e^sim of the similarity buckets start at one (as printed within
-# 0.01 of zero, where attention passes nothing on); an item without interactions has no ID vector (as printed the one
-# that it began with).
+# Not as printed: a level's commitment term (eq. 9) moves the encoder alone, and not the codes of the levels before, on
+# which its residual depends (eq. 6); features are standardised; the vectors e^sim of the similarity buckets start at
+# one (as printed within 0.01 of zero, where attention passes nothing on); an item without interactions has no ID vector
+# (as printed the one that it began with).
 #
 # Made by `python docs/generate.py` from the options' declarations.
 """

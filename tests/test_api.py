@@ -516,6 +516,20 @@ def test_cells_are_written_as_they_are_meant(tmp_path):
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize("library", ["mapping", "pandas", "polars"])
+def test_numbers_of_few_bits_and_ids_as_decimals(library, tmp_path):
+    """4.1 is not 4.099999904632568, and 12.00 is the item 12."""
+    frame = framed(library, {"item": [Decimal("12.00"), Decimal(13)], "price": np.array([4.1, np.nan], np.float32)})
+    write_frame(frame, tmp_path / "x.csv", items=True)
+    assert (tmp_path / "x.csv").read_text() == "item,price\n12,4.1\n13,\n"
+
+
+@pytest.mark.parametrize("wrong", [True, np.True_, Decimal("12.5"), np.float32(0.5)])
+def test_values_that_are_no_ids(wrong, tmp_path):
+    with pytest.raises(errors.DataError, match="an id is a text or a whole number"):
+        write_frame({"item": ["a", wrong], "title": ["A", "B"]}, tmp_path / "x.csv", items=True)
+
+
 def test_missing_values_of_pandas(tmp_path):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": pandas.array([1, None], "Int64"), "b": pandas.to_datetime(["2014-07-01", None])})

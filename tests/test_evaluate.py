@@ -145,6 +145,18 @@ def test_against_other_users(config, catalogue, tmp_path):
         run(dataclasses.replace(config, model=tmp_path / "other.h5", output=tmp_path / "o.h5", against=config.output))
 
 
+def test_against_another_catalogue(config, catalogue, tmp_path):
+    """The same users and targets among more items: one that nobody evaluated took."""
+    run(config)
+    assert hdf5.read_metrics(config.output).items == 12
+    more = dataclasses.replace(
+        catalogue, item_ids=[*catalogue.item_ids, "i12"], titles=[*catalogue.titles, ""], fields={}
+    )
+    popularity(tmp_path / "other.h5", more, range(13))
+    with pytest.raises(DataError, match=r"metrics\.h5: of other data than .*other\.h5: 12 items were ranked, not 13"):
+        run(dataclasses.replace(config, model=tmp_path / "other.h5", output=tmp_path / "o.h5", against=config.output))
+
+
 def test_united_with_another_model(config, catalogue, tmp_path, bbqrec):
     """Ranks by sums of 1 / (60 + rank) in both lists, counted one by one."""
     mine, theirs = [12 - item for item in range(12)], [0, 9, 1, 0, 7, 0, 0, 3, 0, 5, 0, 0]

@@ -148,7 +148,8 @@ def scores(metrics: Mapping[str, Mapping[int, Evaluations]], names: Sequence[str
     found: dict[str, dict[str, Score]] = {system: {} for system in metrics}
     for name in names:
         users = {system: {seed: per_user(m, name) for seed, m in seeds.items()} for system, seeds in metrics.items()}
-        means = {system: float(np.mean([v.mean() for v in seeds.values()])) for system, seeds in users.items()}
+        # Rounded, since the last bit of a mean of means would break ties.
+        means = {s: round(float(np.mean([v.mean() for v in seeds.values()])), 12) for s, seeds in users.items()}
         for system, seeds in users.items():
             values = [float(each.mean()) for each in seeds.values()]
             ids = next(iter(metrics[system].values()))[0].user_ids

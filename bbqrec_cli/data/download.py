@@ -161,6 +161,8 @@ class _Part:
             if answer.status == 200:
                 self._refuse_pages(answer, first)  # before what has come is given up for it
             self._fitting(answer, start)
+            if answer.status == 416:  # its body is no part of the file
+                return
             with open(self.path, "ab") as stream:
                 for block in chain([first], coming):
                     stream.write(block)
@@ -221,7 +223,7 @@ class _Part:
             found = _md5(self.path)
             wrong = "" if found == md5 else f"its MD5 is {found}, not the published {md5}"
         elif self.target.suffix in _STARTS:
-            wrong = _damage(self.path, self.target.suffix)
+            wrong = _damage(self.path, self.target.suffix) if self.size else "it is empty"
         elif self._length is None:
             wrong = "the server does not say how long the file is"
         if wrong:

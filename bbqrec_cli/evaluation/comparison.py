@@ -46,11 +46,14 @@ def check_comparable(every: Mapping[str, Metrics]) -> list[int]:
 
 
 def check_same_data(name: str, first: Rows | Metrics, other_name: str, other: Metrics) -> None:
-    """Raises: DataError: the users, their targets or their histories differ."""
+    """Raises: DataError: the users, their targets, their histories or the numbers of items that were ranked differ."""
     try:
         in_order_of(first, other, other.ranks)
     except DataError as error:
         raise DataError(f"{other_name}: of other data than {name}: {error.message}", error.hint) from None
+    if first.items and other.items and first.items != other.items:
+        said = f"{other_name}: of other data than {name}: {other.items:,} items were ranked, not {first.items:,}"
+        raise DataError(said, "evaluate models of the same dataset file")
     named = first.targets is not None and other.targets is not None
     # Old files do not name the targets; their interactions tell most of them apart.
     same = {"history_length": OF_USERS["history_length"], "targets": "the target"}

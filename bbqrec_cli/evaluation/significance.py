@@ -18,6 +18,7 @@ class Rows(NamedTuple):
     user_ids: list[str]
     targets: list[str] | None
     history_length: np.ndarray | None
+    items: int = 0
 
 
 def row_names(rows: Rows | Metrics) -> list[str]:
@@ -113,6 +114,6 @@ def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a - b (n,), rounded to what float32 keeps: 1 - 2/3 and 1/3 - 0, means over three seeds, are a tie that the last
-    bit would break, as is 1/6 of float32 and of float64."""
+    """a - b (n,), rounded to what float32 keeps of values up to 1: 1 - 2/3 and 1/3 - 0, means over three seeds, are a
+    tie that the last bit would break, as is 1/6 of float32 and of float64."""
     return np.round(a.astype(np.float64) - b, 6)

@@ -218,6 +218,7 @@ def write_metrics(path: Path, metrics: Metrics, **provenance: Any) -> None:
     attributes: dict[str, Any] = {"model": metrics.model, "split": metrics.split, "aggregates": metrics.aggregates}
     attributes["confidence"] = {key: list(limits) for key, limits in metrics.confidence.items()}
     attributes |= {"exclude_seen": metrics.exclude_seen, "lists": dict(metrics.lists)}
+    attributes |= {"items": metrics.items} if metrics.items else {}
     attributes |= splitting_out(metrics.splitting)
     if metrics.targets is not None:
         datasets["target"] = metrics.targets
@@ -243,6 +244,7 @@ def read_metrics(path: Path) -> Metrics:
             target_interactions=file.array("target_interactions") if "target_interactions" in file else None,
             targets=file.strings("target") if "target" in file else None,
             splitting=splitting_in(file),
+            items=int(file.attribute("items")) if file.has_attribute("items") else 0,
         )
 
 

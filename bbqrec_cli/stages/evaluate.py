@@ -121,6 +121,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
 
     from bbqrec_cli.data.splits import nobody, split_of
     from bbqrec_cli.device import resolve_device, resolve_precision, set_threads
+    from bbqrec_cli.evaluation.comparison import trained_otherwise
     from bbqrec_cli.evaluation.metrics import list_figures
     from bbqrec_cli.evaluation.protocol import target_ranks
     from bbqrec_cli.evaluation.significance import Rows
@@ -160,7 +161,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
         raise nobody(config.model, catalogue, "evaluate")
     rows = Rows(
         user_ids=[catalogue.user_ids[user] for user in held.users],
-        targets=[catalogue.item_ids[item] for item in held.targets], history_length=held.lengths,
+        targets=[catalogue.item_ids[item] for item in held.targets], history_length=held.lengths, items=catalogue.items,
     )  # fmt: skip
     if other:
         check_comparable(config, other, rows, catalogue.splitting)
@@ -188,7 +189,10 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
         metrics_of(ranks, config, user_ids=rows.user_ids, model=name), lists=list_figures(shown, interactions),
         cold=interactions[held.targets] == 0, history_length=held.lengths,
         target_interactions=interactions[held.targets], targets=rows.targets, splitting=catalogue.splitting,
+        items=catalogue.items,
     )  # fmt: skip
+    if other and trained_otherwise({str(config.model): metrics, str(config.against): other}):
+        progress.warn(f"{config.against}: trained on other interactions than {config.model}")
     provenance = stored(config) | {"beam": beam, "precision": precision, "seconds": seconds, "ms_per_user": ms_per_user}
     write_metrics(
         config.output, metrics, config=provenance, parents=inputs_read, force=config.force,

@@ -32,6 +32,7 @@ def save(tmp_path, metrics):
             "ndcg": ndcg,
             "history_length": LENGTHS,
             "target_interactions": TARGETS,
+            "items": 30,
         }
         path = tmp_path / folder / f"{name}.h5"
         path.parent.mkdir(exist_ok=True)
@@ -106,6 +107,7 @@ def test_users_in_another_order(save, metrics):
         ({"user_ids": [f"u{u}" for u in range(29)] + ["x"]}, "different users"),
         ({"history_length": np.where(USERS == 3, 99, LENGTHS)}, "items in the history of user 'u3': 99, not 5"),
         ({"target_interactions": TARGETS + 1}, "training interactions of the target of user 'u0': 1, not 0"),
+        ({"items": 40}, "of other data than a: 40 items were ranked, not 30"),
         ({"ks": (1, 20)}, r"no k in common (a: 5,10; other: 1,20)"),
     ],
 )

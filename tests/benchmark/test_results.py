@@ -53,6 +53,18 @@ def test_a_lead_on_nothing_has_a_sign(measured):
     assert (b.clear, b.significant) == (True, False)
 
 
+@pytest.mark.parametrize("hits", [10, 15, 17, 20, 23])
+def test_a_tie_over_seeds_is_one(measured, hits):
+    """Whatever the last bits of the means are."""
+    made = {
+        "a": {seed: measured([1] * own + [0] * (50 - own)) for seed, own in enumerate((hits - 1, hits, hits + 1))},
+        "b": {seed: measured([1] * hits + [0] * (50 - hits)) for seed in range(3)},
+    }
+    found = results.scores(made, ["recall@10"])
+    assert found["a"]["recall@10"].mean == found["b"]["recall@10"].mean == pytest.approx(hits / 50)
+    assert found["a"]["recall@10"].lead == 0
+
+
 def test_systems_of_the_same_evaluations_are_one(measured):
     """As a sweep's value that the system has already: not compared with itself, and counted once by Holm."""
     made = {

@@ -245,6 +245,22 @@ def test_a_part_that_is_whole_already_is_only_checked(site, fetch, tmp_path):
     assert [each["Range"] for each in site.asked] == [f"bytes={len(BODY)}-"]
 
 
+def test_what_a_server_says_of_a_part_that_is_whole_is_no_part_of_it(site, fetch, tmp_path):
+    """A page, with most servers."""
+    (tmp_path / "f.bin.part").write_bytes(BODY)
+    about = {"url": f"{site.address}/f.bin", "version": '"one"'}
+    (tmp_path / "f.bin.part.json").write_text(json.dumps(about))
+
+    def says(handler: Handler) -> None:
+        page = b"<html>416 Range Not Satisfiable</html>"
+        handler.head(416, Content_Range=f"bytes */{len(BODY)}", Content_Length=len(page))
+        handler.wfile.write(page)
+
+    site.says(says)
+    assert fetch(md5=MD5).read_bytes() == BODY
+    assert len(site.asked) == 1
+
+
 def test_a_part_of_another_address_is_not_used(site, fetch, tmp_path):
     (tmp_path / "f.bin.part").write_bytes(b"something else")
     (tmp_path / "f.bin.part.json").write_text('{"url": "http://elsewhere/f.bin", "version": "x"}')
@@ -370,6 +386,9 @@ def test_without_a_length_the_structure_must_say_that_it_is_whole(site, fetch):
     site.says(unbounded(BODY))
     with pytest.raises(DownloadError, match="the server does not say how long the file is"):
         fetch("f.b")
+    site.says(unbounded(b""))
+    with pytest.raises(DownloadError, match="what has come is not the file: it is empty"):
+        fetch("f.gz")
     site.says(unbounded(gzip.compress(BODY)))
     assert gzip.decompress(fetch("f.gz").read_bytes()) == BODY
 

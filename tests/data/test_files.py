@@ -120,6 +120,8 @@ def test_tables(put):
         ('id,title\n1,"a\n', r"line 2: not a readable table \(unexpected end of data\)"),
         ('id,title\n1,"a"b\n', "line 2: not a readable table"),
         ("id,title,id\n", "line 1: the column 'id' appears 2 times"),
+        ("id,title,title \n", "line 1: the column 'title' appears 2 times"),
+        ("id,title:token,title:token_seq\n", "line 1: the column 'title' appears 2 times"),
     ],
 )
 def test_malformed_tables(put, text, message):

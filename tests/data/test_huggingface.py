@@ -112,6 +112,15 @@ def test_ids_stored_as_floats_are_integers(tmp_path, listener):
     assert histories(read(tmp_path / "train.parquet", listener)[0]) == {"u": ["7", "8"]}
 
 
+def test_ids_stored_as_decimals_are_integers(tmp_path, listener):
+    pq.write_table(pa.table({"user": ["u"], "item": [Decimal("12.00")]}), tmp_path / "log.parquet")
+    few = pa.array([4.1], pa.float32())
+    pq.write_table(pa.table({"item": [Decimal("12.00")], "stars": few}), tmp_path / "items.parquet")
+    made, items = read(tmp_path, listener)
+    assert histories(made) == {"u": ["12"]}
+    assert items.fields == {"stars": ["4.1"]}
+
+
 def test_ids_stored_as_bytes_are_texts(tmp_path, listener):
     ids = {"user_id": [b"u", "é".encode(), b"u"], "item_id": [b"7", b"8", b"9"]}
     pq.write_table(pa.table(LOG | ids), tmp_path / "train.parquet")
@@ -131,6 +140,11 @@ def test_ratings(tmp_path, listener):
     made = read(tmp_path, listener, min_rating=4)[0]
     assert histories(made) == {"v": ["8"], "u": ["9"]}
     assert made.left_out == {"ratings": 1}
+    pq.write_table(pa.table(LOG | {"rating": pa.array([4.0, 4.1, None], pa.float32())}), tmp_path / "log.parquet")
+    with pytest.raises(DataError, match="row 3: the rating is None"):
+        read(tmp_path, listener, min_rating=4)
+    pq.write_table(pa.table(LOG | {"rating": pa.array([4.0, 4.1, 4.2], pa.float32())}), tmp_path / "log.parquet")
+    assert histories(read(tmp_path, listener, min_rating=4.1)[0]) == {"v": ["8"], "u": ["9"]}
     exact = [Decimal("3.9"), Decimal("5.0"), Decimal("4.0")]
     pq.write_table(pa.table(LOG | {"rating": exact}), tmp_path / "log.parquet")
     assert histories(read(tmp_path, listener, min_rating=4)[0]) == {"v": ["8"], "u": ["9"]}
@@ -143,6 +157,7 @@ def test_ratings(tmp_path, listener):
         ({"user": ["u"], "item": ["a"], "timestamp": [-1]}, "the time is -1; 1970 or later"),
         ({"user": ["u"], "item": [1.5]}, "row 1: the id is 1.5; an id is a text or a whole number"),
         ({"user": [True], "item": ["a"]}, "row 1: the id is True"),
+        ({"user": ["u"], "item": [Decimal("12.50")]}, r"row 1: the id is Decimal\('12.50'\)"),
         ({"user": ["u"], "thing": ["a"]}, "no column for item among user, thing"),
         ({"user": ["u"], "history": [["a", "b"]], "target": ["c"]}, "history and target look like a history and its"),
         ({"user": ["u"], "items": [["a", "b"]], "timestamp": [[1]]}, "2 items, but 1 times"),

@@ -216,6 +216,12 @@ def test_malformed_sequences(put, listener, text, message):
     assert caught.value.hint
 
 
+def test_a_user_with_two_entries_in_json(put, listener):
+    """They are one but for a space."""
+    with pytest.raises(DataError, match=r"sequences.txt: user 'u1' has two entries"):
+        read(put("sequences.txt", '{"u1": ["a", "b", "c"], "u1 ": ["d"]}'), listener)
+
+
 def test_paths(tmp_path, listener):
     for paths in ([], [tmp_path, tmp_path]):
         with pytest.raises(UsageError, match=f"needs one path; there are {len(paths)}"):

@@ -91,8 +91,9 @@ def test_several_files_are_one_log(tmp_path, put, listener):
         read([tmp_path / "none*"], listener)
     with pytest.raises(UsageError, match=r"logs/\*\*.csv: "):
         read([tmp_path / "logs" / "**.csv"], listener)
-    with pytest.raises(UsageError, match=r"1.csv is named twice"):
-        read([first, tmp_path / "logs" / "*"], listener)
+    for again in (tmp_path / "logs" / "*", tmp_path / "logs" / ".." / "logs" / "1.csv"):
+        with pytest.raises(UsageError, match=r"1.csv is named twice"):
+            read([first, again], listener)
 
 
 def test_a_file_with_other_columns_is_named(put, listener):
@@ -179,6 +180,17 @@ def test_cells_that_cannot_be_read(tmp_path, listener, column, values, says):
         read([save(frame, tmp_path / "log.parquet")], listener, min_rating=1.0)
     assert caught.value.message.partition("log.parquet, ")[2].startswith(says)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".feather"])
+def test_ratings_of_few_bits_are_those_that_were_written(tmp_path, listener, suffix):
+    """4.1 in 32 bits is less than 4.1 in 64."""
+    frame = FRAME.with_columns(pl.Series("rating", [4.1, 4.0, 4.2]))
+    if suffix == ".csv":
+        frame.write_csv(tmp_path / "log.csv")
+    else:
+        save(frame.with_columns(pl.col("rating").cast(pl.Float32)), tmp_path / f"log{suffix}")
+    assert read([tmp_path / f"log{suffix}"], listener, min_rating=4.1)[0] == {"u": ["b"], "v": ["a"]}
 
 
 def test_rows_are_counted_over_blocks(tmp_path, listener, monkeypatch):

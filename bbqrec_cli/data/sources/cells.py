@@ -14,6 +14,7 @@ import polars as pl
 
 from bbqrec_cli.data.sources import times as clock
 from bbqrec_cli.data.sources.files import EXACT, as_id
+from bbqrec_cli.data.sources.typed import as_written
 
 _WHOLE = r"^[0-9]{1,18}$"
 _DECIMAL = r"^[0-9]{1,15}(\.[0-9]{1,15})?$"
@@ -52,6 +53,8 @@ def numbers(column: pl.Series) -> np.ndarray:
         return _of_texts(column, _WHOLE, lambda texts: texts.cast(pl.Int64), _float)
     elif not kind.is_numeric():
         return np.full(len(column), math.nan)
+    if kind == pl.Float32:
+        column = as_written(column)
     if column.dtype.is_integer() and not column.null_count():
         small = column.dtype != pl.UInt64 or not len(column) or column.max() <= clock.LATEST  # type: ignore[operator]
         if small:

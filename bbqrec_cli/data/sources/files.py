@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -126,8 +127,8 @@ def separator(path: Path) -> str:
 
 
 def check_header(path: Path, line: int, names: list[str]) -> None:
-    """Raises: DataError: a repeated column name."""
-    name, times = Counter(filter(None, names)).most_common(1)[0] if any(names) else ("", 0)
+    """Raises: DataError: a repeated column name, whatever type RecBole adds."""
+    name, times = Counter(filter(None, map(plain_name, names))).most_common(1)[0] if any(names) else ("", 0)
     if times > 1:
         raise DataError(f"{path}, line {line}: the column {name!r} appears {times} times", "keep one of each name")
 
@@ -265,9 +266,17 @@ def typed_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def whole(value: Any) -> Any:
-    """12 for an id 12.0, as pandas stores integers beside missing ones; another value as it is, also a float so large
-    that neighbouring whole numbers are one."""
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < EXACT else value
+    """12 for an id 12.0, as pandas stores integers beside missing ones, or a decimal 12.00; another value as it is,
+    also a float so large that neighbouring whole numbers are one."""
+    if not isinstance(value, (float, Decimal)) or not math.isfinite(value) or value != int(value):
+        return value
+    return int(value) if isinstance(value, Decimal) or abs(value) < EXACT else value
+
+
+def no_id(value: Any) -> bool:
+    """Whether a value is a truth or a number that is not whole; NaN is missing."""
+    number = isinstance(value, (float, Decimal)) and value == value
+    return isinstance(value, bool) or (number and not isinstance(whole(value), int))
 
 
 def _table_items(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -14,11 +14,18 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bbqrec_cli.data.sources.columns import ITEM, ITEM_ID, USER, plain_name, usual
-from bbqrec_cli.data.sources.files import whole
+from bbqrec_cli.data.sources.files import no_id, whole
 from bbqrec_cli.data.sources.table import PICTURE_FIELDS
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.records import LIST_SEPARATOR
+
+_NARROW: dict[str, Any] = {
+    "float32": np.float32, "float16": np.float16, "float[pyarrow]": np.float32, "halffloat[pyarrow]": np.float16,
+}  # fmt: skip
+"""Types of columns in pandas and polars -> NumPy's type of such numbers."""
 
 
 def is_frame(value: Any) -> bool:
@@ -72,7 +79,12 @@ def columns_of(frame: Any) -> dict[str, list[Any]]:
 
 
 def _list(column: Any) -> list[Any]:
-    return column.to_list() if hasattr(column, "to_list") else list(column)
+    """The values; floats of fewer than 64 bits as such, which pandas and polars widen."""
+    values = column.to_list() if hasattr(column, "to_list") else list(column)
+    narrow = _NARROW.get(str(getattr(column, "dtype", "")).casefold())
+    if narrow is None:
+        return values
+    return [narrow(each) if isinstance(each, float) else each for each in values]
 
 
 def _absolute(value: Any) -> Any:
@@ -82,7 +94,7 @@ def _absolute(value: Any) -> Any:
 
 def _check_id(value: Any, where: str) -> None:
     value = value.tolist() if hasattr(value, "tolist") else value  # NumPy
-    if isinstance(value, float) and value == value and isinstance(whole(value), float):
+    if no_id(value):
         hint = "give the ids as texts or integers, before missing ones make them floats"
         raise DataError(f"{where} is {value!r}; an id is a text or a whole number", hint)
 
@@ -92,12 +104,15 @@ def _texts(values: list[Any], items: bool, ids: bool, file: str, name: str) -> l
         return list(map(str, values))
     for line, value in enumerate(values if ids else (), start=2):
         _check_id(value, f"{file}, line {line}: {name}")
+    values = list(map(whole, values)) if ids else values
     return [_text(value, items, f"{file}, line {line}: {name}") for line, value in enumerate(values, start=2)]
 
 
 def _text(value: Any, items: bool, where: str) -> str:
     if isinstance(value, str):
         return " ".join(value.split())
+    if isinstance(value, (np.float32, np.float16)):
+        value = float(str(value))  # as it was written: 4.1, not 4.099999904632568
     if hasattr(value, "tolist") and not isinstance(value, float):  # NumPy
         value = value.tolist()
     if items and isinstance(value, (list, tuple)):

@@ -15,7 +15,7 @@ from bbqrec_cli.data.sources import columns
 from bbqrec_cli.data.sources import times as clock
 from bbqrec_cli.data.sources.arrow import ITEMS, batches_of, import_pyarrow, schema_of, splits_of
 from bbqrec_cli.data.sources.base import Interactions, Items, by_user
-from bbqrec_cli.data.sources.files import as_field, fields_of, first_few, read_items, whole
+from bbqrec_cli.data.sources.files import as_field, fields_of, first_few, no_id, read_items, whole
 from bbqrec_cli.data.sources.options.huggingface import HuggingFaceOptions
 from bbqrec_cli.data.sources.paths import only_path
 from bbqrec_cli.data.sources.pictures import find_pictures, pictures_of
@@ -131,8 +131,7 @@ class HuggingFace:
             fine = pyarrow.timestamp("us", getattr(inner, "tz", None))
             column = column.cast(pyarrow.list_(fine) if _is_list(kind) else fine, safe=False)
             column = column.cast(pyarrow.list_(pyarrow.int64()) if _is_list(kind) else pyarrow.int64())
-        found: list[Any] = column.to_pylist()
-        return found
+        return _as_written(kind, column.to_pylist())
 
     def _columns(self, path: Path) -> tuple[dict[str, str], bool]:
         """What a column is for -> its name; whether a row has a list of items.
@@ -216,8 +215,17 @@ class HuggingFace:
                 if not item or item in made:
                     what = "a row has no item id" if not item else f"item {item!r} appears twice"
                     raise DataError(f"{path}: {what}", "keep one row per item")
-                made[item] = {name: _compact(value) for name, value in row.items()}
+                made[item] = {
+                    name: _as_written(schema.field(name).type, [_compact(value)])[0] for name, value in row.items()
+                }
         return made
+
+
+def _as_written(kind: Any, values: list[Any]) -> list[Any]:
+    """Numbers of 32 or 16 bits as they were written before they were rounded: 4.1, not 4.099999904632568."""
+    types = import_pyarrow().types
+    narrow: Any = np.float32 if types.is_float32(kind) else np.float16 if types.is_float16(kind) else None
+    return values if narrow is None else [None if each is None else float(str(narrow(each))) for each in values]
 
 
 def _pictures(item_ids: list[str], known: dict[str, dict[str, Any]]) -> list[bytes]:
@@ -283,7 +291,7 @@ def _kind_of_times(kind: Any) -> str:
 
 def _id(value: Any, where: str) -> str:
     """An id as text: 12 for 12.0, bytes as UTF-8. Raises: DataError: other floats, truths, bytes that are not UTF-8."""
-    if isinstance(value, bool) or (isinstance(value, float) and value == value and isinstance(whole(value), float)):
+    if no_id(value):
         raise DataError(f"{where}: the id is {value!r}; an id is a text or a whole number", "correct or remove the row")
     try:
         return as_field(value.decode() if isinstance(value, bytes) else whole(value))

@@ -65,8 +65,9 @@ def expanded(paths: Sequence[Path]) -> list[Path]:
             found += fitting
         else:
             found.append(path)
-    if len(set(found)) < len(found):
-        twice = next(path for path in found if found.count(path) > 1)
+    places = [path.resolve() for path in found]
+    if len(set(places)) < len(places):
+        twice = next(path for path, place in zip(found, places, strict=True) if places.count(place) > 1)
         raise UsageError(f"{twice} is named twice", "name each file once")
     return found
 

@@ -99,6 +99,7 @@ class S3Rec:
         """(user, items) of each entry of a JSON object."""
         found = read_json(self._sequences, _JSON_EXAMPLE)
         self._progress.log(f"{self._sequences.name}: read as one JSON object, user -> items, oldest first")
+        seen: set[str] = set()
         for user, interacted in found.items():
             plain = isinstance(interacted, list) and all(type(item) in (str, int) for item in interacted)
             if not plain or not interacted:
@@ -108,6 +109,9 @@ class S3Rec:
             row = as_id(user), [as_id(str(item)) for item in interacted]
             if not row[0] or "" in row[1]:
                 raise DataError(f"{self._sequences}: user {user!r}: an id is empty", "name every user and item")
+            if row[0] in seen:
+                raise DataError(f"{self._sequences}: user {row[0]!r} has two entries", "keep one entry per user")
+            seen.add(row[0])
             yield row
 
     def items(self, item_ids: list[str]) -> Items:

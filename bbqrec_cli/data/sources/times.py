@@ -70,6 +70,7 @@ class Times:
 
 def number(text: str) -> int | float | None:
     """A number since 1970, whole ones exactly; None if it is none, or is negative or beyond LATEST."""
+    text = text.strip()
     with suppress(ValueError):
         value = int(text) if text.isdecimal() else float(text)
         return value if 0 <= value <= LATEST else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -15,7 +16,13 @@ from bbqrec_cli.errors import DataError
 def read_typed(path: Path) -> pl.DataFrame:
     """A whole Parquet or Arrow file without its columns of bytes. Raises: DataError: a damaged file."""
     with damage_of(path):
-        return scan(path).select(pl.exclude(pl.Binary)).collect()
+        return scan(path).select(pl.exclude(pl.Binary)).with_columns(as_written(pl.col(pl.Float32))).collect()
+
+
+def as_written(numbers: Any) -> Any:
+    """A column or expression of numbers of 32 bits in float64, as they were written before they were rounded: 4.1, not
+    4.099999904632568."""
+    return numbers.cast(pl.String).cast(pl.Float64)
 
 
 def scan(path: Path) -> pl.LazyFrame:
