@@ -150,7 +150,7 @@ def test_against_another_catalogue(config, catalogue, tmp_path):
     run(config)
     assert hdf5.read_metrics(config.output).items == 12
     more = dataclasses.replace(
-        catalogue, item_ids=[*catalogue.item_ids, "i12"], titles=[*catalogue.titles, ""], fields={}
+        catalogue, item_ids=[*catalogue.item_ids, "i12"], titles=[*catalogue.titles, ""], attributes={}
     )
     popularity(tmp_path / "other.h5", more, range(13))
     with pytest.raises(DataError, match=r"metrics\.h5: of other data than .*other\.h5: 12 items were ranked, not 13"):
