@@ -85,8 +85,6 @@ def option(
         hidden: accepted, but not shown by --help or the generated docs.
     """
     assert role in ROLES
-    if search and not isinstance(search, Range) and any(isinstance(each, (list, tuple)) for each in search):
-        raise TypeError(f"search is {search!r}; numbers, texts, true or false are tried, and None")
     metadata = {
         "help": help, "role": role, "agreed": role in ("model", "fit") if agreed is None else agreed, "paper": paper,
         "choices": tuple(choices), "minimum": minimum, "maximum": maximum, "short": short, "positional": positional,
@@ -158,8 +156,8 @@ class MethodConfig:
         return {}
 
     def without_effect(self, given: Iterable[str]) -> list[str]:
-        """A line for each of the options that were given to no effect; not of "none", which has that effect."""
-        why = {name: self.idle[name] for name in sorted(self.idle.keys() & set(given)) if getattr(self, name) != "none"}
+        """A line for each of the options that were given to no effect."""
+        why = {name: self.idle[name] for name in sorted(self.idle.keys() & set(given))}
         off = {each: "--no-" if getattr(self, each) is False else "this --" for each in why.values()}
         return [f"{flag(name)} has no effect with {off[each]}{flag(each)[2:]}" for name, each in why.items()]
 

@@ -41,6 +41,10 @@ class DataError(BBQRecError):
     code, exit_code = "bad_data", 3
 
 
+class DivergedError(DataError):
+    """What a training computes is no number any more."""
+
+
 class WrongKindError(DataError):
     """A bbqrec file of a kind that the stage cannot use."""
 

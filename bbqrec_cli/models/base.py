@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bbqrec_cli.data.batches import Batch, Batches, WindowBatches
 from bbqrec_cli.data.splits import HISTORY
 from bbqrec_cli.decoding.beam import pad_answer
-from bbqrec_cli.errors import DataError
+from bbqrec_cli.errors import DivergedError
 from bbqrec_cli.records import Sequences
 
 
@@ -192,9 +192,9 @@ def _permitted(scores: Tensor, wanted: Wanted, first: int) -> Tensor:
     return scores
 
 
-def diverged() -> DataError:
+def diverged() -> DivergedError:
     """For scores that are not numbers."""
-    return DataError("the model's scores are not numbers; its training has diverged", "a lower --learning-rate")
+    return DivergedError("the model's scores are not numbers; its training has diverged", "a lower --learning-rate")
 
 
 def _first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,11 @@ class Prefixed(Protocol):
 
 
 class PrefixStates:
-    """They are made once about as many prefixes were decoded as there are, and again when a weight has changed."""
+    """They are made once about as many prefixes were decoded as there are, and again when a weight has changed.
+
+    That is known from the weights' versions. An optimiser that steps in one kernel (`fused`) does not raise these: a
+    model forgets its prefixes when it is put into training or evaluation.
+    """
 
     def __init__(self) -> None:
         self._weights: tuple[object, ...] = ()

@@ -230,6 +230,11 @@ class SemanticIDGenerator(Recommender):
         return loss + catalogue_cross_entropy(states, table, targets[asked]).mean()
 
     @torch.no_grad()
+    def train(self, mode: bool = True) -> SemanticIDGenerator:
+        """Into training or, with False, evaluation. What is kept of prefixes is forgotten: see `PrefixStates`."""
+        self.prefix_states = PrefixStates()
+        return super().train(mode)
+
     def calibrate(self, batches: Iterable[tuple[Batch, Tensor | None]]) -> None:
         """Fit the heads' shares on held-out targets; see `Recommender.calibrate`."""
         if not self.heads:

@@ -126,7 +126,8 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     check_there(config.input, "tokens")
     check_checkpoint(config.output, force=config.force, resume=config.resume)
     check_output(config.output, force=config.force, inputs=[path for _, path in named], instead=instead)
-    from bbqrec_cli.training.checkpoint import saved_seconds  # imports torch, which is no part of the time
+    from bbqrec_cli.models.task import CHOSEN_BY  # imports torch, which is no part of the time
+    from bbqrec_cli.training.checkpoint import saved_seconds
 
     read = [(name, describe_parent(path)) for name, path in named]  # as they are before the long run
     began, checkpoint = time.perf_counter(), checkpoint_of(config.output)
@@ -142,7 +143,8 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         earlier=[*earlier.earlier, {"history": earlier.history, "validation": fitted.before}] if earlier else [],
         earlier_interactions=made.earlier_interactions,
     )  # fmt: skip
-    if fitted.history and fitted.best_epoch == len(fitted.history) and made.whole:
+    compared = sum(CHOSEN_BY in row for row in fitted.history) > 1
+    if compared and fitted.best_epoch == len(fitted.history) and made.whole:
         progress.log("the last epoch was the best one on validation: more --epochs may help")
     if earlier and not fitted.best_epoch:
         what = f"no epoch was better on validation than {config.from_}" if fitted.history else "no epoch was trained"

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bbqrec_cli.device import PRECISIONS, resolve_precision
-from bbqrec_cli.errors import DataError, InterruptedRunError
+from bbqrec_cli.errors import DivergedError, InterruptedRunError
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.seeds import seed_torch
 from bbqrec_cli.training.checkpoint import Saver, load_checkpoint, saved_precision
@@ -210,6 +210,10 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
                 _run_epoch(task, run, stopping, fitted, epoch, saver)
                 if stopping.watch(fitted.history[-1]):
                     break
+    except DivergedError as error:
+        left = run.checkpoint is not None and run.checkpoint.exists()
+        more = f", with --force: {run.checkpoint} is left" if left else ""
+        raise DivergedError(error.message, error.hint + more) from error
     except KeyboardInterrupt:
         raise _interrupted(saver.epochs if saver else len(fitted.history), task, run) from None
     if fitted.best_weights:
@@ -233,7 +237,7 @@ def _run_epoch(
         seed_torch(run.seed, *task.stream, epoch, run.world.rank)
     row: Row = {"epoch": epoch + 1} | _steps(task, run, epoch)
     best: dict[str, Any] = {}
-    _check_finite(task, run, f"epoch {epoch + 1}")
+    _check_finite(task, f"epoch {epoch + 1}")
     seconds = run.world.first(time.perf_counter() - began)
     last = epoch + 1 == task.epochs or stopping.over(fitted.seconds + seconds)
     if task.has_report(epoch) and (last or (epoch + 1) % stopping.validate_every == 0):
@@ -282,7 +286,7 @@ def step(task: Task, run: RunSettings, batch: Any, rate: float, where: str) -> L
     for name, parts in task.losses(batch.to(run.device), run):
         value = float(run.world.sum(parts["loss"].detach().clone()))
         if not math.isfinite(value):
-            raise _diverged(f"{where}: the loss is {value}", run)
+            raise _diverged(f"{where}: the loss is {value}")
         optimiser = task.optimisers[name]
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -296,18 +300,14 @@ def step(task: Task, run: RunSettings, batch: Any, rate: float, where: str) -> L
     return parts
 
 
-def _check_finite(task: Task, run: RunSettings, where: str) -> None:
-    """Raises: DataError: a parameter is not a number."""
+def _check_finite(task: Task, where: str) -> None:
+    """Raises: DivergedError: a parameter is not a number."""
     if not all(bool(p.isfinite().all()) for p in task.module.parameters()):
-        raise _diverged(f"{where}: a parameter is infinite or not a number", run)
+        raise _diverged(f"{where}: a parameter is infinite or not a number")
 
 
-def _diverged(what: str, run: RunSettings) -> DataError:
-    hint = "a lower --learning-rate, or --precision fp32"
-    left = run.checkpoint is not None and run.checkpoint.exists()
-    return DataError(
-        f"{what}; the training has diverged", hint + (f", with --force: {run.checkpoint} is left" if left else "")
-    )
+def _diverged(what: str) -> DivergedError:
+    return DivergedError(f"{what}; the training has diverged", "a lower --learning-rate, or --precision fp32")
 
 
 def _interrupted(done: int, task: Task, run: RunSettings) -> InterruptedRunError:

@@ -99,9 +99,13 @@ def most_trials(config: BudgetConfig, study: Study) -> int:
 
 def left(config: BudgetConfig, study: Study) -> bool:
     """Whether a system's budget allows another trial."""
-    trials = most_trials(config, study)
-    time_left = not config.minutes or minutes_left(config, study.outcomes()) > 0
-    return (not trials or len(study.whole()) < trials) and time_left
+    return (bool(study.system.space) or not study.whole()) and may_have_more(config, study.outcomes())
+
+
+def may_have_more(config: BudgetConfig, outcomes: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the budget allows another trial after these."""
+    whole, trials = sum(each["status"] != "cut" for each in outcomes), config.budget["trials"]
+    return (not trials or whole < trials) and (not config.minutes or minutes_left(config, outcomes) > 0)
 
 
 def minutes_left(config: BudgetConfig, outcomes: Sequence[Mapping[str, Any]]) -> float:

@@ -19,6 +19,7 @@ from bbqrec_cli.tuning.budget import (
     check_had,
     check_input,
     left,
+    may_have_more,
     one_more,
     origin_of,
     study_of,
@@ -161,10 +162,12 @@ def earlier_trials(
         if before.get(key, value) != value:
             what = f"{ledger}: {', '.join(others)} had {flag(key)} {before[key]}, not {value}"
             raise DataError(what, "give the same, so that all are tuned alike, or -o elsewhere")
+    of = {name: [each for each in trials if each["system"] == name] for name in others}
     for name in others:
-        check_had(config, name, [each for each in trials if each["system"] == name], config.budget["trials"])
-    if others and had["budget"] != config.budget:
-        progress.warn(f"{', '.join(others)} had another budget in {folder}; name it, too, for an equal one")
+        check_had(config, name, of[name], config.budget["trials"])
+    behind = [name for name, each in others.items() if each["tried"] and may_have_more(config, of[name])]
+    if behind:
+        progress.warn(f"{', '.join(behind)}: less than this budget was spent in {folder}; name all, for equal ones")
     return {"systems": others, "trials": trials}
 
 

@@ -83,7 +83,7 @@ class Study:
             storage=storage, study_name=system.name, direction="maximize", load_if_exists=True
         )
         known = self._study.user_attrs.get("identity")
-        if known is None or not self._done():  # of a command that was refused, or stopped in its first trial
+        if known is None or not self._study.get_trials(deepcopy=False):  # of a command that was refused
             self._study.set_user_attr("identity", dict(identity))
         elif said := next(filter(None, (difference(key, known.get(key), identity[key]) for key in identity)), ""):
             what = f"the trials of {system.name} in this folder are of another run: {said}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.config import Range, configure, from_mapping, search_of, stored
+from bbqrec_cli.config import Range, configure, field_name, flag, from_mapping, search_of, stored
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.models.registry import MODELS
 from bbqrec_cli.recipes import recipe
@@ -87,7 +87,8 @@ def make_systems(
         training = configure(TrainConfig, values, where=f"--recipe {each}")
         name = Path(each).stem if each.endswith(".toml") else each
         every = training.validate_every if validate_every == 1 else validate_every
-        made.append(_system(name, model, each, training.options, fixed, every))
+        settings = {field_name(key): value for key, value in training.options.items()}
+        made.append(_system(name, model, each, settings, fixed, every))
     names = [system.name for system in made]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -112,6 +113,9 @@ def space_of(model: str, config: Any, *, fixed: Sequence[str] = ()) -> dict[str,
 
     Left out is what does not go together with the others or has no effect beside them, a Range whose scale does not
     have the value, and None where it is no default: a recipe cannot say it.
+
+    Raises:
+        UsageError: a choice is a list.
     """
     cls, found = type(config), dict[str, "tuple[Any, ...] | Range"]()
     for f in dataclasses.fields(cls):
@@ -124,6 +128,9 @@ def space_of(model: str, config: Any, *, fixed: Sequence[str] = ()) -> dict[str,
                 continue
             found[f.name] = Range(min(search.low, value), max(search.high, value), search.log)
             continue
+        if any(isinstance(each, (list, tuple)) for each in search):
+            what = f"{model}: {flag(f.name)} would try lists, {search}"
+            raise UsageError(what, "search=() in the plugin, or numbers, texts, true and false")
         choices = tuple(search) if value in search else _sorted((*search, value))
         choices = tuple(each for each in choices if each is not None or f.default is None)
         choices = tuple(each for each in choices if _fits(model, config, {f.name: each}))

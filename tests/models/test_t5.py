@@ -21,6 +21,7 @@ from bbqrec_cli.models.code_decoder import Decoding
 from bbqrec_cli.models.registry import model_config
 from bbqrec_cli.models.semantic_id_generator import SemanticIDGenerator
 from bbqrec_cli.models.t5 import RelativePositions
+from bbqrec_cli.models.task import adamw
 from bbqrec_cli.records import Codes
 
 ITEMS, LEVELS, SIZE, WIDTH, HEADS, HEAD_WIDTH, INNER, LAYERS = 40, 4, 5, 12, 3, 6, 20, 2
@@ -248,6 +249,22 @@ def test_what_a_prefix_is_before_it_sees_a_history_is_made_once(beam, normalisat
     assert not torch.equal(check(made_again=True), first)
     model.load_state_dict({name: value.clone() for name, value in model.state_dict().items()})
     check(made_again=True)
+
+
+def test_prefixes_are_forgotten_between_validations(long_batch, monkeypatch):
+    """The weights' versions stay as they are when AdamW steps in one kernel."""
+    model, wanted = made(architecture="t5"), Wanted(k=5, beam=16)
+    optimiser = adamw(model, model_config("tiger", {"learning_rate": 0.1}))
+    for _ in range(3):
+        model.train().loss(long_batch).backward()
+        optimiser.step()
+        items, scores = model.eval().recommend(long_batch, wanted)
+        assert model.prefix_states.of(model, 0)
+        with monkeypatch.context() as patch:
+            patch.setattr(prefix_states, "LARGEST", 0)
+            expected, best = model.recommend(long_batch, wanted)
+        assert torch.equal(items, expected)
+        torch.testing.assert_close(scores, best, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("architecture", "kept_after"), [("t5", 3), ("bbqrec", None)])

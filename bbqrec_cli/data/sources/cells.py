@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from bbqrec_cli.data.sources import times as clock
-from bbqrec_cli.data.sources.files import EXACT, as_id
+from bbqrec_cli.data.sources.files import EXACT, EXACT_IN_32, as_id
 from bbqrec_cli.data.sources.typed import as_written
 
 _WHOLE = r"^[0-9]{1,18}$"
@@ -25,7 +25,7 @@ def ids(column: pl.Series) -> pl.Series:
     """(n,) texts: integers, and floats and decimals that are whole, in decimal; null for what is no id."""
     kind = column.dtype
     if kind.is_float():
-        whole = (column == column.floor()) & (column.abs() < EXACT)
+        whole = (column == column.floor()) & (column.abs() < (EXACT if kind == pl.Float64 else EXACT_IN_32))
         return column.set(~whole.fill_null(False), None).cast(pl.Int64).cast(pl.String)
     if kind.is_decimal():
         whole = column.cast(pl.Int64, strict=False)
@@ -54,7 +54,7 @@ def numbers(column: pl.Series) -> np.ndarray:
     elif not kind.is_numeric():
         return np.full(len(column), math.nan)
     if kind == pl.Float32:
-        column = as_written(column)
+        column = as_written(column.to_frame()).to_series()
     if column.dtype.is_integer() and not column.null_count():
         small = column.dtype != pl.UInt64 or not len(column) or column.max() <= clock.LATEST  # type: ignore[operator]
         if small:

@@ -13,14 +13,16 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from bbqrec_cli.data.sources.columns import ITEM_ID, plain_name, usual
 from bbqrec_cli.data.sources.opening import COMPRESSED, open_text, plain_suffix, reading
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import LIST_SEPARATOR
 
-EXACT = 2**53
-"""From here on, neighbouring whole numbers are one float."""
+EXACT, EXACT_IN_32 = 2**53, 2**24
+"""From here on, neighbouring whole numbers are one float, of 64 bits and of 32."""
 TABLES = tuple(f"{suffix}{more}" for suffix in (".csv", ".tsv") for more in ("", *COMPRESSED))
 TABBED = (".tsv", ".inter", ".item")
 """Tables that usually have tabs, the last two RecBole's."""
@@ -277,6 +279,13 @@ def no_id(value: Any) -> bool:
     """Whether a value is a truth or a number that is not whole; NaN is missing."""
     number = isinstance(value, (float, Decimal)) and value == value
     return isinstance(value, bool) or (number and not isinstance(whole(value), int))
+
+
+def as_written(value: np.floating) -> float:
+    """A number of few bits as it was written before it was rounded to them: 4.1, not 4.099999904632568. What is whole
+    stays."""
+    wide = float(value)
+    return wide if wide.is_integer() else float(str(value))
 
 
 def _table_items(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

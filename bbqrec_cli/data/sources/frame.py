@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bbqrec_cli.data.sources.columns import ITEM, ITEM_ID, USER, plain_name, usual
-from bbqrec_cli.data.sources.files import no_id, whole
+from bbqrec_cli.data.sources.files import EXACT_IN_32, as_written, no_id, whole
 from bbqrec_cli.data.sources.table import PICTURE_FIELDS
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.records import LIST_SEPARATOR
@@ -93,8 +93,9 @@ def _absolute(value: Any) -> Any:
 
 
 def _check_id(value: Any, where: str) -> None:
+    merged = isinstance(value, np.float32) and abs(value) >= EXACT_IN_32
     value = value.tolist() if hasattr(value, "tolist") else value  # NumPy
-    if no_id(value):
+    if merged or no_id(value):
         hint = "give the ids as texts or integers, before missing ones make them floats"
         raise DataError(f"{where} is {value!r}; an id is a text or a whole number", hint)
 
@@ -112,7 +113,7 @@ def _text(value: Any, items: bool, where: str) -> str:
     if isinstance(value, str):
         return " ".join(value.split())
     if isinstance(value, (np.float32, np.float16)):
-        value = float(str(value))  # as it was written: 4.1, not 4.099999904632568
+        value = as_written(value)
     if hasattr(value, "tolist") and not isinstance(value, float):  # NumPy
         value = value.tolist()
     if items and isinstance(value, (list, tuple)):

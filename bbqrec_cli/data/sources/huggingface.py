@@ -15,7 +15,7 @@ from bbqrec_cli.data.sources import columns
 from bbqrec_cli.data.sources import times as clock
 from bbqrec_cli.data.sources.arrow import ITEMS, batches_of, import_pyarrow, schema_of, splits_of
 from bbqrec_cli.data.sources.base import Interactions, Items, by_user
-from bbqrec_cli.data.sources.files import as_field, fields_of, first_few, no_id, read_items, whole
+from bbqrec_cli.data.sources.files import as_field, as_written, fields_of, first_few, no_id, read_items, whole
 from bbqrec_cli.data.sources.options.huggingface import HuggingFaceOptions
 from bbqrec_cli.data.sources.paths import only_path
 from bbqrec_cli.data.sources.pictures import find_pictures, pictures_of
@@ -131,7 +131,9 @@ class HuggingFace:
             fine = pyarrow.timestamp("us", getattr(inner, "tz", None))
             column = column.cast(pyarrow.list_(fine) if _is_list(kind) else fine, safe=False)
             column = column.cast(pyarrow.list_(pyarrow.int64()) if _is_list(kind) else pyarrow.int64())
-        return _as_written(kind, column.to_pylist())
+        found: list[Any] = column.to_pylist()
+        few = _few_bits(kind)
+        return found if few is None else [None if each is None else as_written(few(each)) for each in found]
 
     def _columns(self, path: Path) -> tuple[dict[str, str], bool]:
         """What a column is for -> its name; whether a row has a list of items.
@@ -209,23 +211,25 @@ class HuggingFace:
         if place is None:
             raise DataError(f"{path}: no column of item ids among {first_few(schema.names)}, …", "--item-column NAME")
         made: dict[str, dict[str, Any]] = {}
+        kinds = {name: _few_bits(schema.field(name).type) for name in schema.names}
+        narrow = {name: few for name, few in kinds.items() if few is not None}
         for batch in batches_of(path, schema.names):
             for row in batch.to_pylist():
                 item = _id(row.pop(schema.names[place]), str(path))
                 if not item or item in made:
                     what = "a row has no item id" if not item else f"item {item!r} appears twice"
                     raise DataError(f"{path}: {what}", "keep one row per item")
-                made[item] = {
-                    name: _as_written(schema.field(name).type, [_compact(value)])[0] for name, value in row.items()
-                }
+                made[item] = {name: _compact(value) for name, value in row.items()}
+                for name, few in narrow.items():
+                    if row.get(name) is not None:
+                        made[item][name] = as_written(few(row[name]))
         return made
 
 
-def _as_written(kind: Any, values: list[Any]) -> list[Any]:
-    """Numbers of 32 or 16 bits as they were written before they were rounded: 4.1, not 4.099999904632568."""
+def _few_bits(kind: Any) -> Any:
+    """NumPy's type of numbers of 32 or 16 bits, None for other types."""
     types = import_pyarrow().types
-    narrow: Any = np.float32 if types.is_float32(kind) else np.float16 if types.is_float16(kind) else None
-    return values if narrow is None else [None if each is None else float(str(narrow(each))) for each in values]
+    return np.float32 if types.is_float32(kind) else np.float16 if types.is_float16(kind) else None
 
 
 def _pictures(item_ids: list[str], known: dict[str, dict[str, Any]]) -> list[bytes]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -16,13 +15,15 @@ from bbqrec_cli.errors import DataError
 def read_typed(path: Path) -> pl.DataFrame:
     """A whole Parquet or Arrow file without its columns of bytes. Raises: DataError: a damaged file."""
     with damage_of(path):
-        return scan(path).select(pl.exclude(pl.Binary)).with_columns(as_written(pl.col(pl.Float32))).collect()
+        return as_written(scan(path).select(pl.exclude(pl.Binary)).collect())
 
 
-def as_written(numbers: Any) -> Any:
-    """A column or expression of numbers of 32 bits in float64, as they were written before they were rounded: 4.1, not
-    4.099999904632568."""
-    return numbers.cast(pl.String).cast(pl.Float64)
+def as_written(table: pl.DataFrame) -> pl.DataFrame:
+    """With columns of 32 bits in float64, the numbers as they were written before they were rounded: 4.1, not
+    4.099999904632568. What is whole stays."""
+    few = pl.col(pl.Float32)
+    written = pl.when(few == few.floor()).then(few.cast(pl.Float64)).otherwise(few.cast(pl.String).cast(pl.Float64))
+    return table.with_columns(written)
 
 
 def scan(path: Path) -> pl.LazyFrame:

@@ -61,7 +61,8 @@ class GeneratorConfig(TrainingConfig):
     def idle(self) -> dict[str, str]:
         """Without similarity in attention there are no buckets of it, and tuples only with a softmax over them."""
         without = {"similarity_buckets": "variant"} if self.variant != "full" else {}
-        return without | ({"tuple_vectors": "normalisation"} if self.normalisation == "codes" else {})
+        tuples = self.normalisation == "codes" and self.tuple_vectors != "none"
+        return without | ({"tuple_vectors": "normalisation"} if tuples else {})
 
     @property
     def beyond_paper(self) -> tuple[str, ...]:
