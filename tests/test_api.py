@@ -524,7 +524,7 @@ def test_numbers_of_few_bits_and_ids_as_decimals(library, tmp_path):
     assert (tmp_path / "x.csv").read_text() == "item,price\n12,4.1\n13,\n"
 
 
-@pytest.mark.parametrize("wrong", [True, np.True_, Decimal("12.5"), np.float32(0.5)])
+@pytest.mark.parametrize("wrong", [True, np.True_, Decimal("12.5"), np.float32(0.5), np.float32(2**24)])
 def test_values_that_are_no_ids(wrong, tmp_path):
     with pytest.raises(errors.DataError, match="an id is a text or a whole number"):
         write_frame({"item": ["a", wrong], "title": ["A", "B"]}, tmp_path / "x.csv", items=True)

@@ -128,7 +128,8 @@ PARTS = {
 }
 """Sections of docs/file-formats.md that belong to several kinds."""
 MAY_ATTRIBUTES = {
-    "features", "encoder_inputs", "exclude_seen", "lists", "splitting", "earlier", "curves", "alike", "suffix"
+    "features", "encoder_inputs", "exclude_seen", "lists", "splitting", "earlier", "curves", "alike", "suffix",
+    "items",
 }  # fmt: skip
 """Attributes that the schema does not demand."""
 

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from helpers import Listener
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import DataError, UsageError, WrongKindError
@@ -93,15 +94,22 @@ def test_nobody_to_evaluate(config, catalogue, tmp_path):
         run(dataclasses.replace(config, model=tmp_path / "m.h5"))
 
 
-def test_against_another_file(config, catalogue, tmp_path):
+@pytest.mark.parametrize("trained_otherwise", [False, True])
+def test_against_another_file(config, catalogue, tmp_path, trained_otherwise):
     from scipy.stats import ttest_rel, wilcoxon
 
     run(config)
+    if trained_otherwise:
+        metrics = hdf5.read_metrics(config.output)
+        changed = dataclasses.replace(metrics, target_interactions=metrics.target_interactions + 1)
+        hdf5.write_metrics(config.output, changed, config={}, force=True)
     popularity(tmp_path / "other.h5", catalogue, [0, 9, 1, 0, 7, 0, 0, 3, 0, 5, 0, 0])
     other = dataclasses.replace(
         config, model=tmp_path / "other.h5", output=tmp_path / "other_metrics.h5", against=config.output
     )
-    significance = run(other).significance
+    listener = Listener()
+    significance = run(other, listener).significance
+    assert listener.warned == [f"{config.output}: trained on other interactions than {other.model}"] * trained_otherwise
     assert set(significance) == {f"{name}@{k}" for name in ("recall", "ndcg", "mrr") for k in (1, 5, 10)}
     mine, theirs = hdf5.read_metrics(other.output).ndcg[5], hdf5.read_metrics(config.output).ndcg[5]
     found = significance["ndcg@5"]

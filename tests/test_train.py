@@ -287,6 +287,20 @@ def test_validation_searches_with_its_beam(config, monkeypatch, beam):
     assert asked == [beam, beam]
 
 
+def test_a_last_epoch_that_alone_was_validated_is_not_called_the_best(files, bbqrec, tmp_path):
+    small = ("--width", 8, "--epochs", 2, "--validate-every", 5, "--device", "cpu", "-o", tmp_path / "m.h5")
+    done = bbqrec("train", files["features"], "--model", "sasrec", *small)
+    assert (done.status, "more --epochs may help" in done.err) == (0, False)
+
+
+@pytest.mark.parametrize(("vectors", "said"), [("none", False), ("free", True)])
+def test_tuple_vectors_without_a_softmax_over_tuples(files, bbqrec, tmp_path, vectors, said):
+    small = ("--width", 8, "--epochs", 1, "--layers", 1, "--decoder-layers", 1, "--device", "cpu")
+    given = ("--normalisation", "codes", "--tuple-vectors", vectors)
+    done = bbqrec("train", files["tokens"], *given, *small, "-o", tmp_path / "m.h5")
+    assert (done.status, "--tuple-vectors has no effect" in done.err) == (0, said), done.err
+
+
 @pytest.mark.parametrize("before", [0, 1])
 def test_a_best_last_epoch_is_said_whatever_was_before_it(files, bbqrec, tmp_path, monkeypatch, before):
     """Epochs of pre-training are none of --epochs."""

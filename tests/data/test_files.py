@@ -175,6 +175,14 @@ def test_the_named_id_column_wins(put):
     assert list(read_items(path, id_column="item")) == ["1", "2"]
 
 
+@pytest.mark.parametrize("names", [("title", "title "), ("title:token", "title:token_seq")])
+def test_columns_of_a_typed_file_that_are_called_alike(tmp_path, names):
+    pl = pytest.importorskip("polars")
+    pl.DataFrame({name: ["1"] for name in ("id", *names)}).write_parquet(tmp_path / "items.parquet")
+    with pytest.raises(DataError, match=r"items\.parquet: the column 'title' appears 2 times"):
+        read_items(tmp_path / "items.parquet", id_column=None)
+
+
 def test_a_typed_file_has_its_ids_in_one_column(tmp_path):
     """Not in that column of a row that happens to be filled."""
     pl = pytest.importorskip("polars")

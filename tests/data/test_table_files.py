@@ -12,6 +12,7 @@ import pytest
 import zstandard
 from sources import histories
 
+from bbqrec_cli.data.sources.files import read_items
 from bbqrec_cli.data.sources.options.table import TableOptions
 from bbqrec_cli.data.sources.table import InteractionTable
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
@@ -191,6 +192,18 @@ def test_ratings_of_few_bits_are_those_that_were_written(tmp_path, listener, suf
     else:
         save(frame.with_columns(pl.col("rating").cast(pl.Float32)), tmp_path / f"log{suffix}")
     assert read([tmp_path / f"log{suffix}"], listener, min_rating=4.1)[0] == {"u": ["b"], "v": ["a"]}
+
+
+def test_ids_of_few_bits(tmp_path, listener):
+    """Whole numbers are ids as long as no other is the same in 32 bits; in an items file they are the same."""
+    ids = pl.Series("item", [12.0, 2**24 - 1, 13.0], dtype=pl.Float32)
+    path = save(FRAME.with_columns(ids), tmp_path / "log.parquet")
+    assert read([path], listener)[0] == {"u": ["16777215", "12"], "v": ["13"]}
+    items = save(pl.DataFrame({"item": ids, "price": ids + 0.5}), tmp_path / "items.parquet")
+    assert read_items(items, id_column="item")["16777215"] == {"price": 2.0**24}
+    path = save(FRAME.with_columns(ids + 1), tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=r"row 2: item is 16777216.0; an id is a text or a whole number"):
+        read([path], listener)
 
 
 def test_rows_are_counted_over_blocks(tmp_path, listener, monkeypatch):

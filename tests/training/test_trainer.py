@@ -144,6 +144,21 @@ def test_an_interruption_after_an_epoch_counts_it(training, batches, monkeypatch
         fit(sasrec(), batches, scores(0.1, 0.2), training)
 
 
+@pytest.mark.parametrize(("took", "next_in"), [(0.1, 5.0), (3.0, 60.0)])
+def test_checkpoints_take_a_twentieth_of_the_time_at_most(monkeypatch, took, next_in):
+    now = [100.0]
+    monkeypatch.setattr(outputs.time, "monotonic", lambda: now[0])
+    clock = outputs.Clock(5.0)
+    for seconds, due in ((4.9, False), (0.2, True)):
+        now[0] += seconds
+        assert clock.due == due
+    with clock.saving():
+        now[0] += took
+    for seconds, due in ((next_in - 0.1, False), (0.2, True)):
+        now[0] += seconds
+        assert clock.due == due
+
+
 @pytest.mark.parametrize(("writes", "said"), [(1, "1 of 5 epochs are saved"), (3, "3 of 5 epochs are saved")])
 def test_an_interruption_while_a_checkpoint_is_written(training, batches, monkeypatch, writes, said):
     """It is written after all, and counted."""

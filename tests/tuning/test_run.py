@@ -287,13 +287,28 @@ def test_a_refused_command_leaves_nothing_that_another_would_have_to_agree_with(
     assert len(run(more).of("sasrec")) == 3
 
 
+def test_what_a_stopped_first_trial_leaves(config, monkeypatch):
+    """Its study goes on with its settings only: Optuna knows a choice's values by then."""
+    with monkeypatch.context() as patch:
+        stop_trial(1, patch)
+        with pytest.raises(InterruptedRunError):
+            run(dataclasses.replace(config, model=("sasrec",)))
+    with pytest.raises(DataError, match="of another run: width was 8 and is 16"):
+        run(dataclasses.replace(config, model=("sasrec",), options=SMALL | {"width": 16}))
+
+
 def test_others_of_a_smaller_budget_are_named(config):
     run(dataclasses.replace(config, model=("item-knn",), trials=1))
     said, later = Listener(), dataclasses.replace(config, model=("popularity",), options={})
     run(dataclasses.replace(later, trials=1), said)
     assert not said.warned
+    warning = f"item-knn: less than this budget was spent in {config.output}; name all, for equal ones"
+    for time in (1, 2):
+        run(later, said)
+        assert said.warned == [warning] * time
+    run(dataclasses.replace(config, model=("item-knn",)))
     run(later, said)
-    assert said.warned == [f"item-knn had another budget in {config.output}; name it, too, for an equal one"]
+    assert said.warned == [warning] * 2, "popularity, which has nothing to try, has one trial at any budget"
 
 
 def test_where_nothing_is_tuned_one_trial_is_all(config):

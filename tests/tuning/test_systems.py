@@ -115,6 +115,9 @@ def test_a_recipes_words_are_those_of_train(tmp_path):
     mine.write_text('[train]\nmodel = "markov"\nvalidation-users = 9\n[train.options]\ndecay = 0.9\n')
     (system,) = make_systems([], [str(mine)], {})
     assert system.first["decay"] == 0.9
+    mine.write_text('[train]\nmodel = "sasrec"\n[train.options]\nlearning-rate = 0.02\n')
+    (system,) = make_systems([], [str(mine)], {})
+    assert system.first["learning_rate"] == 0.02
 
 
 def test_a_value_that_a_scale_does_not_have(tmp_path):
@@ -125,8 +128,18 @@ def test_a_value_that_a_scale_does_not_have(tmp_path):
 
 
 def test_choices_are_no_lists():
-    with pytest.raises(TypeError, match="numbers, texts, true or false are tried"):
-        option((64,), "Layers' widths.", search=((64,), (64, 32)))
+    @dataclass(frozen=True, kw_only=True)
+    class LayeredConfig(MethodConfig):
+        name: ClassVar[str] = "layered"
+        implementation: ClassVar[str] = "bbqrec_cli.models.popularity:Popularity"
+        widths: tuple[int, ...] = option((64,), "Layers' widths.", role="model", search=((64,), (64, 32)))
+
+    MODELS.add(LayeredConfig)
+    try:
+        with pytest.raises(UsageError, match="layered: --widths would try lists"):
+            make_systems(["layered"], [], {})
+    finally:
+        MODELS.remove("layered")
 
 
 @dataclass(frozen=True, kw_only=True)

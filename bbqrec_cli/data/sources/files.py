@@ -59,7 +59,7 @@ def table_rows(path: Path, *, names: bool = True, between: str | None = None) ->
     with open_text(path) as stream:
         for place, (number, row) in enumerate(rows_of(path, stream, between)):
             if names and not place:
-                check_header(path, number, row)
+                check_header(f"{path}, line {number}", row)
             yield number, row
 
 
@@ -128,11 +128,11 @@ def separator(path: Path) -> str:
     return best if counts[best] > 1 else usual
 
 
-def check_header(path: Path, line: int, names: list[str]) -> None:
+def check_header(where: str, names: list[str]) -> None:
     """Raises: DataError: a repeated column name, whatever type RecBole adds."""
     name, times = Counter(filter(None, map(plain_name, names))).most_common(1)[0] if any(names) else ("", 0)
     if times > 1:
-        raise DataError(f"{path}, line {line}: the column {name!r} appears {times} times", "keep one of each name")
+        raise DataError(f"{where}: the column {name!r} appears {times} times", "keep one of each name")
 
 
 def as_id(text: str) -> str:
@@ -264,7 +264,9 @@ def typed_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number from 1, column -> value) of the rows of a Parquet or Arrow file; columns of bytes are left out."""
     from bbqrec_cli.data.sources.typed import read_typed
 
-    yield from enumerate(read_typed(path).iter_rows(named=True), start=1)
+    table = read_typed(path)
+    check_header(str(path), table.columns)
+    yield from enumerate(table.iter_rows(named=True), start=1)
 
 
 def whole(value: Any) -> Any:

@@ -15,7 +15,16 @@ from bbqrec_cli.data.sources import columns
 from bbqrec_cli.data.sources import times as clock
 from bbqrec_cli.data.sources.arrow import ITEMS, batches_of, import_pyarrow, schema_of, splits_of
 from bbqrec_cli.data.sources.base import Interactions, Items, by_user
-from bbqrec_cli.data.sources.files import as_field, as_written, fields_of, first_few, no_id, read_items, whole
+from bbqrec_cli.data.sources.files import (
+    as_field,
+    as_written,
+    check_header,
+    fields_of,
+    first_few,
+    no_id,
+    read_items,
+    whole,
+)
 from bbqrec_cli.data.sources.options.huggingface import HuggingFaceOptions
 from bbqrec_cli.data.sources.paths import only_path
 from bbqrec_cli.data.sources.pictures import find_pictures, pictures_of
@@ -207,6 +216,7 @@ class HuggingFace:
     def _known(self, path: Path) -> dict[str, dict[str, Any]]:
         """Item id -> fields of a file of items, one row each."""
         schema = schema_of(path)
+        check_header(str(path), schema.names)
         place = columns.usual(schema.names, (self._item_column, *columns.ITEM_ID))
         if place is None:
             raise DataError(f"{path}: no column of item ids among {first_few(schema.names)}, …", "--item-column NAME")

@@ -270,7 +270,7 @@ def _header(path: Path) -> list[tuple[str, str]]:
         if kind not in TYPES:
             what = f"{path}, line {number}: the column {name[:40]!r} has none of the types {', '.join(TYPES)}"
             raise DataError(what, f"{_EXAMPLE}; a table without types: bbqrec prepare table {shlex.quote(str(path))}")
-    check_header(path, number, [name for name, _ in made])
+    check_header(f"{path}, line {number}", [name for name, _ in made])
     return made
 
 

@@ -234,7 +234,7 @@ class Log:
                 what = f"{table.path}: the column {header[:40]!r} is read as {' and '.join(roles)}"
                 raise UsageError(what, " ".join(f"--{role}-column NAME" for role in roles))
         if not columns.nameless:
-            check_header(table.path, table.line, table.header)
+            check_header(f"{table.path}, line {table.line}", table.header)
         return columns
 
     def _say_columns(self, table: Table, columns: Columns) -> None:
