@@ -14,7 +14,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "few": 20, "million": 20_000, "vectors": 2_000, "batch": 256, "texts": 64, "users_per_step": 64, "least": 0.1,
     },
     "full": {
-        "users": 22_000, "items": 12_000, "codes": 256, "width": 128, "trained": 3_000, "epochs": 3, "steps": 3,
+        "users": 22_000, "items": 12_000, "codes": 256, "width": 128, "trained": 3_000, "epochs": 3, "steps": 6,
         "asked": 256, "few": 64, "million": 1_000_000, "vectors": 12_000, "batch": 1024, "texts": 128,
         "users_per_step": 256, "least": 0.5,
     },
@@ -141,7 +141,7 @@ def t5_options(size: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def training(size: Mapping[str, Any]) -> list[Contest]:
-    """Steps on batches spread over an epoch."""
+    """Steps on batches of all of an epoch's sizes."""
     options = t5_options(size)
     t5 = {"ids": "one.h5", "options": options}
     of_bbqrec = next(each for each in models(size) if each["name"] == "bbqrec")

@@ -2,9 +2,9 @@
 imports nothing of this package.
 
 Arguments: the file of the measure, the function in it, and the job as JSON. The function gets the job (a dict) and
-returns a round, which returns the units that it has done, and a dict: `whole`, the units of an epoch, or what the page
-says. On stdin come the words `round` and `end`; on stdout go lines of JSON: first the dict, then for each round its
-seconds and units, then the peak of memory in bytes; or `error`.
+returns a round, which returns the units that it has done, and a dict: `whole`, the units of an epoch; `started`, true
+where what is measured are processes that a round starts. On stdin come the words `round` and `end`; on stdout go lines
+of JSON: first the dict, then for each round its seconds and units, then the peak of memory in bytes; or `error`.
 """
 
 from __future__ import annotations
@@ -44,14 +44,17 @@ def serve(
                 units += run()
                 if (seconds := clock() - began) >= job.get("least", 0):
                     break
+            if not units:
+                raise ValueError("there is nothing to measure in these data")
             answer(seconds=seconds, units=units)
-        answer(peak=peak())
+        answer(peak=peak(started=about.get("started", False)))
     except Exception as error:
         answer(error=f"{type(error).__name__}: {error}")
 
 
-def peak() -> int:
-    """The most memory that this process, or one that it started, has used, in bytes; 0 where it is not known."""
+def peak(*, started: bool = False) -> int:
+    """The most memory that this process, or one that it started, has used, in bytes; 0 where it is not known. started:
+    only of those that it started."""
     try:
         import resource
     except ImportError:  # Windows
@@ -63,7 +66,7 @@ def peak() -> int:
             own = next(int(line.split()[1]) for line in stream if line.startswith("VmHWM"))
     except (OSError, StopIteration):
         pass
-    return max(own, others) * unit
+    return (others if started else max(own, others)) * unit
 
 
 def main() -> None:

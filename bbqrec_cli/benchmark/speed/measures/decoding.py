@@ -18,7 +18,7 @@ def own(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
 
     trained = read_model(Path(job["folder"], f"{job['model']}.h5"))
     model, device = load_model(trained, torch.device("cpu")), torch.device("cpu")
-    held = split_of(trained.catalogue.sequences).test.first(job["asked"])
+    held = split_of(trained.catalogue.sequences, history=model.history).test.first(job["asked"])
 
     def rank() -> float:
         target_ranks(model, held, depth=10, beam=job["beam"], device=device)

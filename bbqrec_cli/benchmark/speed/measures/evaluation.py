@@ -56,4 +56,4 @@ def made(job: dict[str, Any]) -> tuple[Any, Any]:
     settings = model_settings(model_config("sasrec", job["options"]))
     seed_torch(job["seed"], "weights")
     model = build_model("sasrec", settings, ItemData(ids=Vocabulary(map(str, range(items)))))
-    return model.eval(), split_of(sequences).test.first(job["asked"])
+    return model.eval(), split_of(sequences, history=model.history).test.first(job["asked"])

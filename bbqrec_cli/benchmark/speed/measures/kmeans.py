@@ -24,17 +24,17 @@ def own(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
 
 
 def sklearn(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
-    """scikit-learn's, with as many iterations and the same kind of start."""
+    """scikit-learn's, with the same kind of start and as many iterations: where it needs fewer, the time of as many."""
     from sklearn.cluster import KMeans
 
     vectors = made(job)
 
     def run() -> float:
-        KMeans(
+        made = KMeans(
             job["codes"], init="random", n_init=1, max_iter=ITERATIONS, tol=0, algorithm="lloyd",
             random_state=job["seed"],
         ).fit(vectors)  # fmt: skip
-        return len(vectors)
+        return len(vectors) * made.n_iter_ / ITERATIONS
 
     return run, {}
 

@@ -26,12 +26,18 @@ def own(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
 
 
 def vector_quantize(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
-    """ResidualVQ of vector-quantize-pytorch, with codebooks that learn by gradient."""
+    """ResidualVQ of vector-quantize-pytorch, with codebooks that learn by gradient, and gradients that pass straight
+    through, as ours do."""
     from vector_quantize_pytorch import ResidualVQ
 
     vectors = made(job)
     quantizer = ResidualVQ(
-        dim=vectors.shape[1], num_quantizers=3, codebook_size=job["codes"], learnable_codebook=True, ema_update=False
+        dim=vectors.shape[1],
+        num_quantizers=3,
+        codebook_size=job["codes"],
+        learnable_codebook=True,
+        ema_update=False,
+        rotation_trick=False,
     )
 
     def loss() -> Tensor:

@@ -48,4 +48,4 @@ def start(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
         subprocess.run([sys.executable, *job["words"]], check=True, capture_output=True)
         return 1
 
-    return once, {}
+    return once, {"started": True}

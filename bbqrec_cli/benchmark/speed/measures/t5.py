@@ -17,24 +17,25 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from bbqrec_cli.benchmark.speed.measures.training import spread
 from bbqrec_cli.data.batches import Epoch, PrefixBatches, held_out_batches
-from bbqrec_cli.data.splits import PAD, split_of
+from bbqrec_cli.data.splits import HISTORY, PAD, Split, split_of
+from bbqrec_cli.records import Catalogue
 
 
 def training(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
     """Steps on the batches that our tiger gets, or on shuffled samples; units are targets."""
     tokens, catalogue, model = made(job)
-    train, size = split_of(catalogue.sequences).train, job["options"]["batch_size"]
-    made_of = PrefixBatches(train, batch_size=size, seed=job["seed"])
+    train, size = split(catalogue, job).train, job["options"]["batch_size"]
+    made_of = PrefixBatches(train, batch_size=size, seed=job["seed"], history=history(job))
     batches, optimiser = made_of.epoch(0), torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     if job["shuffled"]:  # samples in any order, each batch padded to its longest, as a data loader makes them
         rows = np.random.default_rng(job["seed"]).permutation(np.concatenate(batches.groups))
         batches = Epoch(np.split(rows, range(size, len(rows), size)), batches.make)
+    chosen = spread(batches, job["steps"])
     model.train()
 
     def steps() -> float:
         done = 0
-        for number in spread(len(batches), job["steps"]):
-            batch = batches[number]
+        for batch in chosen:
             inputs, mask = read(tokens, batch.items)
             wanted = tokens[batch.targets[batch.targets != PAD]]
             optimiser.zero_grad(set_to_none=True)
@@ -50,7 +51,7 @@ def training(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
 def generate(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
     """Ten items by beam search; units are users. What it costs does not depend on the weights, which are new."""
     tokens, catalogue, model = made(job)
-    held, below = split_of(catalogue.sequences).test.first(job["asked"]), dict[tuple[int, ...], set[int]]()
+    held, below = split(catalogue, job).test.first(job["asked"]), dict[tuple[int, ...], set[int]]()
     for row in tokens.tolist():
         for level, token in enumerate(row):
             below.setdefault(tuple(row[:level]), set()).add(token)
@@ -93,6 +94,16 @@ def made(job: dict[str, Any]) -> tuple[Tensor, Any, Any]:
     sizes |= {"d_ff": options.get("inner") or 4 * width}
     config = T5Config(vocab_size=1 + ids.levels * ids.codebook_size, dropout_rate=0.1, **sizes)
     return tokens, catalogue, T5ForConditionalGeneration(config)
+
+
+def history(job: dict[str, Any]) -> int:
+    """Items of a history at most."""
+    return job["options"].get("history", HISTORY)
+
+
+def split(catalogue: Catalogue, job: dict[str, Any]) -> Split:
+    """With histories as long as our model's."""
+    return split_of(catalogue.sequences, history=history(job))
 
 
 def read(tokens: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
