@@ -33,6 +33,10 @@ changes no result beyond rounding. Output files record the first three.
 """
 
 
+COMMON_FLAGS = ("config", "json", "quiet", "verbose", "plugin", "help")
+"""Flags that all commands have, which no option can be called."""
+
+
 @dataclass(frozen=True)
 class Range:
     """Numbers from low to high that `bbqrec tune` tries; log: evenly by order of magnitude."""

@@ -10,11 +10,12 @@ import dataclasses
 import typing
 from collections.abc import Callable, Collection, Iterator
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
 from bbqrec_cli import plugins
-from bbqrec_cli.config import MethodConfig, did_you_mean, role_of
+from bbqrec_cli.config import COMMON_FLAGS, MethodConfig, did_you_mean, flag, role_of
 from bbqrec_cli.errors import BBQRecError, LackingError, UsageError
 from bbqrec_cli.plugins import Origin
 
@@ -140,7 +141,10 @@ class Registry:
         """
         module, attribute = self.config(name).implementation.split(":")
         try:
-            return getattr(import_module(module), attribute)
+            found = getattr(import_module(module), attribute)
+            if lacking := sorted(getattr(found, "__abstractmethods__", ())):
+                raise LackingError(f"{self.option} {name}: {module}:{attribute} lacks {', '.join(lacking)}", "write it")
+            return found
         except Exception as error:
             if name not in self._added or isinstance(error, BBQRecError):
                 raise
@@ -163,7 +167,16 @@ def check_method(config: Any, base: type[MethodConfig]) -> None:
     for f in dataclasses.fields(config):
         if not role_of(f):
             raise UsageError(f"{config.__name__}.{f.name} is not declared by option(…)")
+        if f.name in COMMON_FLAGS or f.metadata["short"]:
+            what = f.metadata["short"] or flag(f.name)
+            raise UsageError(f"{config.__name__}.{f.name}: {what} is no flag for an option of a method")
     try:
-        typing.get_type_hints(config)
+        hints = typing.get_type_hints(config)
     except NameError as error:
         raise UsageError(f"the types of {config.__name__} cannot be read: {error}") from error
+    for f in dataclasses.fields(config):
+        kinds = {each for each in typing.get_args(hints[f.name]) if each not in (type(None), ...)} or {hints[f.name]}
+        kinds = {part for kind in kinds for part in typing.get_args(kind) or (kind,)} - {...}
+        if not kinds <= {int, float, str, bool, Path}:
+            needed = "int, float, str, bool, Path or a tuple of one of them is needed"
+            raise UsageError(f"{config.__name__}.{f.name} is of the type {hints[f.name]}; {needed}")

@@ -20,10 +20,12 @@ import torch
 
 from bbqrec_cli import __version__, plugins, program
 from bbqrec_cli.benchmark.compare import CompareConfig
+from bbqrec_cli.config import COMMON_FLAGS
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.encoders import load_encoder
+from bbqrec_cli.encoders.base import Encoder
 from bbqrec_cli.encoders.registry import ENCODERS, EncoderConfig
-from bbqrec_cli.errors import BBQRecWarning, LackingError, MissingFileError, UsageError
+from bbqrec_cli.errors import BBQRecWarning, DataError, LackingError, MissingFileError, UsageError
 from bbqrec_cli.hdf5 import describe, read_features, read_model
 from bbqrec_cli.origin import command_line
 from bbqrec_cli.plugins import Origin, take_flag
@@ -110,6 +112,12 @@ def test_an_entry_point_adds_a_model(site, registry):
          "'module:Class' is needed"),
         ("from __future__ import annotations\n" + CONFIG.format(name="Lame", method="lame", module="lame").replace(
             "size: int", "size: Whole"), "lame = lame:Lame", "name 'Whole' is not defined"),
+        (CONFIG.format(name="Lame", method="lame", module="lame").replace("size: int", "json: int"), "lame = lame:Lame",
+         "Lame.json: --json is no flag for an option of a method"),
+        (CONFIG.format(name="Lame", method="lame", module="lame").replace('role="model")', 'role="model", short="-o")'),
+         "lame = lame:Lame", "Lame.size: -o is no flag for an option of a method"),
+        (CONFIG.format(name="Lame", method="lame", module="lame").replace("size: int", "size: complex"),
+         "lame = lame:Lame", "Lame.size is of the type <class 'complex'>; int, float, str, bool, Path or a tuple"),
     ],
 )  # fmt: skip
 def test_what_is_broken_is_said_and_left_out(code, points, said, site, registry):
@@ -195,6 +203,65 @@ def test_code_that_cannot_be_imported_is_said_when_it_is_needed(site, registry):
     install(site, "shop", CONFIG.format(name="Shop", method="shop", module="shop"), "shop = shop:Shop")
     with pytest.raises(LackingError, match=r"--model shop of shop 1\.0 cannot be loaded: AttributeError"):
         registry.implementation("shop")
+
+
+def test_common_flags_are_those_of_the_command_line():
+    from bbqrec_cli.cli.options import COMMON_FLAGS as OFFERED
+
+    assert {*COMMON_FLAGS} == {*OFFERED, "help"}
+
+
+def test_a_model_without_what_it_needs(site):
+    from bbqrec_cli.models.registry import MODELS, build_model, model_config, model_settings
+
+    def build() -> None:
+        data = ItemData(ids=Vocabulary([str(item) for item in range(9)]))
+        build_model("mean", model_settings(model_config("mean", {"width": 8})), data)
+
+    for old, new, error, said in (
+        ("def states(", "def statez(", LackingError, "--model mean: mean:Mean lacks states"),
+        ("def states(", 'of_catalogue = ("table",)\n\n    def states(', DataError, "of_catalogue is of the type tuple"),
+    ):
+        (site / "mean.py").write_text(FILES["mean.py"].replace(old, new))
+        sys.modules.pop("mean", None)
+        importlib.invalidate_caches()
+        importlib.import_module("mean")
+        try:
+            with pytest.raises(error, match=said):
+                build()
+        finally:
+            MODELS.remove("mean")
+
+
+def test_an_encoder_that_gives_something_else():
+    class Odd(Encoder):
+        name, answers = "odd", np.zeros((2, 3))
+
+        def forward(self, inputs):
+            return self.answers
+
+    encoder = Odd()
+    assert encoder.encode(["a", "b"])[0].shape == (2, 3)
+    for wrong in (np.zeros(2), np.zeros((1, 3)), np.zeros((2, 0)), np.zeros((2, 3, 1)), np.array([["a"], ["b"]]), None):
+        encoder.answers = wrong
+        with pytest.raises(DataError, match=r"the encoder Odd gives values .*; numbers \(2, d\) are needed"):
+            encoder.encode(["a", "b"])
+
+
+def test_what_a_plugin_imports_and_opens_is_its_own(site, monkeypatch):
+    from bbqrec_cli.cli.app import meaning_of
+
+    (site / "mine.py").write_text("def imports():\n    import not_there\n\ndef opens():\n    open('not/there')\n")
+    import mine
+
+    monkeypatch.setattr(plugins, "_modules", {"mine"})
+    for call, line in ((mine.imports, 2), (mine.opens, 5)):
+        with pytest.raises((ModuleNotFoundError, FileNotFoundError)) as caught:
+            call()
+        assert f"an error in the plugin mine.py, line {line}: " in meaning_of(caught.value).message
+        monkeypatch.setattr(plugins, "_modules", set())
+        assert "plugin" not in meaning_of(caught.value).message
+        monkeypatch.setattr(plugins, "_modules", {"mine"})
 
 
 def test_an_option_that_the_command_has(tmp_path, bbqrec):

@@ -15,7 +15,7 @@ import typer
 from bbqrec_cli import plugins
 from bbqrec_cli.cli.options import COMMANDS, COMMON_FLAGS, CommandOutput, interrupted
 from bbqrec_cli.cli.streams import fit_streams
-from bbqrec_cli.errors import BBQRecError, InterruptedRunError, UsageError, environment_error
+from bbqrec_cli.errors import BBQRecError, DiskFullError, InterruptedRunError, UsageError, environment_error
 
 
 def make_app(arguments: Sequence[str] | None = None) -> typer.Typer:
@@ -116,7 +116,15 @@ def _run(arguments: list[str]) -> int:
             import traceback
 
             traceback.print_exception(error)
-        return _report_error(environment_error(error) or unexpected(error))
+        return _report_error(meaning_of(error))
+
+
+def meaning_of(error: Exception) -> BBQRecError:
+    """The error for one of another package, of a plugin or of ours."""
+    found = environment_error(error)
+    # What a plugin imports or opens is its own.
+    own = isinstance(error, (ModuleNotFoundError, OSError)) and not isinstance(found, DiskFullError)
+    return unexpected(error) if found is None or (own and plugins.at_fault(error)) else found
 
 
 def unexpected(error: Exception) -> BBQRecError:
@@ -128,12 +136,12 @@ def unexpected(error: Exception) -> BBQRecError:
 
 
 def _report_error(error: BBQRecError) -> int:
-    from bbqrec_cli.cli.console import Console
-
     if error.exit_code == InterruptedRunError.exit_code:
-        # A second Ctrl-C must not print a traceback while Python shuts down.
+        # A second Ctrl-C must not print a traceback, neither from the import below nor while Python shuts down.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+    from bbqrec_cli.cli.console import Console
+
     (CommandOutput.console or Console(json_output=CommandOutput.json_output)).error(error)
     return error.exit_code
 

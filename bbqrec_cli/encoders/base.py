@@ -68,8 +68,16 @@ class Encoder(ABC):
         """The second step: values (n, d) float32 of `Prepared.inputs`; rows of unreadable inputs do not matter."""
 
     def finish(self, prepared: Prepared) -> np.ndarray:
-        """values (n, d) float32 of prepared inputs; zero for those that cannot be read."""
-        return np.where(prepared.readable[:, None], self.forward(prepared.inputs), np.float32(0))
+        """values (n, d) float32 of prepared inputs; zero for those that cannot be read.
+
+        Raises:
+            DataError: `forward` gives something else.
+        """
+        values, count = np.asarray(self.forward(prepared.inputs)), len(prepared.kinds)
+        if values.ndim != 2 or len(values) != count or not values.shape[1] or values.dtype.kind not in "fiu":
+            what = f"the encoder {type(self).__name__} gives values {values.shape} of the type {values.dtype}"
+            raise DataError(f"{what}; numbers ({count}, d) are needed", "correct its method forward")
+        return np.where(prepared.readable[:, None], values, np.float32(0))
 
     def encode(self, inputs: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
         """Both steps: values (n, d) float32 and readable (n,) bool; inputs that cannot be read are zero and False."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from bbqrec_cli.encoders.base import Encoder
 from bbqrec_cli.encoders.workers import prepared_ahead
-from bbqrec_cli.errors import InterruptedRunError
+from bbqrec_cli.errors import DataError, InterruptedRunError
 from bbqrec_cli.outputs import Clock, checkpoint_of
 from bbqrec_cli.progress import Progress
 
@@ -126,6 +126,9 @@ def encode_inputs(
             if partial is None:
                 empty = np.zeros((len(inputs), values.shape[1]), dtype=np.float32)
                 partial = checkpoint.partials[modality] = Partial(empty, np.zeros(len(inputs), dtype=np.uint8), 0)
+            if values.shape[1] != partial.values.shape[1]:
+                widths = f"values of {values.shape[1]} columns after {partial.values.shape[1]}"
+                raise DataError(f"the encoder {encoder.name} gives {widths}", "correct its method forward")
             partial.values[rows], partial.kinds[rows] = values, prepared.kinds
             partial.batches += 1
             task.advance()

@@ -11,9 +11,8 @@ import torch
 from bbqrec_cli.data.batches import held_out_batches
 from bbqrec_cli.data.splits import PAD, HeldOut
 from bbqrec_cli.device import autocast
-from bbqrec_cli.errors import DataError
 from bbqrec_cli.evaluation.metrics import rank_of_target
-from bbqrec_cli.models.base import Recommender, Wanted
+from bbqrec_cli.models.base import Recommender, Wanted, check_answer
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.training.distributed import ALONE, World
 
@@ -43,27 +42,15 @@ def target_ranks(
     with progress.task("ranking", len(held.users)) as task, autocast(device, precision):
         for rows, batch in islice(held_out_batches(held, batch_size), world.rank, None, world.size):
             seen = torch.from_numpy(held.seen(rows)).to(device) if exclude_seen else None
-            found, _ = model.recommend(batch.to(device), Wanted(k=depth, beam=beam, exclude=seen))
-            items = found.cpu().numpy()
+            wanted = Wanted(k=depth, beam=beam, exclude=seen)
+            found = model.recommend(batch.to(device), wanted)
             if not checked:
-                check_answer(items, (len(rows), depth), model)
+                check_answer(found, model, wanted, users=len(rows), items=len(next(iter((shown or {}).values()), ())))
                 checked = True
+            items = found[0].cpu().numpy()
             ranks[rows] = rank_of_target(items, held.targets[rows])
             for k, times in (shown or {}).items():
                 first = items[:, :k]
                 times += np.bincount(first[first != PAD], minlength=len(times))
             task.advance(len(rows))
     return world.sum_array(ranks)
-
-
-def check_answer(items: np.ndarray, shape: tuple[int, int], model: Recommender) -> None:
-    """Raises: DataError: rows of items that are none of `Recommender.recommend`, and would give wrong metrics."""
-    ordered, wrong = np.sort(items, axis=1), ""
-    if items.shape != shape:
-        wrong = f"an array {items.shape} of items; {shape} is needed: users, items"
-    elif (ordered < PAD).any():
-        wrong = f"rows that no item has, {ordered.min()} first"
-    elif ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != PAD)).any():
-        wrong = "an item twice to one user"
-    if wrong:
-        raise DataError(f"the model {type(model).__name__} recommends {wrong}", "correct its method recommend")

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from bbqrec_cli.data.batches import Batch, Batches, WindowBatches
-from bbqrec_cli.data.splits import HISTORY
+from bbqrec_cli.data.splits import HISTORY, PAD
 from bbqrec_cli.decoding.beam import pad_answer
-from bbqrec_cli.errors import DivergedError
+from bbqrec_cli.errors import DataError, DivergedError
 from bbqrec_cli.records import Sequences
 
 
@@ -190,6 +190,39 @@ def _permitted(scores: Tensor, wanted: Wanted, first: int) -> Tensor:
         here = (places >= 0) & (places < items)
         scores = scores.index_put((here.nonzero()[:, 0], places[here]), scores.new_tensor(-torch.inf))
     return scores
+
+
+def check_answer(answer: Any, model: Recommender, wanted: Wanted, *, users: int, items: int) -> None:
+    """Raises: DataError: what is none of `Recommender.recommend`, and would give wrong numbers.
+
+    items: I, 0 if it is not known.
+    """
+    if wrong := _wrong(answer, wanted, users, items):
+        raise DataError(f"the model {type(model).__name__} recommends {wrong}", "correct its method recommend")
+
+
+def _wrong(answer: Any, wanted: Wanted, users: int, items: int) -> str:
+    if not isinstance(answer, tuple) or [isinstance(each, Tensor) for each in answer] != [True, True]:
+        return "something else than a tuple of two tensors, items and scores"
+    (rows, scores), shape = answer, (users, wanted.k)
+    if rows.is_floating_point() or rows.dtype == torch.bool:
+        return f"items of the type {rows.dtype}; integers are needed"
+    for what, found in (("items", rows), ("scores", scores)):
+        if found.shape != shape:
+            return f"an array {tuple(found.shape)} of {what}; {shape} is needed: users, items"
+    ordered, there = rows.sort(dim=1).values, rows != PAD
+    if (ordered < PAD).any() or (items and (ordered >= items).any()):
+        return f"rows that no item has, from {ordered.min()} to {ordered.max()}"
+    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != PAD)).any():
+        return "an item twice to one user"
+    if scores[there].isnan().any():
+        return "scores that are not numbers"
+    if wanted.allowed is not None and not wanted.allowed[rows[there]].all():
+        return "items that are not among those that are allowed"
+    excluded = wanted.exclude if wanted.exclude is not None else ()
+    if any(bool(torch.isin(found[found != PAD], own).any()) for found, own in zip(rows, excluded, strict=False)):
+        return "items that are left out of a user's ranking"
+    return ""
 
 
 def diverged() -> DivergedError:

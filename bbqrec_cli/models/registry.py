@@ -70,6 +70,9 @@ def build_model(name: str, settings: Mapping[str, Any], data: ItemData) -> Recom
     """
     check_needs(name, settings, data)
     model: Recommender = MODELS.implementation(name)(data=data, **settings)
+    if not isinstance(model.of_catalogue, Mapping):
+        what = f"the model {name}: of_catalogue is of the type {type(model.of_catalogue).__name__}"
+        raise DataError(what, "a dict is needed: buffer -> its dimension of the items, None for none")
     return model
 
 

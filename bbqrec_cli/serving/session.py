@@ -17,7 +17,7 @@ from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import PAD, pad
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.hdf5 import read_tokens
-from bbqrec_cli.models.base import Recommender, Wanted
+from bbqrec_cli.models.base import Recommender, Wanted, check_answer
 from bbqrec_cli.models.new_items import with_tokens
 from bbqrec_cli.models.united import load_united, read_models
 from bbqrec_cli.records import Catalogue
@@ -115,7 +115,9 @@ class Session:
             k=config.top, beam=config.beam, exclude=seen.to(self.device) if config.without_seen else None,
             allowed=None if allowed is None else torch.from_numpy(allowed).to(self.device),
         )  # fmt: skip
-        best, scores = self.model.recommend(Batch(items, torch.full_like(items, PAD)).to(self.device), wanted)
+        found = self.model.recommend(Batch(items, torch.full_like(items, PAD)).to(self.device), wanted)
+        check_answer(found, self.model, wanted, users=len(rows), items=self.catalogue.items)
+        best, scores = found
         for request, found, points in zip(requests, best.tolist(), scores.tolist(), strict=True):
             shown = [self.item(row, score) for row, score in zip(found, points, strict=True) if row != PAD]
             history = [self.item(row) for row in request.rows]

@@ -133,7 +133,8 @@ def run(config: PrepareConfig, progress: Progress = SILENT, source: Source | Non
     of_plugin = SOURCES.recorded(config.source)
     interactions = source.interactions()
     if of_plugin:
-        check_interactions(interactions, f"the source {config.source!r}")
+        divided_there = getattr(source, "divided", False)
+        check_interactions(interactions, f"the source {config.source!r}", divided=divided_there)
     interactions = between(interactions, first, last, progress)
     # Of those that are left: what came before or after does not decide which of them stays.
     interactions = without_duplicates(interactions, getattr(options, "duplicates", "keep"), progress)

@@ -19,10 +19,19 @@ def some() -> Interactions:
 
 
 def test_what_by_user_makes_passes():
-    check_interactions(some(), "it")
+    check_interactions(some(), "it", divided=False)
     parts = np.array([0, 0, 1, 1, 2], dtype=np.uint8)
     divided = by_user(["u", "v", "u", "v", "u"], ["a", "b", "c", "a", "b"], [3, 9, 5, 2, 1], parts=parts)
-    check_interactions(divided, "it")
+    check_interactions(divided, "it", divided=True)
+    for made, said in ((divided, False), (some(), True)):
+        with pytest.raises(DataError, match=r"gives parts, but divided|is divided, but gives no parts"):
+            check_interactions(made, "it", divided=said)
+
+
+@pytest.mark.parametrize("time", [np.nan, np.inf])
+def test_times_that_are_none(time):
+    with pytest.raises(DataError, match=f"user 'v', item 'b': the time is {time}"):
+        by_user(["u", "v"], ["a", "b"], [3.0, time])
 
 
 @pytest.mark.parametrize(
@@ -45,11 +54,12 @@ def test_what_by_user_makes_passes():
         ({"timestamps": np.array([3, 4])}, "times of the shape (2,); (5,) is needed"),
         ({"moments": np.array([2, 1, 1, 3, 4])}, "interactions of a user whose moments do not ascend"),
         ({"parts": np.array([0, 2, 1, 0, 0])}, "interactions of a user whose parts do not ascend"),
+        ({"parts": np.array([0, 0, 9, 0, 0])}, "parts that are none of 0, 1 and 2: training, validation, test"),
     ],
 )  # fmt: skip
 def test_interactions_that_are_none(changed, said):
     with pytest.raises(DataError, match=f"^the source 'ring' gives {re.escape(said)}$") as raised:
-        check_interactions(dataclasses.replace(some(), **changed), "the source 'ring'")
+        check_interactions(dataclasses.replace(some(), **changed), "the source 'ring'", divided="parts" in changed)
     assert "by_user" in raised.value.hint
 
 

@@ -15,8 +15,7 @@ from bbqrec_cli import hdf5
 from bbqrec_cli.data.batches import Batch
 from bbqrec_cli.data.splits import HISTORY, PAD
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.evaluation.protocol import check_answer
-from bbqrec_cli.models.base import Recommender
+from bbqrec_cli.models.base import Recommender, Wanted, check_answer
 from bbqrec_cli.records import Catalogue, Codes, Sequences, TrainedModel
 from bbqrec_cli.stages.evaluate import EvaluateConfig, run
 
@@ -178,10 +177,32 @@ def test_what_is_below_the_depth_has_no_rank(model, path, tmp_path):
     [
         ([[1, 2], [3, 4]], r"an array \(2, 2\) of items; \(2, 3\) is needed"),
         ([[1, 2, 1], [3, 4, 5]], "an item twice to one user"),
-        ([[1, 2, -2], [3, 4, 5]], "rows that no item has, -2 first"),
+        ([[1, 2, -2], [3, 4, 5]], "rows that no item has, from -2 to 5"),
+        ([[1, 2, 3], [3, 4, 12]], "rows that no item has, from 1 to 12"),
+        ([[1.0, 2, 3], [3, 4, 5]], r"items of the type torch.float32; integers are needed"),
+        ([[1, 2, 3], [3, 4, 0]], "items that are not among those that are allowed"),
+        ([[1, 2, 3], [3, 4, 7]], "items that are left out of a user's ranking"),
     ],
 )
 def test_wrong_answers_of_ones_own_model_are_no_metrics(items, says):
+    allowed = torch.ones(12, dtype=torch.bool)
+    allowed[0] = False
+    wanted = Wanted(k=3, allowed=allowed, exclude=torch.tensor([[8, 9], [7, PAD]]))
+
+    def check(answer) -> None:
+        check_answer(answer, object(), wanted, users=2, items=12)
+
+    rows = torch.tensor(items)
     with pytest.raises(DataError, match=says):
-        check_answer(np.array(items), (2, 3), object())
-    check_answer(np.array([[1, PAD, PAD], [2, 1, 0]]), (2, 3), object())
+        check((rows, torch.zeros(rows.shape)))
+    right = torch.tensor([[1, PAD, PAD], [2, 1, 11]])
+    check((right, torch.tensor([[0.5, math.nan, -math.inf], [3.0, 2.0, 1.0]])))
+    for wrong, what in (
+        ((right, torch.full((2, 3), math.nan)), "scores that are not numbers"),
+        ((right, torch.zeros(2)), r"an array \(2,\) of scores"),
+        (right, "something else than a tuple of two tensors"),
+        ((right.numpy(), right.numpy()), "something else than a tuple of two tensors"),
+        (None, "something else than a tuple of two tensors"),
+    ):
+        with pytest.raises(DataError, match=f"the model object recommends {what}"):
+            check(wrong)

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from bbqrec_cli.data.leakage import digests_of_names
+from bbqrec_cli.errors import DataError
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import Feature
 
@@ -139,11 +140,17 @@ def by_rows(
         ties: the order of a user's interactions of equal time: file (as given), item (by id) or random (by `seed`,
             whatever the order in the file).
         parts: (n,) uint8, see `Interactions`.
+
+    Raises:
+        DataError: a time that is no number, or infinite.
     """
     user_ids, user_rows = _appearing(*users)
     item_ids, item_rows = items
     del users, items
     stamps = None if times is None else np.asarray(times)
+    if stamps is not None and stamps.dtype.kind == "f" and len(wrong := np.flatnonzero(~np.isfinite(stamps))):
+        user, item = user_ids[user_rows[wrong[0]]], item_ids[item_rows[wrong[0]]]
+        raise DataError(f"user {user!r}, item {item!r}: the time is {stamps[wrong[0]]}", "correct or remove the row")
     keys = () if stamps is None else (*tie_keys(ties, user_ids, user_rows, item_ids, item_rows, stamps, seed), stamps)
     order = _sorted(user_rows, *keys, *(() if parts is None else (parts,)))
     user_rows = user_rows[order]

@@ -8,8 +8,14 @@ from bbqrec_cli.data.sources.base import Interactions, Items
 from bbqrec_cli.errors import DataError
 
 
-def check_interactions(made: Interactions, source: str) -> None:
-    """Raises: DataError: interactions that are not as `Interactions` says. source: of whom the message speaks."""
+def check_interactions(made: Interactions, source: str, *, divided: bool) -> None:
+    """Raises: DataError: interactions that are not as `Interactions` says.
+
+    source: of whom the message speaks; divided: whether it says that its interactions have parts.
+    """
+    if divided != (made.parts is not None):
+        what = "gives parts, but divided is not True" if made.parts is not None else "is divided, but gives no parts"
+        raise DataError(f"{source} {what}", "divided = True in the class, if its interactions have parts")
     wrong = (
         _of_ids("user", made.user_ids)
         or _of_ids("item", made.item_ids)
@@ -57,6 +63,8 @@ def _of_order(made: Interactions) -> str:
             continue
         if not isinstance(values, np.ndarray) or not np.issubdtype(values.dtype, np.integer):
             return f"{kind} that are no array of integers"
+        if name == "parts" and len(values) and (values.min() < 0 or values.max() > 2):
+            return "parts that are none of 0, 1 and 2: training, validation, test"
         if values.shape != made.users.shape:
             return f"{kind} of the shape {values.shape}; {made.users.shape} is needed"
         # With parts, times ascend within each alone.
