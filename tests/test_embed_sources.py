@@ -290,11 +290,11 @@ def test_long_texts_are_counted(files, tmp_path, model):
     options = {"text_model": model, "modalities": ("text",)}
     embed(files["dataset"], tmp_path / "a.h5", listener, max_length=4, **options)
     assert (
-        "text: 11 texts are longer than the 4 tokens that tiny reads: cut (--long-texts chunk reads all of them)"
+        "text: 11 texts are longer than the 4 tokens that are read of them: cut (--long-texts chunk reads all of them)"
         in (listener.logged)
     )
     embed(files["dataset"], tmp_path / "b.h5", listener, max_length=4, long_texts="chunk", **options)
-    assert "text: 11 texts are longer than the 4 tokens that tiny reads: read in pieces" in listener.logged
+    assert "text: 11 texts are longer than the 4 tokens that are read of them: read in pieces" in listener.logged
     embed(files["dataset"], tmp_path / "c.h5", listener, **options)
     assert sum("are longer than" in each for each in listener.logged) == 2, "nothing is said of none"
 

@@ -174,11 +174,17 @@ def test_more_minutes_for_a_resumed_run(stopped):
 
 
 def test_validation_users(config):
-    from bbqrec_cli.data.splits import split_of, subsample_users
+    from bbqrec_cli.data.splits import HeldOut, split_of, subsample_users
 
     held = split_of(hdf5.read_catalogue(config.input).sequences).validation
     assert subsample_users(held, 0) is held
     assert subsample_users(held, 10).users.tolist() == list(range(0, 30, 3))
+    users = np.repeat(np.arange(30), np.arange(30) % 4)  # several targets of a user, none of every fourth
+    rows = np.arange(len(users))
+    several = HeldOut(users=users, targets=rows, seen_items=rows, seen_start=rows, seen_stop=rows)
+    some = subsample_users(several, 7)
+    assert some.users.tolist() == [user for user in users if user in np.unique(users)[::3]], "users with all targets"
+    assert (some.targets == np.flatnonzero(np.isin(users, some.users))).all()
 
 
 @pytest.mark.parametrize("options", [{}, {"exclude_seen": True}, {"validation_users": 9}, {"history": 3}])

@@ -53,7 +53,7 @@ def side_by_side(suite: Suite, cells: Sequence[Cell], loaded: Loaded) -> list[Si
         ]
         if gone:
             why = f"The model files of {' and '.join(gone)} are not in the work folder."
-            found.append(SideBySide(data, (ours, best), (), why))
+            found.append(SideBySide(data, (ours, best), seed, (), why))
             continue
         values = {name: per_user(systems[name][seed], metric) for name in (ours, best)}
         first = systems[ours][seed][0]
@@ -69,9 +69,9 @@ def side_by_side(suite: Suite, cells: Sequence[Cell], loaded: Loaded) -> list[Si
         try:
             made = examples(pair, chosen, targets, first.user_ids)
         except BBQRecError as error:
-            found.append(SideBySide(data, (ours, best), (), error.message))
+            found.append(SideBySide(data, (ours, best), seed, (), error.message))
         else:
-            found.append(SideBySide(data, (ours, best), made))
+            found.append(SideBySide(data, (ours, best), seed, made))
     return found
 
 

@@ -44,9 +44,10 @@ class Example:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Of a data set. lacking: why there are no examples, '' if there are."""
+    """Of a data set and a seed. lacking: why there are no examples, '' if there are."""
 
     data: str
     systems: tuple[str, ...]
+    seed: int
     examples: Sequence[Example]
     lacking: str = ""

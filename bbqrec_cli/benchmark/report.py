@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bbqrec_cli.benchmark import scores, tables
 from bbqrec_cli.benchmark.claims import claims_table, metrics_of, summed_up
@@ -54,10 +56,18 @@ def summary(result: BenchmarkResult) -> str:
     ways = {name: f" ({data['splitting']})" if data.get("splitting") else "" for name, data in sets}
     one = len(set(ways.values())) == 1
     on = [f"{data['users']:,} users and {data['items']:,} items of {name or data['source']}{'' if one else ways[name]}"
-          for name, data in sets]  # fmt: skip
+          f"{_evaluated(data)}" for name, data in sets]  # fmt: skip
     said += f", on {'; '.join(on)}" if on else ""
     how = next(iter(ways.values())) if one else ""
     return " ".join([f"{said}. Full ranking over all items, split {result.split}{how}.", *result.notes])
+
+
+def _evaluated(data: Mapping[str, Any]) -> str:
+    """How many of the users are evaluated, where it is not all of them, and on how many targets, if others."""
+    if data["evaluated"] == data["users"] == data["targets"]:
+        return ""
+    targets = f" on {data['targets']:,} targets" if data["targets"] != data["evaluated"] else ""
+    return f", {data['evaluated']:,} of them evaluated{targets}"
 
 
 def sections(result: BenchmarkResult, *, plots: bool) -> list[Section]:
@@ -131,9 +141,8 @@ def examples_table(of: SideBySide) -> Table:
         for each in of.examples
     ]
     ours, other = of.systems
-    note = (
-        f"For these users {ours} and {other}, the best other system, differ most; first those for whom {ours} is ahead."
-    )
+    note = f"For these users {ours} and {other}, the best other system, differ most, with seed {of.seed}; "
+    note += f"first those for whom {ours} is ahead."
     note += f"{HIT} marks the item that came next."
     return make(title, ("user", "history, newest last", "next", *of.systems), rows, left=5, note=note)
 

@@ -20,6 +20,7 @@ from bbqrec_cli.benchmark.result import Score, Systems
 from bbqrec_cli.benchmark.runner import Outcome
 from bbqrec_cli.benchmark.suite import Data, Suite, method_of
 from bbqrec_cli.benchmark.work import trained_config
+from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.errors import BBQRecError
 from bbqrec_cli.evaluation.correction import holm
 from bbqrec_cli.evaluation.metrics import bootstrap_interval
@@ -200,19 +201,21 @@ def _tests(
     return {"p_t": paired_t_test(a, b), "p_wilcoxon": wilcoxon(a, b), "difference": float((a - b).mean())}
 
 
-def about_data(cells: Sequence[Cell], data: Data) -> dict[str, Any]:
-    """Counts and checksums of a data set; {} where it is not there."""
+def about_data(cells: Sequence[Cell], data: Data, part: str) -> dict[str, Any]:
+    """Counts and checksums of a data set; {} where it is not there. part: 'test' or 'validation', of which the targets
+    are."""
     made = (step.output for cell in cells if cell.data == data.name for step in cell.steps if step.stage == "prepare")
     path = data.file or next(made, None)
     if path is None or not path.exists() or damage(path):
         return {}
     catalogue = read_catalogue(path)
     sources = describe(path)["parents"] if data.file is None else [{"path": path.name, "sha256": sha256(path)}]
-    interactions = len(catalogue.sequences.items)
+    interactions, held = len(catalogue.sequences.items), getattr(split_of(catalogue.sequences), part)
     return {
         "source": data.prepare.source if data.prepare else path.name,
         "users": catalogue.users, "items": catalogue.items, "interactions": interactions,
         "average_length": interactions / max(1, catalogue.users), "content": content_of(catalogue),
+        "evaluated": len(np.unique(held.users)), "targets": len(held.users),
         "checksums": {each["path"]: each["sha256"] for each in sources}, "splitting": catalogue.splitting.note,
     }  # fmt: skip
 

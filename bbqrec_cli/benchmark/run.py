@@ -159,7 +159,7 @@ def summarise(
     cells, records = runner.graph.cells, runner.records()
     outcomes = results.whole(outcomes, records)
     loaded = results.load_metrics(suite, outcomes)
-    about_data = {data.name: results.about_data(cells, data) for data in suite.data}
+    about_data = {data.name: results.about_data(cells, data, suite.split) for data in suite.data}
     published, notes = results.fitting(suite, about_data)
     if config.train_minutes:
         notes.append(f"{LIMITED}{config.train_minutes:g}.")

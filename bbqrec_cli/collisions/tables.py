@@ -142,7 +142,7 @@ def alike_table(found: Analysis) -> Table:
 
 def neighbours_table(found: Analysis) -> Table:
     """Recall of the features' nearest neighbours."""
-    columns = ("feature", "vectors", "items", "k", "recall", "by chance")
+    columns = ("feature", "vectors", "items", "k", "kept", "by chance")
     rows = [(k.feature, k.vectors, k.asked, k.k, digits(k.recall, 4), digits(k.chance, 4)) for k in found.neighbours]
     note = "Share of an item's k nearest by the feature that are among its k nearest by the quantised vectors (cosine)."
     return make("kept neighbours", columns, rows, left=2, note=note)

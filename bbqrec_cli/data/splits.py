@@ -42,7 +42,11 @@ class HeldOut:
         """Every `step`-th row only."""
         return self._part(slice(None, None, step))
 
-    def _part(self, rows: slice) -> HeldOut:
+    def every_user(self, step: int) -> HeldOut:
+        """The rows of every `step`-th user only."""
+        return self._part(np.isin(self.users, np.unique(self.users)[::step]))
+
+    def _part(self, rows: slice | np.ndarray) -> HeldOut:
         names = ("users", "targets", "seen_start", "seen_stop")
         return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in names})
 
@@ -171,8 +175,8 @@ def nobody(path: Path, catalogue: Catalogue, what: str) -> DataError:
 
 
 def subsample_users(held: HeldOut, users: int) -> HeldOut:
-    """Every n-th of the held-out rows: `users` of them, or less than twice as many; all of them for 0."""
-    return held.every(max(1, len(held.users) // users)) if users else held
+    """Every n-th of the held-out users, with all targets: `users` of them, or less than twice as many; 0: all."""
+    return held.every_user(max(1, len(np.unique(held.users)) // users)) if users else held
 
 
 def pad(rows: list[np.ndarray] | list[list[int]], *, history: int = HISTORY) -> np.ndarray:

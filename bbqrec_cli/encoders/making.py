@@ -183,7 +183,7 @@ def say_long(name: str, encoder: Encoder, count: int, how: str, progress: Progre
     """How many texts are longer than the model reads, and what becomes of them."""
     if encoder.limit and count:
         done = "cut (--long-texts chunk reads all of them)" if how == "cut" else "read in pieces"
-        what = f"{count:,} texts are longer than the {encoder.limit} tokens that {encoder.name} reads"
+        what = f"{count:,} texts are longer than the {encoder.limit} tokens that are read of them"
         progress.log(f"{name}: {what}" + f": {done}")
 
 

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from bbqrec_cli.encoders.sources import Encoding, Ready
     from bbqrec_cli.records import Dataset, Feature
 
+_NOTHING = (
+    "bbqrec prepare with --items or --images, or bbqrec embed --vectors NAME=FILE; without any of them: "
+    "bbqrec train --model sasrec"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedConfig(StageConfig):
@@ -196,7 +201,7 @@ def choose_sources(config: EmbedConfig, dataset: Dataset, progress: Progress) ->
         else:
             progress.log(f"{name}: no item has it; left out")
     if not plan:
-        raise DataError(f"{config.dataset}: no item has a text, a picture or precomputed features", "bbqrec prepare")
+        raise DataError(f"{config.dataset}: no item has a text, a picture or precomputed features", _NOTHING)
     return plan
 
 

@@ -105,6 +105,12 @@ def test_results_of_two_data_sets(result, folder):
     assert [table.title for table in scores.tables_of(made)] == ["Test results, toys", "Test results, games"]
     assert scores.headline(made).count("Highest test NDCG@10 on ") == 2
     assert "30 users and 12 items of toys; 30 users and 12 items of games" in report.summary(made)
+    made.data["toys"] |= {"evaluated": 20, "targets": 20}
+    made.data["games"] |= {"evaluated": 20, "targets": 45}
+    said = (
+        "30 users and 12 items of toys, 20 of them evaluated; 30 users and 12 items of games, 20 of them evaluated on "
+    )
+    assert f"{said}45 targets. Full ranking" in report.summary(made)
     assert tables.data_table(made).columns == ("what", "toys", "games")
     page = (folder / "page.html").read_text(encoding="utf-8")
     assert "Scores, toys" in page

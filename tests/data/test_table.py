@@ -413,6 +413,7 @@ def test_lines_of_users_belong_to_another_source(put, listener):
             "line 3: timestamp is '7'; a date like the first one is needed",
         ),
         ("user,item,timestamp\nu,a,01/07/2014\n", "line 2: timestamp is '01/07/2014'; a number or a date is needed"),
+        ("user,item,timestamp\nu,a,31.12.2014 10:00\n", "line 2: timestamp is '31.12.2014 10:00'; a number or a date"),
         ("user,item,timestamp\nu,a,1969-12-31\n", "line 2: timestamp is '1969-12-31'; 1970 or later is needed"),
         ("user,item,timestamp\nu,a,nan\n", "line 2: timestamp is 'nan'; a number or a date is needed"),
         ("user,item,timestamp\nu,a,-1\n", "line 2: timestamp is '-1'; 1970 or later is needed"),
@@ -427,6 +428,10 @@ def test_malformed_tables(put, listener, text, message):
 
 def test_ratings_that_are_none(put, listener):
     path = put("log.csv", "user,item,timestamp,rating\nu,a,1,5\nu,b,2,good\n")
+    comma = put("comma.csv", "user;item;timestamp;rating\nu;a;1;2,5\n")
+    with pytest.raises(DataError, match="line 2: rating is '2,5'; a number is needed") as caught:
+        read(comma, listener, min_rating=1.0)
+    assert caught.value.hint.startswith("2.5 with a point, in all lines")
     with pytest.raises(DataError, match="line 3: rating is 'good'; a number is needed"):
         read(path, listener, min_rating=1.0)
     with pytest.raises(DataError, match=r"no column for rating \('stars'\); split at commas"):

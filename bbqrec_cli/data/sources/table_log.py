@@ -27,6 +27,8 @@ Named = tuple[list[str], np.ndarray]
 _EXAMPLE = "it should start like this: user,item,timestamp and, on the next line, u1,i1,978300019"
 _TIMES = "seconds, milliseconds, … since 1970, or dates such as 2014-07-01 or 2014-07-01 12:00:00"
 _FLOAT = re.compile(r"[0-9]+\.0")
+_COMMA = re.compile(r"[0-9]+,[0-9]+")
+_DAY_FIRST = re.compile(r"[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{4}\b")
 _CORRECT = "correct or remove the line"
 
 
@@ -184,8 +186,13 @@ class Log:
             needed = "train, valid (validation, dev) or test is needed, in any case"
             return DataError(f"{where}: {name} is {shown}; {needed}", _CORRECT)
         if role == "rating":
-            return DataError(f"{where}: {name} is {shown}; a number is needed", _CORRECT)
+            comma = _COMMA.fullmatch(str(cell).strip())
+            hint = f"{str(cell).strip().replace(',', '.')} with a point, in all lines, or leave --min-rating out"
+            return DataError(f"{where}: {name} is {shown}; a number is needed", hint if comma else _CORRECT)
         kind = "a date like the first one" if self._dates else "a number or a date"
+        if _DAY_FIRST.match(str(cell).strip()):
+            turn = r"where days come first, sed -E 's/([0-9]{2})[./]([0-9]{2})[./]([0-9]{4})/\3-\2-\1/'"
+            return DataError(f"{where}: {name} is {shown}; {kind} is needed", f"the year first; {turn}")
         negative = time < 0 or str(cell).strip().startswith("-")
         return DataError(f"{where}: {name} is {shown}; {'1970 or later' if negative else kind} is needed", _TIMES)
 
