@@ -1,5 +1,5 @@
 """From the rounds' times to what a table shows. Rounds of a contest are paired: the first of each entrant belong
-together, since they ran one after the other, and so on."""
+together, since they ran in the same turn, and so on."""
 
 from __future__ import annotations
 

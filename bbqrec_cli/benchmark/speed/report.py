@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SUMMARY = """Each contest's programs ran in turn, one round after the other, each in a process of its own, in float32.
 Only the ratios are comparable between machines and runs: they are medians over the rounds of one run, of times that
-were measured one after the other, with the lowest and the highest round. Seconds are of this machine with whatever else
+were measured in the same turn, with the lowest and the highest round. Seconds are of this machine with whatever else
 it did."""
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
