@@ -111,6 +111,11 @@ def load_files() -> None:
                 _run(Path(path).resolve())
 
 
+def loaded() -> list[str]:
+    """The plugins that were looked for: names of files, and of the modules of entry points."""
+    return sorted({*(Path(path).name for path in _loaded), *_modules})
+
+
 def is_file(module: str) -> bool:
     """Whether a module is that of a file that BBQREC_PLUGINS names."""
     return module in _loaded.values()

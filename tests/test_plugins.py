@@ -264,6 +264,19 @@ def test_what_a_plugin_imports_and_opens_is_its_own(site, monkeypatch):
         monkeypatch.setattr(plugins, "_modules", {"mine"})
 
 
+def test_a_bug_may_be_a_plugins(monkeypatch):
+    """As what a tokenizer gave, where no code of it runs any more."""
+    from bbqrec_cli.cli.app import unexpected
+
+    monkeypatch.setattr(plugins, "_loaded", {"some/where/mine.py": "mine"})
+    monkeypatch.setattr(plugins, "_modules", {"shop"})
+    said = unexpected(TypeError("None has no codes")).message
+    assert said == "a bug in bbqrec or in the plugin mine.py or in the plugin shop: TypeError: None has no codes"
+    monkeypatch.setattr(plugins, "_loaded", {})
+    monkeypatch.setattr(plugins, "_modules", set())
+    assert unexpected(TypeError("x")).message == "a bug in bbqrec: TypeError: x"
+
+
 def test_an_option_that_the_command_has(tmp_path, bbqrec):
     """It would never reach the model."""
     code = FILE.replace("size: int", "seed: int").replace(

@@ -132,7 +132,9 @@ def unexpected(error: Exception) -> BBQRecError:
     what = f"{type(error).__name__}: {error}"
     if plugin := plugins.at_fault(error):
         return BBQRecError(f"an error in the plugin {plugin}: {what}", "run it again with --verbose to see all of it")
-    return BBQRecError(f"a bug in bbqrec: {what}", "run it again with --verbose and report it")
+    # What a plugin gave may be wrong where no code of it runs any more.
+    or_in = "".join(f" or in the plugin {each}" for each in plugins.loaded())
+    return BBQRecError(f"a bug in bbqrec{or_in}: {what}", "run it again with --verbose and report it")
 
 
 def _report_error(error: BBQRecError) -> int:
