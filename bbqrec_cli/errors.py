@@ -44,6 +44,8 @@ class DataError(BBQRecError):
 class DivergedError(DataError):
     """What a training computes is no number any more."""
 
+    code = "diverged"
+
 
 class WrongKindError(DataError):
     """A bbqrec file of a kind that the stage cannot use."""

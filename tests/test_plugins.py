@@ -219,7 +219,7 @@ def test_a_model_without_what_it_needs(site):
         build_model("mean", model_settings(model_config("mean", {"width": 8})), data)
 
     for old, new, error, said in (
-        ("def states(", "def statez(", LackingError, "--model mean: mean:Mean lacks states"),
+        ("def states(", "def statez(", DataError, "the model mean: Mean lacks states"),
         ("def states(", 'of_catalogue = ("table",)\n\n    def states(', DataError, "of_catalogue is of the type tuple"),
     ):
         (site / "mean.py").write_text(FILES["mean.py"].replace(old, new))

@@ -66,10 +66,13 @@ def build_model(name: str, settings: Mapping[str, Any], data: ItemData) -> Recom
     """A model with newly initialised weights.
 
     Raises:
-        DataError: the model needs semantic IDs or features, and `data` has none.
+        DataError: the model needs semantic IDs or features, and `data` has none; a plugin's lacks a method.
     """
     check_needs(name, settings, data)
-    model: Recommender = MODELS.implementation(name)(data=data, **settings)
+    cls = MODELS.implementation(name)
+    if lacking := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise DataError(f"the model {name}: {cls.__name__} lacks {', '.join(lacking)}", "write it")
+    model: Recommender = cls(data=data, **settings)
     if not isinstance(model.of_catalogue, Mapping):
         what = f"the model {name}: of_catalogue is of the type {type(model.of_catalogue).__name__}"
         raise DataError(what, "a dict is needed: buffer -> its dimension of the items, None for none")
