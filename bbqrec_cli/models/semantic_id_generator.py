@@ -229,12 +229,12 @@ class SemanticIDGenerator(Recommender):
         states, table = self.dropout(self.last_states(memory, visible)[asked]), self.dense.table(self.composed())
         return loss + catalogue_cross_entropy(states, table, targets[asked]).mean()
 
-    @torch.no_grad()
     def train(self, mode: bool = True) -> SemanticIDGenerator:
         """Into training or, with False, evaluation. What is kept of prefixes is forgotten: see `PrefixStates`."""
         self.prefix_states = PrefixStates()
         return super().train(mode)
 
+    @torch.no_grad()
     def calibrate(self, batches: Iterable[tuple[Batch, Tensor | None]]) -> None:
         """Fit the heads' shares on held-out targets; see `Recommender.calibrate`."""
         if not self.heads:

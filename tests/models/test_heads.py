@@ -308,6 +308,19 @@ def test_calibration_reads_the_targets_and_travels_with_the_weights(batch):
     assert not any(name.startswith("dense") for name in plain.state_dict())
 
 
+def test_calibration_keeps_nothing_for_gradients(batch, monkeypatch):
+    """Of which the validation users' logits would need much memory."""
+    model, kept = generator(dense_head=True), list[bool]()
+
+    def noted(model, batches):
+        kept.append(torch.is_grad_enabled())
+        return torch.tensor([0.5, 0.5])
+
+    monkeypatch.setattr("bbqrec_cli.models.semantic_id_generator.fitted_shares", noted)
+    model.calibrate([(batch, None)])
+    assert kept == [False]
+
+
 def test_train_calibrates_and_the_file_keeps_it(files, tmp_path):
     small = {"width": 8, "heads": 2, "layers": 1, "decoder_layers": 1, "epochs": 2, "dense_head": True}
     output = tmp_path / "model.h5"
