@@ -172,8 +172,12 @@ def check_method(config: Any, base: type[MethodConfig]) -> None:
     except NameError as error:
         raise UsageError(f"the types of {config.__name__} cannot be read: {error}") from error
     for f in dataclasses.fields(config):
-        kinds = {each for each in typing.get_args(hints[f.name]) if each not in (type(None), ...)} or {hints[f.name]}
-        kinds = {part for kind in kinds for part in typing.get_args(kind) or (kind,)} - {...}
-        if not kinds <= {int, float, str, bool, Path}:
+        if not _kinds(hints[f.name]) <= {int, float, str, bool, Path}:
             needed = "int, float, str, bool, Path or a tuple of one of them is needed"
             raise UsageError(f"{config.__name__}.{f.name} is of the type {hints[f.name]}; {needed}")
+
+
+def _kinds(hint: Any) -> set[Any]:
+    """The types that a hint is made of: int of `tuple[int, ...] | None`."""
+    inside = [each for each in typing.get_args(hint) if each not in (type(None), ...)]
+    return set().union(*map(_kinds, inside)) if inside else {hint}

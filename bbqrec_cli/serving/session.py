@@ -115,9 +115,9 @@ class Session:
             k=config.top, beam=config.beam, exclude=seen.to(self.device) if config.without_seen else None,
             allowed=None if allowed is None else torch.from_numpy(allowed).to(self.device),
         )  # fmt: skip
-        found = self.model.recommend(Batch(items, torch.full_like(items, PAD)).to(self.device), wanted)
-        check_answer(found, self.model, wanted, users=len(rows), items=self.catalogue.items)
-        best, scores = found
+        answer = self.model.recommend(Batch(items, torch.full_like(items, PAD)).to(self.device), wanted)
+        check_answer(answer, self.model, wanted, users=len(rows), items=self.catalogue.items)
+        best, scores = answer
         for request, found, points in zip(requests, best.tolist(), scores.tolist(), strict=True):
             shown = [self.item(row, score) for row, score in zip(found, points, strict=True) if row != PAD]
             history = [self.item(row) for row in request.rows]

@@ -30,11 +30,11 @@ def sklearn(job: dict[str, Any]) -> tuple[Callable[[], float], dict[str, Any]]:
     vectors = made(job)
 
     def run() -> float:
-        made = KMeans(
+        fitted = KMeans(
             job["codes"], init="random", n_init=1, max_iter=ITERATIONS, tol=0, algorithm="lloyd",
             random_state=job["seed"],
         ).fit(vectors)  # fmt: skip
-        return len(vectors) * made.n_iter_ / ITERATIONS
+        return len(vectors) * fitted.n_iter_ / ITERATIONS
 
     return run, {}
 
