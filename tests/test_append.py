@@ -290,6 +290,19 @@ def test_what_can_not_grow(bbqrec, old, grown, features, files, tmp_path):
     with h5py.File(torn, "a") as file:
         del file["encoder/text.aligned.0.weight"]
     assert "does not fit its configuration" in refused(bbqrec, torn, grown, tmp_path)["message"]
+    for damage, said in {
+        "codebooks": "/codebooks holds NaN", "encoder/text.scale": "/encoder/text.scale holds NaN",
+        "encoder/text.mean": "/encoder/text.mean is not of",
+    }.items():  # fmt: skip
+        torn.write_bytes(old["rqvae"].read_bytes())
+        with h5py.File(torn, "a") as file:
+            if damage.endswith("mean"):
+                del file[damage]
+                file[damage] = np.zeros(1, np.float32)
+            else:
+                file[damage][...] = np.nan
+        error = refused(bbqrec, torn, grown, tmp_path)
+        assert (error["error"], said in error["message"]) == ("broken_file", True), error
     assert refused(bbqrec, old["bbqrec"], files["dataset"], tmp_path)["error"] == "wrong_kind"
     for options in (["--levels", 3], ["--method", "rqvae"], ["--fit-items", 3]):
         assert f"{options[0]} has no effect" in refused(bbqrec, old["bbqrec"], grown, tmp_path, *options)["message"]

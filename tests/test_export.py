@@ -243,6 +243,16 @@ def test_letter_says_which_of_its_files_are_meant(tmp_path, dataset):
     assert np.array_equal(made.features["text"].values[rows], vectors["text"])
 
 
+def test_letter_has_one_file_for_texts(tmp_path, dataset):
+    features = {
+        name: Feature(values=np.eye(12, dtype=np.float32), present=np.ones(12, bool)) for name in ("text", "td")
+    }
+    write_dataset(tmp_path / "a.h5", dataclasses.replace(dataset, features=features), config={})
+    with pytest.raises(DataError, match="the features text and td would have one file"):
+        export(tmp_path / "a.h5", "letter", tmp_path / "Toy")
+    assert not (tmp_path / "Toy").exists()
+
+
 def test_letter_leaves_out_users_without_two_held_out_items(tmp_path, dataset):
     sequences = Sequences.from_lists([[0, 1], [2, 3, 4], *[list(range(12))] * 28])
     catalogue = dataclasses.replace(dataset.catalogue, sequences=sequences)
@@ -520,6 +530,12 @@ def test_an_output_is_replaced_whole_and_only_if_it_is_ours(files, tmp_path):
     with pytest.raises(OutputExistsError, match=r"holds files that no export wrote, such as notes\.txt"):
         export(files["dataset"], "csv", out, force=True)
     assert (out / "notes.txt").read_text() == "mine"
+    (out / "notes.txt").unlink()
+    for record in ("mine", '{"files": [], "format": "another program"}'):
+        (out / "export.json").write_text(record)
+        with pytest.raises(OutputExistsError, match="holds files that no export wrote"):
+            export(files["dataset"], "csv", out, force=True)
+        assert (out / "export.json").read_text() == record
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

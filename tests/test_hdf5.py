@@ -218,6 +218,9 @@ def test_flipped_bits_in_compressed_data_are_found(tmp_path, features):
         ("features", "features/text/present", None, "/features/text/present is missing"),
         ("features", "sequences/timestamps", np.zeros(3, np.int64), r"says E = (3|225)"),
         ("metrics", "recall/5", np.zeros(3, np.float32), r"says U = (3|30)"),
+        ("metrics", "recall", None, "/recall/{k} is missing"),
+        ("metrics", "ndcg", None, "/ndcg/{k} is missing"),
+        ("metrics", "rank", np.full(30, -3), "/rank holds -3"),
     ],
 )
 def test_contradictions(copy, kind, name, value, message):
@@ -260,6 +263,15 @@ def test_missing_attributes_and_groups_for_datasets(copy):
         ("features", "features", '{"text": 1}', "says more of text"),
         ("metrics", "config", "[1]", "the attribute config is no JSON object"),
         ("metrics", "parents", "[1]", "the attribute parents is no list of inputs"),
+        ("metrics", "confidence", "[1]", "the attribute confidence is no JSON object"),
+        ("metrics", "confidence", '{"recall@5": 1}', "confidence no two numbers"),
+        ("metrics", "aggregates", '{"recall@5": "high"}', "aggregates is no number"),
+        ("metrics", "items", "many", "the attribute items is no whole number"),
+        ("model", "settings", "[1]", "the attribute settings is no JSON object"),
+        ("tokens", "codebook_size", "abc", "the attribute codebook_size is no whole number"),
+        ("tokens", "modalities", 5, "the attribute modalities is no list of names"),
+        ("tokens", "modalities", '["text", "text"]', "the attribute modalities has a name twice: text, text"),
+        ("tokens", "encoder_inputs", '{"text": 1}', "the attribute encoder_inputs"),
     ],
 )
 def test_attributes_that_hold_something_else(copy, kind, name, value, message):
@@ -267,10 +279,43 @@ def test_attributes_that_hold_something_else(copy, kind, name, value, message):
     with h5py.File(path, "r+") as file:
         file.attrs[name] = value
     with pytest.raises(BrokenFileError, match=message):
-        hdf5.describe(path) if kind == "metrics" else READERS[kind](path).features["text"]
+        hdf5.describe(path) if name in ("config", "parents") else getattr(READERS[kind](path), "features", {})["text"]
     if kind == "features":
         with pytest.raises(BrokenFileError, match=message):
             next(hdf5.read_feature_blocks(path, ["text"], [0], 3))
+
+
+def test_depths_are_numbers(copy):
+    path = copy("metrics")
+    with h5py.File(path, "r+") as file:
+        file["recall/all"] = file["recall/5"][...]
+    with pytest.raises(BrokenFileError, match="/recall/all is of no depth k"):
+        hdf5.read_metrics(path)
+
+
+@pytest.mark.parametrize("name", ["1.10", "1e3", "null", "[1.10]", '"a"'])
+def test_texts_that_look_like_json_stay_as_they_are(copy, trained_model, tmp_path, name):
+    path = tmp_path / "m.h5"
+    hdf5.write_model(path, dataclasses.replace(trained_model, name=name), config={})
+    assert hdf5.read_model(path).name == hdf5.describe(path)["attributes"]["model"] == name
+
+
+@pytest.mark.parametrize("kind", ["dataset", "features"])
+def test_what_is_read_later_is_of_the_file_that_was_opened(copy, dataset, features, kind):
+    """Not of another one that stands in its place by then."""
+    path = copy(kind)
+    before, kept = READERS[kind](path), READERS[kind](path)
+    columns = [lambda: list(kept.texts), lambda: kept.images[0]] if kind == "dataset" else []
+    if kind == "features":
+        assert kept.features["image"].values.shape[0] == 12
+        columns = [lambda: kept.features["text"]]
+    shutil.copy(path, f"{path}.new")
+    os.replace(f"{path}.new", path)
+    for read in columns:
+        with pytest.raises(DataError, match="has changed since it was opened"):
+            read()
+    assert before.catalogue.items == 12
+    assert same(READERS[kind](path), dataset if kind == "dataset" else features)
 
 
 def test_what_the_schema_does_not_know_is_left_alone(copy, tokens):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bbqrec_cli.data.splits import EVALUATED, Split
+from bbqrec_cli.errors import DataError
 from bbqrec_cli.formats.items import Row, parts_of
 from bbqrec_cli.formats.semantic_id_json import index_tokens
 from bbqrec_cli.records import LIST_SEPARATOR, Catalogue, Codes, Dataset
@@ -30,7 +31,15 @@ def write_letter(folder: Path, name: str, dataset: Dataset, codes: Codes | None)
 
     Returns:
         the users that are left out: the trainers need two held-out items and one to learn from.
+
+    Raises:
+        DataError: features of text and td, which would have one file.
     """
+    if {"text", "td"} <= {*dataset.features}:
+        raise DataError(
+            "the features text and td would have one file in LETTER's format, where td are the vectors of texts",
+            "bbqrec embed --vectors NAME=FILE, with another name than td",
+        )
     catalogue = dataset.catalogue
     users = np.flatnonzero(catalogue.sequences.lengths >= EVALUATED).tolist()
     sequences = {str(row): catalogue.sequences[user].tolist() for row, user in enumerate(users)}

@@ -73,7 +73,7 @@ def _check_folder(path: Path, *, force: bool) -> None:
     check_parent(path)
     if not path.exists():
         return
-    others = sorted({*files_in(path)} - {*recorded_files(path), RECORD})
+    others = sorted({*files_in(path)} - {*recorded_files(path)})
     if others:
         what = f"{path}: holds files that no export wrote, such as {others[0]}"
         raise OutputExistsError(what, "give -o the name of a new folder")

@@ -40,9 +40,9 @@ def codes_in(file: File) -> Codes | None:
         return None
     made = Codes(
         codes=file.array("codes"),
-        modalities=tuple(file.attribute("modalities")),
+        modalities=_signals(file),
         method=str(file.attribute("method")),
-        codebook_size=int(file.attribute("codebook_size")),
+        codebook_size=file.count("codebook_size"),
         codebooks=file.array("codebooks") if "codebooks" in file else None,
         item_vectors=file.array("item_vectors") if "item_vectors" in file else None,
         present=file.array("present") if "present" in file else None,
@@ -60,6 +60,16 @@ def codes_in(file: File) -> Codes | None:
     if made.codebooks is not None:
         _check_codebooks(file, made, made.codebooks)
     return made
+
+
+def _signals(file: File) -> tuple[str, ...]:
+    """Names of the signals; Raises: BrokenFileError: they are none, or one of them stands there twice."""
+    found = file.attribute("modalities")
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise BrokenFileError(f"{file.path}: the attribute modalities is no list of names")
+    if len(set(found)) < len(found):
+        raise BrokenFileError(f"{file.path}: the attribute modalities has a name twice: {', '.join(found)}")
+    return tuple(found)
 
 
 def _check_codebooks(file: File, made: Codes, books: np.ndarray) -> None:

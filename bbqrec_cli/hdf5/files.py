@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +48,17 @@ def read_dataset(path: Path) -> Dataset:
         the errors of `open_file`; on first use of a feature, DataError for NaN in it.
     """
 
-    def texts() -> list[str]:
-        with open_file(path, "dataset") as file:
-            return file.strings("items/text")
-
-    def images() -> list[bytes]:
-        with open_file(path, "dataset") as file:
-            return file.blobs("items/image")
-
     with open_file(path, "dataset") as file:
-        catalogue = catalogue_in(file)
+        catalogue, reader = catalogue_in(file), file.reader()
+
+        def texts() -> list[str]:
+            with reader() as again:
+                return again.strings("items/text")
+
+        def images() -> list[bytes]:
+            with reader() as again:
+                return again.blobs("items/image")
+
         return Dataset(
             catalogue=catalogue, texts=Column(catalogue.items, texts), images=Column(catalogue.items, images),
             features=_features_in(file, catalogue.item_ids),
@@ -163,7 +165,11 @@ def read_tokens(path: Path) -> Tokens:
         encoder = None
         if file.has_attribute("encoder_inputs"):
             weights = {name: file.array(f"encoder/{name}") for name in file.names("encoder")}
-            encoder = ItemEncoder(weights=weights, inputs=file.attribute("encoder_inputs"))
+            encoder = ItemEncoder(weights=weights, inputs=file.mapping("encoder_inputs"))
+            kinds = {"encoder": str, "normalized": bool, "width": int}
+            for about in encoder.inputs.values():
+                if not isinstance(about, dict) or {key: type(each) for key, each in about.items()} != kinds:
+                    raise BrokenFileError(f"{path}: the attribute encoder_inputs has more or less than {list(kinds)}")
         return Tokens(catalogue=catalogue_in(file), codes=codes, history=file.attribute("history"), encoder=encoder)
 
 
@@ -195,7 +201,7 @@ def read_model(path: Path) -> TrainedModel:
         return TrainedModel(
             catalogue=catalogue,
             name=str(file.attribute("model")),
-            settings=file.attribute("settings"),
+            settings=file.mapping("settings"),
             weights={name: file.array(f"weights/{name}") for name in file.names("weights")},
             codes=codes_in(file),
             features=_features_in(file, catalogue.item_ids),
@@ -228,24 +234,42 @@ def write_metrics(path: Path, metrics: Metrics, **provenance: Any) -> None:
 def read_metrics(path: Path) -> Metrics:
     """Raises: the errors of `open_file`."""
     with open_file(path, "metrics") as file:
+        means, confidence, ranks = file.mapping("aggregates"), file.mapping("confidence"), file.array("rank")
+        pairs = all(isinstance(each, list) and len(each) == 2 for each in confidence.values())
+        if not pairs or not all(_is_number(each) for each in (*means.values(), *chain(*confidence.values()))):
+            raise BrokenFileError(f"{path}: aggregates is no number, or confidence no two numbers, of each metric")
+        if ranks.min(initial=0) < 0:
+            raise BrokenFileError(f"{path}: /rank holds {ranks.min()}; ranks begin at 1, and 0 is none")
         return Metrics(
             user_ids=file.strings("users/id"),
-            ranks=file.array("rank"),
-            recall={int(k): file.array(f"recall/{k}") for k in file.names("recall")},
-            ndcg={int(k): file.array(f"ndcg/{k}") for k in file.names("ndcg")},
-            aggregates=file.attribute("aggregates"),
-            confidence={k: tuple(v) for k, v in file.attribute("confidence").items()},
+            ranks=ranks,
+            recall=_by_depth(file, "recall"),
+            ndcg=_by_depth(file, "ndcg"),
+            aggregates=means,
+            confidence={k: tuple(v) for k, v in confidence.items()},
             model=str(file.attribute("model")),
             split=str(file.attribute("split")),
             exclude_seen=file.has_attribute("exclude_seen") and bool(file.attribute("exclude_seen")),
-            lists=file.attribute("lists") if file.has_attribute("lists") else {},
+            lists=file.mapping("lists") if file.has_attribute("lists") else {},
             cold=file.array("cold") if "cold" in file else None,
             history_length=file.array("history_length") if "history_length" in file else None,
             target_interactions=file.array("target_interactions") if "target_interactions" in file else None,
             targets=file.strings("target") if "target" in file else None,
             splitting=splitting_in(file),
-            items=int(file.attribute("items")) if file.has_attribute("items") else 0,
+            items=file.count("items") if file.has_attribute("items") else 0,
         )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
+def _by_depth(file: File, metric: str) -> dict[int, np.ndarray]:
+    """k -> (U,) of a metric."""
+    names = file.names(metric)
+    if wrong := next((name for name in names if not (name.isascii() and name.isdecimal())), None):
+        raise BrokenFileError(f"{file.path}: /{metric}/{wrong} is of no depth k")
+    return {int(k): file.array(f"{metric}/{k}") for k in names}
 
 
 def write_checkpoint(
@@ -276,9 +300,7 @@ def read_record(path: Path) -> dict[str, Any]:
     with open_file(path, "record") as file:
         found = {key: file.attribute(key) for key in KINDS["record"].attributes}
         found |= {key: file.attribute(key) for key in ("curves", "alike", "settings") if file.has_attribute(key)}
-    # A text that is a number comes back as one.
-    texts = ("stage", "label", "key", "status", "error", "traceback", "finished", "alike")
-    return found | {key: str(found[key]) for key in texts if key in found}
+    return found
 
 
 def write_benchmark(path: Path, state: Mapping[str, Any], **provenance: Any) -> None:
@@ -373,14 +395,14 @@ def _features_out(features: Mapping[str, Feature]) -> tuple[dict[str, Any], dict
 
 def _features_in(file: File, item_ids: Sequence[str]) -> Columns[Feature]:
     """The features of an opened file, read on first use by opening it again."""
-    path, kind, names = file.path, file.kind, file.names("features")
+    path, reader, names = file.path, file.reader(), file.names("features")
     for name in names:
         for part in ("values", "present"):
             if f"features/{name}/{part}" not in file:
                 raise BrokenFileError(f"{path}: /features/{name}/{part} is missing")
 
     def read(name: str) -> Feature:
-        with open_file(path, kind) as again:
+        with reader() as again:
             about = _about(again, name)
             values, present = again.array(f"features/{name}/values"), again.array(f"features/{name}/present")
         check_finite(values, item_ids, f"{path}: /features/{name}/values")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from bbqrec_cli.errors import (
 from bbqrec_cli.hdf5.chunks import Chunks
 from bbqrec_cli.hdf5.parents import Folder, Parent, describe_parent
 from bbqrec_cli.hdf5.safety import DAMAGE, Allowance, check_safe, passes, printable
-from bbqrec_cli.hdf5.schema import FORMAT, KINDS, Field, field_of
+from bbqrec_cli.hdf5.schema import FORMAT, KINDS, TEXT_ATTRIBUTES, Field, field_of
 from bbqrec_cli.hdf5.sink import Sink
 from bbqrec_cli.outputs import check_output, replacing
 
@@ -171,6 +171,8 @@ class File:
         self._allowance = allowance
         self._chunks: dict[str, Chunks] = {}
         self.kind = _text(file.attrs["kind"])
+        about = path.stat()
+        self._content = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
 
     def __contains__(self, name: str) -> bool:
         return name in self._file
@@ -204,6 +206,22 @@ class File:
         except DAMAGE as error:
             raise BrokenFileError(f"{self.path}: /{name} cannot be read ({error})", _remake(self.kind)) from error
 
+    def reader(self) -> Callable[[], AbstractContextManager[File]]:
+        """Opens this file again, to read more of it later.
+
+        What it returns raises DataError if another file stands in its place, and the errors of `open_file`.
+        """
+        path, kind, content = self.path, self.kind, self._content
+
+        @contextmanager
+        def again() -> Iterator[File]:
+            with open_file(path, kind) as file:
+                if file._content != content:
+                    raise DataError(f"{path}: has changed since it was opened", "open it again")
+                yield file
+
+        return again
+
     def length(self, name: str) -> int:
         """The number of rows of a dataset."""
         return int(self._file[name].shape[0])
@@ -221,13 +239,15 @@ class File:
         return [value.tobytes() for rows in slices for value in self.array(name, rows)]
 
     def attribute(self, key: str) -> Any:
-        """A root attribute, decoded if it is JSON."""
+        """A root attribute, decoded if it is JSON and not of those that are texts."""
         try:
             if key not in self._file.attrs and f"attributes/{key}" in self._file:
                 if not h5py.check_string_dtype(self._file[f"attributes/{key}"].dtype):
                     raise TypeError("no text")
-                return _decode(self.array(f"attributes/{key}")[()])
-            return _decode(self._file.attrs[key])
+                found = self.array(f"attributes/{key}")[()]
+            else:
+                found = self._file.attrs[key]
+            return _text(found) if key in TEXT_ATTRIBUTES else _decode(found)
         except DAMAGE as error:
             raise BrokenFileError(
                 f"{self.path}: the attribute {key} cannot be read ({error})", _remake(self.kind)
@@ -238,6 +258,13 @@ class File:
         found = self.attribute(key)
         if not isinstance(found, dict):
             raise BrokenFileError(f"{self.path}: the attribute {key} is no JSON object", _remake(self.kind))
+        return found
+
+    def count(self, key: str) -> int:
+        """A root attribute that holds a whole number, not below 0. Raises: BrokenFileError: it holds something else."""
+        found = self.attribute(key)
+        if not isinstance(found, int) or found < 0:
+            raise BrokenFileError(f"{self.path}: the attribute {key} is no whole number", _remake(self.kind))
         return found
 
     def own_attributes(self) -> list[str]:
@@ -328,7 +355,9 @@ def _check(file: h5py.File, path: Path, kind: str) -> None:
     """Check that required datasets and attributes exist, and that types and dimensions fit the schema."""
     schema = KINDS[kind]
     for f in schema.fields:
-        if f.required and "{" not in f.path and not isinstance(file.get(f.path), h5py.Dataset):
+        group, _, name = f.path.rpartition("/")
+        there = file.get(group if "{" in name else f.path)
+        if f.required and not (len(there or ()) if "{" in name else isinstance(there, h5py.Dataset)):
             raise BrokenFileError(f"{path}: /{f.path} is missing", _remake(kind))
     for key in ("config", "parents", "bbqrec_version", "created", *schema.attributes):
         if key not in file.attrs and f"attributes/{key}" not in file:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bbqrec_cli.config import option, stored
-from bbqrec_cli.errors import DataError
+from bbqrec_cli.errors import BrokenFileError, DataError
 from bbqrec_cli.outputs import one_at_a_time
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.tokenizers.assignment.config import AssignmentConfig, AssignmentResult
@@ -49,6 +49,7 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
     from bbqrec_cli.records import Tokens
     from bbqrec_cli.tokenizers.assignment.blocks import encode_blocks, feature_blocks
     from bbqrec_cli.tokenizers.assignment.collisions import MOVING_POLICIES, resolve_collisions, warn_of_shared
+    from bbqrec_cli.tokenizers.assignment.encoding import check_restorable
     from bbqrec_cli.tokenizers.assignment.new_items import (
         FIT_INTERACTIONS,
         FIT_ITEMS,
@@ -87,6 +88,10 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
             "prepare the new data with the split of before, or a later one; or tokenize all items again",
         )
     fitted = about.get("fitted_items", old.catalogue.items - about.get("new_items", 0))
+    try:
+        check_restorable(old.codes, old.encoder)
+    except DataError as error:
+        raise BrokenFileError(f"{config.append}: {error.message}", error.hint) from None
     encode = tokenizer.restore(old.codes, old.encoder, device)
     if fit:
         encode = encode_new(encode, old.codes, fit[FIT_ITEMS], neighbours=config.id_neighbours, device=device)

@@ -18,9 +18,10 @@ MAP = ".map.json"
 
 
 def recorded_files(folder: Path) -> list[str]:
-    """The files that the record of an exported folder names; none without a record."""
+    """The files that the record of an exported folder names, and the record; none without a record."""
     try:
-        return list(map(str, json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]))
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return [*map(str, record["files"]), RECORD] if str(record["format"]).startswith("bbqrec export ") else []
     except (OSError, ValueError, KeyError, TypeError):
         return []
 

@@ -6,6 +6,7 @@ n items, L levels, M signals, N codes, D width of a code, d width of a feature.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 
 from bbqrec_cli.data.features import mean_and_scale, standardize
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.records import Feature, ItemEncoder
+from bbqrec_cli.records import Codes, Feature, ItemEncoder
 from bbqrec_cli.tokenizers.base import Encoded
 from bbqrec_cli.tokenizers.quantization.residual import ResidualQuantizer
+
+ANEW = "run `bbqrec tokenize` again; all items then get new codes"
 
 
 def item_encoder(
@@ -48,6 +51,21 @@ def scale_feature(feature: Feature, name: str, encoder: ItemEncoder) -> np.ndarr
     return standardize(feature, encoder.weights[f"{name}.mean"], encoder.weights[f"{name}.scale"])
 
 
+def check_restorable(codes: Codes, encoder: ItemEncoder) -> None:
+    """Raises: DataError: the codebooks or the encoder of a tokens file are damaged: numbers that are not finite, or not
+    as many as the features that it reads are wide."""
+    arrays: dict[str, Any] = {f"encoder/{key}": each for key, each in encoder.weights.items()}
+    arrays["codebooks"] = codes.codebooks
+    for name, about in encoder.inputs.items():
+        for part in ("mean", "scale"):
+            key = f"encoder/{name}.{part}"
+            if np.shape(arrays.get(key, ())) != (about["width"],):
+                raise DataError(f"/{key} is not of {about['width']} numbers, as {name} has", ANEW)
+    for key, values in arrays.items():
+        if values is None or not np.isfinite(values).all():
+            raise DataError(f"/{key} {'is missing' if values is None else 'holds NaN or infinity'}", ANEW)
+
+
 def load_weights(module: nn.Module, name: str, encoder: ItemEncoder) -> None:
     """Load the parameters that `item_encoder` stored for the module `name`, and put it in eval mode.
 
@@ -61,7 +79,7 @@ def load_weights(module: nn.Module, name: str, encoder: ItemEncoder) -> None:
     except RuntimeError as error:
         raise DataError(
             f"the tokens file's encoder does not fit its configuration: {error}",
-            "run `bbqrec tokenize` again; all items then get new codes",
+            ANEW,
         ) from error
     module.eval()
 
