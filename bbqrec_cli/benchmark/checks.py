@@ -56,13 +56,17 @@ def only(values: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
             raise UsageError(f"{where}: unknown key {key!r}{did_you_mean(key, known)}; known: {', '.join(known)}")
 
 
-def chosen(value: Any, known: Collection[str], where: str, *, several: bool = True) -> tuple[str, ...]:
-    """One of the `known` names, or a list of them.
+def chosen(
+    value: Any, known: Collection[str], where: str, *, several: bool = True, optional: bool = False
+) -> tuple[str, ...]:
+    """One of the `known` names, or a list of them; optional: it may be empty.
 
     Raises:
         UsageError: another name, with the nearest.
     """
     names = value if isinstance(value, list) and several else [value]
+    if not names and not optional:
+        raise UsageError(f"{where} is []; known: {', '.join(map(repr, known))}")
     for name in names:
         if name not in tuple(known):  # a list has no place in a set
             there = ", ".join(map(repr, known)) or "there is none"

@@ -250,8 +250,7 @@ class _Builder:
     def _data(self, data: Data, *, features: bool) -> list[Step]:
         """prepare and embed, as far as the data's file does not spare them.
 
-        features: whether what follows reads features, if anything of the suite does; other trainings neither wait for
-        them nor fail with them.
+        features: whether what follows reads features; else it neither waits for them nor fails with them.
         """
         steps, base = list[Step](), data.file or Path()
         if data.prepare is not None:
@@ -260,7 +259,7 @@ class _Builder:
                 self.prepared[data.name] = self._step("prepare", labelled(source, data.name), data.prepare, source)
             steps.append(self.prepared[data.name])
             base = steps[-1].output
-        if features and data.kind == "dataset" and self.suite.needs_features(data):
+        if features and data.kind == "dataset":
             config = dataclasses.replace(data.embed, dataset=base)
             steps.append(self._step("embed", labelled("features", data.name), config, "features"))
         return steps
@@ -286,7 +285,8 @@ class _Builder:
 
     def _tokenize(self, data: Data, tokenizer: Tokenizer, seed: int) -> list[Step]:
         """What leads to a tokenizer's IDs: the data, and the training of the systems whose models it starts from."""
-        steps = self._data(data, features=True)
+        reads = tokenizer.config.registry.implementation(tokenizer.config.method).needs_features
+        steps = self._data(data, features=reads)
         before = {option: self._train(data, self.systems[name], seed)[-1]
                   for option, name in tokenizer.after.items()}  # fmt: skip
         options = tokenizer.config.options | {option: str(step.output) for option, step in before.items()}

@@ -26,13 +26,13 @@ LIMITED = "Trainings of systems without a limit of their own ended with the epoc
 
 
 def minutes_of(text: str) -> float:
-    """Minutes of '2h', '90m', '120s' or plain minutes; '' is 0. Raises: UsageError: another form."""
+    """Minutes of '2h', '90m', '120s' or plain minutes; '' is 0: no limit. Raises: UsageError: another form, or none."""
     unit = text[-1:] if text[-1:] in UNITS else "m"
     try:
-        minutes = float(text.removesuffix(unit) or "0") * UNITS[unit] if text != unit else -1.0
+        minutes = float(text.removesuffix(unit)) * UNITS[unit] if text else 0.0
     except ValueError:
         minutes = -1.0
-    if not 0 <= minutes < float("inf"):
+    if not 0 <= minutes < float("inf") or (text and not minutes):
         raise UsageError(f"--time-budget is {text!r}; a time such as 2h, 90m, 120s or 90 (minutes) is needed")
     return minutes
 

@@ -134,8 +134,9 @@ def spread(values: Sequence[float | None], form: str) -> str:
 
 
 def published_of(result: BenchmarkResult, layout: Layout, name: str) -> list[list[Published]]:
-    """The numbers that others report for a system on the layout's data sets, source by source."""
-    found: dict[str, list[Published]] = {}
+    """The numbers that others report for a system on the layout's data sets, source by source and, where both would
+    stand in the same columns, protocol by protocol."""
+    found: dict[tuple[str, Any], list[Published]] = {}
     for each in result.published:
         if (
             each.system == name
@@ -143,7 +144,8 @@ def published_of(result: BenchmarkResult, layout: Layout, name: str) -> list[lis
             and each.data in layout.data
             and set(each.metrics) & set(layout.columns)
         ):
-            found.setdefault(each.source, []).append(each)
+            beside = all(name.endswith(UNSEEN) for name in each.metrics)
+            found.setdefault((each.source, False if beside else each.exclude_seen), []).append(each)
     return list(found.values())
 
 

@@ -110,14 +110,6 @@ class Suite:
         used = {system.tokenizer for system in self.systems if system.runs_on(data)}
         return [each for name, each in self.tokenizers.items() if name not in used and each.runs_on(data)]
 
-    def needs_features(self, data: Data) -> bool:
-        """Whether a tokenizer or a model reads features of a data set."""
-        readers: list[System | Tokenizer] = [each for each in self.systems if "features" in needs(each.config)]
-        for tokenizer in self.tokenizers.values():
-            config = tokenizer.config
-            readers += [tokenizer] if config.registry.implementation(config.method).needs_features else []
-        return any(each.runs_on(data) for each in readers)
-
 
 def shown_metrics(
     depths: Collection[int], protocols: Collection[bool], which: Collection[str] = ("recall", "ndcg")
@@ -295,7 +287,7 @@ class _Reader:
         if name in self.tokenizers and tokenizer != name:
             what = f"{where}: a tokenizer has that name, and it is not this system's"
             raise UsageError(what, "tables would mix the two: give one another name")
-        unite = chosen(values.pop("unite", []), self.tables["system"], f"{where}: unite")
+        unite = chosen(values.pop("unite", []), self.tables["system"], f"{where}: unite", optional=True)
         own = table(values.pop("evaluate", {}), f"{where}, evaluate")
         one = self._evaluate({**evaluate, **own}, head, f"{where}, evaluate")
         made = tuple(dataclasses.replace(one, exclude_seen=protocol) for protocol in head.protocols)

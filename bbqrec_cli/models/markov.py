@@ -45,10 +45,11 @@ class Markov(Untrained):
         counts = sparse.csr_matrix((np.ones(len(at)), pairs), shape=(items, items))
         counts.sum_duplicates()
         total = np.asarray(counts.sum(1)).ravel() + self.smoothing
-        total[total == 0] = 1
         share = np.bincount(train.items, minlength=items) / max(1, len(train.items))
         self.popularity.copy_(torch.from_numpy(share))
-        self.remainder.copy_(torch.from_numpy(self.smoothing / total))
+        # Without smoothing, what nothing follows says as much as with the least of it.
+        rest = np.divide(self.smoothing, total, out=np.ones(items), where=total > 0)
+        self.remainder.copy_(torch.from_numpy(rest))
         counts.data /= np.repeat(total, np.diff(counts.indptr))
         for start, stop in parts(np.diff(counts.indptr)):
             self.successors.fill(start, counts[start:stop])

@@ -82,6 +82,13 @@ def test_what_reads_no_features_does_not_wait_for_them(graph):
     assert graph(text=alone).cells[0].last.key == graph(text=more).cells[0].last.key
 
 
+def test_ids_of_no_features_do_not_change_with_a_tokenizer_that_reads_some(graph):
+    alone = 'name = "x"\n[data]\nsource = "demo"\n[[tokenizer]]\nname = "ids"\nmethod = "random"\n'
+    more = alone + '[[tokenizer]]\nname = "more"\nmethod = "rqvae"\n'
+    assert [step.stage for step in graph(text=more).cells[0].steps] == ["prepare", "tokenize"]
+    assert graph(text=alone).cells[0].last.key == graph(text=more).cells[0].last.key
+
+
 def test_signals_are_tokenizers_of_their_own(graph):
     """The same method on other signals is another tokenizer; on the same signals, in a list or not, the same one."""
     both = graph(('method = "rqvae"\ncodebook_size = 4\nlevels = 2', 'signals = ["id", "text"]')).cells
@@ -311,12 +318,12 @@ index = "in/index.json"
 name = "content"
 method = "rqvae"
 """
-EVERY = {"prepare", "embed", "tokenize"}
+EVERY = {"prepare", "embed", "tokenize", "letter"}
 
 
 @pytest.fixture
 def raw(tmp_path):
-    """The stages whose key is another than at first, after a change of the files."""
+    """The stages whose key is another than at first, after a change of the files; of the published IDs "letter"."""
     inside = tmp_path / "in"
     for folder in ("pictures", "encoder/deep", "second"):
         (inside / folder).mkdir(parents=True)
@@ -325,8 +332,8 @@ def raw(tmp_path):
 
     def stages(text: str = RAW) -> dict[str, str]:
         (tmp_path / "raw.toml").write_text(text)
-        cell, _ = make_graph(load_suite(str(tmp_path / "raw.toml")), Machine(folder=tmp_path)).cells
-        return {step.stage: step.key for step in cell.steps}
+        letter, content = make_graph(load_suite(str(tmp_path / "raw.toml")), Machine(folder=tmp_path)).cells
+        return {step.stage: step.key for step in content.steps} | {"letter": letter.last.key}
 
     first = stages()
 
@@ -344,7 +351,7 @@ def raw(tmp_path):
         ("encoder/deep/weights", {"embed", "tokenize"}),
         ("second/weights", {"embed", "tokenize"}),
         ("own.npy", {"embed", "tokenize"}),
-        ("index.json", {"tokenize"}),
+        ("index.json", {"letter"}),
     ],
 )
 def test_the_contents_of_every_named_file_count(raw, tmp_path, name, which):

@@ -22,7 +22,7 @@ def test_times(text, minutes):
     assert planning.minutes_of(text) == pytest.approx(minutes)
 
 
-@pytest.mark.parametrize("text", ["2d", "h", "-5", "two", "inf", "nan"])
+@pytest.mark.parametrize("text", ["2d", "h", "-5", "two", "inf", "nan", "0", "0h"])
 def test_what_is_no_time(text):
     with pytest.raises(UsageError, match="2h, 90m, 120s"):
         planning.minutes_of(text)

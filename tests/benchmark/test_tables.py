@@ -284,6 +284,22 @@ def test_published_numbers_stand_beside_ours(result):
     assert made.to_json()["published"][0]["source"] == "Somebody 2024, Table 2"
 
 
+def test_published_numbers_of_both_protocols(result):
+    """Of one table of a paper: in the same columns they have a row each, in columns of their own one row."""
+    other = PUBLISHED.replace("exclude_seen = true", "exclude_seen = false").replace("0.1234", "0.0999")
+    more = PUBLISHED + other.split('[[published]]\nsystem = "VQ-Rec"')[0]
+    (table,) = scores.tables_of(result(more=more))
+    found = {row[0].lines[-1]: tuple(each.lines[0] for each in row) for row in table.rows[2:4]}
+    assert found == {
+        "seen items excluded": ("sasrec", "0.1234", "–", "–", "0.0567"),
+        "seen items kept": ("sasrec", "0.0999", "–", "–", "0.0567"),
+    }
+    (table,) = scores.tables_of(result(("seeds", 'exclude_seen = "both"\nseeds'), more=more))
+    (row,) = (row for row in table.rows if "published: Somebody 2024, Table 2" in row[0].lines)
+    assert row[0].lines[-1] == "seen items excluded, seen items kept"
+    assert [each.lines[0] for each in row].count("–") == 4
+
+
 def test_who_is_behind_a_model_without_training(result):
     """popularity's NDCG@10 is 0.43, sasrec's 0.42, ours 0.5."""
     (table,) = scores.tables_of(result())
@@ -299,6 +315,7 @@ def test_who_is_behind_a_model_without_training(result):
         ("exclude_seen = true", 'exclude_seen = "maybe"', 'true, false or "not said" is needed'),
         ('source = "Somebody 2024, Table 2"', "", "source is None; a text is needed"),
         ("exclude_seen = true", 'data = "toys"', "data is 'toys'"),
+        ("exclude_seen = true", "data = []", "data is []"),
     ],
 )
 def test_published_numbers_that_do_not_fit(suite, old, new, says):
@@ -306,6 +323,20 @@ def test_published_numbers_that_do_not_fit(suite, old, new, says):
     with pytest.raises(UsageError) as caught:
         load_suite(suite(more=PUBLISHED.replace(old, new, 1)))
     assert says in caught.value.message
+
+
+def test_a_published_number_that_stands_there_twice(suite):
+    twice = PUBLISHED + PUBLISHED.split("[[published]]")[1].join(["[[published]]", ""])
+    with pytest.raises(UsageError, match="ndcg@10 of sasrec in 'Somebody 2024, Table 2' stands there twice"):
+        load_suite(suite(more=twice))
+
+
+@pytest.mark.parametrize("where", ["system", "tokenizer"])
+def test_no_data_set_at_all(suite, where):
+    """It would run nowhere, and nothing would be said of it."""
+    name = {"system": 'name = "popularity"', "tokenizer": 'name = "ids"'}[where]
+    with pytest.raises(UsageError, match=r"data is \[\]"):
+        load_suite(suite((ONE, TWO), (name, f"{name}\ndata = []")))
 
 
 def test_a_table_as_data(result, folder):

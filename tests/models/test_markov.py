@@ -28,8 +28,8 @@ def transitions(train: Sequences, smoothing: float, kept: int) -> np.ndarray:
         best = sorted(range(ITEMS), key=lambda other: (-counts[item, other], other))[:kept]
         for other in range(ITEMS):
             count = counts[item, other] if other in best else 0
-            total = counts[item].sum() + smoothing
-            made[item, other] = (count + smoothing * popularity[other] / popularity.sum()) / total if total else 0
+            total, share = counts[item].sum() + smoothing, popularity[other] / popularity.sum()
+            made[item, other] = (count + smoothing * share) / total if total else share
     return made
 
 

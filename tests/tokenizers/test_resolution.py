@@ -103,6 +103,18 @@ def test_nearest_gives_every_item_an_id_of_its_own(shared):
     np.testing.assert_array_equal(after.item_vectors, vectors(after.codes, made.codes.codebooks))
 
 
+def test_nearest_moves_the_item_that_can_move():
+    """Not the later one, which has no content."""
+    made = quantised(items=6)
+    values, present = made.codes.codes.copy(), np.ones((6, 2), dtype=bool)
+    values[4], present[4] = values[1], False
+    alike = dataclasses.replace(made, codes=dataclasses.replace(made.codes, codes=values, present=present))
+    found = resolve_collisions(alike, "nearest").codes
+    assert len(np.unique(found.reshape(6, -1), axis=0)) == 6
+    assert (found[4] == values[4]).all()
+    assert (found[1] != values[1]).any()
+
+
 def test_nearest_takes_the_cheapest_free_id():
     made = quantised(levels=1, signals=2)
     after = resolve_collisions(made, "nearest").codes

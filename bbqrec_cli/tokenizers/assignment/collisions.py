@@ -154,11 +154,12 @@ class MovableIDs:
 
 
 def nearest_free(ids: MovableIDs) -> None:
-    """Of items that share an ID, the one with the lowest row keeps it; each other one makes the cheapest move to a free
-    ID. An item without a free ID keeps its own."""
-    later = [rows[1:] for rows in ids.groups()]
+    """Of items that share an ID, the first that cannot move keeps it, or else the one with the lowest row; each other
+    one makes the cheapest move to a free ID. An item without a free ID keeps its own."""
+    movable = ids.present.any(1) & (np.arange(len(ids.values)) >= ids.frozen)
+    later = [np.delete(rows, np.argmin(movable[rows])) for rows in ids.groups()]
     for row in np.sort(np.concatenate([*later, np.empty(0, dtype=np.int64)])):
-        if row < ids.frozen:
+        if not movable[row]:
             continue
         costs = ids.costs(row)
         for place in np.argsort(costs, axis=None, kind="stable"):

@@ -43,13 +43,12 @@ def received(kernel: Any, turned: Any, mass: Any, columns: Any) -> tuple[Any, An
 
 @torch.no_grad()
 def even_codes(distances: Tensor, *, epsilon: float, iterations: int = ITERATIONS) -> Tensor:
-    """The code of which each item has the largest share, (n,) int64, if all codes are used equally often.
+    """The code of which each item has the largest share, (n,) int64, where the shares use all codes equally often.
 
     LC-Rec and LETTER choose the last level's codes this way in training; shares are those after `iterations` rounds.
-    With n ≥ N every item has N / n of a code. With n < N every item has one code, no code is used twice but by items
-    that are nearly equal, and the rest stays unused (the published programs distribute it among the items, which then
-    have equal shares of several codes).
-    Of codes with equal shares the nearest is chosen.
+    With n ≥ N every item has N / n of a code. With n < N every item has one code in sum, and the rest stays unused
+    (the published programs distribute it among the items, which then have equal shares of several codes).
+    Several items may have the largest share of one code. Of codes with equal shares the nearest is chosen.
 
     Args:
         distances: (n, N), finite.
