@@ -172,7 +172,7 @@ class File:
         self._chunks: dict[str, Chunks] = {}
         self.kind = _text(file.attrs["kind"])
         about = path.stat()
-        self._content = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
+        self._content = about.st_size, about.st_mtime_ns  # inodes change by themselves on some network file systems
 
     def __contains__(self, name: str) -> bool:
         return name in self._file
