@@ -13,10 +13,13 @@ LONGEST_NAME = 60
 
 
 def table(value: Any, where: str) -> dict[str, Any]:
-    """A table, its keys with `_` for `-`. Raises: UsageError: it is none."""
+    """A table, its keys with `_` for `-`. Raises: UsageError: it is none, or has a key twice."""
     if not isinstance(value, dict):
         raise UsageError(f"{where} is {value!r}; a table is needed")
-    return {key.replace("-", "_"): each for key, each in value.items()}
+    made = {key.replace("-", "_"): each for key, each in value.items()}
+    if twice := next((key for key in value if "-" in key and key.replace("-", "_") in value), ""):
+        raise UsageError(f"{where}: {twice} and {twice.replace('-', '_')} are one key")
+    return made
 
 
 def tables(values: Mapping[str, Any], key: str, path: Path) -> Iterator[tuple[dict[str, Any], str]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.benchmark.checks import only, tables
+from bbqrec_cli.benchmark.checks import only, table, tables
 from bbqrec_cli.benchmark.published import known_data
 from bbqrec_cli.benchmark.sweeps import JOINED, join
 from bbqrec_cli.config import did_you_mean, load_toml
@@ -42,6 +42,7 @@ def read_suite(path: Path, within: tuple[Path, ...] = ()) -> tuple[dict[str, Any
         raise UsageError(f"{path}: this suite is made of itself")
     within = (*within, path.resolve())
     values, text = load_toml(path, "suite")
+    values = table(values, str(path))
     only(values, KEYS, str(path))
     for key in JOINED:
         for each, where in tables(values, key, path):

@@ -228,6 +228,14 @@ def test_both_protocols(graph, result):
     assert found.cells[0]["exclude_seen"] == [False, True]
 
 
+def test_keys_with_either_dash(suite):
+    assert load_suite(suite(("seeds", 'exclude-seen = "both"\nseeds'))).exclude_seen == (False, True)
+    for where, twice in (("seeds", "exclude-seen = true\nexclude_seen = true"), ("width", "top-k = 1\ntop_k = 2")):
+        path = suite((where, f"{twice}\n{where}"))
+        with pytest.raises(UsageError, match="are one key"):
+            load_suite(path)
+
+
 def test_a_protocol_that_is_none(suite):
     with pytest.raises(UsageError, match="exclude-seen is 'maybe'"):
         load_suite(suite(("seeds", 'exclude_seen = "maybe"\nseeds')))
