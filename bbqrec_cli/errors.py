@@ -131,8 +131,8 @@ def _codes(kind: type[BBQRecError]) -> set[str]:
 
 CODES = tuple(sorted(_codes(BBQRecError)))
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "unable to allocate")
-"""What CUDA, torch and NumPy say."""
+_NO_MEMORY = ("out of memory", "can't allocate memory", "unable to allocate", "_alloc_failed")
+"""What CUDA, torch, NumPy, and cuBLAS and cuDNN say."""
 
 
 def out_of_memory(error: Exception) -> str:

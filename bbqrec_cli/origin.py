@@ -19,7 +19,7 @@ from bbqrec_cli.plugins import is_file, plugin_flags
 if TYPE_CHECKING:
     import torch
 
-PACKAGES = ("torch", "numpy", "scipy", "faiss-cpu", "sentence-transformers")
+PACKAGES = ("torch", "numpy", "scipy", "faiss-cpu", "faiss-gpu-cu12", "sentence-transformers")
 
 
 def origin(device: str, threads: int) -> dict[str, Any]:

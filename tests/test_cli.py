@@ -125,6 +125,7 @@ def test_exit_status_and_json_error(bbqrec, tmp_path, monkeypatch, arguments, st
         (KeyboardInterrupt(), 130, "interrupted"),
         (MemoryError(), 4, "environment"),
         (RuntimeError("CUDA out of memory. Tried"), 4, "environment"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `x`"), 4, "environment"),
         (OSError(errno.ENOSPC, "No space left on device"), 4, "disk_full"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), 4, "environment"),
         (ModuleNotFoundError("No module named 'scipy'", name="scipy"), 4, "missing_package"),

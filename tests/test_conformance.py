@@ -44,11 +44,11 @@ def options(name: str, **more) -> dict:
     return {key: value for key, value in (small | more).items() if key in known}
 
 
-def train(name: str, source: Path, output: Path, **more) -> Path:
+def train(name: str, source: Path, output: Path, *, precision: str = "fp32", **more) -> Path:
     run(
         TrainConfig(
             input=source, output=output, model=name, options=options(name, **more), device=str(DEVICE),
-            precision="fp32", validate_every=SMALL["epochs"],
+            precision=precision, validate_every=SMALL["epochs"],
         )
     )  # fmt: skip
     return output
@@ -203,6 +203,13 @@ def test_the_loss_falls(model, path):
         return
     assert all(math.isfinite(loss) for loss in losses)
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_an_epoch_in_bfloat16(name, source, tmp_path):
+    """Autocast computes in other types on every device."""
+    made = [train(name, source, tmp_path / f"{p}.h5", precision=p, epochs=1) for p in ("fp32", "bf16")]
+    exact, half = ([row["loss"] for row in hdf5.read_model(path).history] for path in made)
+    assert half == pytest.approx(exact, rel=0.02, abs=0.01)
 
 
 @pytest.fixture

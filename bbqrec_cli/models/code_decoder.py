@@ -106,7 +106,7 @@ class Decoding:
         # Only a CPU knows at no cost that nothing is padded.
         everything = visible.device.type == "cpu" and bool(visible.all())
         hidden = torch.zeros_like(visible, dtype=torch.float32).masked_fill(~visible, -1e9)
-        self.hidden = None if everything else hidden.view(len(visible), 1, 1, -1)
+        self.hidden = None if everything else hidden[:, None, None]
 
     def step(self, level: int, users: Tensor, parent: Tensor, x: Tensor, query: Tensor | None = None) -> Tensor:
         """Decode one more token of each of n prefixes.

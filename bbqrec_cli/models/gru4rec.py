@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bbqrec_cli.data.batches import Batch
@@ -31,4 +32,9 @@ class GRU4Rec(ItemModel):
 
     def states(self, batch: Batch) -> Tensor:
         """See `ItemModel.states`. Padding is on the right, so that no item comes after it."""
-        return self.dense(self.gru(self.dropout(self.inputs(batch)))[0])
+        x = self.dropout(self.inputs(batch))
+        if x.device.type != "cuda":
+            return self.dense(self.gru(x)[0])
+        with torch.autocast("cuda", enabled=False):  # which computes GRUs in float16, whatever was asked for
+            hidden = self.gru(x.float())[0]
+        return self.dense(hidden)

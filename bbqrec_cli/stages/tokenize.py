@@ -129,9 +129,9 @@ def run(config: TokenizeConfig, progress: Progress = SILENT) -> AssignmentResult
             config.output, tokens, config=resolved, parents=[each for _, each in read], force=config.force,
             origin=ran_on(device, config.threads, precision) | plugin_of(type(method)),
         )  # fmt: skip
-        if made.history:  # else nothing was trained, and the checkpoint is another run's
-            checkpoint.unlink(missing_ok=True)
     world.barrier()
+    if world.writes and made.history:  # else nothing was trained, and the checkpoint is another run's
+        checkpoint.unlink(missing_ok=True)
     seconds = time.perf_counter() - began + (before if made.history else 0.0)
     return AssignmentResult(
         output=config.output, method=config.method, levels=codes.levels, codebook_size=codes.level_sizes[0],

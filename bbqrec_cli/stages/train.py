@@ -159,9 +159,9 @@ def run(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
             config.output, trained, config=resolved, parents=[each for _, each in read], force=config.force,
             origin=ran_on(training.device, config.threads, training.precision) | plugin_of(type(chosen)),
         )  # fmt: skip
-        if fitted.history:  # else no checkpoint is this run's
-            checkpoint.unlink(missing_ok=True)
     training.world.barrier()
+    if training.world.writes and fitted.history:  # else no checkpoint is this run's
+        checkpoint.unlink(missing_ok=True)
     seconds = time.perf_counter() - began + (before if fitted.history else 0.0)
     return TrainResult(
         output=config.output, model=config.model, epochs=len(fitted.history), best_epoch=fitted.best_epoch,

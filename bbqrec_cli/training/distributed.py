@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
+import socket
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bbqrec_cli.device import bound_kept_kernels, rank_of_environment, resolve_device, set_threads
+from bbqrec_cli.errors import LackingError
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,10 @@ class World:
                 torch.distributed.broadcast(value, src=0)
 
     def barrier(self) -> None:
-        """Wait for all processes; files that rank 0 wrote before exist afterwards."""
+        """Wait for all processes, at the end of their work; files that rank 0 wrote before exist afterwards."""
         if self.size > 1:
             torch.distributed.barrier()
+            _Group.done = True
 
 
 ALONE = World()
@@ -82,6 +87,8 @@ def join_world(device: torch.device) -> tuple[World, torch.device]:
     """The world set by the launcher's environment (RANK, WORLD_SIZE, LOCAL_RANK), and this process's device.
 
     Without a launcher: a single process on `device`. With several processes, `cuda` means the GPU of the local rank.
+
+    Raises: LackingError: two processes have one GPU.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
@@ -94,6 +101,38 @@ def join_world(device: torch.device) -> tuple[World, torch.device]:
         torch.cuda.set_device(device)
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
-        # Left to the interpreter's end, its threads now and then abort a process whose work is done.
-        atexit.register(torch.distributed.destroy_process_group)
+        atexit.register(_leave, waits=device.type != "cpu")
+    _Group.done = False
+    if device.type == "cuda":
+        check_cards(f"{socket.gethostname()} {torch.cuda.get_device_properties(device).uuid}", size)
     return World(rank=rank_of_environment(), size=size), device
+
+
+def check_cards(card: str, size: int) -> None:
+    """Raises: LackingError: another of `size` processes has the same card, which NCCL refuses later."""
+    own = torch.tensor([int.from_bytes(hashlib.sha256(card.encode()).digest()[:7], "big")])
+    every = [torch.empty_like(own) for _ in range(size)]
+    torch.distributed.all_gather(every, own)
+    if len(cards := {int(each) for each in every}) < size:
+        what = f"{size} processes have {len(cards)} GPU{'s' if len(cards) > 1 else ''} in all; each needs its own"
+        raise LackingError(what, "torchrun --nproc-per-node N with as many as there are GPUs, and --device cuda")
+
+
+class _Group:
+    """done: whether this process's work is at its end, as that of all others."""
+
+    done = False
+
+
+def _leave(*, waits: bool) -> None:
+    """At the interpreter's end: left alone, the group's threads now and then abort a process whose work is done.
+
+    waits: NCCL's end, for which it waits for all processes. One that fails must not: the launcher ends the others once
+    it is gone.
+    """
+    if not waits or _Group.done:
+        torch.distributed.destroy_process_group()
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bbqrec_cli.device import PRECISIONS, resolve_precision
-from bbqrec_cli.errors import DivergedError, InterruptedRunError
+from bbqrec_cli.errors import DataError, DivergedError, InterruptedRunError
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.seeds import seed_torch
 from bbqrec_cli.training.checkpoint import Saver, load_checkpoint, saved_precision
@@ -319,7 +319,18 @@ def _interrupted(done: int, task: Task, run: RunSettings) -> InterruptedRunError
 
 
 def _resume(task: Task, run: RunSettings) -> Fitted:
-    """The state to start from: that of the checkpoint with --resume, else an empty one."""
+    """The state to start from, in all processes the same: that of the checkpoint with --resume, else an empty one.
+
+    Raises: DataError: another checkpoint than that of process 0; the errors of `load_checkpoint`.
+    """
+    fitted = _resumed(task, run)
+    if run.world.first(len(fitted.history)) != len(fitted.history):
+        what = f"{run.checkpoint}: process {run.world.rank} does not find the checkpoint of process 0"
+        raise DataError(what, "give -o in a folder that all of them see")
+    return fitted
+
+
+def _resumed(task: Task, run: RunSettings) -> Fitted:
     path = run.checkpoint
     if path is None or not path.exists():
         if run.resume:

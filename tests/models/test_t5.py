@@ -267,6 +267,17 @@ def test_prefixes_are_forgotten_between_validations(long_batch, monkeypatch):
         torch.testing.assert_close(scores, best, atol=1e-4, rtol=1e-4)
 
 
+def test_prefixes_of_nobody_on_another_device():
+    """Elsewhere than on a CPU it is not looked up whether anything is padded."""
+    decoder = made(architecture="t5").decoder.to("meta")
+    width = decoder.stack()[0].cross.query.in_features
+    nobody = torch.zeros(0, 1, width, device="meta")
+    decoding = Decoding(decoder, nobody, torch.ones(0, 1, dtype=torch.bool, device="meta"))
+    assert decoding.hidden.shape == (0, 1, 1, 1)
+    some = Decoding(decoder, nobody.new_zeros(3, 7, width), torch.ones(3, 7, dtype=torch.bool, device="meta"))
+    assert some.hidden.shape == (3, 1, 1, 7)
+
+
 @pytest.mark.parametrize(("architecture", "kept_after"), [("t5", 3), ("bbqrec", None)])
 def test_prefixes_are_kept_once_as_many_were_decoded_as_there_are(architecture, kept_after):
     model, states = made(architecture=architecture), prefix_states.PrefixStates()

@@ -135,7 +135,8 @@ TOGETHER = """
 import atexit
 import sys
 import torch
-from bbqrec_cli.training.distributed import start_process
+from bbqrec_cli.errors import LackingError
+from bbqrec_cli.training.distributed import check_cards, start_process
 
 # Registered first, it runs last.
 atexit.register(lambda: open(f"{sys.argv[1]}/over{world.rank}", "w").write(repr(torch.distributed.is_initialized())))
@@ -146,6 +147,11 @@ torch.nn.init.normal_(module.weight)
 module.running_mean.fill_(world.rank)
 world.broadcast(module)
 said = [world.first(10.0 + world.rank), *module.weight.tolist(), *module.running_mean.tolist()]
+for card in ("a", f"{world.rank}"):
+    try:
+        check_cards(card, 2)
+    except LackingError as error:
+        said.append(error.message)
 open(f"{sys.argv[1]}/{world.rank}", "w").write(repr(said))
 world.barrier()
 assert open(f"{sys.argv[1]}/{1 - world.rank}").read()
@@ -153,13 +159,14 @@ assert open(f"{sys.argv[1]}/{1 - world.rank}").read()
 
 
 def test_both_have_what_the_first_has(tmp_path):
-    """Its time, by which all end; its weights and buffers. At the end no group is left, whose threads could abort."""
+    """Its time, by which all end; its weights and buffers. Neither may have the other's card. At the end no group is
+    left, whose threads could abort."""
     (tmp_path / "together.py").write_text(TOGETHER)
     finished(two(tmp_path / "together.py", tmp_path))
     first, second = (eval((tmp_path / name).read_text()) for name in "01")
     assert first == second
     assert first[0] == 10.0
-    assert first[-3:] == [0.0] * 3
+    assert first[-4:] == [*[0.0] * 3, "2 processes have 1 GPU in all; each needs its own"]
     assert [(tmp_path / f"over{rank}").read_text() for rank in "01"] == ["False"] * 2
 
 
@@ -185,12 +192,25 @@ def test_alone_nothing_is_asked_of_others():
     assert parameter.grad is None
 
 
+@pytest.mark.parametrize(("waits", "done", "left"), [
+    (True, True, ["group"]), (True, False, [1]), (False, False, ["group"]), (False, True, ["group"])
+])  # fmt: skip
+def test_who_fails_waits_for_nobody(waits, done, left, monkeypatch):
+    """The end of NCCL's group would wait for the others, which wait for this one."""
+    ends = []
+    monkeypatch.setattr(distributed._Group, "done", done)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: ends.append("group"))
+    monkeypatch.setattr(distributed.os, "_exit", ends.append)
+    distributed._leave(waits=waits)
+    assert ends == left
+
+
 def test_on_a_mac_processes_compute_on_the_cpu(monkeypatch):
     """No backend sums on its GPU."""
     asked = []
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(torch.distributed, "init_process_group", asked.append)
-    monkeypatch.setattr(distributed.atexit, "register", lambda call: None)
+    monkeypatch.setattr(distributed.atexit, "register", lambda call, **options: None)
     world, device = distributed.join_world(torch.device("mps"))
     assert (world, device, asked) == (World(rank=1, size=2), torch.device("cpu"), ["gloo"])

@@ -223,6 +223,16 @@ def test_a_finished_run_that_is_resumed_trains_no_more(training, batches):
     assert len(fit(sasrec(), batches, scores(), again).history) == 3
 
 
+def test_processes_that_see_other_checkpoints(training, batches, monkeypatch):
+    """Process 0 goes on after epoch 5, and this one, on a machine that does not share the folder, would begin anew."""
+    fit(sasrec(), batches, scores(0.1, 0.2, 0.3, 0.4, 0.5), training)
+    world = World(rank=1, size=2)
+    for resume, done in ((False, 5.0), (True, 0.0)):
+        monkeypatch.setattr(World, "first", lambda self, value, done=done: done)
+        with pytest.raises(DataError, match="process 1 does not find the checkpoint of process 0"):
+            fit(sasrec(), batches, scores(), dataclasses.replace(training, resume=resume, world=world))
+
+
 def test_validate_every_counts_validations_and_always_ends_with_one(training, batches):
     fitted = fit(sasrec(), batches, scores(0.1, 0.2, 0.3), dataclasses.replace(training, validate_every=2))
     assert [row["epoch"] for row in fitted.history if "ndcg@10" in row] == [2, 4, 5]

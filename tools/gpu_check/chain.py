@@ -32,7 +32,7 @@ WIDTHS: dict[bool, tuple[Any, ...]] = {False: (), True: ("--width", 16, "--heads
 FAST = ("--learning-rate", 0.003, "--batch-size", 64, "--patience", 0)
 SHALLOW = ("--layers", 1, "--decoder-layers", 1)
 EXACT = ("--precision", "fp32", "--seed", 0)
-MODELS = {False: ("tiger", "sasrec", "heads", "popularity"), True: ("sasrec",)}
+MODELS = {False: ("tiger", "t5", "sasrec", "heads", "popularity"), True: ("sasrec",)}
 HEADS = ("--dense-head", "--markov-head", "--similarity-head")
 METHODS = {False: ("rqvae", "bbqrec"), True: ("rqvae",)}
 """What `more_models` makes: model files, and the methods of tokens files without the newest items."""
@@ -102,6 +102,7 @@ def more_models(settings: Settings, report: Report) -> None:
         quantised(features, "rqvae", "rqvae.h5")
         if not quick:
             run(*train, "rqvae.h5", *SHALLOW, "--model", "tiger", "-o", "tiger.h5")
+            run(*train, "rqvae.h5", *SHALLOW, "--model", "tiger", "--architecture", "t5", "-o", "t5.h5")
 
     def later() -> None:
         for method in METHODS[quick]:
