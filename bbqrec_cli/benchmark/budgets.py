@@ -55,7 +55,9 @@ def tuning_of(
     own = {f.name for f in dataclasses.fields(cls)} & set(given)
     free: tuple[str, ...] = ()
     if not isinstance(tuned, bool):
-        free = chosen(tuned, [name for name in given if name in own and search_of(cls, name)], f"{where}: tune")
+        free = chosen(
+            tuned, [name for name in given if name in own and search_of(cls, name)], f"{where}: tune", optional=True
+        )
     if tune is None or tuned is False:
         return None
     budget = dataclasses.asdict(tune) | {"trials": tune.trials or None}

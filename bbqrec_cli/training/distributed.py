@@ -6,7 +6,6 @@ import atexit
 import hashlib
 import os
 import socket
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -133,6 +132,4 @@ def _leave(*, waits: bool) -> None:
     if not waits or _Group.done:
         torch.distributed.destroy_process_group()
         return
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(1)

@@ -261,7 +261,7 @@ def test_a_resumed_run_without_time_is_validated(training, batches):
 
 def test_rank_0_says_when_the_time_is_up(training, batches, monkeypatch):
     """Of several processes each has a clock of its own; they must end with the same epoch."""
-    monkeypatch.setattr("bbqrec_cli.training.distributed.World.first", lambda self, value: 90.0)
+    monkeypatch.setattr("bbqrec_cli.training.distributed.World.first", lambda self, value: value and 90.0)
     fitted = fit(sasrec(), batches, rising, dataclasses.replace(training, minutes=2))
     assert [row["seconds"] for row in fitted.history] == [90.0, 90.0]
 
