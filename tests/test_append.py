@@ -323,6 +323,20 @@ def test_without_new_items_users_and_sequences_are_the_new_ones(bbqrec, old, fea
     assert [walk.tolist() for walk in after.catalogue.sequences] == walks
 
 
+def test_a_constant_column(bbqrec, features, tmp_path):
+    """Its scale is infinite, so that it says nothing."""
+    text = features.features["text"]
+    values = text.values.copy()
+    values[:, 0] = 0
+    flat = dataclasses.replace(features, features={"text": dataclasses.replace(text, values=values)})
+    hdf5.write_features(tmp_path / "f.h5", part(flat, OLD), config={})
+    hdf5.write_features(tmp_path / "g.h5", flat, config={})
+    options = ["--method", "rqkmeans", "--codebook-size", 4, "--device", "cpu"]
+    assert bbqrec("tokenize", tmp_path / "f.h5", "-o", tmp_path / "t.h5", *options).status == 0
+    made, _ = append(bbqrec, tmp_path / "t.h5", tmp_path / "g.h5", tmp_path / "grown.h5")
+    assert made.catalogue.items == 12
+
+
 def test_the_usual_name(bbqrec, old, grown, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert bbqrec("tokenize", "--append", old["rqvae"], grown, "--device", "cpu").status == 0

@@ -530,7 +530,8 @@ def test_an_output_is_replaced_whole_and_only_if_it_is_ours(files, tmp_path):
     with pytest.raises(OutputExistsError, match=r"holds files that no export wrote, such as notes\.txt"):
         export(files["dataset"], "csv", out, force=True)
     assert (out / "notes.txt").read_text() == "mine"
-    (out / "notes.txt").unlink()
+    for path in out.iterdir():
+        path.unlink()
     for record in ("mine", '{"files": [], "format": "another program"}'):
         (out / "export.json").write_text(record)
         with pytest.raises(OutputExistsError, match="holds files that no export wrote"):

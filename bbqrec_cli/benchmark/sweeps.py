@@ -111,7 +111,7 @@ def join(values: dict[str, Any], more: Mapping[str, Any], where: str) -> None:
             same = known.get(each.get("name"))
             if same is not None and same != each:
                 raise UsageError(f"{where}: its [[{key}]] {each['name']!r} is another one than that of the same name")
-            if same is None:
+            if same is None and each not in values.get(key, ()):
                 values.setdefault(key, []).append(each)
 
 

@@ -59,7 +59,7 @@ def _parts(
     """For each part: states, targets, exp(logits - the highest) (p, C), its sum (p,) and losses (p,), >= float32."""
     rows = _rows(states, table)
     narrow, table, bias = states.to(dtype), table.to(dtype), None if bias is None else bias.to(dtype)
-    line = LINE // table.element_size() if table.device.type == "cpu" else 1
+    line = LINE // table.element_size() if table.device.type != "mps" else 1
     room = table.new_empty(min(rows, len(states)), -(-len(table) // line) * line)[:, : len(table)]
     for part, wanted in zip(narrow.split(rows), targets.split(rows), strict=True):
         here = room[: len(part)]

@@ -325,7 +325,7 @@ def _resume(task: Task, run: RunSettings) -> Fitted:
     """
     fitted = _resumed(task, run)
     if run.world.first(len(fitted.history)) != len(fitted.history):
-        what = f"{run.checkpoint}: process {run.world.rank} does not find the checkpoint of process 0"
+        what = f"{run.checkpoint}: process {run.world.rank} has {len(fitted.history)} epochs, process 0 another number"
         raise DataError(what, "give -o in a folder that all of them see")
     return fitted
 

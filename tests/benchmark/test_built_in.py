@@ -180,3 +180,14 @@ def test_suites_of_the_same_system(folder):
     (layout,) = load_suite(str(folder / "outer.toml")).layouts
     assert [name for _, name in layout.rows] == ["sasrec", "sasrec, width=4"], "as alone: its sweep, too"
     assert "# ---- inner.toml ----" in suite.text
+
+
+def test_numbers_that_two_suites_report_alike_stand_there_once(folder):
+    number = '[[published]]\nsystem = "VQ-Rec"\nsource = "A"\nmetrics = { "ndcg@10" = 0.1 }\n'
+    for name in ("one", "two"):
+        (folder / f"{name}.toml").write_text(f'name = "{name}"\n{number}')
+    text = (
+        'name = "outer"\nsuites = ["one.toml", "two.toml"]\n[data]\nfile = "features.h5"\n[[system]]\nname = "sasrec"\n'
+    )
+    (folder / "outer.toml").write_text(text)
+    assert len(load_suite(str(folder / "outer.toml")).published) == 1

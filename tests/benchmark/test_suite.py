@@ -233,6 +233,7 @@ def test_the_suites_of_the_results(path, tmp_path, files):
     for name in re.findall(r'^source = \["\w+", "(.*)"\]', text, flags=re.M):
         (tmp_path / name).mkdir()
     for name in re.findall(r'^index = "(.*)"', text, flags=re.M):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
     (tmp_path / path.name).write_text(text, encoding="utf-8")
     suite = load_suite(str(tmp_path / path.name))
