@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,7 +157,7 @@ def claimed(claim: Any, labels: Sequence[str], values: Sequence[str], where: str
 
 def published(values: Mapping[str, Any], known: Known, path: Path) -> tuple[Published, ...]:
     """Every `[[published]]`. Raises: UsageError: what does not fit."""
-    found: list[Published] = []
+    found, places = [], set[tuple[Any, ...]]()
     for each, where in tables(values, "published", path):
         only(each, ("system", "data", "metrics", "source", "exclude_seen"), where)
         metrics, seen = table(each.get("metrics", {}), f"{where}: metrics"), each.get("exclude_seen", "not said")
@@ -173,14 +172,12 @@ def published(values: Mapping[str, Any], known: Known, path: Path) -> tuple[Publ
             raise UsageError(f'{where}: exclude_seen is {seen!r}; true, false or "not said" is needed')
         if seen is True and any(name.endswith(UNSEEN) for name in known.metrics):
             metrics = {name.removesuffix(UNSEEN) + UNSEEN: value for name, value in metrics.items()}
-        data = each.get("data", known.data[0] if len(known.data) == 1 else None)
-        made = Published(
-            system=each["system"], data=chosen(data, known.data, f"{where}: data", several=False)[0], metrics=metrics,
-            source=each["source"], exclude_seen=seen,
-        )  # fmt: skip
-        for other in found:
-            one, two = (dataclasses.replace(of, metrics={}) for of in (made, other))
-            if one == two and (twice := sorted({*made.metrics} & {*other.metrics})):
-                raise UsageError(f"{where}: {twice[0]} of {made.system} in {made.source!r} stands there twice")
-        found.append(made)
+        given = each.get("data", known.data[0] if len(known.data) == 1 else None)
+        (data,) = chosen(given, known.data, f"{where}: data", several=False)
+        system, source = each["system"], each["source"]
+        for name in sorted(metrics):
+            if (place := (system, data, source, seen, name)) in places:
+                raise UsageError(f"{where}: {name} of {system} in {source!r} stands there twice")
+            places.add(place)
+        found.append(Published(system=system, data=data, metrics=metrics, source=source, exclude_seen=seen))
     return tuple(found)

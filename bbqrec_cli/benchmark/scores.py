@@ -134,8 +134,8 @@ def spread(values: Sequence[float | None], form: str) -> str:
 
 
 def published_of(result: BenchmarkResult, layout: Layout, name: str) -> list[list[Published]]:
-    """The numbers that others report for a system on the layout's data sets, source by source and, where both would
-    stand in the same columns, protocol by protocol."""
+    """The numbers that others report for a system on the layout's data sets, source by source and protocol by protocol;
+    those with seen items left out that have columns of their own stand with those that keep them."""
     found: dict[tuple[str, Any], list[Published]] = {}
     for each in result.published:
         if (

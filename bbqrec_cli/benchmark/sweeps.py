@@ -102,17 +102,17 @@ def join(values: dict[str, Any], more: Mapping[str, Any], where: str) -> None:
     of_tokenizers = [each.get("name") for each in more.get("sweep", ()) if "system" not in each]
     every = {"all": names["system"] + alone + swept, "tokenizers": names["tokenizer"] + of_tokenizers}
     for key in JOINED:
-        known = {each.get("name"): each for each in values.get(key, ()) if "name" in each}
+        known = {each["name"] for each in values.get(key, ()) if "name" in each}
         for each in more.get(key, ()):
             if key == "table":
                 rows = each.get("rows", "all")
                 words = rows if isinstance(rows, list) else [rows]
                 each = each | {"rows": [name for word in words for name in every.get(str(word), [word])]}
-            same = known.get(each.get("name"))
-            if same is not None and same != each:
+            if each in values.get(key, ()):
+                continue
+            if each.get("name") in known:
                 raise UsageError(f"{where}: its [[{key}]] {each['name']!r} is another one than that of the same name")
-            if same is None and each not in values.get(key, ()):
-                values.setdefault(key, []).append(each)
+            values.setdefault(key, []).append(each)
 
 
 def _text(value: Any) -> str:

@@ -41,7 +41,7 @@ def codes_in(file: File) -> Codes | None:
     made = Codes(
         codes=file.array("codes"),
         modalities=_signals(file),
-        method=str(file.attribute("method")),
+        method=file.attribute("method"),
         codebook_size=file.count("codebook_size"),
         codebooks=file.array("codebooks") if "codebooks" in file else None,
         item_vectors=file.array("item_vectors") if "item_vectors" in file else None,

@@ -15,9 +15,10 @@ TRIAL_TEXTS = ("system", "model", "status", "error", "finished")
 TRIAL_NUMBERS = ("number", "epochs", "best_epoch")
 TRIAL_OBJECTS = ("options", "tuned", "origin")
 """Names in trials/, the objects as JSON."""
-TEXT_ATTRIBUTES = frozenset(
-    ("model", "method", "split", "stage", "label", "key", "status", "error", "traceback", "finished", "alike")
-)
+TEXT_ATTRIBUTES = frozenset((
+    "bbqrec_version", "created", "model", "method", "split", "stage", "label", "key", "status", "error", "traceback",
+    "finished", "alike",
+))  # fmt: skip
 """Root attributes that are read as they stand, not as JSON: a step may be called 1.10."""
 
 

@@ -355,9 +355,7 @@ def _check(file: h5py.File, path: Path, kind: str) -> None:
     """Check that required datasets and attributes exist, and that types and dimensions fit the schema."""
     schema = KINDS[kind]
     for f in schema.fields:
-        group, _, name = f.path.rpartition("/")
-        there = file.get(group if "{" in name else f.path)
-        if f.required and not (len(there or ()) if "{" in name else isinstance(there, h5py.Dataset)):
+        if f.required and not _is_there(file, f.path):
             raise BrokenFileError(f"{path}: /{f.path} is missing", _remake(kind))
     for key in ("config", "parents", "bbqrec_version", "created", *schema.attributes):
         if key not in file.attrs and f"attributes/{key}" not in file:
@@ -370,6 +368,12 @@ def _check(file: h5py.File, path: Path, kind: str) -> None:
             _check_dataset(path, kind, name, node, f, sizes)
 
     file.visititems(visit)
+
+
+def _is_there(file: h5py.File, path: str) -> bool:
+    """Whether the dataset of a field is there; of 'recall/{k}', whether the group holds any."""
+    group, _, name = path.rpartition("/")
+    return len(file.get(group, ())) > 0 if name.startswith("{") else isinstance(file.get(path), h5py.Dataset)
 
 
 def _check_dataset(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bbqrec_cli.config import option, stored
-from bbqrec_cli.errors import BrokenFileError, DataError
+from bbqrec_cli.errors import DataError
 from bbqrec_cli.outputs import one_at_a_time
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.tokenizers.assignment.config import AssignmentConfig, AssignmentResult
@@ -88,10 +88,7 @@ def run(config: AppendConfig, progress: Progress = SILENT) -> AssignmentResult:
             "prepare the new data with the split of before, or a later one; or tokenize all items again",
         )
     fitted = about.get("fitted_items", old.catalogue.items - about.get("new_items", 0))
-    try:
-        check_restorable(old.codes, old.encoder)
-    except DataError as error:
-        raise BrokenFileError(f"{config.append}: {error.message}", error.hint) from None
+    check_restorable(config.append, old.codes, old.encoder)
     encode = tokenizer.restore(old.codes, old.encoder, device)
     if fit:
         encode = encode_new(encode, old.codes, fit[FIT_ITEMS], neighbours=config.id_neighbours, device=device)
@@ -132,6 +129,7 @@ def restorable(path: Path, old: Tokens, about: dict[str, Any]) -> Any:
     """
     from bbqrec_cli.hdf5 import describe
     from bbqrec_cli.origin import not_installed
+    from bbqrec_cli.tokenizers.assignment.encoding import ANEW
     from bbqrec_cli.tokenizers.base import ContentTokenizer
     from bbqrec_cli.tokenizers.registry import TOKENIZERS, build_tokenizer, current_options, tokenizer_config
 
@@ -150,7 +148,7 @@ def restorable(path: Path, old: Tokens, about: dict[str, Any]) -> Any:
     if old.encoder is None:
         raise DataError(
             f"{path}: an older tokens file, which does not hold the encoder that new items need",
-            "run `bbqrec tokenize` again; all items then get new codes",
+            ANEW,
         )
     if not old.encoder.inputs:
         raise DataError(

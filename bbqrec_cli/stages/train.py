@@ -83,7 +83,7 @@ class TrainConfig(LearningConfig):
         from bbqrec_cli.hdf5 import open_file
 
         with open_file(Path(given["from_"]), "model") as file:
-            return {**given, "model": str(file.attribute("model"))}
+            return {**given, "model": file.attribute("model")}
 
 
 @dataclass(frozen=True, kw_only=True)

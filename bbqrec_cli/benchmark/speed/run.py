@@ -89,7 +89,7 @@ def trained(path: Path) -> Given:
     from bbqrec_cli.hdf5 import open_file
 
     with open_file(path, "model") as file:
-        name, settings, history = str(file.attribute("model")), file.attribute("settings"), file.attribute("history")
+        name, settings, history = file.attribute("model"), file.attribute("settings"), file.attribute("history")
     if "decoder_layers" not in settings:
         raise DataError(f"{path}: the model {name} decodes no semantic IDs", "give one that does, such as bbqrec")
     return Given(path=str(path.resolve()), name=name, settings=settings, epochs=len(history))

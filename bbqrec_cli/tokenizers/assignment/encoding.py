@@ -6,14 +6,14 @@ n items, L levels, M signals, N codes, D width of a code, d width of a feature.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bbqrec_cli.data.features import mean_and_scale, standardize
-from bbqrec_cli.errors import DataError
+from bbqrec_cli.errors import BrokenFileError, DataError
 from bbqrec_cli.records import Codes, Feature, ItemEncoder
 from bbqrec_cli.tokenizers.base import Encoded
 from bbqrec_cli.tokenizers.quantization.residual import ResidualQuantizer
@@ -51,20 +51,23 @@ def scale_feature(feature: Feature, name: str, encoder: ItemEncoder) -> np.ndarr
     return standardize(feature, encoder.weights[f"{name}.mean"], encoder.weights[f"{name}.scale"])
 
 
-def check_restorable(codes: Codes, encoder: ItemEncoder) -> None:
-    """Raises: DataError: codebooks or encoder of a tokens file are damaged: NaN, or means and scales that are not as
-    many as the features that it reads are wide. Plugins need none of them; the scale of a constant column is infinite.
+def check_restorable(path: Path, codes: Codes, encoder: ItemEncoder) -> None:
+    """Check what `restore` needs of the tokens file `path`. Plugins need neither codebooks nor means and scales; the
+    scale of a constant column is infinite.
+
+    Raises:
+        BrokenFileError: NaN, or means and scales that are not as many as the features that it reads are wide.
     """
-    arrays: dict[str, Any] = {f"encoder/{key}": each for key, each in encoder.weights.items()}
-    arrays["codebooks"] = codes.codebooks
+    arrays = {f"encoder/{key}": each for key, each in encoder.weights.items()}
+    arrays |= {} if codes.codebooks is None else {"codebooks": codes.codebooks}
     for name, about in encoder.inputs.items():
         for part in ("mean", "scale"):
             key = f"encoder/{name}.{part}"
             if key in arrays and np.shape(arrays[key]) != (about["width"],):
-                raise DataError(f"/{key} is not of {about['width']} numbers, as {name} has", ANEW)
+                raise BrokenFileError(f"{path}: /{key} is not of {about['width']} numbers, as {name} has", ANEW)
     for key, values in arrays.items():
-        if values is not None and np.isnan(values).any():
-            raise DataError(f"/{key} holds NaN", ANEW)
+        if np.isnan(values).any():
+            raise BrokenFileError(f"{path}: /{key} holds NaN", ANEW)
 
 
 def load_weights(module: nn.Module, name: str, encoder: ItemEncoder) -> None:
