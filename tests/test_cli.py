@@ -366,7 +366,11 @@ def test_wrong_kind_and_damage_from_the_shell(files, tmp_path):
 
 WAITING = """
 import sys, time
-from bbqrec_cli.cli import app, inspect
+from bbqrec_cli.cli import app, inspect, options
+def slow(said=options.interrupted, **given):
+    time.sleep(0.05)
+    return said(**given)
+app.interrupted = options.interrupted = slow
 def run(config, progress):
     print("begun", flush=True)
     time.sleep(60)

@@ -14,7 +14,7 @@ PACKAGE = Path(bbqrec_cli.__file__).parent
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 GROUND_FLOOR = (
     "errors", "config", "plugins", "registry", "seeds", "progress", "device", "origin", "frames", "records", "grouping",
-    "hdf5", "recipes", "settings", "locks", "outputs",
+    "hdf5", "interrupts", "recipes", "settings", "locks", "outputs",
 )  # fmt: skip
 LIBRARIES = (
     "pages", "data", "formats", "collisions", "decoding", "training", "models", "evaluation", "encoders", "tokenizers",

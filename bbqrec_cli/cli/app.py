@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bbqrec_cli import plugins
+from bbqrec_cli import interrupts, plugins
 from bbqrec_cli.cli.options import COMMANDS, COMMON_FLAGS, CommandOutput, interrupted
 from bbqrec_cli.cli.streams import fit_streams
 from bbqrec_cli.errors import BBQRecError, DiskFullError, InterruptedRunError, UsageError, environment_error
@@ -73,17 +72,13 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with a status of docs/scripting.md: 0, 1, 2, 3, 4 or 130."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.listen()
     fit_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     CommandOutput.console, CommandOutput.json_output, CommandOutput.verbose = None, "--json" in arguments, False
     module = Path(sys.argv[0]).parts[-2:] == ("bbqrec_cli", "__main__.py")
     CommandOutput.program = "python -m bbqrec_cli" if module else "bbqrec"
     sys.exit(_run(arguments))
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def _warn(message: str) -> None:
@@ -139,9 +134,7 @@ def unexpected(error: Exception) -> BBQRecError:
 
 def _report_error(error: BBQRecError) -> int:
     if error.exit_code == InterruptedRunError.exit_code:
-        # A second Ctrl-C must not print a traceback, neither from the import below nor while Python shuts down.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        interrupts.ignore()  # the interruption may have been another's, such as that of a step in its own process
     from bbqrec_cli.cli.console import Console
 
     (CommandOutput.console or Console(json_output=CommandOutput.json_output)).error(error)

@@ -9,9 +9,9 @@ import signal
 import sys
 import threading
 from contextlib import AbstractContextManager, suppress
-from typing import IO, Any
+from typing import IO
 
-from bbqrec_cli import plugins
+from bbqrec_cli import interrupts, plugins
 from bbqrec_cli.benchmark.executors.processes import INTERRUPTED
 from bbqrec_cli.benchmark.graph import Step
 from bbqrec_cli.benchmark.work import run_step
@@ -51,8 +51,7 @@ def main() -> int:
     plugins.Listener.warn = _pass  # the process that began it has said it
     lines = Lines(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)  # what a library prints is no line of JSON
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    interrupts.listen()
     try:
         step = Step.from_json(sys.stdin.readline())
         threading.Thread(target=_watch, daemon=True).start()
@@ -60,7 +59,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:  # what is done must not be interrupted, and stdin is closed when stdout is
-        _ignore()
+        interrupts.ignore()
 
 
 def _pass(message: str) -> None:
@@ -72,18 +71,7 @@ def _watch() -> None:
     # Not by `sys.stdin`, for whose lock the end of the program would wait.
     while os.read(0, 1 << 12):
         pass
-    _thread.interrupt_main()
-
-
-def _interrupt(*_: Any) -> None:
-    """Once is enough: the checkpoint must not be interrupted."""
-    _ignore()
-    raise KeyboardInterrupt
-
-
-def _ignore() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    _thread.interrupt_main(signal.SIGTERM)  # SIGINT may be ignored, in the background of a shell
 
 
 if __name__ == "__main__":
