@@ -126,11 +126,13 @@ def _run(path: Path) -> None:
 
     Raises:
         MissingFileError: no such file.
-        UsageError: another module has this name.
+        UsageError: another module has this name, or it is that of a module inside a package.
     """
     name = path.stem
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file")
+    if "." in name:
+        raise UsageError(f"{path.name} has a dot in its name; rename the file")
     there = sys.modules.get(name)
     spec = getattr(there, "__spec__", None) if there else find_spec(name) if name.isidentifier() else None
     taken = there is not None or spec is not None

@@ -185,6 +185,7 @@ def test_a_file_adds_what_it_registers(site, under_test, monkeypatch, tmp_path):
         ("wrong.py", "def", "SyntaxError: invalid syntax (wrong.py, line 1)"),
         ("taken.py", FILE.replace('"mine"', '"sasrec"'), f"is one of bbqrec {__version__} already"),
         ("text.txt", FILE, "not a Python file"),
+        ("of.two.py", FILE, "of.two.py has a dot in its name; rename the file"),
     ],
 )
 def test_a_file_that_cannot_be_loaded(name, code, said, site, under_test, monkeypatch, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 
 from bbqrec_cli.config import did_you_mean
 from bbqrec_cli.data.sources.base import Items
@@ -19,15 +19,29 @@ TEXT_FIELDS = (
     *TITLES, "brand", "maker", "category", "categories", "genres", "tags", "features", "text", "description",
 )  # fmt: skip
 """Fields that make an item's text by default; the long ones last, since encoders cut long texts."""
+PROSE = (*TITLES, "text")
+"""Fields that are never lists, whatever is in them."""
 NO_ATTRIBUTES = ("title", "features", "text", "description")
 """Fields that go into the title and the text only; attributes are short, since they are copied into the model file."""
 
 
 def with_known_names(fields: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The fields, with the names in lower case that this program knows: `Title` is `title` where that is not there."""
-    lower = Counter(map(str.casefold, fields))
-    known = {name for name in TEXT_FIELDS if lower[name] == 1}
-    return {name.casefold() if name.casefold() in known else name: values for name, values in fields.items()}
+    """The fields, with the names in lower case that this program knows: `Title` is `title`, unless an item has both."""
+    made = dict[str, list[str]]()
+    for name, values in fields.items():
+        known = name.casefold()
+        alike = [each for other, each in fields.items() if other.casefold() == known] if known in TEXT_FIELDS else []
+        if not alike or any(sum(map(bool, each)) > 1 for each in zip(*alike, strict=True)):
+            made[name] = values
+        else:
+            made[known] = ["".join(each) for each in zip(*alike, strict=True)]
+    return made
+
+
+def titles_of(fields: dict[str, list[str]], count: int) -> list[str]:
+    """The title of each item, (I,): the first of TITLES that it has, '' if it has none."""
+    columns = [fields[name] for name in TITLES if name in fields]
+    return [next(filter(None, each), "") for each in zip(*columns, strict=True)] if columns else [""] * count
 
 
 def attributes(items: Items) -> dict[str, list[str]]:
@@ -69,9 +83,14 @@ def choose_text_fields(fields: dict[str, list[str]], asked: tuple[str, ...], pro
     return chosen
 
 
+def listed(values: Sequence[str]) -> list[str]:
+    """Fields as they stand in a text: the values of a list have commas between them."""
+    return [value.replace(LIST_SEPARATOR, ", ") for value in values]
+
+
 def compose_texts(fields: dict[str, list[str]], chosen: tuple[str, ...], count: int) -> list[str]:
     """The text of each item, (I,): its chosen fields joined by '. ', spaces folded, '' if it has none of them."""
     if not chosen:
         return [""] * count
-    parts = [[value.replace(LIST_SEPARATOR, ", ") for value in fields[name]] for name in chosen]
+    parts = [fields[name] if name in PROSE else listed(fields[name]) for name in chosen]
     return [" ".join(". ".join(filter(None, each)).split()) for each in zip(*parts, strict=True)]

@@ -7,14 +7,12 @@ import string
 from collections.abc import Mapping, Sequence
 
 from bbqrec_cli.config import did_you_mean
+from bbqrec_cli.data.fields import PROSE, listed
 from bbqrec_cli.errors import UsageError
-from bbqrec_cli.records import LIST_SEPARATOR
 
 _BETWEEN = re.compile(r"([)\]}>»”’\"']*)([\s.,;:!?|/·•–—-]*)(.*)", re.DOTALL)
 """What stands between two fields: it closes the first one, separates the two, introduces the second one."""
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "<": ">", "«": "»", "“": "”", "‘": "’"}
-PROSE = ("title", "text")
-"""Fields that are never lists, whatever is in them."""
 
 
 def compose(template: str, fields: Mapping[str, Sequence[str]], *, where: str) -> list[str]:
@@ -43,10 +41,7 @@ def compose(template: str, fields: Mapping[str, Sequence[str]], *, where: str) -
     parts = [("", "", texts[0]), *(found.groups() for found in map(_BETWEEN.fullmatch, texts[1:]) if found)]
     closing, separator, label = zip(*parts, strict=True)
     shared = _shared_brackets(label, closing)
-    columns = [
-        [(value if name in PROSE else value.replace(LIST_SEPARATOR, ", ")).strip() for value in fields[name]]
-        for name in names
-    ]
+    columns = [[value.strip() for value in (fields[name] if name in PROSE else listed(fields[name]))] for name in names]
     made = []
     for values in zip(*columns, strict=True):
         text = ""

@@ -5,6 +5,7 @@ Nothing is unpickled: arrays of Python objects are refused.
 
 from __future__ import annotations
 
+import json
 import tokenize
 import warnings
 import zipfile
@@ -19,7 +20,7 @@ import numpy as np
 
 from bbqrec_cli.config import did_you_mean
 from bbqrec_cli.data.sources import columns
-from bbqrec_cli.data.sources.files import as_id
+from bbqrec_cli.data.sources.files import as_id, id_text
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.hdf5 import Arrays, read_features
 from bbqrec_cli.hdf5.schema import FORMAT
@@ -317,13 +318,27 @@ def _safetensors(path: Path) -> dict[str, Found]:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             names = {name: (tuple(each.get_shape()), each.get_dtype()) for name, each in slices.items()}
+            ids = _ids_of_metadata(path, (file.metadata() or {}).get("ids"))
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: not a .safetensors file, or a damaged one ({error})") from None
     kinds = {"F": "f", "B": "f", "I": "i", "U": "u"}
-    return {
+    return ids | {
         name: Found(shape, "b" if kind == "BOOL" else kinds.get(kind[0], "V"), lambda name=name: read(name))  # type: ignore[misc]
         for name, (shape, kind) in names.items()
     }
+
+
+def _ids_of_metadata(path: Path, text: str | None) -> dict[str, Found]:
+    """What `export --to safetensors` keeps there, as JSON, since such a file has no arrays of texts."""
+    if text is None:
+        return {}
+    try:
+        ids = json.loads(text)
+    except ValueError:
+        ids = None
+    if not isinstance(ids, list) or not all(id_text(each) for each in ids):
+        raise DataError(f"{path}: the ids in its metadata are no JSON list of ids", "correct them, or leave them out")
+    return {"ids": Found((len(ids),), "U", lambda: np.array(list(map(str, ids)), dtype=str))}
 
 
 def _hdf5(path: Path) -> dict[str, Found]:

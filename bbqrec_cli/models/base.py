@@ -217,6 +217,10 @@ def _wrong(answer: Any, wanted: Wanted, users: int, items: int) -> str:
         return "an item twice to one user"
     if scores[there].isnan().any():
         return "scores that are not numbers"
+    if (there[:, 1:] & ~there[:, :-1]).any():
+        return "items behind places without one"
+    if (there[:, 1:] & (scores[:, 1:] > scores[:, :-1])).any():
+        return "items that are not sorted by their scores, the best first"
     if wanted.allowed is not None and not wanted.allowed[rows[there]].all():
         return "items that are not among those that are allowed"
     excluded = wanted.exclude if wanted.exclude is not None else ()

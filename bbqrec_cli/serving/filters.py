@@ -45,7 +45,7 @@ def allowed_items(
 
 
 def with_attribute(wanted: str, catalogue: Catalogue) -> np.ndarray:
-    """(I,) bool: the items that have attribute=value; a list attribute has each of its values."""
+    """(I,) bool: the items that have attribute=value; a list attribute has each of its values, `attribute=` none."""
     name, equals, value = wanted.partition("=")
     known = catalogue.attributes
     if not equals:

@@ -40,7 +40,9 @@ class ServingConfig(StageConfig):
     include_seen: bool = option(False, "Recommend also what the user has interacted with already.")
     exclude_seen: bool | None = option(None, "The default: leave out what the user has interacted with.", hidden=True)
     filter: tuple[str, ...] = option(
-        (), "attribute=value: only items that have it; case is ignored; repeated: all must hold.", repeatable=True
+        (),
+        "attribute=value: only items that have it (attribute=: lack it); case is ignored; repeated: all must hold.",
+        repeatable=True,
     )
     allow: Path | None = option(None, "File of item ids, one per line: recommend only these.", role="input")
     deny: Path | None = option(None, "File of item ids, one per line: recommend none of these.", role="input")

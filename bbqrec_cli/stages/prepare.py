@@ -256,12 +256,12 @@ def to_dataset(
     Raises:
         DataError: names of fields or features that the file cannot hold.
     """
-    from bbqrec_cli.data.fields import TITLES, attributes, check_names, compose_texts
+    from bbqrec_cli.data.fields import attributes, check_names, compose_texts, titles_of
     from bbqrec_cli.data.sources.vectors import stored_features
     from bbqrec_cli.records import Catalogue, Dataset, Vocabulary
 
     check_names(items)
-    titles = next((items.fields[name] for name in TITLES if items.fields.get(name)), [""] * len(interactions.item_ids))
+    titles = titles_of(items.fields, len(interactions.item_ids))
     catalogue = Catalogue(
         user_ids=Vocabulary(interactions.user_ids),
         item_ids=Vocabulary(interactions.item_ids),

@@ -101,6 +101,14 @@ def test_the_whole_reviews_are_filtered_to_the_5_core(put, listener, name, minim
     assert Amazon([put(name, REVIEWS)], AmazonOptions(), seed=0, progress=listener).minimum == minimum
 
 
+def test_spaces_in_ids_do_not_count(put, listener):
+    lines = [
+        REVIEW.format(user, item, time) for user, item, time in (("A1", "B1", 5), (" A1", "B1 ", 6), ("A 1", "B2", 7))
+    ]
+    made, _ = read([put("reviews_X_5.json", "".join(lines))], listener)
+    assert (sorted(made.user_ids), sorted(made.item_ids)) == (["A 1", "A1"], ["B1", "B2"])
+
+
 def test_pictures_named_by_asin(put, tmp_path, listener):
     put("reviews_Beauty_5.json", REVIEWS)
     put("images/B000000002.jpg", b"picture")

@@ -38,7 +38,8 @@ def test_times_that_are_none(time):
     ("changed", "said"),
     [
         ({"user_ids": ["u", "u"]}, "the user id 'u' twice"),
-        ({"item_ids": ["a", " b", "c"]}, "the item id ' b', with spaces around it"),
+        ({"item_ids": ["a", " b", "c"]}, "the item id ' b', with spaces around it or several inside"),
+        ({"item_ids": ["a", "b  c", "d"]}, "the item id 'b  c', with spaces around it or several inside"),
         ({"item_ids": ["a", "", "c"]}, "the item id '', which is no text"),
         ({"item_ids": ["a", 7, "c"]}, "the item id 7, which is no text"),
         ({"item_ids": ["a", "b", "c", "d"]}, "ids of items without an interaction"),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bbqrec_cli.data.fields import choose_text_fields, with_known_names
+from bbqrec_cli.data.fields import choose_text_fields, compose_texts, titles_of, with_known_names
 from bbqrec_cli.errors import UsageError
 
 
@@ -20,6 +20,18 @@ def test_known_names_in_any_case(names, made):
     assert list(with_known_names({name: [name] for name in names}).items()) == [
         (new, [name]) for new, name in zip(made, names, strict=True)
     ]
+
+
+def test_an_item_has_one_of_its_names():
+    fields = with_known_names({"title": ["Pot", "", ""], "name": ["", "Cup", ""], "Title": ["", "", "Tea"]})
+    assert fields == {"title": ["Pot", "", "Tea"], "name": ["", "Cup", ""]}
+    assert titles_of(fields, 3) == ["Pot", "Cup", "Tea"]
+    assert titles_of({"brand": ["x", "y", "z"]}, 3) == [""] * 3
+
+
+def test_a_bar_in_a_title_is_no_list():
+    fields = {"title": ["Case | Black"], "category": ["Kitchen|Tea"], "text": ["a|b"]}
+    assert compose_texts(fields, tuple(fields), 1) == ["Case | Black. Kitchen, Tea. a|b"]
 
 
 def test_text_fields_in_any_case(listener):

@@ -115,6 +115,21 @@ def test_tags_of_10m(given, listener):
     assert read(given(DAT | {"tags.dat": tags}), listener)[1].fields["user_tags"] == ["", "peach|a :: b"]
 
 
+def test_tags_are_counted_by_users(given, listener):
+    tags = "1::661::Mine::1\n1::661::mine::2\n1::661::MINE::3\n2::661::peach::4\n3::661::peach::5\n"
+    assert read(given(DAT | {"tags.dat": tags}), listener)[1].fields["user_tags"] == ["", "peach|mine"]
+
+
+def test_spaces_in_ids_do_not_count(given, listener):
+    head = "userId,movieId,tag,timestamp\n"
+    spaced = {"ratings.csv": CSV["ratings.csv"].replace("1,3,", "1 , 3,"), "tags.csv": f"{head}1, 3,fun,1\n"}
+    assert spaced["ratings.csv"] != CSV["ratings.csv"]
+    wanted, known = read(given(CSV | {"tags.csv": f"{head}1,3,fun,1\n"}), listener)
+    made, items = read(given(CSV | spaced), listener)
+    assert (made.user_ids, made.item_ids, items.fields) == (wanted.user_ids, wanted.item_ids, known.fields)
+    assert items.fields["user_tags"] == ["fun", ""]
+
+
 def test_20m_and_later(given, listener):
     interactions, items = read(given(CSV), listener)
     assert interactions.item_ids == ["3", "1"]

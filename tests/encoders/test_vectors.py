@@ -75,6 +75,21 @@ def test_rows_find_their_items(tmp_path, save, file, dtype):
     assert said.warned == [f"text: 1 of 4 ids of {tmp_path / file} are no items of the dataset and left out: 'new'"]
 
 
+@pytest.mark.parametrize("ids", [["7", "3", "9", "4"], [7, 3, 9, 4]])
+def test_safetensors_with_ids_in_the_metadata(tmp_path, ids):
+    from safetensors.numpy import save_file
+
+    path, said = tmp_path / "v.safetensors", Listener()
+    save_file({"vectors": VALUES}, path, metadata={"ids": json.dumps(ids)})
+    feature = read(path, items=Vocabulary(["3", "4", "7", "9"]), said=said)
+    np.testing.assert_array_equal(feature.values, VALUES[[1, 3, 0, 2]])
+    assert said.warned == []
+    for wrong in ("7,3", '{"7": 0}', "[7, 3, 9, null]"):
+        save_file({"vectors": VALUES}, path, metadata={"ids": wrong})
+        with pytest.raises(DataError, match="the ids in its metadata are no JSON list of ids"):
+            read(path)
+
+
 def test_safetensors_with_integer_ids(tmp_path):
     safetensors(tmp_path / "v.safetensors", VALUES, ["7", "3", "9", "4"])
     feature = read(tmp_path / "v.safetensors", items=Vocabulary(["3", "4", "7", "9"]))

@@ -182,6 +182,7 @@ def test_what_is_below_the_depth_has_no_rank(model, path, tmp_path):
         ([[1.0, 2, 3], [3, 4, 5]], r"items of the type torch.float32; integers are needed"),
         ([[1, 2, 3], [3, 4, 0]], "items that are not among those that are allowed"),
         ([[1, 2, 3], [3, 4, 7]], "items that are left out of a user's ranking"),
+        ([[1, 2, PAD], [PAD, 4, 5]], "items behind places without one"),
     ],
 )
 def test_wrong_answers_of_ones_own_model_are_no_metrics(items, says):
@@ -199,6 +200,7 @@ def test_wrong_answers_of_ones_own_model_are_no_metrics(items, says):
     check((right, torch.tensor([[0.5, math.nan, -math.inf], [3.0, 2.0, 1.0]])))
     for wrong, what in (
         ((right, torch.full((2, 3), math.nan)), "scores that are not numbers"),
+        ((right, torch.tensor([[0.5, 0, 0], [1.0, 2.0, 1.0]])), "items that are not sorted by their scores, the best"),
         ((right, torch.zeros(2)), r"an array \(2,\) of scores"),
         (right, "something else than a tuple of two tensors"),
         ((right.numpy(), right.numpy()), "something else than a tuple of two tensors"),

@@ -15,7 +15,7 @@ from bbqrec_cli.data.download_pictures import download_pictures
 from bbqrec_cli.data.sources.amazon_features import read_image_features
 from bbqrec_cli.data.sources.amazon_texts import read_metadata, record
 from bbqrec_cli.data.sources.base import Interactions, Items
-from bbqrec_cli.data.sources.files import fields_of, lines, table_rows
+from bbqrec_cli.data.sources.files import as_id, fields_of, lines, table_rows
 from bbqrec_cli.data.sources.log import Log
 from bbqrec_cli.data.sources.options.amazon import AmazonOptions
 from bbqrec_cli.data.sources.paths import download_folder
@@ -220,10 +220,12 @@ def review(path: Path, number: int, row: dict[str, Any], release: Release) -> tu
     Raises:
         DataError: one of the three is missing or invalid.
     """
-    user, item, time = (row.get(name) for name in (release.user, release.item, release.time))
+    user, item = (as_id(str(row.get(name) or "")) for name in (release.user, release.item))
+    time = row.get(release.time)
     if not (user and item) or not isinstance(time, int) or not 0 <= time < 1 << 62:
-        what = f"{release.user} is {user!r}, {release.item} {item!r}, {release.time} {time!r}"
+        given = [f"{name} {row.get(name)!r}" for name in (release.item, release.time)]
+        what = f"{release.user} is {row.get(release.user)!r}, {', '.join(given)}"
         unit = "whole seconds" if release.per_second == 1 else "whole milliseconds"
         what = f"{path}, line {number}: {what}; all three are needed, the time as {unit}"
         raise DataError(what, "correct or remove the line")
-    return str(user), str(item), time
+    return user, item, time

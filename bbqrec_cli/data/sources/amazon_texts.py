@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from bbqrec_cli.data.sources.files import lines
+from bbqrec_cli.data.sources.files import as_id, lines
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.progress import Progress, counted
 
@@ -39,7 +39,7 @@ def read_metadata(
     with progress.task("metadata", None) as task:
         for number, line in counted(lines(path), task):
             row = record(path, number, line)
-            item = str(row.get("parent_asin") or row.get("asin") or "")
+            item = as_id(str(row.get("parent_asin") or row.get("asin") or ""))
             if not item:
                 what = f"{path}, line {number}: no asin among its fields {', '.join(map(str, row)) or '(none)'}"
                 raise DataError(what, "correct or remove the line")

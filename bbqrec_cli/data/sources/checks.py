@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bbqrec_cli.data.sources.base import Interactions, Items
+from bbqrec_cli.data.sources.files import as_id
 from bbqrec_cli.errors import DataError
 
 
@@ -33,8 +34,8 @@ def _of_ids(what: str, ids: list[str]) -> str:
     for name in ids:
         if not isinstance(name, str) or not name.strip():
             return f"the {what} id {name!r}, which is no text"
-        if name != name.strip():
-            return f"the {what} id {name!r}, with spaces around it"
+        if name != as_id(name):
+            return f"the {what} id {name!r}, with spaces around it or several inside"
         if name in seen:
             return f"the {what} id {name!r} twice"
         seen.add(name)

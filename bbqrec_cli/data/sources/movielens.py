@@ -8,12 +8,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from bbqrec_cli.data.download import download, published_md5
 from bbqrec_cli.data.sources.archives import Archive
 from bbqrec_cli.data.sources.base import Interactions, Items
-from bbqrec_cli.data.sources.files import fields_of, read_items
+from bbqrec_cli.data.sources.files import as_id, fields_of, read_items
 from bbqrec_cli.data.sources.log import Log
 from bbqrec_cli.data.sources.options.movielens import MovieLensOptions
 from bbqrec_cli.data.sources.paths import download_folder, only_path
@@ -113,7 +114,7 @@ class MovieLens:
                 continue
             try:
                 user, movie, rated, seconds = line.split(between)
-                rating, time = float(rated), int(seconds)
+                user, movie, rating, time = as_id(user), as_id(movie), float(rated), int(seconds)
             except ValueError:
                 user, movie, rating, time = "", "", 0.0, 0
             if not (user and movie and 0 <= time < 1 << 62 and math.isfinite(rating)):
@@ -150,7 +151,7 @@ class MovieLens:
             if other == "links.csv":
                 for number, row in self._cells(other):
                     movie, imdb, tmdb = self._wide(other, number, row, 3)
-                    found.get(movie, {}).update(imdb_id=f"tt{imdb}" if imdb else "", tmdb_id=tmdb)
+                    found.get(as_id(movie), {}).update(imdb_id=f"tt{imdb}" if imdb else "", tmdb_id=tmdb)
             else:
                 for movie, tags in self._tags(other).items():
                     found.get(movie, {}).update(user_tags=tags)
@@ -160,17 +161,20 @@ class MovieLens:
         """(movie, title, genres) of a row."""
         if name == "u.item":
             flags = self._wide(name, number, row, 5 + len(GENRES))[5:]
-            return row[0], row[1], [genre for genre, flag in zip(GENRES, flags, strict=True) if flag == "1"]
+            return as_id(row[0]), row[1], [genre for genre, flag in zip(GENRES, flags, strict=True) if flag == "1"]
         movie, title, genres = self._wide(name, number, row, 3)
-        return movie, title, genres.split("|")
+        return as_id(movie), title, genres.split("|")
 
     def _tags(self, name: str) -> dict[str, list[str]]:
         """Movie -> the TAGS tags that most users gave it, whatever their case."""
-        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        given: set[tuple[str, str, str]] = set()
         for number, row in self._cells(name):
-            _, movie, tag, _ = self._wide(name, number, row, 4)
-            counts[movie][" ".join(tag.casefold().split())] += 1
-        ranked = {movie: sorted(given, key=lambda tag: (-given[tag], tag)) for movie, given in counts.items()}
+            user, movie, tag, _ = self._wide(name, number, row, 4)
+            given.add((intern(as_id(movie)), intern(as_id(tag.casefold())), intern(as_id(user))))
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        for movie, tag, _ in given:
+            counts[movie][tag] += 1
+        ranked = {movie: sorted(tags, key=lambda tag: (-tags[tag], tag)) for movie, tags in counts.items()}
         return {movie: tags[:TAGS] for movie, tags in ranked.items()}
 
     def _cells(self, name: str) -> Iterator[tuple[int, list[str]]]:
