@@ -369,7 +369,9 @@ def _coerce(name: str, hint: Any, value: Any, where: str) -> Any:
         if isinstance(value, Path):
             value = [value]
         if not isinstance(value, (list, tuple)):
-            raise UsageError(f"{where}: {flag(name)} is {value!r}; a list is needed")
+            raise UsageError(
+                f"{where}: {flag(name)} is {value!r}; a list is needed", f"in a TOML file {name} = [{value}]"
+            )
         return tuple(_coerce(name, inner, v, where) for v in value)
     if hint in (Path, str) and isinstance(value, (str, Path)):
         return hint(value)

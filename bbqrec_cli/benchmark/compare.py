@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bbqrec_cli.config import StageConfig, option
+from bbqrec_cli.config import StageConfig, did_you_mean, option
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.origin import command_line
 from bbqrec_cli.progress import SILENT, Progress
@@ -88,9 +88,10 @@ def run(config: CompareConfig, progress: Progress = SILENT) -> CompareResult:
     if others := trained_otherwise(every):
         what = f"{', '.join(others)}: trained on other interactions than {next(iter(every))}"
         progress.warn(f"{what}, whose numbers of the target's interactions the slices go by")
-    metric, known = config.metric or f"ndcg@{ks[-1]}", metric_names(ks, METRICS)
+    metric, known = config.metric.lower() or f"ndcg@{ks[-1]}", metric_names(ks, METRICS)
     if metric not in known:
-        raise UsageError(f"--metric is {metric!r}; the files share {', '.join(known)}")
+        near = did_you_mean(metric, known)
+        raise UsageError(f"--metric is {config.metric!r}{near}; the files share {', '.join(known)}")
     ranks = {name: cut(in_order_of(first, each, each.ranks), ks[-1]) for name, each in every.items()}
     systems = scores({name: {0: (each,)} for name, each in every.items()}, metric_names(ks))
     result = CompareResult(

@@ -225,9 +225,10 @@ class _Reader:
         head = from_mapping(_Head, given, where=str(self.path))
         if not head.name or not all(c.isalnum() or c in "-_." for c in head.name):
             raise UsageError(f"{self.path}: name is {head.name!r}; letters, digits, '-', '_' and '.' are needed")
-        if not head.seeds or len(set(head.seeds)) < len(head.seeds) or not head.k:
-            what = f"seeds is {list(head.seeds)}, k is {list(head.k)}; different seeds and a k are needed"
-            raise UsageError(f"{self.path}: {what}")
+        if not head.seeds or len(set(head.seeds)) < len(head.seeds):
+            raise UsageError(f"{self.path}: seeds is {list(head.seeds)}; different seeds are needed", "seeds = [0, 1]")
+        if not head.k:
+            raise UsageError(f"{self.path}: k is []; a depth of the ranking is needed", "k = [5, 10]")
         return dataclasses.replace(head, k=tuple(sorted(set(head.k))))
 
     def _every_data(self) -> tuple[Data, ...]:

@@ -97,7 +97,8 @@ class CollisionsResult(Framed):
             if 0 <= limit < each.colliding_items:
                 raise CollisionError(
                     f"{each.input}: {each.colliding_items:,} items collide; --max-collisions allows {limit:,}",
-                    "bbqrec tokenize with more --levels, a larger --codebook-size or --on-collision suffix",
+                    "bbqrec tokenize --on-collision suffix; of items with content, fewer collide with more --levels or "
+                    "a larger --codebook-size",
                 )
 
 

@@ -185,7 +185,7 @@ def _for_trainers(config: ExportConfig, about: Mapping[str, Any], progress: Prog
     if mapped:
         progress.warn(
             f"{', '.join(mapped)}: {config.to} would misread some names, so they are written as others; "
-            f"{name}.map.json has both"
+            f"{output / name}.map.json has both"
         )
     if left_out:
         what = f"{left_out:,} users with fewer than {EVALUATED} interactions are left out"

@@ -105,7 +105,8 @@ def difference(name: str, found: Any, wanted: Any) -> str:
     """The first difference between two values, nested or not, '' if there is none."""
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         return next(filter(None, (difference(k, found.get(k), wanted.get(k)) for k in {**found, **wanted})), "")
-    return "" if found == wanted else f"{name} was {found!r} and is {wanted!r}"
+    was, now = ("not given" if each is None else repr(each) for each in (found, wanted))
+    return "" if found == wanted else f"{name} was {was} and is {now}"
 
 
 def _split(value: Any, arrays: dict[str, np.ndarray]) -> Any:

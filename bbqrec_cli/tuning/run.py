@@ -25,7 +25,7 @@ from bbqrec_cli.tuning.budget import (
     study_of,
     trials_of,
 )
-from bbqrec_cli.tuning.systems import System, make_systems, model_of
+from bbqrec_cli.tuning.systems import System, in_effect, make_systems, model_of
 
 if TYPE_CHECKING:
     from bbqrec_cli.tuning.result import TuneResult
@@ -47,7 +47,10 @@ class TuneConfig(BudgetConfig):
 
     output: Path | None = option(None, "Work folder; by default tune-NAME, after the input.", role="output", short="-o")
     model: tuple[str, ...] = option(
-        (), "Models, each from its defaults, such as sasrec,gru4rec.", agreed=False, complete="models"
+        (),
+        "Models, each from its defaults, such as sasrec,gru4rec. [default: bbqrec, unless there is a --recipe]",
+        agreed=False,
+        complete="models",
     )
     recipe: tuple[str, ...] = option(
         (), "Recipes, each a system more, with its settings in the first trial.", agreed=False, complete="recipes"
@@ -217,7 +220,7 @@ def write_recipe(config: TuneConfig, folder: Path, system: System, trials: Seque
     head += (
         f"validation ({figures}; seed {config.seed}, seen items {'left out' if config.exclude_seen else 'included'})."
     )
-    values = {"model": system.model, **best["options"]}
+    values = {"model": system.model, **in_effect(system.model, best["options"])}
     values |= {"validate_every": system.validate_every} if system.validate_every > 1 else {}
     values |= {"exclude_seen": True} if config.exclude_seen else {}
     path = folder / f"{system.name}.toml"

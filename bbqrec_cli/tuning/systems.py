@@ -139,6 +139,12 @@ def space_of(model: str, config: Any, *, fixed: Sequence[str] = ()) -> dict[str,
     return found
 
 
+def in_effect(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a model without those that have no effect beside the others."""
+    idle = _checked(model, options, f"--model {model}").idle
+    return {name: value for name, value in options.items() if name not in idle}
+
+
 def readable(space: Space, model: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Proposed values as they are used: fractions with three digits, integers as such."""
     hints = typing.get_type_hints(MODELS.config(model))

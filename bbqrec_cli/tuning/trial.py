@@ -13,7 +13,7 @@ from bbqrec_cli.models.task import CHOSEN_BY
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.stages.train import TrainConfig, learn
 from bbqrec_cli.tuning.study import Outcome
-from bbqrec_cli.tuning.systems import System
+from bbqrec_cli.tuning.systems import System, in_effect
 
 
 class Pruning:
@@ -53,7 +53,9 @@ def run_trial(
     }  # fmt: skip
     try:
         outcome["options"] = system.options(values)
-        config = dataclasses.replace(config, model=system.model, options={**system.base, **values})
+        # Of options without an effect, those that were given are said.
+        options = {**system.base, **in_effect(system.model, {**system.base, **values})}
+        config = dataclasses.replace(config, model=system.model, options=options)
         made = learn(config, progress, watch=watch)
         fitted = made.fitted
         outcome["status"] = "pruned" if watch.pruned and not made.whole else "complete" if made.whole else "cut"

@@ -67,7 +67,7 @@ def test_scores_and_tests(three):
 
 
 def test_slices_users_and_wins(three):
-    result = run(CompareConfig(input=three, metric="recall@5", users=4))
+    result = run(CompareConfig(input=three, metric="Recall@5", users=4))
     lengths = result.slices["history_length"]
     assert [(row["from"], row["to"], row["users"]) for row in lengths] == [
         (0, 5, 4), (6, 10, 5), (11, 20, 10), (21, None, 11),

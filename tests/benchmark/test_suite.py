@@ -89,7 +89,7 @@ def test_tokenizers_need_no_system(folder):
         ('name = "tiny"', 'name = "a/b"', "name is 'a/b'"),
         ("seeds = [0, 1]", "seeds = [1, 1]", "different seeds"),
         ("seeds = [0, 1]", "seeds = [-1]", "at least 0"),
-        ("seeds = [0, 1]", "k = []", "a k are needed"),
+        ("seeds = [0, 1]", "k = []", "a depth of the ranking is needed"),
         ("seeds = [0, 1]", 'split = "train"', "allowed: test, validation"),
         ("seeds = [0, 1]", "sedes = [0]", "did you mean 'seeds'"),
         ("seeds = [0, 1]", "seeds = [0", "not a TOML file"),

@@ -64,9 +64,9 @@ def test_an_optimiser_goes_on_with_the_same_numbers(path):
     [
         ({"config": {"seed": 1, "options": {"width": 64}}}, "seed was 0 and is 1"),
         ({"config": {"seed": 0, "options": {"width": 32}}}, "width was 64 and is 32"),
-        ({"config": {"seed": 0, "options": {"width": 64, "heads": 2}}}, "heads was None and is 2"),
+        ({"config": {"seed": 0, "options": {"width": 64, "heads": 2}}}, "heads was not given and is 2"),
         ({"parents": {"tokens": "abd"}}, "tokens was 'abc' and is 'abd'"),
-        ({"parents": {}}, "tokens was 'abc' and is None"),
+        ({"parents": {}}, "tokens was 'abc' and is not given"),
     ],
 )
 def test_another_runs_checkpoint_is_refused_by_name(path, change, says):

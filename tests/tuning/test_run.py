@@ -88,6 +88,22 @@ def test_the_best_settings_are_a_recipe_that_train_takes(config, bbqrec, tmp_pat
         assert json.loads(done.out)["validation"] == pytest.approx(best["figures"], abs=0)
 
 
+def test_options_without_effect_are_in_no_recipe(config):
+    """Negatives and their calibration, beside the whole softmax, which is trial 1's."""
+    listener = Listener()
+    result = run(dataclasses.replace(config, model=("sasrec",), trials=1), listener)
+    (only,) = result.trials
+    assert (only["options"]["loss"], "negatives" in only["options"]) == ("ce", True)
+    values = load_toml(result.recipes["sasrec"], "recipe")[0]["train"]
+    assert values["loss"] == "ce"
+    assert not {"negatives", "gbce_t"} & values.keys()
+    assert not [line for line in listener.logged if "no effect" in line]
+    given = dataclasses.replace(config, model=("sasrec",), trials=1, options=SMALL | {"loss": "ce", "negatives": 7})
+    given = dataclasses.replace(given, output=config.output / "given")
+    run(given, listener)
+    assert any("--negatives has no effect with this --loss" in line for line in listener.logged)
+
+
 def test_the_protocol_is_in_the_recipe(config):
     result = run(dataclasses.replace(config, trials=1, exclude_seen=True))
     values, text = load_toml(result.recipes["sasrec"], "recipe")

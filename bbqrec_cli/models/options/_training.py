@@ -42,6 +42,6 @@ class TrainingConfig(GradientConfig):
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            raise UsageError(
-                f"--width {self.width} is not a multiple of --heads {self.heads}", "the heads divide the width"
-            )
+            near = -(-self.width // self.heads) * self.heads
+            what = f"--width {self.width} is not a multiple of --heads {self.heads}"
+            raise UsageError(what, f"--width {near}, or other --heads")
