@@ -28,7 +28,7 @@ COMMANDS = {
     "tokenize": "Learn semantic IDs from features and training sequences; with --append, give IDs to new items.",
     "collisions": "Show which items share a semantic ID and why, and how codes are used; compare semantic IDs.",
     "train": "Train a recommender; validation NDCG@10 chooses the epoch.",
-    "evaluate": "Measure Recall and NDCG under full ranking; the metrics file keeps every user's result.",
+    "evaluate": "Measure Recall, NDCG and MRR under full ranking; the metrics file keeps every user's result.",
     "compare": "Compare metrics files: tests, slices, and the users for whom they differ.",
     "recommend": "Recommend items to users of the model file, for a given history, or for JSON lines on stdin.",
     "tune": "Tune models with equal budgets on validation NDCG@10; the best settings become recipes.",
