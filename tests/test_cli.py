@@ -324,6 +324,27 @@ def test_no_bars_in_a_file_and_none_with_quiet(bbqrec, monkeypatch, files, tmp_p
     assert said.count("\n") == (0 if more else 2)
 
 
+def test_a_log_file_has_a_line_a_minute(monkeypatch):
+    stream, clock = io.StringIO(), iter([0.0, 10.0, 50.0, 70.0, 100.0, 250.0, 300.0])
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr("bbqrec_cli.cli.console.time.monotonic", lambda: next(clock))
+    with Console().task("text: tiny", 1000) as task:
+        task.advance(400)  # of a run before this one
+        for _ in range(4):
+            task.advance(50, loss=0.5)
+        task.advance(300)
+    assert stream.getvalue().splitlines() == [
+        "text: tiny: 500 of 1,000  loss 0.5  about 5 min left",  # 100 in a minute
+        "text: tiny: 600 of 1,000  loss 0.5  about 8 min left",  # 200 in four
+    ]
+    stream.truncate(0)
+    clock = iter([0.0, 1.0, 99.0, 200.0])
+    with Console().task("reviews", None) as task:
+        for _ in range(3):
+            task.advance(1000, run="x")
+    assert stream.getvalue().strip("\0").splitlines() == ["reviews: 2,000  run x", "reviews: 3,000  run x"]
+
+
 def test_long_lines_break_between_words_on_a_terminal_only(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "40")

@@ -7,7 +7,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 NAME_WIDTH = 12
 """Characters of a word that stay together while there is room; numbers always do."""
+LINE_EVERY = 60.0
+"""Seconds between the lines that say where no bars are shown how far a task has come."""
 
 
 class _Task:
@@ -36,9 +39,35 @@ class _Task:
         self._bar, self._id = bar, task_id
 
     def advance(self, steps: int = 1, **figures: float | str) -> None:
-        shown = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items())
-        fields: dict[str, Any] = {"figures": shown} if shown else {}
+        fields: dict[str, Any] = {"figures": _in_words(figures)} if figures else {}
         self._bar.update(self._id, advance=steps, **fields)
+
+
+class _Lines:
+    """A task where no terminal shows bars, such as in the log of a cluster's job: a line a minute."""
+
+    def __init__(self, say: Callable[[str], None], description: str, total: int | None) -> None:
+        self._say, self._description, self._total = say, description, total
+        self._done, self._base, self._said = 0, (0.0, -1), time.monotonic()
+
+    def advance(self, steps: int = 1, **figures: float | str) -> None:
+        self._done += steps
+        now, (began, before) = time.monotonic(), self._base
+        if before < 0:  # what a run before this one did may be the first step
+            self._base = now, self._done
+        if now - self._said < LINE_EVERY:
+            return
+        self._said = now
+        of = f" of {self._total:,}" if self._total else ""
+        shown = [f"{self._description}: {self._done:,}{of}", _in_words(figures)]
+        if self._total and 0 <= before < self._done and not any(isinstance(each, str) for each in figures.values()):
+            minutes = (self._total - self._done) * (now - began) / (self._done - before) / 60
+            shown.append(f"about {minutes:,.0f} min left" if minutes >= 1 else "")
+        self._say("  ".join(filter(None, shown)))
+
+
+def _in_words(figures: Mapping[str, float | str]) -> str:
+    return "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items())
 
 
 class _NoTask:
@@ -128,7 +157,7 @@ class Console:
     @contextmanager
     def task(self, description: str, total: int | None) -> Iterator[Any]:
         if self.quiet or not self._err.is_terminal:
-            yield _NoTask()
+            yield _NoTask() if self.quiet else _Lines(self.log, description, total)
             return
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
