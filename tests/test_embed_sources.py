@@ -207,6 +207,43 @@ def test_other_settings_reuse_nothing(files, tmp_path, model, counted, change, s
     assert f"{tmp_path / 'a.h5'}: {said}: nothing of it is reused" in listener.warned
 
 
+def test_a_model_that_is_set_up_otherwise_reuses_nothing(files, tmp_path, model, counted):
+    """The same name and weights; the tokenizer says another length."""
+    folder = shutil.copytree(model, tmp_path / "tiny")
+    options = {"text_model": str(folder), "modalities": ("text",), "reuse": tmp_path / "a.h5"}
+    embed(files["dataset"], tmp_path / "a.h5", **options | {"reuse": None})
+    counted.clear()
+    embed(files["dataset"], tmp_path / "b.h5", **options)
+    assert counted == []
+    settings = folder / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"model_max_length": 2}))
+    listener = Listener()
+    embed(files["dataset"], tmp_path / "c.h5", listener, **options)
+    assert len(counted) == 11
+    assert any("a.h5: setup was " in line for line in listener.warned)
+
+
+def test_vectors_of_another_width_than_the_earlier_ones(files, tmp_path, monkeypatch):
+    embed(files["dataset"], tmp_path / "a.h5", modalities=("image",))
+    dataset = hdf5.read_dataset(files["dataset"])
+    images = list(dataset.images)
+    images[NO_PICTURE] = images[0] + b"x"
+    hdf5.write_dataset(tmp_path / "grown.h5", dataclasses.replace(dataset, images=images), config={})
+    forward = DescriptorEncoder.forward
+    monkeypatch.setattr(DescriptorEncoder, "forward", lambda *given: np.repeat(forward(*given), 2, axis=1))
+    with pytest.raises(DataError, match=r"a\.h5: its image features have \d+ numbers, and these have \d+"):
+        embed(tmp_path / "grown.h5", tmp_path / "b.h5", modalities=("image",), reuse=tmp_path / "a.h5")
+
+
+def test_a_map_that_does_not_fit_ready_vectors_is_said(files, tmp_path):
+    source = own_vectors(tmp_path)
+    options = {"vectors": (f"text={source}",), "modalities": ("text",), "whiten": 3}
+    embed(files["dataset"], tmp_path / "a.h5", **options)
+    listener = Listener()
+    embed(files["dataset"], tmp_path / "b.h5", listener, **options, normalize=True, reuse=tmp_path / "a.h5")
+    assert any("a.h5: normalize was False and is True: nothing of it is reused" in line for line in listener.warned)
+
+
 def test_another_template_reuses_equal_texts_alone(files, tmp_path, model, counted, dataset):
     embed(files["dataset"], tmp_path / "a.h5", text_model=model, modalities=("text",))
     counted.clear()

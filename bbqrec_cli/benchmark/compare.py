@@ -146,8 +146,9 @@ def against(ranks: Mapping[str, np.ndarray], metric: str) -> dict[str, dict[str,
     from bbqrec_cli.evaluation.metrics import per_user
 
     values, found = {name: per_user(each, metric) for name, each in ranks.items()}, {}
+    means = {name: round(float(each.mean(dtype="float64")), 12) for name, each in values.items()}  # as `scores` does
     for name, own in values.items():
-        best = max((other for other in values if other != name), key=lambda other: values[other].mean())
+        best = max((other for other in values if other != name), key=means.__getitem__)
         found[name] = {"against": best} | user_by_user(own, values[best])
     return found
 
@@ -208,7 +209,8 @@ def tables_of(result: CompareResult, *, brief: bool) -> list[Table]:
     ]  # fmt: skip
     note = f"The target's rank, {NOT_KNOWN} below {result.depth}. For these users the files differ most in {by}."
     heads = ("user", *(said[which] for which in columns), *names)
-    return [*made, make("Users where they differ", heads, differing, note=note)]
+    left = 2 if "target" in columns else 1
+    return [*made, make("Users where they differ", heads, differing, left=left, note=note)]
 
 
 def headline(result: CompareResult) -> str:

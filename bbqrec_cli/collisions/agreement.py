@@ -18,8 +18,9 @@ from bbqrec_cli.grouping import group_codes
 class Agreement:
     """Adjusted mutual information of two files' IDs over the same items.
 
-    codes: signal -> one value per level, over the items that have the signal in both; prefixes: one value per depth, of
-    the groups that share a prefix. None = undefined: fewer than two items, or all groups have one item in both.
+    codes: signal -> one value per level that both quantise, over the items that have the signal in both; prefixes: one
+    value per depth, of the groups that share a prefix. None = undefined: fewer than two items, or all groups have one
+    item in both.
     """
 
     items: int
@@ -29,7 +30,7 @@ class Agreement:
 
 def agreement(
     one: np.ndarray, other: np.ndarray, signals: tuple[tuple[str, ...], tuple[str, ...]],
-    present: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+    present: tuple[np.ndarray | None, np.ndarray | None] = (None, None), *, levels: int | None = None,
 ) -> Agreement:  # fmt: skip
     """The agreement of two codings, over the levels and signals that both have.
 
@@ -37,8 +38,10 @@ def agreement(
         one, other: (I, L, M) codes of the same items in the same order; L and M may differ.
         signals: the names of each one's signals.
         present: (I, M) bool of each; None: every item has every signal.
+        levels: how many of them are codes of signals, in both; None: all.
     """
-    levels = min(one.shape[1], other.shape[1])
+    shared = min(one.shape[1], other.shape[1])
+    levels = shared if levels is None else levels
     codes: dict[str, list[float | None]] = {}
     for name in (name for name in signals[0] if name in signals[1]):
         here, there = signals[0].index(name), signals[1].index(name)
@@ -50,7 +53,7 @@ def agreement(
         ]
     prefixes = [
         adjusted_mutual_information(group_codes(one[:, :depth])[0], group_codes(other[:, :depth])[0])
-        for depth in range(1, levels + 1)
+        for depth in range(1, shared + 1)
     ]
     return Agreement(items=len(one), codes=codes, prefixes=prefixes)
 

@@ -20,8 +20,6 @@ from bbqrec_cli.records import Codes, Feature
 
 SHOWN = 20
 """Items listed per group."""
-COMPARED = 2000
-"""Items of a group in its mean cosine, at most."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -184,8 +182,8 @@ def _group(ids: Ids, rows: np.ndarray, verdict: np.ndarray, present: np.ndarray 
 
 
 def _mean_cosine(feature: Feature, rows: np.ndarray) -> float | None:
-    here = rows[feature.present[rows]][:COMPARED]
+    """The mean of `cosine_by_depth` over the pairs of a group."""
+    here = unit(feature.values[rows[feature.present[rows]]]).astype(np.float64)
     if len(here) < 2:
         return None
-    cosines = unit(feature.values[here]) @ unit(feature.values[here]).T
-    return float((cosines.sum() - np.trace(cosines)) / (len(here) * (len(here) - 1)))
+    return float((np.square(here.sum(axis=0)).sum() - np.square(here).sum()) / (len(here) * (len(here) - 1)))

@@ -82,5 +82,6 @@ def agreements(every: list[Ids]) -> list[tuple[int, int, Agreement]]:
         present = tuple(each.codes.present for each in (a, b))
         ordered = (present[0], None if present[1] is None else present[1][order])
         signals = (a.codes.modalities, b.codes.modalities)
-        found.append((one, other, agreement(a.codes.codes, b.codes.codes[order], signals, ordered)))
+        quantised = min(each.codes.quantised_levels for each in (a, b))
+        found.append((one, other, agreement(a.codes.codes, b.codes.codes[order], signals, ordered, levels=quantised)))
     return found

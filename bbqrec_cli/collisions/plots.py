@@ -29,9 +29,10 @@ def usage_plot(found: Analysis) -> str:
                 # The line ends where codes are unused.
                 used = counts[counts > 0]
                 _line(panel, np.arange(1, len(used) + 1), used, place)
-            size = len(found.counts[found.signals[0], level])
-            even = found.items / max(1, size)
-            panel.axhline(even, color=PALE, linewidth=1, zorder=0)
+            every = [found.counts[signal, level] for signal in found.signals]
+            size = len(every[0])
+            for even in {counts.sum() / max(1, size) for counts in every}:  # of signals that not all items have
+                panel.axhline(even, color=PALE, linewidth=1, zorder=0)
             _logarithmic(panel)
             panel.set_xlim(0, size)
             panel.locator_params(axis="x", nbins=4)

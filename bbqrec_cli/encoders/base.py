@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -49,13 +50,15 @@ def as_they_are(inputs: Sequence[Any]) -> Prepared:
 class Encoder(ABC):
     """Encodes n inputs (texts, or encoded pictures as bytes) as features (n, d), in two steps.
 
-    name: recorded in the file with the features; weights: digest of the parameters, '' if there are none; limit: tokens
-    that are read of a text, 0 for no limit; prepare: the first step, which worker processes can do: it can be sent to
-    them, and holds no model.
+    name: recorded in the file with the features; weights: digest of the parameters, '' if there are none; setup: digest
+    of what else decides the values, such as pooling and tokenizer, '' if there is nothing; limit: tokens that are read
+    of a text, 0 for no limit; prepare: the first step, which worker processes can do: it can be sent to them, and holds
+    no model.
     """
 
     name: str
     weights: str = ""
+    setup: str = ""
     limit: int = 0
     prepare: Callable[[Sequence[Any]], Prepared] = staticmethod(as_they_are)
 
@@ -159,6 +162,12 @@ def fingerprint(model: torch.nn.Module) -> str:
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
+
+
+def digest_of(*values: Any) -> str:
+    """16 hex digits of the SHA-256 of values as JSON; of others their text counts."""
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def short_name(model: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from bbqrec_cli.device import autocast
-from bbqrec_cli.encoders.base import KINDS, Encoder, Prepared, fingerprint, load_pretrained, short_name
+from bbqrec_cli.encoders.base import KINDS, Encoder, Prepared, digest_of, fingerprint, load_pretrained, short_name
 from bbqrec_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class ImageEncoder(Encoder):
         loaded = load_pretrained(FLAG, model, lambda local: AutoModel.from_pretrained(model, **_safely(local)))
         self.model = loaded.to(device).eval()
         self.name = short_name(model)
-        self.weights = fingerprint(self.model)
+        self.weights, self.setup = fingerprint(self.model), digest_of(processor.to_dict())
         self._device, self._precision = device, precision
 
     def forward(self, inputs: np.ndarray) -> np.ndarray:

@@ -53,6 +53,7 @@ def about_encoder(how: Making, source: Encoding, encoder: Encoder, precision: st
     about = {"name": encoder.name, "weights": encoder.weights, "normalize": how.normalize, "whiten": how.whiten}
     about |= {"precision": precision} if encoder.weights else {}
     about |= {"max_length": how.max_length, "long_texts": how.long_texts} if source.kind == "text" else {}
+    about |= {"setup": encoder.setup} if encoder.setup else {}
     return about | {"input": source.reads}
 
 
@@ -126,7 +127,7 @@ class Maker:
         if not feature.present.any() and old is None:
             raise DataError(f"no item has any {name} that can be read", "bbqrec embed --modalities with the others")
         kept, new = {} if content is None else {"content": content}, feature.values[feature.present]
-        earlier = self.earlier.whitening(name, about) if self.how.whiten else None
+        earlier = self.earlier.whitening(name, about, say=content is None) if self.how.whiten else None
         if self.how.whiten:
             whitening = self._whitening(name, new, earlier)
             new = whitening(new) if len(new) else new
@@ -136,6 +137,9 @@ class Maker:
             new = new / np.abs(new).max(axis=1, keepdims=True, initial=np.finfo(np.float32).tiny)  # squares may vanish
             new = new / np.maximum(np.linalg.norm(new, axis=1, keepdims=True), np.finfo(np.float32).tiny)
             feature = dataclasses.replace(feature, encoder=f"{feature.encoder} normalized")
+        if old is not None and len(new) and new.shape[1] != old[1].shape[1]:
+            widths = f"{old[1].shape[1]} numbers, and these have {new.shape[1]}"
+            raise DataError(f"{self.earlier.path}: its {name} features have {widths}", "leave out --reuse")
         present = feature.present
         values = np.zeros((len(present), new.shape[1] if old is None else old[1].shape[1]), dtype=np.float32)
         values[present] = new if len(new) else values[present]

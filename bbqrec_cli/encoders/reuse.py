@@ -46,9 +46,10 @@ class Earlier:
             self._features, self._ids = found.features, found.catalogue.item_ids
             self._made = describe(path)["config"].get("encoders", {})
 
-    def whitening(self, name: str, made: Mapping[str, Any]) -> Whitening | None:
-        """The map of the feature `name`, if it was made in the same way and whitened."""
-        if not self._same(name, made):
+    def whitening(self, name: str, made: Mapping[str, Any], *, say: bool) -> Whitening | None:
+        """The map of the feature `name`, if it was made in the same way and whitened; say: otherwise there is a warning
+        that says why not."""
+        if not self._same(name, made, say=say):
             return None
         assert self.path is not None
         found = read_encoding(self.path, name)

@@ -10,8 +10,9 @@ from bbqrec_cli.config import did_you_mean
 from bbqrec_cli.data.fields import PROSE, listed
 from bbqrec_cli.errors import UsageError
 
-_BETWEEN = re.compile(r"([)\]}>»”’\"']*)([\s.,;:!?|/·•–—-]*)(.*)", re.DOTALL)
-"""What stands between two fields: it closes the first one, separates the two, introduces the second one."""
+_BETWEEN = re.compile(r"((?:[)\]}>»”\"]|[’']\w*)*)([\s.,;:!?|/·•–—-]*)(.*)", re.DOTALL)
+"""What stands between two fields: it closes the first one (as in "{maker}'s", too), separates the two, introduces the
+second one."""
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "<": ">", "«": "»", "“": "”", "‘": "’"}
 
 

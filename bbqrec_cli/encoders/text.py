@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bbqrec_cli.device import autocast
-from bbqrec_cli.encoders.base import Encoder, fingerprint, load_pretrained, short_name
+from bbqrec_cli.encoders.base import Encoder, digest_of, fingerprint, load_pretrained, short_name
 from bbqrec_cli.errors import DataError, MissingPackageError, UsageError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class TextEncoder(Encoder):
             if positions and max_length > positions:
                 raise UsageError(f"--max-length is {max_length}; the model {self.name} reads {positions} tokens")
             self.model.max_seq_length = max_length
-        self.weights = fingerprint(self.model)
+        self.weights, self.setup = fingerprint(self.model), _setup(self.model)
         self._device, self._precision, self._chunks = device, precision, chunks
         tokenizer = getattr(self.model, "tokenizer", None)
         self._tokenizer = tokenizer if getattr(tokenizer, "is_fast", False) else None
@@ -98,9 +98,7 @@ class TextEncoder(Encoder):
         """(n, d) float32. The inputs are one batch."""
         if not (self._chunks and self.limit):
             return self._encode(inputs, len(inputs))
-        room = self._room()
-        found = zip(inputs, self._offsets(inputs), strict=True)
-        pieces = [pieces_of(text, offsets, room) for text, offsets in found]
+        pieces = [self._pieces(text, offsets) for text, offsets in zip(inputs, self._offsets(inputs), strict=True)]
         values = self._encode([text for each in pieces for text, _ in each], len(inputs))
         made = np.empty((len(inputs), values.shape[1]), dtype=np.float32)
         start = 0
@@ -109,6 +107,15 @@ class TextEncoder(Encoder):
             start += len(each)
             made[row] = part[0] if len(each) == 1 else self._mean(part, [tokens for _, tokens in each])
         return made
+
+    def _pieces(self, text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[str, int]]:
+        """See `pieces_of`. A piece may have more tokens alone than in the text, where spaces are part of tokens."""
+        room = self._room()
+        for most in range(room, 0, -1):
+            pieces = pieces_of(text, offsets, most)
+            if len(pieces) == 1 or max(map(len, self._offsets([piece for piece, _ in pieces]))) <= room:
+                break
+        return pieces
 
     def _encode(self, texts: list[str], batch_size: int) -> np.ndarray:
         with autocast(self._device, self._precision):
@@ -151,11 +158,15 @@ def pieces_of(text: str, offsets: Sequence[tuple[int, int]], room: int) -> list[
     made, start = [], 0
     while len(offsets) - start > room:
         stop = start + room
-        gaps = (at for at in range(stop, start, -1) if text[offsets[at - 1][1] : offsets[at][0]].isspace())
-        stop = next(gaps, stop)
-        made.append((text[offsets[start][0] : offsets[stop - 1][1]], stop - start))
+        stop = next((at for at in range(stop, start, -1) if _is_gap(text, offsets[at - 1][1], offsets[at][0])), stop)
+        made.append((text[offsets[start][0] : offsets[stop - 1][1]].strip(), stop - start))
         start = stop
-    return [*made, (text[offsets[start][0] :] if start else text, len(offsets) - start)]
+    return [*made, (text[offsets[start][0] :].strip() if start else text, len(offsets) - start)]
+
+
+def _is_gap(text: str, end: int, begin: int) -> bool:
+    """Whether there is a space between two tokens, or, as some tokenizers have it, at the end or begin of one."""
+    return any(each.isspace() for each in (text[end:begin], text[end - 1 : end], text[begin : begin + 1]))
 
 
 def _pad(model: Any, name: str) -> None:
@@ -171,6 +182,17 @@ def _pad(model: Any, name: str) -> None:
         what = f"{FLAG} {name}: its tokenizer has neither a padding token nor an end token"
         raise DataError(what, "set pad_token in the model's tokenizer_config.json")
     tokenizer.pad_token = tokenizer.eos_token
+
+
+def _setup(model: Any) -> str:
+    """See `Encoder.setup`: modules such as pooling, prompts, limit, and how texts become tokens."""
+    modules = [
+        (type(each).__name__, each.get_config_dict() if hasattr(each, "get_config_dict") else "") for each in model
+    ]
+    tokenizer = getattr(model, "tokenizer", None)
+    words = tokenizer.backend_tokenizer.to_str() if tokenizer and tokenizer.is_fast else repr(tokenizer)
+    prompts = getattr(model, "prompts", None), getattr(model, "default_prompt_name", None)
+    return digest_of(modules, words, prompts, _limit(model))
 
 
 def _limit(model: Any) -> int:

@@ -93,8 +93,8 @@ class Allowance:
     left: int
 
     def read(self, name: str, node: h5py.Dataset, rows: slice) -> np.ndarray:
-        """Some rows (n,) of a dataset of variable length, or its only value. They are read a few at a time, since all
-        values may refer to the same bytes; a single value cannot be larger than the file.
+        """Some rows (n,) of a dataset (I,) or (I, 1) of variable length, or its only value. They are read a few at a
+        time, since all values may refer to the same bytes; a single value cannot be larger than the file.
 
         Raises:
             UnsafeFileError: more than the allowance.
@@ -106,7 +106,7 @@ class Allowance:
         while done < len(wanted):
             here = wanted[done : done + max(1, self.left // self.size)]
             block = node[here.start : here.stop : here.step]
-            found[done : done + len(here)] = block
+            found[done : done + len(here)] = block = block.reshape(len(here))
             done += len(here)
             self.left -= sum(each.nbytes if isinstance(each, np.ndarray) else len(each) for each in block)
             if self.left < 0:

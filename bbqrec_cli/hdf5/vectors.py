@@ -64,6 +64,6 @@ class Arrays:
                         raise TypeError("values of variable length that are no texts")
                     return node[()]
                 values = allowance.read(name, node, slice(None)) if node.dtype.kind == "O" else node[()]
-                return np.array([v.decode() if isinstance(v, bytes) else str(v) for v in values])
+                return np.array([v.decode() if isinstance(v, bytes) else str(v) for v in np.ravel(values)])
             except DAMAGE as error:
                 raise BrokenFileError(f"{self.path}: /{name} cannot be read ({error})") from error

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,7 +100,7 @@ def render(page: Page, template: str) -> str:
     contents += [page.appendix_title] if page.appendix else []
     script = (Path(__file__).parent / SCRIPT).read_text(encoding="utf-8")
     return environment.get_template(template).render(
-        page=page, sections=sections, words=words, contents=contents, script=script
+        page=page, sections=sections, words=words, contents=contents, anchors=anchors(contents), script=script
     )
 
 
@@ -133,3 +134,12 @@ def fence(text: str) -> str:
 def anchor(title: str) -> str:
     """A heading's id."""
     return re.sub(r"[^\w]+", "-", title.lower()).strip("-")
+
+
+def anchors(titles: Iterable[str]) -> list[str]:
+    """The ids of a page's headings; a number tells apart those of which `anchor` makes the same."""
+    found = dict[str, None]()
+    for plain in map(anchor, titles):
+        numbered = (f"{plain}-{number}" for number in itertools.count(2))
+        found[next(each for each in itertools.chain([plain], numbered) if each not in found)] = None
+    return list(found)

@@ -82,6 +82,17 @@ def test_slices_users_and_wins(three):
     assert [each["user"] for each in result.users] == ["u0", "u3", "u6", "u9"]
 
 
+def test_both_tables_have_the_same_best_other_file(save):
+    """The same ranks in another order: the mean of float32 would hang on it."""
+    generator = np.random.default_rng(3)
+    for number in range(10):
+        ranks = generator.integers(0, 11, 30)
+        paths = [save(name, ranks=each, folder=str(number)) for name, each in
+                 (("a", ranks), ("b", generator.permutation(ranks)), ("c", np.zeros(30, dtype=np.int64)))]  # fmt: skip
+        result = run(CompareConfig(input=tuple(paths)))
+        assert result.systems["c"]["ndcg@10"].against == result.against["c"]["against"]
+
+
 def test_users_in_another_order(save, metrics):
     turned = dataclasses.replace(metrics, user_ids=metrics.user_ids[::-1])
     a = save("a")

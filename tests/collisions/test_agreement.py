@@ -57,6 +57,13 @@ def test_levels_and_signals():
     assert (found.items, len(found.prefixes)) == (300, 2)
 
 
+def test_a_level_that_counts_equal_ids_is_no_signals():
+    one = np.random.default_rng(0).integers(0, 6, (300, 3, 2))
+    found = agreement(one, one, (("id", "text"), ("id", "text")), levels=2)
+    assert {name: len(values) for name, values in found.codes.items()} == {"id": 2, "text": 2}
+    assert len(found.prefixes) == 3
+
+
 def test_only_items_that_have_the_signal_in_both():
     generator = np.random.default_rng(0)
     one = generator.integers(0, 4, (200, 1, 1))

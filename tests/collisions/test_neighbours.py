@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli.collisions import neighbours as module
+from bbqrec_cli.collisions.analysis import _mean_cosine
 from bbqrec_cli.collisions.neighbours import cosine_by_depth, nearest_mask, neighbour_recall
 from bbqrec_cli.records import Feature
 
@@ -50,6 +51,13 @@ def test_perfect_and_chance():
     assert same.recall == pytest.approx(1)
     (none,) = neighbour_recall(feature, np.zeros((300, 8), np.float32), ("id",), k=4, rows=np.arange(300))
     assert none.recall == pytest.approx(none.chance) == pytest.approx(4 / 299)
+
+
+def test_likeness_in_a_group_of_thousands():
+    """Half of the items along one axis, half along another: of all pairs just under a half are alike."""
+    values = np.repeat(np.eye(2, dtype=np.float32), 1500, axis=0)
+    found = _mean_cosine(Feature(values=values, present=np.ones(3000, dtype=bool)), np.arange(3000))
+    assert found == pytest.approx(2 * 1500 * 1499 / (3000 * 2999), abs=1e-9)
 
 
 def test_likeness_by_depth():

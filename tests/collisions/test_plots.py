@@ -47,6 +47,14 @@ def test_use_of_the_codes(monkeypatch):
         assert names(second) == ["id", "text"]
 
 
+def test_even_use_of_a_signal_that_few_items_have(monkeypatch):
+    counts = {("id", 1): np.array([3, 3, 3, 3]), ("image", 1): np.array([1, 1, 1, 1])}
+    found = SimpleNamespace(input="a.h5", signals=("id", "image"), items=12, depths=[depth(1, 9, 4.0)], counts=counts)
+    for figure in figures(monkeypatch, plots, lambda: plots.usage_plot(found)):
+        even = [list(each.get_ydata()) for each in figure.axes[0].lines if list(each.get_xdata()) == [0, 1]]
+        assert sorted(even) == [[1, 1], [3, 3]]
+
+
 def test_shares_and_children_by_depth(monkeypatch):
     files = [
         SimpleNamespace(input="a.h5", items=12, depths=[depth(1, 12, 3.0), depth(2, 3, 1.5), depth(3, 0, 1.25)]),

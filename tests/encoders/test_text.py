@@ -198,6 +198,28 @@ def test_pieces_end_between_words(encoder):
     assert "".join(piece for piece, _ in pieces_of(endless, offsets, 4)) == endless
 
 
+@pytest.mark.parametrize("space", ["▁", "Ġ"])
+def test_pieces_end_between_words_where_tokens_hold_the_space(decoder, space):
+    """As those of Llama and Gemma (▁, also before the first word) and of Qwen and GPT (Ġ)."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    parts = ("▁", "Ġ", "red", "▁red", "Ġred", "apple", "▁apple", "Ġapple", "a", "p", "l", "e", "r", "d", "<unk>")
+    made = Tokenizer(models.Unigram([(part, -len(parts) + len(part)) for part in parts], parts.index("<unk>")))
+    made.pre_tokenizer = (
+        pre_tokenizers.Metaspace() if space == "▁" else pre_tokenizers.ByteLevel(add_prefix_space=False)
+    )
+    text = "red apple " * 6
+    for room in range(1, 9):
+        encoder = load_encoder("text", str(decoder), device=CPU, max_length=room, chunks=True)
+        encoder._tokenizer._tokenizer = made
+        (offsets,) = encoder._offsets([text])
+        pieces = encoder._pieces(text, offsets)
+        assert " ".join(piece for piece, _ in pieces).split() == text.split()
+        assert max(map(len, encoder._offsets([piece for piece, _ in pieces]))) <= room
+        assert {word for piece, _ in pieces for word in piece.split()} == {"red", "apple"}
+        assert sum(tokens for _, tokens in pieces) == len(offsets)
+
+
 @pytest.mark.parametrize(("padding", "longest"), [(1, 12), (None, 14)])
 def test_positions_that_count_on_from_the_padding(padding, longest):
     """As those of RoBERTa and MPNet."""

@@ -90,6 +90,14 @@ def test_safetensors_with_ids_in_the_metadata(tmp_path, ids):
             read(path)
 
 
+@pytest.mark.parametrize("kind", [object, "S1"])
+def test_ids_as_a_column(tmp_path, kind):
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["vectors"], file["ids"] = VALUES, np.array([["7"], ["3"], ["9"], ["4"]], dtype=kind)
+    feature = read(tmp_path / "v.h5", items=Vocabulary(["3", "4", "7", "9"]))
+    np.testing.assert_array_equal(feature.values, VALUES[[1, 3, 0, 2]])
+
+
 def test_safetensors_with_integer_ids(tmp_path):
     safetensors(tmp_path / "v.safetensors", VALUES, ["7", "3", "9", "4"])
     feature = read(tmp_path / "v.safetensors", items=Vocabulary(["3", "4", "7", "9"]))

@@ -8,9 +8,18 @@ import re
 
 import pytest
 
-from bbqrec_cli.pages.page import Page, Section, write_page
+from bbqrec_cli.pages.page import Page, Section, anchors, write_page
 from bbqrec_cli.pages.plain import tex, tex_cell
 from bbqrec_cli.pages.tables import Shown, make
+
+
+def test_headings_that_differ_in_punctuation_have_ids_of_their_own(tmp_path):
+    titles = ("run 1.h5", "run-1.h5", "Run 1, h5", "run-1-h5-2")
+    assert anchors(titles) == ["run-1-h5", "run-1-h5-2", "run-1-h5-3", "run-1-h5-2-2"]
+    sections = [Section(table=make(title, ("file",), [("a",)])) for title in titles]
+    write_page(tmp_path / "p.html", Page(title="T", command="c", summary="S.", sections=sections, headline="H"))
+    text = (tmp_path / "p.html").read_text()
+    assert re.findall(r'section id="([^"]*)"', text)[:4] == anchors(titles)
 
 
 @pytest.fixture
