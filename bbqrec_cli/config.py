@@ -370,7 +370,8 @@ def _coerce(name: str, hint: Any, value: Any, where: str) -> Any:
             value = [value]
         if not isinstance(value, (list, tuple)):
             raise UsageError(
-                f"{where}: {flag(name)} is {value!r}; a list is needed", f"in a TOML file {name} = [{value}]"
+                f"{where}: {flag(name)} is {value!r}; a list is needed",
+                f"in a TOML file {name} = [{json.dumps(value, default=str)}]",
             )
         return tuple(_coerce(name, inner, v, where) for v in value)
     if hint in (Path, str) and isinstance(value, (str, Path)):

@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+from bbqrec_cli import interrupts
 from bbqrec_cli.cli import app as cli
 from bbqrec_cli.cli import evaluate as evaluate_command
 from bbqrec_cli.cli import inspect as inspect_command
@@ -409,9 +410,9 @@ def test_interruption(number, options):
         assert running.stdout.readline() == "begun\n"
         running.send_signal(number)
         with contextlib.suppress(OSError):
-            for _ in range(50):  # an impatient hand
+            for place in range(50):  # an impatient hand
                 time.sleep(0.002)
-                running.send_signal(number)
+                running.send_signal((number, signal.SIGTERM)[place % 2])
         out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (130, "")
     assert "interrupted" in err
@@ -419,6 +420,29 @@ def test_interruption(number, options):
     assert "resume" not in err, "inspect has nothing to resume"
     if options:
         assert json.loads(err)["error"] == "interrupted"
+
+
+def test_an_interruption_that_nobody_noticed(monkeypatch):
+    """One that a library swallowed, or after which something hangs: after a while the next one counts."""
+    before = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
+    clock = [0.0]
+    monkeypatch.setattr(interrupts.time, "monotonic", lambda: clock[0])
+    try:
+        interrupts.listen()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        clock[0] = interrupts.PATIENCE - 1
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        clock[0] += 1
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        interrupts.ignore()
+        clock[0] += interrupts.PATIENCE
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_interruption_of_what_can_be_resumed(bbqrec, files, monkeypatch):

@@ -6,21 +6,17 @@ from collections.abc import Sequence
 
 from bbqrec_cli.config import did_you_mean
 from bbqrec_cli.data.sources.base import Items
-from bbqrec_cli.data.sources.files import stored_names
+from bbqrec_cli.data.sources.files import PROSE, TITLES, stored_names
 from bbqrec_cli.errors import DataError, UsageError
 from bbqrec_cli.hdf5.safety import LONGEST_NAME
 from bbqrec_cli.hdf5.schema import RESERVED_ATTRIBUTES
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.records import LIST_SEPARATOR
 
-TITLES = ("title", "name", "movie_title", "item_name")
-"""Fields that are an item's title: the first that there is; the last two are those of RecBole's sets."""
 TEXT_FIELDS = (
     *TITLES, "brand", "maker", "category", "categories", "genres", "tags", "features", "text", "description",
 )  # fmt: skip
 """Fields that make an item's text by default; the long ones last, since encoders cut long texts."""
-PROSE = (*TITLES, "text")
-"""Fields that are never lists, whatever is in them."""
 NO_ATTRIBUTES = ("title", "features", "text", "description")
 """Fields that go into the title and the text only; attributes are short, since they are copied into the model file."""
 

@@ -67,9 +67,6 @@ class Sink:
     def flush(self) -> None:
         """Nothing is buffered here."""
 
-    def _defer(self, number: int, _: object) -> None:
-        self._signals.append(number)
-
     def raise_pending(self) -> None:
         """Raise deferred errors; called when no HDF5 call is running.
 
@@ -88,7 +85,7 @@ class Sink:
                 handler = signal.getsignal(number)
                 if callable(handler):
                     self._handlers[number] = handler
-                    signal.signal(number, self._defer)
+                    signal.signal(number, lambda number, _: self._signals.append(number))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
@@ -98,6 +95,5 @@ class Sink:
         finally:
             self._stream.close()
             for number, handler in self._handlers.items():
-                if signal.getsignal(number) == self._defer:  # the handler of one may have silenced them all
-                    signal.signal(number, handler)
+                signal.signal(number, handler)
         self.raise_pending()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bbqrec_cli.data.fields import choose_text_fields, compose_texts, titles_of, with_known_names
+from bbqrec_cli.data.sources.files import fields_of
 from bbqrec_cli.errors import UsageError
 
 
@@ -29,7 +30,10 @@ def test_an_item_has_one_of_its_names():
     assert titles_of({"brand": ["x", "y", "z"]}, 3) == [""] * 3
 
 
-def test_a_bar_in_a_title_is_no_list():
+def test_a_bar_in_a_title_is_no_list(tmp_path, listener):
+    known = {"a": {"title": "Case | Black", "text": ["one", "two"], "Name": ["x"], "category": ["Kitchen", "Tea"]}}
+    fields = fields_of(["a"], known, tmp_path / "items.json", listener)
+    assert fields == {"title": ["Case | Black"], "text": ["one, two"], "Name": ["x"], "category": ["Kitchen|Tea"]}
     fields = {"title": ["Case | Black"], "category": ["Kitchen|Tea"], "text": ["a|b"]}
     assert compose_texts(fields, tuple(fields), 1) == ["Case | Black. Kitchen, Tea. a|b"]
 

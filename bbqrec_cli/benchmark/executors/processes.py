@@ -110,7 +110,7 @@ class Processes:
             said.get(kind, self._progress.log)(named)
 
     def stop(self) -> list[tuple[Step, Record]]:
-        """See `Executor.stop`. A second Ctrl-C does not wait for checkpoints."""
+        """See `Executor.stop`. A Ctrl-C some seconds later does not wait for checkpoints."""
         for each in self._running.values():
             each.give("")
         return [self.next() for _ in range(len(self._running))]

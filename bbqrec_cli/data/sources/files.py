@@ -145,12 +145,23 @@ def id_text(value: Any) -> str | None:
     return None if isinstance(value, bool) or not isinstance(value, (str, int)) else str(value)
 
 
-def as_field(value: Any) -> str:
-    """A field's value as text, spaces folded; lists are joined by LIST_SEPARATOR; None and NaN are missing."""
+TITLES = ("title", "name", "movie_title", "item_name")
+"""Fields that are an item's title: the first that there is; the last two are those of RecBole's sets."""
+PROSE = (*TITLES, "text")
+"""Fields in which a bar is a bar."""
+
+
+def between(name: str) -> str:
+    """What joins the values of a list in a field."""
+    return ", " if name.casefold() in PROSE else LIST_SEPARATOR
+
+
+def as_field(value: Any, separator: str = LIST_SEPARATOR) -> str:
+    """A field's value as text, spaces folded; the values of a list are joined; None and NaN are missing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, (list, tuple)):
-        return LIST_SEPARATOR.join(filter(None, map(as_field, value)))
+        return separator.join(filter(None, (as_field(each, separator) for each in value)))
     return " ".join(
         (json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict) else str(value)).split()
     )
@@ -180,7 +191,7 @@ def fields_of(
         progress.log(f"{path.name}: {left:,} entries are left out: their items have no interactions among those kept")
     rows = [known.get(item, {}) for item in item_ids]
     stored = stored_names((name for row in rows for name in row if name), field_name, f"{path}: the fields")
-    fields = {plain: [as_field(row.get(name)) for row in rows] for plain, name in stored.items()}
+    fields = {plain: [as_field(row.get(name), between(plain)) for row in rows] for plain, name in stored.items()}
     return {name: values for name, values in fields.items() if any(values)}
 
 

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from bbqrec_cli.data.sources.columns import ITEM, ITEM_ID, USER, plain_name, usual
-from bbqrec_cli.data.sources.files import EXACT_IN_32, as_written, no_id, whole
+from bbqrec_cli.data.sources.files import EXACT_IN_32, as_written, between, no_id, whole
 from bbqrec_cli.data.sources.table import PICTURE_FIELDS
 from bbqrec_cli.errors import DataError, UsageError
-from bbqrec_cli.records import LIST_SEPARATOR
 
 _NARROW: dict[str, Any] = {
     "float32": np.float32, "float16": np.float16, "float[pyarrow]": np.float32, "halffloat[pyarrow]": np.float16,
@@ -106,19 +105,21 @@ def _texts(values: list[Any], items: bool, ids: bool, file: str, name: str) -> l
     for line, value in enumerate(values if ids else (), start=2):
         _check_id(value, f"{file}, line {line}: {name}")
     values = list(map(whole, values)) if ids else values
-    return [_text(value, items, f"{file}, line {line}: {name}") for line, value in enumerate(values, start=2)]
+    separator = between(name) if items else ""
+    return [_text(value, separator, f"{file}, line {line}: {name}") for line, value in enumerate(values, start=2)]
 
 
-def _text(value: Any, items: bool, where: str) -> str:
+def _text(value: Any, separator: str, where: str) -> str:
+    """separator: what joins the values of a list; '': there can be none."""
     if isinstance(value, str):
         return " ".join(value.split())
     if isinstance(value, (np.float32, np.float16)):
         value = as_written(value)
     if hasattr(value, "tolist") and not isinstance(value, float):  # NumPy
         value = value.tolist()
-    if items and isinstance(value, (list, tuple)):
-        return LIST_SEPARATOR.join(filter(None, (_text(each, items, where) for each in value)))
-    if items and isinstance(value, dict):
+    if separator and isinstance(value, (list, tuple)):
+        return separator.join(filter(None, (_text(each, separator, where) for each in value)))
+    if separator and isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False, default=str)
     if value is None or type(value).__name__ in ("NAType", "NaTType") or value != value:
         return ""
@@ -130,5 +131,5 @@ def _text(value: Any, items: bool, where: str) -> str:
         return value.isoformat()
     if isinstance(value, (int, Decimal)):
         return str(value)
-    needed = "a text, a number, a time" + (" or a list" if items else "")
+    needed = "a text, a number, a time" + (" or a list" if separator else "")
     raise DataError(f"{where} is of the type {type(value).__name__}; {needed} is needed", "convert the column")

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bbqrec_cli.config import flag
-from bbqrec_cli.data.fields import TITLES
 from bbqrec_cli.data.sources import columns
 from bbqrec_cli.data.sources import times as clock
 from bbqrec_cli.data.sources.base import Interactions, Items, by_user
 from bbqrec_cli.data.sources.divided import say_order
 from bbqrec_cli.data.sources.exported import MAP, recorded_files
 from bbqrec_cli.data.sources.files import (
+    TITLES,
     as_id,
     check_header,
     fields_of,
