@@ -190,7 +190,8 @@ def _setup(model: Any) -> str:
         (type(each).__name__, each.get_config_dict() if hasattr(each, "get_config_dict") else "") for each in model
     ]
     tokenizer = getattr(model, "tokenizer", None)
-    words = tokenizer.backend_tokenizer.to_str() if tokenizer and tokenizer.is_fast else repr(tokenizer)
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    words = fast.to_str() if fast else type(tokenizer).__name__
     prompts = getattr(model, "prompts", None), getattr(model, "default_prompt_name", None)
     return digest_of(modules, words, prompts, _limit(model))
 

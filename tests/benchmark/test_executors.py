@@ -265,8 +265,9 @@ def wait_for(found: Callable[[], object], seconds: float = 120) -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_what_runs_at_once_is_interrupted_at_once(real, tmp_path, how):
     """Ctrl-C, SIGTERM and even the death of the program leave checkpoints and no process; the same command goes on."""
-    config = real(LONG.replace('name = "popularity"', 'name = "other"\nmodel = "sasrec"\nwidth = 24\nepochs = 25\n'
-                               "batch_size = 4\npatience = 0"), "broken", jobs=2)  # fmt: skip
+    other = 'name = "other"\nmodel = "sasrec"\nwidth = 24\nepochs = 25\nbatch_size = 4\npatience = 0'
+    suite = LONG.replace('name = "popularity"', other).replace("epochs = 25", "epochs = 300")
+    config = real(suite, "broken", jobs=2)  # checkpoints are written every five seconds
     process, folder = start(config, "--jobs", "2"), tmp_path / "broken"
     wait_for(lambda: len(list(folder.glob("*.checkpoint"))) == 2)
     running = [hdf5.read_record(path)["process"] for path in folder.glob("*.record")]
