@@ -13,7 +13,7 @@ from bbqrec_cli.collisions.causes import Causes, causes
 from bbqrec_cli.collisions.depths import Depth, codebook_figures, codebooks, depths, largest_groups
 from bbqrec_cli.collisions.duplicates import DUPLICATE, VICTIM, Duplicates, judge_duplicates
 from bbqrec_cli.collisions.near import Near, near_items
-from bbqrec_cli.collisions.neighbours import NeighbourRecall, cosine_by_depth, neighbour_recall, unit
+from bbqrec_cli.collisions.neighbours import NeighbourRecall, cosine_by_depth, neighbour_recall
 from bbqrec_cli.collisions.usage import Codebook
 from bbqrec_cli.progress import SILENT, Progress
 from bbqrec_cli.records import Codes, Feature
@@ -182,8 +182,6 @@ def _group(ids: Ids, rows: np.ndarray, verdict: np.ndarray, present: np.ndarray 
 
 
 def _mean_cosine(feature: Feature, rows: np.ndarray) -> float | None:
-    """The mean of `cosine_by_depth` over the pairs of a group."""
-    here = unit(feature.values[rows[feature.present[rows]]]).astype(np.float64)
-    if len(here) < 2:
-        return None
-    return float((np.square(here.sum(axis=0)).sum() - np.square(here).sum()) / (len(here) * (len(here) - 1)))
+    """Of all pairs of the group."""
+    group = Feature(values=feature.values[rows], present=feature.present[rows])
+    return cosine_by_depth(np.zeros((len(rows), 0, 1), dtype=np.uint16), group)[0]

@@ -79,14 +79,14 @@ def choose_text_fields(fields: dict[str, list[str]], asked: tuple[str, ...], pro
     return chosen
 
 
-def listed(values: Sequence[str]) -> list[str]:
-    """Fields as they stand in a text: the values of a list have commas between them."""
-    return [value.replace(LIST_SEPARATOR, ", ") for value in values]
+def listed(name: str, values: Sequence[str]) -> list[str]:
+    """A field as it stands in a text: the values of a list have commas between them."""
+    return [value if name in PROSE else value.replace(LIST_SEPARATOR, ", ") for value in values]
 
 
 def compose_texts(fields: dict[str, list[str]], chosen: tuple[str, ...], count: int) -> list[str]:
     """The text of each item, (I,): its chosen fields joined by '. ', spaces folded, '' if it has none of them."""
     if not chosen:
         return [""] * count
-    parts = [fields[name] if name in PROSE else listed(fields[name]) for name in chosen]
+    parts = [listed(name, fields[name]) for name in chosen]
     return [" ".join(". ".join(filter(None, each)).split()) for each in zip(*parts, strict=True)]

@@ -7,7 +7,7 @@ import string
 from collections.abc import Mapping, Sequence
 
 from bbqrec_cli.config import did_you_mean
-from bbqrec_cli.data.fields import PROSE, listed
+from bbqrec_cli.data.fields import listed
 from bbqrec_cli.errors import UsageError
 
 _BETWEEN = re.compile(r"((?:[)\]}>»”\"]|[’']\w*)*)([\s.,;:!?|/·•–—-]*)(.*)", re.DOTALL)
@@ -42,7 +42,7 @@ def compose(template: str, fields: Mapping[str, Sequence[str]], *, where: str) -
     parts = [("", "", texts[0]), *(found.groups() for found in map(_BETWEEN.fullmatch, texts[1:]) if found)]
     closing, separator, label = zip(*parts, strict=True)
     shared = _shared_brackets(label, closing)
-    columns = [[value.strip() for value in (fields[name] if name in PROSE else listed(fields[name]))] for name in names]
+    columns = [[value.strip() for value in listed(name, fields[name])] for name in names]
     made = []
     for values in zip(*columns, strict=True):
         text = ""
