@@ -70,6 +70,7 @@ def test_the_recipes_that_are_promised():
     ours = {"bbqrec", "bbqrec-paper"}
     published = {
         "tiger",
+        "tiger-paischer",
         "letter",
         "vq-rec",
         "missrec",
