@@ -287,7 +287,10 @@ def configure(
             others = [name for name in registry if name not in methods and key in _names(registry.config(name))]
             if others:
                 takes = ", ".join(flag(name) for name in sorted(of_method)) or "no options"
-                hint = f"leave {flag(key)} out; {' or '.join(methods)} takes {takes}"
+                out = flag(key)
+                if origins.get(key, "").startswith("the recipe ") and not origins[key].endswith(".toml"):
+                    out = f"--recipe or {flag(stage.choice)}"
+                hint = f"leave {out} out; {' or '.join(methods)} takes {takes}"
                 have = ", ".join(others[:NAMED]) + (f" and {len(others) - NAMED} more" if len(others) > NAMED else "")
                 lacks = f"{' or '.join(methods)} has no {key.replace('_', ' ')}"
                 raise UsageError(f"{origins.get(key, where)}: {lacks}; {flag(key)} is an option of {have}", hint)

@@ -5,6 +5,8 @@
 set -euo pipefail
 dataset=$(realpath "$1")
 mkdir -p "${2:-run}" && cd "${2:-run}"
+[ -e made-from ] || echo "$dataset" > made-from
+[ "$(cat made-from)" = "$dataset" ] || { echo "$PWD is of $(cat made-from): name another folder" >&2; exit 2; }
 
 [ -e features.h5 ] || bbqrec embed "$dataset" --resume
 [ -e tokens.h5 ] || bbqrec tokenize --levels 3 --resume

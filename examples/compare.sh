@@ -5,6 +5,8 @@
 set -euo pipefail
 data=$(realpath "$1")
 mkdir -p "${2:-compare}" && cd "${2:-compare}"
+[ -e made-from ] || echo "$data" > made-from
+[ "$(cat made-from)" = "$data" ] || { echo "$PWD is of $(cat made-from): name another folder" >&2; exit 2; }
 
 [ -e dataset.h5 ] || bbqrec prepare s3rec "$data"
 [ -e features.h5 ] || bbqrec embed --modalities text --resume

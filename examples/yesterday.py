@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bbqrec_cli.data.splits import split_of
+from bbqrec_cli.errors import BBQRecError, DataError
 from bbqrec_cli.hdf5 import read_features, write_features
 from bbqrec_cli.records import Features, Sequences
 
@@ -20,8 +21,14 @@ EVERY, FIRST = 20, 7
 
 
 def yesterday(today: Features) -> Features:
-    """Less the new items. Rows change, ids do not."""
+    """Less the new items. Rows change, ids do not.
+
+    Raises:
+        DataError: the file holds out others than the last two interactions of each user.
+    """
     catalogue = today.catalogue
+    if catalogue.splitting.kind != "last":
+        raise DataError(f"the split of these data is {catalogue.splitting.kind}; prepare them with --split last")
     stay = np.arange(catalogue.items) % EVERY != FIRST
     place, rows = np.cumsum(stay) - 1, np.flatnonzero(stay)
     train, walks = split_of(catalogue.sequences).train, []
@@ -45,7 +52,11 @@ def yesterday(today: Features) -> Features:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("python examples/yesterday.py features.h5 yesterday.h5")
     source, output = map(Path, sys.argv[1:])
-    write_features(
-        output, yesterday(read_features(source)), config={"without": f"one item in {EVERY}"}, parents=[source]
-    )
+    try:
+        less = yesterday(read_features(source))
+        write_features(output, less, config={"without": f"one item in {EVERY}"}, parents=[source])
+    except BBQRecError as error:
+        sys.exit(f"error: {error.message}")

@@ -169,6 +169,9 @@ def test_an_option_of_other_models_is_said_as_what_a_model_lacks(bbqrec):
     assert said.status == 2
     assert "popularity has no epochs; --epochs is an option of bbqrec, " in said.err
     assert "leave --epochs out; popularity takes no options" in said.err
+    said = bbqrec("train", "--recipe", "tiger", "--model", "popularity")
+    assert "the recipe tiger: popularity has no " in said.err
+    assert "leave --recipe or --model out; popularity takes no options" in said.err
 
 
 WITHOUT = {

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from bbqrec_cli import hdf5
-from bbqrec_cli.records import Sequences
+from bbqrec_cli.records import Sequences, Splitting
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -88,6 +88,9 @@ def test_scripts_keep_what_is_done(place):
             (out / f"{output}.h5").touch()
         (out / "bbqrec-tokens.h5").touch()
         shell("bash", EXAMPLES / name, *SCRIPTS[name], "out", cwd=place, env=environment)
+        other = shell("bash", EXAMPLES / name, ".", "out", cwd=place, env=environment)
+        assert (other.returncode, "name another folder" in other.stderr) == (2, True)
+        (out / "made-from").unlink()
     asked = (place / "asked").read_text().split()
     assert asked[:2] == ["collisions", "recommend"], "chain.sh has nothing to make"
     assert asked[2:5] == ["collisions", "tokenize", "collisions"], "compare.sh makes rqvae's tokens only"
@@ -175,6 +178,17 @@ def test_yesterday(files, catalogue, tmp_path):
     hdf5.write_features(tmp_path / "f.h5", dataclasses.replace(today, catalogue=few), config={})
     shell(sys.executable, EXAMPLES / "yesterday.py", tmp_path / "f.h5", tmp_path / "z.h5")
     assert [row.tolist() for row in hdf5.read_features(tmp_path / "z.h5").catalogue.sequences] == [[0]] * 30
+
+
+def test_yesterday_is_of_leave_last_out(files, catalogue, tmp_path):
+    parts = np.minimum(catalogue.sequences.positions // 2, 2).astype(np.uint8)
+    sequences = dataclasses.replace(catalogue.sequences, parts=parts)
+    timely = dataclasses.replace(catalogue, sequences=sequences, splitting=Splitting(kind="given"))
+    today = dataclasses.replace(hdf5.read_features(files["features"]), catalogue=timely)
+    hdf5.write_features(tmp_path / "f.h5", today, config={})
+    done = shell(sys.executable, EXAMPLES / "yesterday.py", tmp_path / "f.h5", tmp_path / "y.h5")
+    assert (done.returncode, "the split of these data is given" in done.stderr) == (1, True)
+    assert not (tmp_path / "y.h5").exists()
 
 
 @pytest.mark.slow

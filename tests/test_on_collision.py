@@ -89,5 +89,10 @@ def test_items_without_content_are_named(codes):
         "2 items still share an ID: --on-collision nearest moves no item without content, and they have none of id, "
         "text; --on-collision suffix tells them apart"
     )
+    warn_of_shared(made, "nearest", progress, frozen=1)
+    assert warned.pop() == (
+        "1 new item still shares an ID: --on-collision nearest moves no item without content, and they have none of "
+        "id, text; all items tokenized again with --on-collision suffix have IDs of their own"
+    )
     warn_of_shared(made, "share", progress)
     assert len(warned) == 1

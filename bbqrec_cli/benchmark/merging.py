@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from bbqrec_cli.benchmark.results import content_of
 from bbqrec_cli.errors import BBQRecError, DataError, UsageError
-from bbqrec_cli.hdf5 import read_codes, read_metrics, read_record
+from bbqrec_cli.hdf5 import read_catalogue, read_codes, read_metrics, read_record
 from bbqrec_cli.locks import locked
 from bbqrec_cli.outputs import replacing
 from bbqrec_cli.pages.tables import Table, counted, make
@@ -53,7 +54,8 @@ def merge(folders: Sequence[Path], output: Path | None, progress: Progress = SIL
     """Copy outputs and records of `folders` to the folder `output`, which may have some already; those count first.
 
     Raises:
-        UsageError: no folder, or no output; DataError: a folder that is no work folder; the errors of writing files.
+        UsageError: no folder, or no output; DataError: a folder that is no work folder, or of other data under the same
+            name; the errors of writing files.
     """
     if not folders or output is None:
         raise UsageError("merge needs work folders and -o", "bbqrec benchmark merge A B -o C")
@@ -63,6 +65,7 @@ def merge(folders: Sequence[Path], output: Path | None, progress: Progress = SIL
     output.mkdir(parents=True, exist_ok=True)
     taken, conflicts, origin = dict.fromkeys(map(str, folders), 0), list[dict[str, str]](), dict[str, str]()
     with locked(output):
+        check_data([output, *folders])
         for folder in folders:
             if folder.resolve() == output.resolve():
                 continue
@@ -83,6 +86,19 @@ def merge(folders: Sequence[Path], output: Path | None, progress: Progress = SIL
                     taken[str(folder)] += 1
         conflicts += follow(output, folders, origin, progress)
     return Merged(output, taken, conflicts)
+
+
+def check_data(folders: Sequence[Path]) -> None:
+    """Raises: DataError: two folders have dataset files of one name that hold other interactions, so that nothing that
+    follows from them goes together. A download's name says what was asked for, not what came."""
+    first = dict[str, Path]()
+    for path in (each for folder in folders for each in sorted(folder.glob("*.dataset.h5"))):
+        earlier = first.setdefault(path.name, path)
+        if earlier != path and content_of(read_catalogue(earlier)) != content_of(read_catalogue(path)):
+            raise DataError(
+                f"{earlier} and {path} hold other interactions: the folders are of other data",
+                "run the suite again in one of them, with the files of the other",
+            )
 
 
 def follow(

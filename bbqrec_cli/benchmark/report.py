@@ -59,7 +59,10 @@ def summary(result: BenchmarkResult) -> str:
           f"{_evaluated(data)}" for name, data in sets]  # fmt: skip
     said += f", on {'; '.join(on)}" if on else ""
     how = next(iter(ways.values())) if one else ""
-    return " ".join([f"{said}. Full ranking over all items, split {result.split}{how}.", *result.notes])
+    protocols = {each for cell in result.cells for each in cell["exclude_seen"]}
+    ranked = {(False,): "", (True,): " but those of the history", (False, True): ", with and without the history's"}
+    said += f". Full ranking over all items{ranked.get(tuple(sorted(protocols)), '')}, split {result.split}{how}."
+    return " ".join([said, *result.notes])
 
 
 def _evaluated(data: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from bbqrec_cli.benchmark.suite import Data, Suite, method_of
 from bbqrec_cli.benchmark.work import trained_config
 from bbqrec_cli.data.splits import split_of
 from bbqrec_cli.errors import BBQRecError
+from bbqrec_cli.evaluation.comparison import check_same_data
 from bbqrec_cli.evaluation.correction import holm
 from bbqrec_cli.evaluation.metrics import bootstrap_interval
 from bbqrec_cli.evaluation.metrics import per_user as metric_of
@@ -138,8 +139,9 @@ def scores(metrics: Mapping[str, Mapping[int, Evaluations]], names: Sequence[str
         names: the metrics.
 
     Raises:
-        DataError: the systems were not evaluated on the same users.
+        DataError: the systems, or the seeds of one, were not evaluated on the same users and targets.
     """
+    check_seeds(metrics)
     firsts: dict[tuple[tuple[int, ...], ...], str] = {}
     same = {
         system: firsts.setdefault(tuple((seed, *map(id, each)) for seed, each in seeds.items()), system)
@@ -166,6 +168,13 @@ def scores(metrics: Mapping[str, Mapping[int, Evaluations]], names: Sequence[str
         for system, corrected in _corrected({each: found[each][name] for each in found}).items():
             found[system][name] = dataclasses.replace(found[system][name], **corrected)
     return {system: found[first] for system, first in same.items()}
+
+
+def check_seeds(metrics: Mapping[str, Mapping[int, Evaluations]]) -> None:
+    """Raises: DataError: the seeds of a system were not evaluated on the same users and targets."""
+    for system, (first, *others) in ((system, seeds.items()) for system, seeds in metrics.items()):
+        for seed, evaluations in others:
+            check_same_data(f"{system}, seed {first[0]}", first[1][0], f"{system}, seed {seed}", evaluations[0])
 
 
 def _corrected(of: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
@@ -208,15 +217,18 @@ def about_data(cells: Sequence[Cell], data: Data, part: str) -> dict[str, Any]:
     path = data.file or next(made, None)
     if path is None or not path.exists() or damage(path):
         return {}
-    catalogue = read_catalogue(path)
+    catalogue, checksums = read_catalogue(path), dict[str, str]()
     sources = describe(path)["parents"] if data.file is None else [{"path": path.name, "sha256": sha256(path)}]
+    for each in sources:  # of several folders, perhaps, with files of one name
+        others = sum(name.partition(" (")[0] == each["path"] for name in checksums)
+        checksums[each["path"] + (f" ({others + 1})" if others else "")] = each["sha256"]
     interactions, held = len(catalogue.sequences.items), getattr(split_of(catalogue.sequences), part)
     return {
         "source": data.prepare.source if data.prepare else path.name,
         "users": catalogue.users, "items": catalogue.items, "interactions": interactions,
         "average_length": interactions / max(1, catalogue.users), "content": content_of(catalogue),
         "evaluated": len(np.unique(held.users)), "targets": len(held.users),
-        "checksums": {each["path"]: each["sha256"] for each in sources}, "splitting": catalogue.splitting.note,
+        "checksums": checksums, "splitting": catalogue.splitting.note,
     }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def layout_table(result: BenchmarkResult, layout: Layout, systems: Systems, *, b
     places = [(data, column) for data in layout.data for column in layout.columns]
     rows = []
     for label, name in layout.rows:
-        head = Shown((label,)) if label != name else named(name, about_row(result, systems, name, brief))
+        head = named(label, about_row(result, systems, name, brief, of_sweep=label != name))
         rows.append([head, *(shown(result, systems, name, place, brief) for place in places)])
         rows += [published_row(result, each, places, brief) for each in published_of(result, layout, name)]
     if layout.others:
@@ -161,8 +161,9 @@ def published_row(
     return [Shown(lines), *(Shown((f"{values[place]:.4f}" if place in values else NOT_KNOWN,)) for place in places)]
 
 
-def about_row(result: BenchmarkResult, systems: Systems, name: str, brief: bool) -> str:
-    """The second line under a system's name: what it is made of, how many seeds are missing, what of seen items."""
+def about_row(result: BenchmarkResult, systems: Systems, name: str, brief: bool, *, of_sweep: bool = False) -> str:
+    """The second line under a system's name: what it is made of, how many seeds are missing, what of seen items. Rows
+    of a sweep are made of the same."""
     cell = next((each for each in result.cells if name == each["system"]), None)
     if cell is None:
         return ""
@@ -170,8 +171,9 @@ def about_row(result: BenchmarkResult, systems: Systems, name: str, brief: bool)
     few = f"{min(counts)} of {len(result.seeds)} seeds" if counts and min(counts) < len(result.seeds) else ""
     protocols = cell["exclude_seen"]
     seen = SEEN[protocols[0]] if len(protocols) == 1 and (result.published or protocols[0]) else ""
-    behind = "" if brief else behind_controls(result, systems, name)
-    return few if brief else ", ".join(filter(None, (made_of(cell), few, seen, behind)))
+    if brief or of_sweep:
+        return few if brief else ", ".join(filter(None, (few, seen)))
+    return ", ".join(filter(None, (made_of(cell), few, seen, behind_controls(result, systems, name))))
 
 
 def behind_controls(result: BenchmarkResult, systems: Systems, name: str) -> str:

@@ -25,11 +25,11 @@ BLOCK = 2048
 
 @dataclass(frozen=True, kw_only=True)
 class SharedInformation:
-    """What z̄ and z share, on items that the estimators were not fitted on.
+    """What two representations, such as z̄ and z, share, on items that the estimators were not fitted on.
 
     information: a lower bound of the mutual information in nats (Donsker–Varadhan, the bound of MINE); shuffled: the
-    same with shuffled pairs, which should be about 0; explained: the share of z̄'s variance that a ridge regression
-    predicts from z (R², at most 1, negative if it does worse than the mean).
+    same with shuffled pairs, which should be about 0; explained: the share of the first one's variance that a ridge
+    regression predicts from the second (R², at most 1, negative if it does worse than the mean).
     """
 
     information: float
@@ -47,7 +47,7 @@ def shared_information(first: np.ndarray, second: np.ndarray, *, seed: int) -> S
     broken = second[numpy_generator(seed, "alignment", "broken").permutation(len(second))]
     return SharedInformation(
         information=mine(first, second, parts, seed=seed), shuffled=mine(first, broken, parts, seed=seed),
-        explained=ridge_explained(second, first, parts),
+        explained=ridge_explained(first, second, parts),
     )  # fmt: skip
 
 

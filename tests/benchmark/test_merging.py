@@ -13,6 +13,7 @@ from bbqrec_cli.benchmark.merging import merge
 from bbqrec_cli.benchmark.run import BenchmarkConfig, run
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.hdf5.schema import KINDS
+from bbqrec_cli.records import Sequences
 
 
 @pytest.fixture
@@ -84,6 +85,27 @@ def test_a_step_that_is_done_somewhere_wins_over_one_that_failed(two, folder, su
     merge([folder / "bad", two[0]], folder / "c")
     records = [hdf5.read_record(path) for path in (folder / "c").glob("*.metrics.h5.record")]
     assert {each["status"] for each in records} == {"done"}
+
+
+def test_folders_of_other_data_are_refused(two, folder, dataset):
+    """Of one name, since a download is called after what was asked for."""
+    for place, rows in enumerate((30, 29)):
+        walks = [row.tolist() for row in dataset.catalogue.sequences][:rows] + [[0, 1, 2]] * (30 - rows)
+        other = dataclasses.replace(dataset.catalogue, sequences=Sequences.from_lists(walks))
+        hdf5.write_dataset(two[place] / "d-0.dataset.h5", dataclasses.replace(dataset, catalogue=other), config={})
+    with pytest.raises(DataError, match=r"hold other interactions: the folders are of other data"):
+        merge(two, folder / "c")
+    assert not list((folder / "c").glob("*.h5")), "nothing of it is mixed"
+
+
+def test_seeds_of_other_data_have_no_mean(two, suite, folder):
+    merge(two, folder / "c")
+    path = next(path for path in (two[1]).glob("sasrec*.metrics.h5"))
+    metrics = hdf5.read_metrics(folder / "c" / path.name)
+    other = dataclasses.replace(metrics, user_ids=[f"other-{each}" for each in metrics.user_ids])
+    hdf5.write_metrics(folder / "c" / path.name, other, config={}, force=True)
+    with pytest.raises(DataError, match=r"sasrec, seed 1: of other data than sasrec, seed 0"):
+        run(BenchmarkConfig(suite=suite("seeds = [0, 1]"), output=folder / "c", device="cpu"))
 
 
 def test_what_is_no_work_folder(two, folder):

@@ -259,6 +259,10 @@ def warn_of_shared(codes: Codes, policy: str, progress: Progress, *, frozen: int
             none = f"none of {', '.join(codes.modalities)}"
             some = f"{why}; {empty:,} of them have {none}, and no item without content is moved"
             why = f"moves no item without content, and they have {none}" if empty == left else some
-            why += "" if "suffix" in (policy, *why.split()) else "; --on-collision suffix tells them apart"
-        progress.warn(f"{left:,} {'new ' if frozen else ''}items still share an ID: --on-collision {policy} {why}")
+            fixed = frozen and codes.quantised_levels == codes.levels  # the old IDs have no level that counts
+            new = "all items tokenized again with --on-collision suffix have IDs of their own"
+            tells = new if fixed else "--on-collision suffix tells them apart"
+            why += "" if "suffix" in (policy, *why.split()) else f"; {tells}"
+        items = f"{'new ' if frozen else ''}{'items still share' if left > 1 else 'item still shares'}"
+        progress.warn(f"{left:,} {items} an ID: --on-collision {policy} {why}")
     return every
