@@ -54,7 +54,7 @@ def metric_names(ks: Iterable[int], which: Iterable[str] = ("recall", "ndcg")) -
 
 
 def aggregate(ranks: np.ndarray, ks: Iterable[int], which: Sequence[str] = ("recall", "ndcg")) -> dict[str, float]:
-    """{'recall@5': mean over users, 'ndcg@5': …} for each k; 0 if there are no users."""
+    """{'recall@5': mean over targets, 'ndcg@5': …} for each k; 0 if there are none."""
     names = metric_names(ks, which)
     return {name: float(per_user(ranks, name).mean(dtype=np.float64)) if len(ranks) else 0.0 for name in names}
 

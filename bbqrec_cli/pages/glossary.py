@@ -19,8 +19,8 @@ class Term:
 
 _SEEN = "With the items of a user's history left out of the ranking; such numbers are higher."
 TERMS = {
-    "Recall": Term("Share of the users whose held-out item is among the first k of all items.", "protocol"),
-    "NDCG": Term("The same, weighted by the rank r of the item: 1 / log2(1 + r), mean over users.", "protocol"),
+    "Recall": Term("Share of the targets, one or more of a user, that are among the first k of all items.", "protocol"),
+    "NDCG": Term("The same, weighted by the rank r of the target: 1 / log2(1 + r), mean over targets.", "protocol"),
     "MRR": Term("The same, weighted by 1 / r.", "protocol"),
     "unseen": Term(_SEEN, "benchmark"),
     "colliding": Term("Items that share their whole semantic ID with another item.", "collisions"),

@@ -42,6 +42,7 @@ def test_worked_by_hand(measured):
     assert (a.mean, b.mean, a.values, a.sd) == (0.75, 0.25, [0.75], None)
     assert (a.against, b.against) == ("b", "a")
     assert a.p_t == b.p_t == pytest.approx(0.18169, abs=1e-5)
+    assert (a.difference, b.difference) == (0.5, -0.5)
 
 
 def test_a_lead_on_nothing_has_a_sign(measured):

@@ -72,3 +72,24 @@ def test_only_items_that_have_the_signal_in_both():
     first, second = np.ones((200, 1), dtype=bool), np.arange(200)[:, None] < 100
     assert agreement(one, other, (("id",), ("id",)), (first, second)).codes["id"] == [pytest.approx(1)]
     assert agreement(one, other, (("id",), ("id",))).codes["id"][0] < 0.9
+
+
+def test_a_code_each_against_codes_of_pairs():
+    assert adjusted_mutual_information(np.arange(6), np.array([0, 0, 1, 1, 2, 2])) == pytest.approx(0)
+
+
+def test_prefixes_are_of_all_levels_so_far():
+    one, other = np.random.default_rng(0).integers(0, 3, (2, 200, 2, 1))
+    joint = [3 * codes[:, 0, 0] + codes[:, 1, 0] for codes in (one, other)]
+    found = agreement(one, other, (("id",), ("id",)))
+    assert found.prefixes[1] == pytest.approx(adjusted_mutual_information(*joint))
+
+
+def test_signals_in_another_order():
+    """Half of the items have no text in the second file, whose first signal is the text."""
+    generator = np.random.default_rng(0)
+    one = generator.integers(0, 4, (200, 1, 2))
+    other, there = one[:, :, ::-1].copy(), np.ones((200, 2), dtype=bool)
+    other[100:, :, 0], there[100:, 0] = generator.integers(0, 4, (100, 1)), False
+    found = agreement(one, other, (("id", "text"), ("text", "id")), (None, there))
+    assert found.codes["text"] == pytest.approx([1])

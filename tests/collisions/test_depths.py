@@ -107,3 +107,7 @@ def test_codes_of_signals_that_items_lack_do_not_count():
     (only,) = figures(codes, ("id", "text"), present=present)
     assert only.usage == {"id": 4, "text": 1}
     assert only.perplexity == pytest.approx({"id": 4, "text": 1})
+
+
+def test_codes_that_no_item_has_count_for_gini():
+    assert codebook(np.array([0, 0, 5, 5]), signal="id", level=1).gini == pytest.approx(0.5)

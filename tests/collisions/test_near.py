@@ -78,3 +78,9 @@ def test_alike_vectors_that_are_wide(monkeypatch):
     found = near_items(vectors.astype(np.float32), codes, ("id",), near=1e-6, rows=np.arange(300), pairs=200)
     assert (found.other_id, len(found.closest)) == (300, 150)
     assert {pair.distance for pair in found.closest} == {0.0}
+
+
+def test_items_without_a_near_one_count():
+    vectors = np.array([[0, 0], [0.01, 0], [5, 0], [0, 5]], dtype=np.float32)
+    found = near_items(vectors, np.arange(4).reshape(4, 1, 1), ("id",), near=0.1, rows=np.arange(4), pairs=1)
+    assert (found.other_id, found.neighbours) == (2, 0.5)

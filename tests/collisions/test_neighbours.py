@@ -75,3 +75,12 @@ def test_likeness_by_depth():
         ]  # fmt: skip
         assert found[depth] == (pytest.approx(np.mean(pairs), abs=1e-6) if pairs else None)
     assert found[3] is None
+
+
+def test_a_signals_part_of_the_vectors_is_found_by_its_place():
+    """The second signal, and the only feature."""
+    text, other = np.random.default_rng(0).standard_normal((2, 40, 3)).astype(np.float32)
+    feature = Feature(values=text, present=np.ones(40, dtype=bool))
+    vectors = np.concatenate([other, text], axis=1)
+    found = neighbour_recall({"text": feature}, vectors, ("id", "text"), k=5, rows=np.arange(40))
+    assert (found[1].vectors, found[1].recall) == ("text", pytest.approx(1))

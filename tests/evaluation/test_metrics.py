@@ -138,3 +138,11 @@ def test_users_are_drawn_with_all_of_their_targets():
 
 def test_means_are_of_doubles():
     assert aggregate(np.array([1, 1, 1, 1, 1, 0]), (10,), ("recall",)) == {"recall@10": 5 / 6}
+
+
+def test_a_users_targets_count_as_targets():
+    """Two users with ten hits each and twenty with one miss: half of the targets are hits, an eleventh of the users."""
+    users = [f"often {target // 10}" for target in range(20)] + [f"once {user}" for user in range(20)]
+    low, high = bootstrap_interval(np.repeat([1.0, 0.0], 20), seed=0, users=users)
+    assert low < 0.5 < high
+    assert high > 0.6

@@ -9,6 +9,7 @@ from scipy import stats
 
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.evaluation import metrics, significance
+from bbqrec_cli.evaluation.comparison import cut
 from bbqrec_cli.evaluation.significance import Rows, aligned, paired, paired_t_test, wilcoxon
 
 
@@ -126,3 +127,7 @@ def test_what_float32_rounds_ties(test):
     b = np.stack([metrics.ndcg_at_k(np.array([7] * 12), 10)] * 3).mean(axis=0, dtype=float)
     assert (a != b).any(), "in the last bit"
     assert test(a, b) == 1
+
+
+def test_the_last_rank_of_a_list_is_in_it():
+    assert cut(np.array([0, 4, 5, 6]), 5).tolist() == [0, 4, 5, 0]

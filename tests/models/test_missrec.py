@@ -19,7 +19,7 @@ from bbqrec_cli.errors import DataError
 from bbqrec_cli.models import base, missrec
 from bbqrec_cli.models.base import Wanted
 from bbqrec_cli.models.density_peaks import density_peaks
-from bbqrec_cli.models.missrec import DIVERSITY_WEIGHT, SEQUENCE_WEIGHT, Block, MISSRec, drop_items
+from bbqrec_cli.models.missrec import DIVERSITY_WEIGHT, Block, MISSRec, drop_items
 from bbqrec_cli.models.registry import build_model, model_config, model_settings
 from bbqrec_cli.records import Feature, ItemData, Vocabulary
 from bbqrec_cli.stages.train import TrainConfig, run
@@ -199,6 +199,7 @@ def test_recommend_by_blocks_of_items(model, batch, monkeypatch):
 
 def test_pretraining_contrasts_with_the_batch_and_with_shortened_histories(model, batch, monkeypatch):
     dropped = [[3, 7, 0], [9, 2, 4], [5], [8, 11], [9]]
+    monkeypatch.setattr(missrec, "SEQUENCE_WEIGHT", 1.0)  # 0.001 would hide what it weighs
     monkeypatch.setattr(missrec, "drop_items", lambda rows, share: shortened(batch, dropped))
     users, terms = zip(*(user(model, history, ids=False) for history in histories(batch)), strict=True)
     again, terms_again = zip(*(user(model, history, ids=False) for history in dropped), strict=True)
@@ -208,7 +209,7 @@ def test_pretraining_contrasts_with_the_batch_and_with_shortened_histories(model
         logits = torch.stack([score(model, state, item, ids=False) for item in others]) / model.temperature
         with_items = logits.exp().sum().log() - logits[others.index(targets[number])]
         logits = torch.stack([state @ other for other in again]) / model.temperature
-        losses.append(with_items + SEQUENCE_WEIGHT * (logits.exp().sum().log() - logits[number]))
+        losses.append(with_items + missrec.SEQUENCE_WEIGHT * (logits.exp().sum().log() - logits[number]))
     expected = torch.stack(losses).mean() + DIVERSITY_WEIGHT * torch.stack([*terms, *terms_again]).sum() / len(users)
     found = model.pretrain_loss(batch)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -23,5 +23,5 @@ def test_a_link_leaves_the_text_as_it_is():
     words = explained([make("t", ("Recall@10 <i>", "unseen recall"), [])])
     assert str(linked("NDCG & <b>", words)) == "NDCG &amp; &lt;b&gt;"
     shown = str(linked("a < Recall@10", words))
-    assert shown.startswith('a &lt; <a href="#word-recall" title="Share of the users')
+    assert shown.startswith('a &lt; <a href="#word-recall" title="Share of the targets')
     assert shown.endswith(">Recall</a>@10")

@@ -10,7 +10,7 @@ import pytest
 
 from bbqrec_cli.pages.page import Page, Section, anchors, write_page
 from bbqrec_cli.pages.plain import tex, tex_cell
-from bbqrec_cli.pages.tables import Shown, make
+from bbqrec_cli.pages.tables import Shown, make, of_all
 
 
 def test_headings_that_differ_in_punctuation_have_ids_of_their_own(tmp_path):
@@ -121,3 +121,7 @@ def test_numbers_in_a_csv(text, number, tmp_path):
     write_page(tmp_path / "p.csv", Page(title="T", command="x", summary="S.", sections=[Section(table=table)]))
     (row,) = csv.DictReader(io.StringIO((tmp_path / "p.csv").read_text(encoding="utf-8")))
     assert row["number"] == number
+
+
+def test_a_share_is_of_all():
+    assert of_all(1, 4).lines == ("1", "25.00%")

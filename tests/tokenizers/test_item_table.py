@@ -95,3 +95,17 @@ def test_wider_by_a_rotation():
     np.testing.assert_array_equal(found, resize_vectors(table, 16, seed=0))
     assert not np.array_equal(found, resize_vectors(table, 16, seed=1))
     np.testing.assert_array_equal(resize_vectors(table, 3, seed=0), table.astype(np.float32))
+
+
+def test_items_in_an_order_whose_inverse_is_another(tmp_path):
+    order = np.array([1, 2, 3, 0])
+    walks, place = [[0, 1, 2, 3], [2, 0, 1, 3], [3, 3, 0, 1]], np.argsort(order)
+    theirs = Catalogue(
+        user_ids=["x", "y", "z"], item_ids=["abcd"[item] for item in order], titles=[""] * 4,
+        sequences=Sequences.from_lists([[int(place[item]) for item in walk] for walk in walks]),
+    )  # fmt: skip
+    weights = {"table.weight": np.arange(4, dtype=np.float32)[:, None]}
+    model = TrainedModel(catalogue=theirs, name="sasrec", settings={}, weights=weights)
+    hdf5.write_model(tmp_path / "m.h5", model, config={})
+    mine = split_of(Sequences.from_lists(walks)).train
+    np.testing.assert_array_equal(read_item_table(tmp_path / "m.h5", list("abcd"), mine)[:, 0], place)

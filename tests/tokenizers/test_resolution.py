@@ -376,3 +376,15 @@ def test_no_suffix_is_added_to_old_ids():
         resolve_collisions(grown, "suffix", frozen=3)
     fine = with_books(CODES[:3])
     assert resolve_collisions(fine, "suffix", frozen=2) is fine.codes, "nothing collides, nothing is needed"
+
+
+def test_the_cheapest_move_is_by_what_it_adds():
+    """Signal a is 2 from its own code and 2.2 from the other, b on its own and 1 from the other: a adds .84, b 1."""
+    books = np.array([[[[0.0], [4.2]]], [[[0.0], [1.0]]]], dtype=np.float32)
+    codes = Codes(
+        codes=np.zeros((2, 1, 2), dtype=np.uint16), modalities=("a", "b"), method="x", codebook_size=2,
+        codebooks=books, item_vectors=np.zeros((2, 2), dtype=np.float32), present=np.ones((2, 2), dtype=bool),
+    )  # fmt: skip
+    latents = np.array([[[2.0], [0.0]]] * 2, dtype=np.float32)
+    made = resolve_collisions(Tokenized(codes=codes, history=[], latents=latents), "nearest")
+    assert made.codes[:, 0].tolist() == [[0, 0], [1, 0]]

@@ -23,6 +23,7 @@ from bbqrec_cli.errors import (
 from bbqrec_cli.records import Sequences
 from bbqrec_cli.stages import train
 from bbqrec_cli.tuning import study, trial
+from bbqrec_cli.tuning.result import best_of
 from bbqrec_cli.tuning.run import TuneConfig, run
 
 pytest.importorskip("optuna")
@@ -450,3 +451,8 @@ def test_an_input_that_changes(config, files, tmp_path, monkeypatch):
     source.write_bytes(before)
     assert [len(run(config).of("sasrec")), len(hdf5.read_tuning(config.output / "tuning.h5")["trials"])] == [3, 3]
     assert hdf5.describe(config.output / "tuning.h5")["parents"][0]["sha256"] == hdf5.sha256(source)
+
+
+def test_of_equal_trials_the_first_is_best():
+    trials = [{"number": number, "figures": {"ndcg@10": value}} for number, value in enumerate((0.1, 0.3, 0.3))]
+    assert best_of(trials)["number"] == 1
