@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bbqrec_cli.benchmark import memory
+from bbqrec_cli.benchmark.costs import over_seeds
 from bbqrec_cli.benchmark.run import BenchmarkConfig, run
 
 
@@ -29,3 +32,15 @@ def test_it_is_in_the_record_and_in_a_table(folder, fake):
     assert cell["memory"]["train"] is None or cell["memory"]["train"] > 10
     assert (cell["memory"]["train"] is None) == (sys.platform != "linux")
     assert cell["gpu_memory"]["train"] is None
+
+
+def test_the_unit(monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda path: "Name: x\nVmHWM:\t1000 kB\n")
+    assert memory.peak()["peak_memory_mb"] == 1.024
+
+
+def test_of_several_seeds_the_most():
+    cells = [{"system": "a", "data": "", "seconds": value / 10, "memory": {"train": value}} for value in (100, 200)]
+    result = SimpleNamespace(of=lambda status: cells)
+    assert over_seeds(result, "", "memory/train") == {"a": 200}
+    assert over_seeds(result, "", "seconds") == {"a": 15}

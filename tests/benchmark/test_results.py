@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bbqrec_cli import hdf5
 from bbqrec_cli.benchmark import results
 from bbqrec_cli.benchmark.graph import Step
 from bbqrec_cli.benchmark.results import about_cell
 from bbqrec_cli.benchmark.runner import Outcome
 from bbqrec_cli.benchmark.scores import made_of
 from bbqrec_cli.errors import DataError
-from bbqrec_cli.evaluation.metrics import ndcg_at_k, recall_at_k
+from bbqrec_cli.evaluation.metrics import bootstrap_interval, ndcg_at_k, recall_at_k
 from bbqrec_cli.records import Sequences
 
 
@@ -256,3 +257,27 @@ def test_united_models_cost_what_both_cost(graph):
     assert made_of(found) == "sasrec; united with ours"
     assert not found["control"]
     assert about_cell(Outcome(cell=ours, status="done"), records)["seconds"] == seconds
+
+
+def test_users_of_several_targets_are_drawn_whole(measured):
+    """Two users with twenty hits each, forty with one miss."""
+    users = ["a"] * 20 + ["b"] * 20 + [f"u{user}" for user in range(40)]
+    found = results.scores({"a": {0: measured([1] * 40 + [0] * 40, users)}}, ["recall@5"])["a"]["recall@5"]
+    values = np.repeat([1.0, 0.0], 40)
+    assert (found.low, found.high) == bootstrap_interval(values, seed=0, users=users)
+    assert found.high - found.low > 2 * np.ptp(bootstrap_interval(values, seed=0))
+
+
+def test_how_a_tokenizer_was_fitted(tokens, tmp_path):
+    rows = [
+        {"recall@10": 0.1, "information": 5.0, "reconstruction": 9.0},
+        {"recall@10": 0.3, "information": -2.0, "reconstruction": 7.0},
+        {"recall@10": 0.2, "information": 1.0, "reconstruction": 6.0, "quantised": True, "perplexity/id/1": 4.0,
+         "perplexity/id/2": 3.0},
+    ]  # fmt: skip
+    path, config = tmp_path / "t.h5", {"colliding_items": {"before": 8, "after": 2}}
+    hdf5.write_tokens(path, dataclasses.replace(tokens, history=rows), config=config)
+    assert results.fitted(path) == {
+        "colliding_before": 8, "epochs": 3, "reconstruction": 6.0, "information": 1.0, "lowest_information": -2.0,
+        "recall_unquantised": 0.3, "recall_quantised": 0.2, "lowest_perplexity": 3.0,
+    }  # fmt: skip

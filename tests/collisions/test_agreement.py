@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bbqrec_cli.collisions.agreement import adjusted_mutual_information, agreement
+from bbqrec_cli.collisions.inputs import agreements
+from bbqrec_cli.records import Codes
 
 sklearn = pytest.importorskip("sklearn.metrics")
 
@@ -93,3 +96,21 @@ def test_signals_in_another_order():
     other[100:, :, 0], there[100:, 0] = generator.integers(0, 4, (100, 1)), False
     found = agreement(one, other, (("id", "text"), ("text", "id")), (None, there))
     assert found.codes["text"] == pytest.approx([1])
+
+
+def test_files_with_their_items_in_another_order():
+    """Items that lack the text in the second file have any code there. No order of items is its own inverse."""
+    generator = np.random.default_rng(0)
+    codes, order = generator.integers(0, 4, (60, 1, 2)), np.roll(np.arange(60), 7)
+    there = np.ones((60, 2), dtype=bool)
+    there[:20, 1] = False
+    other = codes.copy()
+    other[:20, :, 1] = generator.integers(0, 4, (20, 1))
+    names = np.array([f"i{item}" for item in range(60)])
+    ids = [
+        SimpleNamespace(item_ids=[*called], codes=Codes(codes=of, modalities=("id", "text"), method="x",
+                                                         codebook_size=4, present=present))
+        for called, of, present in ((names, codes, None), (names[order], other[order], there[order]))
+    ]  # fmt: skip
+    ((one, two, found),) = agreements(ids)
+    assert (one, two, found.codes["text"]) == (0, 1, pytest.approx([1]))

@@ -11,6 +11,7 @@ from bbqrec_cli.errors import DataError
 from bbqrec_cli.evaluation import metrics, significance
 from bbqrec_cli.evaluation.comparison import cut
 from bbqrec_cli.evaluation.significance import Rows, aligned, paired, paired_t_test, wilcoxon
+from bbqrec_cli.evaluation.tables import against_table
 
 
 def test_t_test_from_the_formula():
@@ -131,3 +132,12 @@ def test_what_float32_rounds_ties(test):
 
 def test_the_last_rank_of_a_list_is_in_it():
     assert cut(np.array([0, 4, 5, 6]), 5).tolist() == [0, 4, 5, 0]
+
+
+def test_the_cells_beside_another_file():
+    found = {"confidence": (-0.01, 0.03), "against": 0.2, "difference": 0.1, "t_test": 0.011, "wilcoxon": 0.022}
+    table = against_table({"ndcg@5": 0.3, "ndcg@9": 0.4}, {"ndcg@5": found}, "b")
+    assert [[*(each.lines[0] for each in row)] for row in table.rows] == [
+        ["ndcg@5", "0.3000", "0.2000", "+0.1000", "-0.0100 … +0.0300", "0.011", "0.022"],
+        ["ndcg@9", "0.4000", "", "", "", "", ""],
+    ]
