@@ -166,6 +166,8 @@ def test_slices(sliced, catalogue, folder):
         ("has all", 10), ("lacks image", 10), ("lacks image and text", 10),
     ]  # fmt: skip
     assert lacking.rows["ours"][2] == pytest.approx(ours[held.targets == 6].mean())
+    second = 1 / np.log2(3)  # sasrec has target 1 with seed 1 alone, target 6 with seed 0 alone, and 11 with both
+    assert lacking.rows["sasrec"] == pytest.approx([second / 2, second, second / 2]), "the mean over seeds"
     assert "<h2>NDCG@10 by items in the history</h2>" in (folder / "page.html").read_text(encoding="utf-8")
 
 

@@ -23,6 +23,7 @@ from bbqrec_cli.errors import (
 from bbqrec_cli.records import Sequences
 from bbqrec_cli.stages import train
 from bbqrec_cli.tuning import study, trial
+from bbqrec_cli.tuning.report import best_table
 from bbqrec_cli.tuning.result import best_of
 from bbqrec_cli.tuning.run import TuneConfig, run
 
@@ -456,3 +457,11 @@ def test_an_input_that_changes(config, files, tmp_path, monkeypatch):
 def test_of_equal_trials_the_first_is_best():
     trials = [{"number": number, "figures": {"ndcg@10": value}} for number, value in enumerate((0.1, 0.3, 0.3))]
     assert best_of(trials)["number"] == 1
+
+
+def test_the_best_trial_stands_beside_the_first(config):
+    result = run(config)
+    for each, value in zip(result.of("item-knn"), (0.1, 0.3, 0.2), strict=True):
+        each["figures"] = {"ndcg@10": value, "recall@10": value / 2}
+    row = best_table(result).rows[1]
+    assert [each.lines[0] for each in row][-4:-1] == ["0.3000", "0.1500", "0.1000"]
