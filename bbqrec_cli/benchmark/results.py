@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -219,9 +220,11 @@ def about_data(cells: Sequence[Cell], data: Data, part: str) -> dict[str, Any]:
         return {}
     catalogue, checksums = read_catalogue(path), dict[str, str]()
     sources = describe(path)["parents"] if data.file is None else [{"path": path.name, "sha256": sha256(path)}]
+    times = Counter[str]()
     for each in sources:  # of several folders, perhaps, with files of one name
-        others = sum(name.partition(" (")[0] == each["path"] for name in checksums)
-        checksums[each["path"] + (f" ({others + 1})" if others else "")] = each["sha256"]
+        times[each["path"]] += 1
+        again = f" ({times[each['path']]})" if times[each["path"]] > 1 else ""
+        checksums[each["path"] + again] = each["sha256"]
     interactions, held = len(catalogue.sequences.items), getattr(split_of(catalogue.sequences), part)
     return {
         "source": data.prepare.source if data.prepare else path.name,
