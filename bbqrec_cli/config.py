@@ -265,11 +265,13 @@ def from_mapping(
 
 
 def configure(
-    cls: type, given: Mapping[str, Any], *, where: str, origins: Mapping[str, str] = types.MappingProxyType({})
-) -> Any:
+    cls: type, given: Mapping[str, Any], *, where: str, origins: Mapping[str, str] = types.MappingProxyType({}),
+    brought: Mapping[str, str] = types.MappingProxyType({}),
+) -> Any:  # fmt: skip
     """Build configuration `cls` from `given`; if it has a `registry`, options of its method go into `options`.
 
-    A file may also hold the table `options`, as output files do.
+    A file may also hold the table `options`, as output files do. origins: as for `from_mapping`; brought: key -> the
+    flag that brings it, for keys that cannot be left out themselves.
 
     Raises:
         UsageError: as `from_mapping`; an option of other methods only.
@@ -287,9 +289,7 @@ def configure(
             others = [name for name in registry if name not in methods and key in _names(registry.config(name))]
             if others:
                 takes = ", ".join(flag(name) for name in sorted(of_method)) or "no options"
-                out = flag(key)
-                if origins.get(key, "").startswith("the recipe ") and not origins[key].endswith(".toml"):
-                    out = f"--recipe or {flag(stage.choice)}"
+                out = f"{brought[key]} or {flag(stage.choice)}" if key in brought else flag(key)
                 hint = f"leave {out} out; {' or '.join(methods)} takes {takes}"
                 have = ", ".join(others[:NAMED]) + (f" and {len(others) - NAMED} more" if len(others) > NAMED else "")
                 lacks = f"{' or '.join(methods)} has no {key.replace('_', ' ')}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from bbqrec_cli.config import configure, field_name, flag
 from bbqrec_cli.errors import UsageError
-from bbqrec_cli.recipes import recipe
+from bbqrec_cli.recipes import names, recipe
 
 
 def build(
@@ -30,12 +30,12 @@ def build(
     given = from_file | dict(flags)
     nested = from_file.get("options")
     from_table = nested.keys() if isinstance(nested, dict) else ()
-    origins = dict.fromkeys({*from_file, *from_table} - flags.keys(), file)
+    origins, brought = dict.fromkeys({*from_file, *from_table} - flags.keys(), file), dict[str, str]()
     needed = [[f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING] for cls in classes]
     fitting = (
         cls
-        for cls, names in zip(classes, needed, strict=True)
-        if names and set(names) <= given.keys() and getattr(cls, "only_if", {}).items() <= given.items()
+        for cls, required in zip(classes, needed, strict=True)
+        if required and set(required) <= given.keys() and getattr(cls, "only_if", {}).items() <= given.items()
     )
     chosen: Any = next(fitting, classes[-1])
     if hasattr(chosen, "alone"):
@@ -47,6 +47,8 @@ def build(
         # What the file's table `options` says wins, as do its other options.
         said = set(map(field_name, from_table))
         settings = {key: value for key, value in recipe(given["recipe"], command_name).items() if key not in said}
-        origins |= dict.fromkeys(settings.keys() - given.keys(), f"the recipe {given['recipe']}")
+        own = settings.keys() - given.keys()
+        origins |= dict.fromkeys(own, f"the recipe {given['recipe']}")
+        brought = dict.fromkeys(own, "--recipe") if str(given["recipe"]) in names() else {}
         given = settings | given
-    return configure(chosen, chosen.completed(given), where=where, origins=origins)
+    return configure(chosen, chosen.completed(given), where=where, origins=origins, brought=brought)

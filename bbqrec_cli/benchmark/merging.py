@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,10 @@ def merge(folders: Sequence[Path], output: Path | None, progress: Progress = SIL
 def check_data(folders: Sequence[Path]) -> None:
     """Raises: DataError: two folders have dataset files of one name that hold other interactions, so that nothing that
     follows from them goes together. A download's name says what was asked for, not what came."""
-    first = dict[str, Path]()
+    first, content = dict[str, Path](), cache(lambda path: content_of(read_catalogue(path)))
     for path in (each for folder in folders for each in sorted(folder.glob("*.dataset.h5"))):
         earlier = first.setdefault(path.name, path)
-        if earlier != path and content_of(read_catalogue(earlier)) != content_of(read_catalogue(path)):
+        if earlier != path and content(earlier) != content(path):
             raise DataError(
                 f"{earlier} and {path} hold other interactions: the folders are of other data",
                 "run the suite again in one of them, with the files of the other",

@@ -82,7 +82,11 @@ def damage(path: Path) -> str:
 
 def load_metrics(suite: Suite, outcomes: Sequence[Outcome]) -> Loaded:
     """The metrics of the cells that are done, data sets and systems in the order of the suite; of a file that several
-    systems share, such as a sweep's value that is the default, the same record."""
+    systems share, such as a sweep's value that is the default, the same record.
+
+    Raises:
+        DataError: the seeds of a system were not evaluated on the same users and targets.
+    """
     done = {(each.cell.data, each.cell.system, each.cell.seed): each.cell for each in outcomes if each.status == "done"}
     found: Loaded = {}
     read = cache(read_metrics)
@@ -94,7 +98,15 @@ def load_metrics(suite: Suite, outcomes: Sequence[Outcome]) -> Loaded:
                 found[data.name][system.name] = {
                     cell.seed: tuple(read(step.output) for step in cell.evaluations) for cell in cells
                 }
+        check_seeds(found[data.name])
     return found
+
+
+def check_seeds(metrics: Mapping[str, Mapping[int, Evaluations]]) -> None:
+    """Raises: DataError: see `load_metrics`; metrics: system -> seed -> evaluations."""
+    for system, (first, *others) in ((system, seeds.items()) for system, seeds in metrics.items()):
+        for seed, evaluations in others:
+            check_same_data(f"{system}, seed {first[0]}", first[1][0], f"{system}, seed {seed}", evaluations[0])
 
 
 def tables(suite: Suite, loaded: Loaded) -> tuple[tuple[Layout, Systems], ...]:
@@ -140,9 +152,8 @@ def scores(metrics: Mapping[str, Mapping[int, Evaluations]], names: Sequence[str
         names: the metrics.
 
     Raises:
-        DataError: the systems, or the seeds of one, were not evaluated on the same users and targets.
+        DataError: the systems were not evaluated on the same users.
     """
-    check_seeds(metrics)
     firsts: dict[tuple[tuple[int, ...], ...], str] = {}
     same = {
         system: firsts.setdefault(tuple((seed, *map(id, each)) for seed, each in seeds.items()), system)
@@ -169,13 +180,6 @@ def scores(metrics: Mapping[str, Mapping[int, Evaluations]], names: Sequence[str
         for system, corrected in _corrected({each: found[each][name] for each in found}).items():
             found[system][name] = dataclasses.replace(found[system][name], **corrected)
     return {system: found[first] for system, first in same.items()}
-
-
-def check_seeds(metrics: Mapping[str, Mapping[int, Evaluations]]) -> None:
-    """Raises: DataError: the seeds of a system were not evaluated on the same users and targets."""
-    for system, (first, *others) in ((system, seeds.items()) for system, seeds in metrics.items()):
-        for seed, evaluations in others:
-            check_same_data(f"{system}, seed {first[0]}", first[1][0], f"{system}, seed {seed}", evaluations[0])
 
 
 def _corrected(of: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
@@ -222,9 +226,8 @@ def about_data(cells: Sequence[Cell], data: Data, part: str) -> dict[str, Any]:
     sources = describe(path)["parents"] if data.file is None else [{"path": path.name, "sha256": sha256(path)}]
     times = Counter[str]()
     for each in sources:  # of several folders, perhaps, with files of one name
-        times[each["path"]] += 1
-        again = f" ({times[each['path']]})" if times[each["path"]] > 1 else ""
-        checksums[each["path"] + again] = each["sha256"]
+        times[name := each["path"]] += 1
+        checksums[name if times[name] == 1 else f"{name} ({times[name]})"] = each["sha256"]
     interactions, held = len(catalogue.sequences.items), getattr(split_of(catalogue.sequences), part)
     return {
         "source": data.prepare.source if data.prepare else path.name,

@@ -171,9 +171,10 @@ def about_row(result: BenchmarkResult, systems: Systems, name: str, brief: bool,
     few = f"{min(counts)} of {len(result.seeds)} seeds" if counts and min(counts) < len(result.seeds) else ""
     protocols = cell["exclude_seen"]
     seen = SEEN[protocols[0]] if len(protocols) == 1 and (result.published or protocols[0]) else ""
-    if brief or of_sweep:
-        return few if brief else ", ".join(filter(None, (few, seen)))
-    return ", ".join(filter(None, (made_of(cell), few, seen, behind_controls(result, systems, name))))
+    if brief:
+        return few
+    parts = (few, seen) if of_sweep else (made_of(cell), few, seen, behind_controls(result, systems, name))
+    return ", ".join(filter(None, parts))
 
 
 def behind_controls(result: BenchmarkResult, systems: Systems, name: str) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from bbqrec_cli.benchmark.scores import made_of
 from bbqrec_cli.errors import DataError
 from bbqrec_cli.evaluation.metrics import bootstrap_interval, ndcg_at_k, recall_at_k
 from bbqrec_cli.records import Sequences
+from bbqrec_cli.stages.prepare import PrepareConfig
 
 
 @pytest.fixture
@@ -281,3 +283,18 @@ def test_how_a_tokenizer_was_fitted(tokens, tmp_path):
         "colliding_before": 8, "epochs": 3, "reconstruction": 6.0, "information": 1.0, "lowest_information": -2.0,
         "recall_unquantised": 0.3, "recall_quantised": 0.2, "lowest_perplexity": 3.0,
     }  # fmt: skip
+
+
+def test_raw_files_of_one_name_are_two(folder, monkeypatch):
+    parents = [
+        {"path": "log.csv", "sha256": "a"},
+        {"path": "log.csv", "sha256": "b"},
+        {"path": "log.csv", "sha256": "c"},
+    ]
+    monkeypatch.setattr("bbqrec_cli.benchmark.results.describe", lambda path: {"parents": parents})
+    monkeypatch.setattr("bbqrec_cli.benchmark.results.damage", lambda path: "")
+    prepare = PrepareConfig(source="table")
+    step = SimpleNamespace(stage="prepare", output=folder / "features.h5")
+    cell, data = SimpleNamespace(data="", steps=[step]), SimpleNamespace(name="", file=None, prepare=prepare)
+    told = results.about_data([cell], data, "test")["checksums"]
+    assert told == {"log.csv": "a", "log.csv (2)": "b", "log.csv (3)": "c"}

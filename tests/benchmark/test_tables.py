@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from types import SimpleNamespace
 
 import pytest
 
 from bbqrec_cli.benchmark import report, scores, tables
 from bbqrec_cli.benchmark.costs import costs_table
-from bbqrec_cli.benchmark.results import about_data
 from bbqrec_cli.benchmark.run import BenchmarkConfig, run
 from bbqrec_cli.benchmark.suite import load_suite, method_of
 from bbqrec_cli.errors import UsageError
 from bbqrec_cli.recipes import recipe
-from bbqrec_cli.stages.prepare import PrepareConfig
 
 TWO = '[[data]]\nname = "toys"\nfile = "features.h5"\n[[data]]\nname = "games"\nfile = "games.h5"\n'
 ONE = '[data]\nfile = "features.h5"\n'
@@ -122,21 +119,6 @@ def test_a_sweeps_rows_say_what_they_lack(result):
         of["recall@5"] = dataclasses.replace(of["recall@5"], values=of["recall@5"].values[:1])
     (table,) = scores.tables_of(made)
     assert [row[0].lines[1] for row in table.rows] == ["1 of 2 seeds, seen items excluded"] * 2
-
-
-def test_raw_files_of_one_name_are_two(result, folder, monkeypatch):
-    parents = [
-        {"path": "log.csv", "sha256": "a"},
-        {"path": "log.csv", "sha256": "b"},
-        {"path": "log.csv", "sha256": "c"},
-    ]
-    monkeypatch.setattr("bbqrec_cli.benchmark.results.describe", lambda path: {"parents": parents})
-    monkeypatch.setattr("bbqrec_cli.benchmark.results.damage", lambda path: "")
-    prepare = PrepareConfig(source="table")
-    step = SimpleNamespace(stage="prepare", output=folder / "features.h5")
-    cell, data = SimpleNamespace(data="", steps=[step]), SimpleNamespace(name="", file=None, prepare=prepare)
-    told = about_data([cell], data, "test")["checksums"]
-    assert told == {"log.csv": "a", "log.csv (2)": "b", "log.csv (3)": "c"}
 
 
 def test_results_of_two_data_sets(result, folder):

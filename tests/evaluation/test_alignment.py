@@ -59,6 +59,8 @@ def test_information_that_no_line_can_see():
 
 def test_a_constant_shares_nothing():
     x, _ = pair(0.5)
+    found = shared_information(np.ones((ITEMS, 4)), x, seed=0)
+    assert (found.information, found.explained) == (0.0, 0.0)
     found = shared_information(x, np.ones((ITEMS, 4)), seed=0)
     assert found.information == 0.0
     assert found.explained == pytest.approx(0, abs=0.01)
