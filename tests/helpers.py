@@ -175,15 +175,25 @@ class Listener:
 
 
 @contextmanager
-def interrupted_in(number: int, *, seconds: float = 0) -> Iterator[None]:
-    """Training is interrupted in epoch `number` (from 0), as by Ctrl-C; each one before it takes `seconds` longer."""
-    epoch = trainer._steps
+def interrupted_in(number: int, *, steps: int = 0, seconds: float = 0) -> Iterator[None]:
+    """Training is interrupted in epoch `number` (from 0), after `steps` of it, as by Ctrl-C; each one before it takes
+    `seconds` longer."""
+    epoch, step = trainer._steps, trainer.step
+    left = iter(range(steps))
 
-    def stop(task: Any, run: Any, at: int) -> dict[str, float]:
-        if at == number:
+    def last(*given: Any) -> Any:
+        if next(left, None) is None:
             raise KeyboardInterrupt
-        time.sleep(seconds)
-        return epoch(task, run, at)
+        return step(*given)
+
+    def stop(task: Any, run: Any, at: int, *rest: Any) -> dict[str, float]:
+        if at == number and not steps:
+            raise KeyboardInterrupt
+        if at == number:
+            patch.setattr(trainer, "step", last)
+        else:
+            time.sleep(seconds)
+        return epoch(task, run, at, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "_steps", stop)

@@ -13,15 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import interrupted_in
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.data.batches import Batch, PrefixBatches
 from bbqrec_cli.data.splits import PAD, pad, split_of
+from bbqrec_cli.errors import InterruptedRunError
 from bbqrec_cli.models.base import Phase, Recommender, Wanted
 from bbqrec_cli.models.registry import MODELS, build_model, load_model, model_settings
 from bbqrec_cli.records import Features, ItemData, Sequences, Tokens
 from bbqrec_cli.seeds import seed_torch
 from bbqrec_cli.stages.train import TrainConfig, run
+from bbqrec_cli.training import trainer
 
 SMALL = {
     "epochs": 60, "batch_size": 24, "learning_rate": 0.01, "patience": 0, "dropout": 0.0, "width": 16, "layers": 1,
@@ -30,6 +33,7 @@ SMALL = {
 """Enough for 12 items; each model takes what it has of it."""
 FAST = ("bbqrec", "bsarec", "missrec", "tiger")
 """They train on prefixes, of which a user has several: 25 epochs are as many steps and more."""
+PRETRAINED = ("missrec", "vq-rec")
 MASKED = {"epochs": 200, "learning_rate": 0.003, "width": 32}
 """For models that are asked for masked items only, a fraction of all."""
 ITEMS = 12
@@ -44,11 +48,11 @@ def options(name: str, **more) -> dict:
     return {key: value for key, value in (small | more).items() if key in known}
 
 
-def train(name: str, source: Path, output: Path, *, precision: str = "fp32", **more) -> Path:
+def train(name: str, source: Path, output: Path, *, precision: str = "fp32", resume: bool = False, **more) -> Path:
     run(
         TrainConfig(
             input=source, output=output, model=name, options=options(name, **more), device=str(DEVICE),
-            precision=precision, validate_every=SMALL["epochs"],
+            precision=precision, validate_every=SMALL["epochs"], resume=resume,
         )
     )  # fmt: skip
     return output
@@ -194,6 +198,21 @@ def test_one_seed_gives_one_model(name, source, tmp_path):
     assert one.keys() == other.keys()
     for parameter, value in one.items():
         np.testing.assert_array_equal(value, other[parameter], err_msg=parameter)
+
+
+def test_resumed_within_an_epoch(name, source, tmp_path, monkeypatch):
+    """In the second epoch; models that train in phases have one of pre-training before it."""
+    monkeypatch.setattr(trainer, "SEGMENT", 1)
+    short = {"epochs": 1, "pretrain_epochs": 1} if name in PRETRAINED else {"epochs": 2}
+    straight = hdf5.read_model(train(name, source, tmp_path / "straight.h5", **short))
+    if not straight.history:
+        return
+    output = tmp_path / "model.h5"
+    with interrupted_in(1, steps=2), pytest.raises(InterruptedRunError, match="1 of 2 epochs and 2 steps of the next"):
+        train(name, source, output, **short)
+    resumed = hdf5.read_model(train(name, source, output, resume=True, **short))
+    for key, value in straight.weights.items():
+        np.testing.assert_allclose(resumed.weights[key], value, atol=0 if DEVICE.type == "cpu" else 1e-4, err_msg=key)
 
 
 def test_the_loss_falls(model, path):

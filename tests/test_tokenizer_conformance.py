@@ -314,6 +314,21 @@ def test_resumed_is_uninterrupted(made, config, tmp_path, at):
     assert not output.with_name("tokens.h5.checkpoint").exists()
 
 
+@pytest.mark.parametrize("at", [0, SMALL["warmup_epochs"]])
+def test_resumed_within_an_epoch(config, tmp_path, monkeypatch, at):
+    """In the first epoch, and in the one before which codebooks are made."""
+    monkeypatch.setattr(trainer, "SEGMENT", 1)
+    straight, _ = tokenize(config, tmp_path / "straight.h5")
+    if not straight.history:
+        return
+    output = tmp_path / "tokens.h5"
+    said = f"{at} of {SMALL['epochs']} epochs and 1 steps of the next are saved"
+    with interrupted_in(at, steps=1), pytest.raises(InterruptedRunError, match=said):
+        tokenize(config, output)
+    resumed, _ = tokenize(config, output, resume=True)
+    assert_same(straight, resumed)
+
+
 def test_what_a_checkpoint_must_agree_with(made, config, features, tmp_path):
     output = tmp_path / "tokens.h5"
     if not interrupt(config, output, 4):

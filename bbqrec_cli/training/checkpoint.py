@@ -24,23 +24,24 @@ SAVE_EVERY = 5.0
 
 @dataclass(eq=False)
 class Saver(AbstractContextManager["Saver"]):
-    """Saves the state of a training after each epoch; of states that come soon after another the last, at the end.
+    """Saves the state of a training as it goes on; of states that come soon after another the last, at the end.
 
-    identity: what a resumed run must agree with; epochs: how many are saved.
+    identity: what a resumed run must agree with; epochs: how many are saved; steps: of the one after them.
     """
 
     path: Path
     identity: Mapping[str, Any]
     epochs: int
+    steps: int = 0
     _clock: Clock = field(default_factory=lambda: Clock(SAVE_EVERY))
-    _kept: tuple[int, Any, dict[str, np.ndarray]] | None = None
+    _kept: tuple[tuple[int, int], Any, dict[str, np.ndarray]] | None = None
 
     def save(self, state: Mapping[str, Any]) -> None:
         arrays: dict[str, np.ndarray] = {}
         meta, due = _split(state, arrays), self._clock.due
         if not due:  # the next steps change what the arrays share memory with
             arrays = {name: value.copy() for name, value in arrays.items()}
-        self._kept = len(state["history"]), meta, arrays
+        self._kept = (len(state["history"]), state["begun"].get("steps", 0)), meta, arrays
         if due:
             self._write()
 
@@ -49,10 +50,10 @@ class Saver(AbstractContextManager["Saver"]):
 
     def _write(self) -> None:
         if self._kept is not None:
-            epochs, meta, arrays = self._kept
+            done, meta, arrays = self._kept
             with self._clock.saving():
                 write_checkpoint(self.path, arrays, {"state": meta}, config=self.identity)
-            self.epochs, self._kept = epochs, None
+            (self.epochs, self.steps), self._kept = done, None
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
@@ -83,11 +84,12 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any], progress: Progress 
 
 
 def saved_seconds(path: Path) -> float:
-    """The time of the epochs in a training's checkpoint; 0 without one."""
+    """The time of what is in a training's checkpoint; 0 without one."""
     try:
         with open_file(path, "checkpoint") as file:
-            history = dict(file.attribute("meta")["state"]["pairs"])["history"]
-        return sum(dict(row["pairs"])["seconds"] for row in history)
+            state = dict(file.attribute("meta")["state"]["pairs"])
+        begun = dict(state["begun"]["pairs"]).get("seconds", 0.0) if "begun" in state else 0.0
+        return sum((dict(row["pairs"])["seconds"] for row in state["history"]), begun)
     except (BBQRecError, LookupError, TypeError, ValueError):  # `load_checkpoint` says what is wrong with it
         return 0.0
 

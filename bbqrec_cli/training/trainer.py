@@ -25,6 +25,9 @@ from bbqrec_cli.training.checkpoint import Saver, load_checkpoint, saved_precisi
 from bbqrec_cli.training.distributed import ALONE, World
 from bbqrec_cli.training.schedule import schedule
 
+SEGMENT = 500
+"""Steps of an epoch after which its state is saved, too. Random numbers start anew there, so that a resumed run draws
+the same."""
 Row = dict[str, Any]
 """The figures of an epoch: 'epoch' (from 1), the mean losses, the figures of `Task.report`, 'seconds': of its steps
 and its report."""
@@ -169,13 +172,15 @@ def time_left(seconds: float) -> str:
 @dataclass(eq=False, kw_only=True)
 class Fitted:
     """The state of a training. history: one row per epoch; best_*: the best epoch (from 1; 0: the weights before it),
-    its figures and weights; before: the figures of `Stopping.first`."""
+    its figures and weights; before: the figures of `Stopping.first`; begun: of the epoch after these, if it was saved
+    underway: its 'steps' so far, the sums of its 'losses' over them, its 'seconds'."""
 
     history: list[Row] = field(default_factory=list)
     best_epoch: int = 0
     best_figures: dict[str, float] = field(default_factory=dict)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     before: dict[str, float] = field(default_factory=dict)
+    begun: dict[str, Any] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -195,10 +200,10 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
         DataError: a loss that is not finite; a checkpoint of another run.
         InterruptedRunError: Ctrl-C or SIGTERM; its message says what is saved.
     """
-    fitted = _resume(task, run)
+    fitted, restore = _resume(task, run)
     saver = None
     if run.checkpoint is not None and run.world.writes:
-        saver = Saver(run.checkpoint, run.identity, len(fitted.history))
+        saver = Saver(run.checkpoint, run.identity, len(fitted.history), fitted.begun.get("steps", 0))
     if stopping.first and not fitted.before:
         fitted.before = fitted.best_figures = task.report(-1)
         fitted.best_weights = _weights(task)
@@ -207,7 +212,7 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
             for epoch in range(len(fitted.history), task.epochs):
                 if fitted.stale(task.chosen_by, stopping.patience) or stopping.over(fitted.seconds):
                     break
-                _run_epoch(task, run, stopping, fitted, epoch, saver)
+                _run_epoch(task, run, stopping, fitted, epoch, saver, restore)
                 if stopping.watch(fitted.history[-1]):
                     break
     except DivergedError as error:
@@ -215,7 +220,8 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
         more = f", with --force: {run.checkpoint} is left" if left else ""
         raise DivergedError(error.message, error.hint + more) from error
     except KeyboardInterrupt:
-        raise _interrupted(saver.epochs if saver else len(fitted.history), task, run) from None
+        epochs, steps = (saver.epochs, saver.steps) if saver else (len(fitted.history), 0)
+        raise _interrupted(epochs, steps, task, run) from None
     if fitted.best_weights:
         task.module.load_state_dict(fitted.best_weights)
     elif task.chosen_by and fitted.history:  # stopped before any report, for want of time
@@ -226,16 +232,28 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
 
 
 def _run_epoch(
-    task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted, epoch: int, saver: Saver | None
-) -> None:
-    """Run one epoch (from 0), add its row to the history and save the state."""
-    began = time.perf_counter()
+    task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted, epoch: int, saver: Saver | None,
+    restore: Callable[[], None],
+) -> None:  # fmt: skip
+    """Run one epoch (from 0), or the rest of one that was begun, add its row to the history and save the state.
+
+    restore: loads the state of an epoch that was begun.
+    """
+    began = time.perf_counter() - fitted.begun.get("seconds", 0.0)
     seed_torch(run.seed, *task.stream, epoch)
     task.before_epoch(epoch)
+    if fitted.begun:
+        restore()
     run.world.broadcast(task.module)
     if run.world.rank and not task.alike:
         seed_torch(run.seed, *task.stream, epoch, run.world.rank)
-    row: Row = {"epoch": epoch + 1} | _steps(task, run, epoch)
+
+    def save(begun: dict[str, Any]) -> None:
+        _check_finite(task, f"epoch {epoch + 1}")
+        if saver is not None:
+            saver.save(_state(task, fitted) | {"begun": begun | {"seconds": time.perf_counter() - began}})
+
+    row: Row = {"epoch": epoch + 1} | _steps(task, run, epoch, fitted.begun, save)
     best: dict[str, Any] = {}
     _check_finite(task, f"epoch {epoch + 1}")
     seconds = run.world.first(time.perf_counter() - began)
@@ -247,11 +265,9 @@ def _run_epoch(
             best = {"best_epoch": epoch + 1, "best_figures": figures, "best_weights": _weights(task)}
         seconds = run.world.first(time.perf_counter() - began)
     row["seconds"] = seconds
-    after: dict[str, Any] = {"history": [*fitted.history, row], **best}
+    after: dict[str, Any] = {"history": [*fitted.history, row], "begun": {}, **best}
     if saver is not None:
-        optimisers = {name: each.state_dict() for name, each in task.optimisers.items()}
-        state = {"model": task.module.state_dict(), "optimisers": optimisers} | vars(fitted) | after
-        saver.save(state)
+        saver.save(_state(task, fitted) | after)
     before = list(fitted.history)
     vars(fitted).update(after)
     if run.world.writes:
@@ -264,20 +280,40 @@ def _weights(task: Task) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in task.module.state_dict().items()}
 
 
-def _steps(task: Task, run: RunSettings, epoch: int) -> dict[str, float]:
-    """Run the epoch's steps; return the mean losses over its batches."""
+def _state(task: Task, fitted: Fitted) -> dict[str, Any]:
+    """What a checkpoint holds."""
+    optimisers = {name: each.state_dict() for name, each in task.optimisers.items()}
+    return {"model": task.module.state_dict(), "optimisers": optimisers} | vars(fitted)
+
+
+def _steps(
+    task: Task, run: RunSettings, epoch: int, begun: Mapping[str, Any], save: Callable[[dict[str, Any]], None]
+) -> dict[str, float]:
+    """Run the epoch's steps; return the mean losses over its batches.
+
+    begun: the steps that are done and the sums of their losses; save: called with these between two segments.
+    """
     task.module.train()
     batches = task.batches(epoch)
-    steps, found = len(batches), dict[str, list[Tensor]]()
+    steps, done, sums = len(batches), begun.get("steps", 0), dict(begun.get("losses", {}))
     before, total, rise = task.plan(epoch, steps)
-    with run.progress.task(f"epoch {epoch + 1}/{task.epochs}", steps) as bar:
-        for number in range(steps):
-            rate = task.learning_rate * schedule(before + number, total, rise, task.shape)
-            parts = step(task, run, batches[number], rate, f"epoch {epoch + 1}, step {number + 1}")
-            for key, value in parts.items():
-                found.setdefault(key, []).append(value.detach())
-            bar.advance(loss=float(parts["loss"].detach()))
-    return {key: sum(run.world.sum(torch.stack(values).float()).tolist()) / steps for key, values in found.items()}
+    with run.progress.task(f"epoch {epoch + 1}/{task.epochs}", steps - done) as bar:
+        for first in range(done, steps, SEGMENT):
+            if first:
+                own = (run.world.rank,) if run.world.rank and not task.alike else ()
+                seed_torch(run.seed, *task.stream, epoch, "step", first, *own)
+            found = dict[str, list[Tensor]]()
+            for number in range(first, min(first + SEGMENT, steps)):
+                rate = task.learning_rate * schedule(before + number, total, rise, task.shape)
+                parts = step(task, run, batches[number], rate, f"epoch {epoch + 1}, step {number + 1}")
+                for key, value in parts.items():
+                    found.setdefault(key, []).append(value.detach())
+                bar.advance(loss=float(parts["loss"].detach()))
+            for key, values in found.items():
+                sums[key] = sum(run.world.sum(torch.stack(values).float()).tolist(), sums.get(key, 0.0))
+            if first + SEGMENT < steps:
+                save({"steps": first + SEGMENT, "losses": dict(sums)})
+    return {key: value / steps for key, value in sums.items()}
 
 
 def step(task: Task, run: RunSettings, batch: Any, rate: float, where: str) -> Losses:
@@ -310,40 +346,56 @@ def _diverged(what: str) -> DivergedError:
     return DivergedError(f"{what}; the training has diverged", "a lower --learning-rate, or --precision fp32")
 
 
-def _interrupted(done: int, task: Task, run: RunSettings) -> InterruptedRunError:
-    """done: epochs that are saved."""
-    if run.checkpoint is None or not done:
+def _interrupted(epochs: int, steps: int, task: Task, run: RunSettings) -> InterruptedRunError:
+    """epochs, steps: what is saved, the latter of the epoch after them."""
+    if run.checkpoint is None or not (epochs or steps):
         return InterruptedRunError("interrupted in the first epoch; nothing is saved yet")
-    what = f"interrupted; {done} of {task.epochs} epochs are saved in {run.checkpoint}"
+    more = f" and {steps:,} steps of the next" if steps else ""
+    what = f"interrupted; {epochs} of {task.epochs} epochs{more} are saved in {run.checkpoint}"
     return InterruptedRunError(what, "give --resume to continue")
 
 
-def _resume(task: Task, run: RunSettings) -> Fitted:
-    """The state to start from, in all processes the same: that of the checkpoint with --resume, else an empty one.
+def _resume(task: Task, run: RunSettings) -> tuple[Fitted, Callable[[], None]]:
+    """The state to start from, in all processes the same: that of the checkpoint with --resume, else an empty one; and
+    what loads weights and optimisers of an epoch that was begun, once it is begun anew.
 
     Raises: DataError: another checkpoint than that of process 0; the errors of `load_checkpoint`.
     """
-    fitted = _resumed(task, run)
-    if run.world.first(len(fitted.history)) != len(fitted.history):
-        what = f"{run.checkpoint}: process {run.world.rank} has {len(fitted.history)} epochs, process 0 another number"
-        raise DataError(what, "give -o in a folder that all of them see")
-    return fitted
+    fitted, restore = _resumed(task, run)
+    for what, own in (("epochs", len(fitted.history)), ("steps of an epoch", fitted.begun.get("steps", 0))):
+        if run.world.first(own) != own:
+            said = f"{run.checkpoint}: process {run.world.rank} has {own} {what}, process 0 another number"
+            raise DataError(said, "give -o in a folder that all of them see")
+    return fitted, restore
 
 
-def _resumed(task: Task, run: RunSettings) -> Fitted:
+def _resumed(task: Task, run: RunSettings) -> tuple[Fitted, Callable[[], None]]:
     path = run.checkpoint
     if path is None or not path.exists():
         if run.resume:
             run.progress.log(f"{path}: no checkpoint; starting from the beginning")
-        return Fitted()
+        return Fitted(), _nothing
     if not run.resume:
         run.progress.log(f"{path}: an older run's checkpoint will be overwritten (--resume would continue it)")
-        return Fitted()
+        return Fitted(), _nothing
     state = load_checkpoint(path, run.identity, run.progress)
-    task.resumed(len(state["history"]) - 1)
-    task.module.load_state_dict(state.pop("model"))
-    for name, each in state.pop("optimisers").items():
-        task.optimisers[name].load_state_dict(each)
+    weights, optimisers = state.pop("model"), state.pop("optimisers")
+
+    def restore() -> None:
+        task.module.load_state_dict(weights)
+        for name, each in optimisers.items():
+            task.optimisers[name].load_state_dict(each)
+
     fitted = Fitted(**state)
-    run.progress.log(f"resumed after epoch {len(fitted.history)}")
-    return fitted
+    done = len(fitted.history)
+    task.resumed(done - 1)
+    if fitted.begun:  # what comes before an epoch comes before its state
+        run.progress.log(f"resumed in epoch {done + 1}, after {fitted.begun['steps']:,} steps")
+        return fitted, restore
+    restore()
+    run.progress.log(f"resumed after epoch {done}")
+    return fitted, _nothing
+
+
+def _nothing() -> None:
+    pass

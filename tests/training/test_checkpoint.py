@@ -6,7 +6,7 @@ from helpers import Listener
 
 import bbqrec_cli
 from bbqrec_cli.errors import BrokenFileError, DataError, WrongKindError
-from bbqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint, saved_precision
+from bbqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint, saved_precision, saved_seconds
 
 IDENTITY = {"config": {"seed": 0, "options": {"width": 64}}, "parents": {"tokens": "abc"}}
 
@@ -94,6 +94,14 @@ def test_another_versions_checkpoint_is_said(path, monkeypatch):
         save_checkpoint(path, {}, IDENTITY)
     load_checkpoint(path, IDENTITY, listener := Listener())
     assert "checkpoint is of bbqrec 0.0.9, this is" in listener.warned[0]
+
+
+def test_the_time_of_what_is_saved(path):
+    """Of the epochs, and of one that was saved underway."""
+    assert saved_seconds(path) == 0
+    for begun, seconds in (({}, 5.0), ({"steps": 500, "losses": {"loss": 1.0}, "seconds": 2.5}, 7.5)):
+        save_checkpoint(path, {"history": [{"seconds": 2.0}, {"seconds": 3.0}], "begun": begun}, {})
+        assert saved_seconds(path) == seconds
 
 
 def test_the_precision_of_a_run(path):

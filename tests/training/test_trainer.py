@@ -16,7 +16,7 @@ from bbqrec_cli.models.base import Phase
 from bbqrec_cli.models.sasrec import SASRec
 from bbqrec_cli.models.task import RecommenderTask
 from bbqrec_cli.seeds import seed_torch
-from bbqrec_cli.training import checkpoint
+from bbqrec_cli.training import checkpoint, trainer
 from bbqrec_cli.training.distributed import World
 from bbqrec_cli.training.schedule import schedule
 from bbqrec_cli.training.trainer import Fitted, RunSettings, Stopping, train
@@ -93,8 +93,15 @@ def without_seconds(history):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("epoch", [1, 3])
-def test_resumed_is_uninterrupted_to_the_last_bit(training, batches, error, epoch):
+@pytest.mark.parametrize(("epoch", "segment", "said"), [
+    (1, 500, "resumed after epoch 1"),
+    (3, 500, "resumed after epoch 3"),
+    (0, 1, "resumed in epoch 1, after 1 steps"),
+    (3, 1, "resumed in epoch 4, after 1 steps"),
+])  # fmt: skip
+def test_resumed_is_uninterrupted_to_the_last_bit(training, batches, monkeypatch, error, epoch, segment, said):
+    monkeypatch.setattr(trainer, "SEGMENT", segment)
+    listener = Listener()
     whole = sasrec()
     straight = fit(whole, batches, rising, dataclasses.replace(training, checkpoint=None))
     broken = sasrec()
@@ -104,7 +111,8 @@ def test_resumed_is_uninterrupted_to_the_last_bit(training, batches, error, epoc
     again = sasrec()
     with torch.no_grad():
         again.table.weight.zero_()  # nor are the weights
-    resumed = fit(again, batches, rising, dataclasses.replace(training, resume=True))
+    resumed = fit(again, batches, rising, dataclasses.replace(training, resume=True, progress=listener))
+    assert said in listener.logged
     for name, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
     assert without_seconds(resumed.history) == without_seconds(straight.history)

@@ -46,9 +46,10 @@ class LETTERNetwork(RQVAENetwork):
         self.register_buffer("table", None if table is None else torch.from_numpy(table), persistent=False)
         width = config.dim if table is None else table.shape[1]
         self.project = nn.Identity() if width == config.dim else nn.Linear(config.dim, width, bias=False)
-        # Recomputed before every epoch, so not saved.
-        for name in ("members", "place", "group"):
-            self.register_buffer(name, None, persistent=False)
+        levels, codes, clusters = config.levels, config.codebook_size, min(config.clusters, config.codebook_size)
+        shapes = {"members": (clusters, -(-codes // clusters)), "place": (codes,), "group": (codes,)}
+        for name, shape in shapes.items():
+            self.register_buffer(name, torch.zeros(levels, *shape, dtype=torch.int64))
 
     def extra_losses(self, rows: Tensor, vectors: Tensor, found: Quantized | None) -> tuple[Tensor, dict[str, Tensor]]:
         """d (α L_CF + β L_Div); see `RQVAENetwork.extra_losses`."""
