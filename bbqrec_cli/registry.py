@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Callable, Collection, Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -63,9 +64,8 @@ class Registry:
         self._ask_plugins()
         return tuple(sorted(self._own() | set(self._added), key=lambda name: (name != self.default, name)))
 
-    def _own(self) -> set[str]:
-        files = iter_modules(import_module(self.package).__path__) if self.package else ()
-        return {each.name.replace("_", "-") for each in files if not each.name.startswith("_")}
+    def _own(self) -> frozenset[str]:
+        return _methods_of(self.package) if self.package else frozenset()
 
     def _ask_plugins(self) -> None:
         if not self._asked:
@@ -149,6 +149,12 @@ class Registry:
             raise LackingError(
                 what, f"{self.config(name).__name__}.implementation names {module}:{attribute}"
             ) from error
+
+
+@cache
+def _methods_of(package: str) -> frozenset[str]:
+    files = (each.name.replace("_", "-") for each in iter_modules(import_module(package).__path__))
+    return frozenset(name for name in files if not name.startswith("-"))
 
 
 def check_method(config: Any, base: type[MethodConfig]) -> None:

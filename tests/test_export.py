@@ -132,6 +132,15 @@ def test_any_ids_and_fields_come_back(to, data):
     round_trip(to, data)
 
 
+@pytest.mark.parametrize("to", SOURCES)
+def test_a_bar_in_a_title_is_no_list(to, dataset):
+    """Even where every title has one."""
+    needs(to)
+    titles = [f"A|{row}" for row in range(len(dataset.catalogue.item_ids))]
+    catalogue = dataclasses.replace(dataset.catalogue, titles=titles, attributes={})
+    round_trip(to, dataclasses.replace(dataset, catalogue=catalogue))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("to", SOURCES)
 @settings(max_examples=60, deadline=None)

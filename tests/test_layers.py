@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,13 @@ def part(name: str) -> str:
     return name.split("/")[0].removesuffix(".py")
 
 
-def imports(tree: ast.AST, *, at_import: bool = False) -> Iterator[str]:
+@cache
+def imports(tree: ast.AST, *, at_import: bool = False) -> tuple[str, ...]:
     """Dotted names that are imported; at_import: only those that importing the module brings in."""
+    return tuple(_imports(tree, at_import))
+
+
+def _imports(tree: ast.AST, at_import: bool) -> Iterator[str]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -40,14 +46,14 @@ def imports(tree: ast.AST, *, at_import: bool = False) -> Iterator[str]:
         elif at_import and (isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or type_checking(node)):
             continue
         else:
-            yield from imports(node, at_import=at_import)
+            yield from _imports(node, at_import)
 
 
 def type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def inner(names: Iterator[str]) -> set[str]:
+def inner(names: Iterable[str]) -> set[str]:
     """The parts of bbqrec_cli among imported names."""
     return {name.split(".")[1] for name in names if name.startswith("bbqrec_cli.")}
 
@@ -59,9 +65,9 @@ def trees() -> dict[str, ast.Module]:
 
 def test_the_rules_see_what_they_should():
     tree = ast.parse("import h5py as h\nif TYPE_CHECKING:\n    import torch\ndef f():\n    from a.b import c\n")
-    assert list(imports(tree)) == ["h5py", "torch", "a.b.c"]
-    assert list(imports(tree, at_import=True)) == ["h5py"]
-    assert inner(iter(["bbqrec_cli.stages.embed.run", "numpy"])) == {"stages"}
+    assert imports(tree) == ("h5py", "torch", "a.b.c")
+    assert imports(tree, at_import=True) == ("h5py",)
+    assert inner(["bbqrec_cli.stages.embed.run", "numpy"]) == {"stages"}
 
 
 def test_nothing_imports_what_python_code_calls(trees):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bbqrec_cli.data.sources.exported import MAP
+from bbqrec_cli.data.sources.files import between
 from bbqrec_cli.data.sources.recbole import LIST_SUFFIX, SPLITS
 from bbqrec_cli.data.splits import Split
 from bbqrec_cli.errors import DataError
@@ -133,7 +134,7 @@ def _write_items(path: Path, dataset: Dataset, items: list[str]) -> dict[str, st
             renamed[written] = name
 
     for name, values in item_fields(dataset).items():
-        listed = _is_list(values)
+        listed = between(name) == LIST_SEPARATOR and _is_list(values)
         add(name, "token_seq" if listed else "token", [v.replace(LIST_SEPARATOR, " ") if listed else v for v in values])
     for name, feature in dataset.features.items():
         rows = zip(feature.values, feature.present, strict=True)

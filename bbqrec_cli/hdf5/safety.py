@@ -56,7 +56,7 @@ def check_safe(file: h5py.File, path: Path) -> Allowance:
     """Check every link, group, dataset and attribute of an opened file, without reading data.
 
     Returns:
-        the memory left for values of variable length, whose size is known only by reading them.
+        the memory left for values of variable length, whose size is known only by reading them; and what it looked at.
 
     Raises:
         UnsafeFileError: with the HDF5 path of the problem.
@@ -71,26 +71,18 @@ def check_safe(file: h5py.File, path: Path) -> Allowance:
             look.refuse(name, f"is more than {DEEPEST} groups deep")
         look.attributes(name, group)
         todo += [(inner, depth + 1, found) for inner, found in look.group(name, group)]
-    return Allowance(path, size, look.limit - look.cost)
-
-
-def passes(path: Path) -> bool:
-    """Whether `check_safe` accepts a file that was just written, and all its values of variable length."""
-    with h5py.File(path, "r", locking=False) as file:
-        try:
-            found = check_safe(file, path)
-        except UnsafeFileError:
-            return False
-    return found.left >= found.size
+    return Allowance(path, size, look.limit - look.cost, look.datasets)
 
 
 @dataclass
 class Allowance:
-    """left: bytes that a file's values of variable length may still take; size: bytes of the file."""
+    """left: bytes that a file's values of variable length may still take; size: bytes of the file; datasets: all of
+    them by path."""
 
     path: Path
     size: int
     left: int
+    datasets: dict[str, h5d.DatasetID]
 
     def read(self, name: str, node: h5py.Dataset, rows: slice) -> np.ndarray:
         """Some rows (n,) of a dataset (I,) or (I, 1) of variable length, or its only value. They are read a few at a
@@ -117,12 +109,13 @@ class Allowance:
 
 @dataclass
 class _Inspection:
-    """State of `check_safe`. groups: addresses seen; objects: their number; cost: bytes of memory; largest: the
-    most expensive object and its path."""
+    """State of `check_safe`. groups: addresses seen; datasets: by path; objects: their number; cost: bytes of memory;
+    largest: the most expensive object and its path."""
 
     path: Path
     size: int
     groups: set[int] = field(default_factory=set)
+    datasets: dict[str, h5d.DatasetID] = field(default_factory=dict)
     objects: int = 0
     cost: int = 0
     largest: tuple[int, str] = (0, "")
@@ -170,6 +163,7 @@ class _Inspection:
             elif isinstance(found, h5d.DatasetID):
                 self.attributes(inner, found)
                 self.dataset(inner, found)
+                self.datasets[inner] = found
             else:
                 self.refuse(inner, "is a named type")
         return groups

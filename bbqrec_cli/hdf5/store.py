@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,11 +19,12 @@ from bbqrec_cli.errors import (
     LackingError,
     MissingFileError,
     NewerVersionError,
+    UnsafeFileError,
     WrongKindError,
 )
 from bbqrec_cli.hdf5.chunks import Chunks
 from bbqrec_cli.hdf5.parents import Folder, Parent, describe_parent
-from bbqrec_cli.hdf5.safety import DAMAGE, Allowance, check_safe, passes, printable
+from bbqrec_cli.hdf5.safety import DAMAGE, Allowance, check_safe, printable
 from bbqrec_cli.hdf5.schema import FORMAT, KINDS, TEXT_ATTRIBUTES, Field, field_of
 from bbqrec_cli.hdf5.sink import Sink
 from bbqrec_cli.outputs import check_output, replacing
@@ -77,10 +78,23 @@ def write(
                     sink.raise_pending()
                 for key, text in root.items():
                     _write_attribute(file, key, text)
-                _check(file, partial, kind)
             sink.raise_pending()
-            if passes(partial):
+            if _passes(partial, kind):
                 break
+
+
+def _passes(path: Path, kind: str) -> bool:
+    """Whether `check_safe` accepts a file that was just written, and all its values of variable length.
+
+    Raises: BrokenFileError: it contradicts the schema.
+    """
+    with h5py.File(path, "r", locking=False) as file:
+        try:
+            allowance = check_safe(file, path)
+        except UnsafeFileError:
+            return False
+        _check(file, path, kind, allowance.datasets)
+    return allowance.left >= allowance.size
 
 
 def _root(
@@ -327,7 +341,7 @@ def open_file(path: Path, *kinds: str) -> Iterator[File]:
         try:
             allowance = check_safe(file, path)
             _check_header(file, path, kinds, hint)
-            _check(file, path, _text(file.attrs["kind"]))
+            _check(file, path, _text(file.attrs["kind"]), allowance.datasets)
         except DAMAGE as error:
             raise BrokenFileError(f"{path}: a damaged HDF5 file ({error})", hint) from error
         yield File(path, file, allowance)
@@ -351,29 +365,25 @@ def _check_header(file: h5py.File, path: Path, kinds: Sequence[str], hint: str) 
         )
 
 
-def _check(file: h5py.File, path: Path, kind: str) -> None:
+def _check(file: h5py.File, path: Path, kind: str, datasets: Mapping[str, h5py.h5d.DatasetID]) -> None:
     """Check that required datasets and attributes exist, and that types and dimensions fit the schema."""
     schema = KINDS[kind]
     for f in schema.fields:
-        if f.required and not _is_there(file, f.path):
+        if f.required and not _is_there(datasets, f.path):
             raise BrokenFileError(f"{path}: /{f.path} is missing", _remake(kind))
     for key in ("config", "parents", "bbqrec_version", "created", *schema.attributes):
-        if key not in file.attrs and f"attributes/{key}" not in file:
+        if key not in file.attrs and f"attributes/{key}" not in datasets:
             raise BrokenFileError(f"{path}: the attribute {key} is missing", _remake(kind))
     sizes: dict[str, tuple[int, str]] = {}
-
-    def visit(name: str, node: Any) -> None:
-        f = field_of(schema, name) if isinstance(node, h5py.Dataset) else None
-        if f is not None:
-            _check_dataset(path, kind, name, node, f, sizes)
-
-    file.visititems(visit)
+    for name in sorted(datasets):
+        if (known := field_of(schema, name)) is not None:
+            _check_dataset(path, kind, name, h5py.Dataset(datasets[name]), known, sizes)
 
 
-def _is_there(file: h5py.File, path: str) -> bool:
-    """Whether the dataset of a field is there; of 'recall/{k}', whether the group holds any."""
+def _is_there(datasets: Collection[str], path: str) -> bool:
+    """Whether the dataset of a field is there; of 'recall/{k}', whether its group holds any."""
     group, _, name = path.rpartition("/")
-    return len(file.get(group, ())) > 0 if name.startswith("{") else isinstance(file.get(path), h5py.Dataset)
+    return any(each.startswith(f"{group}/") for each in datasets) if name.startswith("{") else path in datasets
 
 
 def _check_dataset(

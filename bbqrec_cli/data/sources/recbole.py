@@ -20,10 +20,10 @@ from bbqrec_cli.data.sources import columns
 from bbqrec_cli.data.sources import times as clock
 from bbqrec_cli.data.sources.base import Interactions, Items, by_user
 from bbqrec_cli.data.sources.divided import say_order
-from bbqrec_cli.data.sources.exported import MAP, recorded_files
+from bbqrec_cli.data.sources.exported import MAP
 from bbqrec_cli.data.sources.files import (
-    TITLES,
     as_id,
+    between,
     check_header,
     fields_of,
     open_text,
@@ -40,6 +40,7 @@ from bbqrec_cli.data.sources.table import InteractionTable
 from bbqrec_cli.data.sources.vectors import as_vector, features_of
 from bbqrec_cli.errors import DataError, MissingFileError, UsageError
 from bbqrec_cli.progress import SILENT, Progress
+from bbqrec_cli.records import LIST_SEPARATOR
 
 TYPES = ("token", "token_seq", "float", "float_seq")
 SPLITS = ("train", "valid", "test")
@@ -200,7 +201,7 @@ class RecBole:
         place = columns.usual(names, (self._item_name, *columns.ITEM_ID))
         if place is None:
             raise DataError(f"{path}, line 1: no column of item ids among {', '.join(names)}", "--item-column NAME")
-        own, exported = self._map.get("fields", {}), bool(recorded_files(path.parent))
+        own = self._map.get("fields", {})
         known: dict[str, dict[str, Any]] = {}
         vectors: dict[str, dict[str, np.ndarray]] = {}
         for number, row in _rows(path, self._progress):
@@ -216,9 +217,9 @@ class RecBole:
                 if kind == "float_seq":
                     vectors.setdefault(name, {})[item] = _floats(cell, f"{path}, line {number}: {name}")
                 else:
-                    # RecBole's own sets have titles as sequences of words; an export's sequences are lists.
-                    words = kind == "token_seq" and (name not in TITLES or exported)
-                    fields[name] = cell.split() if words else cell
+                    # RecBole's own sets have titles as sequences of words.
+                    listed = kind == "token_seq" and between(name) == LIST_SEPARATOR
+                    fields[name] = cell.split() if listed else cell
         return known, vectors
 
 
@@ -288,10 +289,10 @@ def _rows(path: Path, progress: Progress = SILENT) -> Iterator[tuple[int, list[s
 
 
 def _plain_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    between, width = separator(path), 0
+    gap, width = separator(path), 0
     with open_text(path) as stream:
         for number, line in enumerate(stream, start=1):
-            row = line.rstrip("\r\n").split(between)
+            row = line.rstrip("\r\n").split(gap)
             if not line.strip():
                 continue
             width = width or len(row)
