@@ -488,6 +488,7 @@ def test_help_with_a_file_that_is_not_there(bbqrec, option):
     assert bbqrec("train", option, "none.toml", "x.h5").status == 3
 
 
+@pytest.mark.slow
 def test_nobody_who_reads_the_notes(files, tmp_path):
     """A closed terminal or `2>&1 | head -1` ends no training."""
     read, written = os.pipe()

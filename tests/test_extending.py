@@ -86,6 +86,7 @@ def test_the_promised_numbers_of_files():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_whole_chain_runs_with_them(place):
     found = [json.loads(out) for _, out in run(place, CHAIN)]
     prepared, tokens, collisions, trained, judged, counted, followed, recommended, inspected, benchmark = found

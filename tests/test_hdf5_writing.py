@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -17,6 +18,7 @@ import pytest
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import BrokenFileError, DiskFullError, LackingError, OutputExistsError
 from bbqrec_cli.hdf5 import store
+from bbqrec_cli.records import Sequences
 
 
 def test_existing_output(tmp_path, features):
@@ -152,6 +154,22 @@ def test_a_signal_at_any_moment_of_writing(tmp_path, files):
     done = subprocess.run([sys.executable, "-c", SIGNALLED, path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 50
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"parts": np.zeros(3, dtype=np.uint8)}, "go together"),
+        ({"items": np.array([0, 1, 12])}, "names an item row outside 0…11"),
+        ({"indptr": np.array([0, 2])}, "does not fit"),
+    ],
+)
+def test_what_readers_refuse_is_not_written(tmp_path, dataset, changes, says):
+    walks = dataclasses.replace(Sequences.from_lists([[0, 1, 2]]), **changes)
+    catalogue = dataclasses.replace(dataset.catalogue, user_ids=["u"], sequences=walks)
+    with pytest.raises(BrokenFileError, match=says):
+        hdf5.write_dataset(tmp_path / "d.h5", dataclasses.replace(dataset, catalogue=catalogue), config={})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bug_while_writing_leaves_nothing(tmp_path):

@@ -323,6 +323,7 @@ def test_an_encoder_by_its_name(site, monkeypatch, tmp_path):
         ENCODERS.remove("letters")
 
 
+@pytest.mark.slow
 def test_a_trained_model_in_a_file(files, tmp_path, bbqrec):
     """It learns, and is tuned and compared by a suite."""
     (tmp_path / "mean.py").write_text(FILES["mean.py"])

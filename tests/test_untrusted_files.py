@@ -777,6 +777,7 @@ def test_what_compresses_best(features):
     assert left > safety.RATIO * path.stat().st_size * 2 // 3
 
 
+@pytest.mark.slow
 def test_texts_that_compress_too_well_are_stored_as_they_are(monkeypatch):
     """Columns in which all items are alike, of which every text takes memory of its own."""
     monkeypatch.setattr(safety, "ALWAYS", 0)

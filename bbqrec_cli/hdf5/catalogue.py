@@ -37,7 +37,8 @@ def splitting_in(file: File) -> Splitting:
 
 
 def catalogue_out(catalogue: Catalogue) -> tuple[dict[str, Any], dict[str, Value]]:
-    """Attributes and datasets."""
+    """Attributes and datasets. Raises: BrokenFileError: values that contradict each other."""
+    _check_sequences(catalogue, "the catalogue")
     sequences = catalogue.sequences
     datasets: dict[str, Value] = {
         "users/id": catalogue.user_ids,
@@ -73,12 +74,7 @@ def catalogue_in(file: File) -> Catalogue:
         },
         splitting=splitting_in(file),
     )
-    pointer, items = sequences.indptr, sequences.items
-    if pointer[0] != 0 or pointer[-1] != len(items) or (pointer[1:] < pointer[:-1]).any():
-        raise BrokenFileError(f"{file.path}: /sequences/indptr does not fit /sequences/items")
-    if len(items) and (items.min() < 0 or items.max() >= catalogue.items):
-        raise BrokenFileError(f"{file.path}: /sequences/items names an item row outside 0…{catalogue.items - 1}")
-    _check_parts(file, catalogue)
+    _check_sequences(catalogue, str(file.path))
     for name, ids in (("users/id", catalogue.user_ids), ("items/id", catalogue.item_ids)):
         if len(set(ids)) < len(ids):
             twice = next(each for each, count in Counter(ids).items() if count > 1)
@@ -86,11 +82,16 @@ def catalogue_in(file: File) -> Catalogue:
     return catalogue
 
 
-def _check_parts(file: File, catalogue: Catalogue) -> None:
+def _check_sequences(catalogue: Catalogue, where: str) -> None:
     sequences, parts = catalogue.sequences, catalogue.sequences.parts
+    pointer, items = sequences.indptr, sequences.items
+    if pointer[0] != 0 or pointer[-1] != len(items) or (pointer[1:] < pointer[:-1]).any():
+        raise BrokenFileError(f"{where}: /sequences/indptr does not fit /sequences/items")
+    if len(items) and (items.min() < 0 or items.max() >= catalogue.items):
+        raise BrokenFileError(f"{where}: /sequences/items names an item row outside 0…{catalogue.items - 1}")
     if (parts is None) != (catalogue.splitting.kind == "last"):
-        raise BrokenFileError(f"{file.path}: /sequences/part and the attribute splitting go together; one is missing")
+        raise BrokenFileError(f"{where}: /sequences/part and the attribute splitting go together; one is missing")
     if parts is not None:
         falls = (np.diff(parts.astype(np.int64)) < 0) & (sequences.positions[1:] > 0)
         if (parts >= len(PARTS)).any() or falls.any():
-            raise BrokenFileError(f"{file.path}: /sequences/part must rise from 0 to {len(PARTS) - 1} within each user")
+            raise BrokenFileError(f"{where}: /sequences/part must rise from 0 to {len(PARTS) - 1} within each user")

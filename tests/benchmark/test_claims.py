@@ -81,6 +81,7 @@ def test_a_claim_of_the_last_metric(result):
     assert claims(made)[0].said.startswith("popularity has a higher Recall@10 than ours, 1.0000")
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_a_sweep_names_the_value(result, folder):
     sweep = '\n[[sweep]]\nname = "W"\nsystem = "sasrec"\noption = "width"\nvalues = [4, 8]\n'

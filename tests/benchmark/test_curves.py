@@ -55,6 +55,7 @@ def test_without_a_record_the_output_says_it(work, graph):
     assert of_cells(cells, {cells[0].steps[-1].key: {"curves": {}}}, "train") == work.curves
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_the_page_has_them(work, folder):
     page = (folder / "page.html").read_text()

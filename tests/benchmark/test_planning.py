@@ -136,6 +136,7 @@ def test_the_list_with_a_data_set_named_users_and_a_suite_that_says_little(folde
     assert (row["about"], row["needs"], row["on"][:15]) == ("", "", "users: 30 users")
 
 
+@pytest.mark.slow
 def test_runs_in_other_places_are_known(bbqrec, tmp_path, monkeypatch, folder, fake):
     """Of two runs the last; an interrupted one says how long at least."""
     text = (folder / "suite.toml").read_text().replace('name = "tiny"', 'name = "table4"')

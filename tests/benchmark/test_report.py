@@ -83,6 +83,7 @@ def html_of(result, folder: Path) -> Page:
     return Page((folder / "page.html").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_the_page_needs_nothing_from_outside(result, folder):
     write_report(folder / "page.html", result())
@@ -182,6 +183,7 @@ def test_failures_and_cells_left_are_on_the_page(result, folder, fake):
     assert len(page.tables["Test results"]) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_odd_names_stay_names(result, folder):
     odd = '<b>_x<br> | *y* `z` $1$ & "q" 商'
@@ -317,6 +319,7 @@ def test_a_lead_over_nothing_is_shown(result):
     assert any(line.endswith("+0.1500 on b") for line in scores.score_lines(best, brief=False, best=True))
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_plots_of_any_number_of_systems():
     systems = {f"system {n} {'x' * 40}": {"recall@5": score(0.1 * n), "ndcg@5": score(0.05)} for n in range(12)}

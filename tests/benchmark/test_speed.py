@@ -233,6 +233,7 @@ def test_a_model_of_ones_own_is_decoded_as_it_is():
     assert [each["file"] for each in models(size, made["bbqrec"])] == ["", "m.h5"]
 
 
+@pytest.mark.slow
 def test_a_run_with_a_trained_model(files, tmp_path, bbqrec):
     page, path = tmp_path / "page.md", tmp_path / "model.h5"
     small = ("--width", 16, "--heads", 2, "--layers", 1, "--decoder-layers", 1)

@@ -98,6 +98,7 @@ def test_what_is_for_some_data_sets_only(graph, suite):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_protocol_is_said(result):
     told = "Full ranking over all items"
     assert f"{told}, split test." in report.summary(result())
@@ -121,6 +122,7 @@ def test_a_sweeps_rows_say_what_they_lack(result):
     assert [row[0].lines[1] for row in table.rows] == ["1 of 2 seeds, seen items excluded"] * 2
 
 
+@pytest.mark.slow
 def test_results_of_two_data_sets(result, folder):
     made = result((ONE, TWO), report=folder / "page.html")
     said = json.loads(json.dumps(made.to_json()))
@@ -316,6 +318,7 @@ def test_published_numbers_stand_beside_ours(result):
     assert made.to_json()["published"][0]["source"] == "Somebody 2024, Table 2"
 
 
+@pytest.mark.slow
 def test_published_numbers_of_both_protocols(result):
     """Of one table of a paper: in the same columns they have a row each, in columns of their own one row."""
     other = PUBLISHED.replace("exclude_seen = true", "exclude_seen = false").replace("0.1234", "0.0999")
@@ -394,6 +397,7 @@ def test_the_best_and_the_tests_are_among_the_systems_of_the_table(result):
     assert made.systems[""]["ours"]["recall@10"].against == "popularity"
 
 
+@pytest.mark.slow
 def test_a_table_over_data_sets(result):
     more = TABLE.replace('"ms_per_user"', '"colliding_items"')
     (table,) = scores.tables_of(result((ONE, TWO), ("seeds = [0, 1]", "seeds = [0]"), more=more))
@@ -405,6 +409,7 @@ def test_a_table_over_data_sets(result):
     assert one.columns == ("system", "Recall@10", "ms per user")
 
 
+@pytest.mark.slow
 def test_a_table_of_a_sweep(result):
     more = SWEEP + '[[table]]\ntitle = "Levels"\nrows = "levels"\ncolumns = ["ndcg@10", "distinct", "train_seconds"]\n'
     (table,) = scores.tables_of(result(more=more))

@@ -225,6 +225,7 @@ def test_another_process_gets_all_by_json(graph, folder):
     assert hdf5.describe(steps["train"].output)["config"]["options"] == best
 
 
+@pytest.mark.slow
 def test_where_every_trial_fails_the_rest_goes_on(config, monkeypatch):
     def fails(config, *rest, **more):
         if config.model == "sasrec":
@@ -240,6 +241,7 @@ def test_where_every_trial_fails_the_rest_goes_on(config, monkeypatch):
     assert len(run(config()).of("done")) == 6, "what failed is tried again"
 
 
+@pytest.mark.slow
 def test_merged_folders_keep_the_trials(config, folder):
     first = run(config())
     merge([folder / "work"], folder / "both")
@@ -258,6 +260,7 @@ def with_other_trials(work: Path) -> Path:
     return ledger
 
 
+@pytest.mark.slow
 def test_other_trials_than_a_cell_was_trained_with(config, folder):
     """Of another machine, or made anew: the seeds would stand under settings that they did not have. So would those of
     a model that is united with it."""
@@ -285,6 +288,7 @@ def test_other_trials_than_a_cell_was_trained_with(config, folder):
     assert hdf5.describe(model)["config"]["options"]["learning_rate"] == 0.25
 
 
+@pytest.mark.slow
 def test_metrics_of_another_folders_model(config, folder):
     """A folder that was stopped before it evaluated has a record of its own training, which its ledger is of."""
     run(config())
@@ -305,6 +309,7 @@ def test_metrics_of_another_folders_model(config, folder):
     assert len(run(config(output=both.output)).of("done")) == 6, "all of the first one"
 
 
+@pytest.mark.slow
 def test_a_damaged_ledger_costs_its_cells_only(config, folder):
     run(config())
     (ledger,) = (folder / "work").glob("sasrec-*.tuning.h5")

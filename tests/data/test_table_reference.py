@@ -131,6 +131,7 @@ def test_the_first_broken_line_is_found(tmp_path, small, rows, broken, place):
         fast(path)
 
 
+@pytest.mark.slow
 @AROUND
 @given(rows=st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 3), st.integers(10**9, 10**9 + 5)), min_size=1))
 def test_typed_columns_say_the_same_as_text(tmp_path, rows):

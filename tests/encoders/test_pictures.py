@@ -170,6 +170,7 @@ def die(batch: list[bytes]) -> Prepared:
     os._exit(9)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_an_error(batches):
     with pytest.raises(LackingError, match="worker process") as caught, prepared_ahead(die, batches, 1) as ready:
         list(ready)

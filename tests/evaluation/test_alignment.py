@@ -35,6 +35,7 @@ def test_information_of_gaussians(correlation):
     assert found.explained == pytest.approx(correlation**2, abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_first_is_explained_by_the_second():
     whole = np.random.default_rng(3).normal(size=(ITEMS, 3))
     part = whole[:, :1]

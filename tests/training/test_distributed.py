@@ -78,6 +78,7 @@ for name, arguments in json.load(open(sys.argv[1])).items():
 """
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does(bbqrec, files, tmp_path):
     """All in one start of torchrun, which takes longer than they."""
     runs = {name: ["train", files["features" if name == "missrec" else "tokens"], *options]
@@ -109,6 +110,7 @@ def test_two_processes_do_what_one_does(bbqrec, files, tmp_path):
     assert other.history[-1]["ndcg@10"] == pytest.approx(one.history[-1]["ndcg@10"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_what_two_began_one_goes_on_with(bbqrec, files, tmp_path):
     many = ["--model", "sasrec", "--epochs", "15", "--width", "8", "--batch-size", "2", "--patience", "0", *COMMON]
     output, checkpoint = tmp_path / "m.h5", tmp_path / "m.h5.checkpoint"

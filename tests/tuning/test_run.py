@@ -233,6 +233,7 @@ def test_pruning_waits_for_a_fourth_of_the_longest_trial_where_time_ends_them(co
     assert [each["epochs"] for each in result.trials] == [7, 2, 2], "a fourth of 200 epochs would be 50"
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_cut_is_run_again_with_a_larger_budget(config, tmp_path):
     """Else the best could stay behind the defaults."""
     long = dataclasses.replace(config, model=("sasrec",), options=SMALL | {"epochs": 30, "patience": 0})
