@@ -17,7 +17,8 @@ Otherwise here:
   pre-training as afterwards (there: one interest per 50 vectors in pre-training).
 - Features are centred and scaled to a mean squared length of 1 (there: CLIP's, as they are).
 - An item without a modality is described by the others (there: by the adapter's bias).
-- The term on interests is a mean over users of their own interests (there: a sum over the batch, padding included).
+- The term on interests is a mean over users of their own interests (there: a sum over the batch, padding included,
+  times the share that is none).
 - Batches may hold an item twice: then it is no negative of itself. The softmax over all items has no padding item.
 - A dropped item leaves the history, with its picture (there: it overwrites the text of the item before, and pictures
   stay). No words are dropped from texts, for which features files have no vectors.
