@@ -37,7 +37,7 @@ def seed_torch(seed: int, *names: object) -> None:
     """
     import torch
 
-    if torch.cuda.is_available():
+    if torch.accelerator.is_available():
         torch.manual_seed(derive(seed, *names))
     else:  # which would note for each absent device where it was asked to
         torch.default_generator.manual_seed(derive(seed, *names))

@@ -233,6 +233,17 @@ def test_contradictions(copy, kind, name, value, message):
         READERS[kind](path)
 
 
+@pytest.mark.parametrize("at", [1, 2])
+def test_names_that_look_the_same_in_messages(copy, at):
+    """Long ones are cut there; each is checked."""
+    path = copy("tokens")
+    with h5py.File(path, "r+") as file:
+        for number in (1, 2):
+            file[f"items/{'a' * 250}{number}"] = ["x"] * (2 if number == at else 12)
+    with pytest.raises(BrokenFileError, match=r"says I = (2|12)"), hdf5.open_file(path):
+        pass
+
+
 def test_missing_attributes_and_groups_for_datasets(copy):
     path = copy("tokens")
     with h5py.File(path, "r+") as file:

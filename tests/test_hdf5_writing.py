@@ -18,7 +18,7 @@ import pytest
 from bbqrec_cli import hdf5
 from bbqrec_cli.errors import BrokenFileError, DiskFullError, LackingError, OutputExistsError
 from bbqrec_cli.hdf5 import store
-from bbqrec_cli.records import Sequences
+from bbqrec_cli.records import LAST, Sequences, Splitting
 
 
 def test_existing_output(tmp_path, features):
@@ -162,11 +162,14 @@ def test_a_signal_at_any_moment_of_writing(tmp_path, files):
         ({"parts": np.zeros(3, dtype=np.uint8)}, "go together"),
         ({"items": np.array([0, 1, 12])}, "names an item row outside 0…11"),
         ({"indptr": np.array([0, 2])}, "does not fit"),
+        ({"parts": np.array([0, -1, 2], dtype=np.int8)}, "must rise from 0 to 2"),
+        ({"parts": np.array([0, 1], dtype=np.uint8)}, "has 2 values, /sequences/items 3"),
     ],
 )
 def test_what_readers_refuse_is_not_written(tmp_path, dataset, changes, says):
     walks = dataclasses.replace(Sequences.from_lists([[0, 1, 2]]), **changes)
-    catalogue = dataclasses.replace(dataset.catalogue, user_ids=["u"], sequences=walks)
+    splitting = Splitting(kind="given") if "must" in says or "values" in says else LAST
+    catalogue = dataclasses.replace(dataset.catalogue, user_ids=["u"], sequences=walks, splitting=splitting)
     with pytest.raises(BrokenFileError, match=says):
         hdf5.write_dataset(tmp_path / "d.h5", dataclasses.replace(dataset, catalogue=catalogue), config={})
     assert not list(tmp_path.iterdir())

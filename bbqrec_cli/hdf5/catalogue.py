@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from typing import Any
 
@@ -38,19 +39,24 @@ def splitting_in(file: File) -> Splitting:
 
 def catalogue_out(catalogue: Catalogue) -> tuple[dict[str, Any], dict[str, Value]]:
     """Attributes and datasets. Raises: BrokenFileError: values that contradict each other."""
-    _check_sequences(catalogue, "the catalogue")
-    sequences = catalogue.sequences
+    given = catalogue.sequences
+    sequences = Sequences(
+        indptr=given.indptr.astype(np.int64), items=given.items.astype(np.int32),
+        timestamps=None if given.timestamps is None else given.timestamps.astype(np.int64),
+        parts=None if given.parts is None else given.parts.astype(np.uint8),
+    )  # fmt: skip
+    _check_sequences(dataclasses.replace(catalogue, sequences=sequences), "the catalogue")
     datasets: dict[str, Value] = {
         "users/id": catalogue.user_ids,
         "items/id": catalogue.item_ids,
         "items/title": catalogue.titles,
-        "sequences/indptr": sequences.indptr.astype(np.int64),
-        "sequences/items": sequences.items.astype(np.int32),
+        "sequences/indptr": sequences.indptr,
+        "sequences/items": sequences.items,
     }
     if sequences.timestamps is not None:
-        datasets["sequences/timestamps"] = sequences.timestamps.astype(np.int64)
+        datasets["sequences/timestamps"] = sequences.timestamps
     if sequences.parts is not None:
-        datasets["sequences/part"] = sequences.parts.astype(np.uint8)
+        datasets["sequences/part"] = sequences.parts
     datasets |= {f"items/{name}": values for name, values in catalogue.attributes.items()}
     return splitting_out(catalogue.splitting), datasets
 
@@ -92,6 +98,10 @@ def _check_sequences(catalogue: Catalogue, where: str) -> None:
     if (parts is None) != (catalogue.splitting.kind == "last"):
         raise BrokenFileError(f"{where}: /sequences/part and the attribute splitting go together; one is missing")
     if parts is not None:
+        if len(parts) != len(items):
+            raise BrokenFileError(
+                f"{where}: /sequences/part has {len(parts):,} values, /sequences/items {len(items):,}"
+            )
         falls = (np.diff(parts.astype(np.int64)) < 0) & (sequences.positions[1:] > 0)
         if (parts >= len(PARTS)).any() or falls.any():
             raise BrokenFileError(f"{where}: /sequences/part must rise from 0 to {len(PARTS) - 1} within each user")

@@ -76,13 +76,13 @@ def check_safe(file: h5py.File, path: Path) -> Allowance:
 
 @dataclass
 class Allowance:
-    """left: bytes that a file's values of variable length may still take; size: bytes of the file; datasets: all of
-    them by path."""
+    """left: bytes that a file's values of variable length may still take; size: bytes of the file; datasets: the
+    paths of all of them."""
 
     path: Path
     size: int
     left: int
-    datasets: dict[str, h5d.DatasetID]
+    datasets: list[str]
 
     def read(self, name: str, node: h5py.Dataset, rows: slice) -> np.ndarray:
         """Some rows (n,) of a dataset (I,) or (I, 1) of variable length, or its only value. They are read a few at a
@@ -109,13 +109,13 @@ class Allowance:
 
 @dataclass
 class _Inspection:
-    """State of `check_safe`. groups: addresses seen; datasets: by path; objects: their number; cost: bytes of memory;
-    largest: the most expensive object and its path."""
+    """State of `check_safe`. groups: addresses seen; datasets: the paths of all; objects: their number; cost: bytes of
+    memory; largest: the most expensive object and its path."""
 
     path: Path
     size: int
     groups: set[int] = field(default_factory=set)
-    datasets: dict[str, h5d.DatasetID] = field(default_factory=dict)
+    datasets: list[str] = field(default_factory=list)
     objects: int = 0
     cost: int = 0
     largest: tuple[int, str] = (0, "")
@@ -163,7 +163,7 @@ class _Inspection:
             elif isinstance(found, h5d.DatasetID):
                 self.attributes(inner, found)
                 self.dataset(inner, found)
-                self.datasets[inner] = found
+                self.datasets.append(h5i.get_name(found).decode().lstrip("/"))
             else:
                 self.refuse(inner, "is a named type")
         return groups

@@ -365,7 +365,7 @@ def _check_header(file: h5py.File, path: Path, kinds: Sequence[str], hint: str) 
         )
 
 
-def _check(file: h5py.File, path: Path, kind: str, datasets: Mapping[str, h5py.h5d.DatasetID]) -> None:
+def _check(file: h5py.File, path: Path, kind: str, datasets: Collection[str]) -> None:
     """Check that required datasets and attributes exist, and that types and dimensions fit the schema."""
     schema = KINDS[kind]
     for f in schema.fields:
@@ -377,7 +377,7 @@ def _check(file: h5py.File, path: Path, kind: str, datasets: Mapping[str, h5py.h
     sizes: dict[str, tuple[int, str]] = {}
     for name in sorted(datasets):
         if (known := field_of(schema, name)) is not None:
-            _check_dataset(path, kind, name, h5py.Dataset(datasets[name]), known, sizes)
+            _check_dataset(path, kind, name, h5py.Dataset(h5py.h5d.open(file.id, name.encode())), known, sizes)
 
 
 def _is_there(datasets: Collection[str], path: str) -> bool:

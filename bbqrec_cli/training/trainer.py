@@ -210,7 +210,8 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
     try:
         with saver or nullcontext():
             for epoch in range(len(fitted.history), task.epochs):
-                if fitted.stale(task.chosen_by, stopping.patience) or stopping.over(fitted.seconds):
+                over = fitted.stale(task.chosen_by, stopping.patience) or stopping.over(fitted.seconds)
+                if over and not fitted.begun:
                     break
                 _run_epoch(task, run, stopping, fitted, epoch, saver, restore)
                 if stopping.watch(fitted.history[-1]):
@@ -220,8 +221,7 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
         more = f", with --force: {run.checkpoint} is left" if left else ""
         raise DivergedError(error.message, error.hint + more) from error
     except KeyboardInterrupt:
-        epochs, steps = (saver.epochs, saver.steps) if saver else (len(fitted.history), 0)
-        raise _interrupted(epochs, steps, task, run) from None
+        raise _interrupted(saver, task, run) from None
     if fitted.best_weights:
         task.module.load_state_dict(fitted.best_weights)
     elif task.chosen_by and fitted.history:  # stopped before any report, for want of time
@@ -346,12 +346,13 @@ def _diverged(what: str) -> DivergedError:
     return DivergedError(f"{what}; the training has diverged", "a lower --learning-rate, or --precision fp32")
 
 
-def _interrupted(epochs: int, steps: int, task: Task, run: RunSettings) -> InterruptedRunError:
-    """epochs, steps: what is saved, the latter of the epoch after them."""
-    if run.checkpoint is None or not (epochs or steps):
+def _interrupted(saver: Saver | None, task: Task, run: RunSettings) -> InterruptedRunError:
+    if not run.world.writes:
+        return InterruptedRunError("interrupted; process 0 says what is saved")
+    if saver is None or not (saver.epochs or saver.steps):
         return InterruptedRunError("interrupted in the first epoch; nothing is saved yet")
-    more = f" and {steps:,} steps of the next" if steps else ""
-    what = f"interrupted; {epochs} of {task.epochs} epochs{more} are saved in {run.checkpoint}"
+    more = f" and {saver.steps:,} steps of the next" if saver.steps else ""
+    what = f"interrupted; {saver.epochs} of {task.epochs} epochs{more} are saved in {saver.path}"
     return InterruptedRunError(what, "give --resume to continue")
 
 
@@ -381,18 +382,24 @@ def _resumed(task: Task, run: RunSettings) -> tuple[Fitted, Callable[[], None]]:
     state = load_checkpoint(path, run.identity, run.progress)
     weights, optimisers = state.pop("model"), state.pop("optimisers")
 
-    def restore() -> None:
-        task.module.load_state_dict(weights)
-        for name, each in optimisers.items():
-            task.optimisers[name].load_state_dict(each)
+    def restore(*, trained: bool = True) -> None:
+        try:
+            task.module.load_state_dict(weights)
+            for name, each in optimisers.items() if trained else ():
+                task.optimisers[name].load_state_dict(each)
+        except (RuntimeError, ValueError, KeyError) as error:
+            what = f"{path}: the checkpoint does not fit what is trained here ({error})"
+            raise DataError(what, "start from the beginning with --force, without --resume") from error
 
     fitted = Fitted(**state)
     done = len(fitted.history)
     task.resumed(done - 1)
-    if fitted.begun:  # what comes before an epoch comes before its state
+    # What is done before an epoch may bring new optimisers and change the weights: those of one that was begun are
+    # loaded again after it.
+    restore(trained=not fitted.begun)
+    if fitted.begun:
         run.progress.log(f"resumed in epoch {done + 1}, after {fitted.begun['steps']:,} steps")
         return fitted, restore
-    restore()
     run.progress.log(f"resumed after epoch {done}")
     return fitted, _nothing
 

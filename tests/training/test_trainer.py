@@ -119,6 +119,47 @@ def test_resumed_is_uninterrupted_to_the_last_bit(training, batches, monkeypatch
     assert (resumed.best_epoch, resumed.best_figures) == (straight.best_epoch, straight.best_figures)
 
 
+def test_an_epoch_that_was_begun_is_finished_however_little_time_is_left(training, batches, monkeypatch):
+    """And measured as what it is."""
+    monkeypatch.setattr(trainer, "SEGMENT", 1)
+    rare = dataclasses.replace(training, epochs=3, validate_every=3)
+    with pytest.raises(InterruptedRunError, match="1 of 3 epochs and 1 steps of the next are saved"):
+        fit(sasrec(), Stops(batches, 1, KeyboardInterrupt), rising, rare)
+    model, whole = sasrec(), sasrec()
+    resumed = fit(model, batches, rising, dataclasses.replace(rare, resume=True, minutes=1e-9))
+    straight = fit(whole, batches, rising, dataclasses.replace(rare, checkpoint=None, watch=second))
+    assert [row["epoch"] for row in resumed.history] == [1, 2]
+    assert torch.equal(model.table.weight, whole.table.weight)
+    assert resumed.best_figures == rising(whole) == straight.best_figures
+
+
+def second(row) -> bool:
+    return row["epoch"] == 2
+
+
+def test_a_checkpoint_that_does_not_fit_says_what_to_do(training, batches):
+    with pytest.raises(InterruptedRunError):
+        fit(sasrec(), Stops(batches, 1, KeyboardInterrupt), rising, training)
+    with pytest.raises(DataError, match=r"c\.h5: the checkpoint does not fit what is trained here"):
+        fit(new_model("sasrec", width=12), batches, rising, dataclasses.replace(training, resume=True))
+
+
+def test_who_does_not_write_leaves_it_to_process_0_to_say_what_is_saved(training, batches):
+    second = dataclasses.replace(training, world=Second())
+    with pytest.raises(InterruptedRunError, match="process 0 says what is saved"):
+        fit(sasrec(), Stops(batches, 1, KeyboardInterrupt), rising, second)
+
+
+def test_every_device_is_seeded(monkeypatch):
+    """The short way is for machines that have a CPU alone."""
+    seeded = []
+    monkeypatch.setattr(torch, "manual_seed", seeded.append)
+    for there in (False, True):
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda there=there: there)
+        seed_torch(0, "epoch", 1)
+        assert len(seeded) == there
+
+
 def test_another_seed_gives_other_weights(training, batches):
     one, other = sasrec(), sasrec()
     fit(one, batches, rising, training)
