@@ -43,19 +43,23 @@ that ends in `.toml` names a recipe of your own, such as one that [`tune`](tunin
 and what in it is not as published:
 """
 PAPER = """\
-# The BBQRec paper as printed: equations 2 to 17 and the settings of section 5.1, without what we added where it can be
-# left out: no tuple vectors, one softmax per signal, no warm-up, no safeguards of the tokenizer's losses, no codes
-# moved after they were learnt. Where the codebooks collapse, the run says so and goes on.
+# The BBQRec paper as printed: equations 2 to 17, the settings of section 5.1 and the L, N, D and K of 5.4, without what
+# we added where it can be left out: no tuple vectors, no epochs without quantisation, no safeguards of the tokenizer's
+# losses, no codes moved after they were learnt. Where the codebooks collapse, the run says so and goes on.
 #
-# What the paper does not print keeps our defaults: learning rates, dropout, layers, epochs, gradients clipped (to norm
-# 10, the generator's to 1), weight decay, k-means at the start of the codebooks, one table that reads and writes codes,
-# code embeddings that enter times √D, attention with several heads (eq. 16's √D is the width of one) and a map of their
-# output, and the decoder's start from the last item's states.
+# What the paper does not print keeps our defaults: learning rates and their warm-up, dropout, layers, epochs, gradients
+# clipped (to norm 10, the generator's to 1), weight decay, k-means at the start of the codebooks, how the codes of a
+# level are predicted (a softmax per signal), one table that reads and writes codes, code embeddings that enter times
+# √D, learnt positions, levels and output biases, attention with several heads (eq. 16's √D is the width of one) and a
+# map of their output, and the decoder's start from the last item's states.
 #
-# Not as printed: a level's commitment term (eq. 9) moves the encoder alone, and not the codes of the levels before, on
-# which its residual depends (eq. 6); features are standardised; the vectors e^sim of the similarity buckets start at
-# one (as printed within 0.01 of zero, where attention passes nothing on); an item without interactions has no ID vector
-# (as printed the one that it began with).
+# Not as printed: gradients pass straight through q (eq. 7), so that the reconstruction and the sequence task move the
+# encoders and not the codes; a level's commitment term (eq. 9) moves the encoder alone, and not the codes of the levels
+# before, on which its residual depends (eq. 6); the sequence task asks at every position, and its negatives are the
+# distinct targets of all of them (printed: those of a batch of 256); features are standardised; a table of K + 1
+# vectors e^sim in every layer (printed: one of length K), which start at one (as printed within 0.01 of zero, where
+# attention passes nothing on); a token is the sum of its codes' embeddings (printed: signals are concatenated); an item
+# without interactions has no ID vector (as printed the one that it began with).
 #
 # Made by `python docs/generate.py` from the options' declarations.
 """
