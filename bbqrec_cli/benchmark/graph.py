@@ -28,6 +28,8 @@ from bbqrec_cli.tuning.one import OneConfig
 
 MAKES = {kind.made_by.removeprefix("bbqrec "): name for name, kind in KINDS.items()}
 """Stage -> the kind of file that it makes."""
+MADE = re.compile(r".+-[0-9a-f]{16}\.\w+\.h5")
+"""Names of steps' outputs."""
 TUNE = "tune"
 """The stage that is none of `stages`."""
 

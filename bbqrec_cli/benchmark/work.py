@@ -15,7 +15,7 @@ from typing import Any
 
 from bbqrec_cli.benchmark import memory, records
 from bbqrec_cli.benchmark.curves import curves_in
-from bbqrec_cli.benchmark.graph import Step, method_of, module_of
+from bbqrec_cli.benchmark.graph import MADE, Step, method_of, module_of
 from bbqrec_cli.benchmark.records import Record
 from bbqrec_cli.errors import BBQRecError, DataError, InterruptedRunError
 from bbqrec_cli.hdf5 import describe
@@ -86,7 +86,7 @@ def check_inputs(step: Step) -> None:
         return
     known = json.dumps(step.inputs)
     for each in describe(step.output)["parents"]:
-        ours = (step.output.parent / each["path"]).exists()
+        ours = MADE.fullmatch(each["path"]) and (step.output.parent / each["path"]).exists()
         if each["kind"] != "folder" and not ours and each["sha256"] not in known:
             step.output.unlink()
             raise DataError(f"{each['path']}: has changed since the suite began", "give the same command again")

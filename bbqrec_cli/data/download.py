@@ -80,12 +80,15 @@ def _fetch(
 ) -> None:
     """The rest of the file, from where its part ends. Raises: as `download`."""
     part = _Part(url, target)
-    progress.log(f"downloading {url}" + (f", from byte {part.size:,} on" if part.size else ""))
+    progress.log(f"downloading {url}" + (f", from byte {part.start:,} on" if part.start else ""))
     try:
         with progress.task(target.name, None) as task:
             _attempts(part, md5, task, progress, stall=stall, pause=pause, sleep=sleep)
     except KeyboardInterrupt:
-        kept = f"{part.size / 1e6:,.1f} MB of {target.name} are kept in {part.path.name}"
+        if not part.start:
+            what = f"interrupted; the next attempt at {target.name} begins anew"
+            raise InterruptedRunError(what, "the server does not say which version of the file it sends") from None
+        kept = f"{part.start / 1e6:,.1f} MB of {target.name} are kept in {part.path.name}"
         raise InterruptedRunError(f"interrupted; {kept}", "the same command goes on with it") from None
     part.finish()
 
@@ -94,7 +97,7 @@ def _attempts(
     part: _Part, md5: str, task: Any, progress: Progress, *, stall: float, pause: float, sleep: Callable[[float], None]
 ) -> None:
     """Fetch until the part is whole. Raises: DownloadError."""
-    tried, reached, damaged = 0, part.size, 0
+    tried, reached, damaged = 0, part.start, 0
     while True:
         try:
             part.fetch(task, stall)
@@ -105,7 +108,7 @@ def _attempts(
             reached = max(reached, part.size)
             damaged += isinstance(error, _DamagedError)
             if tried == TRIES or damaged == 2:
-                kept = f"; {part.path.name} keeps what has come" if part.size else ""
+                kept = f"; {part.path.name} keeps what has come" if part.start else ""
                 raise DownloadError(
                     f"{part.url}: {error}, and further attempts brought nothing new{kept}",
                     "try again later (the same command goes on), or name another server with --mirror URL",
@@ -116,7 +119,7 @@ def _attempts(
 
 
 class _Part:
-    """The growing file of a download."""
+    """The growing file of a download. What has come from another address is given up only for what this one sends."""
 
     def __init__(self, url: str, target: Path) -> None:
         self.url, self.target = url, target
@@ -125,8 +128,6 @@ class _Part:
         known = self._read()
         self._version: str = known.get("version", "") if known.get("url") == url else ""
         self._length: int | None = None
-        if not self._version:
-            self.restart()
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -139,6 +140,11 @@ class _Part:
     def size(self) -> int:
         """Bytes that have come."""
         return self.path.stat().st_size if self.path.exists() else 0
+
+    @property
+    def start(self) -> int:
+        """Bytes after which it can go on: 0 if nobody says that they are of the same version."""
+        return self.size if self._version else 0
 
     def restart(self) -> None:
         """Forget what has come."""
@@ -153,7 +159,7 @@ class _Part:
             PassingError: it ended before the announced length, or does not fit what has come.
             DownloadError: what the server sends is not this file.
         """
-        start = self.size if self._version else 0
+        start = self.start
         headers = {"Range": f"bytes={start}-", "If-Range": self._version} if start else {}
         with answer_of(self.url, headers, stall) as answer:
             coming = blocks(answer)

@@ -45,8 +45,8 @@ def download_pictures(
         DownloadError: no server answers.
         InterruptedRunError: Ctrl-C; the pictures that have come are kept.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    there = {path.stem for path in folder.iterdir() if path.suffix.lower() in PICTURES}
+    inside = folder.iterdir() if folder.is_dir() else ()
+    there = {path.stem for path in inside if path.suffix.lower() in PICTURES}
     missing = {item: url for item, url in addresses.items() if item not in there}
     failed: dict[str, str] = {}
     answered = 0
@@ -112,6 +112,8 @@ def _picture(
             sleep(pause * 2 ** (attempt - 1))
         try:
             with answer_of(url, {}, stall) as answer:
+                if answer.status != 200:
+                    return True, f"the server answers {answer.status}"
                 body = _body(answer)
         except PassingError as error:
             answered, why = error.answered, str(error)
@@ -119,8 +121,9 @@ def _picture(
         except (DownloadError, UsageError) as error:
             return True, error.message
         suffix = next((suffix for start, suffix in _STARTS.items() if body.startswith(start)), "")
-        if not suffix:
+        if not suffix or (suffix == ".webp" and body[8:12] != b"WEBP"):
             return True, f"the server sends no picture ({answer.headers.get_content_type()})"
+        folder.mkdir(parents=True, exist_ok=True)
         part = folder / f".{item}.part"
         part.write_bytes(body)
         part.replace(folder / f"{item}{suffix}")
@@ -143,4 +146,4 @@ def _body(answer: Any) -> bytes:
 
 def _plain_name(item: str) -> bool:
     """Whether an id is a file's name on every system and stays in its folder."""
-    return bool(re.fullmatch(r"[\w-][\w. -]{0,150}", item))
+    return bool(re.fullmatch(r"[\w-][\w. -]*", item)) and len(item.encode()) <= 150

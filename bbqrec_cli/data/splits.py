@@ -122,7 +122,8 @@ def split_by_time(sequences: Sequences, quantiles: tuple[float, ...]) -> tuple[n
     ordered = np.sort(times[second], kind="stable")
     if not len(ordered):
         raise DataError("--split time: no user has 2 interactions", "--split last")
-    cuts = np.array([ordered[int(len(ordered) * share)] for share in quantiles])
+    places = [int(len(ordered) * share + 1e-9) for share in quantiles]  # 90 * .7 is 62.99…
+    cuts = np.array([ordered[place] for place in places])
     parts = np.searchsorted(cuts, times, side="right").astype(np.uint8)
     if lacking := [name for part, name in enumerate(PARTS) if not (second & (parts == part)).any()]:
         raise DataError(

@@ -307,8 +307,12 @@ def test_killed_and_started_again(files, tmp_path, how):
     assert not list((tmp_path / "broken").glob("*.checkpoint"))
 
 
-def test_an_input_that_changes_while_the_suite_runs(config, folder, monkeypatch):
-    """What is made of the new file is not kept under the key of the old one."""
+@pytest.mark.parametrize("namesake", [False, True])
+def test_an_input_that_changes_while_the_suite_runs(config, folder, monkeypatch, namesake):
+    """What is made of the new file is not kept under the key of the old one, whatever else has its name."""
+    if namesake:
+        (folder / "work").mkdir()
+        (folder / "work" / "features.h5").write_bytes(b"")
     (folder / "suite.toml").write_text(
         'name = "s"\nseeds = [0]\n[data]\nfile = "features.h5"\n[[system]]\nname = "popularity"\n'
         '[[system]]\nname = "markov"\n'

@@ -315,6 +315,31 @@ def test_what_is_downloaded(asked, tmp_path, listener, release, unfiltered, addr
     Amazon(paths, options, seed=0, progress=listener)
 
 
+def test_metadata_of_another_release_is_not_taken_for_this_ones(asked, tmp_path, listener):
+    """2014's and 2018's have the same name."""
+    for there, wanted, name in (("2014", "2018", "reviews_Games_5.json.gz"), ("2018", "2014", "Games_5.json.gz")):
+        folder = tmp_path / there
+        for _ in range(2):
+            Amazon.fetch([folder], AmazonOptions(download=there, category="Games"), listener)
+        with pytest.raises(UsageError, match=f"is there already, beside {name} of the release of {there}"):
+            Amazon.fetch([folder], AmazonOptions(download=wanted, category="Games"), listener)
+        Amazon.fetch([folder], AmazonOptions(download="2023", category="Games"), listener)
+        Amazon.fetch([folder], AmazonOptions(download=wanted, category="Toys"), listener)
+
+
+def test_a_file_is_no_folder_to_download_into(asked, tmp_path, listener):
+    (tmp_path / "f.gz").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"needs a folder to download into; .*f\.gz is a file"):
+        Amazon.fetch([tmp_path / "f.gz"], AmazonOptions(download="2014", category="Games"), listener)
+
+
+def test_pictures_of_which_none_can_be_had(put, tmp_path, listener, monkeypatch):
+    monkeypatch.setattr(amazon, "download_pictures", lambda addresses, folder, *, progress: 0)
+    put("All_Beauty.jsonl.gz", REVIEWS_2023)
+    put("meta_All_Beauty.jsonl.gz", META_2023)
+    assert read([tmp_path], listener, download_pictures=True)[1].images == []
+
+
 def test_downloads_are_read(asked, tmp_path, listener):
     options = {"download": "2023", "category": "All_Beauty", "mirror": "http://mirror.example/a/"}
     paths = Amazon.fetch([tmp_path], AmazonOptions(**options), listener)

@@ -268,6 +268,18 @@ def test_a_part_of_another_address_is_not_used(site, fetch, tmp_path):
     assert fetch().read_bytes() == BODY
 
 
+def test_a_part_of_another_address_is_there_until_this_one_sends_something(site, fetch, tmp_path):
+    """A typing error in --mirror costs nothing."""
+    (tmp_path / "f.bin.part").write_bytes(b"something else")
+    (tmp_path / "f.bin.part.json").write_text('{"url": "http://elsewhere/f.bin", "version": "x"}')
+    site.says(*[status(503)] * 6)
+    with pytest.raises(DownloadError) as caught:
+        fetch()
+    assert "keeps what has come" not in caught.value.message
+    assert (tmp_path / "f.bin.part").read_bytes() == b"something else"
+    assert "elsewhere" in (tmp_path / "f.bin.part.json").read_text()
+
+
 def test_attempts_end_with_longer_and_longer_pauses(site, fetch, tmp_path):
     site.says(status(503))
     with pytest.raises(DownloadError, match=r"the server answers 503 .*brought nothing new") as caught:
@@ -468,6 +480,15 @@ def test_ctrl_c_keeps_what_has_come(site, tmp_path, listener):
     assert (tmp_path / "f.bin.part").stat().st_size == 200_000
 
 
+def test_ctrl_c_says_if_nothing_can_go_on(site, tmp_path, listener):
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    site.says(ranges(stop=200_000, etag='W/"weak"'))
+    with pytest.raises(InterruptedRunError, match=r"the next attempt at f\.bin begins anew"):
+        download(f"{site.address}/f.bin", tmp_path / "f.bin", progress=listener, sleep=interrupt)
+
+
 def test_published_checksums(site):
     site.says(whole(f"MD5 (ml-latest.zip) = {MD5.upper()}\n".encode(), kind="text/plain"))
     assert published_md5(f"{site.address}/f.zip") == MD5
@@ -487,23 +508,27 @@ def pictures(site, tmp_path, listener, addresses, **options):
 
 def test_pictures_come_once_and_failures_are_counted(site, tmp_path, listener):
     def answer(handler: Handler) -> None:
-        kinds = {"/a": JPEG, "/b": b"\x89PNG\r\n", "/page": b"<html>", "/gone": None, "/cut": JPEG}
+        kinds = {"/a": JPEG, "/b": b"\x89PNG\r\n", "/page": b"<html>", "/gone": None, "/cut": JPEG, "/part": JPEG,
+                 "/wav": b"RIFF\x24\0\0\0WAVEfmt "}  # fmt: skip
         body = kinds[handler.path]
         if body is None:
             handler.head(404, Content_Length=0)
         else:
-            handler.head(200, Content_Length=len(body) + 5 * (handler.path == "/cut"))
+            handler.head(
+                206 if handler.path == "/part" else 200, Content_Length=len(body) + 5 * (handler.path == "/cut")
+            )
             handler.wfile.write(body)
 
     site.says(answer)
-    paths = {"B1": "/a", "B2": "/b", "B3": "/page", "B4": "/gone", "B5": "/cut", "../B6": "/a"}
+    paths = {"B1": "/a", "B2": "/b", "B3": "/page", "B4": "/gone", "B5": "/cut", "../B6": "/a", "B8": "/part",
+             "B9": "/wav", "长" * 60: "/a"}  # fmt: skip
     addresses = {item: site.address + path for item, path in paths.items()} | {"B7": "file:///etc/hostname"}
     assert pictures(site, tmp_path, listener, addresses) == 2
     assert left(tmp_path / "images") == ["B1.jpg", "B2.png"]
     assert (tmp_path / "images" / "B1.jpg").read_bytes() == JPEG
     assert left(tmp_path) == ["images"]
     assert listener.logged[-1].endswith("images: 2 pictures downloaded, 0 were there already")
-    assert "5 of 7 pictures could not be downloaded and count as missing" in listener.warned[-1]
+    assert "8 of 10 pictures could not be downloaded and count as missing" in listener.warned[-1]
     asked = len(site.asked)
     assert pictures(site, tmp_path, listener, {"B1": addresses["B1"], "B2": addresses["B2"]}) == 0
     assert len(site.asked) == asked
@@ -518,6 +543,8 @@ def test_pictures_without_a_network_end_at_once(tmp_path, listener):
     addresses = {f"B{number}": "http://127.0.0.1:1/x" for number in range(500)}
     with pytest.raises(DownloadError, match="none of 500 pictures could be downloaded"):
         pictures(None, tmp_path, listener, addresses)
+    assert left(tmp_path) == [], "an empty folder would be taken for that of the pictures"
+    (tmp_path / "images").mkdir()
     (tmp_path / "images" / "B7.jpg").write_bytes(JPEG)
     assert pictures(None, tmp_path, listener, addresses) == 0, "some came before"
     assert "499 of 499 pictures could not be downloaded and count as missing" in listener.warned[-1]

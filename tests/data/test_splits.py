@@ -79,6 +79,14 @@ def timed(rows) -> tuple[Sequences, list[list[int]], list[list[int]]]:
     return Sequences.from_lists(items, times), times, items
 
 
+def test_seven_tenths_of_ninety_are_sixty_three():
+    """90 * .7 is 62.99… in floating point."""
+    sequences = Sequences.from_lists([[item, item + 1] for item in range(90)], [[time, time] for time in range(90)])
+    parts, splitting = split_by_time(sequences, (0.7, 0.9))
+    assert splitting.cuts == (63, 81)
+    assert np.bincount(parts).tolist() == [126, 36, 18]
+
+
 @settings(max_examples=150, deadline=None)
 @given(TIMED, st.integers(1, 6), st.sampled_from([(0.8, 0.9), (0.5, 0.75), (0.1, 0.2)]))
 def test_time_agrees_with_loops(rows, history, quantiles):

@@ -93,6 +93,7 @@ class Amazon:
             raise UsageError(f"{what}, as the release writes it", _DOWNLOAD)
         release = RELEASES[options.download]
         wanted = (release.unfiltered if options.unfiltered else release.five_core, release.metadata)
+        _refuse_metadata_of_another(folder, options.download, options.category)
         found = []
         for each in wanted:
             name = each.format(options.category)
@@ -156,14 +157,28 @@ class Amazon:
             self.images = self._pictures(item_ids, fields.get("image_url", []))
         return Items(fields=fields, images=pictures_of(self.images, item_ids, self._progress), features=features)
 
-    def _pictures(self, item_ids: list[str], addresses: list[str]) -> Path:
-        """The folder into which the pictures were downloaded."""
+    def _pictures(self, item_ids: list[str], addresses: list[str]) -> Path | None:
+        """The folder into which the pictures were downloaded; None if none could be had."""
         if not any(addresses):
             raise DataError("--download-pictures: no item has the address of a picture", "give the metadata as well")
         folder = self.images or self._folder / PICTURES
         known = {item: address for item, address in zip(item_ids, addresses, strict=True) if address}
         download_pictures(known, folder, progress=self._progress)
-        return folder
+        return folder if folder.is_dir() else None
+
+
+def _refuse_metadata_of_another(folder: Path, wanted: str, category: str) -> None:
+    """Two releases have one name for their metadata. Raises: UsageError: what is there is another one's."""
+
+    def at(name: str) -> Path:
+        return folder / name.format(category).rpartition("/")[2]
+
+    meta = at(RELEASES[wanted].metadata)
+    for year, other in RELEASES.items():
+        reviews = [at(name) for name in (other.five_core, other.unfiltered) if at(name).exists()]
+        if year != wanted and at(other.metadata) == meta and meta.exists() and reviews:
+            what = f"{meta} is there already, beside {reviews[0].name} of the release of {year}"
+            raise UsageError(what, f"another folder for the release of {wanted}")
 
 
 def _reviews(files: list[Path]) -> list[Path]:

@@ -22,9 +22,12 @@ def check_no_path(paths: list[Path], name: str) -> None:
 
 
 def download_folder(paths: list[Path], example: str) -> Path:
-    """Where --download downloads to: the one path, or here. Raises: UsageError: several; the hint is `example`."""
+    """Where --download downloads to: the one path, or here. Raises: UsageError: several, or a file; the hint is
+    `example`."""
     if len(paths) > 1:
         raise UsageError(f"--download needs one folder to download into; there are {len(paths)}", example)
+    if paths and paths[0].exists() and not paths[0].is_dir():
+        raise UsageError(f"--download needs a folder to download into; {paths[0]} is a file", example)
     return paths[0] if paths else Path()
 
 
