@@ -31,6 +31,7 @@ from bbqrec_cli.evaluation.significance import paired, paired_t_test, wilcoxon
 from bbqrec_cli.hdf5 import describe, open_file, read_catalogue, read_codes, read_metrics, sha256
 from bbqrec_cli.pages.provenance import gathered
 from bbqrec_cli.records import Catalogue, Metrics
+from bbqrec_cli.tuning.systems import in_effect
 
 LISTS = ("coverage@", "popularity@")
 """Figures of recommended lists begin so."""
@@ -61,7 +62,10 @@ def trained_otherwise(step: Step, steps: Sequence[Step], records: Records) -> st
     """How a training differs from what its system's trials say, '' if it does not or nothing is known. steps: those of
     a cell, in order, of which what follows from the training has to be made again."""
     ran = records.get(step.key, {}).get("settings")
-    if not ran or not step.tuned or not step.tuned.exists() or ran == trained_config(step).options:
+    if not ran or not step.tuned or not step.tuned.exists():
+        return ""
+    best = trained_config(step)
+    if in_effect(best.model, ran) == best.options:
         return ""
     stale = {step.key}
     for each in steps:

@@ -21,6 +21,7 @@ from bbqrec_cli.errors import BBQRecError, DataError, InterruptedRunError
 from bbqrec_cli.hdf5 import describe
 from bbqrec_cli.progress import Progress
 from bbqrec_cli.tuning.one import best_options
+from bbqrec_cli.tuning.systems import in_effect
 
 
 def run_step(step: Step, progress: Progress, clock: Callable[[], float] = time.monotonic) -> Record:
@@ -93,10 +94,10 @@ def check_inputs(step: Step) -> None:
 
 
 def trained_config(step: Step) -> Any:
-    """A step's configuration, after a tuning with the best settings, as soon as they are known."""
+    """A step's configuration, after a tuning with the best settings that have an effect, as soon as they are known."""
     if step.tuned is None or not step.tuned.exists():
         return step.config
-    return dataclasses.replace(step.config, options=best_options(step.tuned))
+    return dataclasses.replace(step.config, options=in_effect(step.config.model, best_options(step.tuned)))
 
 
 def _said(error: Exception) -> str:
