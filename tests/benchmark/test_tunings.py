@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import stop_trial
+from helpers import Listener, stop_trial
 
 from bbqrec_cli import hdf5
 from bbqrec_cli.benchmark.graph import Machine, Step, make_graph
@@ -169,7 +169,9 @@ def test_what_does_not_fit_is_named(folder, old, new, says):
 
 
 def test_every_seed_is_trained_with_the_best_settings(config, folder):
-    result = run(config(report=folder / "page.md"))
+    listener = Listener()
+    result = run(config(report=folder / "page.md"), listener)
+    assert not any("has no effect" in line for line in listener.logged), "nobody gave it"
     tuning = result.tunings[""]
     assert [each.name for each in tuning.systems] == ["item-knn", "sasrec"]
     assert len(tuning.of("sasrec")) == 3
