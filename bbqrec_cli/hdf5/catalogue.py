@@ -102,6 +102,8 @@ def _check_sequences(catalogue: Catalogue, where: str) -> None:
             raise BrokenFileError(
                 f"{where}: /sequences/part has {len(parts):,} values, /sequences/items {len(items):,}"
             )
-        falls = (np.diff(parts.astype(np.int64)) < 0) & (sequences.positions[1:] > 0)
+        borders = pointer[(pointer > 0) & (pointer < len(items))]
+        falls = parts[1:] < parts[:-1]
+        falls[borders - 1] = False
         if (parts >= len(PARTS)).any() or falls.any():
             raise BrokenFileError(f"{where}: /sequences/part must rise from 0 to {len(PARTS) - 1} within each user")
