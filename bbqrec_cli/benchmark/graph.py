@@ -423,6 +423,17 @@ def read_by(config: PrepareConfig, method: Any) -> tuple[list[tuple[str, Path]],
     return [*zip(names, source.files, strict=True), *order], [path for path in pictures if path.exists()]
 
 
+def same_pictures(config: PrepareConfig, inputs: Mapping[str, Sequence[str]]) -> bool:
+    """Whether the pictures of a source are those of a step's inputs (`Graph._of_source`)."""
+    method = method_of(config)
+    if getattr(method, "download_pictures", False):
+        return True
+    given = getattr(method, "images", None)
+    found = [*([Path(given)] if given else []), *read_by(config, method)[1]]
+    now = [content(path, named=False) for path in found]
+    return now == [*(inputs["images"] if given else []), *inputs.get("named", [])]
+
+
 def content(path: Path, *, named: bool) -> str:
     """A digest of what is in a file or folder, which may lie anywhere.
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from bbqrec_cli.benchmark import memory, records
 from bbqrec_cli.benchmark.curves import curves_in
-from bbqrec_cli.benchmark.graph import MADE, Step, method_of, module_of
+from bbqrec_cli.benchmark.graph import MADE, Step, method_of, module_of, same_pictures
 from bbqrec_cli.benchmark.records import Record
 from bbqrec_cli.errors import BBQRecError, DataError, InterruptedRunError
 from bbqrec_cli.hdf5 import describe
@@ -91,6 +91,9 @@ def check_inputs(step: Step) -> None:
         if each["kind"] != "folder" and not ours and each["sha256"] not in known:
             step.output.unlink()
             raise DataError(f"{each['path']}: has changed since the suite began", "give the same command again")
+    if step.stage == "prepare" and not same_pictures(step.config, step.inputs):
+        step.output.unlink()
+        raise DataError("the pictures have changed since the suite began", "give the same command again")
 
 
 def trained_config(step: Step) -> Any:

@@ -15,7 +15,7 @@ from bbqrec_cli.benchmark.run import BenchmarkConfig, run
 from bbqrec_cli.errors import DataError, LackingError, OutputExistsError, UsageError
 from bbqrec_cli.locks import locked
 from bbqrec_cli.records import Sequences
-from bbqrec_cli.stages import train
+from bbqrec_cli.stages import prepare, train
 
 
 @pytest.fixture
@@ -305,6 +305,33 @@ def test_killed_and_started_again(files, tmp_path, how):
     for name, value in hdf5.read_model(second).weights.items():
         np.testing.assert_array_equal(hdf5.read_model(first).weights[name], value, err_msg=name)
     assert not list((tmp_path / "broken").glob("*.checkpoint"))
+
+
+@pytest.mark.parametrize("images", ["", '[data.prepare]\nimages = "d/images"\n'])
+def test_pictures_that_change_while_the_suite_runs(config, folder, monkeypatch, images):
+    """Those beside the data, and those that an option names."""
+    inside = folder / "d"
+    (inside / "images").mkdir(parents=True)
+    rows = [f"u{user},i{(user + step) % 5},{step}" for user in range(6) for step in range(4)]
+    (inside / "interactions.csv").write_text("\n".join(["user,item,time", *rows]))
+    picture = inside / "images" / "i1.png"
+    picture.write_bytes(b"\x89PNG before")
+    (folder / "suite.toml").write_text(
+        f'name = "s"\nseeds = [0]\n[data]\nsource = ["table", "d"]\n{images}[[system]]\nname = "popularity"\n'
+    )
+    read = prepare.run
+
+    def late(*given):
+        made = read(*given)
+        picture.write_bytes(b"\x89PNG after")
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "run", late)
+        result = run(config())
+    assert "the pictures have changed since the suite began" in result.of("failed")[0]["error"]
+    assert not list((folder / "work").glob("*.dataset.h5"))
+    assert not run(config()).of("failed")
 
 
 @pytest.mark.parametrize("namesake", [False, True])
