@@ -200,7 +200,7 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
         DataError: a loss that is not finite; a checkpoint of another run.
         InterruptedRunError: Ctrl-C or SIGTERM; its message says what is saved.
     """
-    fitted, restore = _resume(task, run)
+    fitted = _resume(task, run)
     saver = None
     if run.checkpoint is not None and run.world.writes:
         saver = Saver(run.checkpoint, run.identity, len(fitted.history), fitted.begun.get("steps", 0))
@@ -213,7 +213,7 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
                 over = fitted.stale(task.chosen_by, stopping.patience) or stopping.over(fitted.seconds)
                 if over and not fitted.begun:
                     break
-                _run_epoch(task, run, stopping, fitted, epoch, saver, restore)
+                _run_epoch(task, run, stopping, fitted, epoch, saver)
                 if stopping.watch(fitted.history[-1]):
                     break
     except DivergedError as error:
@@ -232,18 +232,12 @@ def train(task: Task, run: RunSettings, stopping: Stopping = Stopping()) -> Fitt
 
 
 def _run_epoch(
-    task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted, epoch: int, saver: Saver | None,
-    restore: Callable[[], None],
-) -> None:  # fmt: skip
-    """Run one epoch (from 0), or the rest of one that was begun, add its row to the history and save the state.
-
-    restore: loads the state of an epoch that was begun.
-    """
+    task: Task, run: RunSettings, stopping: Stopping, fitted: Fitted, epoch: int, saver: Saver | None
+) -> None:
+    """Run one epoch (from 0), or the rest of one that was begun, add its row to the history and save the state."""
     began = time.perf_counter() - fitted.begun.get("seconds", 0.0)
-    seed_torch(run.seed, *task.stream, epoch)
-    task.before_epoch(epoch)
-    if fitted.begun:
-        restore()
+    if not fitted.begun:
+        _begin(task, run, epoch)
     run.world.broadcast(task.module)
     if run.world.rank and not task.alike:
         seed_torch(run.seed, *task.stream, epoch, run.world.rank)
@@ -273,6 +267,12 @@ def _run_epoch(
     if run.world.writes:
         left = fitted.seconds / len(fitted.history) * (task.epochs - epoch - 1)
         task.log_epoch(row, before, time_left(left), run.progress)
+
+
+def _begin(task: Task, run: RunSettings, epoch: int) -> None:
+    """What is done before an epoch (from 0)."""
+    seed_torch(run.seed, *task.stream, epoch)
+    task.before_epoch(epoch)
 
 
 def _weights(task: Task) -> dict[str, Tensor]:
@@ -356,53 +356,49 @@ def _interrupted(saver: Saver | None, task: Task, run: RunSettings) -> Interrupt
     return InterruptedRunError(what, "give --resume to continue")
 
 
-def _resume(task: Task, run: RunSettings) -> tuple[Fitted, Callable[[], None]]:
-    """The state to start from, in all processes the same: that of the checkpoint with --resume, else an empty one; and
-    what loads weights and optimisers of an epoch that was begun, once it is begun anew.
+def _resume(task: Task, run: RunSettings) -> Fitted:
+    """The state to start from, in all processes the same: that of the checkpoint with --resume, else an empty one.
 
-    Raises: DataError: another checkpoint than that of process 0; the errors of `load_checkpoint`.
+    Raises: DataError: another checkpoint than that of process 0, or of another model; the errors of `load_checkpoint`.
     """
-    fitted, restore = _resumed(task, run)
-    for what, own in (("epochs", len(fitted.history)), ("steps of an epoch", fitted.begun.get("steps", 0))):
+    state = _saved(run)
+    weights, optimisers = state.pop("model", None), state.pop("optimisers", None)
+    fitted = Fitted(**state)
+    done, steps = len(fitted.history), fitted.begun.get("steps", 0)
+    for what, own in (("epochs", done), ("steps of an epoch", steps)):
         if run.world.first(own) != own:
             said = f"{run.checkpoint}: process {run.world.rank} has {own} {what}, process 0 another number"
             raise DataError(said, "give -o in a folder that all of them see")
-    return fitted, restore
+    if weights is None:
+        return fitted
+    task.resumed(done - 1)
+    _load(task, run, weights, {} if steps else optimisers)
+    run.progress.log(f"resumed in epoch {done + 1}, after {steps:,} steps" if steps else f"resumed after epoch {done}")
+    if steps:  # what is done before the epoch may bring new optimisers and change the weights: it comes before them
+        _begin(task, run, done)
+        _load(task, run, weights, optimisers)
+    return fitted
 
 
-def _resumed(task: Task, run: RunSettings) -> tuple[Fitted, Callable[[], None]]:
+def _load(task: Task, run: RunSettings, weights: Any, optimisers: Mapping[str, Any]) -> None:
+    """Raises: DataError: they are of another model."""
+    try:
+        task.module.load_state_dict(weights)
+        for name, each in optimisers.items():
+            task.optimisers[name].load_state_dict(each)
+    except (RuntimeError, ValueError, KeyError) as error:
+        what = f"{run.checkpoint}: the checkpoint does not fit what is trained here ({error})"
+        raise DataError(what, "start from the beginning with --force, without --resume") from error
+
+
+def _saved(run: RunSettings) -> dict[str, Any]:
+    """The `_state` in the checkpoint with --resume, else {}."""
     path = run.checkpoint
     if path is None or not path.exists():
         if run.resume:
             run.progress.log(f"{path}: no checkpoint; starting from the beginning")
-        return Fitted(), _nothing
+        return {}
     if not run.resume:
         run.progress.log(f"{path}: an older run's checkpoint will be overwritten (--resume would continue it)")
-        return Fitted(), _nothing
-    state = load_checkpoint(path, run.identity, run.progress)
-    weights, optimisers = state.pop("model"), state.pop("optimisers")
-
-    def restore(*, trained: bool = True) -> None:
-        try:
-            task.module.load_state_dict(weights)
-            for name, each in optimisers.items() if trained else ():
-                task.optimisers[name].load_state_dict(each)
-        except (RuntimeError, ValueError, KeyError) as error:
-            what = f"{path}: the checkpoint does not fit what is trained here ({error})"
-            raise DataError(what, "start from the beginning with --force, without --resume") from error
-
-    fitted = Fitted(**state)
-    done = len(fitted.history)
-    task.resumed(done - 1)
-    # What is done before an epoch may bring new optimisers and change the weights: those of one that was begun are
-    # loaded again after it.
-    restore(trained=not fitted.begun)
-    if fitted.begun:
-        run.progress.log(f"resumed in epoch {done + 1}, after {fitted.begun['steps']:,} steps")
-        return fitted, restore
-    run.progress.log(f"resumed after epoch {done}")
-    return fitted, _nothing
-
-
-def _nothing() -> None:
-    pass
+        return {}
+    return dict(load_checkpoint(path, run.identity, run.progress))
